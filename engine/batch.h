@@ -1,0 +1,58 @@
+/*
+ * What one engine step computes: the plan that sched_plan() writes and
+ * forward_submit() runs.
+ *
+ * There is one shape for all work.  A row is a run of consecutive tokens of
+ * one sequence: a whole prompt, a chunk of it, one decoding token, a resumed
+ * sequence after preemption, a few drafted tokens.  The sequence's keys and
+ * values for positions [0, q_start) are in its KV blocks already; the row
+ * computes [q_start, q_start + q_len) and stores theirs.
+ *
+ *      positions   0 ........ q_start ...... kv_len = q_start + q_len
+ *                  in blocks      this row's
+ *
+ * All arrays belong to the batch, are sized at start and reused each step.
+ */
+#ifndef BATCH_H
+#define BATCH_H
+
+#include "sample.h"
+
+#include <stdint.h>
+
+typedef struct {
+    uint32_t seq; /* the scheduler's own name for the sequence */
+    uint32_t q_start;
+    uint32_t q_len; /* >= 1 */
+    uint32_t kv_len; /* q_start + q_len */
+    uint32_t tok; /* the row's tokens are tokens[tok .. tok + q_len) */
+    uint32_t adapter; /* 0 is none */
+    uint32_t blocks_n; /* enough for kv_len */
+    const uint32_t *blocks; /* [blocks_n] block ids, borrowed from the seq */
+} batch_row_t;
+
+/*
+ * A position whose logits are wanted.  The token sampled there has the
+ * position pos + 1 of its sequence.
+ */
+typedef struct {
+    uint32_t row;
+    uint32_t tok; /* index into tokens[] */
+    uint32_t pos; /* of that token in its sequence */
+    uint32_t choice; /* second word of the sampler's counter */
+    const sample_params_t *params; /* borrowed until the step has ended */
+    const uint32_t *known; /* [known_n] prompt and output so far */
+    uint32_t known_n;
+    uint32_t prompt_n; /* how many of them are prompt */
+} batch_out_t;
+
+typedef struct {
+    uint32_t rows_n, rows_max;
+    uint32_t tokens_n, tokens_max;
+    uint32_t outs_n, outs_max;
+    batch_row_t *rows; /* [rows_max] */
+    uint32_t *tokens; /* [tokens_max] token ids */
+    batch_out_t *outs; /* [outs_max], in the order of rows */
+} batch_t;
+
+#endif

@@ -1,0 +1,48 @@
+/*
+ * The forward pass: one batch through one model on one device.
+ */
+#ifndef FORWARD_H
+#define FORWARD_H
+
+#include "batch.h"
+#include "model.h"
+#include "../kernels/kernels.h"
+
+typedef struct forward_s forward_t;
+
+typedef struct {
+    uint32_t rows_max, tokens_max, outs_max; /* of a batch */
+    uint32_t context; /* longest sequence, tokens */
+    uint32_t blocks; /* KV blocks in the pool */
+    uint32_t block_tokens;
+    uint32_t kv_type; /* KN_F32, KN_F16, KN_BF16 */
+} forward_cfg_t;
+
+/* Bytes of one KV block (all layers, keys and values). */
+uint64_t forward_block_bytes(const model_t *m, const forward_cfg_t *c);
+
+/*
+ * Loads the weights onto dev and allocates everything a step will need.  NULL
+ * with one sentence in err.  m and dev must outlive it.
+ */
+forward_t *forward_open(const kernels_t *kn, kn_dev_t *dev, const model_t *m,
+    const forward_cfg_t *c, char *err, size_t errlen);
+
+void forward_close(forward_t *f);
+
+/*
+ * Starts a step.  b may be reused when it returns; what its outs point to
+ * stays until forward_wait.  One step at a time.
+ */
+void forward_submit(forward_t *f, const batch_t *b);
+
+/* Waits for the step; out[i] belongs to the batch's outs[i]. */
+void forward_wait(forward_t *f, sample_out_t *out);
+
+/*
+ * The logits of output i of the step waited for last, [vocab], valid until
+ * the next submit.  For tests; NULL where the device keeps them to itself.
+ */
+const float *forward_logits(const forward_t *f, uint32_t i);
+
+#endif

@@ -1,0 +1,83 @@
+/*
+ * A GGUF file (v2, v3), mapped read-only: its key-value pairs and tensors.
+ * All that comes out has been checked against the file's size: lengths,
+ * counts, offsets, alignment, types, duplicate names, nesting.
+ */
+#ifndef GGUF_H
+#define GGUF_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct gguf_s gguf_t;
+
+enum {
+    GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32,
+    GGUF_BOOL, GGUF_STR, GGUF_ARR, GGUF_U64, GGUF_I64, GGUF_F64, GGUF_TYPES
+};
+
+/* Not 0-terminated; borrowed from the file until gguf_close. */
+typedef struct {
+    const char *s;
+    size_t len;
+} gguf_str_t;
+
+typedef struct {
+    uint32_t type; /* of the elements */
+    uint64_t n;
+    const uint8_t *data; /* unaligned: use the functions below */
+} gguf_arr_t;
+
+#define GGUF_DIMS_MAX 4
+
+typedef struct {
+    gguf_str_t name;
+    uint32_t type; /* GGML's numbering: 0 F32, 1 F16, 2 Q4_0, 8 Q8_0, 30 BF16 */
+    uint32_t dims_n;
+    uint64_t dims[GGUF_DIMS_MAX]; /* dims[0] is the row's length; rest is 1 */
+    uint64_t size; /* bytes */
+    const uint8_t *data; /* in the mapping, aligned as the file says */
+} gguf_tensor_t;
+
+/*
+ * Opens and checks path.  NULL with one sentence in err (naming file, thing,
+ * expected, found) on failure.  The caller closes it.
+ */
+gguf_t *gguf_open(const char *path, char *err, size_t errlen);
+
+/* The same over memory that the caller keeps until gguf_close (tests, fuzz). */
+gguf_t *gguf_open_mem(const uint8_t *p, size_t len, const char *name,
+    char *err, size_t errlen);
+
+void gguf_close(gguf_t *g);
+
+/* The path or name it was opened by. */
+const char *gguf_name(const gguf_t *g);
+
+/*
+ * Each returns 1 and sets *v when key exists with a fitting type (integers of
+ * any width that fit, F32 or F64 for f32), 0 when it is absent or other.
+ */
+int gguf_u32(const gguf_t *g, const char *key, uint32_t *v);
+int gguf_f32(const gguf_t *g, const char *key, float *v);
+int gguf_bool(const gguf_t *g, const char *key, int *v);
+int gguf_str(const gguf_t *g, const char *key, gguf_str_t *v);
+int gguf_arr(const gguf_t *g, const char *key, gguf_arr_t *v);
+
+/* Element i of an array; 0 unless i < n and the type fits. O(1). */
+int gguf_arr_u32(const gguf_arr_t *a, uint64_t i, uint32_t *v);
+int gguf_arr_f32(const gguf_arr_t *a, uint64_t i, float *v);
+
+/*
+ * Strings of an array have to be walked: *at is 0 to start.  1 with *v, 0 at
+ * the end.
+ */
+int gguf_arr_str(const gguf_arr_t *a, uint64_t *at, gguf_str_t *v);
+
+uint32_t gguf_tensors_n(const gguf_t *g);
+const gguf_tensor_t *gguf_tensor_at(const gguf_t *g, uint32_t i);
+
+/* By name, NULL if there is none. O(log n). */
+const gguf_tensor_t *gguf_tensor(const gguf_t *g, const char *name);
+
+#endif

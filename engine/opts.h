@@ -1,0 +1,85 @@
+/*
+ * The option list: a row gives the field, the command line's --name, the line
+ * in engine.conf, default, limits and help text.
+ *
+ *   X(name, type, default, min, max, help)
+ *
+ * type is str, int, size (512k, 4m, 2g), ms (100ms, 5s, 2m) or a list of
+ * words that enums below name.  min and max bound numbers.
+ */
+#ifndef OPTS_H
+#define OPTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define OPTS_LIST(X)                                                           \
+    X(model, str, "", 0, 0, "path of the GGUF file")                           \
+    X(model_name, str, "", 0, 0, "public name; default: the file's")           \
+    X(listen, str, "/run/llm/engine.sock", 0, 0,                               \
+        "unix socket that nginx workers connect to")                           \
+    X(socket_group, str, "", 0, 0,                                             \
+        "group that may connect; default: the engine's own")                   \
+    X(device, str, "cpu", 0, 0, "cpu or null (canned tokens, no model)")       \
+    X(cpu_isa, str, "auto", 0, 0, "auto, ref, avx2 or avx512")                 \
+    X(threads, int, "0", 0, 256, "CPU threads; 0: one per core")               \
+    X(text_threads, int, "2", 1, 64, "threads that tokenise prompts")          \
+    X(context, int, "0", 0, 1 << 20,                                           \
+        "longest sequence, tokens; 0: what the model was trained for")         \
+    X(kv_type, str, "f16", 0, 0, "keys and values as f32, f16 or bf16")        \
+    X(kv_memory, size, "0", 0, 1ll << 46,                                      \
+        "memory for KV blocks; 0: eight contexts' worth")                      \
+    X(block_tokens, int, "16", 4, 256, "tokens in a KV block")                 \
+    X(batch_tokens, int, "512", 1, 65536, "tokens computed in one step")       \
+    X(batch_rows, int, "64", 1, 4096, "sequences computed in one step")        \
+    X(requests, int, "1024", 1, 65536, "requests held, waiting ones too")      \
+    X(slots, int, "1024", 1, 4096, "requests of one nginx worker")             \
+    X(workers_max, int, "64", 1, 1024, "nginx workers attached at once")       \
+    X(submit_ring, size, "4m", 4096, 1 << 30,                                  \
+        "SUBMIT ring of a worker; a request is at most half of it")            \
+    X(event_ring, size, "1m", 4096, 1 << 30, "EVENT ring of a worker")         \
+    X(credit_max, size, "256k", 1024, 1 << 24,                                 \
+        "bytes that may wait for one slow client")                             \
+    X(step_min, ms, "0", 0, 60000, "shortest time of a step: paces tests")     \
+    X(drain_timeout, ms, "30s", 0, 86400000,                                   \
+        "how long running requests may take after SIGTERM")                    \
+    X(log_level, str, "info", 0, 0, "error, warn, info or debug")
+
+typedef struct {
+#define OPT_TYPE_str  const char *
+#define OPT_TYPE_int  int64_t
+#define OPT_TYPE_size int64_t
+#define OPT_TYPE_ms   int64_t
+#define X(name, type, def, min, max, help) OPT_TYPE_##type name;
+    OPTS_LIST(X)
+#undef X
+    int check; /* --check: load, print, exit */
+    int help; /* --help */
+    int version; /* --version */
+} opts_t;
+
+/* Sets every option to its default. */
+void opts_init(opts_t *o);
+
+/*
+ * Sets one option from text.  0, or -1 with one sentence in err.  Strings are
+ * copied and live until opts_free.
+ */
+int opts_set(opts_t *o, const char *name, const char *value, char *err,
+    size_t errlen);
+
+/* Reads "name value" lines; '#' starts a comment. 0, or -1 with err. */
+int opts_file(opts_t *o, const char *path, char *err, size_t errlen);
+
+/*
+ * The command line: --name value, --name=value, -c file, --check, --help,
+ * --version.  0, or -1 with err.
+ */
+int opts_args(opts_t *o, int argc, char **argv, char *err, size_t errlen);
+
+/* Prints the option table to stdout. */
+void opts_help(void);
+
+void opts_free(opts_t *o);
+
+#endif

@@ -1,0 +1,70 @@
+/*
+ * A tokenizer: text to token ids and back.  Read-only after opening, so any
+ * thread may use it.
+ */
+#ifndef TOKEN_H
+#define TOKEN_H
+
+#include "gguf.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct token_s token_t;
+
+#define TOKEN_NONE UINT32_MAX
+
+enum {
+    TOKEN_F_BOS = 1, /* put the begin token first, if the model wants one */
+    TOKEN_F_SPECIAL = 2 /* text may name special tokens ("<|im_end|>") */
+};
+
+/*
+ * From the vocabulary in g, whose memory must outlive it.  NULL with one
+ * sentence in err.
+ */
+token_t *token_open_gguf(const gguf_t *g, char *err, size_t errlen);
+
+/*
+ * For the null back end: ids 0 to 255 are the bytes, then a few words that it
+ * says, then begin and end.
+ */
+token_t *token_open_null(void);
+
+void token_close(token_t *t);
+
+uint32_t token_vocab(const token_t *t);
+uint32_t token_bos(const token_t *t); /* TOKEN_NONE: has none */
+uint32_t token_eos(const token_t *t);
+
+/* Does id end a text (end of text, end of turn)? */
+int token_is_end(const token_t *t, uint32_t id);
+
+/* The id whose piece is exactly s, TOKEN_NONE if none. */
+uint32_t token_find(const token_t *t, const char *s, size_t len);
+
+/*
+ * Encodes len bytes of UTF-8 (invalid bytes are legal and go to byte pieces
+ * or the unknown token) into out, at most cap ids.  Returns how many there
+ * are, or -LLM_ERR_CONTEXT_FULL (more than cap), -LLM_ERR_BAD_TEXT (text
+ * outside the vocabulary and no unknown token), -LLM_ERR_CANCELLED (cancelled
+ * returned nonzero; it is asked every few thousand bytes; may be NULL),
+ * -LLM_ERR_NO_MEMORY.  O(len log len), work memory from malloc.
+ */
+int64_t token_encode(const token_t *t, const char *text, size_t len,
+    unsigned flags, uint32_t *out, size_t cap, int (*cancelled)(void *),
+    void *arg);
+
+/*
+ * The bytes that id stands for in running text ("▁a" is " a"; a control token
+ * is empty).  Borrowed from t.  An id outside the vocabulary is empty.
+ */
+const char *token_bytes(const token_t *t, uint32_t id, size_t *len);
+
+/*
+ * Does the tokenizer put a space before the text that is not the text's own?
+ * Then the first token after BOS loses one leading space when it is shown.
+ */
+int token_strips_space(const token_t *t);
+
+#endif
