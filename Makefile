@@ -1,42 +1,125 @@
-# ngx_llm.  make help lists the targets.
+# ngx_llm: an nginx module and the engine beside it.  `make help` lists targets.
 
-BUILD    ?= build
-CC       ?= cc
-OPT      ?= -O2 -g
-SAN      ?=
-CFLAGS   := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror $(OPT) $(SAN) \
-            -Iengine -Ikernels -Ingx_module/dialect -pthread -MMD -MP
-LDLIBS   := -ljansson -lm -pthread $(SAN)
+BUILD     ?= build
+CC        ?= cc
+OPT       ?= -O2 -g
+SAN       ?=
+NGINX_SRC ?= /usr/share/nginx/src
+PORT      ?= 8080
+TLS_PORT  ?= 8443
+export BUILD CC MODEL PORT TLS_PORT NGINX_SRC
 
-ENGINE_C := $(filter-out engine/main.c,$(wildcard engine/*.c))
-KERNEL_C := $(wildcard kernels/*.c kernels/cpu/*.c)
+CFLAGS    := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror $(OPT) $(SAN) \
+             -Iengine -Ikernels -Ingx_module/dialect -pthread -MMD -MP
+LDLIBS    := -ljansson -lm -pthread $(SAN)
+
+ENGINE_C  := $(filter-out engine/main.c,$(wildcard engine/*.c))
+KERNEL_C  := $(wildcard kernels/*.c kernels/cpu/*.c)
 DIALECT_C := $(wildcard ngx_module/dialect/*.c)
-LIB_O    := $(patsubst %.c,$(BUILD)/%.o,$(ENGINE_C) $(KERNEL_C) $(DIALECT_C))
-UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*.c))
+MODULE_C  := $(wildcard ngx_module/*.[ch] ngx_module/dialect/*.[ch] engine/llm_*.h)
+LIB_O     := $(patsubst %.c,$(BUILD)/%.o,$(ENGINE_C) $(KERNEL_C) $(DIALECT_C))
+UNIT      := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/unit/*.c tests/kernels/*.c))
+BENCH     := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
+FUZZ      := $(patsubst tests/fuzz/%.c,%,$(filter-out %/replay.c,$(wildcard tests/fuzz/*.c)))
+MODULE    := $(BUILD)/nginx/ngx_http_llm_module.so
 
-all: $(BUILD)/llm-engine
+all: $(BUILD)/llm-engine $(MODULE)
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make run [MODEL=x.gguf] [PORT=8080] [TLS_PORT=8443]  install, build, serve
+## make start, make stop   the same in the background
+run start: deps-run
+	@$(MAKE) --no-print-directory -s -j2 all
+	@conf/dev.sh $@
+
+stop:
+	@conf/dev.sh stop
+
+## make test               everything CI runs (<= 12 minutes)
+## make test-all           the long ones too
+test: deps-test
+	@tests/all.sh short
+
+test-all: deps-test
+	@tests/all.sh long
+
+## make unit, t, tidy, sim, spin   one part of it
+unit-programs: $(UNIT)
+
+unit: $(UNIT)
+	@tests/unit.sh $(UNIT)
+
+t: all $(BUILD)/fake_engine
+	@prove -j2 t/
+
+tidy: $(LIB_O) $(BUILD)/engine/main.o
+	@tests/tidy $(BUILD)
+
+sim: $(BUILD)/sim/sim
+	@$<
+
+spin:
+	@prove tests/spin/
+
+## make fuzz [SECONDS=60] [TARGET=gguf]   libFuzzer, each target
+fuzz:
+	@tests/fuzz.sh $(or $(TARGET),$(FUZZ))
+
+replay: $(patsubst %,$(BUILD)/fuzz/%,$(FUZZ))
+	@for f in $^; do $$f tests/data/fuzz/$${f##*/}/* || exit 1; done
+
+## make bench              micro-benchmarks, prints figures
+bench: $(BENCH)
+	@for b in $^; do echo "== $$b"; $$b || exit 1; done
+
+## make format             clang-format over engine, kernels and tests
+format:
+	clang-format-14 -i $(wildcard engine/*.[ch] kernels/*.[ch] kernels/*/*.[ch] tests/*/*.[ch])
+
+clean:
+	rm -rf $(BUILD)
+
+deps-%:
+	@conf/deps.sh $*
 
 $(BUILD)/llm-engine: $(BUILD)/engine/main.o $(BUILD)/liball.a
 	$(CC) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/liball.a: $(LIB_O)
-	rm -f $@ && ar rcs $@ $^
+	@rm -f $@
+	ar rcs $@ $^
+
+$(MODULE): $(MODULE_C) config conf/build-module.sh
+	conf/build-module.sh $(@D) $(NGINX_SRC)
 
 # An instruction set is a file with flags of its own (kernels/cpu/NAME.c).
 # -ffp-contract=off: a fused multiply-add is written, never chosen.
 $(BUILD)/kernels/%.o: CFLAGS += -O3 -ffp-contract=off
 $(BUILD)/kernels/cpu/avx2.o: CFLAGS += -mavx2 -mfma -mf16c
-$(BUILD)/kernels/cpu/avx512.o: CFLAGS += -mavx512f -mavx512bw -mavx512vl \
-	-mavx512dq -mavx2 -mfma -mf16c
+$(BUILD)/kernels/cpu/avx512.o: CFLAGS += -mavx2 -mfma -mf16c -mavx512f \
+	-mavx512bw -mavx512vl -mavx512dq
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -c -o $@ $<
 
-$(BUILD)/unit/%: tests/unit/%.c $(BUILD)/liball.a
+$(BUILD)/unit/% $(BUILD)/kernels/%: LDLIBS := -lcmocka $(LDLIBS)
+
+$(BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(BUILD)/liball.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -o $@ $< $(BUILD)/liball.a -lcmocka $(LDLIBS)
+	$(CC) $(CFLAGS) -o $@ $< tests/fuzz/replay.c $(BUILD)/liball.a $(LDLIBS)
+
+$(BUILD)/fake_engine: tests/fake_engine.c $(BUILD)/liball.a
+	$(CC) $(CFLAGS) -o $@ $< $(BUILD)/liball.a $(LDLIBS)
+
+# one program each: unit tests, kernel runner, simulator, benchmarks
+$(BUILD)/%: tests/%.c $(BUILD)/liball.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -o $@ $< $(BUILD)/liball.a $(LDLIBS)
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all
+.PHONY: all help run start stop test test-all unit unit-programs t tidy sim spin fuzz \
+	replay bench format clean

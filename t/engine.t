@@ -1,0 +1,97 @@
+#!/usr/bin/env perl
+# The engine's command line: help, configuration file, --check, and one
+# sentence with exit 1 for every model file that is broken.
+
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use LLM;
+use File::Temp;
+use Test::More;
+
+my $dir = File::Temp::tempdir(CLEANUP => 1);
+
+sub engine {
+    my (@args) = @_;
+    my $pid = open(my $p, '-|') // die;
+    if (!$pid) {
+        open STDERR, '>&', \*STDOUT;
+        exec LLM->build . '/llm-engine', @args;
+    }
+    local $/;
+    my $out = <$p> // '';
+    close $p;
+    return ($?, $out);
+}
+
+sub refused {
+    my ($what, $like, @args) = @_;
+    my ($st, $out) = engine('--listen', "$dir/e.sock", @args);
+    is($st, 256, "$what: exit 1") or diag($out);
+    is(() = $out =~ /\n/g, 1, "$what: one line") or diag($out);
+    like($out, $like, "$what: says why");
+}
+
+my ($st, $out) = engine('--help');
+is($st, 0, '--help');
+like($out, qr/--$_\b/, "--help names $_")
+    for qw(model listen device kv_type batch_tokens step_min drain_timeout check);
+($st, $out) = engine('--version');
+is($st, 0, '--version');
+like($out, qr/llm-engine/, 'says its name');
+
+refused('unknown option', qr/nonsense/, '--nonsense', '1');
+refused('bad number', qr/slots/, '--slots', 'x');
+refused('no model', qr/model/, '--device', 'cpu');
+refused('no such file', qr/nowhere/, '--model', "$dir/nowhere.gguf");
+refused('a directory', qr/\Q$dir/, '--model', $dir);
+refused('bad device', qr/tpu/, '--device', 'tpu');
+refused('bad kv_type', qr/f8/, '--device', 'null', '--kv_type', 'f8');
+refused('bad isa', qr/mmx/, '--device', 'null', '--cpu_isa', 'mmx');
+refused('no conf', qr/none\.conf/, '-c', "$dir/none.conf");
+
+($st, $out) = engine('--device', 'null', '--check');
+is($st, 0, '--check without a model');
+
+open my $f, '>', "$dir/e.conf";
+print $f "device null\nmodel_name fromfile # why\nslots 5\n";
+close $f;
+($st, $out) = engine('-c', "$dir/e.conf", '--check');
+is($st, 0, 'conf file') or diag($out);
+like($out, qr/fromfile/, 'is used');
+
+SKIP: {
+    my $data = LLM->data . '/models';
+    skip('no models in the test data', 1) if !-d $data;
+    my $model = "$data/stories260K/stories260K.gguf";
+    ($st, $out) = engine('--check', '--model', $model);
+    is($st, 0, '--check');
+    like($out, qr/stories260K/, 'name');
+    like($out, qr/block/, 'blocks');
+    open my $g, '<:raw', $model;
+    local $/;
+    my $bytes = <$g>;
+    my $try = sub {
+        my ($what, $content, $like) = @_;
+        open my $h, '>:raw', "$dir/bad.gguf";
+        print $h $content;
+        close $h;
+        refused($what, $like // qr/bad\.gguf/, '--model', "$dir/bad.gguf");
+    };
+    $try->('empty', '');
+    $try->('not GGUF', 'x' x 5000);
+    $try->("cut at $_", substr $bytes, 0, $_) for 3, 23, 24, 100, 5000, 100000,
+        length($bytes) - 4;
+    my $huge = $bytes;
+    substr($huge, 8, 8) = "\xff" x 8;
+    $try->('2^64 tensors', $huge);
+    ($huge = $bytes) =~ s/blk\.2\.attn_q\.weight/blk.2.attn_Q.weight/;
+    $try->('a missing tensor', $huge, qr/blk\.2\.attn_q\.weight/);
+    ($huge = $bytes) =~ s/blk\.2\.attn_q\.weight/blk.2.attn_k.weight/;
+    $try->('a tensor twice', $huge, qr/blk\.2\.attn_k\.weight/);
+    refused('KV memory too small', qr/kv_memory/, '--model', $model,
+        '--kv_memory', '1k');
+}
+
+done_testing();

@@ -1,0 +1,66 @@
+#!/usr/bin/env perl
+# A confused engine: nonsense in the handshake, in the rings, silence, death at
+# any moment.  The worker detaches, logs, fails those requests and lives on.
+
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use LLM;
+use Test::More;
+use Time::HiRes qw(sleep);
+
+my $t = LLM->new(workers => 1, location =>
+    'llm_first_token_timeout 2s; llm_token_timeout 2s; llm_request_timeout 20s;');
+# a hostile ring is logged at alert; everything else would be a fault
+$t->allow(qr/llm/);
+my ($worker) = $t->pids;
+my %short = (model => 'fake', prompt => 'x', max_tokens => 20);
+
+sub fake {
+    my (@args) = @_;
+    unlink $t->{socket};
+    $t->_spawn(fake => "$t->{dir}/fake.log", LLM->build . '/fake_engine',
+        $t->{socket}, @args);
+    $t->wait_for(sub { -S $t->{socket} }, 5) or diag('no fake engine');
+    chmod 0666, $t->{socket};
+    sleep 0.5;
+}
+
+sub end { $t->signal(fake => 'KILL'); $t->reap('fake') }
+
+fake();
+$t->wait_ready(5);
+my $r = $t->post('/v1/completions', { %short });
+is($r->{status}, 200, 'the fake engine answers when it behaves') or diag $r->{body};
+end();
+
+for my $case (['--refuse'], ['--bad-version'], ['--hang-hello']) {
+    fake(@$case);
+    $r = $t->post('/v1/completions', { %short });
+    is($r->{status}, 503, "@$case: 503");
+    end();
+}
+
+for my $case (['--garbage-ring'], ['--die-after', 0], ['--die-after', 3],
+    ['--never-done']) {
+    fake(@$case);
+    $t->wait_for(sub { $t->get('/ready')->{status} == 200 }, 3);
+    my $s = $t->stream('/v1/completions', { %short });
+    my $status = $s->status(10);
+    my @e;
+    while (defined(my $e = $s->next_event(10))) { push @e, $e }
+    ok($status == 503 || $status == 504 || $status == 500
+        || ($status == 200 && "@e" =~ /"error"/), "@$case: $status, an error reaches the client")
+        or diag("@e");
+    ok(!$s->{timeout}, 'in time');
+    end();
+}
+
+is(($t->pids)[0], $worker, 'the worker never died');
+fake();
+ok($t->wait_for(sub { $t->post('/v1/completions', { %short })->{status} == 200 }, 5),
+    'and serves the next engine');
+end();
+
+$t->done;

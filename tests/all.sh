@@ -1,0 +1,89 @@
+#!/bin/bash
+# tests/all.sh short|long: every part of the tests, with the time it took.
+# A part that fails does not stop the others; the sum at the end decides.
+
+set -u
+cd "$(dirname "$0")/.."
+mode=${1:-short}
+build=${BUILD:-build}
+summary=
+passed=0
+failed=0
+export LLM_DATA=${LLM_DATA:-../shared/data}
+[ -d "$LLM_DATA" ] || echo "No $LLM_DATA: tests that need its models skip."
+
+part() { # name, command...
+    local name=$1 start=$SECONDS rc
+    shift
+    echo
+    echo "== $name"
+    "$@"
+    rc=$?
+    if [ $rc -eq 0 ]; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+    fi
+    summary+=$(printf '%-24s %-6s %4d s' "$name" \
+        "$([ $rc -eq 0 ] && echo ok || echo FAILED)" $((SECONDS - start)))$'\n'
+}
+
+quiet() { # shows the output only if the command fails
+    local log
+    log=$(mktemp)
+    "$@" >"$log" 2>&1 || { cat "$log"; rm -f "$log"; return 1; }
+    rm -f "$log"
+}
+
+mk() { # a build directory, make variables, targets...
+    local dir=$1
+    shift
+    quiet make -s -j2 BUILD="$dir" "$@"
+}
+
+sanitized() { # unit tests under address and undefined behaviour sanitizers
+    mk "$build/asan" OPT="-O1 -g" \
+        SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" \
+        unit-programs && make -s BUILD="$build/asan" OPT="-O1 -g" \
+        SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" unit
+}
+
+threads() { # what threads share, under the thread sanitizer
+    mk "$build/tsan" OPT="-O1 -g" SAN="-fsanitize=thread" \
+        "$build/tsan/unit/llm_ring" "$build/tsan/unit/inner" &&
+        tests/unit.sh "$build/tsan/unit/llm_ring" "$build/tsan/unit/inner"
+}
+
+corpora() { # every fuzz target over its seeds, sanitized
+    make -s BUILD="$build/asan" OPT="-O1 -g" \
+        SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" \
+        replay >/dev/null
+}
+
+clang_builds() { # the second compiler, engine and module
+    mk "$build/clang" CC=clang-14 "$build/clang/liball.a" \
+        "$build/clang/engine/main.o" "$build/clang/nginx/ngx_http_llm_module.so"
+}
+
+part "build" mk "$build" all unit-programs "$build/fake_engine"
+part "build with clang" clang_builds
+part "tidy" make -s tidy
+part "unit" make -s unit
+part "unit, asan and ubsan" sanitized
+part "unit, tsan" threads
+part "fuzz corpora" corpora
+part "doorbell model (spin)" make -s spin
+part "simulator" make -s sim
+part "server (t/)" make -s t
+part "server, asan nginx" tests/asan-nginx.sh
+part "openai client" tests/openai_client/run.sh
+if [ "$mode" = long ]; then
+    part "fuzz, 60 s each" make -s fuzz
+    part "storm" prove t/long/
+fi
+
+echo
+printf '%s' "$summary"
+echo "total $SECONDS s"
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]

@@ -1,0 +1,39 @@
+#!/bin/bash
+# The server tests on a whole nginx under AddressSanitizer with the module
+# built in, and the module built against two versions with two compilers.
+# Sources come from Debian; where they cannot be fetched, that is said and
+# counted, not hidden.
+
+set -u
+cd "$(dirname "$0")/.."
+build=${BUILD:-build}
+case $build in /*) ;; *) build=$PWD/$build ;; esac
+failed=0
+skipped=0
+
+for suite in bookworm trixie; do
+    src=$(tests/nginx-source.sh $suite) || {
+        echo "skipped $suite: its nginx source cannot be fetched here"
+        skipped=$((skipped + 1))
+        continue
+    }
+    # .c sources are only read; each build has a tree of its own
+    out=$build/asan-nginx-$suite
+    cc=gcc
+    [ $suite = trixie ] && cc=clang-14
+    if ! log=$(STATIC=1 CC=$cc conf/build-module.sh "$out" "$src" 2>&1); then
+        echo "FAILED: ${src##*/} with $cc"
+        echo "$log" | tail -n 30
+        failed=$((failed + 1))
+        continue
+    fi
+    echo "ok ${src##*/} with the module built in by $cc"
+    if [ $suite = bookworm ]; then
+        LLM_NGINX=$out/nginx prove -j2 t/ || failed=$((failed + 1))
+    else
+        LLM_NGINX=$out/nginx prove t/api.t t/faults.t || failed=$((failed + 1))
+    fi
+done
+
+echo "asan nginx: $failed failed, $skipped skipped"
+[ $failed -eq 0 ]

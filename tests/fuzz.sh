@@ -1,0 +1,26 @@
+#!/bin/sh
+# tests/fuzz.sh TARGET...: libFuzzer with address and undefined sanitizers,
+# SECONDS_EACH (60) seconds each, starting from tests/data/fuzz/TARGET.  What
+# it finds on the way stays under build/.
+
+set -eu
+cd "$(dirname "$0")/.."
+build=${BUILD:-build}/libfuzzer
+seconds=${SECONDS_EACH:-60}
+san="-fsanitize=address,undefined -fno-sanitize-recover=undefined"
+
+make -s -j2 BUILD="$build" CC=clang-14 OPT="-O1 -g" \
+    SAN="$san -fsanitize=fuzzer-no-link" "$build/liball.a"
+
+for target in "$@"; do
+    clang-14 -std=c11 -D_GNU_SOURCE -O1 -g $san -fsanitize=fuzzer \
+        -Iengine -Ikernels -Ingx_module/dialect -o "$build/fuzz-$target" \
+        "tests/fuzz/$target.c" "$build/liball.a" -ljansson -lm -pthread
+    mkdir -p "$build/corpus-$target"
+    echo "== $target, $seconds s"
+    "$build/fuzz-$target" -max_total_time="$seconds" -rss_limit_mb=2048 \
+        -timeout=10 -print_final_stats=0 -verbosity=0 \
+        -artifact_prefix="$build/crash-$target-" \
+        "$build/corpus-$target" "tests/data/fuzz/$target"
+    echo "ok $target"
+done

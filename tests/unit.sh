@@ -1,0 +1,33 @@
+#!/bin/sh
+# tests/unit.sh PROGRAM...: runs cmocka programs, one line each, all output of
+# one that fails, and the sum.  A skipped test is counted, never hidden.
+
+set -u
+passed=0
+failed=0
+skipped=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+for prog in "$@"; do
+    "$prog" >"$log" 2>&1
+    rc=$?
+    run=$(sed -n 's/^\[==========\] \([0-9]*\) test(s) run\..*/\1/p' "$log" |
+        awk '{n += $1} END {print n + 0}')
+    skip=$(grep -c '^\[  SKIPPED \] [a-z_]' "$log")
+    if [ $rc -eq 0 ] && [ "$run" -gt 0 ]; then
+        echo "ok $prog: $run tests, $skip skipped"
+        passed=$((passed + run - skip))
+    elif [ $rc -eq 77 ]; then
+        echo "skipped $prog: $(tail -n 1 "$log")"
+        skip=1
+    else
+        echo "FAILED $prog (exit $rc):"
+        cat "$log"
+        failed=$((failed + 1))
+    fi
+    skipped=$((skipped + skip))
+done
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ]
