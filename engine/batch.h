@@ -23,10 +23,10 @@
 typedef struct {
     uint32_t seq; /* the scheduler's own name for the sequence */
     uint32_t q_start;
-    uint32_t q_len; /* >= 1 */
-    uint32_t kv_len; /* q_start + q_len */
-    uint32_t tok; /* the row's tokens are tokens[tok .. tok + q_len) */
-    uint32_t adapter; /* 0 is none */
+    uint32_t q_len;    /* >= 1 */
+    uint32_t kv_len;   /* q_start + q_len */
+    uint32_t tok;      /* the row's tokens are tokens[tok .. tok + q_len) */
+    uint32_t adapter;  /* 0 is none */
     uint32_t blocks_n; /* enough for kv_len */
     const uint32_t *blocks; /* [blocks_n] block ids, borrowed from the seq */
 } batch_row_t;
@@ -37,11 +37,11 @@ typedef struct {
  */
 typedef struct {
     uint32_t row;
-    uint32_t tok; /* index into tokens[] */
-    uint32_t pos; /* of that token in its sequence */
-    uint32_t choice; /* second word of the sampler's counter */
+    uint32_t tok;                  /* index into tokens[] */
+    uint32_t pos;                  /* of that token in its sequence */
+    uint32_t choice;               /* second word of the sampler's counter */
     const sample_params_t *params; /* borrowed until the step has ended */
-    const uint32_t *known; /* [known_n] prompt and output so far */
+    const uint32_t *known;         /* [known_n] prompt and output so far */
     uint32_t known_n;
     uint32_t prompt_n; /* how many of them are prompt */
 } batch_out_t;
@@ -51,7 +51,7 @@ typedef struct {
     uint32_t tokens_n, tokens_max;
     uint32_t outs_n, outs_max;
     batch_row_t *rows; /* [rows_max] */
-    uint32_t *tokens; /* [tokens_max] token ids */
+    uint32_t *tokens;  /* [tokens_max] token ids */
     batch_out_t *outs; /* [outs_max], in the order of rows */
 } batch_t;
 

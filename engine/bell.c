@@ -65,7 +65,8 @@ bell_arm(bell_t *b)
 void
 bell_stay(bell_t *b)
 {
-    __atomic_store_n(&b->sleeps, 0, __ATOMIC_RELAXED);
+    /* by exchange: sleeps is only ever changed so, as rule 3 wants */
+    (void) __atomic_exchange_n(&b->sleeps, 0, __ATOMIC_SEQ_CST);
 }
 
 

@@ -10,7 +10,7 @@
 
 typedef struct {
     uint32_t sleeps; /* exchanged by sleeper and ringers */
-    int fd; /* eventfd, owned; for the sleeper's epoll if it has one */
+    int fd;          /* eventfd, owned; for the sleeper's epoll if it has one */
 } bell_t;
 
 /* 0, or -1 with errno. */

@@ -12,8 +12,8 @@ typedef struct forward_s forward_t;
 
 typedef struct {
     uint32_t rows_max, tokens_max, outs_max; /* of a batch */
-    uint32_t context; /* longest sequence, tokens */
-    uint32_t blocks; /* KV blocks in the pool */
+    uint32_t context;                        /* longest sequence, tokens */
+    uint32_t blocks;                         /* KV blocks in the pool */
     uint32_t block_tokens;
     uint32_t kv_type; /* KN_F32, KN_F16, KN_BF16 */
 } forward_cfg_t;

@@ -12,8 +12,20 @@
 typedef struct gguf_s gguf_t;
 
 enum {
-    GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32,
-    GGUF_BOOL, GGUF_STR, GGUF_ARR, GGUF_U64, GGUF_I64, GGUF_F64, GGUF_TYPES
+    GGUF_U8,
+    GGUF_I8,
+    GGUF_U16,
+    GGUF_I16,
+    GGUF_U32,
+    GGUF_I32,
+    GGUF_F32,
+    GGUF_BOOL,
+    GGUF_STR,
+    GGUF_ARR,
+    GGUF_U64,
+    GGUF_I64,
+    GGUF_F64,
+    GGUF_TYPES
 };
 
 /* Not 0-terminated; borrowed from the file until gguf_close. */
@@ -26,6 +38,7 @@ typedef struct {
     uint32_t type; /* of the elements */
     uint64_t n;
     const uint8_t *data; /* unaligned: use the functions below */
+    uint64_t size;       /* bytes of data */
 } gguf_arr_t;
 
 #define GGUF_DIMS_MAX 4
@@ -35,8 +48,8 @@ typedef struct {
     uint32_t type; /* GGML's numbering: 0 F32, 1 F16, 2 Q4_0, 8 Q8_0, 30 BF16 */
     uint32_t dims_n;
     uint64_t dims[GGUF_DIMS_MAX]; /* dims[0] is the row's length; rest is 1 */
-    uint64_t size; /* bytes */
-    const uint8_t *data; /* in the mapping, aligned as the file says */
+    uint64_t size;                /* bytes */
+    const uint8_t *data;          /* in the mapping, aligned as the file says */
 } gguf_tensor_t;
 
 /*
@@ -46,13 +59,22 @@ typedef struct {
 gguf_t *gguf_open(const char *path, char *err, size_t errlen);
 
 /* The same over memory that the caller keeps until gguf_close (tests, fuzz). */
-gguf_t *gguf_open_mem(const uint8_t *p, size_t len, const char *name,
-    char *err, size_t errlen);
+gguf_t *gguf_open_mem(
+    const uint8_t *p, size_t len, const char *name, char *err, size_t errlen);
 
 void gguf_close(gguf_t *g);
 
 /* The path or name it was opened by. */
 const char *gguf_name(const gguf_t *g);
+
+/* The file's modification time, unix seconds; 0 for memory. */
+uint64_t gguf_mtime(const gguf_t *g);
+
+/* A tensor type's name ("Q8_0"), NULL if the number is unknown. */
+const char *gguf_type_name(uint32_t type);
+
+/* Is there such a key, of whatever type? */
+int gguf_has(const gguf_t *g, const char *key);
 
 /*
  * Each returns 1 and sets *v when key exists with a fitting type (integers of
@@ -74,6 +96,7 @@ int gguf_arr_f32(const gguf_arr_t *a, uint64_t i, float *v);
  */
 int gguf_arr_str(const gguf_arr_t *a, uint64_t *at, gguf_str_t *v);
 
+/* Tensors are numbered in the order of their names. */
 uint32_t gguf_tensors_n(const gguf_t *g);
 const gguf_tensor_t *gguf_tensor_at(const gguf_t *g, uint32_t i);
 

@@ -16,21 +16,21 @@
 
 /* Both ends of one inner ring. */
 typedef struct {
-    llm_ring_t in; /* the producer's view */
+    llm_ring_t in;  /* the producer's view */
     llm_ring_t out; /* the consumer's view */
 } inner_ring_t;
 
 typedef struct {
     req_t *reqs; /* [reqs_n] */
     uint32_t reqs_n;
-    inner_ring_t in_loop; /* READY */
-    inner_ring_t in_out; /* COUNTED, FAIL */
-    inner_ring_t loop_out; /* TOKEN, END */
-    inner_ring_t out_loop; /* VERDICT */
-    inner_ring_t out_in; /* FREE */
+    inner_ring_t in_loop;                /* READY */
+    inner_ring_t in_out;                 /* COUNTED, FAIL */
+    inner_ring_t loop_out;               /* TOKEN, END */
+    inner_ring_t out_loop;               /* VERDICT */
+    inner_ring_t out_in;                 /* FREE */
     bell_t in_bell, loop_bell, out_bell; /* wake text_in, loop, text_out */
-    llm_state_t *state; /* the state page, mapped writable */
-    uint32_t stop; /* atomic: threads end when it is set and all is done */
+    llm_state_t *state;                  /* the state page, mapped writable */
+    uint32_t stop;     /* atomic: threads end when it is set and all is done */
     uint32_t draining; /* atomic: no new requests */
 } inner_t;
 

@@ -60,7 +60,7 @@ enum {
 #define X(name, http, type, code, text) LLM_ERR_##name,
     LLM_ERR_LIST(X)
 #undef X
-    LLM_ERR_END
+        LLM_ERR_END
 };
 
 typedef struct {

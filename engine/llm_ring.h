@@ -22,10 +22,11 @@
  *    then overwrites.  So nothing is overwritten before it was read.
  * 3. Sleeping.  The consumer exchanges 1 into sleeps, then looks at tail once
  *    more; the producer stores tail, then exchanges 0 into sleeps and rings
- *    the doorbell if it got 1.  Both are read-modify-writes of one word, so
- *    one is first: if the producer's is first, the consumer's reads what it
- *    left and with it sees the tail stored before; if the consumer's is
- *    first, the producer gets the 1 and rings.  No fence, no lost wake-up.
+ *    the doorbell if it got 1.  The word is changed by read-modify-writes
+ *    only, so of the two one is first: if the producer's is first, the
+ *    consumer's reads what it left and with it sees the tail stored before;
+ *    if the consumer's is first, the producer gets the 1 and rings.  No
+ *    fence, no lost wake-up.
  *    tests/spin/ holds the model, and what happens without the exchange.
  *
  * Used between nginx worker and engine (SUBMIT, EVENT) and between the
@@ -89,7 +90,7 @@ static inline int
 llm_ring_size_ok(uint64_t size)
 {
     return size >= LLM_RING_MIN && size <= LLM_RING_MAX
-        && (size & (size - 1)) == 0;
+           && (size & (size - 1)) == 0;
 }
 
 
@@ -119,14 +120,18 @@ llm_ring_record_max(const llm_ring_t *r)
  * Producer: room for a record of len bytes (header included), leaving at
  * least keep bytes free behind it for records that must never fail.  NULL if
  * there is no room or len is more than llm_ring_record_max().  The room is
- * private until llm_ring_commit(); reserving again without it starts over.
+ * unpublished until llm_ring_commit(); reserving again without it starts
+ * over.  Fill in type (not 0) and body, and never read them back: the peer
+ * can write there.
  */
 static inline void *
 llm_ring_reserve(llm_ring_t *r, uint32_t len, uint32_t keep)
 {
-    uint32_t off, skip, need, used;
-    uint64_t head;
+    uint32_t off, skip, need;
+    uint64_t head, want;
     llm_ring_hdr_t *h;
+
+    r->next = 0;
 
     if (len < sizeof(llm_ring_hdr_t) || len > llm_ring_record_max(r)) {
         return NULL;
@@ -135,20 +140,22 @@ llm_ring_reserve(llm_ring_t *r, uint32_t len, uint32_t keep)
     need = llm_ring_align(len);
     off = (uint32_t) (r->pos & (r->size - 1));
     skip = r->size - off < need ? r->size - off : 0;
+    want = (uint64_t) skip + need + keep;
 
-    for (;;) {
-        used = (uint32_t) (r->pos - r->peer);
-
-        if ((uint64_t) used + skip + need + keep <= r->size) {
-            break;
-        }
-
-        /* the peer's index may only grow, and never past ours */
+    if (r->pos - r->peer + want > r->size) {
+        /*
+         * Read once, so that no peer can keep us here; its index may only
+         * grow, and never past ours.
+         */
         head = __atomic_load_n(&r->ctl->head, __ATOMIC_ACQUIRE);
-        if (head == r->peer || head - r->peer > r->pos - r->peer) {
+        if (head - r->peer > r->pos - r->peer) {
             return NULL;
         }
         r->peer = head;
+
+        if (r->pos - head + want > r->size) {
+            return NULL;
+        }
     }
 
     if (skip) {
@@ -191,65 +198,78 @@ llm_ring_must_wake(llm_ring_t *r)
 
 
 /*
+ * Consumer: one read of the header at p.  The signal fence keeps the compiler
+ * from reading the shared bytes a second time behind the check; it is no
+ * instruction.
+ */
+static inline llm_ring_hdr_t
+llm_ring_hdr(const uint8_t *p)
+{
+    llm_ring_hdr_t h;
+
+    memcpy(&h, p, sizeof(h));
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+
+    return h;
+}
+
+
+/*
  * Consumer: copies the next record into buf of cap bytes, header first.
  * Returns its length, LLM_RING_EMPTY, LLM_RING_BROKEN when the peer wrote
  * nonsense (detach: the ring is lost), or LLM_RING_SMALL when the record is
  * sound but longer than cap.  llm_ring_advance() then consumes it; until then
  * the same record is peeked again.  len in the copy is the length returned.
+ * There is no loop in here, whatever the peer writes.
  */
 static inline int64_t
 llm_ring_peek(llm_ring_t *r, void *buf, uint32_t cap)
 {
-    uint32_t off, room;
+    uint32_t off, left, room, skip;
     uint64_t tail;
     llm_ring_hdr_t h;
 
-    for (;;) {
-        if (r->peer - r->pos < sizeof(h)) {
-            tail = __atomic_load_n(&r->ctl->tail, __ATOMIC_ACQUIRE);
-            if (tail == r->peer) {
-                return r->peer == r->pos ? LLM_RING_EMPTY : LLM_RING_BROKEN;
-            }
-            if (tail - r->pos > r->size || tail % LLM_RING_ALIGN != 0) {
-                return LLM_RING_BROKEN;
-            }
-            /* an index that went back is as much nonsense as one too far */
-            if (tail - r->peer > r->size) {
-                return LLM_RING_BROKEN;
-            }
-            r->peer = tail;
+    r->next = 0;
+
+    if (r->peer == r->pos) {
+        tail = __atomic_load_n(&r->ctl->tail, __ATOMIC_ACQUIRE);
+        if (tail == r->pos) {
+            return LLM_RING_EMPTY;
         }
-
-        off = (uint32_t) (r->pos & (r->size - 1));
-        room = r->size - off;
-        if (r->peer - r->pos < room) {
-            room = (uint32_t) (r->peer - r->pos);
-        }
-
-        memcpy(&h, r->data + off, sizeof(h));
-
-        if (h.len < sizeof(h) || h.len > room) {
+        /* one that went back is as far off as one that is too far */
+        if (tail - r->pos > r->size || tail % LLM_RING_ALIGN != 0) {
             return LLM_RING_BROKEN;
         }
-
-        if (h.type != 0) {
-            break;
-        }
-
-        /* a skip fills the buffer to its end exactly, and nothing less */
-        if (h.len != r->size - off || h.len % LLM_RING_ALIGN != 0) {
-            return LLM_RING_BROKEN;
-        }
-
-        r->pos += h.len;
-        __atomic_store_n(&r->ctl->head, r->pos, __ATOMIC_RELEASE);
+        r->peer = tail;
     }
 
-    if (h.len > llm_ring_record_max(r) || llm_ring_align(h.len) > room) {
+    left = (uint32_t) (r->peer - r->pos);
+    off = (uint32_t) (r->pos & (r->size - 1));
+    skip = 0;
+    h = llm_ring_hdr(r->data + off);
+
+    if (h.type == 0) {
+        /*
+         * A skip fills the buffer to its end exactly and is committed in one
+         * with the record behind it, so never alone, and never two in a row.
+         */
+        skip = r->size - off;
+        if (h.len != skip || skip >= left) {
+            return LLM_RING_BROKEN;
+        }
+        off = 0;
+        left -= skip;
+        h = llm_ring_hdr(r->data);
+    }
+
+    room = r->size - off < left ? r->size - off : left;
+
+    if (h.type == 0 || h.len < sizeof(h) || h.len > room
+        || h.len > llm_ring_record_max(r)) {
         return LLM_RING_BROKEN;
     }
 
-    r->next = llm_ring_align(h.len);
+    r->next = skip + llm_ring_align(h.len);
 
     if (h.len > cap) {
         return LLM_RING_SMALL;
@@ -257,6 +277,7 @@ llm_ring_peek(llm_ring_t *r, void *buf, uint32_t cap)
 
     memcpy(buf, r->data + off, h.len);
     memcpy(buf, &h, sizeof(h)); /* the header that was judged */
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
 
     return h.len;
 }
@@ -274,7 +295,11 @@ llm_ring_advance(llm_ring_t *r)
 
 /*
  * Consumer: says that it is about to sleep.  Returns 1 if it may, 0 if a
- * record came in the meantime.  The exchange is rule 3's other half.
+ * record came in the meantime.  The exchange is rule 3's other half.  A peer
+ * that writes nonsense can have it return 0 each time: bound the tries.
+ *
+ * Where the doorbell is a byte in a socket, take the bytes out before this
+ * call, never between it and the sleep: they may be the last ones.
  */
 static inline int
 llm_ring_may_sleep(llm_ring_t *r)
@@ -288,7 +313,12 @@ llm_ring_may_sleep(llm_ring_t *r)
         return 1;
     }
 
-    __atomic_store_n(&r->ctl->sleeps, 0, __ATOMIC_RELAXED);
+    /*
+     * Taken back by an exchange too: a plain store would come between the
+     * producer's exchange and our next one, which then would not read what
+     * the producer left, and rule 3 would not follow from the C11 model.
+     */
+    (void) __atomic_exchange_n(&r->ctl->sleeps, 0, __ATOMIC_SEQ_CST);
 
     return 0;
 }

@@ -42,12 +42,13 @@
 #define LLM_WIRE_VERSION     1
 #define LLM_WIRE_VERSION_MIN 1 /* the oldest that is still understood */
 
-#define LLM_SLOTS_MAX        4096
-#define LLM_SEG_HEAD         4096
-#define LLM_TERMINAL_MAX     256 /* DONE and ERROR, bytes: room is kept */
-#define LLM_TOKENS_MAX       8192 /* a TOKENS record, bytes */
-#define LLM_MODELS_MAX       16
-#define LLM_NAME_MAX         128 /* model and tenant names, with the final 0 */
+#define LLM_SLOTS_MAX    4096
+#define LLM_SEG_HEAD     4096
+#define LLM_TERMINAL_MAX 256  /* DONE and ERROR, bytes: room is kept */
+#define LLM_TOKENS_MAX   8192 /* a TOKENS record, bytes */
+#define LLM_MODELS_MAX   16
+#define LLM_NAME_MAX     128  /* model and tenant names, with the final 0 */
+#define LLM_STATE_SIZE   4096 /* the state page, zero behind what is filled */
 
 /* Caps of one request; both sides check them. */
 #define LLM_CHOICES_MAX      16 /* prompts x n */
@@ -63,7 +64,7 @@ enum { LLM_MSG_HELLO = 1, LLM_MSG_WELCOME = 2, LLM_MSG_REFUSE = 3 };
 
 typedef struct {
     uint64_t magic;
-    uint32_t type; /* LLM_MSG_HELLO */
+    uint32_t type;    /* LLM_MSG_HELLO */
     uint32_t version; /* the sender's newest */
     uint32_t version_min;
     uint32_t pid; /* must be SO_PEERCRED's, unless that is another namespace */
@@ -71,11 +72,11 @@ typedef struct {
 
 typedef struct {
     uint64_t magic;
-    uint32_t type; /* LLM_MSG_WELCOME; two fds: segment, state page */
-    uint32_t version; /* what both will speak */
-    uint32_t epoch; /* of this attachment, never 0 and never used again */
-    uint32_t slots; /* usable slots, <= LLM_SLOTS_MAX */
-    uint64_t seg_size; /* bytes of the segment memfd */
+    uint32_t type;       /* LLM_MSG_WELCOME; two fds: segment, state page */
+    uint32_t version;    /* what both will speak */
+    uint32_t epoch;      /* of this attachment, never 0 and never used again */
+    uint32_t slots;      /* usable slots, <= LLM_SLOTS_MAX */
+    uint64_t seg_size;   /* bytes of the segment memfd */
     uint64_t state_size; /* bytes of the state page memfd */
     uint64_t submit_ctl; /* offsets in the segment */
     uint64_t event_ctl;
@@ -90,8 +91,8 @@ typedef struct {
 
 typedef struct {
     uint64_t magic;
-    uint32_t type; /* LLM_MSG_REFUSE; the engine closes after it */
-    uint32_t err; /* llm_err.h */
+    uint32_t type;    /* LLM_MSG_REFUSE; the engine closes after it */
+    uint32_t err;     /* llm_err.h */
     uint32_t version; /* the engine's newest and oldest */
     uint32_t version_min;
     char text[232]; /* one sentence, 0-terminated */
@@ -119,7 +120,10 @@ typedef struct {
  * socket since the slot's SUBMIT, free running.  cancel: the generation that
  * is to be cancelled; 0 is none, so generations start at 1.
  * A change is followed by an exchange of 0 into line_sleeps, and the doorbell
- * if it was 1.
+ * if it was 1.  text_in takes the doorbell and rings the loop's bell; so the
+ * loop, before it sleeps, arms its bell first, then exchanges 1 into each
+ * line_sleeps, then looks at the lines again.  The other order loses wake-ups
+ * (tests/spin/credit.pml).
  */
 typedef struct {
     uint64_t taken;
@@ -173,12 +177,14 @@ typedef struct {
 
 /*
  * Each field is one atomic (__atomic_load_n, relaxed); no two are consistent
- * with each other.  models[] is written before the page is handed out.
+ * with each other.  models[] is written before the page is handed out.  The
+ * page has one size for all versions, so a row that an older engine does not
+ * know reads as zero.
  */
 typedef struct {
     uint64_t magic;
     uint32_t version;
-    uint32_t size; /* bytes that the engine fills */
+    uint32_t size;  /* bytes that the engine fills */
     uint32_t ready; /* model loaded */
     uint32_t draining;
     uint32_t models_n;
@@ -189,6 +195,8 @@ typedef struct {
     LLM_METRICS(X) /* last: new rows are appended */
 #undef X
 } llm_state_t;
+
+_Static_assert(sizeof(llm_state_t) <= LLM_STATE_SIZE, "rows fit the page");
 
 
 /* --- records ------------------------------------------------------------ */
@@ -212,7 +220,7 @@ typedef struct {
 enum { LLM_KIND_CHAT, LLM_KIND_TEXT, LLM_KINDS };
 
 enum {
-    LLM_F_HOLD = 1 << 0, /* answer COUNTED, run only after ADMIT */
+    LLM_F_HOLD = 1 << 0,     /* answer COUNTED, run only after ADMIT */
     LLM_F_LOGPROBS = 1 << 1, /* send logprobs, top_logprobs of them */
     LLM_F_IGNORE_EOS = 1 << 2,
     LLM_F_SEED = 1 << 3, /* seed is given; else the engine draws one */
@@ -226,35 +234,35 @@ typedef struct {
     uint32_t head_len; /* sizeof(llm_wire_submit_t) as the sender knows it */
     uint32_t kind;
     uint32_t flags;
-    uint32_t n; /* choices per prompt, >= 1 */
+    uint32_t n;          /* choices per prompt, >= 1 */
     uint32_t max_tokens; /* per choice; 0 is as many as the context takes */
-    uint32_t credit; /* payload bytes that may be untaken */
+    uint32_t credit;     /* payload bytes that may be untaken */
     uint32_t top_logprobs;
-    uint32_t top_k; /* 0 is off */
-    float temperature; /* 0 is greedy */
-    float top_p; /* 1 is off */
-    float min_p; /* 0 is off */
+    uint32_t top_k;           /* 0 is off */
+    float temperature;        /* 0 is greedy */
+    float top_p;              /* 1 is off */
+    float min_p;              /* 0 is off */
     float repetition_penalty; /* 1 is off */
-    float presence_penalty; /* 0 is off */
-    float frequency_penalty; /* 0 is off */
+    float presence_penalty;   /* 0 is off */
+    float frequency_penalty;  /* 0 is off */
     uint64_t seed;
-    uint32_t weight; /* of the tenant, >= 1 */
-    uint32_t priority; /* class, 0 is highest */
+    uint32_t weight;     /* of the tenant, >= 1 */
+    uint32_t priority;   /* class, 0 is highest */
     uint32_t concurrent; /* of the tenant, 0 is no limit */
-    uint32_t queue_max; /* of the tenant, 0 is no limit */
-    uint32_t queue_ms; /* longest wait, 0 is no limit */
+    uint32_t queue_max;  /* of the tenant, 0 is no limit */
+    uint32_t queue_ms;   /* longest wait, 0 is no limit */
     uint32_t pad;
 } llm_wire_submit_t;
 
 enum {
-    LLM_SEC_MODEL = 1, /* engine's model name */
-    LLM_SEC_TENANT = 2, /* name; absent is "default" */
+    LLM_SEC_MODEL = 1,      /* engine's model name */
+    LLM_SEC_TENANT = 2,     /* name; absent is "default" */
     LLM_SEC_REQUEST_ID = 3, /* for logs, [A-Za-z0-9_.:-] only */
-    LLM_SEC_MESSAGES = 4, /* CHAT: the JSON array, as the client sent it */
-    LLM_SEC_PROMPT = 5, /* TEXT: UTF-8; may be repeated */
+    LLM_SEC_MESSAGES = 4,   /* CHAT: the JSON array, as the client sent it */
+    LLM_SEC_PROMPT = 5,     /* TEXT: UTF-8; may be repeated */
     LLM_SEC_PROMPT_IDS = 6, /* TEXT: u32 each; may be repeated */
-    LLM_SEC_STOP = 7, /* one string, not empty; may be repeated */
-    LLM_SEC_BIAS = 8 /* llm_wire_bias_t each */
+    LLM_SEC_STOP = 7,       /* one string, not empty; may be repeated */
+    LLM_SEC_BIAS = 8        /* llm_wire_bias_t each */
 };
 
 /* Sections follow the head at head_len (a multiple of 8), each padded to 8. */
@@ -278,8 +286,8 @@ typedef struct {
     llm_ring_hdr_t hdr; /* LLM_REC_COUNTED */
     llm_wire_id_t id;
     uint32_t prompt_tokens; /* over all prompts */
-    uint32_t max_tokens; /* per choice, clamped to the context */
-    uint32_t choices; /* prompts x n */
+    uint32_t max_tokens;    /* per choice, clamped to the context */
+    uint32_t choices;       /* prompts x n */
 } llm_wire_counted_t;
 
 enum { LLM_FINISH_NONE, LLM_FINISH_STOP, LLM_FINISH_LENGTH, LLM_FINISHES };
@@ -315,17 +323,17 @@ typedef struct {
     llm_ring_hdr_t hdr; /* LLM_REC_DONE */
     llm_wire_id_t id;
     uint32_t prompt_tokens;
-    uint32_t cached_tokens; /* of them, from the prefix cache */
+    uint32_t cached_tokens;     /* of them, from the prefix cache */
     uint32_t completion_tokens; /* over all choices */
-    uint64_t queue_us; /* arrival to first computed token */
-    uint64_t prefill_us; /* from there to the first sampled token */
-    uint64_t decode_us; /* from there to the end */
+    uint64_t queue_us;          /* arrival to first computed token */
+    uint64_t prefill_us;        /* from there to the first sampled token */
+    uint64_t decode_us;         /* from there to the end */
 } llm_wire_done_t;
 
 typedef struct {
     llm_ring_hdr_t hdr; /* LLM_REC_ERROR */
     llm_wire_id_t id;
-    uint32_t err; /* llm_err.h */
+    uint32_t err;           /* llm_err.h */
     uint32_t prompt_tokens; /* what had been used, as in DONE */
     uint32_t completion_tokens;
     char param[32]; /* the field to blame, 0-terminated, may be empty */
@@ -361,8 +369,8 @@ llm_event_keep(uint32_t slots)
 static inline int
 llm_welcome_ok(const llm_msg_welcome_t *m)
 {
-    const uint64_t at[5] = {m->submit_ctl, m->event_ctl, m->lines,
-        m->submit_data, m->event_data};
+    const uint64_t at[5] = {
+        m->submit_ctl, m->event_ctl, m->lines, m->submit_data, m->event_data};
     const uint64_t len[5] = {sizeof(llm_ring_ctl_t), sizeof(llm_ring_ctl_t),
         (uint64_t) m->slots * sizeof(llm_slot_line_t), m->submit_size,
         m->event_size};
@@ -371,21 +379,19 @@ llm_welcome_ok(const llm_msg_welcome_t *m)
     if (m->magic != LLM_WIRE_MAGIC || m->type != LLM_MSG_WELCOME
         || m->version < LLM_WIRE_VERSION_MIN || m->version > LLM_WIRE_VERSION
         || m->epoch == 0 || m->slots == 0 || m->slots > LLM_SLOTS_MAX
-        || !llm_ring_size_ok(m->submit_size)
-        || !llm_ring_size_ok(m->event_size)
-        || m->event_size
-            < llm_event_keep(m->slots) + 2 * LLM_TOKENS_MAX
-        || m->state_size < sizeof(llm_state_t) || m->credit_max == 0) {
+        || !llm_ring_size_ok(m->submit_size) || !llm_ring_size_ok(m->event_size)
+        || m->event_size < llm_event_keep(m->slots) + 2 * LLM_TOKENS_MAX
+        || m->state_size < LLM_STATE_SIZE || m->credit_max == 0) {
         return 0;
     }
 
     for (i = 0; i < 5; i++) {
         if (at[i] % LLM_RING_LINE != 0 || at[i] < LLM_SEG_HEAD
-            || at[i] > m->seg_size || len[i] > m->seg_size - at[i]
-            || (i > 0 && at[i] - at[i - 1] < len[i - 1])) {
+            || at[i] > m->seg_size || len[i] > m->seg_size - at[i]) {
             return 0;
         }
-        if (i > 0 && at[i] < at[i - 1]) {
+        /* in this order, and none over the one before */
+        if (i > 0 && (at[i] < at[i - 1] || at[i] - at[i - 1] < len[i - 1])) {
             return 0;
         }
     }
@@ -484,8 +490,8 @@ llm_tokens_ok(const void *rec, uint32_t len, llm_wire_tokens_t *t,
  * their own), 0 at the end, -1 on nonsense.
  */
 static inline int
-llm_lp_next(const uint8_t **p, uint32_t *left, llm_wire_lp_t *e,
-    const uint8_t **bytes)
+llm_lp_next(
+    const uint8_t **p, uint32_t *left, llm_wire_lp_t *e, const uint8_t **bytes)
 {
     uint32_t need;
 

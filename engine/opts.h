@@ -46,15 +46,15 @@
     X(log_level, str, "info", 0, 0, "error, warn, info or debug")
 
 typedef struct {
-#define OPT_TYPE_str  const char *
-#define OPT_TYPE_int  int64_t
-#define OPT_TYPE_size int64_t
-#define OPT_TYPE_ms   int64_t
+#define OPT_TYPE_str                       const char *
+#define OPT_TYPE_int                       int64_t
+#define OPT_TYPE_size                      int64_t
+#define OPT_TYPE_ms                        int64_t
 #define X(name, type, def, min, max, help) OPT_TYPE_##type name;
     OPTS_LIST(X)
 #undef X
-    int check; /* --check: load, print, exit */
-    int help; /* --help */
+    int check;   /* --check: load, print, exit */
+    int help;    /* --help */
     int version; /* --version */
 } opts_t;
 
@@ -65,8 +65,8 @@ void opts_init(opts_t *o);
  * Sets one option from text.  0, or -1 with one sentence in err.  Strings are
  * copied and live until opts_free.
  */
-int opts_set(opts_t *o, const char *name, const char *value, char *err,
-    size_t errlen);
+int opts_set(
+    opts_t *o, const char *name, const char *value, char *err, size_t errlen);
 
 /* Reads "name value" lines; '#' starts a comment. 0, or -1 with err. */
 int opts_file(opts_t *o, const char *path, char *err, size_t errlen);

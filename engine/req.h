@@ -44,13 +44,13 @@ typedef enum {
 #define X(name, owner) REQ_##name,
     REQ_STATES(X)
 #undef X
-    REQ_STATES_N
+        REQ_STATES_N
 } req_state_t;
 
 /* One prompt: token ids, owned by text_in, freed by it after FREE. */
 typedef struct {
     uint32_t *ids; /* [len] */
-    uint32_t len; /* >= 1 */
+    uint32_t len;  /* >= 1 */
 } req_prompt_t;
 
 /* A stop string; bytes lie in the request's text_in arena. */
@@ -65,16 +65,16 @@ typedef struct {
     uint32_t gen; /* of this index, grows with each use */
     uint32_t att; /* attachment index, text_in and text_out only */
     const llm_slot_line_t *line; /* in the mapping, written by the worker */
-    llm_seg_head_t *seg; /* in the mapping: line_sleeps */
+    llm_seg_head_t *seg;         /* in the mapping: line_sleeps */
     const uint32_t *dead; /* atomic: the attachment's, nonzero after EOF */
     uint64_t arrival_us;
     uint32_t flags; /* LLM_F_* */
-    uint32_t n; /* choices per prompt */
+    uint32_t n;     /* choices per prompt */
     uint32_t prompts_n;
-    uint32_t choices; /* prompts_n * n, <= LLM_CHOICES_MAX */
-    uint32_t max_tokens; /* per choice, clamped so that the context holds */
+    uint32_t choices;       /* prompts_n * n, <= LLM_CHOICES_MAX */
+    uint32_t max_tokens;    /* per choice, clamped so that the context holds */
     uint32_t prompt_tokens; /* over all prompts */
-    uint32_t credit; /* bytes */
+    uint32_t credit;        /* bytes */
     uint32_t weight, priority, concurrent, queue_max, queue_ms;
     uint32_t tenant; /* small number, equal for equal names */
     req_prompt_t prompts[LLM_CHOICES_MAX];
@@ -95,12 +95,12 @@ typedef struct {
 /* Inner messages; the type is in the ring header. */
 enum {
     REQ_MSG_READY = 1, /* text_in > loop */
-    REQ_MSG_COUNTED, /* text_in > text_out */
-    REQ_MSG_FAIL, /* text_in > text_out */
-    REQ_MSG_TOKEN, /* loop > text_out */
-    REQ_MSG_END, /* loop > text_out */
-    REQ_MSG_VERDICT, /* text_out > loop */
-    REQ_MSG_FREE /* text_out > text_in */
+    REQ_MSG_COUNTED,   /* text_in > text_out */
+    REQ_MSG_FAIL,      /* text_in > text_out */
+    REQ_MSG_TOKEN,     /* loop > text_out */
+    REQ_MSG_END,       /* loop > text_out */
+    REQ_MSG_VERDICT,   /* text_out > loop */
+    REQ_MSG_FREE       /* text_out > text_in */
 };
 
 /* READY, COUNTED, FREE */
@@ -166,7 +166,7 @@ static inline int
 req_cancelled(const req_t *r)
 {
     return __atomic_load_n(&r->line->cancel, __ATOMIC_ACQUIRE) == r->wire.gen
-        || __atomic_load_n(r->dead, __ATOMIC_ACQUIRE) != 0;
+           || __atomic_load_n(r->dead, __ATOMIC_ACQUIRE) != 0;
 }
 
 /*

@@ -19,15 +19,15 @@ typedef struct {
 } sample_bias_t;
 
 typedef struct {
-    float temperature; /* 0: the largest logit, lowest id first */
-    float top_p; /* 1 is off */
-    float min_p; /* 0 is off */
+    float temperature;        /* 0: the largest logit, lowest id first */
+    float top_p;              /* 1 is off */
+    float min_p;              /* 0 is off */
     float repetition_penalty; /* 1 is off; over prompt and output */
-    float presence_penalty; /* 0 is off; over the output */
-    float frequency_penalty; /* 0 is off; over the output */
-    uint32_t top_k; /* 0 is off */
-    uint32_t tops; /* how many top logprobs to return */
-    uint32_t logprobs; /* is the token's own logprob wanted? */
+    float presence_penalty;   /* 0 is off; over the output */
+    float frequency_penalty;  /* 0 is off; over the output */
+    uint32_t top_k;           /* 0 is off */
+    uint32_t tops;            /* how many top logprobs to return */
+    uint32_t logprobs;        /* is the token's own logprob wanted? */
     uint32_t bias_n;
     uint64_t seed;
     const sample_bias_t *bias; /* [bias_n], borrowed for the request's life */

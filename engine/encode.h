@@ -1,0 +1,30 @@
+/*
+ * The inputs of a SUBMIT to token ids: text, conversations and ids as they
+ * come.  No state; runs on text_in's threads.
+ */
+#ifndef ENCODE_H
+#define ENCODE_H
+
+#include "req.h"
+#include "submit.h"
+#include "token.h"
+
+#include <stdint.h>
+
+typedef struct {
+    const token_t *tok;
+    uint32_t limit;    /* longest sequence, prompt and answer, tokens */
+    uint32_t work_max; /* ids that fit into work */
+} encode_rules_t;
+
+/*
+ * Encodes the inputs of s, which submit_check passed, and sets r's prompts
+ * and prompt_tokens; r->prompts_n is set already.  work is scratch memory of
+ * work_max ids.  Returns the one block that all prompts lie in, which the
+ * caller frees, or NULL with why filled in.  cancelled is asked now and then.
+ */
+uint32_t *encode_prompts(const encode_rules_t *e, const submit_t *s,
+    uint32_t *work, int (*cancelled)(void *), void *arg, req_t *r,
+    submit_fail_t *why);
+
+#endif

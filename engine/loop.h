@@ -1,0 +1,53 @@
+/*
+ * The device thread: one turn after another of drain, plan, forward, commit,
+ * push.  It owns the requests between READY and END, the KV blocks and the
+ * device.  See loop.c.
+ *
+ * What the other threads owe it: text_in rings inner->loop_bell after a READY
+ * and when a worker's doorbell came; text_out rings it after a VERDICT and
+ * when it has emptied loop_out, for the loop waits for room there.
+ */
+#ifndef LOOP_H
+#define LOOP_H
+
+#include "forward.h"
+#include "inner.h"
+#include "token.h"
+
+#include <stdint.h>
+
+typedef struct loop_s loop_t;
+
+/* All borrowed until loop_close. */
+typedef struct {
+    inner_t *inner;
+    forward_t *forward;
+    const token_t *token; /* says which tokens end a text */
+    forward_cfg_t shape;  /* what the forward was opened with */
+    uint64_t step_min_ms; /* shortest time of a step; 0: as fast as it goes */
+} loop_cfg_t;
+
+/*
+ * Everything that the thread will need, and the first values of its rows in
+ * the state page.  Call it before mem_seal.  shape.blocks must hold
+ * shape.context tokens.  NULL when out of memory.
+ */
+loop_t *loop_open(const loop_cfg_t *c);
+
+/* After the thread has been joined. */
+void loop_close(loop_t *l);
+
+/*
+ * The thread, for pthread_create with a loop_t.  Returns NULL when
+ * inner->stop is set (ring loop_bell after setting it): what it still owns
+ * then ends with DRAINING first, as after loop_kill.
+ */
+void *loop_run(void *loop);
+
+/*
+ * Any thread: the drain deadline has passed.  All requests that the loop owns,
+ * and all that it is still handed, end with ERROR DRAINING within one turn.
+ */
+void loop_kill(loop_t *l);
+
+#endif

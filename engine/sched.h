@@ -1,0 +1,133 @@
+/*
+ * The scheduling policy: which tokens of which sequences the next step
+ * computes.  Pure: no clock, no allocation, no input or output, never blocks,
+ * so that tests/sim runs the very same code in virtual time.  See sched.c.
+ *
+ * A request is named by its index in the request table; its choice c is the
+ * sequence index * LLM_CHOICES_MAX + c, which is also its row's seq.
+ */
+#ifndef SCHED_H
+#define SCHED_H
+
+#include "batch.h"
+#include "kv.h"
+#include "req.h"
+
+#include <stdint.h>
+
+typedef struct sched_s sched_t;
+
+/* X(state, meaning): of a sequence; legal transitions are in sched.c */
+#define SCHED_STATES(X)                                                        \
+    X(FREE, "no request's")                                                    \
+    X(QUEUED, "its request has not started")                                   \
+    X(WAITING, "no blocks: new or preempted")                                  \
+    X(HELD, "blocks, but no seat: out of credit, or outranked")                \
+    X(RUNNING, "blocks and a seat")                                            \
+    X(ENDED, "has its last token, blocks freed")
+
+/* clang-format off */
+typedef enum {
+#define X(name, doc) SCHED_##name,
+    SCHED_STATES(X)
+#undef X
+    SCHED_STATES_N
+} sched_state_t;
+/* clang-format on */
+
+typedef struct {
+    uint32_t reqs; /* size of the request table */
+    uint32_t rows; /* a batch's limits */
+    uint32_t tokens;
+    uint32_t context; /* longest sequence, tokens */
+} sched_cfg_t;
+
+/* One sampled token: what sched_commit is told, and what it answers. */
+typedef struct {
+    uint32_t token;
+    uint32_t ends; /* is it a token that ends a text? */
+    uint32_t err;  /* nonzero: no token; the caller ends the request */
+    uint32_t req;  /* answers from here on */
+    uint32_t choice;
+    uint32_t index;  /* of the token in its choice, from 0 */
+    uint32_t finish; /* LLM_FINISH_* */
+    uint32_t shown;  /* 0: stands for no text */
+} sched_take_t;
+
+typedef struct {
+    uint32_t waiting;       /* requests that have not started */
+    uint32_t running;       /* requests that have */
+    uint32_t stalled;       /* of these, out of credit */
+    uint32_t seats_used;    /* sequences that take part in every step */
+    uint64_t credit_stalls; /* times that a request ran out of credit */
+    uint64_t preemptions;   /* sequences that lost their blocks */
+} sched_stats_t;
+
+/*
+ * Borrows kv, which must have been opened for reqs * LLM_CHOICES_MAX
+ * sequences, until sched_close.  NULL when out of memory.
+ */
+sched_t *sched_open(const sched_cfg_t *c, kv_t *kv);
+void sched_close(sched_t *s);
+
+/*
+ * Takes request req in.  r, its prompts and parameters are borrowed until
+ * sched_end; atomic fields are not looked at.  0, or -LLM_ERR_BUSY when its
+ * tenant's queue is full: then it was not taken in.  Each prompt must leave
+ * room for one token in context and pool.
+ */
+int sched_add(sched_t *s, uint32_t req, const req_t *r);
+
+/* Says whether req may be sampled; true when it is added. */
+void sched_credit(sched_t *s, uint32_t req, int has);
+
+/*
+ * Writes the next step into b, at most one row per sequence; rows_n may be 0.
+ * now_us is on the clock of req_t.arrival_us.
+ */
+void sched_plan(sched_t *s, uint64_t now_us, batch_t *b);
+
+/*
+ * Pops a request that waited longer than its queue_ms, as the plan found; the
+ * caller must sched_end() it.  0: no more.
+ */
+int sched_expired(sched_t *s, uint32_t *req);
+
+/* When the next waiting request would expire; UINT64_MAX: never. */
+uint64_t sched_expires_us(const sched_t *s);
+
+/*
+ * The step planned last has run: takes[i] belongs to b->outs[i].  No request
+ * of the batch may have been ended since the plan.
+ */
+void sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes);
+
+/*
+ * A stop string ended the choice inside its token index: what was sampled
+ * behind it is cut off.  Returns how many tokens that were.
+ */
+uint32_t sched_cut(sched_t *s, uint32_t req, uint32_t choice, uint32_t index);
+
+/* Have all choices of req ended? */
+int sched_done(const sched_t *s, uint32_t req);
+
+/* Tokens sampled for req that count, over all choices. */
+uint32_t sched_completion(const sched_t *s, uint32_t req);
+
+/* Frees all that req holds and forgets it, wherever it stands. */
+void sched_end(sched_t *s, uint32_t req);
+
+void sched_stats(const sched_t *s, sched_stats_t *st);
+
+/* State, known and computed tokens of a sequence, for tests. */
+sched_state_t sched_seq(
+    const sched_t *s, uint32_t seq, uint32_t *known_n, uint32_t *computed);
+
+/*
+ * What a tenant has been served: tokens divided by weight, scaled by
+ * SCHED_SCALE; 0 for one that is not known.
+ */
+#define SCHED_SCALE 65536
+uint64_t sched_service(const sched_t *s, uint32_t tenant);
+
+#endif

@@ -1,0 +1,118 @@
+/*
+ * The scheduler's inside, shared by sched.c (requests: add, commit, end) and
+ * sched_plan.c (the plan).  Nobody else includes it.
+ */
+#ifndef SCHED_INT_H
+#define SCHED_INT_H
+
+#include "list.h"
+#include "sched.h"
+
+#include <stddef.h>
+
+#define NONE LIST_NONE
+
+/*
+ * The key by which requests and sequences are ordered, most important first:
+ * class, arrival number, choice, in 8, 52 and 4 bits.
+ */
+#define SCHED_CLASS_MAX 255 /* classes from here on are one */
+
+typedef struct {
+    uint8_t state; /* sched_state_t */
+    uint32_t prompt_n;
+    uint32_t known_n;
+    uint32_t computed;
+    uint32_t charged; /* positions that the tenant has paid for */
+    uint32_t limit;   /* known_n at which it ends */
+    uint32_t todo;    /* next in the tenant's todo list */
+} seq_t;
+
+typedef struct {
+    const req_t *r;      /* borrowed; NULL: not live */
+    uint64_t expires_us; /* UINT64_MAX: never */
+    uint32_t tenant;     /* index in tenants */
+    uint32_t open_n;     /* choices that have not ended */
+    uint32_t sampled;
+    uint8_t started;
+    uint8_t expired;
+    uint8_t credit;
+} sreq_t;
+
+typedef struct {
+    uint32_t name; /* req_t.tenant */
+    uint32_t at;   /* place in active while live > 0 */
+    uint32_t live; /* requests */
+    uint32_t dry;  /* of them, out of credit */
+    uint32_t started;
+    uint32_t waiting;
+    uint64_t service; /* tokens * SCHED_SCALE / weight */
+    list_t wait;      /* requests that have not started */
+    list_t ready;     /* sequences of started ones that have no blocks */
+    uint32_t todo;    /* seated unfinished prompts, of this plan */
+    uint32_t todo_tail;
+    uint32_t pick; /* best piece of work: a sequence */
+    uint32_t pick_kind;
+} tenant_t;
+
+struct sched_s {
+    sched_cfg_t c;
+    kv_t *kv; /* borrowed */
+    uint32_t seats;
+    uint64_t arrivals;
+    uint64_t left_service; /* the most that a tenant who left had had */
+    uint64_t expires_us;
+    uint32_t live_n, started_n, stalled_n;
+    uint32_t tenants_n, active_n, run_n;
+    uint32_t pressed; /* blocks were taken away in this plan */
+    uint64_t credit_stalls, preemptions;
+    list_t all;         /* live requests */
+    list_t held;        /* sequences in state HELD */
+    list_t expired;     /* requests taken out of their queue */
+    sreq_t *reqs;       /* [reqs] owned, as are all below */
+    link_t *all_links;  /* [reqs] */
+    link_t *wait_links; /* [reqs] for a tenant's wait, and expired */
+    seq_t *seqs;        /* [seqs] */
+    link_t *links;      /* [seqs] for a tenant's ready, and held */
+    uint32_t *known;    /* [seqs, context] token ids, touched when used */
+    uint32_t *run;      /* [seats] sequences in state RUNNING, by key */
+    tenant_t *tenants;  /* [2 * reqs], idle ones too */
+    uint32_t *active;   /* [reqs] tenants with live requests */
+};
+
+
+static inline uint32_t
+seq_req(uint32_t id)
+{
+    return id / LLM_CHOICES_MAX;
+}
+
+
+static inline uint32_t
+key_class(uint64_t key)
+{
+    return (uint32_t) (key >> 56);
+}
+
+
+static inline tenant_t *
+seq_tenant(sched_t *s, uint32_t id)
+{
+    return &s->tenants[s->reqs[seq_req(id)].tenant];
+}
+
+
+static inline uint32_t *
+seq_known(const sched_t *s, uint32_t id)
+{
+    return s->known + (size_t) id * s->c.context;
+}
+
+
+/* Moves a sequence to state, asserting that the transition is legal. */
+void sched_seq_state(seq_t *q, sched_state_t state);
+
+/* Takes it out of the list or array that its state put it in. */
+void sched_seq_detach(sched_t *s, uint32_t id);
+
+#endif
