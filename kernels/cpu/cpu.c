@@ -1,0 +1,439 @@
+/*
+ * The CPU back end's device functions, and the choice of instruction set.
+ *
+ * DESIGN.  A device address is a host address; copies are memcpy; a step runs
+ * inside submit, on the caller and the pool's threads, and wait has nothing
+ * left to do.  There is one const table per instruction set, and they differ
+ * in `open` alone: it puts that set's small functions into the device, the
+ * gaps filled from cpu_ref, and the op rows (ref.c) call those.
+ *
+ * All memory is anonymous mappings, zeroed and committed as it is touched, so
+ * that a buffer sized for the worst step costs what real steps use of it.
+ * They are chained for close; nothing is freed before.
+ *
+ * The step block is copied by plan, which also works out each token's position
+ * and row.  What plan is given comes from the engine's own scheduler: its
+ * indices are asserted here, once, and relied upon by the ops.
+ */
+#include "cpu.h"
+#include "pool.h"
+
+#include <assert.h>
+#include <cpuid.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* Weights of this size and more are worth huge pages. */
+#define HUGE_MIN (4u << 20)
+
+#define THREADS_MAX 256
+
+typedef struct cpu_mem_s {
+    struct cpu_mem_s *next;
+    size_t size; /* of the mapping, this header's page included */
+} cpu_mem_t;
+
+static const struct {
+    const char *name;
+    uint32_t elems, bytes; /* of a block */
+} types[KN_TYPES] = {
+#define X(name, elems, bytes) {#name, elems, bytes},
+    KN_TYPE_LIST(X)
+#undef X
+};
+
+/* A mapping of its own: the header sits 64 bytes before what is returned. */
+static void *
+mem_map(kn_dev_t *dev, uint64_t bytes)
+{
+    size_t size;
+    cpu_mem_t *mem;
+
+    if (bytes > SIZE_MAX / 2) {
+        return NULL;
+    }
+
+    size = (size_t) bytes + 64;
+    mem = mmap(
+        NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (mem == MAP_FAILED) {
+        return NULL;
+    }
+
+    if (size >= HUGE_MIN) {
+        madvise(mem, size, MADV_HUGEPAGE); /* a wish: may fail */
+    }
+
+    mem->next = dev->mem;
+    mem->size = size;
+    dev->mem = mem;
+    dev->used += size;
+
+    return (char *) mem + 64;
+}
+
+static uint32_t
+cores(void)
+{
+    int n;
+    cpu_set_t set;
+
+    if (sched_getaffinity(0, sizeof(set), &set) != 0) {
+        return 1;
+    }
+
+    n = CPU_COUNT(&set);
+    return n < 1 ? 1 : n > THREADS_MAX ? THREADS_MAX : (uint32_t) n;
+}
+
+/* isa, its gaps filled from cpu_ref */
+static void
+fill_isa(cpu_isa_t *out, const cpu_isa_t *isa)
+{
+    int i;
+
+    *out = *isa;
+
+    for (i = 0; i < KN_TYPES; i++) {
+        out->matmul[i] = isa->matmul[i] ? isa->matmul[i] : cpu_ref.matmul[i];
+        out->row[i] = isa->row[i] ? isa->row[i] : cpu_ref.row[i];
+    }
+
+    for (i = 0; i < KN_KV_TYPES; i++) {
+        out->kv_put[i] = isa->kv_put[i] ? isa->kv_put[i] : cpu_ref.kv_put[i];
+        out->kv_dot[i] = isa->kv_dot[i] ? isa->kv_dot[i] : cpu_ref.kv_dot[i];
+        out->kv_axpy[i] =
+            isa->kv_axpy[i] ? isa->kv_axpy[i] : cpu_ref.kv_axpy[i];
+    }
+
+    out->silu_mul = isa->silu_mul ? isa->silu_mul : cpu_ref.silu_mul;
+}
+
+static void
+dev_close(kn_dev_t *dev)
+{
+    cpu_mem_t *mem, *next;
+
+    if (dev == NULL) {
+        return;
+    }
+
+    cpu_pool_close(dev->pool);
+
+    for (mem = dev->mem; mem != NULL; mem = next) {
+        next = mem->next;
+        munmap(mem, mem->size);
+    }
+
+    free(dev);
+}
+
+static kn_dev_t *
+dev_open(const cpu_isa_t *isa, const kn_open_t *o, char *err, size_t errlen)
+{
+    kn_dev_t *dev;
+
+    assert(o->threads <= THREADS_MAX);
+    dev = calloc(1, sizeof(*dev));
+
+    if (dev == NULL) {
+        snprintf(err, errlen, "device cpu: not enough memory");
+        return NULL;
+    }
+
+    fill_isa(&dev->isa, isa);
+    dev->threads = o->threads != 0 ? o->threads : cores();
+    dev->pool = cpu_pool_open(dev->threads);
+
+    if (dev->pool == NULL) {
+        snprintf(
+            err, errlen, "device cpu: cannot start %u threads", dev->threads);
+        dev_close(dev);
+        return NULL;
+    }
+
+    return dev;
+}
+
+static void
+dev_info(const kn_dev_t *dev, kn_info_t *info)
+{
+    snprintf(info->name, sizeof(info->name), "cpu %s, %u thread%s",
+        dev->isa.name, dev->threads, dev->threads == 1 ? "" : "s");
+    info->host = 1;
+    info->used = dev->used;
+}
+
+static kn_ptr_t
+dev_alloc(kn_dev_t *dev, uint64_t bytes)
+{
+    kn_ptr_t p;
+
+    p.a = (uintptr_t) mem_map(dev, bytes);
+    return p;
+}
+
+static kn_w_t *
+dev_weight_load(kn_dev_t *dev, const kn_source_t *s, char *err, size_t errlen)
+{
+    kn_w_t *w;
+    size_t stride;
+
+    assert(s->type < KN_TYPES && s->n > 0 && s->k > 0 && s->data != NULL);
+
+    if (s->k % types[s->type].elems != 0) {
+        snprintf(err, errlen,
+            "weight \"%s\": expected rows of a multiple of %u for %s, "
+            "found %u",
+            s->name, types[s->type].elems, types[s->type].name, s->k);
+        return NULL;
+    }
+
+    stride = (size_t) s->k / types[s->type].elems * types[s->type].bytes;
+    w = mem_map(dev, 64 + (uint64_t) s->n * stride);
+
+    if (w == NULL) {
+        snprintf(err, errlen,
+            "weight \"%s\": expected %llu bytes, found no "
+            "memory for them",
+            s->name, (unsigned long long) s->n * stride);
+        return NULL;
+    }
+
+    _Static_assert(sizeof(*w) <= 64, "the weight's head has 64 bytes");
+    w->data = (const char *) w + 64;
+    w->stride = stride;
+    w->type = s->type;
+    w->n = s->n;
+    w->k = s->k;
+    memcpy((char *) w + 64, s->data, s->n * stride);
+
+    return w;
+}
+
+static void
+dev_copy_in(kn_dev_t *dev, kn_ptr_t dst, const void *src, uint64_t n)
+{
+    (void) dev;
+    memcpy((void *) dst.a, src, n);
+}
+
+static void
+dev_copy_out(kn_dev_t *dev, void *dst, kn_ptr_t src, uint64_t n)
+{
+    (void) dev;
+    memcpy(dst, (const void *) src.a, n);
+}
+
+static uint32_t
+max_u32(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
+static int
+dev_reserve(kn_dev_t *dev, const kn_limits_t *l, char *err, size_t errlen)
+{
+    kn_limits_t *have = &dev->limits;
+
+    if (l->head_dim > CPU_HEAD_DIM_MAX) {
+        snprintf(err, errlen,
+            "device cpu: expected heads of at most %d, found %u",
+            CPU_HEAD_DIM_MAX, l->head_dim);
+        return -1;
+    }
+
+    have->tokens = max_u32(have->tokens, l->tokens);
+    have->rows = max_u32(have->rows, l->rows);
+    have->outs = max_u32(have->outs, l->outs);
+    have->blocks = max_u32(have->blocks, l->blocks);
+    have->context = max_u32(have->context, l->context);
+    have->heads = max_u32(have->heads, l->heads);
+    have->head_dim = max_u32(have->head_dim, l->head_dim);
+    have->vocab = max_u32(have->vocab, l->vocab);
+
+    dev->work_size = (cpu_sample_work(have->vocab) + 63) & ~(size_t) 63;
+    dev->tokens = mem_map(dev, have->tokens * sizeof(*dev->tokens));
+    dev->rows = mem_map(dev, have->rows * sizeof(*dev->rows));
+    dev->blocks = mem_map(dev, have->blocks * sizeof(*dev->blocks));
+    dev->outs = mem_map(dev, have->outs * sizeof(*dev->outs));
+    dev->toks = mem_map(dev, have->tokens * sizeof(*dev->toks));
+    dev->work = mem_map(dev, (uint64_t) dev->threads * dev->work_size);
+
+    if (dev->tokens == NULL || dev->rows == NULL || dev->blocks == NULL
+        || dev->outs == NULL || dev->toks == NULL || dev->work == NULL) {
+        snprintf(err, errlen,
+            "device cpu: not enough memory for a step of "
+            "%u tokens",
+            have->tokens);
+        return -1;
+    }
+
+    return 0;
+}
+
+/* n elements from src, where src may be NULL if there are none */
+static void
+copy(void *dst, const void *src, size_t n, size_t size)
+{
+    if (n > 0) {
+        memcpy(dst, src, n * size);
+    }
+}
+
+static void
+dev_plan(kn_dev_t *dev, const kn_step_t *step)
+{
+    uint32_t i, j, t;
+    const kn_row_t *row;
+
+    assert(step->tokens_n <= dev->limits.tokens);
+    assert(step->rows_n <= dev->limits.rows);
+    assert(step->outs_n <= dev->limits.outs);
+    assert(step->blocks_n <= dev->limits.blocks);
+
+    copy(dev->tokens, step->tokens, step->tokens_n, sizeof(*dev->tokens));
+    copy(dev->rows, step->rows, step->rows_n, sizeof(*dev->rows));
+    copy(dev->blocks, step->blocks, step->blocks_n, sizeof(*dev->blocks));
+    copy(dev->outs, step->outs, step->outs_n, sizeof(*dev->outs));
+
+    dev->step.tokens_n = step->tokens_n;
+    dev->step.rows_n = step->rows_n;
+    dev->step.outs_n = step->outs_n;
+    dev->step.blocks_n = step->blocks_n;
+    dev->step.tokens = dev->tokens;
+    dev->step.rows = dev->rows;
+    dev->step.blocks = dev->blocks;
+    dev->step.outs = dev->outs;
+
+    for (i = 0, t = 0; i < step->rows_n; i++) {
+        row = &dev->rows[i];
+        assert(row->tok == t && row->q_len <= step->tokens_n - t);
+        assert(row->block <= step->blocks_n
+               && row->blocks_n <= step->blocks_n - row->block);
+
+        for (j = 0; j < row->q_len; j++, t++) {
+            dev->toks[t].pos = row->q_start + j;
+            dev->toks[t].row = i;
+        }
+    }
+
+    assert(t == step->tokens_n);
+
+    for (i = 0; i < step->outs_n; i++) {
+        assert(dev->outs[i].tok < step->tokens_n);
+    }
+}
+
+static void
+dev_submit(kn_dev_t *dev, void (*body)(void *arg), void *arg)
+{
+    (void) dev;
+    body(arg);
+}
+
+static void
+dev_wait(kn_dev_t *dev)
+{
+    (void) dev;
+}
+
+static int
+has_avx2(void)
+{
+    unsigned a, b, c, d;
+
+    /* F16C is bit 29 of leaf 1; compilers' builtins do not all know it */
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
+           && __get_cpuid(1, &a, &b, &c, &d) && (c & 1u << 29) != 0;
+}
+
+static int
+has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f")
+           && __builtin_cpu_supports("avx512bw")
+           && __builtin_cpu_supports("avx512vl")
+           && __builtin_cpu_supports("avx512dq");
+}
+
+static int
+has_ref(void)
+{
+    return 1;
+}
+
+/* The instruction sets, best first. X(name) */
+#define ISAS(X)                                                                \
+    X(avx512)                                                                  \
+    X(avx2)                                                                    \
+    X(ref)
+
+#define X(isa)                                                                 \
+    static kn_dev_t *open_##isa(const kn_open_t *o, char *err, size_t errlen)  \
+    {                                                                          \
+        return dev_open(&cpu_##isa, o, err, errlen);                           \
+    }
+ISAS(X)
+#undef X
+
+/* clang-format off */
+#define OP(op, doc) .op = cpu_##op,
+
+static const struct {
+    const char *name;
+    int (*has)(void);
+    kernels_t table;
+} isas[] = {
+#define X(isa)                                                                 \
+    {#isa, has_##isa, {                                                        \
+        .open = open_##isa,                                                    \
+        .close = dev_close,                                                    \
+        .info = dev_info,                                                      \
+        .alloc = dev_alloc,                                                    \
+        .weight_load = dev_weight_load,                                        \
+        .copy_in = dev_copy_in,                                                \
+        .copy_out = dev_copy_out,                                              \
+        .reserve = dev_reserve,                                                \
+        .plan = dev_plan,                                                      \
+        .submit = dev_submit,                                                  \
+        .wait = dev_wait,                                                      \
+        KERNELS(OP)                                                            \
+    }},
+    ISAS(X)
+#undef X
+};
+/* clang-format on */
+
+const kernels_t *
+kernels_cpu(const char *isa, char *err, size_t errlen)
+{
+    size_t i;
+    int any;
+
+    any = strcmp(isa, "auto") == 0;
+
+    for (i = 0; i < sizeof(isas) / sizeof(isas[0]); i++) {
+        if (!any && strcmp(isa, isas[i].name) != 0) {
+            continue;
+        }
+
+        if (isas[i].has()) {
+            return &isas[i].table;
+        }
+
+        if (!any) {
+            snprintf(err, errlen,
+                "cpu_isa: expected one that this machine has, found %s", isa);
+            return NULL;
+        }
+    }
+
+    snprintf(err, errlen,
+        "cpu_isa: expected auto, ref, avx2 or avx512, found \"%s\"", isa);
+    return NULL;
+}

@@ -1,0 +1,174 @@
+/*
+ * The CPU back end's insides, shared by its files.
+ *
+ *      cpu.c    device functions, thread pool, choice of instruction set
+ *      ref.c    every op row, over the small functions of a cpu_isa_t; and
+ *               those functions in plain C (cpu_ref), the oracle of the others
+ *      avx2.c avx512.c   the same small functions with flags of their own
+ *      sample.c the sample row's policy
+ *
+ * An instruction set is a const table of small functions that run on one
+ * thread and know no threads, steps or pages.  What it leaves NULL is taken
+ * from cpu_ref when the device is opened.
+ */
+#ifndef CPU_H
+#define CPU_H
+
+#include "../kernels.h"
+
+/*
+ * A tile of a matrix product:
+ *
+ *      y[i * ldy + j] = sum over c < k of x[i * ldx + c] * w[j, c]
+ *      for i < m, j < n
+ *
+ * w points to row 0 of the tile; row j begins j * stride bytes after it.  k is
+ * a multiple of the type's block.  Neither x nor w is aligned to more than its
+ * elements (weight blocks: 2 bytes) or padded: nothing may be read past
+ * x[(m - 1) * ldx + k - 1] or past the last weight row.
+ *
+ * The order in which the terms of y[i, j] are added, and the rounding of each,
+ * must depend on k only: not on m, n, i, j or an address.  m >= 1, n >= 1; the
+ * caller chooses tiles of at most CPU_TILE_M by CPU_TILE_N and may choose
+ * others at any time.
+ */
+typedef struct {
+    const float *x;
+    const void *w;
+    float *y;
+    size_t ldx, ldy; /* elements */
+    size_t stride;   /* bytes */
+    uint32_t m, n, k;
+} cpu_mm_t;
+
+#define CPU_TILE_M 64
+#define CPU_TILE_N 64
+
+#define CPU_HEAD_DIM_MAX 512
+
+typedef struct {
+    const char *name;
+
+    /* The product, by weight type. */
+    void (*matmul[KN_TYPES])(const cpu_mm_t *a);
+
+    /* n elements at src, dequantised: exact, no rounding but d * q's. */
+    void (*row[KN_TYPES])(float *dst, const void *src, uint32_t n);
+
+    /* Rounds n elements to nearest even into a cache row. */
+    void (*kv_put[KN_KV_TYPES])(void *dst, const float *src, uint32_t n);
+
+    /* sum of q[i] * k[i]; the order depends on n only. */
+    float (*kv_dot[KN_KV_TYPES])(const float *q, const void *k, uint32_t n);
+
+    /* acc[i] += p * v[i] */
+    void (*kv_axpy[KN_KV_TYPES])(
+        float *acc, float p, const void *v, uint32_t n);
+
+    /* gate[i] = silu(gate[i]) * up[i]: element i alone decides its bits. */
+    void (*silu_mul)(float *gate, const float *up, uint32_t n);
+} cpu_isa_t;
+
+extern const cpu_isa_t cpu_ref;
+extern const cpu_isa_t cpu_avx2;
+extern const cpu_isa_t cpu_avx512;
+
+/* A weight: the file's rows, copied to memory of its own. */
+struct kn_w_s {
+    const char *data; /* 64-byte aligned, owned by the device */
+    size_t stride;    /* bytes from row to row, no padding */
+    uint32_t type, n, k;
+    struct kn_w_s *next; /* of the device */
+};
+
+/*
+ * The sampler for one output (sample.c): see sample.h for the policy.  logits
+ * [vocab] are not written.  work is cpu_sample_work(vocab) bytes, 64-byte
+ * aligned, of any content, for this call only.  Neither blocks nor allocates.
+ * The draw's Philox counter is (o->pos + 1, o->choice), its key params->seed.
+ */
+void cpu_sample_one(const float *logits, uint32_t vocab, const kn_out_t *o,
+    void *work, sample_out_t *out);
+size_t cpu_sample_work(uint32_t vocab);
+
+typedef struct cpu_pool_s cpu_pool_t;
+
+/* What a token of the step needs to know, made by plan(). */
+typedef struct {
+    uint32_t pos;
+    uint32_t row;
+} cpu_tok_t;
+
+struct kn_dev_s {
+    cpu_isa_t isa;          /* complete: gaps are filled from cpu_ref */
+    cpu_pool_t *pool;       /* owned */
+    uint32_t threads;       /* workers, the caller being number 0 */
+    struct kn_w_s *weights; /* owned list */
+    struct cpu_mem_s *mem;  /* owned list of all allocations */
+    uint64_t used;
+    kn_limits_t limits;
+    kn_step_t step;   /* pointers below, or borrowed by outs until wait */
+    uint32_t *tokens; /* [limits.tokens] */
+    kn_row_t *rows;   /* [limits.rows] */
+    uint32_t *blocks; /* [limits.blocks] */
+    kn_out_t *outs;   /* [limits.outs] */
+    cpu_tok_t *toks;  /* [limits.tokens] */
+    char *work;       /* [threads][work_size] scratch for one op */
+    size_t work_size;
+};
+
+/*
+ * Calls fn(arg, part, worker) once for each part < parts, on any of the
+ * pool's threads, and returns when all have returned.  worker < dev->threads
+ * names the scratch that the call may use.  cost is the work in all, about in
+ * multiply-adds: too small for a second thread, and the caller does it alone.
+ */
+void cpu_run(kn_dev_t *dev, uint32_t parts, uint64_t cost,
+    void (*fn)(void *arg, uint32_t part, uint32_t worker), void *arg);
+
+/* The op rows (ref.c). */
+#define X(op, doc) void cpu_##op(kn_dev_t *dev, const kn_##op##_t *a);
+KERNELS(X)
+#undef X
+
+/* The bits of a half or bfloat16 number as a float: exact. */
+static inline float
+cpu_from_f16(uint16_t h)
+{
+    union {
+        uint32_t u;
+        float f;
+    } v;
+    uint32_t sign, mag;
+
+    sign = (uint32_t) (h & 0x8000) << 16;
+    mag = h & 0x7fff;
+
+    if (mag >= 0x7c00) { /* Inf, NaN */
+        v.u = sign | 0x7f800000 | (mag & 0x3ff) << 13;
+        return v.f;
+    }
+
+    if (mag >= 0x400) {
+        v.u = sign | ((mag << 13) + (112u << 23));
+        return v.f;
+    }
+
+    v.f = (float) mag * 0x1p-24f; /* subnormal: exact in a float */
+    v.u |= sign;
+    return v.f;
+}
+
+static inline float
+cpu_from_bf16(uint16_t h)
+{
+    union {
+        uint32_t u;
+        float f;
+    } v;
+
+    v.u = (uint32_t) h << 16;
+    return v.f;
+}
+
+#endif

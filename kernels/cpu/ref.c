@@ -1,0 +1,794 @@
+/*
+ * Every op row on the CPU, and the reference instruction set: plain C.
+ *
+ * DESIGN.  A row splits its work into parts (rows, tiles, token and head) and
+ * hands them to the pool.  A part computes whole outputs, and in an order that
+ * does not depend on the split, so threads never change a bit.  The inner
+ * loops are the small functions of dev->isa; those below, cpu_ref, are what
+ * the others are tested against.  They add in eight lanes of F64 and join them
+ * in order: exact enough to judge F32 by, and the compiler can still use two
+ * lanes at a time.
+ *
+ * Attention walks a token's positions in partitions of KV_PART, counted from
+ * position 0 and joined in order by the running maximum.  The partition, not
+ * the block or the chunk, decides the order of additions.
+ *
+ * Runs on the pool's threads; owns no memory; scratch is on the stack.
+ */
+#include "cpu.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#define LANES   8
+#define KV_PART 256
+
+/* Tokens of a part where rows are cheap. */
+#define ROWS_PART 8
+
+#define HOST(type, ptr) ((type *) (ptr).a)
+
+static uint32_t
+parts_of(uint32_t n, uint32_t size)
+{
+    return (n + size - 1) / size;
+}
+
+static uint32_t
+min_u32(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* The M of an op. */
+static uint32_t
+rows_of(const kn_dev_t *dev, uint32_t which)
+{
+    assert(which == KN_TOKENS || which == KN_OUTS);
+    return which == KN_TOKENS ? dev->step.tokens_n : dev->step.outs_n;
+}
+
+/* The reference functions */
+
+static float
+join_lanes(const double *s)
+{
+    return (float) (((s[0] + s[4]) + (s[1] + s[5]))
+                    + ((s[2] + s[6]) + (s[3] + s[7])));
+}
+
+/* lanes += a . b; a block of n is added lane by lane from lane 0 */
+static void
+add_dot(double *lanes, const float *a, const float *b, uint32_t n)
+{
+    uint32_t i, j;
+
+    for (i = 0; i + LANES <= n; i += LANES) {
+        for (j = 0; j < LANES; j++) {
+            lanes[j] += (double) a[i + j] * b[i + j];
+        }
+    }
+
+    for (j = 0; i < n; i++, j++) {
+        lanes[j] += (double) a[i] * b[i];
+    }
+}
+
+static void
+row_f32(float *dst, const void *src, uint32_t n)
+{
+    memcpy(dst, src, n * sizeof(float));
+}
+
+static void
+row_f16(float *dst, const void *src, uint32_t n)
+{
+    uint32_t i;
+    uint16_t h;
+
+    for (i = 0; i < n; i++) {
+        memcpy(&h, (const char *) src + i * 2, 2);
+        dst[i] = cpu_from_f16(h);
+    }
+}
+
+static void
+row_bf16(float *dst, const void *src, uint32_t n)
+{
+    uint32_t i;
+    uint16_t h;
+
+    for (i = 0; i < n; i++) {
+        memcpy(&h, (const char *) src + i * 2, 2);
+        dst[i] = cpu_from_bf16(h);
+    }
+}
+
+static void
+row_q8_0(float *dst, const void *src, uint32_t n)
+{
+    uint32_t i;
+    uint16_t h;
+    float d;
+    const uint8_t *p = src;
+
+    assert(n % 32 == 0);
+
+    for (; n > 0; n -= 32, p += 34, dst += 32) {
+        memcpy(&h, p, 2);
+        d = cpu_from_f16(h);
+
+        for (i = 0; i < 32; i++) {
+            dst[i] = d * (float) (int8_t) p[2 + i];
+        }
+    }
+}
+
+static void
+row_q4_0(float *dst, const void *src, uint32_t n)
+{
+    uint32_t i;
+    uint16_t h;
+    float d;
+    const uint8_t *p = src;
+
+    assert(n % 32 == 0);
+
+    for (; n > 0; n -= 32, p += 18, dst += 32) {
+        memcpy(&h, p, 2);
+        d = cpu_from_f16(h);
+
+        for (i = 0; i < 16; i++) {
+            dst[i] = d * (float) ((p[2 + i] & 15) - 8);
+            dst[i + 16] = d * (float) ((p[2 + i] >> 4) - 8);
+        }
+    }
+}
+
+/*
+ * The product over any type: pieces of a weight row are dequantised and met
+ * with every row of x.  A piece is a multiple of all blocks and of LANES, so
+ * it leaves no trace in the order.
+ */
+#define PIECE 256
+
+static void
+matmul_ref(const cpu_mm_t *a, uint32_t block, uint32_t bytes,
+    void (*row)(float *, const void *, uint32_t))
+{
+    uint32_t i, j, c, n;
+    float w[PIECE];
+    double lanes[CPU_TILE_M][LANES];
+    const char *src;
+
+    assert(a->m <= CPU_TILE_M && a->k % block == 0);
+
+    for (j = 0; j < a->n; j++) {
+        src = (const char *) a->w + j * a->stride;
+        memset(lanes, 0, a->m * sizeof(lanes[0]));
+
+        for (c = 0; c < a->k; c += PIECE) {
+            n = min_u32(PIECE, a->k - c);
+            row(w, src + (size_t) c / block * bytes, n);
+
+            for (i = 0; i < a->m; i++) {
+                add_dot(lanes[i], a->x + i * a->ldx + c, w, n);
+            }
+        }
+
+        for (i = 0; i < a->m; i++) {
+            a->y[i * a->ldy + j] = join_lanes(lanes[i]);
+        }
+    }
+}
+
+static void
+matmul_f32(const cpu_mm_t *a)
+{
+    matmul_ref(a, 1, 4, row_f32);
+}
+
+static void
+matmul_f16(const cpu_mm_t *a)
+{
+    matmul_ref(a, 1, 2, row_f16);
+}
+
+static void
+matmul_bf16(const cpu_mm_t *a)
+{
+    matmul_ref(a, 1, 2, row_bf16);
+}
+
+static void
+matmul_q8_0(const cpu_mm_t *a)
+{
+    matmul_ref(a, 32, 34, row_q8_0);
+}
+
+static void
+matmul_q4_0(const cpu_mm_t *a)
+{
+    matmul_ref(a, 32, 18, row_q4_0);
+}
+
+static uint16_t
+to_bf16(float f)
+{
+    uint32_t u;
+
+    memcpy(&u, &f, sizeof(u));
+
+    if ((u & 0x7fffffff) > 0x7f800000) {
+        return (uint16_t) (u >> 16 | 0x40); /* NaN stays one */
+    }
+
+    return (uint16_t) ((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
+static uint16_t
+to_f16(float f)
+{
+    uint32_t u, sign, mag, odd;
+    float half;
+
+    memcpy(&u, &f, sizeof(u));
+    sign = u >> 16 & 0x8000;
+    mag = u & 0x7fffffff;
+
+    if (mag > 0x7f800000) {
+        return (uint16_t) (sign | 0x7e00);
+    }
+
+    if (mag >= 0x477ff000) { /* rounds to 65536 or more */
+        return (uint16_t) (sign | 0x7c00);
+    }
+
+    if (mag < 0x38800000) {
+        /* subnormal: at this magnitude the addition rounds at 2^-24, and what
+         * is left in the low bits is the half's */
+        memcpy(&half, &mag, sizeof(half));
+        half += 0.5f;
+        memcpy(&mag, &half, sizeof(mag));
+        return (uint16_t) (sign | (mag - 0x3f000000));
+    }
+
+    odd = mag >> 13 & 1;
+    mag += 0xfff + odd - (112u << 23);
+    return (uint16_t) (sign | mag >> 13);
+}
+
+static void
+put_f32(void *dst, const float *src, uint32_t n)
+{
+    memcpy(dst, src, n * sizeof(float));
+}
+
+static void
+put_f16(void *dst, const float *src, uint32_t n)
+{
+    uint32_t i;
+
+    for (i = 0; i < n; i++) {
+        ((uint16_t *) dst)[i] = to_f16(src[i]);
+    }
+}
+
+static void
+put_bf16(void *dst, const float *src, uint32_t n)
+{
+    uint32_t i;
+
+    for (i = 0; i < n; i++) {
+        ((uint16_t *) dst)[i] = to_bf16(src[i]);
+    }
+}
+
+static float
+dot_ref(const float *q, const char *k, uint32_t n, uint32_t bytes,
+    void (*row)(float *, const void *, uint32_t))
+{
+    uint32_t c, piece;
+    float w[PIECE];
+    double lanes[LANES] = {0};
+
+    for (c = 0; c < n; c += PIECE) {
+        piece = min_u32(PIECE, n - c);
+        row(w, k + (size_t) c * bytes, piece);
+        add_dot(lanes, q + c, w, piece);
+    }
+
+    return join_lanes(lanes);
+}
+
+static float
+dot_f32(const float *q, const void *k, uint32_t n)
+{
+    return dot_ref(q, k, n, 4, row_f32);
+}
+
+static float
+dot_f16(const float *q, const void *k, uint32_t n)
+{
+    return dot_ref(q, k, n, 2, row_f16);
+}
+
+static float
+dot_bf16(const float *q, const void *k, uint32_t n)
+{
+    return dot_ref(q, k, n, 2, row_bf16);
+}
+
+static void
+axpy_f32(float *acc, float p, const void *v, uint32_t n)
+{
+    uint32_t i;
+
+    for (i = 0; i < n; i++) {
+        acc[i] += p * ((const float *) v)[i];
+    }
+}
+
+static void
+axpy_f16(float *acc, float p, const void *v, uint32_t n)
+{
+    uint32_t i;
+
+    for (i = 0; i < n; i++) {
+        acc[i] += p * cpu_from_f16(((const uint16_t *) v)[i]);
+    }
+}
+
+static void
+axpy_bf16(float *acc, float p, const void *v, uint32_t n)
+{
+    uint32_t i;
+
+    for (i = 0; i < n; i++) {
+        acc[i] += p * cpu_from_bf16(((const uint16_t *) v)[i]);
+    }
+}
+
+static void
+silu_mul_ref(float *gate, const float *up, uint32_t n)
+{
+    uint32_t i;
+
+    for (i = 0; i < n; i++) {
+        gate[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
+    }
+}
+
+const cpu_isa_t cpu_ref = {
+    .name = "ref",
+    .matmul = {matmul_f32, matmul_f16, matmul_bf16, matmul_q8_0, matmul_q4_0},
+    .row = {row_f32, row_f16, row_bf16, row_q8_0, row_q4_0},
+    .kv_put = {put_f32, put_f16, put_bf16},
+    .kv_dot = {dot_f32, dot_f16, dot_bf16},
+    .kv_axpy = {axpy_f32, axpy_f16, axpy_bf16},
+    .silu_mul = silu_mul_ref,
+};
+
+/* The op rows */
+
+/* What a part needs: the device and the op's arguments. */
+typedef struct {
+    kn_dev_t *dev;
+    const void *a;
+    uint32_t m;
+} job_t;
+
+/* Runs fn over parts of ROWS_PART rows of m. */
+static void
+run_rows(kn_dev_t *dev, const void *a, uint32_t m, uint64_t row_cost,
+    void (*fn)(void *, uint32_t, uint32_t))
+{
+    job_t j = {dev, a, m};
+
+    cpu_run(dev, parts_of(m, ROWS_PART), m * row_cost, fn, &j);
+}
+
+static void
+embed_part(void *arg, uint32_t part, uint32_t worker)
+{
+    const job_t *j = arg;
+    const kn_embed_t *a = j->a;
+    uint32_t t, end, id;
+
+    (void) worker;
+    end = min_u32(j->m, (part + 1) * ROWS_PART);
+
+    for (t = part * ROWS_PART; t < end; t++) {
+        id = j->dev->tokens[t];
+        assert(id < a->w->n);
+        j->dev->isa.row[a->w->type](HOST(float, a->y) + (size_t) t * a->w->k,
+            a->w->data + id * a->w->stride, a->w->k);
+    }
+}
+
+void
+cpu_embed(kn_dev_t *dev, const kn_embed_t *a)
+{
+    run_rows(dev, a, dev->step.tokens_n, a->w->k, embed_part);
+}
+
+static void
+rmsnorm_row(const kn_rmsnorm_t *a, size_t at)
+{
+    uint32_t i;
+    float r, *x, *y;
+    const float *w, *add;
+    double s[LANES] = {0};
+
+    x = HOST(float, a->x) + at;
+    y = HOST(float, a->y) + at;
+    w = HOST(const float, a->w);
+
+    if (a->add.a != 0) {
+        add = HOST(const float, a->add) + at;
+
+        for (i = 0; i < a->dim; i++) {
+            x[i] += add[i];
+        }
+    }
+
+    add_dot(s, x, x, a->dim);
+    r = 1.0f / sqrtf(join_lanes(s) / (float) a->dim + a->eps);
+
+    for (i = 0; i < a->dim; i++) {
+        y[i] = x[i] * r * w[i];
+    }
+}
+
+static void
+rmsnorm_part(void *arg, uint32_t part, uint32_t worker)
+{
+    const job_t *j = arg;
+    const kn_rmsnorm_t *a = j->a;
+    uint32_t t, end;
+
+    (void) worker;
+    end = min_u32(j->m, (part + 1) * ROWS_PART);
+
+    for (t = part * ROWS_PART; t < end; t++) {
+        rmsnorm_row(a, (size_t) t * a->dim);
+    }
+}
+
+void
+cpu_rmsnorm(kn_dev_t *dev, const kn_rmsnorm_t *a)
+{
+    assert(a->x.a != a->y.a);
+    run_rows(
+        dev, a, rows_of(dev, a->rows), 3 * (uint64_t) a->dim, rmsnorm_part);
+}
+
+/* Part numbers run over the tiles of m first: neighbours share weights. */
+static void
+matmul_part(void *arg, uint32_t part, uint32_t worker)
+{
+    const job_t *j = arg;
+    const kn_matmul_t *a = j->a;
+    uint32_t i, n, tiles_m;
+    cpu_mm_t mm;
+
+    (void) worker;
+    tiles_m = parts_of(j->m, CPU_TILE_M);
+    i = part % tiles_m * CPU_TILE_M;
+    n = part / tiles_m * CPU_TILE_N;
+
+    mm.x = HOST(const float, a->x) + (size_t) i * a->w->k;
+    mm.y = HOST(float, a->y) + (size_t) i * a->w->n + n;
+    mm.w = a->w->data + n * a->w->stride;
+    mm.ldx = a->w->k;
+    mm.ldy = a->w->n;
+    mm.stride = a->w->stride;
+    mm.m = min_u32(CPU_TILE_M, j->m - i);
+    mm.n = min_u32(CPU_TILE_N, a->w->n - n);
+    mm.k = a->w->k;
+
+    j->dev->isa.matmul[a->w->type](&mm);
+}
+
+void
+cpu_matmul(kn_dev_t *dev, const kn_matmul_t *a)
+{
+    job_t j = {dev, a, rows_of(dev, a->rows)};
+
+    cpu_run(dev, parts_of(j.m, CPU_TILE_M) * parts_of(a->w->n, CPU_TILE_N),
+        (uint64_t) j.m * a->w->n * a->w->k, matmul_part, &j);
+}
+
+static void
+rope_angles_part(void *arg, uint32_t part, uint32_t worker)
+{
+    const job_t *j = arg;
+    const kn_rope_angles_t *a = j->a;
+    uint32_t t, i, end;
+    double angle;
+    float *cs;
+
+    (void) worker;
+    end = min_u32(j->m, (part + 1) * ROWS_PART);
+
+    for (t = part * ROWS_PART; t < end; t++) {
+        cs = HOST(float, a->cs) + (size_t) t * a->half * 2;
+
+        for (i = 0; i < a->half; i++) {
+            angle = j->dev->toks[t].pos * HOST(const double, a->freq)[i];
+            cs[2 * i] = (float) cos(angle);
+            cs[2 * i + 1] = (float) sin(angle);
+        }
+    }
+}
+
+void
+cpu_rope_angles(kn_dev_t *dev, const kn_rope_angles_t *a)
+{
+    run_rows(
+        dev, a, dev->step.tokens_n, 100 * (uint64_t) a->half, rope_angles_part);
+}
+
+/* Where head h of position pos lies, after off, in the cache of row. */
+static char *
+kv_at(const kn_dev_t *dev, const kn_kv_t *kv, uint64_t off, const kn_row_t *row,
+    uint32_t pos, uint32_t h)
+{
+    uint32_t block;
+    uint64_t at;
+    size_t size;
+
+    assert(pos / kv->block_tokens < row->blocks_n);
+
+    size = kv->type == KN_F32 ? 4 : 2;
+    block = dev->blocks[row->block + pos / kv->block_tokens];
+    at = (uint64_t) h * kv->block_tokens + pos % kv->block_tokens;
+
+    return HOST(char, kv->kv) + block * kv->stride + off
+           + at * kv->head_dim * size;
+}
+
+static void
+rotate(float *x, const float *cs, uint32_t half)
+{
+    uint32_t i;
+    float a, b;
+
+    for (i = 0; i < half; i++) {
+        a = x[2 * i];
+        b = x[2 * i + 1];
+        x[2 * i] = a * cs[2 * i] - b * cs[2 * i + 1];
+        x[2 * i + 1] = a * cs[2 * i + 1] + b * cs[2 * i];
+    }
+}
+
+static void
+rope_store_token(kn_dev_t *dev, const kn_rope_store_t *a, uint32_t t)
+{
+    uint32_t h, dim = a->kv.head_dim;
+    const cpu_tok_t *tok = &dev->toks[t];
+    const kn_row_t *row = &dev->rows[tok->row];
+    const float *cs;
+    float *q, *k, *v;
+
+    cs = HOST(const float, a->cs) + (size_t) t * a->half * 2;
+    q = HOST(float, a->q) + (size_t) t * a->heads * dim;
+    k = HOST(float, a->k) + (size_t) t * a->kv.kv_heads * dim;
+    v = HOST(float, a->v) + (size_t) t * a->kv.kv_heads * dim;
+
+    for (h = 0; h < a->heads; h++) {
+        rotate(q + h * dim, cs, a->half);
+    }
+
+    for (h = 0; h < a->kv.kv_heads; h++) {
+        rotate(k + h * dim, cs, a->half);
+        dev->isa.kv_put[a->kv.type](
+            kv_at(dev, &a->kv, a->kv.k_off, row, tok->pos, h), k + h * dim,
+            dim);
+        dev->isa.kv_put[a->kv.type](
+            kv_at(dev, &a->kv, a->kv.v_off, row, tok->pos, h), v + h * dim,
+            dim);
+    }
+}
+
+static void
+rope_store_part(void *arg, uint32_t part, uint32_t worker)
+{
+    const job_t *j = arg;
+    uint32_t t, end;
+
+    (void) worker;
+    end = min_u32(j->m, (part + 1) * ROWS_PART);
+
+    for (t = part * ROWS_PART; t < end; t++) {
+        rope_store_token(j->dev, j->a, t);
+    }
+}
+
+void
+cpu_rope_store(kn_dev_t *dev, const kn_rope_store_t *a)
+{
+    assert(a->kv.type < KN_KV_TYPES && 2 * a->half <= a->kv.head_dim);
+
+    run_rows(dev, a, dev->step.tokens_n,
+        3 * (uint64_t) (a->heads + a->kv.kv_heads) * a->kv.head_dim,
+        rope_store_part);
+}
+
+/* One head of one token: what was seen so far, scaled by exp(-max). */
+typedef struct {
+    float max, sum;
+    float *acc; /* [head_dim] */
+} seen_t;
+
+/* Positions [from, to) into p, which is empty. */
+static void
+attn_partition(kn_dev_t *dev, const kn_attn_t *a, const kn_row_t *row,
+    const float *q, uint32_t h, uint32_t from, uint32_t to, seen_t *p)
+{
+    uint32_t i, n, dim = a->kv.head_dim;
+    float w[KV_PART];
+
+    n = to - from;
+    assert(n >= 1 && n <= KV_PART);
+    p->max = -INFINITY;
+    p->sum = 0;
+    memset(p->acc, 0, dim * sizeof(float));
+
+    for (i = 0; i < n; i++) {
+        w[i] = a->scale
+               * dev->isa.kv_dot[a->kv.type](
+                   q, kv_at(dev, &a->kv, a->kv.k_off, row, from + i, h), dim);
+        p->max = w[i] > p->max ? w[i] : p->max;
+    }
+
+    for (i = 0; i < n; i++) {
+        w[i] = expf(w[i] - p->max);
+        p->sum += w[i];
+        dev->isa.kv_axpy[a->kv.type](p->acc, w[i],
+            kv_at(dev, &a->kv, a->kv.v_off, row, from + i, h), dim);
+    }
+}
+
+/* s, which may be empty (max -inf), takes in p. */
+static void
+attn_join(seen_t *s, const seen_t *p, uint32_t dim)
+{
+    uint32_t i;
+    float max, fs, fp;
+
+    max = s->max > p->max ? s->max : p->max;
+    fs = expf(s->max - max);
+    fp = expf(p->max - max);
+    s->max = max;
+    s->sum = s->sum * fs + p->sum * fp;
+
+    for (i = 0; i < dim; i++) {
+        s->acc[i] = s->acc[i] * fs + p->acc[i] * fp;
+    }
+}
+
+static void
+attn_head(kn_dev_t *dev, const kn_attn_t *a, uint32_t t, uint32_t head)
+{
+    uint32_t i, from, to, end, h, dim = a->kv.head_dim;
+    float acc[CPU_HEAD_DIM_MAX];
+    const cpu_tok_t *tok = &dev->toks[t];
+    const float *q;
+    size_t at;
+    seen_t s, p;
+
+    at = ((size_t) t * a->heads + head) * dim;
+    q = HOST(const float, a->q) + at;
+    h = head / (a->heads / a->kv.kv_heads);
+    s.max = -INFINITY;
+    s.sum = 0;
+    s.acc = HOST(float, a->y) + at;
+    p.acc = acc;
+    memset(s.acc, 0, dim * sizeof(float));
+    end = tok->pos + 1;
+
+    for (from = 0; from < end; from = to) {
+        to = min_u32(from + KV_PART, end);
+        attn_partition(dev, a, &dev->rows[tok->row], q, h, from, to, &p);
+        attn_join(&s, &p, dim);
+    }
+
+    for (i = 0; i < dim; i++) {
+        s.acc[i] /= s.sum;
+    }
+}
+
+/* A part is a token and a head of keys, whose queries share it. */
+static void
+attn_part(void *arg, uint32_t part, uint32_t worker)
+{
+    const job_t *j = arg;
+    const kn_attn_t *a = j->a;
+    uint32_t i, group;
+
+    (void) worker;
+    group = a->heads / a->kv.kv_heads;
+
+    for (i = 0; i < group; i++) {
+        attn_head(j->dev, a, part / a->kv.kv_heads,
+            part % a->kv.kv_heads * group + i);
+    }
+}
+
+void
+cpu_attn(kn_dev_t *dev, const kn_attn_t *a)
+{
+    uint32_t i;
+    uint64_t seen;
+    job_t j = {dev, a, dev->step.tokens_n};
+
+    assert(a->kv.type < KN_KV_TYPES && a->heads % a->kv.kv_heads == 0);
+    assert(a->kv.head_dim <= CPU_HEAD_DIM_MAX);
+
+    for (i = 0, seen = 0; i < j.m; i++) {
+        seen += dev->toks[i].pos + 1;
+    }
+
+    cpu_run(dev, j.m * a->kv.kv_heads,
+        seen * a->heads * (2 * a->kv.head_dim + 32), attn_part, &j);
+}
+
+static void
+silu_mul_part(void *arg, uint32_t part, uint32_t worker)
+{
+    const job_t *j = arg;
+    const kn_silu_mul_t *a = j->a;
+    uint32_t t, end;
+    size_t at;
+
+    (void) worker;
+    end = min_u32(j->m, (part + 1) * ROWS_PART);
+
+    for (t = part * ROWS_PART; t < end; t++) {
+        at = (size_t) t * a->dim;
+        j->dev->isa.silu_mul(
+            HOST(float, a->gate) + at, HOST(const float, a->up) + at, a->dim);
+    }
+}
+
+void
+cpu_silu_mul(kn_dev_t *dev, const kn_silu_mul_t *a)
+{
+    run_rows(
+        dev, a, rows_of(dev, a->rows), 32 * (uint64_t) a->dim, silu_mul_part);
+}
+
+void
+cpu_gather(kn_dev_t *dev, const kn_gather_t *a)
+{
+    uint32_t i;
+
+    for (i = 0; i < dev->step.outs_n; i++) {
+        memcpy(HOST(float, a->y) + (size_t) i * a->dim,
+            HOST(const float, a->x) + (size_t) dev->outs[i].tok * a->dim,
+            a->dim * sizeof(float));
+    }
+}
+
+static void
+sample_part(void *arg, uint32_t part, uint32_t worker)
+{
+    const job_t *j = arg;
+    const kn_sample_t *a = j->a;
+
+    cpu_sample_one(HOST(const float, a->logits) + (size_t) part * a->vocab,
+        a->vocab, &j->dev->outs[part],
+        j->dev->work + worker * j->dev->work_size,
+        HOST(sample_out_t, a->out) + part);
+}
+
+void
+cpu_sample(kn_dev_t *dev, const kn_sample_t *a)
+{
+    job_t j = {dev, a, dev->step.outs_n};
+
+    assert(cpu_sample_work(a->vocab) <= dev->work_size);
+    cpu_run(dev, j.m, (uint64_t) j.m * a->vocab * 32, sample_part, &j);
+}

@@ -1,0 +1,306 @@
+/*
+ * The arithmetic interface: what a back end (cpu, null, cuda) gives to
+ * forward.c.  It knows no requests and no models.
+ *
+ * DESIGN.  Two parts.  Device functions own memory, weights and steps; op rows
+ * compute.  An op is one function over one plain-data args struct, and a back
+ * end is one table of them, so that an op can be tested against another back
+ * end's, recorded and replayed.
+ *
+ * An args struct never changes after start.  What changes from step to step
+ * (which tokens, where their keys lie, how many rows, what to sample) is the
+ * step block, kn_step_t: plan() copies it to an address of the device's own
+ * that stays the same, and the ops read it there.  So a back end may record
+ * the ops of a step once and replay them:
+ *
+ *      plan(dev, &step)          copies the block, makes work lists
+ *      submit(dev, body, arg)    calls body(arg), which calls the ops; or
+ *                                replays what it recorded of an earlier call
+ *      wait(dev)                 the step's results can be copied out
+ *
+ * The count of rows of an op is therefore not a number in its args, but a
+ * choice between the block's two counts: KN_TOKENS or KN_OUTS.
+ *
+ * RULE (batch invariance).  The order in which the terms of an output are
+ * added depends on the weight's type, on k and on the back end's instruction
+ * set only: never on the number of rows, threads, chunks or other sequences.
+ * Row i of a batch has the bits that it has alone.
+ *
+ * Matrices are row-major and dense; activations are F32.
+ *
+ * This file keeps to the common subset of C and C++ because nvcc reads it.
+ */
+#ifndef KERNELS_H
+#define KERNELS_H
+
+#include "sample.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * Element types, of weights (all) and of keys and values (the first three).
+ * X(name, elements in a block, bytes of a block)
+ *
+ * Q8_0: f16 scale d, 32 x i8 q; value = d * q.
+ * Q4_0: f16 scale d, 16 bytes; the low nibbles are elements 0 to 15, the high
+ *       ones 16 to 31; value = d * (nibble - 8).
+ */
+#define KN_TYPE_LIST(X)                                                        \
+    X(F32, 1, 4)                                                               \
+    X(F16, 1, 2)                                                               \
+    X(BF16, 1, 2)                                                              \
+    X(Q8_0, 32, 34)                                                            \
+    X(Q4_0, 32, 18)
+
+enum {
+#define X(name, elems, bytes) KN_##name,
+    KN_TYPE_LIST(X)
+#undef X
+        KN_TYPES
+};
+
+#define KN_KV_TYPES 3 /* KN_F32, KN_F16, KN_BF16 */
+
+/* An address in device memory. The host must not dereference it. */
+typedef struct {
+    uintptr_t a; /* 0 is null */
+} kn_ptr_t;
+
+static inline kn_ptr_t
+kn_at(kn_ptr_t p, uint64_t bytes)
+{
+    p.a += (uintptr_t) bytes;
+    return p;
+}
+
+typedef struct kn_dev_s kn_dev_t; /* an open device */
+typedef struct kn_w_s kn_w_t;     /* a weight matrix, laid out as it likes */
+
+typedef struct {
+    uint32_t threads; /* CPU: 0 is one per core */
+} kn_open_t;
+
+typedef struct {
+    char name[64]; /* "cpu avx2, 8 threads" */
+    int host;      /* is a kn_ptr_t an address of the host's too? (tests) */
+    uint64_t used; /* bytes allocated, weights and all */
+} kn_info_t;
+
+/* The most that a step will ever hold; sizes the device's own memory. */
+typedef struct {
+    uint32_t tokens, rows, outs;
+    uint32_t blocks;          /* block ids of all rows of a step together */
+    uint32_t context;         /* longest kv_len */
+    uint32_t heads, head_dim; /* of queries */
+    uint32_t vocab;
+} kn_limits_t;
+
+/* A matrix [n, k] to load: n outputs, k inputs; rows of k elements of type. */
+typedef struct {
+    const char *name; /* for the error sentence */
+    uint32_t type;
+    uint32_t n, k;
+    const void *data; /* unaligned; borrowed during the call */
+} kn_source_t;
+
+/* A sequence's consecutive tokens in a step. */
+typedef struct {
+    uint32_t q_start; /* position of the first one */
+    uint32_t q_len;
+    uint32_t tok;      /* they are tokens[tok .. tok + q_len) */
+    uint32_t block;    /* its block ids begin at blocks[block] */
+    uint32_t blocks_n; /* enough for q_start + q_len positions */
+} kn_row_t;
+
+/* A token whose logits are wanted. See sample.h for the policy. */
+typedef struct {
+    uint32_t tok; /* index into tokens[] */
+    uint32_t pos; /* its position; the sampled token's is pos + 1 */
+    uint32_t choice;
+    uint32_t known_n, prompt_n;    /* known[0 .. prompt_n) is prompt */
+    const uint32_t *known;         /* [known_n], host, lives until wait() */
+    const sample_params_t *params; /* host, lives until wait() */
+} kn_out_t;
+
+/*
+ * The step block as the host fills it in.  Rows are in the order of tokens and
+ * cover them without a gap; outs are in the order of tok.
+ */
+typedef struct {
+    uint32_t tokens_n, rows_n, outs_n, blocks_n;
+    const uint32_t *tokens; /* [tokens_n] ids, each below the vocabulary */
+    const kn_row_t *rows;   /* [rows_n] */
+    const uint32_t *blocks; /* [blocks_n] */
+    const kn_out_t *outs;   /* [outs_n] */
+} kn_step_t;
+
+/* Which count of the step block gives an op's rows, written M below. */
+enum { KN_TOKENS, KN_OUTS };
+
+/*
+ * The paged cache as one layer sees it.  Block b begins at kv + b * stride;
+ * in it the layer's keys are [kv_heads, block_tokens, head_dim] at k_off, its
+ * values the same at v_off.  Position p of a sequence is token
+ * p % block_tokens of its block number p / block_tokens.
+ */
+typedef struct {
+    kn_ptr_t kv;
+    uint64_t stride, k_off, v_off; /* bytes */
+    uint32_t type;                 /* KN_F32, KN_F16, KN_BF16 */
+    uint32_t block_tokens;
+    uint32_t kv_heads, head_dim;
+} kn_kv_t;
+
+/* y[t] = row tokens[t] of w */
+typedef struct {
+    const kn_w_t *w; /* [vocab, dim] */
+    kn_ptr_t y;      /* [tokens, dim] */
+} kn_embed_t;
+
+/* x += add, if there is one; y = x / sqrt(mean(x^2) + eps) * w */
+typedef struct {
+    kn_ptr_t x;   /* [M, dim] */
+    kn_ptr_t add; /* [M, dim] or null */
+    kn_ptr_t w;   /* [dim] F32 */
+    kn_ptr_t y;   /* [M, dim], not x */
+    uint32_t dim;
+    uint32_t rows;
+    float eps;
+} kn_rmsnorm_t;
+
+/* y = x w^T */
+typedef struct {
+    const kn_w_t *w; /* [n, k] */
+    kn_ptr_t x;      /* [M, k] */
+    kn_ptr_t y;      /* [M, n] */
+    uint32_t rows;
+} kn_matmul_t;
+
+/*
+ * cs[t, i] = cos, sin of pos(t) * freq[i] * 1 rad, from an F64 product: once a
+ * step, for all layers.  Any scaling of the frequencies is in freq.
+ */
+typedef struct {
+    kn_ptr_t freq; /* [half] F64 */
+    kn_ptr_t cs;   /* [tokens, half, 2] */
+    uint32_t half;
+} kn_rope_angles_t;
+
+/*
+ * Rotates the first 2 * half elements of each head of q (in place) and of k,
+ * elements 2i and 2i + 1 by angle i; stores k and v in the cache at the
+ * tokens' positions, rounded to nearest even.
+ */
+typedef struct {
+    kn_ptr_t q;  /* [tokens, heads * head_dim] */
+    kn_ptr_t k;  /* [tokens, kv_heads * head_dim] */
+    kn_ptr_t v;  /* [tokens, kv_heads * head_dim] */
+    kn_ptr_t cs; /* of rope_angles */
+    uint32_t heads, half;
+    kn_kv_t kv;
+} kn_rope_store_t;
+
+/*
+ * Causal attention of each token over positions 0 to its own, from the cache
+ * (where rope_store has put this step's).  Query head h reads key head
+ * h / (heads / kv_heads).
+ */
+typedef struct {
+    kn_ptr_t q; /* [tokens, heads * head_dim] */
+    kn_ptr_t y; /* [tokens, heads * head_dim] */
+    uint32_t heads;
+    float scale;
+    kn_kv_t kv;
+} kn_attn_t;
+
+/* gate = silu(gate) * up, silu(x) = x / (1 + exp(-x)) */
+typedef struct {
+    kn_ptr_t gate; /* [M, dim] */
+    kn_ptr_t up;   /* [M, dim] */
+    uint32_t dim;
+    uint32_t rows;
+} kn_silu_mul_t;
+
+/* y[i] = x[outs[i].tok] */
+typedef struct {
+    kn_ptr_t x; /* [tokens, dim] */
+    kn_ptr_t y; /* [outs, dim] */
+    uint32_t dim;
+} kn_gather_t;
+
+/*
+ * out[i] from logits[i] and outs[i]; sample.h has the policy.  Logits stay as
+ * they are.  A row with a logit that is not finite gets err and no token.
+ */
+typedef struct {
+    kn_ptr_t logits; /* [outs, vocab] */
+    kn_ptr_t out;    /* [outs] sample_out_t */
+    uint32_t vocab;
+} kn_sample_t;
+
+/* The op list. X(op, doc) */
+#define KERNELS(X)                                                             \
+    X(embed, "token ids to vectors")                                           \
+    X(rmsnorm, "residual sum, then root mean square norm")                     \
+    X(matmul, "vectors times a weight matrix")                                 \
+    X(rope_angles, "cosines and sines of the step's positions")                \
+    X(rope_store, "rotates q and k, stores k and v")                           \
+    X(attn, "causal attention over the paged cache")                           \
+    X(silu_mul, "gated activation")                                            \
+    X(gather, "rows at the output positions")                                  \
+    X(sample, "logits to tokens")
+
+typedef struct {
+    /*
+     * NULL with one sentence in err.  All that a device allocates is freed by
+     * close, and nothing before.
+     */
+    kn_dev_t *(*open)(const kn_open_t *o, char *err, size_t errlen);
+    void (*close)(kn_dev_t *dev);
+
+    void (*info)(const kn_dev_t *dev, kn_info_t *info);
+
+    /* Zeroed, aligned for any op; null when there is no memory left. */
+    kn_ptr_t (*alloc)(kn_dev_t *dev, uint64_t bytes);
+
+    /*
+     * A weight from the file's bytes.  NULL with one sentence in err: no
+     * memory, or a shape that the type or the device cannot take (k no
+     * multiple of the type's block).
+     */
+    kn_w_t *(*weight_load)(
+        kn_dev_t *dev, const kn_source_t *s, char *err, size_t errlen);
+
+    /* Between host and device; both have ended when the function returns. */
+    void (*copy_in)(kn_dev_t *dev, kn_ptr_t dst, const void *src, uint64_t n);
+    void (*copy_out)(kn_dev_t *dev, void *dst, kn_ptr_t src, uint64_t n);
+
+    /*
+     * Allocates what steps up to these limits need.  Again with the same or
+     * other limits: the larger counts.  0, or -1 with one sentence in err.
+     */
+    int (*reserve)(
+        kn_dev_t *dev, const kn_limits_t *l, char *err, size_t errlen);
+
+    /* The three parts of a step; see the top. */
+    void (*plan)(kn_dev_t *dev, const kn_step_t *step);
+    void (*submit)(kn_dev_t *dev, void (*body)(void *arg), void *arg);
+    void (*wait)(kn_dev_t *dev);
+
+    /* Called between plan and the end of body only. */
+#define X(op, doc) void (*op)(kn_dev_t * dev, const kn_##op##_t *a);
+    KERNELS(X)
+#undef X
+} kernels_t;
+
+/*
+ * The CPU's table.  isa is auto, ref, avx2 or avx512; NULL with one sentence
+ * in err when there is none of that name or this machine lacks it.
+ */
+const kernels_t *kernels_cpu(const char *isa, char *err, size_t errlen);
+
+/* No arithmetic: sample gives the words of token_open_null in turn. */
+const kernels_t *kernels_null(void);
+
+#endif

@@ -1,0 +1,197 @@
+/*
+ * Memory that ends where a page begins which cannot be touched, and numbers
+ * for filling it.
+ */
+#ifndef GUARD_H
+#define GUARD_H
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "cpu/cpu.h"
+
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+typedef struct {
+    char *map;
+    size_t size;
+    void *p; /* n bytes, the last one just before the guard page */
+} guard_t;
+
+/* Filled with ones: every float in it is NaN. */
+static inline void *
+guard_open(guard_t *g, size_t n)
+{
+    size_t page;
+
+    page = (size_t) sysconf(_SC_PAGESIZE);
+    g->size = (n + page - 1) / page * page + page;
+    g->map = mmap(NULL, g->size, PROT_READ | PROT_WRITE,
+        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(g->map != MAP_FAILED);
+    memset(g->map, 0xff, g->size);
+    assert_int_equal(mprotect(g->map + g->size - page, page, PROT_NONE), 0);
+    g->p = g->map + g->size - page - n;
+
+    return g->p;
+}
+
+static inline void
+guard_close(guard_t *g)
+{
+    assert_int_equal(munmap(g->map, g->size), 0);
+}
+
+static inline uint32_t
+rnd(uint64_t *s)
+{
+    *s ^= *s << 13;
+    *s ^= *s >> 7;
+    *s ^= *s << 17;
+
+    return (uint32_t) ((*s * 0x2545F4914F6CDD1Dull) >> 32);
+}
+
+/* In [-1, 1). */
+static inline float
+rnd_float(uint64_t *s)
+{
+    return (float) (int32_t) rnd(s) * 0x1p-31f;
+}
+
+static inline uint32_t
+type_elems(uint32_t type)
+{
+#define X(name, elems, bytes) elems,
+    static const uint32_t v[] = {KN_TYPE_LIST(X)};
+#undef X
+
+    return v[type];
+}
+
+static inline const char *
+type_name(uint32_t type)
+{
+#define X(name, elems, bytes) #name,
+    static const char *const v[] = {KN_TYPE_LIST(X)};
+#undef X
+
+    return v[type];
+}
+
+static inline size_t
+type_bytes(uint32_t type, size_t n)
+{
+#define X(name, elems, bytes) bytes,
+    static const uint32_t v[] = {KN_TYPE_LIST(X)};
+#undef X
+
+    return n / type_elems(type) * v[type];
+}
+
+/*
+ * n elements of finite numbers of about one in size, subnormal halves among
+ * them, as bits: no conversion is trusted.
+ */
+static inline void
+rnd_weights(uint64_t *s, uint32_t type, void *p, size_t n)
+{
+    uint8_t *b = p;
+    size_t i, size;
+    uint16_t h;
+    float f;
+
+    if (type == KN_F32) {
+        for (i = 0; i < n; i++) {
+            f = rnd_float(s);
+            memcpy(b + i * 4, &f, 4);
+        }
+
+    } else if (type == KN_F16 || type == KN_BF16) {
+        for (i = 0; i < n; i++) {
+            h = (uint16_t) (rnd(s) & (type == KN_F16 ? 0x83ff : 0x80ff));
+            h |= type == KN_F16 ? (rnd(s) % 16) << 10 : 0x3e00 + rnd(s) % 256;
+            memcpy(b + i * 2, &h, 2);
+        }
+
+    } else {
+        size = type_bytes(type, 32);
+
+        for (i = 0; i < n / 32 * size; i++) {
+            b[i] = (uint8_t) rnd(s);
+        }
+
+        /* Each block opens with its scale. */
+        for (i = 0; i < n / 32; i++) {
+            h = (uint16_t) (rnd(s) & 0x83ff);
+            h |= (rnd(s) % 9) << 10;
+            memcpy(b + i * size, &h, 2);
+        }
+    }
+}
+
+static inline double
+half_value(uint16_t h)
+{
+    double m;
+    int e;
+
+    e = h >> 10 & 31;
+    m = e ? 1024 + (h & 1023) : h & 1023;
+
+    for (e = e ? e : 1; e < 25; e++) {
+        m /= 2;
+    }
+
+    for (; e > 25; e--) {
+        m *= 2;
+    }
+
+    return h & 0x8000 ? -m : m;
+}
+
+/* Element e of a row, from the words of kernels.h. */
+static inline double
+weight_at(uint32_t type, const void *row, uint32_t e)
+{
+    const uint8_t *b = row;
+    uint16_t h;
+    uint32_t u;
+    float f;
+
+    switch (type) {
+
+    case KN_F32:
+        memcpy(&f, b + (size_t) e * 4, 4);
+        return f;
+
+    case KN_F16:
+        memcpy(&h, b + (size_t) e * 2, 2);
+        return half_value(h);
+
+    case KN_BF16:
+        memcpy(&h, b + (size_t) e * 2, 2);
+        u = (uint32_t) h << 16;
+        memcpy(&f, &u, 4);
+        return f;
+
+    case KN_Q8_0:
+        b += (size_t) e / 32 * 34;
+        memcpy(&h, b, 2);
+        return half_value(h) * (int8_t) b[2 + e % 32];
+
+    default:
+        b += (size_t) e / 32 * 18;
+        memcpy(&h, b, 2);
+        u = b[2 + e % 16];
+        u = e % 32 < 16 ? u & 15 : u >> 4;
+        return half_value(h) * ((double) u - 8);
+    }
+}
+
+#endif

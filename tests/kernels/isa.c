@@ -1,0 +1,487 @@
+/*
+ * Fails when a small function of an instruction set (cpu.h) is wrong at some
+ * shape, reads or writes outside its rows, or gives an output other bits in a
+ * larger tile than alone.  The judge is double precision over the formats as
+ * kernels.h words them, so the plain C functions are judged too.
+ */
+#include "guard.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Of the sum of the terms' sizes: a few dozen roundings of 2^-24. */
+#define TOLERANCE 2e-6
+
+/* The functions of *state, a cpu_isa_t, or a skip that can be seen. */
+static const cpu_isa_t *
+isa_of(void **state)
+{
+    const cpu_isa_t *isa = *state;
+    char err[200];
+
+    if (kernels_cpu(isa->name, err, sizeof(err)) == NULL) {
+        print_message("%s: this machine lacks it\n", isa->name);
+        skip();
+    }
+
+    return isa;
+}
+
+typedef struct {
+    guard_t x, w, y;
+    cpu_mm_t a;
+    uint32_t type;
+    uint32_t pad; /* elements between rows of x and y */
+} case_t;
+
+static size_t
+y_at(const case_t *c, uint32_t i, uint32_t j)
+{
+    return i * c->a.ldy + j;
+}
+
+static void
+case_open(case_t *c, uint64_t *seed, uint32_t type, uint32_t m, uint32_t n,
+    uint32_t k)
+{
+    cpu_mm_t *a = &c->a;
+    uint32_t i, j;
+    float *x;
+    char *w;
+
+    c->type = type;
+    c->pad = rnd(seed) % 3;
+
+    a->m = m;
+    a->n = n;
+    a->k = k;
+    a->ldx = k + c->pad;
+    a->ldy = n + c->pad;
+    a->stride = type_bytes(type, k) + c->pad * 2;
+
+    if (type == KN_F32) {
+        a->stride = type_bytes(type, k + c->pad);
+    }
+
+    x = guard_open(&c->x, ((m - 1) * a->ldx + k) * sizeof(float));
+    w = guard_open(&c->w, (n - 1) * a->stride + type_bytes(type, k));
+    a->y = guard_open(&c->y, ((m - 1) * a->ldy + n) * sizeof(float));
+    a->x = x;
+    a->w = w;
+
+    for (i = 0; i < m; i++) {
+        for (j = 0; j < k; j++) {
+            x[i * a->ldx + j] = rnd_float(seed);
+        }
+    }
+
+    for (j = 0; j < n; j++) {
+        rnd_weights(seed, type, w + j * a->stride, k);
+    }
+}
+
+static void
+case_close(case_t *c)
+{
+    guard_close(&c->x);
+    guard_close(&c->w);
+    guard_close(&c->y);
+}
+
+static void
+check_value(const case_t *c, uint32_t i, uint32_t j)
+{
+    const char *w;
+    double sum, size, t;
+    uint32_t e;
+    float y;
+
+    w = (const char *) c->a.w + j * c->a.stride;
+
+    for (sum = 0, size = 0, e = 0; e < c->a.k; e++) {
+        t = weight_at(c->type, w, e) * c->a.x[i * c->a.ldx + e];
+        sum += t;
+        size += fabs(t);
+    }
+
+    y = c->a.y[y_at(c, i, j)];
+
+    if (!(fabs(y - sum) <= TOLERANCE * size)) {
+        fail_msg("%s m %u n %u k %u: y[%u, %u] is %g, expected %g",
+            type_name(c->type), c->a.m, c->a.n, c->a.k, i, j, y, sum);
+    }
+}
+
+/* y[i, j] alone has the same bits. */
+static void
+check_alone(const cpu_isa_t *isa, const case_t *c, uint32_t i, uint32_t j)
+{
+    cpu_mm_t a = c->a;
+    float y = NAN;
+
+    a.x += i * a.ldx;
+    a.w = (const char *) a.w + j * a.stride;
+    a.y = &y;
+    a.m = 1;
+    a.n = 1;
+    isa->matmul[c->type](&a);
+
+    if (memcmp(&y, &c->a.y[y_at(c, i, j)], sizeof(y)) != 0) {
+        fail_msg("%s m %u n %u k %u: y[%u, %u] is %a, alone %a",
+            type_name(c->type), c->a.m, c->a.n, c->a.k, i, j,
+            c->a.y[y_at(c, i, j)], y);
+    }
+}
+
+static void
+check_case(const cpu_isa_t *isa, uint64_t *seed, uint32_t type, uint32_t m,
+    uint32_t n, uint32_t k)
+{
+    case_t c;
+    uint32_t i, j, u;
+
+    case_open(&c, seed, type, m, n, k);
+    isa->matmul[type](&c.a);
+
+    for (i = 0; i < m; i++) {
+        for (j = 0; j < n; j++) {
+            check_value(&c, i, j);
+            check_alone(isa, &c, i, j);
+        }
+
+        for (j = n; j < c.a.ldy && i + 1 < m; j++) {
+            memcpy(&u, &c.a.y[y_at(&c, i, j)], sizeof(u));
+            assert_int_equal(u, 0xffffffff);
+        }
+    }
+
+    /* The bytes before y, on its page, are as they were. */
+    for (i = 1; i <= 64 && (char *) (c.a.y - i) >= c.y.map; i++) {
+        memcpy(&u, c.a.y - i, sizeof(u));
+        assert_int_equal(u, 0xffffffff);
+    }
+
+    case_close(&c);
+}
+
+static void
+test_matmul(void **state)
+{
+    static const uint32_t ks[] = {1, 5, 32, 64, 172, 288};
+    const cpu_isa_t *isa = isa_of(state);
+    uint64_t seed = 1;
+    uint32_t type, block, m, k, i;
+
+    for (type = 0; type < KN_TYPES; type++) {
+        if (isa->matmul[type] == NULL) {
+            continue;
+        }
+
+        block = type_elems(type);
+
+        for (k = block; k <= 300; k += block) {
+            check_case(
+                isa, &seed, type, 1 + rnd(&seed) % 17, 1 + rnd(&seed) % 9, k);
+        }
+
+        for (m = 1; m <= 17; m++) {
+            for (i = 0; i < sizeof(ks) / sizeof(ks[0]); i++) {
+                k = (ks[i] + block - 1) / block * block;
+                check_case(isa, &seed, type, m, 1 + (m + i) % 7, k);
+            }
+        }
+
+        check_case(isa, &seed, type, CPU_TILE_M, CPU_TILE_N, 64);
+        check_case(isa, &seed, type, 3, 5, 4096);
+    }
+}
+
+/* One impossible number in a row shows in that row's outputs and no other. */
+static void
+test_matmul_not_finite(void **state)
+{
+    const cpu_isa_t *isa = isa_of(state);
+    uint64_t seed = 2;
+    case_t c;
+    uint32_t i, j, k;
+
+    for (k = 1; k < 70; k += 23) {
+        case_open(&c, &seed, KN_F32, 6, 5, k);
+        ((float *) c.x.p)[3 * c.a.ldx + k - 1] = NAN;
+        isa->matmul[KN_F32](&c.a);
+
+        for (i = 0; i < 6; i++) {
+            for (j = 0; j < 5; j++) {
+                assert_int_equal(isnan(c.a.y[y_at(&c, i, j)]) != 0, i == 3);
+            }
+        }
+
+        case_close(&c);
+    }
+}
+
+static void
+test_row(void **state)
+{
+    const cpu_isa_t *isa = isa_of(state);
+    uint64_t seed = 3;
+    uint32_t type, n, i;
+    guard_t src, dst;
+
+    for (type = 0; type < KN_TYPES; type++) {
+        for (n = type_elems(type); isa->row[type] != NULL && n <= 300;
+             n += type_elems(type)) {
+            guard_open(&src, type_bytes(type, n));
+            guard_open(&dst, n * sizeof(float));
+            rnd_weights(&seed, type, src.p, n);
+            isa->row[type](dst.p, src.p, n);
+
+            for (i = 0; i < n; i++) {
+                assert_true(((float *) dst.p)[i] == weight_at(type, src.p, i));
+            }
+
+            guard_close(&src);
+            guard_close(&dst);
+        }
+    }
+}
+
+static void
+test_kv(void **state)
+{
+    const cpu_isa_t *isa = isa_of(state);
+    uint64_t seed = 4;
+    uint32_t type, n, i;
+    guard_t q, k, acc;
+    double sum, size, t;
+    float before[300], p;
+
+    for (type = 0; type < KN_KV_TYPES; type++) {
+        for (n = 1; n <= 300; n++) {
+            guard_open(&q, n * sizeof(float));
+            guard_open(&k, type_bytes(type, n));
+            guard_open(&acc, n * sizeof(float));
+            rnd_weights(&seed, KN_F32, q.p, n);
+            rnd_weights(&seed, type, k.p, n);
+            rnd_weights(&seed, KN_F32, acc.p, n);
+            memcpy(before, acc.p, n * sizeof(float));
+            p = rnd_float(&seed);
+
+            for (sum = 0, size = 0, i = 0; i < n; i++) {
+                t = ((float *) q.p)[i] * weight_at(type, k.p, i);
+                sum += t;
+                size += fabs(t);
+            }
+
+            if (isa->kv_dot[type] != NULL) {
+                t = isa->kv_dot[type](q.p, k.p, n);
+                assert_true(fabs(t - sum) <= TOLERANCE * size);
+            }
+
+            if (isa->kv_axpy[type] != NULL) {
+                isa->kv_axpy[type](acc.p, p, k.p, n);
+
+                for (i = 0; i < n; i++) {
+                    t = p * weight_at(type, k.p, i);
+                    assert_true(fabs(((float *) acc.p)[i] - (before[i] + t))
+                                <= 1.3e-7 * (fabs(before[i]) + fabs(t)));
+                }
+            }
+
+            guard_close(&q);
+            guard_close(&k);
+            guard_close(&acc);
+        }
+    }
+}
+
+/* Is h the half nearest to f, the even one of two? */
+static int
+is_nearest_half(float f, uint16_t h)
+{
+    double d, other;
+    uint16_t up, down;
+
+    if (isnan(f)) {
+        return (h & 0x7fff) > 0x7c00;
+    }
+
+    if ((h >> 15) != (signbit(f) ? 1 : 0)) {
+        return 0;
+    }
+
+    if (fabsf(f) >= 65520) {
+        return (h & 0x7fff) == 0x7c00;
+    }
+
+    if ((h & 0x7fff) >= 0x7c00) {
+        return 0;
+    }
+
+    d = fabs(half_value(h) - f);
+    up = (h & 0x7fff) + 1;
+    other = fabs(half_value(up) - fabs(f));
+
+    if (up < 0x7c00 && (d > other || (d == other && (h & 1)))) {
+        return 0;
+    }
+
+    down = (h & 0x7fff) - 1;
+    other = fabs(half_value(down) - fabs(f));
+
+    return (h & 0x7fff) == 0 || !(d > other || (d == other && (h & 1)));
+}
+
+static void
+test_put_f16(void **state)
+{
+    const cpu_isa_t *isa = isa_of(state);
+    uint64_t seed = 5;
+    uint32_t n, i, u;
+    guard_t src, dst;
+    uint16_t h;
+    float f;
+
+    for (n = 1; isa->kv_put[KN_F16] != NULL && n <= 300; n++) {
+        guard_open(&src, n * sizeof(float));
+        guard_open(&dst, n * 2);
+
+        for (i = 0; i < n; i++) {
+            /* Any exponent near a half's, half of them ties. */
+            u = (rnd(&seed) & 0x807fffff) | (90 + rnd(&seed) % 56) << 23;
+            u = rnd(&seed) % 2 ? u : (u & 0xffffe000) | 0x1000;
+            u = rnd(&seed) % 50 ? u : rnd(&seed) | 0x7f800000;
+            memcpy((char *) src.p + i * 4, &u, 4);
+        }
+
+        isa->kv_put[KN_F16](dst.p, src.p, n);
+
+        for (i = 0; i < n; i++) {
+            memcpy(&h, (char *) dst.p + i * 2, 2);
+            memcpy(&f, (char *) src.p + i * 4, 4);
+
+            if (!is_nearest_half(f, h)) {
+                fail_msg("%a became 0x%04x", f, h);
+            }
+        }
+
+        memcpy(&h, (char *) dst.p - 2, 2);
+        assert_int_equal(h, 0xffff);
+        guard_close(&src);
+        guard_close(&dst);
+    }
+}
+
+static void
+test_put_others(void **state)
+{
+    const cpu_isa_t *isa = isa_of(state);
+    uint64_t seed = 6;
+    guard_t src, dst;
+    uint32_t n, i, u, r;
+    uint16_t h;
+    float f;
+
+    for (n = 1; n <= 300; n++) {
+        guard_open(&src, n * sizeof(float));
+
+        for (i = 0; i < n; i++) {
+            u = rnd(&seed);
+            u = rnd(&seed) % 2 ? u : (u & 0xffff0000) | 0x8000;
+            memcpy((char *) src.p + i * 4, &u, 4);
+        }
+
+        if (isa->kv_put[KN_F32] != NULL) {
+            guard_open(&dst, n * sizeof(float));
+            isa->kv_put[KN_F32](dst.p, src.p, n);
+            assert_memory_equal(dst.p, src.p, n * sizeof(float));
+            guard_close(&dst);
+        }
+
+        guard_open(&dst, n * 2);
+
+        if (isa->kv_put[KN_BF16] != NULL) {
+            isa->kv_put[KN_BF16](dst.p, src.p, n);
+        }
+
+        for (i = 0; isa->kv_put[KN_BF16] != NULL && i < n; i++) {
+            memcpy(&h, (char *) dst.p + i * 2, 2);
+            memcpy(&u, (char *) src.p + i * 4, 4);
+            memcpy(&f, &u, 4);
+            r = u & 0xffff;
+            u >>= 16;
+            u += r > 0x8000 || (r == 0x8000 && (u & 1));
+            assert_true(isnan(f) ? (h & 0x7fff) > 0x7f80 : h == u);
+        }
+
+        guard_close(&dst);
+        guard_close(&src);
+    }
+}
+
+static void
+test_silu_mul(void **state)
+{
+    const cpu_isa_t *isa = isa_of(state);
+    uint64_t seed = 7;
+    guard_t gate, up;
+    float before[300], one;
+    uint32_t n, i;
+    double v;
+
+    for (n = 1; isa->silu_mul != NULL && n <= 300; n++) {
+        guard_open(&gate, n * sizeof(float));
+        guard_open(&up, n * sizeof(float));
+
+        for (i = 0; i < n; i++) {
+            before[i] = rnd_float(&seed) * (i % 3 == 0 ? 100 : 5);
+            ((float *) gate.p)[i] = before[i];
+            ((float *) up.p)[i] = rnd_float(&seed);
+        }
+
+        isa->silu_mul(gate.p, up.p, n);
+
+        for (i = 0; i < n; i++) {
+            v = before[i] / (1 + exp(-(double) before[i]))
+                * ((float *) up.p)[i];
+            assert_true(
+                fabs(((float *) gate.p)[i] - v) <= 1e-6 * fabs(v) + 1e-36);
+            one = before[i];
+            isa->silu_mul(&one, (float *) up.p + i, 1);
+            assert_memory_equal(&one, (float *) gate.p + i, sizeof(one));
+        }
+
+        guard_close(&gate);
+        guard_close(&up);
+    }
+}
+
+#define TESTS(T)                                                               \
+    T(matmul)                                                                  \
+    T(matmul_not_finite)                                                       \
+    T(row)                                                                     \
+    T(kv)                                                                      \
+    T(put_f16)                                                                 \
+    T(put_others)                                                              \
+    T(silu_mul)
+
+int
+main(void)
+{
+    /* clang-format off */
+    const struct CMUnitTest tests[] = {
+#define T(f) {"ref " #f, test_##f, NULL, NULL, (void *) &cpu_ref},
+        TESTS(T)
+#undef T
+#define T(f) {"avx2 " #f, test_##f, NULL, NULL, (void *) &cpu_avx2},
+        TESTS(T)
+#undef T
+#define T(f) {"avx512 " #f, test_##f, NULL, NULL, (void *) &cpu_avx512},
+        TESTS(T)
+#undef T
+    };
+    /* clang-format on */
+
+    return cmocka_run_group_tests_name("isa", tests, NULL, NULL);
+}

@@ -1,0 +1,673 @@
+/*
+ * Would catch: a wrong formula, rotation, head grouping or dequantisation
+ * (logits leave the golden files); a position, block table or partition that
+ * goes wrong (whole, chunked and single-token prefill part); arithmetic that
+ * depends on the batch or on threads (bits differ from the sequence alone).
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "forward.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ROWS        16
+#define TOKENS      512
+#define CONTEXT     512
+#define BLOCK       16
+#define SEQ_BLOCKS  (CONTEXT / BLOCK)
+#define BLOCKS      (ROWS * SEQ_BLOCKS)
+#define STORIES     "stories260K/stories260K"
+#define TINY        "TinyStories-656K/TinyStories-656K-"
+#define LONG_TOKENS 400
+
+static const sample_params_t greedy = {
+    .top_p = 1, .repetition_penalty = 1, .logprobs = 1};
+
+typedef struct {
+    gguf_t *g;
+    model_t *m;
+    const kernels_t *kn;
+    kn_dev_t *dev;
+    forward_t *f;
+    batch_t b;
+    batch_row_t rows[ROWS];
+    batch_out_t outs[TOKENS];
+    uint32_t tokens[TOKENS];
+    sample_out_t got[TOKENS];
+    uint32_t blocks[ROWS][SEQ_BLOCKS];
+} rig_t;
+
+static char *
+data_path(const char *name, const char *tail)
+{
+    char *path;
+    const char *dir = getenv("LLM_DATA");
+
+    assert_true(asprintf(&path, "%s/models/%s%s",
+                    dir != NULL ? dir : "../shared/data", name, tail)
+                > 0);
+    return path;
+}
+
+static void
+need_data(const char *name)
+{
+    char *path = data_path(name, ".gguf");
+    FILE *f = fopen(path, "r");
+
+    if (f == NULL) {
+        print_message("%s is not there\n", path);
+        free(path);
+        skip();
+    }
+
+    fclose(f);
+    free(path);
+}
+
+/* NULL when this machine lacks the instruction set. */
+static rig_t *
+rig_open(const char *name, const char *isa, uint32_t threads, uint32_t kv_type)
+{
+    uint32_t i, j;
+    char err[256], *path;
+    kn_open_t o = {.threads = threads};
+    forward_cfg_t c = {ROWS, TOKENS, TOKENS, CONTEXT, BLOCKS, BLOCK, kv_type};
+    rig_t *r;
+
+    r = calloc(1, sizeof(*r));
+    assert_non_null(r);
+    r->kn = kernels_cpu(isa, err, sizeof(err));
+
+    if (r->kn == NULL) {
+        print_message("%s\n", err);
+        free(r);
+        return NULL;
+    }
+
+    path = data_path(name, ".gguf");
+    r->g = gguf_open(path, err, sizeof(err));
+    free(path);
+    assert_non_null(r->g);
+    r->m = model_open(r->g, err, sizeof(err));
+    assert_non_null(r->m);
+    r->dev = r->kn->open(&o, err, sizeof(err));
+    assert_non_null(r->dev);
+    r->f = forward_open(r->kn, r->dev, r->m, &c, err, sizeof(err));
+    assert_non_null(r->f);
+    r->b.rows = r->rows;
+    r->b.outs = r->outs;
+    r->b.tokens = r->tokens;
+
+    /* no sequence has neighbouring blocks */
+    for (i = 0; i < ROWS; i++) {
+        for (j = 0; j < SEQ_BLOCKS; j++) {
+            r->blocks[i][j] = (j * ROWS + i) * 37 % BLOCKS;
+        }
+    }
+
+    return r;
+}
+
+static void
+rig_close(rig_t *r)
+{
+    forward_close(r->f);
+    r->kn->close(r->dev);
+    model_close(r->m);
+    gguf_close(r->g);
+    free(r);
+}
+
+/* Adds ids[from .. to) of sequence seq; outputs from position out on. */
+static void
+add_row(rig_t *r, uint32_t seq, const uint32_t *ids, uint32_t from, uint32_t to,
+    uint32_t out)
+{
+    uint32_t p;
+    batch_out_t *o;
+    batch_row_t *row = &r->rows[r->b.rows_n++];
+
+    row->seq = seq;
+    row->q_start = from;
+    row->q_len = to - from;
+    row->kv_len = to;
+    row->tok = r->b.tokens_n;
+    row->adapter = 0;
+    row->blocks_n = SEQ_BLOCKS;
+    row->blocks = r->blocks[seq];
+
+    for (p = from; p < to; p++) {
+        if (p >= out) {
+            o = &r->outs[r->b.outs_n++];
+            o->row = r->b.rows_n - 1;
+            o->tok = r->b.tokens_n;
+            o->pos = p;
+            o->choice = 0;
+            o->params = &greedy;
+            o->known = ids;
+            o->known_n = p + 1;
+            o->prompt_n = p + 1;
+        }
+
+        r->tokens[r->b.tokens_n++] = ids[p];
+    }
+}
+
+static void
+run(rig_t *r)
+{
+    forward_submit(r->f, &r->b);
+    forward_wait(r->f, r->got);
+    r->b.rows_n = 0;
+    r->b.tokens_n = 0;
+    r->b.outs_n = 0;
+}
+
+static uint32_t
+ids_of(json_t *list, uint32_t *ids)
+{
+    size_t i;
+
+    assert_in_range(json_array_size(list), 1, CONTEXT);
+
+    for (i = 0; i < json_array_size(list); i++) {
+        ids[i] = (uint32_t) json_integer_value(json_array_get(list, i));
+    }
+
+    return (uint32_t) i;
+}
+
+static json_t *
+golden(const char *name)
+{
+    char *path = data_path(name, ".golden.json");
+    json_t *j = json_load_file(path, 0, NULL);
+
+    assert_non_null(j);
+    free(path);
+    return j;
+}
+
+/* Relative L2 of logits against list; *worst grows to the largest error. */
+static double
+distance(const float *logits, json_t *list, double *worst)
+{
+    size_t i;
+    double d, v, num = 0, den = 0;
+
+    for (i = 0; i < json_array_size(list); i++) {
+        v = json_number_value(json_array_get(list, i));
+        d = logits[i] - v;
+        num += d * d;
+        den += v * v;
+        *worst = fabs(d) > *worst ? fabs(d) : *worst;
+    }
+
+    return sqrt(num / den);
+}
+
+/* Greedy tokens after the prompt, up to the first margin that is too small. */
+static uint32_t
+check_greedy(rig_t *r, json_t *c, uint32_t *ids, uint32_t n, double worst)
+{
+    size_t i;
+    uint32_t checked = 0;
+    json_t *want = json_object_get(c, "greedy_ids");
+    json_t *margins = json_object_get(c, "greedy_margins");
+
+    for (i = 0; i < json_array_size(want); i++) {
+        if (json_number_value(json_array_get(margins, i)) < 4 * worst) {
+            break;
+        }
+
+        ids[n] = r->got[0].token;
+        assert_int_equal(r->got[0].err, 0);
+        assert_int_equal(ids[n], json_integer_value(json_array_get(want, i)));
+        add_row(r, 0, ids, n, n + 1, n);
+        run(r);
+        n++;
+        checked++;
+    }
+
+    return checked;
+}
+
+static void
+check_nll(rig_t *r, json_t *j, double tolerance)
+{
+    uint32_t i, t, n, vocab, ids[CONTEXT];
+    double sum, max, got, want;
+    const float *l;
+    json_t *nll = json_object_get(j, "nll");
+    json_t *list = json_object_get(nll, "token_logprobs");
+
+    n = ids_of(json_object_get(nll, "ids"), ids);
+    vocab = model_info(r->m)->vocab;
+    add_row(r, 0, ids, 0, n, 0);
+    run(r);
+
+    for (i = 0; i + 1 < n; i++) {
+        l = forward_logits(r->f, i);
+        max = l[0];
+
+        for (t = 1; t < vocab; t++) {
+            max = l[t] > max ? l[t] : max;
+        }
+
+        for (t = 0, sum = 0; t < vocab; t++) {
+            sum += exp(l[t] - max);
+        }
+
+        got = l[ids[i + 1]] - max - log(sum);
+        want = json_number_value(json_array_get(list, i));
+        assert_true(fabs(got - want) <= tolerance * (1 + fabs(want)));
+    }
+}
+
+static void
+check_golden(
+    const char *name, const char *isa, uint32_t kv_type, double tolerance)
+{
+    size_t i;
+    uint32_t n, ids[CONTEXT], checked = 0;
+    double d, far = 0, worst = 0;
+    json_t *j, *c;
+    rig_t *r;
+
+    r = rig_open(name, isa, 1, kv_type);
+
+    if (r == NULL) {
+        return; /* the machine lacks it, and has said so */
+    }
+
+    j = golden(name);
+
+    json_array_foreach(json_object_get(j, "cases"), i, c)
+    {
+        n = ids_of(json_object_get(c, "prompt_ids"), ids);
+        add_row(r, 0, ids, 0, n, n - 1);
+        run(r);
+        d = distance(
+            forward_logits(r->f, 0), json_object_get(c, "logits_last"), &worst);
+        far = d > far ? d : far;
+        assert_true(d <= tolerance);
+        checked += check_greedy(r, c, ids, n, worst);
+    }
+
+    print_message("%s %s kv %u: L2 %.2g, %u greedy tokens\n", name, isa,
+        kv_type, far, checked);
+    assert_true(checked > 20);
+    check_nll(r, j, 10 * tolerance);
+    json_decref(j);
+    rig_close(r);
+}
+
+static void
+each_isa(const char *name, uint32_t kv_type, double tolerance)
+{
+    need_data(name);
+    check_golden(name, "ref", kv_type, tolerance);
+    check_golden(name, "avx2", kv_type, tolerance);
+    check_golden(name, "avx512", kv_type, tolerance);
+}
+
+static void
+golden_f32(void **state)
+{
+    (void) state;
+    each_isa(STORIES, KN_F32, 1e-5);
+}
+
+static void
+golden_f16(void **state)
+{
+    (void) state;
+    each_isa(TINY "F16", KN_F32, 2e-3);
+}
+
+static void
+golden_q8_0(void **state)
+{
+    (void) state;
+    each_isa(TINY "Q8_0", KN_F32, 2e-2);
+}
+
+static void
+golden_q4_0(void **state)
+{
+    (void) state;
+    each_isa(TINY "Q4_0", KN_F32, 2e-2);
+}
+
+static void
+golden_kv_f16(void **state)
+{
+    (void) state;
+    each_isa(STORIES, KN_F16, 2e-3);
+}
+
+static void
+golden_kv_bf16(void **state)
+{
+    (void) state;
+    each_isa(STORIES, KN_BF16, 2e-2);
+}
+
+/* A long text: the golden one again and again. */
+static void
+long_ids(const char *name, uint32_t *ids)
+{
+    uint32_t i, n;
+    json_t *j = golden(name);
+
+    n = ids_of(json_object_get(json_object_get(j, "nll"), "ids"), ids);
+
+    for (i = n; i < LONG_TOKENS; i++) {
+        ids[i] = ids[i % n];
+    }
+
+    json_decref(j);
+}
+
+/* Logits of all positions of ids, computed in chunks of size. */
+static float *
+in_chunks(rig_t *r, const uint32_t *ids, uint32_t size)
+{
+    uint32_t from, to, i, vocab = model_info(r->m)->vocab;
+    float *all;
+
+    all = calloc(LONG_TOKENS * (size_t) vocab, sizeof(float));
+    assert_non_null(all);
+
+    for (from = 0; from < LONG_TOKENS; from = to) {
+        to = from + size < LONG_TOKENS ? from + size : LONG_TOKENS;
+        add_row(r, 3, ids, from, to, from);
+        run(r);
+
+        for (i = from; i < to; i++) {
+            memcpy(all + (size_t) i * vocab, forward_logits(r->f, i - from),
+                vocab * sizeof(float));
+        }
+    }
+
+    return all;
+}
+
+static void
+check_chunks(const char *name, const char *isa, uint32_t kv_type)
+{
+    static const uint32_t sizes[] = {1, 7, 64, 150, 257};
+    uint32_t i, ids[CONTEXT];
+    size_t bytes;
+    float *whole, *parts;
+    rig_t *r = rig_open(name, isa, 1, kv_type);
+
+    if (r == NULL) {
+        return;
+    }
+
+    long_ids(name, ids);
+    bytes = (size_t) LONG_TOKENS * model_info(r->m)->vocab * sizeof(float);
+    whole = in_chunks(r, ids, LONG_TOKENS);
+
+    for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        parts = in_chunks(r, ids, sizes[i]);
+        assert_memory_equal(whole, parts, bytes);
+        free(parts);
+    }
+
+    free(whole);
+    rig_close(r);
+}
+
+static void
+chunks_agree(void **state)
+{
+    (void) state;
+    need_data(STORIES);
+    check_chunks(STORIES, "ref", KN_F32);
+    check_chunks(STORIES, "avx2", KN_F16);
+    check_chunks(STORIES, "avx512", KN_BF16);
+    check_chunks(TINY "Q8_0", "auto", KN_F32);
+    check_chunks(TINY "Q4_0", "auto", KN_F16);
+}
+
+static void
+threads_agree(void **state)
+{
+    uint32_t ids[CONTEXT];
+    size_t bytes;
+    float *one, *three;
+    rig_t *a, *b;
+
+    (void) state;
+    need_data(TINY "F16");
+    long_ids(TINY "F16", ids);
+    a = rig_open(TINY "F16", "auto", 1, KN_F16);
+    b = rig_open(TINY "F16", "auto", 3, KN_F16);
+    bytes = (size_t) LONG_TOKENS * model_info(a->m)->vocab * sizeof(float);
+    one = in_chunks(a, ids, 200);
+    three = in_chunks(b, ids, 200);
+    assert_memory_equal(one, three, bytes);
+    free(one);
+    free(three);
+    rig_close(a);
+    rig_close(b);
+}
+
+/* Sequence s is ids from s on: all differ, and so do their lengths. */
+static void
+check_batch(const char *name, const char *isa, const uint32_t *ids)
+{
+    uint32_t s, step, vocab, n[ROWS];
+    float *alone;
+    rig_t *r = rig_open(name, isa, 2, KN_F32);
+
+    if (r == NULL) {
+        return;
+    }
+
+    vocab = model_info(r->m)->vocab;
+    alone = calloc((size_t) ROWS * 8 * vocab, sizeof(float));
+    assert_non_null(alone);
+
+    for (s = 0; s < ROWS; s++) {
+        n[s] = 5 + 3 * s;
+
+        for (step = 0; step < 8; step++) {
+            add_row(r, s, ids + s, step == 0 ? 0 : n[s] + step - 1, n[s] + step,
+                n[s] + step - 1);
+            run(r);
+            memcpy(alone + ((size_t) s * 8 + step) * vocab,
+                forward_logits(r->f, 0), vocab * sizeof(float));
+        }
+    }
+
+    /* the even ones begin first: prompts meet single tokens in a step */
+    for (step = 0; step < 9; step++) {
+        uint32_t own, out = 0, at[ROWS];
+
+        for (s = 0; s < ROWS; s++) {
+            own = step - s % 2;
+            at[s] = UINT32_MAX;
+
+            if (own >= 8) {
+                continue;
+            }
+
+            add_row(r, s, ids + s, own == 0 ? 0 : n[s] + own - 1, n[s] + own,
+                n[s] + own - 1);
+            at[s] = out++;
+        }
+
+        run(r);
+
+        for (s = 0; s < ROWS; s++) {
+            own = step - s % 2;
+
+            if (at[s] != UINT32_MAX) {
+                assert_memory_equal(forward_logits(r->f, at[s]),
+                    alone + ((size_t) s * 8 + own) * vocab,
+                    vocab * sizeof(float));
+            }
+        }
+    }
+
+    free(alone);
+    rig_close(r);
+}
+
+static void
+batch_is_alone(void **state)
+{
+    static const char *const names[] = {
+        STORIES, TINY "F16", TINY "Q8_0", TINY "Q4_0"};
+    static const char *const isas[] = {"ref", "avx2", "avx512"};
+    uint32_t i, k, ids[CONTEXT];
+
+    (void) state;
+    need_data(STORIES);
+
+    for (i = 0; i < 4; i++) {
+        long_ids(names[i], ids);
+
+        for (k = 0; k < 3; k++) {
+            check_batch(names[i], isas[k], ids);
+        }
+    }
+}
+
+/* A step without outputs computes the cache all the same. */
+static void
+no_outputs(void **state)
+{
+    uint32_t ids[CONTEXT];
+    float *first;
+    size_t bytes;
+    rig_t *r;
+
+    (void) state;
+    need_data(STORIES);
+    long_ids(STORIES, ids);
+    r = rig_open(STORIES, "auto", 1, KN_F32);
+    bytes = model_info(r->m)->vocab * sizeof(float);
+    add_row(r, 0, ids, 0, 50, 49);
+    run(r);
+    first = malloc(bytes);
+    assert_non_null(first);
+    memcpy(first, forward_logits(r->f, 0), bytes);
+    add_row(r, 1, ids, 0, 49, UINT32_MAX);
+    run(r);
+    add_row(r, 1, ids, 49, 50, 49);
+    run(r);
+    assert_memory_equal(first, forward_logits(r->f, 0), bytes);
+    free(first);
+    rig_close(r);
+}
+
+static void
+null_words(void **state)
+{
+    uint32_t i, words = 7, ids[CONTEXT] = {0};
+    char err[256];
+    kn_open_t o = {0};
+    forward_cfg_t c = {ROWS, TOKENS, TOKENS, CONTEXT, BLOCKS, BLOCK, KN_F16};
+    rig_t *r;
+
+    (void) state;
+    r = calloc(1, sizeof(*r));
+    assert_non_null(r);
+    r->kn = kernels_null();
+    r->m = model_open_null(256 + words + 2, 4096);
+    r->dev = r->kn->open(&o, err, sizeof(err));
+    assert_non_null(r->dev);
+    assert_true(forward_block_bytes(r->m, &c) > 0);
+    r->f = forward_open(r->kn, r->dev, r->m, &c, err, sizeof(err));
+    assert_non_null(r->f);
+    r->b.rows = r->rows;
+    r->b.outs = r->outs;
+    r->b.tokens = r->tokens;
+    add_row(r, 0, ids, 0, 20, 0);
+    run(r);
+
+    for (i = 0; i < 20; i++) {
+        assert_int_equal(r->got[i].token, 256 + i % words);
+        assert_int_equal(r->got[i].err, 0);
+    }
+
+    rig_close(r);
+}
+
+/* Memory that is not there is a sentence, not a crash. */
+static void
+too_large(void **state)
+{
+    char err[256], *path;
+    kn_open_t o = {.threads = 1};
+    forward_cfg_t c = {
+        ROWS, TOKENS, TOKENS, CONTEXT, UINT32_MAX, 1 << 20, KN_F32};
+    const kernels_t *kn = kernels_cpu("ref", err, sizeof(err));
+    kn_dev_t *dev;
+    gguf_t *g;
+    model_t *m;
+
+    (void) state;
+    need_data(STORIES);
+    path = data_path(STORIES, ".gguf");
+    g = gguf_open(path, err, sizeof(err));
+    assert_non_null(g);
+    m = model_open(g, err, sizeof(err));
+    assert_non_null(m);
+    dev = kn->open(&o, err, sizeof(err));
+    assert_non_null(dev);
+    err[0] = '\0';
+    assert_null(forward_open(kn, dev, m, &c, err, sizeof(err)));
+    assert_non_null(strstr(err, "KV blocks"));
+    kn->close(dev);
+    model_close(m);
+    gguf_close(g);
+    free(path);
+}
+
+static void
+unknown_isa(void **state)
+{
+    char err[256];
+
+    (void) state;
+    assert_null(kernels_cpu("mmx", err, sizeof(err)));
+    assert_non_null(strstr(err, "\"mmx\""));
+    assert_non_null(kernels_cpu("auto", err, sizeof(err)));
+    assert_non_null(kernels_cpu("ref", err, sizeof(err)));
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(golden_f32),
+        cmocka_unit_test(golden_f16),
+        cmocka_unit_test(golden_q8_0),
+        cmocka_unit_test(golden_q4_0),
+        cmocka_unit_test(golden_kv_f16),
+        cmocka_unit_test(golden_kv_bf16),
+        cmocka_unit_test(chunks_agree),
+        cmocka_unit_test(threads_agree),
+        cmocka_unit_test(batch_is_alone),
+        cmocka_unit_test(no_outputs),
+        cmocka_unit_test(null_words),
+        cmocka_unit_test(too_large),
+        cmocka_unit_test(unknown_isa),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
