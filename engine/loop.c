@@ -1,0 +1,647 @@
+/*
+ * The device thread's turn.
+ *
+ * DESIGN.  One thread owns the requests between READY and END, the KV blocks
+ * and the device, so nothing here takes a lock.  It runs at its own pace: what
+ * others have for it lies in rings and in words that it looks at once a turn,
+ * and what it has for text_out leaves in one batch with one bell.
+ *
+ *      drain    READY, VERDICT                       <─ rings
+ *      watch    credit, cancel, death, kill          <─ lines
+ *      plan     sched_plan: pure                     (room in loop_out?)
+ *      run      forward_submit, forward_wait         ─> device
+ *      commit   sched_commit: pure
+ *      push     TOKEN, END, metrics, bell            ─> ring
+ *      pace     the rest of step_min
+ *
+ * Plan and commit are apart, so that a next plan can come between submit and
+ * wait on a device that computes by itself.
+ *
+ * SLEEP.  Without a row to run it arms its bell, sets line_sleeps in the
+ * segment of each request it has, and goes round once more: what came before
+ * the arming is found by that round, what comes after it rings.  Requests
+ * that only wait for credit therefore cost nothing.
+ *
+ * ROOM.  Before a step loop_out must have room for the tokens of a whole
+ * batch and one END of every request; so no push can fail, and text_out need
+ * never wait for the loop nor the loop in the middle of a turn.  Also, a turn
+ * is run only when text_out has read what the turn LOOP_AHEAD before it
+ * pushed: credit is counted by text_out, and what it has not seen yet must be
+ * bounded too.
+ *
+ * TIME.  The clock is read after each step and after each sleep; in between
+ * it stands.
+ */
+#include "loop.h"
+#include "mem.h"
+#include "sched.h"
+
+#include <assert.h>
+#include <stddef.h>
+#include <string.h>
+#include <time.h>
+
+#define LOOP_AHEAD    16     /* turns that text_out may be behind */
+#define LOOP_BEAT_MS  1000   /* a heartbeat at least this often */
+#define LOOP_SLICE_US 250000 /* of a paced sleep: kill and stop are seen */
+
+/* Should text_out's bell get lost, the loop still looks this often. */
+#define LOOP_ROOM_MS 10
+
+/* What the loop keeps of a request beside req_t. */
+typedef struct {
+    uint64_t begun_us; /* first row computed; 0: not yet */
+    uint64_t first_us; /* first token sampled; 0: not yet */
+    uint32_t at;       /* place in live[] */
+    uint32_t owned;    /* between READY and END */
+} lreq_t;
+
+struct loop_s {
+    loop_cfg_t c;
+    inner_t *in; /* borrowed */
+    kv_t *kv;    /* owned, as are all below */
+    sched_t *sched;
+    batch_t b;
+    sample_out_t *outs;  /* [rows_max] */
+    sched_take_t *takes; /* [rows_max] */
+    lreq_t *reqs;        /* [reqs_n] */
+    uint32_t *live;      /* [reqs_n] indices of the requests owned */
+    uint32_t live_n;
+    uint32_t pushed; /* since out_bell was rung last */
+    uint32_t kill;   /* atomic */
+    uint32_t room;   /* bytes of loop_out that a turn may need */
+    uint64_t now_us;
+    uint64_t beats;
+    uint64_t turns, computed, sampled;
+    uint64_t marks[LOOP_AHEAD]; /* loop_out's tail after each last turn */
+};
+
+
+static uint64_t
+clock_us(void)
+{
+    struct timespec ts;
+    int rc;
+
+    rc = clock_gettime(CLOCK_MONOTONIC, &ts);
+    assert(rc == 0);
+    (void) rc;
+
+    return (uint64_t) ts.tv_sec * 1000000 + (uint64_t) ts.tv_nsec / 1000;
+}
+
+
+static void
+beat(loop_t *l)
+{
+    __atomic_store_n(&l->in->state->heartbeat[LLM_THREAD_LOOP], ++l->beats,
+        __ATOMIC_RELAXED);
+}
+
+
+/* Brings the loop's rows of the state page up to date. */
+static void
+publish(loop_t *l)
+{
+    llm_state_t *st = l->in->state;
+    sched_stats_t ss;
+
+    sched_stats(l->sched, &ss);
+    assert(ss.waiting + ss.running == l->live_n);
+
+#define PUT(field, value)                                                      \
+    __atomic_store_n(&st->field, (uint64_t) (value), __ATOMIC_RELAXED)
+#define X(name, field, doc) PUT(field, kv_count(l->kv, KV_##name));
+    KV_STATES(X)
+#undef X
+    PUT(requests_waiting, ss.waiting);
+    PUT(requests_running, ss.running);
+    PUT(requests_stalled, ss.stalled);
+    PUT(credit_stalls, ss.credit_stalls);
+    PUT(preemptions, ss.preemptions);
+    PUT(computed_tokens, l->computed);
+    PUT(completion_tokens, l->sampled);
+    PUT(turns, l->turns);
+#undef PUT
+}
+
+
+static int
+open_tables(loop_t *l, const forward_cfg_t *f)
+{
+    uint32_t reqs_n = l->in->reqs_n;
+    sched_cfg_t sc;
+
+    sc.reqs = reqs_n;
+    sc.rows = f->rows_max < f->outs_max ? f->rows_max : f->outs_max;
+    sc.tokens = f->tokens_max;
+    sc.context = f->context;
+
+    l->b.rows_max = f->rows_max;
+    l->b.tokens_max = f->tokens_max;
+    l->b.outs_max = f->outs_max;
+    l->b.rows = mem_zero(f->rows_max, sizeof(batch_row_t));
+    l->b.tokens = mem_zero(f->tokens_max, sizeof(uint32_t));
+    l->b.outs = mem_zero(f->outs_max, sizeof(batch_out_t));
+    l->outs = mem_zero(f->outs_max, sizeof(sample_out_t));
+    l->takes = mem_zero(f->outs_max, sizeof(sched_take_t));
+    l->reqs = mem_zero(reqs_n, sizeof(lreq_t));
+    l->live = mem_zero(reqs_n, sizeof(uint32_t));
+    l->kv = kv_open(
+        f->blocks, f->block_tokens, reqs_n * LLM_CHOICES_MAX, f->context);
+
+    if (l->b.rows == NULL || l->b.tokens == NULL || l->b.outs == NULL
+        || l->outs == NULL || l->takes == NULL || l->reqs == NULL
+        || l->live == NULL || l->kv == NULL) {
+        return -1;
+    }
+
+    l->sched = sched_open(&sc, l->kv);
+
+    return l->sched == NULL ? -1 : 0;
+}
+
+
+loop_t *
+loop_open(const loop_cfg_t *c)
+{
+    loop_t *l;
+    uint64_t room;
+
+    assert(c->inner != NULL && c->token != NULL);
+    assert(
+        (uint64_t) c->shape.blocks * c->shape.block_tokens >= c->shape.context);
+
+    l = mem_zero(1, sizeof(*l));
+    if (l == NULL) {
+        return NULL;
+    }
+
+    l->c = *c;
+    l->in = c->inner;
+
+    /* the last addend is what a skip at the wrap may waste */
+    room =
+        (uint64_t) c->shape.outs_max * llm_ring_align(sizeof(req_msg_token_t))
+        + (uint64_t) l->in->reqs_n * llm_ring_align(sizeof(req_msg_end_t))
+        + sizeof(req_msg_token_t);
+    assert(room <= l->in->loop_out.in.size);
+    l->room = (uint32_t) room;
+
+    if (open_tables(l, &c->shape) != 0) {
+        loop_close(l);
+        return NULL;
+    }
+
+    l->in->state->blocks_total = c->shape.blocks;
+    l->in->state->block_tokens = c->shape.block_tokens;
+    publish(l);
+
+    return l;
+}
+
+
+void
+loop_close(loop_t *l)
+{
+    if (l == NULL) {
+        return;
+    }
+
+    sched_close(l->sched);
+    kv_close(l->kv);
+    mem_free(l->b.rows);
+    mem_free(l->b.tokens);
+    mem_free(l->b.outs);
+    mem_free(l->outs);
+    mem_free(l->takes);
+    mem_free(l->reqs);
+    mem_free(l->live);
+    mem_free(l);
+}
+
+
+void
+loop_kill(loop_t *l)
+{
+    __atomic_store_n(&l->kill, 1, __ATOMIC_RELEASE);
+    bell_ring(&l->in->loop_bell);
+}
+
+
+static int
+flag(const uint32_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_ACQUIRE) != 0;
+}
+
+
+/* --- to text_out -------------------------------------------------------- */
+
+/* A record of loop_out; there is room (see ROOM). */
+static void
+push(loop_t *l, const void *msg, size_t len, uint16_t type)
+{
+    llm_ring_t *r = &l->in->loop_out.in;
+    llm_ring_hdr_t *h;
+
+    h = llm_ring_reserve(r, (uint32_t) len, 0);
+    assert(h != NULL);
+    memcpy((uint8_t *) h + sizeof(*h), (const uint8_t *) msg + sizeof(*h),
+        len - sizeof(*h));
+    h->type = type;
+    llm_ring_commit(r);
+    l->pushed = 1;
+}
+
+
+/* Rings text_out, if there is something for it: once a turn. */
+static void
+push_done(loop_t *l)
+{
+    if (l->pushed) {
+        l->pushed = 0;
+        bell_ring(&l->in->out_bell);
+    }
+}
+
+
+static void
+push_token(loop_t *l, const sched_take_t *take, const sample_out_t *out)
+{
+    req_msg_token_t m;
+    size_t len = offsetof(req_msg_token_t, out);
+
+    assert(out->tops_n <= SAMPLE_TOPS_MAX);
+
+    memset(&m, 0, sizeof(m));
+    m.req = take->req;
+    m.gen = l->in->reqs[take->req].gen;
+    m.choice = take->choice;
+    m.index = take->index;
+    m.finish = take->finish;
+    m.shown = take->shown;
+    m.out = *out;
+
+    /* what lies behind the last top in use does not travel */
+    len += out->tops_n == 0 ? offsetof(sample_out_t, top_ids)
+                            : offsetof(sample_out_t, top_logprobs)
+                                  + out->tops_n * sizeof(float);
+    push(l, &m, len, REQ_MSG_TOKEN);
+}
+
+
+/*
+ * The loop's last word on request i.  known: does the scheduler have it?
+ */
+static void
+finish(loop_t *l, uint32_t i, uint32_t err, int known)
+{
+    req_t *r = &l->in->reqs[i];
+    lreq_t *lr = &l->reqs[i];
+    uint64_t begun, first;
+    req_msg_end_t m;
+
+    assert(lr->owned && l->live[lr->at] == i);
+
+    memset(&m, 0, sizeof(m));
+    m.req = i;
+    m.gen = r->gen;
+    m.err = err;
+
+    begun = lr->begun_us != 0 ? lr->begun_us : l->now_us;
+    first = lr->first_us != 0 ? lr->first_us : l->now_us;
+    m.queue_us = begun > r->arrival_us ? begun - r->arrival_us : 0;
+    m.prefill_us = first > begun ? first - begun : 0;
+    m.decode_us = l->now_us > first ? l->now_us - first : 0;
+
+    if (known) {
+        m.completion_tokens = sched_completion(l->sched, i);
+        sched_end(l->sched, i);
+    }
+
+    l->live[lr->at] = l->live[--l->live_n];
+    l->reqs[l->live[lr->at]].at = lr->at;
+    lr->owned = 0;
+
+    /* from the push on the request is text_out's */
+    req_set_state(r, REQ_ENDING);
+    push(l, &m, sizeof(m), REQ_MSG_END);
+}
+
+
+/* --- what others have to say -------------------------------------------- */
+
+static void
+take_ready(loop_t *l, const req_msg_t *m)
+{
+    req_t *r;
+    lreq_t *lr;
+    int rc;
+
+    assert(m->req < l->in->reqs_n);
+    r = &l->in->reqs[m->req];
+    lr = &l->reqs[m->req];
+    assert(r->gen == m->gen && r->state == REQ_WAITING && !lr->owned);
+
+    memset(lr, 0, sizeof(*lr));
+    lr->owned = 1;
+    lr->at = l->live_n;
+    l->live[l->live_n++] = m->req;
+
+    rc = sched_add(l->sched, m->req, r);
+    if (rc != 0) {
+        finish(l, m->req, (uint32_t) -rc, 0);
+    }
+}
+
+
+static void
+take_verdict(loop_t *l, const req_msg_verdict_t *m)
+{
+    assert(m->req < l->in->reqs_n);
+
+    /* it may have ended, and its index be in use again, in the meantime */
+    if (!l->reqs[m->req].owned || l->in->reqs[m->req].gen != m->gen) {
+        return;
+    }
+
+    (void) sched_cut(l->sched, m->req, m->choice, m->index);
+    if (sched_done(l->sched, m->req)) {
+        finish(l, m->req, 0, 1);
+    }
+}
+
+
+/* Empties the rings that lead here. Returns how many requests came. */
+static uint32_t
+drain(loop_t *l)
+{
+    llm_ring_t *ready = &l->in->in_loop.out, *said = &l->in->out_loop.out;
+    req_msg_verdict_t verdict;
+    uint32_t came = 0;
+    req_msg_t msg;
+    int64_t n;
+
+    while ((n = llm_ring_peek(ready, &msg, sizeof(msg))) > 0) {
+        assert(n == sizeof(msg) && msg.hdr.type == REQ_MSG_READY);
+        llm_ring_advance(ready);
+        take_ready(l, &msg);
+        came++;
+    }
+    assert(n == LLM_RING_EMPTY);
+
+    while ((n = llm_ring_peek(said, &verdict, sizeof(verdict))) > 0) {
+        assert(n == sizeof(verdict) && verdict.hdr.type == REQ_MSG_VERDICT);
+        llm_ring_advance(said);
+        take_verdict(l, &verdict);
+    }
+    assert(n == LLM_RING_EMPTY);
+
+    return came;
+}
+
+
+/* Looks at each request's line: who left, who has credit. */
+static void
+watch(loop_t *l, int kill)
+{
+    uint32_t n = l->live_n, i;
+    const req_t *r;
+
+    /* backwards: finish() moves the last one, seen already, into the gap */
+    while (n-- > 0) {
+        i = l->live[n];
+        r = &l->in->reqs[i];
+
+        if (req_cancelled(r)) {
+            finish(l, i, LLM_ERR_CANCELLED, 1);
+        } else if (kill) {
+            finish(l, i, LLM_ERR_DRAINING, 1);
+        } else {
+            sched_credit(l->sched, i, req_has_credit(r));
+        }
+    }
+}
+
+
+/* --- the step ----------------------------------------------------------- */
+
+/* May a turn be run, as far as text_out has come? (See ROOM.) */
+static int
+has_room(const loop_t *l)
+{
+    const llm_ring_t *r = &l->in->loop_out.in;
+    uint64_t head = __atomic_load_n(&r->ctl->head, __ATOMIC_ACQUIRE);
+
+    assert(r->pos - head <= r->size);
+
+    return r->size - (r->pos - head) >= l->room
+           && r->pos - head <= r->pos - l->marks[l->turns % LOOP_AHEAD];
+}
+
+
+/* Marks what begins with this batch. */
+static void
+begin(loop_t *l)
+{
+    uint32_t k, i;
+
+    for (k = 0; k < l->b.rows_n; k++) {
+        i = l->b.rows[k].seq / LLM_CHOICES_MAX;
+        assert(l->reqs[i].owned);
+
+        if (l->reqs[i].begun_us == 0) {
+            l->reqs[i].begun_us = l->now_us;
+            req_set_state(&l->in->reqs[i], REQ_RUNNING);
+        }
+    }
+}
+
+
+/*
+ * Hands the step's tokens on, and then ends what they end: the last token of
+ * each choice comes before its request's END.
+ */
+static void
+deliver(loop_t *l)
+{
+    const sched_take_t *t;
+    uint32_t k;
+
+    for (k = 0; k < l->b.outs_n; k++) {
+        t = &l->takes[k];
+        if (t->err != 0) {
+            continue;
+        }
+        if (l->reqs[t->req].first_us == 0) {
+            l->reqs[t->req].first_us = l->now_us;
+        }
+        l->sampled++;
+        push_token(l, t, &l->outs[k]);
+    }
+
+    for (k = 0; k < l->b.outs_n; k++) {
+        t = &l->takes[k];
+        if (!l->reqs[t->req].owned) {
+            continue;
+        }
+        if (t->err != 0) {
+            finish(l, t->req, t->err, 1);
+        } else if (t->finish != LLM_FINISH_NONE
+                   && sched_done(l->sched, t->req)) {
+            finish(l, t->req, 0, 1);
+        }
+    }
+}
+
+
+/* Sleeps until start + step_min, beating, unless all is to end. */
+static void
+pace(loop_t *l, uint64_t start_us)
+{
+    uint64_t until = start_us + l->c.step_min_ms * 1000, left;
+    struct timespec ts;
+
+    while (l->now_us < until && !flag(&l->kill) && !flag(&l->in->stop)) {
+        left = until - l->now_us;
+        left = left < LOOP_SLICE_US ? left : LOOP_SLICE_US;
+        ts.tv_sec = 0;
+        ts.tv_nsec = (long) left * 1000;
+        (void) nanosleep(&ts, NULL);
+        beat(l);
+        l->now_us = clock_us();
+    }
+}
+
+
+/* Plans and runs a step. 0: there was nothing to run. */
+static int
+step(loop_t *l)
+{
+    uint64_t start = l->now_us;
+    uint32_t i, k;
+
+    sched_plan(l->sched, l->now_us, &l->b);
+    while (sched_expired(l->sched, &i)) {
+        finish(l, i, LLM_ERR_QUEUE_TIMEOUT, 1);
+    }
+    if (l->b.rows_n == 0) {
+        return 0;
+    }
+
+    begin(l);
+    forward_submit(l->c.forward, &l->b);
+    forward_wait(l->c.forward, l->outs);
+    l->now_us = clock_us();
+
+    for (k = 0; k < l->b.outs_n; k++) {
+        l->takes[k].token = l->outs[k].token;
+        l->takes[k].err = l->outs[k].err;
+        l->takes[k].ends =
+            l->outs[k].err == 0 && token_is_end(l->c.token, l->outs[k].token);
+    }
+    sched_commit(l->sched, &l->b, l->takes);
+
+    l->computed += l->b.tokens_n;
+    deliver(l);
+    l->marks[l->turns % LOOP_AHEAD] = l->in->loop_out.in.pos;
+    l->turns++;
+    publish(l);
+    push_done(l);
+    pace(l, start);
+
+    return 1;
+}
+
+
+/* --- sleep -------------------------------------------------------------- */
+
+/* Bell and lines: whoever changes something from here on rings. */
+static void
+arm(loop_t *l)
+{
+    llm_seg_head_t *seg, *last = NULL;
+    uint32_t n;
+
+    bell_arm(&l->in->loop_bell);
+
+    for (n = 0; n < l->live_n; n++) {
+        seg = l->in->reqs[l->live[n]].seg;
+        if (seg != last) {
+            (void) __atomic_exchange_n(&seg->line_sleeps, 1, __ATOMIC_SEQ_CST);
+            last = seg;
+        }
+    }
+}
+
+
+/* How long a sleep may take at most. */
+static int
+sleep_ms(const loop_t *l, int room)
+{
+    uint64_t at = sched_expires_us(l->sched);
+    int ms = room ? LOOP_BEAT_MS : LOOP_ROOM_MS;
+
+    if (at != UINT64_MAX) {
+        if (at <= l->now_us) {
+            return 0;
+        }
+        if (at - l->now_us < (uint64_t) ms * 1000) {
+            ms = (int) ((at - l->now_us + 999) / 1000);
+        }
+    }
+
+    return ms;
+}
+
+
+void *
+loop_run(void *loop)
+{
+    loop_t *l = loop;
+    int armed = 0, stop, room;
+    uint32_t came;
+
+    l->now_us = clock_us();
+
+    do {
+        beat(l);
+
+        /* before the drain: what was handed over before stop is ended */
+        stop = flag(&l->in->stop);
+        came = drain(l);
+        watch(l, stop || flag(&l->kill));
+
+        room = has_room(l);
+        if (room && step(l)) {
+            if (armed) {
+                bell_stay(&l->in->loop_bell);
+                armed = 0;
+            }
+            continue;
+        }
+
+        publish(l);
+        push_done(l);
+
+        if (stop) {
+            break;
+        }
+        /* once more for those whose line does not say yet that it sleeps */
+        if (!armed || came > 0) {
+            arm(l);
+            armed = 1;
+            continue;
+        }
+
+        bell_wait(&l->in->loop_bell, sleep_ms(l, room));
+        armed = 0;
+        l->now_us = clock_us();
+
+    } while (1);
+
+    assert(l->live_n == 0);
+
+    return NULL;
+}

@@ -1,0 +1,633 @@
+/*
+ * The scheduling policy: iteration-level batching with chunked prompts that
+ * never stall a running stream.
+ *
+ * DESIGN.  A sequence is `known` tokens (prompt and what was sampled) and
+ * `computed` of them (whose keys and values lie in blocks).  A row computes
+ * some of the difference.  When nothing is left, the row's last position is
+ * sampled and known grows by one.  Prefill, chunk, decode and resume after
+ * preemption are the same thing with other numbers.
+ *
+ *                      start               admit
+ *      FREE ─> QUEUED ──────> WAITING ───────────────> RUNNING ──> ENDED
+ *                                ^  \                   ^   │
+ *                                │   `──preempt──┐      │   │
+ *                                └───────────── HELD <──┴───┘
+ *                                               no credit, outranked
+ *
+ * A seat is the right to a row in every step.  There are no more seats than a
+ * batch has rows and tokens, so a decoding sequence gets its row in each step
+ * whatever prompts arrive: that is what makes it free of stalls.  What is
+ * left of the token budget goes to unfinished prompts, in chunks, and then to
+ * admissions.
+ *
+ * ORDER.  A key orders sequences by importance: class, then arrival, then
+ * choice.  Who decodes needs no order.  Who gets prompt tokens and admission:
+ * the highest class; in it the tenant that has been served least, tokens
+ * divided by weight; of its work what has begun before what has not, then by
+ * key.  A tenant that comes (back) is lifted to the least served of those
+ * active, so that being idle saves up nothing.  A token computed again after
+ * preemption is not charged again.
+ *
+ * MEMORY.  Admission takes the blocks of all known tokens and one more, and
+ * leaves one block per seated sequence free for growth; a prompt in chunks
+ * therefore never waits for blocks half-way.  A decode that finds the pool
+ * empty takes the blocks of, first, sequences without credit, then the least
+ * important one, which may be itself.  The oldest request of the highest class
+ * may take blocks and a seat from any other, so something always finishes.
+ * Nobody is admitted past a request that waits for blocks.
+ *
+ * COST.  Each plan walks the live requests, the seats, and per tenant picked
+ * the active tenants; adding a request searches the tenants.  Nothing depends
+ * on the length of a prompt but the copy of its tokens into the batch.
+ *
+ * Owned and called by one thread: the loop, or the simulator.
+ */
+#include "sched_int.h"
+#include "mem.h"
+
+#include <assert.h>
+#include <string.h>
+
+void
+sched_seq_state(seq_t *q, sched_state_t state)
+{
+#define TO(x) (1u << SCHED_##x)
+    static const unsigned legal[SCHED_STATES_N] = {
+        [SCHED_FREE] = TO(QUEUED),
+        [SCHED_QUEUED] = TO(WAITING) | TO(FREE),
+        [SCHED_WAITING] = TO(RUNNING) | TO(ENDED) | TO(FREE),
+        [SCHED_HELD] = TO(RUNNING) | TO(WAITING) | TO(ENDED) | TO(FREE),
+        [SCHED_RUNNING] = TO(HELD) | TO(WAITING) | TO(ENDED) | TO(FREE),
+        [SCHED_ENDED] = TO(FREE),
+    };
+#undef TO
+
+    assert(q->state < SCHED_STATES_N && (unsigned) state < SCHED_STATES_N);
+    assert(legal[q->state] & (1u << state));
+
+    q->state = (uint8_t) state;
+}
+
+
+static void
+run_remove(sched_t *s, uint32_t id)
+{
+    uint32_t i = 0;
+
+    while (i < s->run_n && s->run[i] != id) {
+        i++;
+    }
+    assert(i < s->run_n);
+
+    s->run_n--;
+    memmove(s->run + i, s->run + i + 1, (s->run_n - i) * sizeof(uint32_t));
+}
+
+
+void
+sched_seq_detach(sched_t *s, uint32_t id)
+{
+    switch (s->seqs[id].state) {
+    case SCHED_RUNNING:
+        run_remove(s, id);
+        break;
+    case SCHED_HELD:
+        list_remove(&s->held, s->links, id);
+        break;
+    case SCHED_WAITING:
+        list_remove(&seq_tenant(s, id)->ready, s->links, id);
+        break;
+    default:
+        break;
+    }
+}
+
+
+sched_t *
+sched_open(const sched_cfg_t *c, kv_t *kv)
+{
+    sched_t *s;
+    size_t seqs;
+
+    assert(c->reqs > 0 && c->reqs < NONE / LLM_CHOICES_MAX / 2);
+    assert(c->rows > 0 && c->tokens > 0 && c->context > 1);
+    assert(kv != NULL);
+
+    s = mem_zero(1, sizeof(*s));
+    if (s == NULL) {
+        return NULL;
+    }
+
+    seqs = (size_t) c->reqs * LLM_CHOICES_MAX;
+    s->c = *c;
+    s->kv = kv;
+    s->seats = c->rows < c->tokens ? c->rows : c->tokens;
+    s->expires_us = UINT64_MAX;
+    list_init(&s->all);
+    list_init(&s->held);
+    list_init(&s->expired);
+    s->reqs = mem_zero(c->reqs, sizeof(sreq_t));
+    s->all_links = mem_zero(c->reqs, sizeof(link_t));
+    s->wait_links = mem_zero(c->reqs, sizeof(link_t));
+    s->seqs = mem_zero(seqs, sizeof(seq_t));
+    s->links = mem_zero(seqs, sizeof(link_t));
+    s->known = mem_zero(seqs, c->context * sizeof(uint32_t));
+    s->run = mem_zero(s->seats, sizeof(uint32_t));
+    s->tenants = mem_zero(2 * (size_t) c->reqs, sizeof(tenant_t));
+    s->active = mem_zero(c->reqs, sizeof(uint32_t));
+
+    if (s->reqs == NULL || s->all_links == NULL || s->wait_links == NULL
+        || s->seqs == NULL || s->links == NULL || s->known == NULL
+        || s->run == NULL || s->tenants == NULL || s->active == NULL) {
+        sched_close(s);
+        return NULL;
+    }
+
+    return s;
+}
+
+
+void
+sched_close(sched_t *s)
+{
+    if (s == NULL) {
+        return;
+    }
+
+    mem_free(s->reqs);
+    mem_free(s->all_links);
+    mem_free(s->wait_links);
+    mem_free(s->seqs);
+    mem_free(s->links);
+    mem_free(s->known);
+    mem_free(s->run);
+    mem_free(s->tenants);
+    mem_free(s->active);
+    mem_free(s);
+}
+
+
+/* --- tenants ------------------------------------------------------------ */
+
+/*
+ * The entry of a tenant, made if need be.  There are twice as many entries as
+ * requests, so one without live requests can be found; the least served of
+ * them is forgotten, for it would be lifted anyway.
+ */
+static uint32_t
+tenant_get(sched_t *s, uint32_t name)
+{
+    uint32_t i, idle = NONE;
+    tenant_t *t;
+
+    for (i = 0; i < s->tenants_n; i++) {
+        t = &s->tenants[i];
+        if (t->name == name) {
+            return i;
+        }
+        if (t->live == 0
+            && (idle == NONE || t->service < s->tenants[idle].service)) {
+            idle = i;
+        }
+    }
+
+    i = s->tenants_n < 2 * s->c.reqs ? s->tenants_n++ : idle;
+    assert(i != NONE && s->tenants[i].live == 0);
+
+    t = &s->tenants[i];
+    memset(t, 0, sizeof(*t));
+    t->name = name;
+    list_init(&t->wait);
+    list_init(&t->ready);
+
+    return i;
+}
+
+
+/* Lifts t, which becomes active, to the least served of those that are. */
+static void
+tenant_lift(sched_t *s, tenant_t *t)
+{
+    uint64_t least = UINT64_MAX;
+    const tenant_t *o;
+    uint32_t i;
+
+    for (i = 0; i < s->active_n; i++) {
+        o = &s->tenants[s->active[i]];
+        if (o != t && o->live > o->dry && o->service < least) {
+            least = o->service;
+        }
+    }
+
+    if (least == UINT64_MAX) {
+        least = s->left_service;
+    }
+    if (t->service < least) {
+        t->service = least;
+    }
+}
+
+
+static void
+tenant_enter(sched_t *s, uint32_t i)
+{
+    tenant_t *t = &s->tenants[i];
+
+    if (t->live == t->dry) {
+        tenant_lift(s, t);
+    }
+
+    if (t->live++ == 0) {
+        assert(s->active_n < s->c.reqs);
+        t->at = s->active_n;
+        s->active[s->active_n++] = i;
+    }
+}
+
+
+static void
+tenant_leave(sched_t *s, uint32_t i)
+{
+    tenant_t *t = &s->tenants[i];
+    uint32_t last;
+
+    assert(t->live > 0 && t->dry <= t->live - 1);
+
+    if (--t->live > 0) {
+        return;
+    }
+
+    assert(t->wait.head == NONE && t->ready.head == NONE);
+    assert(s->active[t->at] == i);
+
+    last = s->active[--s->active_n];
+    s->active[t->at] = last;
+    s->tenants[last].at = t->at;
+
+    if (s->left_service < t->service) {
+        s->left_service = t->service;
+    }
+}
+
+
+/* --- requests ----------------------------------------------------------- */
+
+/* Is the tenant's queue full for one more?  Seats that it would get at once
+ * are not the queue. */
+static int
+queue_full(const sched_t *s, const tenant_t *t, const req_t *r)
+{
+    uint32_t others, room = 0, waiting = s->live_n - s->started_n;
+
+    if (r->queue_max == 0) {
+        return 0;
+    }
+
+    assert(waiting >= t->waiting && s->run_n <= s->seats);
+    others = waiting - t->waiting;
+
+    if (s->seats - s->run_n > others) {
+        room = s->seats - s->run_n - others;
+    }
+    if (r->concurrent != 0 && r->concurrent <= t->started) {
+        room = 0;
+    } else if (r->concurrent != 0 && r->concurrent - t->started < room) {
+        room = r->concurrent - t->started;
+    }
+
+    return t->waiting >= (uint64_t) r->queue_max + room;
+}
+
+
+/* Sets up choice c of request req. */
+static void
+seq_open(sched_t *s, uint32_t req, uint32_t c, uint64_t key)
+{
+    const req_t *r = s->reqs[req].r;
+    uint32_t id = req * LLM_CHOICES_MAX + c;
+    seq_t *q = &s->seqs[id];
+    uint64_t limit, pool;
+
+    limit = (uint64_t) r->prompts[c / r->n].len
+            + (r->max_tokens > 0 ? r->max_tokens : 1);
+    pool = (uint64_t) kv_total(s->kv) * kv_block_tokens(s->kv);
+
+    if (limit > s->c.context) {
+        limit = s->c.context;
+    }
+    if (limit > pool) {
+        limit = pool;
+    }
+
+    sched_seq_state(q, SCHED_QUEUED);
+    q->prompt_n = r->prompts[c / r->n].len;
+    q->known_n = q->prompt_n;
+    q->computed = 0;
+    q->charged = 0;
+    q->limit = (uint32_t) limit;
+    s->links[id].key = key | c;
+
+    /* text_in refused what can never fit */
+    assert(q->prompt_n > 0 && q->prompt_n < q->limit);
+}
+
+
+int
+sched_add(sched_t *s, uint32_t req, const req_t *r)
+{
+    uint32_t ti, c, class;
+    sreq_t *sr;
+    tenant_t *t;
+    uint64_t key;
+
+    assert(req < s->c.reqs && s->reqs[req].r == NULL);
+    assert(r->n > 0 && r->choices > 0 && r->choices <= LLM_CHOICES_MAX);
+    assert(r->choices == r->prompts_n * r->n);
+
+    ti = tenant_get(s, r->tenant);
+    t = &s->tenants[ti];
+
+    if (queue_full(s, t, r)) {
+        return -LLM_ERR_BUSY;
+    }
+
+    class = r->priority < SCHED_CLASS_MAX ? r->priority : SCHED_CLASS_MAX;
+    key = (uint64_t) class << 56 | s->arrivals++ << 4;
+
+    sr = &s->reqs[req];
+    memset(sr, 0, sizeof(*sr));
+    sr->r = r;
+    sr->tenant = ti;
+    sr->open_n = r->choices;
+    sr->credit = 1;
+    sr->expires_us = r->queue_ms == 0
+                         ? UINT64_MAX
+                         : r->arrival_us + (uint64_t) r->queue_ms * 1000;
+
+    for (c = 0; c < r->choices; c++) {
+        seq_open(s, req, c, key);
+    }
+
+    tenant_enter(s, ti);
+    s->live_n++;
+    s->all_links[req].key = key;
+    list_insert(&s->all, s->all_links, req);
+    s->wait_links[req].key = key;
+    list_insert(&t->wait, s->wait_links, req);
+    t->waiting++;
+
+    return 0;
+}
+
+
+void
+sched_credit(sched_t *s, uint32_t req, int has)
+{
+    sreq_t *sr = &s->reqs[req];
+    tenant_t *t = &s->tenants[sr->tenant];
+
+    assert(req < s->c.reqs && sr->r != NULL);
+
+    if (has == (int) sr->credit) {
+        return;
+    }
+
+    if (has) {
+        assert(t->dry > 0);
+        if (t->dry == t->live) {
+            tenant_lift(s, t);
+        }
+        t->dry--;
+        s->stalled_n -= sr->started;
+    } else {
+        assert(t->dry < t->live);
+        t->dry++;
+        s->stalled_n += sr->started;
+        s->credit_stalls++;
+    }
+
+    sr->credit = (uint8_t) (has != 0);
+}
+
+
+int
+sched_expired(sched_t *s, uint32_t *req)
+{
+    if (s->expired.head == NONE) {
+        return 0;
+    }
+
+    *req = s->expired.head;
+    assert(s->reqs[*req].r != NULL && s->reqs[*req].expired);
+
+    return 1;
+}
+
+
+uint64_t
+sched_expires_us(const sched_t *s)
+{
+    return s->expires_us;
+}
+
+
+/* --- commit and end ----------------------------------------------------- */
+
+/* The sequence has its last token. */
+static void
+seq_finish(sched_t *s, uint32_t id)
+{
+    sreq_t *sr = &s->reqs[seq_req(id)];
+
+    assert(sr->open_n > 0);
+
+    sched_seq_detach(s, id);
+    sched_seq_state(&s->seqs[id], SCHED_ENDED);
+    (void) kv_release(s->kv, id);
+    sr->open_n--;
+}
+
+
+/* Appends one sampled token and says what became of its choice. */
+static void
+commit_token(sched_t *s, uint32_t id, sched_take_t *take)
+{
+    seq_t *q = &s->seqs[id];
+    sreq_t *sr = &s->reqs[seq_req(id)];
+
+    assert(q->known_n < q->limit && q->known_n == q->computed);
+
+    take->index = q->known_n - q->prompt_n;
+    take->shown = !take->ends;
+    seq_known(s, id)[q->known_n++] = take->token;
+    sr->sampled++;
+
+    if (take->ends && !(sr->r->flags & LLM_F_IGNORE_EOS)) {
+        take->finish = LLM_FINISH_STOP;
+    } else if (q->known_n == q->limit) {
+        take->finish = LLM_FINISH_LENGTH;
+    }
+
+    if (take->finish != LLM_FINISH_NONE) {
+        seq_finish(s, id);
+    }
+}
+
+
+void
+sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes)
+{
+    const batch_row_t *row;
+    seq_t *q;
+    uint32_t i;
+
+    for (i = 0; i < b->rows_n; i++) {
+        row = &b->rows[i];
+        q = &s->seqs[row->seq];
+        assert(q->state == SCHED_RUNNING && q->computed == row->q_start);
+        assert(row->kv_len <= q->known_n);
+        q->computed = row->kv_len;
+    }
+
+    for (i = 0; i < b->outs_n; i++) {
+        row = &b->rows[b->outs[i].row];
+        takes[i].req = seq_req(row->seq);
+        takes[i].choice = row->seq % LLM_CHOICES_MAX;
+        takes[i].index = 0;
+        takes[i].finish = LLM_FINISH_NONE;
+        takes[i].shown = 0;
+        assert(s->reqs[takes[i].req].r != NULL);
+
+        if (takes[i].err == 0) {
+            commit_token(s, row->seq, &takes[i]);
+        }
+    }
+
+    kv_check(s->kv);
+}
+
+
+uint32_t
+sched_cut(sched_t *s, uint32_t req, uint32_t choice, uint32_t index)
+{
+    sreq_t *sr = &s->reqs[req];
+    uint32_t id = req * LLM_CHOICES_MAX + choice, wasted = 0;
+    seq_t *q = &s->seqs[id];
+
+    assert(req < s->c.reqs && sr->r != NULL && choice < sr->r->choices);
+    assert(q->known_n >= q->prompt_n);
+
+    if (q->known_n - q->prompt_n > (uint64_t) index + 1) {
+        wasted = q->known_n - q->prompt_n - index - 1;
+        q->known_n -= wasted;
+        assert(sr->sampled >= wasted);
+        sr->sampled -= wasted;
+    }
+
+    if (q->state != SCHED_ENDED) {
+        seq_finish(s, id);
+    }
+
+    return wasted;
+}
+
+
+int
+sched_done(const sched_t *s, uint32_t req)
+{
+    assert(req < s->c.reqs && s->reqs[req].r != NULL);
+
+    return s->reqs[req].open_n == 0;
+}
+
+
+uint32_t
+sched_completion(const sched_t *s, uint32_t req)
+{
+    assert(req < s->c.reqs && s->reqs[req].r != NULL);
+
+    return s->reqs[req].sampled;
+}
+
+
+void
+sched_end(sched_t *s, uint32_t req)
+{
+    sreq_t *sr = &s->reqs[req];
+    tenant_t *t;
+    uint32_t c, id;
+
+    assert(req < s->c.reqs && sr->r != NULL);
+    t = &s->tenants[sr->tenant];
+
+    if (sr->started) {
+        assert(t->started > 0 && s->started_n > 0);
+        t->started--;
+        s->started_n--;
+        s->stalled_n -= !sr->credit;
+    } else if (sr->expired) {
+        list_remove(&s->expired, s->wait_links, req);
+    } else {
+        list_remove(&t->wait, s->wait_links, req);
+        t->waiting--;
+    }
+
+    for (c = 0; c < sr->r->choices; c++) {
+        id = req * LLM_CHOICES_MAX + c;
+        sched_seq_detach(s, id);
+        sched_seq_state(&s->seqs[id], SCHED_FREE);
+        (void) kv_release(s->kv, id);
+    }
+
+    list_remove(&s->all, s->all_links, req);
+    t->dry -= !sr->credit;
+    tenant_leave(s, sr->tenant);
+    sr->r = NULL;
+    assert(s->live_n > 0);
+    s->live_n--;
+    kv_check(s->kv);
+}
+
+
+/* --- looking in --------------------------------------------------------- */
+
+void
+sched_stats(const sched_t *s, sched_stats_t *st)
+{
+    assert(s->stalled_n <= s->started_n && s->started_n <= s->live_n);
+
+    st->waiting = s->live_n - s->started_n;
+    st->running = s->started_n;
+    st->stalled = s->stalled_n;
+    st->seats_used = s->run_n;
+    st->credit_stalls = s->credit_stalls;
+    st->preemptions = s->preemptions;
+}
+
+
+sched_state_t
+sched_seq(const sched_t *s, uint32_t seq, uint32_t *known_n, uint32_t *computed)
+{
+    assert(seq_req(seq) < s->c.reqs);
+
+    *known_n = s->seqs[seq].known_n;
+    *computed = s->seqs[seq].computed;
+
+    return (sched_state_t) s->seqs[seq].state;
+}
+
+
+uint64_t
+sched_service(const sched_t *s, uint32_t tenant)
+{
+    uint32_t i;
+
+    for (i = 0; i < s->tenants_n; i++) {
+        if (s->tenants[i].name == tenant) {
+            return s->tenants[i].service;
+        }
+    }
+
+    return 0;
+}

@@ -1,0 +1,845 @@
+/*
+ * Catches a policy that stalls a stream behind a prompt, exceeds a batch's
+ * limits, starves a tenant or a class, preempts the wrong sequence or forgets
+ * what it knew, and limits (concurrent, queue_max, queue_ms, max_tokens,
+ * context) that are off by one.
+ */
+#include "sched.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#define REQS 64
+#define BT   4
+#define END  2 /* the token that ends a text */
+
+typedef struct {
+    kv_t *kv;
+    sched_t *s;
+    batch_t b;
+    sched_take_t takes[64];
+    req_t reqs[REQS];
+    uint32_t ids[4096]; /* every prompt is a piece of it */
+    uint64_t now;
+} world_t;
+
+
+static world_t *
+world_open(uint32_t rows, uint32_t tokens, uint32_t context, uint32_t blocks)
+{
+    world_t *w = calloc(1, sizeof(*w));
+    sched_cfg_t c = {REQS, rows, tokens, context};
+    uint32_t i;
+
+    assert_non_null(w);
+    w->kv = kv_open(blocks, BT, REQS * LLM_CHOICES_MAX, context);
+    w->s = sched_open(&c, w->kv);
+    assert_non_null(w->s);
+    w->b.rows_max = w->b.outs_max = rows;
+    w->b.tokens_max = tokens;
+    w->b.rows = calloc(rows, sizeof(batch_row_t));
+    w->b.outs = calloc(rows, sizeof(batch_out_t));
+    w->b.tokens = calloc(tokens, sizeof(uint32_t));
+    for (i = 0; i < 4096; i++) {
+        w->ids[i] = 100 + i;
+    }
+
+    return w;
+}
+
+
+static void
+world_close(world_t *w)
+{
+    kv_check_deep(w->kv);
+    sched_close(w->s);
+    kv_close(w->kv);
+    free(w->b.rows);
+    free(w->b.outs);
+    free(w->b.tokens);
+    free(w);
+}
+
+
+/* A request with usual values, not yet added. */
+static req_t *
+make(world_t *w, uint32_t i, uint32_t len, uint32_t max_tokens)
+{
+    req_t *r = &w->reqs[i];
+
+    memset(r, 0, sizeof(*r));
+    r->n = r->prompts_n = r->choices = 1;
+    r->prompts[0].ids = w->ids;
+    r->prompts[0].len = len;
+    r->max_tokens = max_tokens;
+    r->weight = 1;
+    r->arrival_us = w->now;
+
+    return r;
+}
+
+
+static void
+add(world_t *w, uint32_t i, uint32_t len, uint32_t max_tokens)
+{
+    assert_int_equal(sched_add(w->s, i, make(w, i, len, max_tokens)), 0);
+}
+
+
+static void
+plan(world_t *w)
+{
+    w->now += 1000;
+    sched_plan(w->s, w->now, &w->b);
+    kv_check_deep(w->kv);
+}
+
+
+/* Runs the planned step; each output samples 1000 + its position. */
+static void
+commit(world_t *w)
+{
+    uint32_t i;
+
+    memset(w->takes, 0, sizeof(w->takes));
+    for (i = 0; i < w->b.outs_n; i++) {
+        w->takes[i].token = 1000 + w->b.outs[i].pos;
+    }
+    sched_commit(w->s, &w->b, w->takes);
+}
+
+
+static void
+turn(world_t *w)
+{
+    plan(w);
+    commit(w);
+}
+
+
+/* Ends what is done; how many. */
+static int
+reap(world_t *w)
+{
+    uint32_t i;
+    int n = 0;
+
+    for (i = 0; i < w->b.outs_n; i++) {
+        if (sched_done(w->s, w->takes[i].req)) {
+            sched_end(w->s, w->takes[i].req);
+            w->takes[i].finish = 0;
+            n++;
+        }
+    }
+
+    return n;
+}
+
+
+/* The row of request i's choice 0 in the batch, or NULL. */
+static const batch_row_t *
+row_of(const world_t *w, uint32_t i)
+{
+    uint32_t k;
+
+    for (k = 0; k < w->b.rows_n; k++) {
+        if (w->b.rows[k].seq == i * LLM_CHOICES_MAX) {
+            return &w->b.rows[k];
+        }
+    }
+
+    return NULL;
+}
+
+
+static sched_state_t
+state_of(const world_t *w, uint32_t i)
+{
+    uint32_t known, computed;
+
+    return sched_seq(w->s, i * LLM_CHOICES_MAX, &known, &computed);
+}
+
+
+static void
+test_chunks(void **state)
+{
+    world_t *w = world_open(8, 32, 256, 256);
+    static const uint32_t lens[] = {32, 32, 32, 4, 1, 1};
+    uint32_t i, at = 0, k;
+    const batch_row_t *r;
+
+    (void) state;
+    add(w, 5, 100, 10);
+
+    for (i = 0; i < 6; i++) {
+        plan(w);
+        assert_int_equal(w->b.rows_n, 1);
+        r = row_of(w, 5);
+        assert_non_null(r);
+        assert_int_equal(r->q_start, at);
+        assert_int_equal(r->q_len, lens[i]);
+        assert_int_equal(r->kv_len, at + lens[i]);
+        assert_true(r->blocks_n * BT >= r->kv_len);
+        for (k = 0; k < r->q_len && at + k < 100; k++) {
+            assert_int_equal(w->b.tokens[r->tok + k], w->ids[at + k]);
+        }
+        at += lens[i];
+        assert_int_equal(w->b.outs_n, at >= 100);
+        if (at >= 100) {
+            assert_int_equal(w->b.outs[0].pos, at - 1);
+            assert_int_equal(w->b.outs[0].known_n, at);
+            assert_int_equal(w->b.outs[0].prompt_n, 100);
+        }
+        commit(w);
+        if (at >= 100) {
+            assert_int_equal(w->takes[0].req, 5);
+            assert_int_equal(w->takes[0].index, at - 100);
+            assert_int_equal(w->takes[0].finish, LLM_FINISH_NONE);
+            assert_int_equal(w->takes[0].shown, 1);
+        }
+    }
+
+    /* what was sampled is the next row's token */
+    plan(w);
+    assert_int_equal(w->b.tokens[0], 1000 + at - 1);
+    sched_end(w->s, 5);
+    assert_int_equal(kv_count(w->kv, KV_FREE), 256);
+    world_close(w);
+}
+
+
+/* Decodes get their row in every step while long prompts pour in. */
+static void
+test_stall_free(void **state)
+{
+    world_t *w = world_open(8, 16, 512, 2048);
+    uint32_t i, t, next = 3;
+
+    (void) state;
+    for (i = 0; i < 3; i++) {
+        add(w, i, 4, 300);
+    }
+    turn(w);
+    assert_int_equal(w->b.outs_n, 3);
+
+    for (t = 0; t < 250; t++) {
+        if (next < REQS) {
+            make(w, next, 200 + t, 2)->tenant = t % 5;
+            assert_int_equal(sched_add(w->s, next, &w->reqs[next]), 0);
+            next++;
+        }
+        plan(w);
+        for (i = 0; i < 3; i++) {
+            assert_non_null(row_of(w, i));
+            assert_int_equal(row_of(w, i)->q_len, 1);
+        }
+        /* and the budget is spent, never exceeded */
+        assert_int_equal(w->b.tokens_n, 16);
+        commit(w);
+        (void) reap(w);
+    }
+    world_close(w);
+}
+
+
+/* More sequences than rows: all are served in the end, none beyond limits. */
+static void
+test_seats(void **state)
+{
+    world_t *w = world_open(4, 64, 64, 1024);
+    uint32_t i, done = 0, t;
+
+    (void) state;
+    for (i = 0; i < 20; i++) {
+        add(w, i, 5, 7);
+    }
+    for (t = 0; t < 200 && done < 20; t++) {
+        turn(w);
+        assert_true(w->b.rows_n <= 4);
+        done += (uint32_t) reap(w);
+    }
+    assert_int_equal(done, 20);
+    assert_int_equal(kv_count(w->kv, KV_FREE), 1024);
+    world_close(w);
+}
+
+
+/* One token per batch is the smallest engine there is; it must not hang. */
+static void
+test_tiny_batch(void **state)
+{
+    world_t *w = world_open(1, 1, 64, 16);
+    uint32_t i, done = 0, t;
+
+    (void) state;
+    for (i = 0; i < 3; i++) {
+        add(w, i, 6, 3);
+    }
+    for (t = 0; t < 100 && done < 3; t++) {
+        turn(w);
+        done += (uint32_t) reap(w);
+    }
+    assert_int_equal(done, 3);
+    assert_int_equal(t, 3 * (6 + 2));
+    world_close(w);
+}
+
+
+static void
+test_choices(void **state)
+{
+    world_t *w = world_open(8, 64, 64, 128);
+    req_t *r = make(w, 0, 6, 3);
+    uint32_t i, seen = 0;
+
+    (void) state;
+    r->n = 2;
+    r->prompts_n = 2;
+    r->choices = 4;
+    r->prompts[1].ids = w->ids + 50;
+    r->prompts[1].len = 9;
+    assert_int_equal(sched_add(w->s, 0, r), 0);
+    plan(w);
+    assert_int_equal(w->b.rows_n, 4);
+    for (i = 0; i < 4; i++) {
+        assert_int_equal(w->b.rows[i].q_len, i < 2 ? 6 : 9);
+        assert_int_equal(w->b.tokens[w->b.rows[i].tok], w->ids[i < 2 ? 0 : 50]);
+        seen |= 1u << w->b.outs[i].choice;
+    }
+    assert_int_equal(seen, 15);
+    commit(w);
+    turn(w);
+    assert_false(sched_done(w->s, 0));
+    turn(w);
+    for (i = 0; i < 4; i++) {
+        assert_int_equal(w->takes[i].finish, LLM_FINISH_LENGTH);
+        assert_int_equal(w->takes[i].index, 2);
+    }
+    assert_true(sched_done(w->s, 0));
+    assert_int_equal(sched_completion(w->s, 0), 12);
+    sched_end(w->s, 0);
+    world_close(w);
+}
+
+
+static void
+test_ends(void **state)
+{
+    world_t *w = world_open(8, 64, 16, 64);
+    uint32_t k;
+
+    (void) state;
+    add(w, 0, 4, 100); /* context: 16 */
+    add(w, 1, 4, 8);
+    make(w, 2, 4, 8)->flags = LLM_F_IGNORE_EOS;
+    assert_int_equal(sched_add(w->s, 2, &w->reqs[2]), 0);
+    add(w, 3, 4, 8);
+    add(w, 4, 4, 1);
+
+    plan(w);
+    memset(w->takes, 0, sizeof(w->takes));
+    for (k = 0; k < w->b.outs_n; k++) {
+        uint32_t req = w->b.rows[w->b.outs[k].row].seq / LLM_CHOICES_MAX;
+
+        w->takes[k].token = END;
+        w->takes[k].ends = req == 1 || req == 2;
+        w->takes[k].err = req == 3 ? LLM_ERR_NAN_LOGITS : 0;
+    }
+    sched_commit(w->s, &w->b, w->takes);
+    for (k = 0; k < w->b.outs_n; k++) {
+        switch (w->takes[k].req) {
+        case 1:
+            assert_int_equal(w->takes[k].finish, LLM_FINISH_STOP);
+            assert_int_equal(w->takes[k].shown, 0);
+            break;
+        case 2:
+            assert_int_equal(w->takes[k].finish, LLM_FINISH_NONE);
+            assert_int_equal(w->takes[k].shown, 0);
+            break;
+        case 3:
+            assert_int_equal(sched_completion(w->s, 3), 0);
+            break;
+        case 4:
+            assert_int_equal(w->takes[k].finish, LLM_FINISH_LENGTH);
+            assert_int_equal(w->takes[k].shown, 1);
+            break;
+        default:
+            assert_int_equal(w->takes[k].finish, LLM_FINISH_NONE);
+        }
+    }
+    assert_true(sched_done(w->s, 1) && sched_done(w->s, 4));
+    assert_int_equal(sched_completion(w->s, 1), 1);
+    sched_end(w->s, 1);
+    sched_end(w->s, 3);
+    sched_end(w->s, 4);
+
+    for (k = 0; k < 50 && !sched_done(w->s, 0); k++) {
+        turn(w);
+    }
+    assert_int_equal(sched_completion(w->s, 0), 12);
+    assert_int_equal(sched_completion(w->s, 2), 8);
+    assert_true(sched_done(w->s, 2));
+    world_close(w);
+}
+
+
+static void
+test_cut(void **state)
+{
+    world_t *w = world_open(8, 64, 64, 64);
+    uint32_t t;
+
+    (void) state;
+    add(w, 0, 4, 20);
+    for (t = 0; t < 6; t++) {
+        turn(w);
+    }
+    assert_int_equal(sched_completion(w->s, 0), 6);
+    assert_int_equal(sched_cut(w->s, 0, 0, 3), 2);
+    assert_int_equal(sched_completion(w->s, 0), 4);
+    assert_true(sched_done(w->s, 0));
+    assert_int_equal(kv_count(w->kv, KV_FREE), 64);
+    assert_int_equal(sched_cut(w->s, 0, 0, 3), 0); /* said twice */
+    plan(w);
+    assert_int_equal(w->b.rows_n, 0);
+    sched_end(w->s, 0);
+    world_close(w);
+}
+
+
+/* Two tenants, always backlogged: one with long prompts, one with short. */
+static void
+fair(uint32_t weight, uint64_t slack)
+{
+    enum { BUDGET = 32 };
+    world_t *w = world_open(16, BUDGET, 512, 4096);
+    uint32_t owner[REQS], i, t;
+    uint64_t a, b, d, most = 0;
+    req_t *r;
+
+    memset(owner, 255, sizeof(owner));
+    for (t = 0; t < 3000; t++) {
+        for (i = 0; i < REQS; i++) {
+            if (owner[i] != UINT32_MAX) {
+                continue;
+            }
+            owner[i] = i % 2;
+            r = i % 2 ? make(w, i, 3 + t % 9, 1) : make(w, i, 300 + t % 90, 1);
+            r->tenant = 70 + i % 2;
+            r->weight = i % 2 ? 1 : weight;
+            assert_int_equal(sched_add(w->s, i, r), 0);
+        }
+        turn(w);
+        for (i = 0; i < w->b.outs_n; i++) {
+            if (sched_done(w->s, w->takes[i].req)) {
+                sched_end(w->s, w->takes[i].req);
+                owner[w->takes[i].req] = UINT32_MAX;
+            }
+        }
+        a = sched_service(w->s, 70);
+        b = sched_service(w->s, 71);
+        d = a > b ? a - b : b - a;
+        most = d > most ? d : most;
+    }
+
+    assert_true(most <= slack * SCHED_SCALE);
+    assert_true(a / SCHED_SCALE > 3000 * BUDGET / 4 / weight);
+    world_close(w);
+}
+
+
+static void
+test_fair(void **state)
+{
+    (void) state;
+    fair(1, 2 * 32);
+    fair(3, 2 * 32);
+}
+
+
+/* Having been away saves up nothing, and costs nothing. */
+static void
+test_newcomer(void **state)
+{
+    world_t *w = world_open(8, 32, 512, 2048);
+    uint32_t t, i, rows[2] = {0, 0}, k;
+
+    (void) state;
+    for (i = 0; i < 20; i++) {
+        make(w, i, 400, 1)->tenant = 1;
+        assert_int_equal(sched_add(w->s, i, &w->reqs[i]), 0);
+    }
+    for (t = 0; t < 100; t++) {
+        turn(w);
+        (void) reap(w);
+    }
+    for (i = 20; i < 40; i++) {
+        make(w, i, 400, 1)->tenant = 2;
+        assert_int_equal(sched_add(w->s, i, &w->reqs[i]), 0);
+    }
+    assert_true(sched_service(w->s, 2) >= 90 * 32 * SCHED_SCALE);
+    for (t = 0; t < 60; t++) {
+        plan(w);
+        for (k = 0; k < w->b.rows_n; k++) {
+            rows[w->b.rows[k].seq / LLM_CHOICES_MAX >= 20] +=
+                w->b.rows[k].q_len;
+        }
+        commit(w);
+        (void) reap(w);
+    }
+    assert_true(rows[0] >= 60 * 32 / 2 - 64 && rows[1] >= 60 * 32 / 2 - 64);
+    world_close(w);
+}
+
+
+static void
+test_classes(void **state)
+{
+    world_t *w = world_open(2, 16, 64, 64);
+
+    (void) state;
+    /* low first, then high: high gets the budget and a seat at once */
+    make(w, 0, 30, 4)->priority = 3;
+    make(w, 1, 30, 4)->priority = 3;
+    assert_int_equal(sched_add(w->s, 0, &w->reqs[0]), 0);
+    assert_int_equal(sched_add(w->s, 1, &w->reqs[1]), 0);
+    turn(w);
+    turn(w);
+    assert_int_equal(state_of(w, 1), SCHED_RUNNING);
+    make(w, 2, 20, 4)->priority = 0;
+    assert_int_equal(sched_add(w->s, 2, &w->reqs[2]), 0);
+    plan(w);
+    assert_non_null(row_of(w, 2));
+    assert_int_equal(row_of(w, 2)->q_len, 15);    /* 0 decodes */
+    assert_int_equal(state_of(w, 1), SCHED_HELD); /* keeps its blocks */
+    commit(w);
+    while (!sched_done(w->s, 2)) {
+        turn(w);
+        assert_non_null(row_of(w, 2));
+    }
+    sched_end(w->s, 2);
+    turn(w);
+    assert_int_equal(state_of(w, 1), SCHED_RUNNING);
+    world_close(w);
+}
+
+
+/* The pool is empty when a decode must grow. */
+static void
+test_preempt_order(void **state)
+{
+    world_t *w = world_open(8, 64, 32, 8); /* 8 blocks of 4 */
+    sched_stats_t st;
+    uint32_t known, computed, t;
+
+    (void) state;
+    add(w, 0, 6, 20); /* 2 blocks each */
+    turn(w);
+    make(w, 1, 6, 20)->priority = 1;
+    assert_int_equal(sched_add(w->s, 1, &w->reqs[1]), 0);
+    turn(w);
+    add(w, 2, 6, 20);
+    turn(w);
+    assert_int_equal(state_of(w, 0), SCHED_RUNNING);
+    assert_int_equal(state_of(w, 1), SCHED_RUNNING);
+
+    /* request 2 finds room only when there is some to spare for growth */
+    for (t = 0; t < 30 && state_of(w, 1) == SCHED_RUNNING; t++) {
+        turn(w);
+    }
+
+    /* the lowest class went first, although it is not the latest */
+    sched_stats(w->s, &st);
+    assert_true(st.preemptions >= 1);
+    assert_int_equal(state_of(w, 1), SCHED_WAITING);
+    assert_int_equal(state_of(w, 0), SCHED_RUNNING);
+    (void) sched_seq(w->s, 1 * LLM_CHOICES_MAX, &known, &computed);
+    assert_true(known > 6);
+    assert_int_equal(computed, 0);
+
+    /* in the end all finish, each with all its tokens */
+    for (t = 0; t < 200; t++) {
+        turn(w);
+        if (sched_done(w->s, 0) && sched_done(w->s, 1) && sched_done(w->s, 2)) {
+            break;
+        }
+    }
+    assert_int_equal(sched_completion(w->s, 0), 20);
+    assert_int_equal(sched_completion(w->s, 1), 20);
+    assert_int_equal(sched_completion(w->s, 2), 20);
+    assert_int_equal(kv_count(w->kv, KV_FREE), 8);
+    world_close(w);
+}
+
+
+/* A stalled client costs nobody else: its blocks go first. */
+static void
+test_dry_first(void **state)
+{
+    world_t *w = world_open(8, 64, 32, 8);
+    sched_stats_t st;
+    const batch_row_t *r;
+    uint32_t t;
+
+    (void) state;
+    add(w, 0, 14, 10); /* 4 blocks, the most important one */
+    turn(w);
+    sched_credit(w->s, 0, 0);
+    sched_credit(w->s, 0, 0); /* one edge */
+    turn(w);
+    assert_null(row_of(w, 0));
+    assert_int_equal(state_of(w, 0), SCHED_HELD);
+    sched_stats(w->s, &st);
+    assert_int_equal(st.credit_stalls, 1);
+    assert_int_equal(st.stalled, 1);
+    assert_int_equal(st.preemptions, 0);
+
+    add(w, 1, 22, 8); /* 6 blocks: needs those of the stalled one */
+    turn(w);
+    assert_non_null(row_of(w, 1));
+    assert_int_equal(state_of(w, 0), SCHED_WAITING);
+    sched_stats(w->s, &st);
+    assert_int_equal(st.preemptions, 1);
+
+    sched_credit(w->s, 0, 1);
+    sched_stats(w->s, &st);
+    assert_int_equal(st.stalled, 0);
+    for (t = 0; t < 100 && !sched_done(w->s, 0); t++) {
+        turn(w);
+        r = row_of(w, 0);
+        if (r != NULL && r->q_start == 0) {
+            /* resumes with what it had: prompt and one token */
+            assert_int_equal(r->q_len, 15);
+            assert_int_equal(w->b.tokens[r->tok + 14], 1000 + 13);
+        }
+    }
+    assert_int_equal(sched_completion(w->s, 0), 10);
+    while (!sched_done(w->s, 1)) {
+        turn(w);
+    }
+    world_close(w);
+}
+
+
+static void
+test_limits(void **state)
+{
+    world_t *w = world_open(8, 64, 64, 256);
+    sched_stats_t st;
+    uint32_t i, req;
+
+    (void) state;
+    for (i = 0; i < 5; i++) {
+        make(w, i, 4, 4)->concurrent = 2;
+        w->reqs[i].queue_max = 2;
+        w->reqs[i].queue_ms = 50;
+        /* two run, two wait, one is too many */
+        assert_int_equal(
+            sched_add(w->s, i, &w->reqs[i]), i < 4 ? 0 : -LLM_ERR_BUSY);
+    }
+    add(w, 10, 4, 4);
+    w->reqs[10].tenant = 0;
+    turn(w);
+    sched_stats(w->s, &st);
+    assert_int_equal(st.running, 2);
+    /* 10 is of the same tenant, without limit of its own, but in line */
+    assert_int_equal(st.waiting, 3);
+    assert_true(sched_expires_us(w->s) == 50 * 1000);
+
+    w->now = 50 * 1000;
+    plan(w);
+    assert_true(sched_expired(w->s, &req));
+    assert_int_equal(req, 2);
+    sched_end(w->s, req);
+    assert_true(sched_expired(w->s, &req));
+    assert_int_equal(req, 3);
+    sched_end(w->s, req);
+    assert_false(sched_expired(w->s, &req));
+    assert_true(sched_expires_us(w->s) == UINT64_MAX);
+    commit(w);
+    world_close(w);
+}
+
+
+/* The largest one that fits the pool gets it, though small ones keep coming. */
+static void
+test_large_gets_in(void **state)
+{
+    world_t *w = world_open(8, 64, 64, 16); /* 64 tokens in all */
+    uint32_t i, t, next = 1, done = 0;
+
+    (void) state;
+    for (i = 1; i < 5; i++, next++) {
+        add(w, i, 6, 6);
+    }
+    turn(w);
+    add(w, 0, 60, 3);
+    for (t = 0; t < 200 && !sched_done(w->s, 0); t++) {
+        if (next < REQS) {
+            add(w, next++, 6, 6);
+        }
+        turn(w);
+        for (i = 0; i < w->b.outs_n; i++) {
+            if (w->takes[i].req != 0 && sched_done(w->s, w->takes[i].req)) {
+                sched_end(w->s, w->takes[i].req);
+                done++;
+            }
+        }
+    }
+    assert_true(sched_done(w->s, 0));
+    assert_true(t < 60);
+    world_close(w);
+}
+
+
+/* Nobody small slips past one that waits for blocks. */
+static void
+test_door(void **state)
+{
+    world_t *w = world_open(8, 64, 64, 16);
+
+    (void) state;
+    add(w, 0, 24, 8); /* 7 blocks */
+    turn(w);
+    add(w, 1, 40, 8); /* 11 blocks: not now */
+    add(w, 2, 4, 2);
+    make(w, 3, 4, 2)->tenant = 9;
+    w->reqs[3].priority = 1;
+    assert_int_equal(sched_add(w->s, 3, &w->reqs[3]), 0);
+
+    while (!sched_done(w->s, 0)) {
+        turn(w);
+        assert_int_equal(state_of(w, 1), SCHED_QUEUED);
+        assert_int_equal(state_of(w, 2), SCHED_QUEUED);
+        assert_int_equal(state_of(w, 3), SCHED_QUEUED);
+    }
+    sched_end(w->s, 0);
+    turn(w);
+    assert_int_equal(state_of(w, 1), SCHED_RUNNING);
+    assert_int_equal(state_of(w, 2), SCHED_RUNNING);
+    world_close(w);
+}
+
+
+/* Everything at random; limits and sums hold, and all come to an end. */
+static void
+storm(unsigned seed)
+{
+    world_t *w = world_open(6, 24, 64, 20);
+    uint8_t live[REQS] = {0};
+    uint32_t i, t, req, k, live_n = 0, rows;
+    uint64_t seen[REQS];
+    sched_stats_t st;
+    req_t *r;
+
+    srand(seed);
+    for (t = 0; t < 4000 || live_n > 0; t++) {
+        assert_true(t < 20000);
+        i = (uint32_t) rand() % REQS;
+        if (!live[i] && t < 4000 && rand() % 3 == 0) {
+            r = make(
+                w, i, 1 + (uint32_t) rand() % 50, 1 + (uint32_t) rand() % 13);
+            r->tenant = (uint32_t) rand() % 4;
+            r->priority = (uint32_t) rand() % 3;
+            r->weight = 1 + (uint32_t) rand() % 3;
+            r->concurrent = rand() % 2 ? 0 : 2;
+            r->queue_max = rand() % 2 ? 0 : 3;
+            r->queue_ms = rand() % 3 ? 0 : 40;
+            r->n = r->choices = 1 + (uint32_t) rand() % 3;
+            if (sched_add(w->s, i, r) == 0) {
+                live[i] = 1;
+                live_n++;
+            }
+        } else if (live[i] && rand() % 40 == 0) {
+            sched_end(w->s, i);
+            live[i] = 0;
+            live_n--;
+        } else if (live[i]) {
+            sched_credit(w->s, i, t >= 4000 || rand() % 3 != 0);
+        }
+        if (t >= 4000) {
+            for (i = 0; i < REQS; i++) {
+                if (live[i]) {
+                    sched_credit(w->s, i, 1);
+                }
+            }
+        }
+
+        plan(w);
+        while (sched_expired(w->s, &req)) {
+            sched_end(w->s, req);
+            live[req] = 0;
+            live_n--;
+        }
+        memset(seen, 0, sizeof(seen));
+        for (k = 0, rows = 0; k < w->b.rows_n; k++) {
+            req = w->b.rows[k].seq / LLM_CHOICES_MAX;
+            assert_true(live[req]);
+            assert_false(seen[req] >> (w->b.rows[k].seq % LLM_CHOICES_MAX) & 1);
+            seen[req] |= 1u << (w->b.rows[k].seq % LLM_CHOICES_MAX);
+            rows += w->b.rows[k].q_len;
+        }
+        assert_int_equal(rows, w->b.tokens_n);
+        assert_true(rows <= 24 && w->b.rows_n <= 6);
+        commit(w);
+        for (k = 0; k < w->b.outs_n; k++) {
+            req = w->takes[k].req;
+            if (live[req] && sched_done(w->s, req)) {
+                sched_end(w->s, req);
+                live[req] = 0;
+                live_n--;
+            }
+        }
+    }
+
+    sched_stats(w->s, &st);
+    assert_int_equal(st.waiting + st.running + st.stalled, 0);
+    assert_true(st.preemptions > 10);
+    assert_int_equal(kv_count(w->kv, KV_FREE), 20);
+    world_close(w);
+}
+
+
+static void
+test_storm(void **state)
+{
+    unsigned seed;
+
+    (void) state;
+    for (seed = 1; seed <= 12; seed++) {
+        storm(seed);
+    }
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_stall_free),
+        cmocka_unit_test(test_seats),
+        cmocka_unit_test(test_tiny_batch),
+        cmocka_unit_test(test_choices),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_fair),
+        cmocka_unit_test(test_newcomer),
+        cmocka_unit_test(test_classes),
+        cmocka_unit_test(test_preempt_order),
+        cmocka_unit_test(test_dry_first),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_large_gets_in),
+        cmocka_unit_test(test_door),
+        cmocka_unit_test(test_storm),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
