@@ -1,0 +1,304 @@
+/*
+ * A tokenizer: lookups in its tables, and text to ids.
+ *
+ * DESIGN.  The tables are made once (token_load.c) and read-only after, so
+ * that any thread may use them without a lock; every lookup is O(1).
+ *
+ * Special pieces (control and user-defined ones) are never found in plain
+ * text.  Only TOKEN_F_SPECIAL looks for them, longest first, and then each
+ * stretch between two of them is a text of its own.
+ */
+#include "token_impl.h"
+#include "llm_err.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+
+/* --- lookup ------------------------------------------------------------- */
+
+static uint32_t
+map_hash(const char *s, size_t len)
+{
+    uint64_t h = 0x9e3779b97f4a7c15ull ^ len, w;
+
+    for (; len >= 8; s += 8, len -= 8) {
+        memcpy(&w, s, 8);
+        h = (h ^ w) * 0xff51afd7ed558ccdull;
+        h ^= h >> 32;
+    }
+
+    w = 0;
+    memcpy(&w, s, len);
+    h = (h ^ w) * 0xff51afd7ed558ccdull;
+    h ^= h >> 29;
+    h *= 0xc4ceb9fe1a85ec53ull;
+
+    return (uint32_t) (h >> 32);
+}
+
+
+int
+token_map_open(token_map_t *m, uint32_t n)
+{
+    uint32_t size = 16;
+
+    while (size < n * 2) {
+        size *= 2;
+    }
+
+    m->mask = size - 1;
+    m->slots = calloc(size, sizeof(*m->slots));
+
+    return m->slots == NULL ? -1 : 0;
+}
+
+
+/* The slot that holds s, or the empty one where it belongs. */
+static uint32_t
+map_slot(const token_t *t, const token_map_t *m, const char *s, size_t len)
+{
+    uint32_t i = map_hash(s, len) & m->mask;
+    const gguf_str_t *p;
+
+    /* half of the slots are empty, so this ends */
+    for (; m->slots[i] != 0; i = (i + 1) & m->mask) {
+        assert(m->slots[i] <= t->n);
+        p = &t->piece[m->slots[i] - 1];
+        if (p->len == len && memcmp(p->s, s, len) == 0) {
+            break;
+        }
+    }
+
+    return i;
+}
+
+
+void
+token_map_put(const token_t *t, token_map_t *m, uint32_t id)
+{
+    uint32_t i = map_slot(t, m, t->piece[id].s, t->piece[id].len);
+
+    if (m->slots[i] == 0) {
+        m->slots[i] = id + 1;
+    }
+}
+
+
+uint32_t
+token_map_get(const token_t *t, const token_map_t *m, const char *s, size_t len)
+{
+    uint32_t v = m->slots[map_slot(t, m, s, len)];
+
+    return v == 0 ? TOKEN_NONE : v - 1;
+}
+
+
+void
+token_close(token_t *t)
+{
+    if (t == NULL) {
+        return;
+    }
+
+    free(t->piece);
+    free(t->type);
+    free(t->score);
+    free(t->end);
+    free(t->text);
+    free(t->text_at);
+    free(t->all.slots);
+    free(t->merge.slots);
+    free(t->bytes);
+    free(t);
+}
+
+
+/* --- what is known ------------------------------------------------------ */
+
+uint32_t
+token_vocab(const token_t *t)
+{
+    return t->n;
+}
+
+
+uint32_t
+token_bos(const token_t *t)
+{
+    return t->bos;
+}
+
+
+uint32_t
+token_eos(const token_t *t)
+{
+    return t->eos;
+}
+
+
+int
+token_is_end(const token_t *t, uint32_t id)
+{
+    return id < t->n && t->end[id];
+}
+
+
+uint32_t
+token_find(const token_t *t, const char *s, size_t len)
+{
+    return token_map_get(t, &t->all, s, len);
+}
+
+
+const char *
+token_bytes(const token_t *t, uint32_t id, size_t *len)
+{
+    if (id >= t->n) {
+        *len = 0;
+        return "";
+    }
+
+    assert(t->text_at[id] <= t->text_at[id + 1]);
+    *len = t->text_at[id + 1] - t->text_at[id];
+
+    return t->text + t->text_at[id];
+}
+
+
+int
+token_strips_space(const token_t *t)
+{
+    return t->add_space;
+}
+
+
+/* --- text to ids -------------------------------------------------------- */
+
+int
+token_sink_put(token_sink_t *s, uint32_t id)
+{
+    if (s->n == s->cap) {
+        return -LLM_ERR_CONTEXT_FULL;
+    }
+
+    s->out[s->n++] = id;
+    s->fused = 0;
+
+    return 0;
+}
+
+
+static int
+encode_bytes(const char *text, size_t len, token_sink_t *s)
+{
+    size_t i;
+    int rc = 0;
+
+    if (len > s->cap - s->n) {
+        return -LLM_ERR_CONTEXT_FULL;
+    }
+
+    for (i = 0; i < len && rc == 0; i++) {
+        if (i % TOKEN_CANCEL_EVERY == 0 && token_sink_cancelled(s)) {
+            return -LLM_ERR_CANCELLED;
+        }
+        rc = token_sink_put(s, (uint8_t) text[i]);
+    }
+
+    return rc;
+}
+
+
+/* The longest special piece at the start of text, TOKEN_NONE if none. */
+static uint32_t
+special_at(const token_t *t, const char *text, size_t left, size_t *len)
+{
+    uint32_t id;
+    size_t n;
+
+    assert(left > 0);
+
+    if (!t->special_first[(uint8_t) text[0]]) {
+        return TOKEN_NONE;
+    }
+
+    n = left < TOKEN_SPECIAL_MAX ? left : TOKEN_SPECIAL_MAX;
+    for (; n > 0; n--) {
+        if (!t->special_len[n]) {
+            continue;
+        }
+        id = token_find(t, text, n);
+        if (id != TOKEN_NONE
+            && (t->type[id] == TOKEN_CONTROL || t->type[id] == TOKEN_USER)) {
+            *len = n;
+            return id;
+        }
+    }
+
+    return TOKEN_NONE;
+}
+
+
+/* Text that may name special pieces: stretches between them are encoded. */
+static int
+encode_special(const token_t *t, const char *text, size_t len, token_sink_t *s)
+{
+    size_t from = 0, i = 0, n = 0;
+    uint32_t id;
+    int rc;
+
+    while (i < len) {
+        id = special_at(t, text + i, len - i, &n);
+        if (id == TOKEN_NONE) {
+            i++;
+            continue;
+        }
+
+        rc = token_spm_encode(t, text + from, i - from, t->add_space, s);
+        if (rc == 0) {
+            rc = token_sink_put(s, id);
+        }
+        if (rc != 0) {
+            return rc;
+        }
+        i += n;
+        from = i;
+    }
+
+    return token_spm_encode(t, text + from, len - from, t->add_space, s);
+}
+
+
+int64_t
+token_encode(const token_t *t, const char *text, size_t len, unsigned flags,
+    uint32_t *out, size_t cap, int (*cancelled)(void *), void *arg)
+{
+    token_sink_t s = {
+        .out = out, .cap = cap, .cancelled = cancelled, .arg = arg};
+    int rc = 0;
+
+    assert(t != NULL && (text != NULL || len == 0));
+    assert(out != NULL || cap == 0);
+
+    if ((flags & TOKEN_F_BOS) && t->add_bos && t->bos != TOKEN_NONE) {
+        rc = token_sink_put(&s, t->bos);
+    }
+
+    if (rc != 0) {
+        return rc;
+    }
+
+    if (t->bytes != NULL) {
+        rc = encode_bytes(text, len, &s);
+    } else if (flags & TOKEN_F_SPECIAL) {
+        rc = encode_special(t, text, len, &s);
+    } else {
+        rc = token_spm_encode(t, text, len, t->add_space, &s);
+    }
+
+    assert(s.n <= s.cap);
+
+    return rc != 0 ? rc : (int64_t) s.n;
+}

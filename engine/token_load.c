@@ -1,0 +1,539 @@
+/*
+ * Makes a tokenizer's tables: from a model file, or the null back end's own.
+ *
+ * DESIGN.  Everything is decided here: which pieces plain text may become (a
+ * hash of its own), which end a text, and the bytes that each id stands for.
+ *
+ * The vocabulary comes from a file, so nothing in it is believed: numbers out
+ * of range and arrays that do not match are one sentence, while oddities that
+ * have a harmless meaning (equal pieces, empty pieces, scores that are no
+ * numbers, no types at all) are taken in that meaning.
+ *
+ * Memory: the pieces are borrowed from the file's mapping, the rest is one
+ * malloc per table, freed by token_close.
+ */
+#include "token_impl.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TOKEN_VOCAB_MAX (1u << 24)
+#define KEY(name)       "tokenizer.ggml." name
+
+
+/* --- building ----------------------------------------------------------- */
+
+/* "<0x0A>" is 10; -1 if p is no byte piece. */
+static int
+byte_of(const gguf_str_t *p)
+{
+    char hex[3];
+
+    if (p->len != 6 || memcmp(p->s, "<0x", 3) != 0 || p->s[5] != '>'
+        || !isxdigit((unsigned char) p->s[3])
+        || !isxdigit((unsigned char) p->s[4])) {
+        return -1;
+    }
+
+    hex[0] = p->s[3];
+    hex[1] = p->s[4];
+    hex[2] = '\0';
+
+    return (int) strtol(hex, NULL, 16);
+}
+
+
+/* Writes what id stands for in running text; dst may be NULL to count. */
+static size_t
+text_of(const token_t *t, uint32_t id, char *dst)
+{
+    const gguf_str_t *p = &t->piece[id];
+    const char *from = p->s;
+    size_t i, n = 0, len = p->len;
+    int byte;
+    char c;
+
+    switch (t->type[id]) {
+    case TOKEN_CONTROL:
+        return 0;
+    case TOKEN_UNKNOWN:
+        from = " \xe2\x81\x87 ";
+        len = 5;
+        break;
+    case TOKEN_BYTE:
+        byte = byte_of(p);
+        if (byte >= 0 && dst != NULL) {
+            *dst = (char) byte;
+        }
+        return byte >= 0 ? 1 : 0;
+    default:
+        break;
+    }
+
+    for (i = 0; i < len; n++) {
+        c = from[i];
+        if (len - i >= 3 && memcmp(from + i, "\xe2\x96\x81", 3) == 0) {
+            c = ' ';
+            i += 3;
+        } else {
+            i++;
+        }
+        if (dst != NULL) {
+            dst[n] = c;
+        }
+    }
+
+    return n;
+}
+
+
+static int
+texts_build(token_t *t)
+{
+    uint32_t id;
+    size_t n = 0;
+
+    t->text_at = calloc((size_t) t->n + 1, sizeof(*t->text_at));
+    if (t->text_at == NULL) {
+        return -1;
+    }
+
+    for (id = 0; id < t->n; id++) {
+        t->text_at[id] = n;
+        n += text_of(t, id, NULL);
+    }
+    t->text_at[t->n] = n;
+
+    t->text = malloc(n + 1);
+    if (t->text == NULL) {
+        return -1;
+    }
+
+    for (id = 0; id < t->n; id++) {
+        n = text_of(t, id, t->text + t->text_at[id]);
+        assert(n == t->text_at[id + 1] - t->text_at[id]);
+    }
+
+    return 0;
+}
+
+
+static void
+piece_index(token_t *t, uint32_t id)
+{
+    const gguf_str_t *p = &t->piece[id];
+    int byte;
+
+    token_map_put(t, &t->all, id);
+
+    switch (t->type[id]) {
+
+    case TOKEN_CONTROL:
+    case TOKEN_USER:
+        if (p->len > 0 && p->len <= TOKEN_SPECIAL_MAX) {
+            t->special_first[(uint8_t) p->s[0]] = 1;
+            t->special_len[p->len] = 1;
+        }
+        break;
+
+    case TOKEN_BYTE:
+        byte = byte_of(p);
+        if (byte >= 0 && t->byte_id[byte] == TOKEN_NONE) {
+            t->byte_id[byte] = id;
+            t->bytes_n++;
+        }
+        break;
+
+    case TOKEN_UNUSED:
+    case TOKEN_NORMAL:
+        if (p->len == 0 || p->len > TOKEN_PIECE_MAX) {
+            break;
+        }
+        token_map_put(t, &t->merge, id);
+        t->has_unused |= t->type[id] == TOKEN_UNUSED;
+        if (p->len > t->merge_max) {
+            t->merge_max = (uint32_t) p->len;
+        }
+        break;
+
+    default:
+        break;
+    }
+}
+
+
+/* Hashes, byte table, texts: all that follows from pieces and types. */
+static int
+tables_build(token_t *t)
+{
+    uint32_t id;
+
+    assert(t->n > 0 && t->piece != NULL && t->type != NULL);
+
+    memset(t->byte_id, 0xff, sizeof(t->byte_id));
+    t->end = calloc(t->n, 1);
+
+    if (t->end == NULL || token_map_open(&t->all, t->n) != 0
+        || token_map_open(&t->merge, t->n) != 0) {
+        return -1;
+    }
+
+    for (id = 0; id < t->n; id++) {
+        piece_index(t, id);
+    }
+
+    return texts_build(t);
+}
+
+
+static int
+vocab_alloc(token_t *t, uint32_t n)
+{
+    t->n = n;
+    t->piece = calloc(n, sizeof(*t->piece));
+    t->type = calloc(n, 1);
+    t->score = calloc(n, sizeof(*t->score));
+
+    return t->piece == NULL || t->type == NULL || t->score == NULL ? -1 : 0;
+}
+
+
+/* --- from a file -------------------------------------------------------- */
+
+/* Copies a file's string for a message: short, printable. */
+static const char *
+printable(char *dst, size_t size, const gguf_str_t *s)
+{
+    size_t i;
+
+    for (i = 0; i < s->len && i + 1 < size; i++) {
+        dst[i] = isprint((unsigned char) s->s[i]) ? s->s[i] : '?';
+    }
+    dst[i] = '\0';
+
+    return dst;
+}
+
+
+static int
+load_kind(const gguf_t *g, char *err, size_t errlen)
+{
+    gguf_str_t s;
+    char name[48];
+
+    if (!gguf_str(g, KEY("model"), &s)) {
+        (void) snprintf(err, errlen,
+            "%s: it has no " KEY("model") ", so it is not known how text "
+                                          "becomes tokens",
+            gguf_name(g));
+        return -1;
+    }
+
+    if (s.len != 5 || memcmp(s.s, "llama", 5) != 0) {
+        (void) snprintf(err, errlen,
+            "%s: " KEY("model") " is \"%s\", and only \"llama\" "
+                                "(SentencePiece BPE) is known",
+            gguf_name(g), printable(name, sizeof(name), &s));
+        return -1;
+    }
+
+    return 0;
+}
+
+
+static int
+load_pieces(token_t *t, const gguf_t *g, char *err, size_t errlen)
+{
+    gguf_arr_t a;
+    uint64_t at = 0;
+    uint32_t id;
+
+    if (!gguf_arr(g, KEY("tokens"), &a) || a.type != GGUF_STR) {
+        (void) snprintf(err, errlen,
+            "%s: it has no " KEY("tokens") " array of strings", gguf_name(g));
+        return -1;
+    }
+
+    if (a.n == 0 || a.n > TOKEN_VOCAB_MAX) {
+        (void) snprintf(err, errlen,
+            "%s: " KEY("tokens") " has %llu pieces, expected 1 to %u",
+            gguf_name(g), (unsigned long long) a.n, TOKEN_VOCAB_MAX);
+        return -1;
+    }
+
+    if (vocab_alloc(t, (uint32_t) a.n) != 0) {
+        (void) snprintf(err, errlen, "out of memory for the vocabulary");
+        return -1;
+    }
+
+    for (id = 0; id < t->n; id++) {
+        if (!gguf_arr_str(&a, &at, &t->piece[id])) {
+            (void) snprintf(err, errlen,
+                "%s: " KEY("tokens") " ends at piece %u of %u", gguf_name(g),
+                id, t->n);
+            return -1;
+        }
+    }
+
+    return 0;
+}
+
+
+/*
+ * The array called key must have one element per piece or not be there.
+ * Returns 1, 0 when absent, -1 with err.
+ */
+static int
+load_array(const token_t *t, const gguf_t *g, const char *key, gguf_arr_t *a,
+    char *err, size_t errlen)
+{
+    if (!gguf_arr(g, key, a)) {
+        return 0;
+    }
+
+    if (a->n != t->n) {
+        (void) snprintf(err, errlen,
+            "%s: %s has %llu elements, expected %u as " KEY("tokens"),
+            gguf_name(g), key, (unsigned long long) a->n, t->n);
+        return -1;
+    }
+
+    return 1;
+}
+
+
+static int
+load_types(token_t *t, const gguf_t *g, char *err, size_t errlen)
+{
+    gguf_arr_t a;
+    uint32_t id, v;
+    int has;
+
+    has = load_array(t, g, KEY("token_type"), &a, err, errlen);
+
+    for (id = 0; id < t->n && has >= 0; id++) {
+        v = TOKEN_NORMAL;
+        if (has == 0) {
+            v = byte_of(&t->piece[id]) >= 0 ? TOKEN_BYTE : TOKEN_NORMAL;
+        } else if (!gguf_arr_u32(&a, id, &v) || v >= TOKEN_TYPES) {
+            (void) snprintf(err, errlen,
+                "%s: " KEY("token_type") " of piece %u is not 1 to %u",
+                gguf_name(g), id, TOKEN_TYPES - 1);
+            return -1;
+        }
+        /* 0 is "undefined": a piece like any other */
+        t->type[id] = v == 0 ? TOKEN_NORMAL : (uint8_t) v;
+    }
+
+    return has < 0 ? -1 : 0;
+}
+
+
+static int
+load_scores(token_t *t, const gguf_t *g, char *err, size_t errlen)
+{
+    gguf_arr_t a;
+    uint32_t id;
+    float v;
+    int has;
+
+    has = load_array(t, g, KEY("scores"), &a, err, errlen);
+
+    for (id = 0; id < t->n && has > 0; id++) {
+        if (!gguf_arr_f32(&a, id, &v)) {
+            (void) snprintf(err, errlen,
+                "%s: " KEY("scores") " is not an array of F32", gguf_name(g));
+            return -1;
+        }
+        /* the heap needs an order; what has no number comes last */
+        t->score[id] = isnan(v) ? -INFINITY : v;
+    }
+
+    return has < 0 ? -1 : 0;
+}
+
+
+/*
+ * A special id: the key's, or where the key is absent the piece called name.
+ * All ones means none.  -1 with err if it is no piece.
+ */
+static int
+load_id(const token_t *t, const gguf_t *g, const char *key, const char *name,
+    uint32_t *id, char *err, size_t errlen)
+{
+    if (!gguf_u32(g, key, id)) {
+        *id = token_find(t, name, strlen(name));
+        return 0;
+    }
+
+    if (*id != TOKEN_NONE && *id >= t->n) {
+        (void) snprintf(err, errlen, "%s: %s is %u, expected less than %u",
+            gguf_name(g), key, *id, t->n);
+        return -1;
+    }
+
+    return 0;
+}
+
+
+static void
+mark_end(token_t *t, uint32_t id)
+{
+    if (id != TOKEN_NONE) {
+        t->end[id] = 1;
+    }
+}
+
+
+/* Special ids, and which pieces end a text. */
+static int
+load_special(token_t *t, const gguf_t *g, char *err, size_t errlen)
+{
+    static const char *const ends[] = {"</s>", "<|im_end|>", "<|endoftext|>",
+        "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<eos>",
+        "<end_of_turn>"};
+    uint32_t eot, id, i;
+
+    if (load_id(t, g, KEY("bos_token_id"), "<s>", &t->bos, err, errlen) != 0
+        || load_id(t, g, KEY("eos_token_id"), "</s>", &t->eos, err, errlen) != 0
+        || load_id(t, g, KEY("unknown_token_id"), "<unk>", &t->unk, err, errlen)
+               != 0
+        || load_id(t, g, KEY("eot_token_id"), "<|eot_id|>", &eot, err, errlen)
+               != 0) {
+        return -1;
+    }
+
+    mark_end(t, t->eos);
+    mark_end(t, eot);
+
+    for (i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+        id = token_find(t, ends[i], strlen(ends[i]));
+        if (id != TOKEN_NONE && t->type[id] == TOKEN_CONTROL) {
+            mark_end(t, id);
+        }
+    }
+
+    return 0;
+}
+
+
+/*
+ * A file without types says only by its special ids which pieces are not
+ * text; the tables must know it before they are built.
+ */
+static void
+infer_control(token_t *t, const gguf_t *g)
+{
+    static const char *const keys[] = {
+        KEY("bos_token_id"), KEY("eos_token_id"), KEY("unknown_token_id")};
+    gguf_arr_t a;
+    uint32_t i, id;
+
+    if (gguf_arr(g, KEY("token_type"), &a)) {
+        return;
+    }
+
+    for (i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        if (gguf_u32(g, keys[i], &id) && id < t->n) {
+            t->type[id] = TOKEN_CONTROL;
+        }
+    }
+}
+
+
+token_t *
+token_open_gguf(const gguf_t *g, char *err, size_t errlen)
+{
+    token_t *t;
+
+    assert(g != NULL && err != NULL && errlen > 0);
+
+    t = calloc(1, sizeof(*t));
+    if (t == NULL) {
+        (void) snprintf(err, errlen, "out of memory for the vocabulary");
+        return NULL;
+    }
+
+    t->add_bos = 1;
+    t->add_space = 1;
+    (void) gguf_bool(g, KEY("add_bos_token"), &t->add_bos);
+    (void) gguf_bool(g, KEY("add_space_prefix"), &t->add_space);
+    (void) gguf_bool(g, KEY("remove_extra_whitespaces"), &t->collapse);
+
+    if (load_kind(g, err, errlen) != 0 || load_pieces(t, g, err, errlen) != 0
+        || load_types(t, g, err, errlen) != 0
+        || load_scores(t, g, err, errlen) != 0) {
+        token_close(t);
+        return NULL;
+    }
+
+    infer_control(t, g);
+
+    if (tables_build(t) != 0) {
+        (void) snprintf(err, errlen, "out of memory for the vocabulary");
+        token_close(t);
+        return NULL;
+    }
+
+    if (load_special(t, g, err, errlen) != 0) {
+        token_close(t);
+        return NULL;
+    }
+
+    return t;
+}
+
+
+/* --- the null back end's ------------------------------------------------ */
+
+token_t *
+token_open_null(void)
+{
+    static const char *const words[] = {" lorem", " ipsum", " dolor", " sit",
+        " amet", " consectetur", " adipiscing", " elit", " sed", " do",
+        " eiusmod", " tempor", " incididunt", " ut", " labore", " et",
+        " dolore", " magna", " aliqua", ".", "<s>", "</s>"};
+    const uint32_t words_n = sizeof(words) / sizeof(words[0]);
+    token_t *t;
+    uint32_t i;
+
+    t = calloc(1, sizeof(*t));
+    if (t == NULL) {
+        return NULL;
+    }
+
+    t->bytes = malloc(256);
+    if (t->bytes == NULL || vocab_alloc(t, 256 + words_n) != 0) {
+        token_close(t);
+        return NULL;
+    }
+
+    for (i = 0; i < t->n; i++) {
+        if (i < 256) {
+            t->bytes[i] = (char) i;
+            t->piece[i].s = t->bytes + i;
+            t->piece[i].len = 1;
+        } else {
+            t->piece[i].s = words[i - 256];
+            t->piece[i].len = strlen(words[i - 256]);
+        }
+        t->type[i] = i < t->n - 2 ? TOKEN_NORMAL : TOKEN_CONTROL;
+    }
+
+    if (tables_build(t) != 0) {
+        token_close(t);
+        return NULL;
+    }
+
+    t->bos = t->n - 2;
+    t->eos = t->n - 1;
+    t->unk = TOKEN_NONE;
+    t->add_bos = 1;
+    mark_end(t, t->eos);
+
+    return t;
+}
