@@ -1,0 +1,153 @@
+/*
+ * From what a client sent to token ids.
+ *
+ * DESIGN.  Every prompt is encoded into scratch memory first and copied out
+ * at its true length, so a request holds what it needs and no more.  The
+ * scratch is larger than any prompt that is let through: so a refusal can say
+ * how long the prompt is, and not only that it is too long.
+ *
+ * Text of a completion is plain text: special tokens in it are not parsed.
+ * What is empty becomes the begin token, if the model has one.
+ */
+#include "encode.h"
+#include "template.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One call's arguments. */
+typedef struct {
+    const encode_rules_t *e;
+    uint32_t *work; /* [work_max] */
+    int (*cancelled)(void *);
+    void *arg;
+    submit_fail_t *why;
+} encode_t;
+
+
+static void
+encode_too_long(
+    const encode_t *c, const char *param, const char *more, uint64_t tokens)
+{
+    submit_refuse(c->why, LLM_ERR_CONTEXT_FULL, param,
+        "The model takes at most %u tokens, prompt and answer together; this "
+        "prompt has %s%llu.",
+        c->e->limit, more, (unsigned long long) tokens);
+}
+
+
+/* Ids that the client made itself; submit_check saw that they exist. */
+static int64_t
+encode_ids(const encode_t *c, const submit_input_t *in)
+{
+    assert(in->len % 4 == 0);
+
+    if (in->len == 0) {
+        c->work[0] = token_bos(c->e->tok);
+        return c->work[0] == TOKEN_NONE ? 0 : 1;
+    }
+
+    if (in->len / 4 > c->e->work_max) {
+        return -LLM_ERR_CONTEXT_FULL;
+    }
+    memcpy(c->work, in->p, in->len);
+
+    return in->len / 4;
+}
+
+
+/* One input to work; the count, or -1 with why. */
+static int64_t
+encode_input(const encode_t *c, const submit_input_t *in)
+{
+    const encode_rules_t *e = c->e;
+    const char *param = in->type == LLM_SEC_MESSAGES ? "messages" : "prompt";
+    const char *text = (const char *) in->p;
+    submit_fail_t *why = c->why;
+    int64_t n;
+
+    if (in->type == LLM_SEC_MESSAGES) {
+        n = template_encode(e->tok, text, in->len, c->work, e->work_max,
+            c->cancelled, c->arg, why->text, sizeof(why->text), why->param,
+            sizeof(why->param));
+    } else if (in->type == LLM_SEC_PROMPT) {
+        n = token_encode(e->tok, text, in->len, TOKEN_F_BOS, c->work,
+            e->work_max, c->cancelled, c->arg);
+    } else {
+        n = encode_ids(c, in);
+    }
+
+    if (n < 0 && why->text[0] != '\0') {
+        why->err = (uint32_t) -n; /* in the template's own words */
+    } else if (n == -LLM_ERR_CONTEXT_FULL) {
+        encode_too_long(c, param, "more than ", e->work_max);
+    } else if (n < 0) {
+        submit_refuse(why, (uint32_t) -n, param, "%s", "");
+    } else if (n == 0) {
+        submit_refuse(
+            why, LLM_ERR_BAD_FIELD, param, "%s must not be empty.", param);
+    } else if (n > (int64_t) e->limit - 1) {
+        encode_too_long(c, param, "", (uint64_t) n);
+    } else {
+        return n;
+    }
+
+    return -1;
+}
+
+
+uint32_t *
+encode_prompts(const encode_rules_t *e, const submit_t *s, uint32_t *work,
+    int (*cancelled)(void *), void *arg, req_t *r, submit_fail_t *why)
+{
+    const encode_t c = {e, work, cancelled, arg, why};
+    uint32_t *ids = NULL, *more, *at;
+    uint32_t i;
+    int64_t n;
+
+    assert(r->prompts_n >= 1 && r->prompts_n <= LLM_CHOICES_MAX);
+    assert(r->prompts_n == s->inputs_n && e->limit >= 2);
+
+    memset(why, 0, sizeof(*why));
+    r->prompt_tokens = 0;
+
+    for (i = 0; i < r->prompts_n; i++) {
+        if (cancelled(arg)) {
+            submit_refuse(why, LLM_ERR_CANCELLED, "", "%s", "");
+            goto failed;
+        }
+
+        n = encode_input(&c, &s->inputs[i]);
+        if (n < 0) {
+            goto failed;
+        }
+
+        more = realloc(
+            ids, ((size_t) r->prompt_tokens + (size_t) n) * sizeof(*ids));
+        if (more == NULL) {
+            submit_refuse(why, LLM_ERR_NO_MEMORY, "", "%s", "");
+            goto failed;
+        }
+        ids = more;
+
+        memcpy(ids + r->prompt_tokens, work, (size_t) n * sizeof(*ids));
+        r->prompts[i].len = (uint32_t) n;
+        r->prompt_tokens += (uint32_t) n;
+    }
+
+    /* only now do the ids stay where they are */
+    for (i = 0, at = ids; i < r->prompts_n; i++) {
+        r->prompts[i].ids = at;
+        at += r->prompts[i].len;
+    }
+
+    return ids;
+
+failed:
+
+    assert(why->err != LLM_ERR_NONE);
+    free(ids);
+
+    return NULL;
+}

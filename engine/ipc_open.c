@@ -1,0 +1,444 @@
+/*
+ * Opening: the lock, the state page and the listening socket.
+ *
+ * DESIGN.  A lock file, PATH.lock, tells a live socket from one that a killed
+ * engine left behind: the kernel gives the lock up with the process.  The lock
+ * file itself is never unlinked: two engines could then each lock one of their
+ * own.  Whoever holds the lock may replace the socket, and nobody else does;
+ * so the lock is given up last, after the socket was unlinked.
+ *
+ * The socket has its mode before it has its name, so there is no moment at
+ * which others could connect.  Runs in main before the threads start; only
+ * ipc_unlisten is text_in's, when draining.
+ */
+#include "ipc_impl.h"
+#include "log.h"
+#include "mem.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define IPC_BACKLOG 128 /* workers of a reload connect all at once */
+
+
+/* Where everything is in a segment of this configuration. */
+static void
+ipc_layout(const ipc_cfg_t *cfg, llm_msg_welcome_t *m)
+{
+    uint64_t at;
+
+    memset(m, 0, sizeof(*m));
+    m->magic = LLM_WIRE_MAGIC;
+    m->type = LLM_MSG_WELCOME;
+    m->slots = cfg->slots;
+    m->submit_size = cfg->submit_size;
+    m->event_size = cfg->event_size;
+    m->credit_max = cfg->credit_max;
+    m->state_size = LLM_STATE_SIZE;
+
+    m->submit_ctl = LLM_SEG_HEAD;
+    m->event_ctl = m->submit_ctl + sizeof(llm_ring_ctl_t);
+    m->lines = m->event_ctl + sizeof(llm_ring_ctl_t);
+    at = m->lines + (uint64_t) cfg->slots * sizeof(llm_slot_line_t);
+    m->submit_data = (at + IPC_PAGE - 1) & ~(uint64_t) (IPC_PAGE - 1);
+    m->event_data = m->submit_data + cfg->submit_size;
+    m->seg_size = m->event_data + cfg->event_size;
+}
+
+
+uint64_t
+ipc_segment_bytes(const ipc_cfg_t *cfg)
+{
+    llm_msg_welcome_t m;
+
+    ipc_layout(cfg, &m);
+    return m.seg_size;
+}
+
+
+/* 0, or -1 with the sentence that tells what does not fit. */
+static int
+ipc_cfg_check(const ipc_cfg_t *cfg, char *err, size_t errlen)
+{
+    const struct sockaddr_un *sa = NULL;
+    uint64_t event_min;
+
+    if (cfg->path[0] == '\0' || strlen(cfg->path) >= sizeof(sa->sun_path)) {
+        snprintf(err, errlen,
+            "listen: a unix socket's path has 1 to %zu bytes, found %zu: %s",
+            sizeof(sa->sun_path) - 1, strlen(cfg->path), cfg->path);
+        return -1;
+    }
+
+    if (!llm_ring_size_ok(cfg->submit_size)
+        || !llm_ring_size_ok(cfg->event_size)) {
+        snprintf(err, errlen,
+            "submit_ring and event_ring must be powers of two from %u to %u, "
+            "found %u and %u",
+            LLM_RING_MIN, LLM_RING_MAX, cfg->submit_size, cfg->event_size);
+        return -1;
+    }
+
+    event_min = llm_event_keep(cfg->slots) + 2 * LLM_TOKENS_MAX;
+    if (cfg->event_size < event_min) {
+        snprintf(err, errlen,
+            "event_ring must be at least %llu bytes for %u slots, found %u",
+            (unsigned long long) event_min, cfg->slots, cfg->event_size);
+        return -1;
+    }
+
+    return 0;
+}
+
+
+/* Locks PATH.lock; the descriptor, or -1 with err. */
+static int
+ipc_lock(const char *path, char *err, size_t errlen)
+{
+    char name[sizeof(((struct sockaddr_un *) 0)->sun_path) + 8];
+    int fd;
+
+    snprintf(name, sizeof(name), "%s.lock", path);
+
+    fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd == -1) {
+        snprintf(err, errlen, "cannot open the lock file %s: %s", name,
+            strerror(errno));
+        return -1;
+    }
+
+    if (flock(fd, LOCK_EX | LOCK_NB) == -1) {
+        if (errno == EWOULDBLOCK) {
+            snprintf(err, errlen, "another engine is listening on %s", path);
+        } else {
+            snprintf(err, errlen, "cannot lock %s: %s", name, strerror(errno));
+        }
+        (void) close(fd);
+        return -1;
+    }
+
+    return fd;
+}
+
+
+int
+ipc_memfd(const char *name, uint64_t size, unsigned seals, void **map)
+{
+    int fd, saved;
+
+    fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd == -1) {
+        return -1;
+    }
+
+    *map = MAP_FAILED;
+    if (ftruncate(fd, (off_t) size) == -1) {
+        goto failed;
+    }
+
+    /* before the seals: they forbid mappings like this one from then on */
+    *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (*map == MAP_FAILED) {
+        goto failed;
+    }
+
+    if (fcntl(fd, F_ADD_SEALS,
+            (int) (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL | seals))
+        == -1) {
+        goto failed;
+    }
+
+    return fd;
+
+failed:
+
+    saved = errno;
+    if (*map != MAP_FAILED) {
+        (void) munmap(*map, size);
+    }
+    (void) close(fd);
+    errno = saved;
+
+    return -1;
+}
+
+
+ipc_t *
+ipc_open(const ipc_cfg_t *cfg, char *err, size_t errlen)
+{
+    ipc_t *ipc = NULL;
+    void *map;
+    uint32_t i;
+
+    assert(cfg->slots >= 1 && cfg->slots <= LLM_SLOTS_MAX);
+    assert(cfg->workers_max >= 1 && cfg->credit_max >= 1);
+
+    if (ipc_cfg_check(cfg, err, errlen) != 0) {
+        return NULL;
+    }
+
+    ipc = mem_zero(1, sizeof(*ipc));
+    if (ipc == NULL) {
+        goto no_memory;
+    }
+
+    ipc->cfg = *cfg;
+    ipc->state_fd = ipc->lock_fd = ipc->listen_fd = ipc->epoll_fd = -1;
+    for (i = 0; i < IPC_PENDING_MAX; i++) {
+        ipc->pending[i].fd = -1;
+    }
+
+    ipc_layout(cfg, &ipc->layout);
+    ipc->dirty = mem_zero(cfg->workers_max, sizeof(uint32_t));
+    ipc->slots = mem_zero(cfg->workers_max, sizeof(ipc_slot_t));
+    if (ipc->dirty == NULL || ipc->slots == NULL) {
+        goto no_memory;
+    }
+    for (i = 0; i < cfg->workers_max; i++) {
+        ipc->slots[i].fd = -1;
+    }
+
+    ipc->lock_fd = ipc_lock(cfg->path, err, errlen);
+    if (ipc->lock_fd == -1) {
+        goto failed;
+    }
+
+    ipc->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    ipc->state_fd =
+        ipc_memfd("llm-state", LLM_STATE_SIZE, F_SEAL_FUTURE_WRITE, &map);
+    if (ipc->epoll_fd == -1 || ipc->state_fd == -1) {
+        snprintf(
+            err, errlen, "cannot make the state page: %s", strerror(errno));
+        goto failed;
+    }
+
+    ipc->state = map;
+    ipc->state->magic = LLM_WIRE_MAGIC;
+    ipc->state->version = LLM_WIRE_VERSION;
+    ipc->state->size = sizeof(llm_state_t);
+    ipc->state->pid = (uint32_t) getpid();
+
+    return ipc;
+
+no_memory:
+
+    snprintf(err, errlen, "out of memory for %u workers", cfg->workers_max);
+
+failed:
+
+    ipc_close(ipc);
+    return NULL;
+}
+
+
+llm_state_t *
+ipc_state(ipc_t *ipc)
+{
+    assert(ipc->state != NULL);
+    return ipc->state;
+}
+
+
+int
+ipc_epoll(ipc_t *ipc, int op, int fd, uint32_t kind, uint32_t i)
+{
+    struct epoll_event ev;
+
+    memset(&ev, 0, sizeof(ev));
+    ev.events = EPOLLIN;
+    ev.data.u64 = (uint64_t) kind << 32 | i;
+
+    return epoll_ctl(ipc->epoll_fd, op, fd, &ev);
+}
+
+
+int
+ipc_watch(ipc_t *ipc, int fd)
+{
+    return ipc_epoll(ipc, EPOLL_CTL_ADD, fd, IPC_ON_EXTRA, 0);
+}
+
+
+/* Removes a socket that a dead engine left; 0, or -1 with err. */
+static int
+ipc_unstale(const char *path, char *err, size_t errlen)
+{
+    struct stat st;
+
+    if (lstat(path, &st) == -1) {
+        return 0; /* nothing there, or bind will say what is wrong */
+    }
+
+    if (!S_ISSOCK(st.st_mode)) {
+        snprintf(err, errlen, "%s exists and is not a socket", path);
+        return -1;
+    }
+
+    log_line(LOG_NOTICE, "replacing the stale socket %s", path);
+
+    if (unlink(path) == -1) {
+        snprintf(err, errlen, "cannot remove the stale socket %s: %s", path,
+            strerror(errno));
+        return -1;
+    }
+
+    return 0;
+}
+
+
+/* Gives the bound socket its group and mode; 0, or -1 with err. */
+static int
+ipc_permit(ipc_t *ipc, char *err, size_t errlen)
+{
+    const char *path = ipc->cfg.path;
+    const struct group *gr;
+    struct stat st;
+
+    /* first, so that what fails from here on unlinks it again */
+    if (lstat(path, &st) == -1) {
+        snprintf(err, errlen, "cannot find %s: %s", path, strerror(errno));
+        return -1;
+    }
+    ipc->dev = st.st_dev;
+    ipc->ino = st.st_ino;
+
+    if (ipc->cfg.group != NULL && ipc->cfg.group[0] != '\0') {
+        gr = getgrnam(ipc->cfg.group);
+        if (gr == NULL) {
+            snprintf(err, errlen, "socket_group: there is no group \"%s\"",
+                ipc->cfg.group);
+            return -1;
+        }
+        if (chown(path, (uid_t) -1, gr->gr_gid) == -1) {
+            snprintf(err, errlen, "cannot give %s to the group %s: %s", path,
+                ipc->cfg.group, strerror(errno));
+            return -1;
+        }
+    }
+
+    if (chmod(path, 0660) == -1) {
+        snprintf(err, errlen, "cannot set the mode of %s: %s", path,
+            strerror(errno));
+        return -1;
+    }
+
+    return 0;
+}
+
+
+int
+ipc_listen(ipc_t *ipc, char *err, size_t errlen)
+{
+    struct sockaddr_un sa;
+    int fd;
+
+    assert(ipc->listen_fd == -1 && ipc->lock_fd != -1);
+
+    if (ipc_unstale(ipc->cfg.path, err, errlen) != 0) {
+        return -1;
+    }
+
+    fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd == -1) {
+        snprintf(err, errlen, "cannot make a socket: %s", strerror(errno));
+        return -1;
+    }
+
+    memset(&sa, 0, sizeof(sa));
+    sa.sun_family = AF_UNIX;
+    memcpy(sa.sun_path, ipc->cfg.path, strlen(ipc->cfg.path));
+
+    /* the mode before bind, so that the path is never open to all */
+    if (fchmod(fd, 0660) == -1
+        || bind(fd, (const struct sockaddr *) &sa, sizeof(sa)) == -1) {
+        snprintf(
+            err, errlen, "cannot bind %s: %s", ipc->cfg.path, strerror(errno));
+        (void) close(fd);
+        return -1;
+    }
+
+    ipc->listen_fd = fd;
+
+    if (ipc_permit(ipc, err, errlen) != 0) {
+        return -1;
+    }
+
+    if (listen(fd, IPC_BACKLOG) == -1
+        || ipc_epoll(ipc, EPOLL_CTL_ADD, fd, IPC_ON_LISTEN, 0) == -1) {
+        snprintf(err, errlen, "cannot listen on %s: %s", ipc->cfg.path,
+            strerror(errno));
+        return -1;
+    }
+
+    return 0;
+}
+
+
+void
+ipc_unlisten(ipc_t *ipc)
+{
+    struct stat st;
+
+    if (ipc->listen_fd != -1) {
+        if (lstat(ipc->cfg.path, &st) == 0 && st.st_dev == ipc->dev
+            && st.st_ino == ipc->ino) {
+            (void) unlink(ipc->cfg.path);
+        }
+        (void) close(ipc->listen_fd);
+        ipc->listen_fd = -1;
+    }
+
+    /* last: who gets the lock may bind at once */
+    if (ipc->lock_fd != -1) {
+        (void) close(ipc->lock_fd);
+        ipc->lock_fd = -1;
+    }
+}
+
+
+void
+ipc_close(ipc_t *ipc)
+{
+    uint32_t i;
+
+    if (ipc == NULL) {
+        return;
+    }
+
+    for (i = 0; ipc->slots != NULL && i < ipc->cfg.workers_max; i++) {
+        if (ipc->slots[i].fd != -1) {
+            (void) munmap(ipc->slots[i].map, ipc->layout.seg_size);
+            (void) close(ipc->slots[i].fd);
+        }
+    }
+    for (i = 0; i < IPC_PENDING_MAX; i++) {
+        if (ipc->pending[i].fd != -1) {
+            (void) close(ipc->pending[i].fd);
+        }
+    }
+
+    ipc_unlisten(ipc);
+
+    if (ipc->state != NULL) {
+        (void) munmap(ipc->state, LLM_STATE_SIZE);
+    }
+    if (ipc->state_fd != -1) {
+        (void) close(ipc->state_fd);
+    }
+    if (ipc->epoll_fd != -1) {
+        (void) close(ipc->epoll_fd);
+    }
+
+    mem_free(ipc->dirty);
+    mem_free(ipc->slots);
+    mem_free(ipc);
+}

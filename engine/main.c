@@ -1,0 +1,684 @@
+/*
+ * llm-engine: options, open, build, start threads, wait, drain, close.
+ *
+ * DESIGN.  Everything that a request will need is opened here, in order, and
+ * what cannot be opened ends the start with one sentence and exit 1.  Then
+ * memory is sealed and three threads run: text_in, loop, text_out (inner.h
+ * says how they are tied together).  This thread only waits for a signal.
+ *
+ *      options ─> kernels ─> socket's lock ─> model ─> tokenizer ─> forward
+ *              ─> tables and rings ─> listen ─> threads ─> signal ─> drain
+ *
+ * The lock comes before the model: who starts a second engine by mistake is
+ * told at once and not after a minute of loading.  The socket comes last:
+ * a worker that can connect will be served.
+ *
+ * Signals are blocked in all threads and taken here by waiting for them.  The
+ * first SIGTERM or SIGINT drains: no new requests, running ones go on for
+ * drain_timeout, what is left gets ERROR.  A second one cuts that short.
+ */
+#include "forward.h"
+#include "inner.h"
+#include "ipc.h"
+#include "log.h"
+#include "loop.h"
+#include "mem.h"
+#include "model.h"
+#include "opts.h"
+#include "text_in.h"
+#include "text_out.h"
+#include "token.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ENGINE_VERSION "0.1.0"
+#define NULL_CONTEXT   4096 /* of the back end that has no model */
+#define KV_CONTEXTS    8    /* contexts' worth of blocks by default */
+#define DRAIN_LOOK_MS  20   /* between two looks at what still runs */
+#define DRAIN_KILL_MS  3000 /* for the ERRORs to get out */
+#define THREAD_END_S   5    /* for a thread to end when told to */
+#define ENGINE_THREADS 3
+
+/* All owned; built in this order and taken down in the reverse. */
+typedef struct {
+    opts_t o;
+    sigset_t signals;        /* that end the engine */
+    char name[LLM_NAME_MAX]; /* the model's, as clients say it */
+    ipc_t *ipc;
+    gguf_t *gguf;
+    model_t *model;
+    token_t *tok;
+    const kernels_t *kn;
+    kn_dev_t *dev;
+    forward_cfg_t shape;
+    forward_t *forward;
+    inner_t *in;
+    loop_t *loop;
+    text_out_t *text_out;
+    text_in_t *text_in;
+    pthread_t threads[ENGINE_THREADS];
+    uint32_t threads_n;
+    char err[512]; /* why a step failed, one sentence */
+} engine_t;
+
+
+/* --- start -------------------------------------------------------------- */
+
+/* Prompts and keys must not reach a core file or another process. */
+static void
+keep_private(void)
+{
+    const struct rlimit none = {0, 0};
+
+    (void) setrlimit(RLIMIT_CORE, &none);
+    (void) prctl(PR_SET_DUMPABLE, 0);
+}
+
+
+/* 0, or -1 with e->err. */
+static int
+open_options(engine_t *e, int argc, char **argv)
+{
+    int level;
+
+    opts_init(&e->o);
+    if (opts_args(&e->o, argc, argv, e->err, sizeof(e->err)) != 0) {
+        return -1;
+    }
+
+    level = log_level(e->o.log_level);
+    if (level < 0) {
+        snprintf(e->err, sizeof(e->err),
+            "log_level must be error, warn, info or debug, found \"%s\"",
+            e->o.log_level);
+        return -1;
+    }
+    log_level_set(level);
+
+    return 0;
+}
+
+
+/* Before any thread starts, so that all inherit the mask. */
+static void
+block_signals(engine_t *e)
+{
+    (void) sigemptyset(&e->signals);
+    (void) sigaddset(&e->signals, SIGTERM);
+    (void) sigaddset(&e->signals, SIGINT);
+    (void) pthread_sigmask(SIG_BLOCK, &e->signals, NULL);
+    (void) signal(SIGPIPE, SIG_IGN);
+}
+
+
+static int
+open_ipc(engine_t *e)
+{
+    const opts_t *o = &e->o;
+    ipc_cfg_t c;
+
+    memset(&c, 0, sizeof(c));
+    c.path = o->listen;
+    c.group = o->socket_group;
+    c.slots = (uint32_t) o->slots;
+    c.workers_max = (uint32_t) o->workers_max;
+    c.submit_size = (uint32_t) o->submit_ring;
+    c.event_size = (uint32_t) o->event_ring;
+    c.credit_max = (uint32_t) o->credit_max;
+
+    e->ipc = ipc_open(&c, e->err, sizeof(e->err));
+
+    return e->ipc == NULL ? -1 : 0;
+}
+
+
+/* The table of operations; cpu_isa is judged on any device. */
+static int
+open_kernels(engine_t *e)
+{
+    int null = strcmp(e->o.device, "null") == 0;
+
+    if (!null && strcmp(e->o.device, "cpu") != 0) {
+        snprintf(e->err, sizeof(e->err),
+            "device must be cpu or null, found \"%s\"", e->o.device);
+        return -1;
+    }
+
+    if (!null && e->o.model[0] == '\0') {
+        snprintf(e->err, sizeof(e->err),
+            "no model: give --model FILE.gguf, or --device null for none");
+        return -1;
+    }
+
+    e->kn = kernels_cpu(e->o.cpu_isa, e->err, sizeof(e->err));
+    if (e->kn != NULL && null) {
+        e->kn = kernels_null();
+    }
+
+    return e->kn == NULL ? -1 : 0;
+}
+
+
+/* Model and tokenizer, from the file or canned. */
+static int
+open_model(engine_t *e)
+{
+    const opts_t *o = &e->o;
+
+    if (strcmp(o->device, "null") == 0) {
+        e->tok = token_open_null();
+        e->model = e->tok == NULL ? NULL
+                                  : model_open_null(token_vocab(e->tok),
+                                      o->context > 0 ? (uint32_t) o->context
+                                                     : NULL_CONTEXT);
+        snprintf(e->err, sizeof(e->err), "out of memory");
+        return e->model == NULL ? -1 : 0;
+    }
+
+    e->gguf = gguf_open(o->model, e->err, sizeof(e->err));
+    if (e->gguf == NULL) {
+        return -1;
+    }
+
+    e->model = model_open(e->gguf, e->err, sizeof(e->err));
+    if (e->model == NULL) {
+        return -1;
+    }
+
+    e->tok = token_open_gguf(e->gguf, e->err, sizeof(e->err));
+
+    return e->tok == NULL ? -1 : 0;
+}
+
+
+/* The name that clients give; 0, or -1 with e->err. */
+static int
+name_model(engine_t *e)
+{
+    const char *name = e->o.model_name[0] != '\0' ? e->o.model_name
+                                                  : model_info(e->model)->name;
+
+    if (strlen(name) >= sizeof(e->name)) {
+        snprintf(e->err, sizeof(e->err),
+            "model_name must be shorter than %zu bytes, found %zu",
+            sizeof(e->name), strlen(name));
+        return -1;
+    }
+
+    memcpy(e->name, name, strlen(name) + 1);
+
+    return 0;
+}
+
+
+static int
+parse_kv_type(engine_t *e)
+{
+    static const struct {
+        const char *name;
+        uint32_t type;
+    } types[KN_KV_TYPES] = {
+        {"f32", KN_F32}, {"f16", KN_F16}, {"bf16", KN_BF16}};
+    uint32_t i;
+
+    for (i = 0; i < KN_KV_TYPES; i++) {
+        if (strcmp(e->o.kv_type, types[i].name) == 0) {
+            e->shape.kv_type = types[i].type;
+            return 0;
+        }
+    }
+
+    snprintf(e->err, sizeof(e->err),
+        "kv_type must be f32, f16 or bf16, found \"%s\"", e->o.kv_type);
+
+    return -1;
+}
+
+
+/*
+ * How many blocks, and how long a sequence may be, from the options.  A pool
+ * that the user made small shortens the context, unless that was asked for
+ * by number: then the two contradict each other.
+ */
+static int
+plan_blocks(engine_t *e)
+{
+    const opts_t *o = &e->o;
+    forward_cfg_t *s = &e->shape;
+    uint64_t bytes, want, blocks;
+
+    s->block_tokens = (uint32_t) o->block_tokens;
+    s->context =
+        o->context > 0 ? (uint32_t) o->context : model_info(e->model)->context;
+    if (s->context > model_info(e->model)->context) {
+        log_line(LOG_WARN, "context %u is beyond the %u the model learned",
+            s->context, model_info(e->model)->context);
+    }
+
+    bytes = forward_block_bytes(e->model, s);
+    want = ((uint64_t) s->context + s->block_tokens - 1) / s->block_tokens;
+    blocks =
+        o->kv_memory > 0 ? (uint64_t) o->kv_memory / bytes : KV_CONTEXTS * want;
+    if (blocks > UINT32_MAX / 2) {
+        blocks = UINT32_MAX / 2;
+    }
+
+    if (blocks < want && (o->context > 0 || blocks * s->block_tokens < 2)) {
+        snprintf(e->err, sizeof(e->err),
+            "kv_memory of %lld bytes is too small: a context of %u tokens "
+            "takes %llu bytes",
+            (long long) o->kv_memory, s->context,
+            (unsigned long long) (want * bytes));
+        return -1;
+    }
+    if (blocks < want) {
+        s->context = (uint32_t) (blocks * s->block_tokens);
+        log_line(LOG_WARN, "kv_memory shortens the context to %u tokens",
+            s->context);
+    }
+    if (s->context < 2) {
+        snprintf(e->err, sizeof(e->err),
+            "context must be at least 2 tokens, found %u", s->context);
+        return -1;
+    }
+
+    s->blocks = (uint32_t) blocks;
+
+    return 0;
+}
+
+
+/* Weights and KV blocks on the device. */
+static int
+open_forward(engine_t *e)
+{
+    kn_open_t ko;
+
+    if (parse_kv_type(e) != 0 || plan_blocks(e) != 0) {
+        return -1;
+    }
+    e->shape.rows_max = (uint32_t) e->o.batch_rows;
+    e->shape.tokens_max = (uint32_t) e->o.batch_tokens;
+    e->shape.outs_max = e->shape.rows_max;
+
+    memset(&ko, 0, sizeof(ko));
+    ko.threads = (uint32_t) e->o.threads;
+    e->dev = e->kn->open(&ko, e->err, sizeof(e->err));
+    if (e->dev == NULL) {
+        return -1;
+    }
+
+    e->forward = forward_open(
+        e->kn, e->dev, e->model, &e->shape, e->err, sizeof(e->err));
+
+    return e->forward == NULL ? -1 : 0;
+}
+
+
+/* What workers may know of the model. */
+static void
+fill_state(const engine_t *e, llm_state_t *s)
+{
+    const model_info_t *m = model_info(e->model);
+    llm_state_model_t *d = &s->models[0];
+
+    memcpy(d->name, e->name, sizeof(d->name));
+    d->created = m->created != 0 ? m->created : (uint64_t) time(NULL);
+    d->context = e->shape.context;
+    d->vocab = m->vocab;
+    s->models_n = 1;
+    __atomic_store_n(&s->ready, 1, __ATOMIC_RELEASE);
+}
+
+
+/* The tables of the three threads; nothing runs yet but the tokenisers. */
+static int
+open_threads(engine_t *e)
+{
+    const opts_t *o = &e->o;
+    loop_cfg_t lc;
+    text_out_args_t oc;
+    text_in_cfg_t ic;
+
+    snprintf(e->err, sizeof(e->err),
+        "out of memory for %lld requests and %lld workers",
+        (long long) o->requests, (long long) o->workers_max);
+
+    e->in =
+        inner_open((uint32_t) o->requests + TEXT_IN_SPARE, ipc_state(e->ipc));
+    if (e->in == NULL) {
+        return -1;
+    }
+
+    memset(&lc, 0, sizeof(lc));
+    lc.inner = e->in;
+    lc.forward = e->forward;
+    lc.token = e->tok;
+    lc.shape = e->shape;
+    lc.step_min_ms = (uint64_t) o->step_min;
+    e->loop = loop_open(&lc);
+
+    memset(&oc, 0, sizeof(oc));
+    oc.in = e->in;
+    oc.ipc = e->ipc;
+    oc.tok = e->tok;
+    oc.credit_max = (uint32_t) o->credit_max;
+    e->text_out = text_out_open(&oc);
+
+    memset(&ic, 0, sizeof(ic));
+    ic.in = e->in;
+    ic.ipc = e->ipc;
+    ic.tok = e->tok;
+    ic.model = e->name;
+    ic.context = e->shape.context;
+    ic.kv_tokens = (uint64_t) e->shape.blocks * e->shape.block_tokens;
+    ic.slots = (uint32_t) o->slots;
+    ic.submit_size = (uint32_t) o->submit_ring;
+    ic.credit_max = (uint32_t) o->credit_max;
+    ic.threads = (uint32_t) o->text_threads;
+    e->text_in = text_in_open(&ic);
+
+    return e->loop == NULL || e->text_out == NULL || e->text_in == NULL ? -1
+                                                                        : 0;
+}
+
+
+static int
+start_threads(engine_t *e)
+{
+    const struct {
+        const char *name;
+        void *(*run)(void *);
+        void *arg;
+    } rows[ENGINE_THREADS] = {{"text_out", text_out_run, e->text_out},
+        {"loop", loop_run, e->loop}, {"text_in", text_in_run, e->text_in}};
+    const uint32_t n = ENGINE_THREADS;
+    int rc;
+
+    while (e->threads_n < n) {
+        rc = pthread_create(&e->threads[e->threads_n], NULL,
+            rows[e->threads_n].run, rows[e->threads_n].arg);
+        if (rc != 0) {
+            snprintf(e->err, sizeof(e->err), "cannot start a thread: %s",
+                strerror(rc));
+            return -1;
+        }
+        (void) pthread_setname_np(
+            e->threads[e->threads_n], rows[e->threads_n].name);
+        e->threads_n++;
+    }
+
+    return 0;
+}
+
+
+/* Tells a supervisor, as systemd's sd_notify does. */
+static void
+notify(const char *text)
+{
+    const char *path = getenv("NOTIFY_SOCKET");
+    struct sockaddr_un sa;
+    size_t len = path == NULL ? 0 : strlen(path);
+    int fd;
+
+    if (len == 0 || len >= sizeof(sa.sun_path)) {
+        return;
+    }
+
+    memset(&sa, 0, sizeof(sa));
+    sa.sun_family = AF_UNIX;
+    memcpy(sa.sun_path, path, len);
+    if (sa.sun_path[0] == '@') {
+        sa.sun_path[0] = '\0'; /* an abstract name */
+    }
+
+    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd == -1) {
+        return;
+    }
+    (void) sendto(fd, text, strlen(text), MSG_NOSIGNAL,
+        (const struct sockaddr *) &sa,
+        (socklen_t) (offsetof(struct sockaddr_un, sun_path) + len));
+    (void) close(fd);
+}
+
+
+/* --- end ---------------------------------------------------------------- */
+
+static uint64_t
+clock_ms(void)
+{
+    struct timespec ts;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000;
+}
+
+
+/*
+ * Waits until no request is held, at most ms and until the next signal.  Two
+ * looks in a row: between them what lay in the SUBMIT rings was refused.
+ */
+static int
+wait_empty(engine_t *e, uint64_t ms)
+{
+    const struct timespec look = {0, DRAIN_LOOK_MS * 1000000l};
+    llm_state_t *s = ipc_state(e->ipc);
+    uint64_t end = clock_ms() + ms;
+    int empty = 0;
+
+    while (clock_ms() < end) {
+        if (sigtimedwait(&e->signals, NULL, &look) > 0) {
+            return 0;
+        }
+        if (__atomic_load_n(&s->draining, __ATOMIC_ACQUIRE)
+            && __atomic_load_n(&s->requests_held, __ATOMIC_ACQUIRE) == 0) {
+            if (empty++ > 0) {
+                return 1;
+            }
+        } else {
+            empty = 0;
+        }
+    }
+
+    return 0;
+}
+
+
+/* From the first signal to the end of the last request. */
+static void
+drain(engine_t *e)
+{
+    __atomic_store_n(&e->in->draining, 1, __ATOMIC_RELEASE);
+    bell_ring(&e->in->in_bell);
+
+    if (!wait_empty(e, (uint64_t) e->o.drain_timeout)) {
+        log_line(LOG_WARN, "requests are still running and will be ended");
+        text_in_kill(e->text_in);
+        loop_kill(e->loop);
+        if (!wait_empty(e, DRAIN_KILL_MS)) {
+            log_line(LOG_WARN, "requests are left behind");
+        }
+    }
+}
+
+
+/* Ends the threads that run. A thread that hangs ends the process. */
+static void
+stop_threads(engine_t *e)
+{
+    struct timespec end;
+
+    if (e->in == NULL) {
+        return;
+    }
+
+    __atomic_store_n(&e->in->stop, 1, __ATOMIC_RELEASE);
+    bell_ring(&e->in->in_bell);
+    bell_ring(&e->in->loop_bell);
+    bell_ring(&e->in->out_bell);
+
+    while (e->threads_n > 0) {
+        (void) clock_gettime(CLOCK_REALTIME, &end);
+        end.tv_sec += THREAD_END_S;
+        if (pthread_timedjoin_np(e->threads[e->threads_n - 1], NULL, &end)
+            != 0) {
+            log_line(LOG_ALERT, "a thread does not end");
+            _exit(1);
+        }
+        e->threads_n--;
+    }
+}
+
+
+static void
+close_all(engine_t *e)
+{
+    stop_threads(e);
+    text_in_close(e->text_in);
+    text_out_close(e->text_out);
+    loop_close(e->loop);
+    inner_close(e->in);
+    forward_close(e->forward);
+    if (e->dev != NULL) {
+        e->kn->close(e->dev);
+    }
+    token_close(e->tok);
+    model_close(e->model);
+    gguf_close(e->gguf);
+    ipc_close(e->ipc);
+    opts_free(&e->o);
+}
+
+
+/* --- main --------------------------------------------------------------- */
+
+/* --check: the model's shape and what the memory goes to. */
+static void
+print_plan(const engine_t *e)
+{
+    const model_info_t *m = model_info(e->model);
+    const forward_cfg_t *s = &e->shape;
+    uint64_t block = forward_block_bytes(e->model, s), ring;
+    ipc_cfg_t c;
+    kn_info_t k;
+
+    memset(&c, 0, sizeof(c));
+    c.slots = (uint32_t) e->o.slots;
+    c.submit_size = (uint32_t) e->o.submit_ring;
+    c.event_size = (uint32_t) e->o.event_ring;
+    ring = ipc_segment_bytes(&c);
+    e->kn->info(e->dev, &k);
+
+#define ROW(name, fmt, ...) printf("%-17s" fmt "\n", name, __VA_ARGS__)
+#define BYTES(n)            (unsigned long long) (n)
+    ROW("model", "%s (%s)", e->name, m->arch);
+    ROW("layers", "%u", m->layers);
+    ROW("hidden", "%u", m->hidden);
+    ROW("heads", "%u, %u for keys, of %u", m->heads, m->kv_heads, m->head_dim);
+    ROW("ffn", "%u", m->ffn);
+    ROW("vocabulary", "%u", m->vocab);
+    ROW("context", "%u tokens, trained on %u", s->context, m->context);
+    ROW("device", "%s", k.name);
+    ROW("weights", "%llu bytes", BYTES(m->weight_bytes));
+    ROW("kv block", "%u tokens, %llu bytes, %s", s->block_tokens, BYTES(block),
+        e->o.kv_type);
+    ROW("kv blocks", "%u, %llu bytes", s->blocks, BYTES(s->blocks * block));
+    ROW("tokens that fit", "%llu",
+        BYTES((uint64_t) s->blocks * s->block_tokens));
+    ROW("device memory", "%llu bytes", BYTES(k.used));
+    ROW("rings", "%llu bytes for each of at most %lld workers", BYTES(ring),
+        (long long) e->o.workers_max);
+#undef BYTES
+#undef ROW
+}
+
+
+/* --check; the exit status. */
+static int
+check(engine_t *e)
+{
+    if (open_kernels(e) != 0 || open_model(e) != 0 || name_model(e) != 0
+        || open_forward(e) != 0) {
+        return 1;
+    }
+    print_plan(e);
+
+    return 0;
+}
+
+
+/* Serves until a signal comes; the exit status. */
+static int
+serve(engine_t *e)
+{
+    if (open_kernels(e) != 0 || open_ipc(e) != 0 || open_model(e) != 0
+        || name_model(e) != 0 || open_forward(e) != 0 || open_threads(e) != 0) {
+        return 1;
+    }
+
+    fill_state(e, ipc_state(e->ipc));
+    mem_seal();
+
+    if (ipc_listen(e->ipc, e->err, sizeof(e->err)) != 0
+        || start_threads(e) != 0) {
+        return 1;
+    }
+
+    notify("READY=1");
+    log_line(LOG_NOTICE, "ready: %s on %s", e->name, e->o.listen);
+
+    while (sigwaitinfo(&e->signals, NULL) < 0) {
+        assert(errno == EINTR);
+    }
+
+    notify("STOPPING=1");
+    log_line(LOG_NOTICE, "draining");
+    drain(e);
+    log_line(LOG_NOTICE, "exit");
+
+    return 0;
+}
+
+
+int
+main(int argc, char **argv)
+{
+    engine_t e;
+    int rc = 0;
+
+    memset(&e, 0, sizeof(e));
+    keep_private();
+    block_signals(&e);
+
+    if (open_options(&e, argc, argv) != 0) {
+        rc = 1;
+    } else if (e.o.help) {
+        opts_help();
+    } else if (e.o.version) {
+        printf("llm-engine %s, wire version %d\n", ENGINE_VERSION,
+            LLM_WIRE_VERSION);
+    } else {
+        rc = e.o.check ? check(&e) : serve(&e);
+    }
+
+    if (rc != 0) {
+        fprintf(stderr, "llm-engine: %s\n", e.err);
+    }
+    close_all(&e);
+
+    return rc;
+}
