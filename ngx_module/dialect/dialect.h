@@ -24,6 +24,10 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+
+
+struct json_t;
 
 
 typedef struct {
@@ -67,6 +71,7 @@ typedef struct {
 typedef struct {
     uint32_t       max_tokens;          /* clamp */
     uint32_t       default_max_tokens;  /* when the request names none */
+    uint32_t       model_optional;      /* call->model may stay empty */
 } llm_caps_t;
 
 
@@ -91,7 +96,13 @@ typedef struct {
 } llm_call_t;
 
 
-/* one answer being written; the dialect's own between calls */
+/*
+ * One answer being written; the dialect's own between calls.  The caller
+ * zeroes it, fills in what stands before choices and calls llm_buf_init() for
+ * out, whose max also bounds what is collected for each choice.  To take what
+ * was written it sets out's data, len and cap to nothing, or copies it and
+ * sets len to 0.
+ */
 
 typedef struct {
     const llm_call_t  *call;
@@ -113,6 +124,8 @@ typedef struct {
         size_t         text_offset;     /* completions' logprobs */
         llm_buf_t      lp_aux[4];       /* completions' parallel lists */
     } choices[LLM_CHOICES_MAX];
+
+    llm_buf_t          head;            /* what every chunk begins with */
 } llm_answer_t;
 
 
@@ -172,6 +185,69 @@ typedef struct {
 
 
 extern const llm_dialect_t  llm_dialect_openai;
+
+
+/*
+ * What the dialects share (dialect.c).
+ *
+ * The buffer: appending to one that has failed does nothing, so a writer
+ * looks at failed once, at its end.
+ */
+
+void llm_buf_init(llm_buf_t *b, size_t max,
+    void *(*alloc)(void *arg, size_t size), void *arg);
+
+/* makes room for n bytes behind len; 0 and failed set if there is none */
+int llm_buf_grow(llm_buf_t *b, size_t n);
+
+
+static inline void
+llm_buf_add(llm_buf_t *b, const void *p, size_t n)
+{
+    if (n > b->cap - b->len && !llm_buf_grow(b, n)) {
+        return;
+    }
+
+    if (n != 0) {
+        memcpy(b->data + b->len, p, n);
+        b->len += n;
+    }
+}
+
+
+#define llm_buf_lit(b, s)  llm_buf_add(b, s, sizeof(s) - 1)
+
+void llm_buf_str(llm_buf_t *b, const char *s);
+void llm_buf_u64(llm_buf_t *b, uint64_t v);
+
+/*
+ * A number of at most nine digits that reads back as the same float, in JSON
+ * and whatever the locale; NaN and infinities, which JSON has no words for,
+ * are written as the largest float of their sign.
+ */
+void llm_buf_float(llm_buf_t *b, float v);
+
+/*
+ * The inside of a JSON string: n bytes of text, each ill-formed UTF-8 sequence
+ * replaced by U+FFFD.  Line separators that some clients split an event
+ * stream at (U+0085, U+2028, U+2029) are escaped too.
+ */
+void llm_buf_json(llm_buf_t *b, const char *text, size_t n);
+
+/* the length of the well-formed UTF-8 character at p, 0 if there is none */
+unsigned llm_utf8_len(const uint8_t *p, size_t left);
+
+/*
+ * Reads a body: 0 with *root, which the caller decrefs, or a negative
+ * llm_err.h code with *why.  Any JSON value is accepted, but for its depth,
+ * its size in values, and what jansson cannot hold (numbers beyond 64 bits or
+ * a double, NUL in a key); of equal keys the last one counts.
+ */
+int llm_json_read(llm_str_t body, struct json_t **root, llm_refusal_t *why);
+
+/* fills in why; returns -err.  param and fmt may be NULL. */
+int llm_refuse(llm_refusal_t *why, uint32_t err, const char *param,
+    const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 
 
 #endif /* LLM_DIALECT_H_INCLUDED_ */

@@ -1,0 +1,101 @@
+
+/*
+ * What the files of OpenAI's dialect share:
+ *
+ *     openai.c            the table, routes, the list of models, errors
+ *     openai_parse.c      bodies: how to answer
+ *     openai_input.c      bodies: what to answer
+ *     openai_write.c      answers
+ *     openai_logprobs.c   their logprobs
+ */
+
+
+#ifndef LLM_OPENAI_H_INCLUDED_
+#define LLM_OPENAI_H_INCLUDED_
+
+
+#include "dialect.h"
+
+#include <jansson.h>
+
+
+/* a body being read */
+
+typedef struct {
+    json_t            *root;
+    const llm_caps_t  *caps;
+    void            *(*alloc)(void *arg, size_t size);
+    void              *arg;
+    llm_call_t        *call;
+    llm_refusal_t     *why;
+} llm_openai_in_t;
+
+
+/* the contracts are those of llm_dialect_t's members */
+
+int llm_openai_parse(llm_str_t body, uint32_t route, const llm_caps_t *caps,
+    void *(*alloc)(void *, size_t), void *arg, llm_call_t *call,
+    llm_refusal_t *why);
+int llm_openai_tokens(llm_answer_t *a, const llm_wire_tokens_t *t,
+    const uint8_t *text, const uint8_t *lp);
+int llm_openai_done(llm_answer_t *a, const llm_wire_done_t *d);
+
+
+/* the field's value, borrowed; NULL when it is absent or null */
+json_t *llm_openai_field(const json_t *object, const char *name);
+
+/* copies a string into the caller's memory; 0 or -LLM_ERR_NO_MEMORY */
+int llm_openai_copy(llm_openai_in_t *in, const json_t *v, llm_str_t *s);
+
+/*
+ * Each leaves *value as it is when the field is absent, and refuses a wrong
+ * type or value in the name of param or name.  *given, which may be NULL, is
+ * set to 1 if the field is there.
+ */
+int llm_openai_bool(llm_openai_in_t *in, const json_t *object,
+    const char *name, const char *param, int *value);
+int llm_openai_int(llm_openai_in_t *in, const char *name, int64_t min,
+    int64_t max, int64_t *value, int *given);
+
+/* is v a whole number, however written? */
+int llm_openai_whole(const json_t *v, int64_t *value);
+
+/* openai_input.c: chat; completions, after n and logprobs; either */
+int llm_openai_parse_messages(llm_openai_in_t *in, size_t body_len);
+int llm_openai_parse_text(llm_openai_in_t *in);
+
+/* refuses what changes an answer's contract and is not built */
+int llm_openai_refuse_others(llm_openai_in_t *in);
+
+
+/* llm_answer_t's lp_aux: completions' lists */
+
+enum {
+    LLM_LP_TOKENS = 0,
+    LLM_LP_LOGPROBS,
+    LLM_LP_TOPS,
+    LLM_LP_OFFSETS,
+    LLM_OPENAI_LISTS
+};
+
+
+/*
+ * Logprob entries of a choice, left bytes at p, appended to lists of JSON
+ * without brackets: the one of chat at b, or completions' four in lp_aux.
+ * 0 or -LLM_ERR_PROTOCOL; the buffers know whether they have failed.
+ */
+int llm_openai_chat_lps(llm_buf_t *b, const uint8_t *p, uint32_t left);
+int llm_openai_text_lps(llm_answer_t *a, uint32_t choice, const uint8_t *p,
+    uint32_t left);
+
+/* completions' four lists as one object */
+void llm_openai_text_lists(llm_answer_t *a, llm_buf_t *out, uint32_t choice);
+
+/* characters that begin in these bytes: what tokens say of one adds up */
+size_t llm_openai_chars(const uint8_t *p, size_t n);
+
+/* a buffer of a's own, set up when it is first written to */
+llm_buf_t *llm_openai_buf(llm_answer_t *a, llm_buf_t *b);
+
+
+#endif /* LLM_OPENAI_H_INCLUDED_ */
