@@ -10,7 +10,7 @@ TLS_PORT  ?= 8443
 export BUILD CC MODEL PORT TLS_PORT NGINX_SRC
 
 CFLAGS    := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror $(OPT) $(SAN) \
-             -Iengine -Ikernels -Ingx_module/dialect -pthread -MMD -MP
+             -iquote engine -iquote kernels -iquote ngx_module/dialect -pthread -MMD -MP
 LDLIBS    := -ljansson -lm -pthread $(SAN)
 
 ENGINE_C  := $(filter-out engine/main.c,$(wildcard engine/*.c))

@@ -49,9 +49,11 @@ for my $row (@files) {
         my $got = $c->{choices}[0]{text};
         is($c->{usage}{prompt_tokens}, scalar @{ $case->{prompt_ids} },
             "$name: prompt tokens of '$case->{prompt}'");
-        ok($sure > 0 && index($case->{greedy_text}, $got) == 0,
+        # a continuation that opens with a space: the reference drops it
+        s/^ // for $got, my $ref = $case->{greedy_text};
+        ok($sure > 0 && index($ref, $got) == 0,
             "$name: $sure tokens as the reference")
-            or diag("got  $got\nwant $case->{greedy_text}");
+            or diag("got  $got\nwant $ref");
     }
     # a vocabulary with no byte pieces: an answer or a clean refusal
     $r = $t->post('/v1/completions', { model => $name, temperature => 0,

@@ -87,10 +87,15 @@ sub _spawn {
 sub start_engine {
     my ($self, @more) = @_;
     my @group = $> == 0 ? ('--socket_group', 'www-data') : ();
-    $self->_spawn(engine => "$self->{dir}/engine.log", "$build/llm-engine",
+    my $pid = $self->_spawn(engine => "$self->{dir}/engine.log", "$build/llm-engine",
         '--listen', $self->{socket}, '--threads', 1, @group,
         @{ $self->{engine} }, @more);
-    $self->wait_for(sub { -S $self->{socket} }, 30)
+    my $ended;
+    $self->wait_for(sub {
+        $ended = waitpid($pid, POSIX::WNOHANG()) == $pid;
+        -S $self->{socket} || $ended;
+    }, 30);
+    -S $self->{socket} && !$ended
         or BAIL_OUT("the engine did not start: " . $self->engine_log);
 }
 
@@ -363,6 +368,7 @@ sub done {
         join '', $self->engine_log, _slurp("$self->{dir}/stderr.log"),
         map { _slurp($_) } glob "$self->{dir}/asan*";
     is($reports, '', 'no sanitizer report, no failed assertion');
+    $self->clean_up;
     done_testing();
 }
 
@@ -379,7 +385,14 @@ sub stop {
 sub DESTROY {
     my ($self) = @_;
     return if $self->{owner} != $$;
+    return if ${^GLOBAL_PHASE} eq 'DESTRUCT' && $self->{ended};
+    $self->clean_up;
+}
+
+sub clean_up {
+    my ($self) = @_;
     local ($?, $@);
+    $self->{ended} = 1;
     for my $name (keys %{ $self->{pids} }) {
         my @children = $name eq 'nginx' ? $self->pids : ();
         kill 'KILL', $self->{pids}{$name}, @children;
@@ -387,7 +400,7 @@ sub DESTROY {
     }
     if ($ENV{LLM_KEEP} || !Test::More->builder->is_passing) {
         diag("left behind: $self->{dir}");
-        diag("engine: $_") for (split /\n/, $self->engine_log)[-5 .. -1];
+        diag("engine: $_") for grep { defined } (split /\n/, $self->engine_log)[-5 .. -1];
     } else {
         File::Path::remove_tree($self->{dir});
     }

@@ -27,7 +27,7 @@
 typedef struct {
     bell_t bell;
     uint32_t value; /* atomic */
-    uint32_t seen; /* atomic */
+    uint32_t seen;  /* atomic */
 } pair_t;
 
 

@@ -108,11 +108,10 @@ test_file(void **state)
     assert_string_equal(o.model, "/a b/c.gguf");
     assert_int_equal(o.slots, 12);
 
-    assert_int_equal(file_with(&o, "slots 1\nslots many\n", err, sizeof(err)),
-        -1);
-    assert_non_null(strstr(err, ":2:"));
     assert_int_equal(
-        opts_file(&o, "/nonexistent/x", err, sizeof(err)), -1);
+        file_with(&o, "slots 1\nslots many\n", err, sizeof(err)), -1);
+    assert_non_null(strstr(err, ":2:"));
+    assert_int_equal(opts_file(&o, "/nonexistent/x", err, sizeof(err)), -1);
     assert_int_equal(opts_file(&o, "/tmp", err, sizeof(err)), -1);
     opts_free(&o);
 }
