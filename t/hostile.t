@@ -35,17 +35,22 @@ my $r = $t->post('/v1/completions', { %short });
 is($r->{status}, 200, 'the fake engine answers when it behaves') or diag $r->{body};
 end();
 
-for my $case (['--refuse'], ['--bad-version'], ['--hang-hello']) {
+for my $case (['--refuse'], ['--bad-version'], ['--hang-hello'], ['--not-ready']) {
     fake(@$case);
     $r = $t->post('/v1/completions', { %short });
     is($r->{status}, 503, "@$case: 503");
+    is($t->get('/ready')->{status}, 503, "@$case: not ready");
     end();
 }
 
-for my $case (['--garbage-ring'], ['--die-after', 0], ['--die-after', 3],
-    ['--never-done']) {
+my @cases = (
+    (map { ["--garbage-ring=$_"] } qw(tail len type epoch slot gen choice text done)),
+    ['--die-after', 0], ['--die-after', 3], ['--never-done'], ['--error', 1],
+);
+for my $case (@cases) {
     fake(@$case);
-    $t->wait_for(sub { $t->get('/ready')->{status} == 200 }, 3);
+    ok($t->wait_for(sub { $t->get('/ready')->{status} == 200 }, 3), "@$case: attached");
+    my $alerts = () = $t->error_log =~ /\[alert\]/g;
     my $s = $t->stream('/v1/completions', { %short });
     my $status = $s->status(10);
     my @e;
@@ -53,9 +58,21 @@ for my $case (['--garbage-ring'], ['--die-after', 0], ['--die-after', 3],
     ok($status == 503 || $status == 504 || $status == 500
         || ($status == 200 && "@e" =~ /"error"/), "@$case: $status, an error reaches the client")
         or diag("@e");
-    ok(!$s->{timeout}, 'in time');
+    ok(!$s->{timeout}, "@$case: in time");
+    cmp_ok(scalar(() = $t->error_log =~ /\[alert\]/g), '>', $alerts,
+        "@$case: logged at alert") if $case->[0] =~ /garbage/;
     end();
 }
+
+# alive by its socket, dead by its heartbeat: taken for hung
+fake('--no-heartbeat', '--rate', 1);
+$t->wait_for(sub { $t->get('/ready')->{status} == 200 }, 3);
+my $s = $t->stream('/v1/completions', { %short, max_tokens => 100 });
+my @e;
+while (defined(my $e = $s->next_event(15))) { push @e, $e }
+like("@e", qr/"error"/, 'no heartbeat: the request fails');
+like($t->error_log, qr/heartbeat/, 'and the log says why');
+end();
 
 is(($t->pids)[0], $worker, 'the worker never died');
 fake();

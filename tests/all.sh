@@ -76,7 +76,6 @@ part "doorbell model (spin)" make -s spin
 part "simulator" make -s sim
 part "server (t/)" make -s t
 part "server, asan nginx" tests/asan-nginx.sh
-part "openai client" tests/openai_client/run.sh
 if [ "$mode" = long ]; then
     part "fuzz, 60 s each" make -s fuzz
     part "storm" prove t/long/

@@ -1,0 +1,355 @@
+
+/*
+ * What the files of the module share: configuration, this worker's side of an
+ * engine, a request's context, and the prototypes of the files beside it.
+ *
+ *     engine (configuration)
+ *       peer          this worker's relation to it: one per worker
+ *         channel     one attachment: socket, segment, rings, slots; one that
+ *           slot      takes new requests, and older ones that only drain
+ *             ctx     a request, for as long as its client is there
+ */
+
+
+#ifndef _NGX_HTTP_LLM_MODULE_H_INCLUDED_
+#define _NGX_HTTP_LLM_MODULE_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+#include <ngx_http.h>
+
+#include "dialect.h"
+
+#include <sys/un.h>
+
+
+/* what an answer that is not streamed may grow to, bytes per choice */
+
+#define NGX_HTTP_LLM_ANSWER_MAX   (64 * 1024 * 1024)
+
+/*
+ * What one rendering may add beyond llm_output_buffer: a TOKENS record whose
+ * bytes all become six-byte escapes, twice (text and logprobs), and the frame.
+ */
+
+#define NGX_HTTP_LLM_RENDER_MAX   (16 * LLM_TOKENS_MAX)
+
+#define NGX_HTTP_LLM_ID_MAX       128   /* request id, bytes */
+
+
+typedef struct ngx_http_llm_peer_s     ngx_http_llm_peer_t;
+typedef struct ngx_http_llm_channel_s  ngx_http_llm_channel_t;
+typedef struct ngx_http_llm_ctx_s      ngx_http_llm_ctx_t;
+
+
+typedef struct {
+    ngx_str_t                  name;
+    ngx_str_t                  path;
+    struct sockaddr_un         sockaddr;
+
+    ngx_msec_t                 connect_timeout;
+    ngx_msec_t                 reconnect_min;
+    ngx_msec_t                 reconnect_max;
+    ngx_msec_t                 heartbeat;
+    ngx_uint_t                 fails;
+
+    ngx_uint_t                 models;     /* llm_model rows; 0: all */
+    ngx_uint_t                 defaults;   /* of them, marked default */
+    ngx_http_llm_peer_t       *peer;       /* NULL outside of workers */
+
+    u_char                    *file_name;  /* of the first mention */
+    ngx_uint_t                 line;
+    unsigned                   defined:1;
+} ngx_http_llm_engine_t;
+
+
+typedef struct {
+    ngx_str_t                  name;       /* public */
+    ngx_str_t                  as;         /* the engine's */
+    ngx_http_llm_engine_t     *engine;
+    unsigned                   is_default:1;
+} ngx_http_llm_model_t;
+
+
+typedef struct {
+    ngx_array_t                engines;    /* ngx_http_llm_engine_t * */
+    ngx_array_t                models;     /* ngx_http_llm_model_t */
+} ngx_http_llm_main_conf_t;
+
+
+typedef struct {
+    ngx_array_t               *engines;    /* ngx_http_llm_engine_t * */
+
+    ngx_msec_t                 first_token_timeout;
+    ngx_msec_t                 token_timeout;
+    ngx_msec_t                 request_timeout;
+    ngx_msec_t                 ping_interval;
+
+    size_t                     body_buffer_size;
+    size_t                     body_max;   /* it or client_max_body_size */
+    size_t                     output_buffer;
+
+    ngx_int_t                  max_tokens;
+    ngx_int_t                  default_max_tokens;
+
+    ngx_uint_t                 model_optional;  /* there is a default */
+    ngx_flag_t                 ignore_client_abort;
+    ngx_http_complex_value_t  *request_id;
+
+    ngx_uint_t                 status;     /* NGX_HTTP_LLM_STATUS_* */
+    ngx_uint_t                 health;     /* NGX_HTTP_LLM_HEALTH_* */
+    ngx_http_llm_engine_t     *health_engine;
+} ngx_http_llm_loc_conf_t;
+
+
+#define NGX_HTTP_LLM_STATUS_JSON        1
+#define NGX_HTTP_LLM_STATUS_PROMETHEUS  2
+
+#define NGX_HTTP_LLM_HEALTH_LIVE        1
+#define NGX_HTTP_LLM_HEALTH_READY       2
+
+
+struct ngx_http_llm_peer_s {
+    ngx_http_llm_engine_t     *engine;
+    ngx_http_llm_channel_t    *channel;    /* takes requests, or NULL */
+    ngx_http_llm_channel_t    *pending;    /* shaking hands, or NULL */
+    ngx_queue_t                draining;   /* older channels */
+
+    ngx_event_t                reconnect;
+    ngx_msec_t                 delay;      /* of the next attempt */
+    ngx_uint_t                 failures;   /* since the last attachment */
+    ngx_uint_t                 attachments;
+    ngx_log_t                 *log;
+};
+
+
+/*
+ * A slot is used from SUBMIT to its terminal event, whether or not the client
+ * is still there (ctx).
+ */
+
+typedef struct {
+    ngx_http_llm_ctx_t        *ctx;
+    uint64_t                   received;   /* payload bytes since SUBMIT */
+    uint64_t                   taken;      /* as written to the line */
+    uint32_t                   gen;        /* never 0 */
+    uint32_t                   next;       /* in the free list */
+    unsigned                   used:1;
+} ngx_http_llm_slot_t;
+
+
+typedef struct {
+    ngx_str_t                  name;
+    u_char                     data[LLM_NAME_MAX];  /* 0-terminated */
+    uint64_t                   created;
+} ngx_http_llm_announced_t;
+
+
+struct ngx_http_llm_channel_s {
+    ngx_queue_t                queue;      /* in peer->draining */
+    ngx_http_llm_peer_t       *peer;
+    ngx_pool_t                *pool;
+    ngx_connection_t          *connection;
+    ngx_pid_t                  pid;        /* SO_PEERCRED's */
+
+    /* from here on nothing is set before WELCOME */
+
+    u_char                    *segment;    /* NULL: still shaking hands */
+    size_t                     segment_size;
+    llm_state_t               *state;      /* mapped read-only */
+    size_t                     state_size;
+
+    uint32_t                   epoch;
+    uint32_t                   slots_n;
+    uint32_t                   used;       /* slots */
+    uint32_t                   free;       /* first free slot, or slots_n */
+    uint32_t                   credit_max;
+    ngx_http_llm_slot_t       *slots;
+    llm_slot_line_t           *lines;
+    llm_ring_t                 submit;
+    llm_ring_t                 event;
+    uint64_t                   eof_pos;    /* of event, when the peer went */
+
+    ngx_queue_t                ready;      /* ctxs with something to do */
+
+    ngx_event_t                tick;
+    ngx_msec_t                 tick_due;
+    ngx_uint_t                 misses;
+    uint64_t                   heartbeat[LLM_THREADS];
+
+    ngx_uint_t                 models_n;
+    ngx_http_llm_announced_t  *models;
+
+    unsigned                   eof:1;
+    unsigned                   retired:1;  /* in peer->draining */
+    unsigned                   processing:1;
+    unsigned                   bell:1;     /* lines changed meanwhile */
+};
+
+
+/* text that waits because its client is slow, per choice */
+
+typedef struct {
+    llm_buf_t                  text;
+    llm_buf_t                  logprobs;
+    size_t                     text_pos;   /* rendered so far */
+    size_t                     logprobs_pos;
+    uint32_t                   tokens;
+    uint32_t                   finish;
+} ngx_http_llm_held_t;
+
+
+struct ngx_http_llm_ctx_s {
+    ngx_http_request_t        *request;    /* NULL once it is over */
+    ngx_http_llm_loc_conf_t   *conf;
+    const llm_dialect_t       *dialect;
+
+    ngx_queue_t                queue;      /* in channel->ready */
+    ngx_http_llm_channel_t    *channel;    /* NULL: no slot */
+    uint32_t                   slot;
+
+    ngx_str_t                  id;
+    llm_buf_t                  body;
+    llm_call_t                 call;
+    uint32_t                   route;
+    uint32_t                   choices;
+    ngx_http_llm_engine_t     *engine;
+    ngx_str_t                  model;      /* public name */
+
+    llm_answer_t              *answer;
+    llm_buf_t                  spare;      /* what is being sent, or unused */
+    ngx_chain_t               *free;
+    ngx_chain_t               *busy;
+    size_t                     out_payload;    /* in answer->out */
+    size_t                     spare_payload;  /* in spare */
+    size_t                     held_payload;   /* in held */
+    size_t                     credit;
+    ngx_http_llm_held_t       *held;       /* [choices], or NULL */
+
+    llm_refusal_t              refusal;    /* err 0: none */
+    llm_wire_done_t            done;
+
+    ngx_event_t                timer;
+    ngx_msec_t                 start;
+    ngx_msec_t                 last_event; /* from the engine */
+    ngx_msec_t                 last_sent;  /* to the client */
+    ngx_msec_t                 first_token_time;
+
+    uint32_t                   prompt_tokens;
+    uint32_t                   cached_tokens;
+    uint32_t                   completion_tokens;
+    const char                *finish;
+
+    unsigned                   parsed:1;
+    unsigned                   queued:1;
+    unsigned                   events:1;   /* one has come */
+    unsigned                   counted:1;  /* DONE or ERROR gave totals */
+    unsigned                   timed:1;    /* DONE gave times */
+    unsigned                   end:1;      /* no more events */
+    unsigned                   ended:1;    /* the last byte is in out */
+    unsigned                   head_sent:1;
+    unsigned                   blocked:1;  /* by the client's socket */
+    unsigned                   holding:1;  /* something is in held */
+    unsigned                   gone:1;     /* client left, and is ignored */
+};
+
+
+extern ngx_module_t  ngx_http_llm_module;
+
+
+/* ngx_http_llm_module.c */
+
+/* the request's context, also behind an internal redirect; NULL if none */
+ngx_http_llm_ctx_t *ngx_http_llm_get_ctx(ngx_http_request_t *r);
+
+
+/* ngx_http_llm_request.c */
+
+/* llm_pass's content handler */
+ngx_int_t ngx_http_llm_handler(ngx_http_request_t *r);
+
+/*
+ * Sends a whole answer: status, type, body.  Returns what a content handler
+ * returns, or ngx_http_finalize_request() takes.
+ */
+ngx_int_t ngx_http_llm_send(ngx_http_request_t *r, ngx_uint_t status,
+    const char *type, llm_buf_t *body);
+
+/* the same for an error, in the dialect's form, with Retry-After */
+ngx_int_t ngx_http_llm_send_refusal(ngx_http_llm_ctx_t *ctx);
+
+/* NGX_OK, or NGX_ERROR when out of memory; value must be lasting */
+ngx_int_t ngx_http_llm_add_header(ngx_http_request_t *r, const char *key,
+    ngx_str_t *value);
+
+/* the request pool as a dialect's allocator */
+void *ngx_http_llm_alloc(void *arg, size_t size);
+
+
+/* ngx_http_llm_channel.c */
+
+ngx_int_t ngx_http_llm_channels_open(ngx_cycle_t *cycle);
+void ngx_http_llm_channels_close(ngx_cycle_t *cycle);
+
+/*
+ * The channel that takes requests for an engine: attached, model loaded, not
+ * draining.  NULL, and *err, if there is none.
+ */
+ngx_http_llm_channel_t *ngx_http_llm_channel_get(
+    ngx_http_llm_engine_t *engine, ngx_uint_t *err);
+
+/*
+ * Takes a slot and room for a record of len bytes, and fills in header and id
+ * of head; the caller writes it and what follows to the room, reads nothing
+ * back, and commits before anything else is reserved.  NULL if either has run
+ * out.  From commit on the channel calls ngx_http_llm_stream_*().
+ */
+u_char *ngx_http_llm_channel_reserve(ngx_http_llm_channel_t *ch, uint32_t len,
+    llm_wire_submit_t *head);
+void ngx_http_llm_channel_commit(ngx_http_llm_channel_t *ch,
+    ngx_http_llm_ctx_t *ctx);
+
+/* n more payload bytes are with the client */
+void ngx_http_llm_channel_taken(ngx_http_llm_ctx_t *ctx, size_t n);
+
+/*
+ * The request is of no more interest: asks the engine to end it.  The slot
+ * stays with the channel until it has.
+ */
+void ngx_http_llm_channel_cancel(ngx_http_llm_ctx_t *ctx);
+
+
+/* ngx_http_llm_stream.c */
+
+/* before SUBMIT: all that an answer needs; NGX_OK or NGX_ERROR */
+ngx_int_t ngx_http_llm_stream_create(ngx_http_llm_ctx_t *ctx,
+    uint32_t fingerprint);
+
+/* right after SUBMIT: timers, and the watch on the client */
+void ngx_http_llm_stream_start(ngx_http_llm_ctx_t *ctx);
+
+/* events; none of these sends or ends anything: that is flush() */
+void ngx_http_llm_stream_tokens(ngx_http_llm_ctx_t *ctx,
+    const llm_wire_tokens_t *t, const uint8_t *text, const uint8_t *lp);
+void ngx_http_llm_stream_done(ngx_http_llm_ctx_t *ctx,
+    const llm_wire_done_t *d);
+void ngx_http_llm_stream_error(ngx_http_llm_ctx_t *ctx, ngx_uint_t err,
+    const char *param, const char *text);
+
+/* sends what there is; may end the request, and with it ctx */
+void ngx_http_llm_stream_flush(ngx_http_llm_ctx_t *ctx);
+
+/* request cleanup */
+void ngx_http_llm_stream_cleanup(void *data);
+
+
+/* ngx_http_llm_status.c */
+
+ngx_int_t ngx_http_llm_add_variables(ngx_conf_t *cf);
+ngx_int_t ngx_http_llm_status_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_llm_health_handler(ngx_http_request_t *r);
+
+
+#endif /* _NGX_HTTP_LLM_MODULE_H_INCLUDED_ */

@@ -1,0 +1,935 @@
+
+/*
+ * From a request's first byte to its SUBMIT record: llm_pass's content
+ * handler.
+ *
+ * DESIGN.  Everything that can be refused is refused here, in the API's own
+ * form and before a byte of the answer has gone out: path, method, size,
+ * body, model, engine, slots.  The body is pulled from the connection into
+ * one buffer of the request's pool with a cap of its own; it never touches
+ * the disk, whatever client_body_buffer_size is.  The dialect turns it into a
+ * call, and the call is written into the ring, at once or not at all: the
+ * event loop waits for no engine.
+ *
+ * A name of a model is looked up among the engines of the location, in their
+ * order: llm_model rows for those engines that have any, what the engine
+ * announced for the others.
+ */
+
+
+#include "ngx_http_llm_module.h"
+
+
+typedef struct {
+    ngx_http_llm_engine_t   *engine;
+    ngx_http_llm_channel_t  *channel;
+    ngx_str_t                name;          /* public */
+    ngx_str_t                as;            /* the engine's */
+    uint64_t                 created;
+} ngx_http_llm_target_t;
+
+
+static ngx_int_t ngx_http_llm_create_ctx(ngx_http_request_t *r);
+static ngx_int_t ngx_http_llm_request_id(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_send_models(ngx_http_llm_ctx_t *ctx,
+    llm_str_t *name);
+static void ngx_http_llm_body_handler(ngx_http_request_t *r);
+static void ngx_http_llm_body_read(ngx_http_request_t *r);
+static ngx_int_t ngx_http_llm_body_take(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_body_file(ngx_http_llm_ctx_t *ctx,
+    ngx_buf_t *b);
+static void ngx_http_llm_run(ngx_http_llm_ctx_t *ctx);
+static ngx_uint_t ngx_http_llm_target(ngx_http_llm_ctx_t *ctx,
+    ngx_str_t *name, ngx_http_llm_target_t *target);
+static ngx_uint_t ngx_http_llm_targets(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_engine_t *engine, ngx_http_llm_target_t *targets,
+    ngx_uint_t max);
+static ngx_uint_t ngx_http_llm_submit(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_target_t *target);
+static u_char *ngx_http_llm_section(u_char *p, uint32_t type,
+    const void *data, size_t len);
+static void ngx_http_llm_refuse(ngx_http_llm_ctx_t *ctx, ngx_uint_t err);
+static void ngx_http_llm_log_refusal(ngx_http_llm_ctx_t *ctx);
+
+
+void *
+ngx_http_llm_alloc(void *arg, size_t size)
+{
+    return ngx_palloc(arg, size);
+}
+
+
+ngx_int_t
+ngx_http_llm_handler(ngx_http_request_t *r)
+{
+    int                       rv;
+    ngx_int_t                 rc;
+    llm_str_t                 method, uri, name;
+    ngx_str_t                 value;
+    const char               *allow;
+    ngx_http_llm_ctx_t       *ctx;
+
+    if (r != r->main) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "llm_pass does not serve subrequests");
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_http_llm_create_ctx(r);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_llm_module);
+
+    /* HEAD is GET to all but the core, which leaves the body out */
+
+    method.data = (char *) r->method_name.data;
+    method.len = r->method_name.len;
+
+    if (r->method == NGX_HTTP_HEAD) {
+        method.data = "GET";
+        method.len = 3;
+    }
+
+    uri.data = (char *) r->uri.data;
+    uri.len = r->uri.len;
+
+    allow = NULL;
+    ngx_memzero(&name, sizeof(llm_str_t));
+
+    rv = ctx->dialect->route(method, uri, &ctx->route, &name, &allow);
+
+    if (rv < 0) {
+        if (-rv == LLM_ERR_BAD_METHOD && allow) {
+            value.data = (u_char *) allow;
+            value.len = ngx_strlen(allow);
+
+            if (ngx_http_llm_add_header(r, "Allow", &value) != NGX_OK) {
+                return NGX_HTTP_INTERNAL_SERVER_ERROR;
+            }
+        }
+
+        ngx_http_llm_refuse(ctx, -rv);
+        goto refused;
+    }
+
+    if (ctx->route == LLM_ROUTE_MODELS) {
+        return ngx_http_llm_send_models(ctx, NULL);
+    }
+
+    if (ctx->route == LLM_ROUTE_MODEL) {
+        return ngx_http_llm_send_models(ctx, &name);
+    }
+
+    if (r->headers_in.content_length_n > (off_t) ctx->conf->body_max) {
+        ngx_http_llm_refuse(ctx, LLM_ERR_BODY_LARGE);
+        goto refused;
+    }
+
+    r->request_body_no_buffering = 1;
+
+    rc = ngx_http_read_client_request_body(r, ngx_http_llm_body_handler);
+
+    if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
+        return rc;
+    }
+
+    return NGX_DONE;
+
+refused:
+
+    rc = ngx_http_discard_request_body(r);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    return ngx_http_llm_send_refusal(ctx);
+}
+
+
+static ngx_int_t
+ngx_http_llm_create_ctx(ngx_http_request_t *r)
+{
+    ngx_http_cleanup_t  *hcln;
+    ngx_pool_cleanup_t  *pcln;
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = ngx_pcalloc(r->pool, sizeof(ngx_http_llm_ctx_t));
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ctx->request = r;
+    ctx->conf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
+    ctx->dialect = &llm_dialect_openai;
+
+    llm_buf_init(&ctx->body, ctx->conf->body_max, ngx_http_llm_alloc,
+                 r->pool);
+
+    /*
+     * The request's cleanup ends the call, before the access log is written
+     * and while memory is whole.  The pool's does nothing more: it is where
+     * $llm_* variables find the context behind an internal redirect.
+     */
+
+    hcln = ngx_http_cleanup_add(r, 0);
+    if (hcln == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    hcln->handler = ngx_http_llm_stream_cleanup;
+    hcln->data = ctx;
+
+    pcln = ngx_pool_cleanup_add(r->pool, 0);
+    if (pcln == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    pcln->handler = ngx_http_llm_stream_cleanup;
+    pcln->data = ctx;
+
+    ngx_http_set_ctx(r, ctx, ngx_http_llm_module);
+
+    return ngx_http_llm_request_id(ctx);
+}
+
+
+/*
+ * The id is the client's text where llm_request_id says so, and goes into
+ * headers, bodies and the engine's log: harmless characters are kept, and if
+ * there are none a number takes their place.
+ */
+
+static ngx_int_t
+ngx_http_llm_request_id(ngx_http_llm_ctx_t *ctx)
+{
+    u_char              *p, ch;
+    size_t               i;
+    ngx_str_t            value;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    if (ngx_http_complex_value(r, ctx->conf->request_id, &value) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    p = ngx_pnalloc(r->pool, NGX_HTTP_LLM_ID_MAX);
+    if (p == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ctx->id.data = p;
+
+    for (i = 0; i < value.len; i++) {
+        ch = value.data[i];
+
+        if ((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z')
+            || (ch >= '0' && ch <= '9')
+            || ch == '_' || ch == '.' || ch == ':' || ch == '-')
+        {
+            *p++ = ch;
+        }
+
+        if (p - ctx->id.data == NGX_HTTP_LLM_ID_MAX) {
+            break;
+        }
+    }
+
+    if (p == ctx->id.data) {
+        p = ngx_sprintf(p, "%08xD%08xD%08xD", (uint32_t) ngx_random(),
+                        (uint32_t) ngx_random(), (uint32_t) ngx_random());
+    }
+
+    ctx->id.len = p - ctx->id.data;
+
+    value.data = ctx->id.data;
+    value.len = ctx->id.len;
+
+    if (ngx_http_llm_add_header(r, "x-request-id", &value) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_send_models(ngx_http_llm_ctx_t *ctx, llm_str_t *name)
+{
+    int                      rv;
+    llm_buf_t                out;
+    ngx_int_t                rc;
+    ngx_uint_t               i, n, up, err;
+    llm_model_name_t        *names;
+    ngx_http_request_t      *r;
+    ngx_http_llm_target_t   *targets;
+    ngx_http_llm_engine_t  **engines;
+
+    r = ctx->request;
+
+    rc = ngx_http_discard_request_body(r);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    engines = ctx->conf->engines->elts;
+    up = 0;
+    n = 0;
+
+    for (i = 0; i < ctx->conf->engines->nelts; i++) {
+        n += ngx_max(engines[i]->models, LLM_MODELS_MAX);
+    }
+
+    targets = ngx_palloc(r->pool, n * sizeof(ngx_http_llm_target_t));
+    names = ngx_palloc(r->pool, n * sizeof(llm_model_name_t));
+
+    if (targets == NULL || names == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    n = 0;
+
+    for (i = 0; i < ctx->conf->engines->nelts; i++) {
+
+        if (ngx_http_llm_channel_get(engines[i], &err) == NULL) {
+            continue;
+        }
+
+        up = 1;
+        n += ngx_http_llm_targets(ctx, engines[i], &targets[n],
+                               ngx_max(engines[i]->models, LLM_MODELS_MAX));
+    }
+
+    if (!up) {
+        ngx_http_llm_refuse(ctx, LLM_ERR_NO_ENGINE);
+        return ngx_http_llm_send_refusal(ctx);
+    }
+
+    for (i = 0; i < n; i++) {
+        names[i].name = (char *) targets[i].name.data;
+        names[i].created = targets[i].created;
+    }
+
+    llm_buf_init(&out, NGX_HTTP_LLM_RENDER_MAX, ngx_http_llm_alloc, r->pool);
+
+    rv = ctx->dialect->models(&out, names, n, name);
+
+    if (rv < 0) {
+        ngx_http_llm_refuse(ctx, -rv);
+        return ngx_http_llm_send_refusal(ctx);
+    }
+
+    return ngx_http_llm_send(r, NGX_HTTP_OK, "application/json", &out);
+}
+
+
+static void
+ngx_http_llm_body_handler(ngx_http_request_t *r)
+{
+    if (r->reading_body) {
+        r->read_event_handler = ngx_http_llm_body_read;
+    }
+
+    ngx_http_llm_body_read(r);
+}
+
+
+static void
+ngx_http_llm_body_read(ngx_http_request_t *r)
+{
+    ngx_int_t            rc;
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_llm_module);
+
+    for ( ;; ) {
+
+        rc = ngx_http_llm_body_take(ctx);
+
+        if (rc == NGX_DECLINED) {
+            r->read_event_handler = ngx_http_block_reading;
+
+            if (r->connection->read->timer_set) {
+                ngx_del_timer(r->connection->read);
+            }
+
+            ngx_http_llm_refuse(ctx, LLM_ERR_BODY_LARGE);
+            ngx_http_finalize_request(r, ngx_http_llm_send_refusal(ctx));
+            return;
+        }
+
+        if (rc != NGX_OK) {
+            ngx_http_finalize_request(r, rc);
+            return;
+        }
+
+        if (!r->reading_body) {
+            ngx_http_llm_run(ctx);
+            return;
+        }
+
+        rc = ngx_http_read_unbuffered_request_body(r);
+
+        if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
+            ngx_http_finalize_request(r, rc);
+            return;
+        }
+
+        if (rc == NGX_AGAIN && r->request_body->bufs == NULL) {
+            return;
+        }
+    }
+}
+
+
+/*
+ * Moves what has been read into ctx->body.  NGX_DECLINED when it is too much,
+ * an HTTP status when it cannot be had.
+ */
+
+static ngx_int_t
+ngx_http_llm_body_take(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_buf_t           *b;
+    ngx_chain_t         *cl;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    /* of a chunked body it is the length so far */
+
+    if (r->headers_in.content_length_n > (off_t) ctx->body.max) {
+        return NGX_DECLINED;
+    }
+
+    if (r->headers_in.content_length_n > 0 && ctx->body.cap == 0
+        && !llm_buf_grow(&ctx->body, r->headers_in.content_length_n))
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    for (cl = r->request_body->bufs; cl; cl = cl->next) {
+
+        b = cl->buf;
+
+        if ((size_t) ngx_buf_size(b) > ctx->body.max - ctx->body.len) {
+            return NGX_DECLINED;
+        }
+
+        if (ngx_buf_in_memory(b)) {
+            llm_buf_add(&ctx->body, b->pos, b->last - b->pos);
+            b->pos = b->last;
+
+        } else if (b->in_file && ngx_http_llm_body_file(ctx, b) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        if (ctx->body.failed) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+
+    r->request_body->bufs = NULL;
+
+    return NGX_OK;
+}
+
+
+/* another module has had the body read before us, and it went to a file */
+
+static ngx_int_t
+ngx_http_llm_body_file(ngx_http_llm_ctx_t *ctx, ngx_buf_t *b)
+{
+    size_t   size;
+    ssize_t  n;
+
+    size = b->file_last - b->file_pos;
+
+    if (!llm_buf_grow(&ctx->body, size)) {
+        return NGX_OK;
+    }
+
+    n = ngx_read_file(b->file, (u_char *) ctx->body.data + ctx->body.len,
+                      size, b->file_pos);
+
+    if (n != (ssize_t) size) {
+        return NGX_ERROR;
+    }
+
+    ctx->body.len += size;
+    b->file_pos = b->file_last;
+
+    return NGX_OK;
+}
+
+
+/* the body is there: parse, look up, submit */
+
+static void
+ngx_http_llm_run(ngx_http_llm_ctx_t *ctx)
+{
+    int                     rv;
+    llm_str_t               body;
+    llm_caps_t              caps;
+    ngx_str_t               name;
+    ngx_uint_t              err;
+    ngx_http_request_t     *r;
+    ngx_http_llm_target_t   target;
+
+    r = ctx->request;
+
+    caps.max_tokens = (uint32_t) ctx->conf->max_tokens;
+    caps.default_max_tokens = (uint32_t) ctx->conf->default_max_tokens;
+    caps.model_optional = ctx->conf->model_optional;
+
+    body.data = ctx->body.len ? ctx->body.data : "";
+    body.len = ctx->body.len;
+
+    rv = ctx->dialect->parse(body, ctx->route, &caps, ngx_http_llm_alloc,
+                             r->pool, &ctx->call, &ctx->refusal);
+
+    if (rv < 0) {
+        ctx->refusal.err = -rv;
+        goto refused;
+    }
+
+    ctx->parsed = 1;
+    ctx->choices = ctx->call.head.n;
+
+    if (ctx->route == LLM_ROUTE_TEXT) {
+        ctx->choices *= ctx->call.prompts_n;
+    }
+
+    name.data = (u_char *) ctx->call.model.data;
+    name.len = ctx->call.model.len;
+    ctx->model = name;
+
+    ngx_memzero(&target, sizeof(ngx_http_llm_target_t));
+
+    err = ngx_http_llm_target(ctx, &name, &target);
+
+    if (err == LLM_ERR_NONE) {
+        ctx->engine = target.engine;
+        ctx->model = target.name;
+
+        err = ngx_http_llm_submit(ctx, &target);
+    }
+
+    if (err == LLM_ERR_NONE) {
+        ngx_http_llm_stream_start(ctx);
+        return;
+    }
+
+    ngx_http_llm_refuse(ctx, err);
+
+    if (err == LLM_ERR_NO_MODEL) {
+        ngx_memcpy(ctx->refusal.param, "model", sizeof("model"));
+    }
+
+refused:
+
+    ngx_http_llm_log_refusal(ctx);
+
+    ngx_http_finalize_request(r, ngx_http_llm_send_refusal(ctx));
+}
+
+
+/*
+ * Which engine runs the model called name, and under which name there?  An
+ * empty name asks for the default.  LLM_ERR_NONE and *target, else why not:
+ * a name that no engine knows does not exist, unless there is one that cannot
+ * be asked at the moment.
+ */
+
+static ngx_uint_t
+ngx_http_llm_target(ngx_http_llm_ctx_t *ctx, ngx_str_t *name,
+    ngx_http_llm_target_t *target)
+{
+    ngx_str_t                *announced;
+    ngx_uint_t                i, j, err, answer;
+    ngx_http_llm_model_t     *model;
+    ngx_http_llm_engine_t   **engines;
+    ngx_http_llm_channel_t   *ch;
+    ngx_http_llm_main_conf_t *lmcf;
+
+    lmcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
+
+    model = lmcf->models.elts;
+    engines = ctx->conf->engines->elts;
+    answer = LLM_ERR_NO_MODEL;
+
+    for (i = 0; i < ctx->conf->engines->nelts; i++) {
+
+        target->engine = engines[i];
+        target->name = *name;
+        target->as = *name;
+
+        if (engines[i]->models) {
+
+            for (j = 0; j < lmcf->models.nelts; j++) {
+
+                if (model[j].engine != engines[i]) {
+                    continue;
+                }
+
+                if (name->len == 0
+                    ? model[j].is_default
+                    : (model[j].name.len == name->len
+                       && ngx_strncmp(model[j].name.data, name->data,
+                                      name->len) == 0))
+                {
+                    break;
+                }
+            }
+
+            if (j == lmcf->models.nelts) {
+
+                /* the rows say that it is not there, up or not */
+
+                continue;
+            }
+
+            target->name = model[j].name;
+            target->as = model[j].as;
+        }
+
+        ch = ngx_http_llm_channel_get(engines[i], &err);
+
+        if (ch == NULL) {
+            answer = err;
+            continue;
+        }
+
+        for (j = 0; j < ch->models_n; j++) {
+
+            announced = &ch->models[j].name;
+
+            if (announced->len == target->as.len
+                && ngx_strncmp(announced->data, target->as.data,
+                               announced->len) == 0)
+            {
+                target->channel = ch;
+                target->created = ch->models[j].created;
+                return LLM_ERR_NONE;
+            }
+        }
+    }
+
+    return answer;
+}
+
+
+/* what an engine that is up serves, at most max of them; returns how many */
+
+static ngx_uint_t
+ngx_http_llm_targets(ngx_http_llm_ctx_t *ctx, ngx_http_llm_engine_t *engine,
+    ngx_http_llm_target_t *targets, ngx_uint_t max)
+{
+    ngx_str_t                 *as;
+    ngx_uint_t                 i, j, n;
+    ngx_http_llm_model_t      *model;
+    ngx_http_llm_channel_t    *ch;
+    ngx_http_llm_main_conf_t  *lmcf;
+
+    ch = engine->peer->channel;
+    n = 0;
+
+    if (engine->models == 0) {
+
+        for (i = 0; i < ch->models_n && n < max; i++) {
+            targets[n].name = ch->models[i].name;
+            targets[n].created = ch->models[i].created;
+            n++;
+        }
+
+        return n;
+    }
+
+    lmcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
+
+    model = lmcf->models.elts;
+
+    for (i = 0; i < lmcf->models.nelts; i++) {
+
+        if (model[i].engine != engine) {
+            continue;
+        }
+
+        as = &model[i].as;
+
+        for (j = 0; j < ch->models_n && n < max; j++) {
+
+            if (ch->models[j].name.len == as->len
+                && ngx_strncmp(ch->models[j].name.data, as->data, as->len)
+                   == 0)
+            {
+                targets[n].name = model[i].name;
+                targets[n].created = ch->models[j].created;
+                n++;
+                break;
+            }
+        }
+    }
+
+    return n;
+}
+
+
+/* LLM_ERR_NONE, or why it could not be submitted */
+
+static ngx_uint_t
+ngx_http_llm_submit(ngx_http_llm_ctx_t *ctx, ngx_http_llm_target_t *target)
+{
+    u_char                  *p;
+    uint64_t                 len;
+    uint32_t                 i, fingerprint;
+    llm_call_t              *call;
+    ngx_http_llm_channel_t  *ch;
+
+#define ngx_http_llm_section_size(n)                                          \
+    (sizeof(llm_wire_sec_t) + ngx_align((uint64_t) (n), 8))
+
+    call = &ctx->call;
+    ch = target->channel;
+
+    if (ctx->choices == 0 || ctx->choices > LLM_CHOICES_MAX) {
+        return LLM_ERR_BAD_FIELD;
+    }
+
+    len = sizeof(llm_wire_submit_t)
+          + ngx_http_llm_section_size(target->as.len)
+          + ngx_http_llm_section_size(ctx->id.len);
+
+    if (ctx->route == LLM_ROUTE_CHAT) {
+        len += ngx_http_llm_section_size(call->messages.len);
+
+    } else {
+        for (i = 0; i < call->prompts_n; i++) {
+            len += ngx_http_llm_section_size(call->prompts[i].len);
+        }
+    }
+
+    for (i = 0; i < call->stops_n; i++) {
+        len += ngx_http_llm_section_size(call->stops[i].len);
+    }
+
+    if (call->bias_n) {
+        len += ngx_http_llm_section_size(call->bias_n
+                                         * sizeof(llm_wire_bias_t));
+    }
+
+    if (len > llm_ring_record_max(&ch->submit)) {
+        return LLM_ERR_BODY_LARGE;
+    }
+
+    fingerprint = ngx_crc32_long(target->as.data, target->as.len)
+                  ^ (uint32_t) target->created;
+
+    if (ngx_http_llm_stream_create(ctx, fingerprint) != NGX_OK) {
+        return LLM_ERR_NO_MEMORY;
+    }
+
+    /*
+     * An answer in one piece is collected at once and waits for no one, so
+     * its credit is as much as the engine grants.
+     */
+
+    ctx->credit = ch->credit_max;
+
+    if (call->stream && ctx->conf->output_buffer < ctx->credit) {
+        ctx->credit = ctx->conf->output_buffer;
+    }
+
+    call->head.head_len = sizeof(llm_wire_submit_t);
+    call->head.kind = ctx->route == LLM_ROUTE_CHAT ? LLM_KIND_CHAT
+                                                   : LLM_KIND_TEXT;
+    call->head.credit = (uint32_t) ctx->credit;
+    call->head.weight = 1;
+
+    p = ngx_http_llm_channel_reserve(ch, (uint32_t) len, &call->head);
+    if (p == NULL) {
+        return LLM_ERR_BUSY;
+    }
+
+    p = ngx_cpymem(p, &call->head, sizeof(llm_wire_submit_t));
+
+    p = ngx_http_llm_section(p, LLM_SEC_MODEL, target->as.data,
+                             target->as.len);
+    p = ngx_http_llm_section(p, LLM_SEC_REQUEST_ID, ctx->id.data,
+                             ctx->id.len);
+
+    if (ctx->route == LLM_ROUTE_CHAT) {
+        p = ngx_http_llm_section(p, LLM_SEC_MESSAGES, call->messages.data,
+                                 call->messages.len);
+
+    } else {
+        for (i = 0; i < call->prompts_n; i++) {
+            p = ngx_http_llm_section(p, call->prompt_is_ids[i]
+                                        ? LLM_SEC_PROMPT_IDS : LLM_SEC_PROMPT,
+                                     call->prompts[i].data,
+                                     call->prompts[i].len);
+        }
+    }
+
+    for (i = 0; i < call->stops_n; i++) {
+        p = ngx_http_llm_section(p, LLM_SEC_STOP, call->stops[i].data,
+                                 call->stops[i].len);
+    }
+
+    if (call->bias_n) {
+        (void) ngx_http_llm_section(p, LLM_SEC_BIAS, call->bias,
+                                    call->bias_n * sizeof(llm_wire_bias_t));
+    }
+
+    ngx_http_llm_channel_commit(ch, ctx);
+
+    return LLM_ERR_NONE;
+}
+
+
+static u_char *
+ngx_http_llm_section(u_char *p, uint32_t type, const void *data, size_t len)
+{
+    size_t          pad;
+    llm_wire_sec_t  sec;
+
+    sec.type = type;
+    sec.len = (uint32_t) len;
+
+    p = ngx_cpymem(p, &sec, sizeof(llm_wire_sec_t));
+
+    if (len) {
+        p = ngx_cpymem(p, data, len);
+    }
+
+    pad = ngx_align(len, 8) - len;
+    ngx_memzero(p, pad);
+
+    return p + pad;
+}
+
+
+static void
+ngx_http_llm_refuse(ngx_http_llm_ctx_t *ctx, ngx_uint_t err)
+{
+    ctx->refusal.err = (uint32_t) err;
+    ctx->refusal.param[0] = '\0';
+    ctx->refusal.text[0] = '\0';
+}
+
+
+/* the reason's code only: the sentence may cite the body */
+
+static void
+ngx_http_llm_log_refusal(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_log_error(NGX_LOG_INFO, ctx->request->connection->log, 0,
+                  "llm request refused: %s",
+                  llm_err(ctx->refusal.err)->code);
+}
+
+
+ngx_int_t
+ngx_http_llm_add_header(ngx_http_request_t *r, const char *key,
+    ngx_str_t *value)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    h->hash = 1;
+#if (nginx_version >= 1023000)
+    h->next = NULL;
+#endif
+    h->key.data = (u_char *) key;
+    h->key.len = ngx_strlen(key);
+    h->value = *value;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_llm_send(ngx_http_request_t *r, ngx_uint_t status, const char *type,
+    llm_buf_t *body)
+{
+    ngx_int_t     rc;
+    ngx_buf_t    *b;
+    ngx_chain_t   out;
+
+    r->headers_out.status = status;
+    r->headers_out.content_length_n = body->len;
+    r->headers_out.content_type.data = (u_char *) type;
+    r->headers_out.content_type.len = ngx_strlen(type);
+    r->headers_out.content_type_len = r->headers_out.content_type.len;
+    r->headers_out.content_type_lowcase = NULL;
+
+    ngx_http_clear_accept_ranges(r);
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+
+    b = ngx_calloc_buf(r->pool);
+    if (b == NULL) {
+        return NGX_ERROR;
+    }
+
+    b->pos = (u_char *) body->data;
+    b->last = b->pos + body->len;
+    b->memory = body->len ? 1 : 0;
+    b->last_buf = 1;
+    b->last_in_chain = 1;
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_output_filter(r, &out);
+}
+
+
+ngx_int_t
+ngx_http_llm_send_refusal(ngx_http_llm_ctx_t *ctx)
+{
+    llm_buf_t            out;
+    ngx_str_t            value;
+    ngx_uint_t           status;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    /* an engine that ends what nobody has cancelled is a broken promise */
+
+    if (ctx->refusal.err == LLM_ERR_CANCELLED) {
+        ctx->refusal.err = LLM_ERR_INTERNAL;
+    }
+
+    status = llm_err(ctx->refusal.err)->http;
+
+    if (status == NGX_HTTP_TOO_MANY_REQUESTS
+        || status == NGX_HTTP_SERVICE_UNAVAILABLE)
+    {
+        ngx_str_set(&value, "1");
+
+        if (ngx_http_llm_add_header(r, "Retry-After", &value) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+
+    llm_buf_init(&out, NGX_HTTP_LLM_RENDER_MAX, ngx_http_llm_alloc, r->pool);
+
+    if (ctx->dialect->error(&out, &ctx->refusal, 0) < 0) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_llm_send(r, status, "application/json", &out);
+}

@@ -1,0 +1,712 @@
+
+/*
+ * What others may look at: llm_status, llm_health, the $llm_* variables.
+ *
+ * DESIGN.  The engine's numbers are its state page, which any worker can read
+ * at any time; a metric is a row of LLM_METRICS and appears here by itself.
+ * What only this worker knows (is it attached, how many slots are in use)
+ * says which worker it was that answered.
+ */
+
+
+#include "ngx_http_llm_module.h"
+
+
+typedef struct {
+    const char  *name;
+    const char  *kind;
+    const char  *help;
+    size_t       offset;
+} ngx_http_llm_metric_t;
+
+
+typedef struct {
+    const char  *name;
+    const char  *kind;
+    const char  *help;
+    uint64_t   (*get)(ngx_http_llm_peer_t *peer);
+} ngx_http_llm_worker_metric_t;
+
+
+static void ngx_http_llm_status_json(llm_buf_t *out,
+    ngx_http_llm_main_conf_t *lmcf);
+static void ngx_http_llm_status_engine(llm_buf_t *out,
+    ngx_http_llm_engine_t *engine);
+static void ngx_http_llm_status_prometheus(llm_buf_t *out,
+    ngx_http_llm_main_conf_t *lmcf);
+static void ngx_http_llm_status_head(llm_buf_t *out, const char *name,
+    const char *kind, const char *help);
+static const char *ngx_http_llm_status_suffix(const char *name,
+    const char *kind);
+static ngx_int_t ngx_http_llm_status_metric(ngx_http_llm_channel_t *ch,
+    const ngx_http_llm_metric_t *metric, uint64_t *value);
+static uint64_t ngx_http_llm_peer_up(ngx_http_llm_peer_t *peer);
+static uint64_t ngx_http_llm_peer_slots(ngx_http_llm_peer_t *peer);
+static uint64_t ngx_http_llm_peer_slots_used(ngx_http_llm_peer_t *peer);
+static uint64_t ngx_http_llm_peer_attachments(ngx_http_llm_peer_t *peer);
+static uint64_t ngx_http_llm_peer_draining(ngx_http_llm_peer_t *peer);
+static ngx_int_t ngx_http_llm_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static u_char *ngx_http_llm_variable_count(ngx_http_llm_ctx_t *ctx,
+    uintptr_t data, u_char *p);
+static u_char *ngx_http_llm_variable_time(ngx_http_llm_ctx_t *ctx,
+    uintptr_t data, u_char *p);
+
+
+static const ngx_http_llm_metric_t  ngx_http_llm_metrics[] = {
+
+#define X(name, kind, help)                                                   \
+    { #name, #kind, help, offsetof(llm_state_t, name) },
+
+    LLM_METRICS(X)
+
+#undef X
+
+    { NULL, NULL, NULL, 0 }
+};
+
+
+static const ngx_http_llm_worker_metric_t  ngx_http_llm_worker_metrics[] = {
+
+    { "worker_up", "gauge",
+      "1 if the worker can submit requests to the engine",
+      ngx_http_llm_peer_up },
+
+    { "worker_slots", "gauge",
+      "requests that the worker may have in the engine",
+      ngx_http_llm_peer_slots },
+
+    { "worker_slots_used", "gauge",
+      "requests that the worker has in the engine",
+      ngx_http_llm_peer_slots_used },
+
+    { "worker_attachments", "counter",
+      "times that the worker attached to the engine",
+      ngx_http_llm_peer_attachments },
+
+    { "worker_draining", "gauge",
+      "older attachments that wait for their last requests",
+      ngx_http_llm_peer_draining },
+
+    { NULL, NULL, NULL, NULL }
+};
+
+
+enum {
+    NGX_HTTP_LLM_VAR_MODEL = 0,
+    NGX_HTTP_LLM_VAR_ENGINE,
+    NGX_HTTP_LLM_VAR_STREAM,
+    NGX_HTTP_LLM_VAR_FINISH_REASON,
+    NGX_HTTP_LLM_VAR_ERROR,
+
+    NGX_HTTP_LLM_VAR_PROMPT_TOKENS,     /* counts from here on */
+    NGX_HTTP_LLM_VAR_CACHED_TOKENS,
+    NGX_HTTP_LLM_VAR_COMPLETION_TOKENS,
+    NGX_HTTP_LLM_VAR_TOTAL_TOKENS,
+
+    NGX_HTTP_LLM_VAR_QUEUE_TIME,        /* times from here on */
+    NGX_HTTP_LLM_VAR_PREFILL_TIME,
+    NGX_HTTP_LLM_VAR_FIRST_TOKEN_TIME
+};
+
+
+static ngx_http_variable_t  ngx_http_llm_vars[] = {
+
+    { ngx_string("llm_model"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_MODEL, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_engine"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_ENGINE, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_stream"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_STREAM, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_finish_reason"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_FINISH_REASON, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_error"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_ERROR, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_prompt_tokens"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_PROMPT_TOKENS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_cached_tokens"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_CACHED_TOKENS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_completion_tokens"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_COMPLETION_TOKENS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_total_tokens"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_TOTAL_TOKENS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_queue_time"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_QUEUE_TIME, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_prefill_time"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_PREFILL_TIME, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_first_token_time"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_FIRST_TOKEN_TIME, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+      ngx_http_null_variable
+};
+
+
+ngx_int_t
+ngx_http_llm_add_variables(ngx_conf_t *cf)
+{
+    ngx_http_variable_t  *var, *v;
+
+    for (v = ngx_http_llm_vars; v->name.len; v++) {
+
+        var = ngx_http_add_variable(cf, &v->name, v->flags);
+        if (var == NULL) {
+            return NGX_ERROR;
+        }
+
+        var->get_handler = v->get_handler;
+        var->data = v->data;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
+    uintptr_t data)
+{
+    u_char              *p, *last;
+    ngx_str_t            value;
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = ngx_http_llm_get_ctx(r);
+
+    ngx_str_null(&value);
+
+    if (ctx && data >= NGX_HTTP_LLM_VAR_PROMPT_TOKENS) {
+
+        p = ngx_pnalloc(r->pool, NGX_INT64_LEN + sizeof(".000"));
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
+
+        last = data < NGX_HTTP_LLM_VAR_QUEUE_TIME
+               ? ngx_http_llm_variable_count(ctx, data, p)
+               : ngx_http_llm_variable_time(ctx, data, p);
+
+        value.data = p;
+        value.len = last - p;
+
+    } else if (ctx) {
+
+        switch (data) {
+
+        case NGX_HTTP_LLM_VAR_MODEL:
+            value = ctx->model;
+            break;
+
+        case NGX_HTTP_LLM_VAR_ENGINE:
+            if (ctx->engine) {
+                value = ctx->engine->name;
+            }
+
+            break;
+
+        case NGX_HTTP_LLM_VAR_STREAM:
+            if (ctx->parsed) {
+                value.data = (u_char *) (ctx->call.stream ? "1" : "0");
+                value.len = 1;
+            }
+
+            break;
+
+        case NGX_HTTP_LLM_VAR_FINISH_REASON:
+            if (ctx->finish) {
+                value.data = (u_char *) ctx->finish;
+                value.len = ngx_strlen(ctx->finish);
+            }
+
+            break;
+
+        default: /* NGX_HTTP_LLM_VAR_ERROR */
+            if (ctx->refusal.err) {
+                value.data = (u_char *) llm_err(ctx->refusal.err)->code;
+                value.len = ngx_strlen(value.data);
+            }
+        }
+    }
+
+    if (value.len == 0) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    v->len = value.len;
+    v->valid = 1;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+    v->data = value.data;
+
+    return NGX_OK;
+}
+
+
+/* what is not known yet leaves p as it is */
+
+static u_char *
+ngx_http_llm_variable_count(ngx_http_llm_ctx_t *ctx, uintptr_t data,
+    u_char *p)
+{
+    uint64_t  n;
+
+    if (data == NGX_HTTP_LLM_VAR_COMPLETION_TOKENS) {
+
+        /* of a stream that was cut short: those that came */
+
+        if (!ctx->counted && !ctx->events) {
+            return p;
+        }
+
+        n = ctx->completion_tokens;
+
+    } else if (!ctx->counted) {
+        return p;
+
+    } else if (data == NGX_HTTP_LLM_VAR_PROMPT_TOKENS) {
+        n = ctx->prompt_tokens;
+
+    } else if (data == NGX_HTTP_LLM_VAR_CACHED_TOKENS) {
+        n = ctx->cached_tokens;
+
+    } else {
+        n = (uint64_t) ctx->prompt_tokens + ctx->completion_tokens;
+    }
+
+    return ngx_sprintf(p, "%uL", n);
+}
+
+
+static u_char *
+ngx_http_llm_variable_time(ngx_http_llm_ctx_t *ctx, uintptr_t data, u_char *p)
+{
+    uint64_t  ms;
+
+    if (data == NGX_HTTP_LLM_VAR_FIRST_TOKEN_TIME) {
+
+        if (!ctx->events) {
+            return p;
+        }
+
+        ms = ctx->first_token_time;
+
+    } else if (!ctx->timed) {
+        return p;
+
+    } else if (data == NGX_HTTP_LLM_VAR_QUEUE_TIME) {
+        ms = ctx->done.queue_us / 1000;
+
+    } else {
+        ms = ctx->done.prefill_us / 1000;
+    }
+
+    return ngx_sprintf(p, "%uL.%03uL", ms / 1000, ms % 1000);
+}
+
+
+ngx_int_t
+ngx_http_llm_status_handler(ngx_http_request_t *r)
+{
+    llm_buf_t                  out;
+    ngx_int_t                  rc;
+    const char                *type;
+    ngx_http_llm_loc_conf_t   *llcf;
+    ngx_http_llm_main_conf_t  *lmcf;
+
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+        return NGX_HTTP_NOT_ALLOWED;
+    }
+
+    rc = ngx_http_discard_request_body(r);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    llcf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
+    lmcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
+
+    llm_buf_init(&out, NGX_HTTP_LLM_ANSWER_MAX, ngx_http_llm_alloc, r->pool);
+
+    if (llcf->status == NGX_HTTP_LLM_STATUS_JSON) {
+        type = "application/json";
+        ngx_http_llm_status_json(&out, lmcf);
+
+    } else {
+        type = "text/plain; version=0.0.4";
+        ngx_http_llm_status_prometheus(&out, lmcf);
+    }
+
+    if (out.failed) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_llm_send(r, NGX_HTTP_OK, type, &out);
+}
+
+
+static void
+ngx_http_llm_status_json(llm_buf_t *out, ngx_http_llm_main_conf_t *lmcf)
+{
+    ngx_uint_t               i;
+    ngx_http_llm_engine_t  **engines;
+
+    llm_buf_lit(out, "{\"worker\":");
+    llm_buf_u64(out, ngx_worker);
+    llm_buf_lit(out, ",\"pid\":");
+    llm_buf_u64(out, ngx_pid);
+    llm_buf_lit(out, ",\"engines\":[");
+
+    engines = lmcf->engines.elts;
+
+    for (i = 0; i < lmcf->engines.nelts; i++) {
+
+        if (i) {
+            llm_buf_lit(out, ",");
+        }
+
+        ngx_http_llm_status_engine(out, engines[i]);
+    }
+
+    llm_buf_lit(out, "]}\n");
+}
+
+
+static void
+ngx_http_llm_status_engine(llm_buf_t *out, ngx_http_llm_engine_t *engine)
+{
+    uint64_t                             value;
+    ngx_uint_t                           i;
+    ngx_http_llm_peer_t                 *peer;
+    ngx_http_llm_channel_t              *ch;
+    const ngx_http_llm_metric_t         *metric;
+    const ngx_http_llm_worker_metric_t  *wm;
+
+    peer = engine->peer;
+    ch = peer ? peer->channel : NULL;
+
+    llm_buf_lit(out, "{\"name\":\"");
+    llm_buf_add(out, engine->name.data, engine->name.len);
+    llm_buf_lit(out, "\",\"attached\":");
+    llm_buf_str(out, ch ? "true" : "false");
+
+    if (peer) {
+        for (wm = ngx_http_llm_worker_metrics; wm->name; wm++) {
+            llm_buf_lit(out, ",\"");
+            llm_buf_str(out, wm->name);
+            llm_buf_lit(out, "\":");
+            llm_buf_u64(out, wm->get(peer));
+        }
+    }
+
+    if (ch) {
+        llm_buf_lit(out, ",\"ready\":");
+        llm_buf_str(out, __atomic_load_n(&ch->state->ready, __ATOMIC_RELAXED)
+                         ? "true" : "false");
+        llm_buf_lit(out, ",\"engine_pid\":");
+        llm_buf_u64(out, ch->pid);
+        llm_buf_lit(out, ",\"epoch\":");
+        llm_buf_u64(out, ch->epoch);
+        llm_buf_lit(out, ",\"models\":[");
+
+        for (i = 0; i < ch->models_n; i++) {
+            llm_buf_str(out, i ? ",\"" : "\"");
+            llm_buf_json(out, (char *) ch->models[i].name.data,
+                         ch->models[i].name.len);
+            llm_buf_lit(out, "\"");
+        }
+
+        llm_buf_lit(out, "]");
+
+        for (metric = ngx_http_llm_metrics; metric->name; metric++) {
+
+            if (ngx_http_llm_status_metric(ch, metric, &value) != NGX_OK) {
+                continue;
+            }
+
+            llm_buf_lit(out, ",\"");
+            llm_buf_str(out, metric->name);
+            llm_buf_lit(out, "\":");
+            llm_buf_u64(out, value);
+        }
+    }
+
+    llm_buf_lit(out, "}");
+}
+
+
+static void
+ngx_http_llm_status_prometheus(llm_buf_t *out, ngx_http_llm_main_conf_t *lmcf)
+{
+    uint64_t                             value;
+    ngx_uint_t                           i, n;
+    ngx_http_llm_engine_t              **engines, *engine;
+    const ngx_http_llm_metric_t         *metric;
+    const ngx_http_llm_worker_metric_t  *wm;
+
+    engines = lmcf->engines.elts;
+    n = lmcf->engines.nelts;
+
+    for (metric = ngx_http_llm_metrics; metric->name; metric++) {
+
+        ngx_http_llm_status_head(out, metric->name, metric->kind,
+                                 metric->help);
+
+        for (i = 0; i < n; i++) {
+            engine = engines[i];
+
+            if (engine->peer == NULL || engine->peer->channel == NULL
+                || ngx_http_llm_status_metric(engine->peer->channel, metric,
+                                              &value)
+                   != NGX_OK)
+            {
+                continue;
+            }
+
+            llm_buf_lit(out, "llm_");
+            llm_buf_str(out, metric->name);
+            llm_buf_str(out, ngx_http_llm_status_suffix(metric->name,
+                                                        metric->kind));
+            llm_buf_lit(out, "{engine=\"");
+            llm_buf_add(out, engine->name.data, engine->name.len);
+            llm_buf_lit(out, "\"} ");
+            llm_buf_u64(out, value);
+            llm_buf_lit(out, "\n");
+        }
+    }
+
+    for (wm = ngx_http_llm_worker_metrics; wm->name; wm++) {
+
+        ngx_http_llm_status_head(out, wm->name, wm->kind, wm->help);
+
+        for (i = 0; i < n; i++) {
+            engine = engines[i];
+
+            if (engine->peer == NULL) {
+                continue;
+            }
+
+            llm_buf_lit(out, "llm_");
+            llm_buf_str(out, wm->name);
+            llm_buf_str(out, ngx_http_llm_status_suffix(wm->name, wm->kind));
+            llm_buf_lit(out, "{engine=\"");
+            llm_buf_add(out, engine->name.data, engine->name.len);
+            llm_buf_lit(out, "\",worker=\"");
+            llm_buf_u64(out, ngx_worker);
+            llm_buf_lit(out, "\"} ");
+            llm_buf_u64(out, wm->get(engine->peer));
+            llm_buf_lit(out, "\n");
+        }
+    }
+}
+
+
+static void
+ngx_http_llm_status_head(llm_buf_t *out, const char *name, const char *kind,
+    const char *help)
+{
+    const char  *suffix;
+
+    suffix = ngx_http_llm_status_suffix(name, kind);
+
+    llm_buf_lit(out, "# HELP llm_");
+    llm_buf_str(out, name);
+    llm_buf_str(out, suffix);
+    llm_buf_lit(out, " ");
+    llm_buf_str(out, help);
+    llm_buf_lit(out, "\n# TYPE llm_");
+    llm_buf_str(out, name);
+    llm_buf_str(out, suffix);
+    llm_buf_lit(out, " ");
+    llm_buf_str(out, kind);
+    llm_buf_lit(out, "\n");
+}
+
+
+/* a counter's name ends in _total, by custom */
+
+static const char *
+ngx_http_llm_status_suffix(const char *name, const char *kind)
+{
+    size_t  len;
+
+    len = ngx_strlen(name);
+
+    if (ngx_strcmp(kind, "counter") != 0
+        || (len > 6 && ngx_strcmp(name + len - 6, "_total") == 0))
+    {
+        return "";
+    }
+
+    return "_total";
+}
+
+
+/* NGX_DECLINED when the engine is too old to have it */
+
+static ngx_int_t
+ngx_http_llm_status_metric(ngx_http_llm_channel_t *ch,
+    const ngx_http_llm_metric_t *metric, uint64_t *value)
+{
+    uint32_t  size;
+    u_char   *p;
+
+    size = __atomic_load_n(&ch->state->size, __ATOMIC_RELAXED);
+
+    if (metric->offset + sizeof(uint64_t) > ngx_min(size, ch->state_size)) {
+        return NGX_DECLINED;
+    }
+
+    p = (u_char *) ch->state + metric->offset;
+
+    *value = __atomic_load_n((uint64_t *) (void *) p, __ATOMIC_RELAXED);
+
+    return NGX_OK;
+}
+
+
+static uint64_t
+ngx_http_llm_peer_up(ngx_http_llm_peer_t *peer)
+{
+    ngx_uint_t  err;
+
+    return ngx_http_llm_channel_get(peer->engine, &err) != NULL;
+}
+
+
+static uint64_t
+ngx_http_llm_peer_slots(ngx_http_llm_peer_t *peer)
+{
+    return peer->channel ? peer->channel->slots_n : 0;
+}
+
+
+static uint64_t
+ngx_http_llm_peer_slots_used(ngx_http_llm_peer_t *peer)
+{
+    uint64_t                 n;
+    ngx_queue_t             *q;
+    ngx_http_llm_channel_t  *ch;
+
+    n = peer->channel ? peer->channel->used : 0;
+
+    for (q = ngx_queue_head(&peer->draining);
+         q != ngx_queue_sentinel(&peer->draining);
+         q = ngx_queue_next(q))
+    {
+        ch = ngx_queue_data(q, ngx_http_llm_channel_t, queue);
+        n += ch->used;
+    }
+
+    return n;
+}
+
+
+static uint64_t
+ngx_http_llm_peer_attachments(ngx_http_llm_peer_t *peer)
+{
+    return peer->attachments;
+}
+
+
+static uint64_t
+ngx_http_llm_peer_draining(ngx_http_llm_peer_t *peer)
+{
+    uint64_t      n;
+    ngx_queue_t  *q;
+
+    n = 0;
+
+    for (q = ngx_queue_head(&peer->draining);
+         q != ngx_queue_sentinel(&peer->draining);
+         q = ngx_queue_next(q))
+    {
+        n++;
+    }
+
+    return n;
+}
+
+
+/*
+ * live: the worker runs, and this answer shows it.  ready: the engine, or all
+ * of them, can take requests.
+ */
+
+ngx_int_t
+ngx_http_llm_health_handler(ngx_http_request_t *r)
+{
+    llm_buf_t                  out;
+    ngx_int_t                  rc;
+    ngx_str_t                  value;
+    ngx_uint_t                 i, ready, err, status;
+    ngx_http_llm_engine_t    **engines;
+    ngx_http_llm_loc_conf_t   *llcf;
+    ngx_http_llm_main_conf_t  *lmcf;
+
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+        return NGX_HTTP_NOT_ALLOWED;
+    }
+
+    rc = ngx_http_discard_request_body(r);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    llcf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
+    lmcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
+
+    ready = 1;
+
+    if (llcf->health_engine) {
+        ready = ngx_http_llm_channel_get(llcf->health_engine, &err) != NULL;
+
+    } else if (llcf->health == NGX_HTTP_LLM_HEALTH_READY) {
+
+        engines = lmcf->engines.elts;
+
+        for (i = 0; i < lmcf->engines.nelts; i++) {
+            if (ngx_http_llm_channel_get(engines[i], &err) == NULL) {
+                ready = 0;
+            }
+        }
+
+        if (lmcf->engines.nelts == 0) {
+            ready = 0;
+        }
+    }
+
+    llm_buf_init(&out, NGX_HTTP_LLM_RENDER_MAX, ngx_http_llm_alloc, r->pool);
+
+    if (ready) {
+        status = NGX_HTTP_OK;
+        llm_buf_lit(&out, "{\"status\":\"ok\"}\n");
+
+    } else {
+        status = NGX_HTTP_SERVICE_UNAVAILABLE;
+        llm_buf_lit(&out, "{\"status\":\"unavailable\"}\n");
+
+        ngx_str_set(&value, "1");
+
+        if (ngx_http_llm_add_header(r, "Retry-After", &value) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+
+    if (out.failed) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_llm_send(r, status, "application/json", &out);
+}

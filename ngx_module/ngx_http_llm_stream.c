@@ -1,0 +1,936 @@
+
+/*
+ * From EVENT records to the client's socket.
+ *
+ * DESIGN.  Events only collect; ngx_http_llm_stream_flush(), once per request
+ * and batch of events, sends.  The head goes out with the first bytes of the
+ * answer, so what fails before has a real status.
+ *
+ *     tokens --> out ------> output filters --> socket
+ *          \      ^ render      |
+ *           \-> held            +--> spare, until the socket has taken it
+ *
+ * Two buffers take turns: out is filled by the dialect while spare lies in
+ * nginx's chains.  When a client is slow, out grows to llm_output_buffer; from
+ * then on text is held as it came, joined per choice (a token rendered as an
+ * event is fifty times its text), and rendered when there is room again.
+ * What is held is bounded by the credit that SUBMIT gave: `taken` is moved on
+ * only when bytes have reached the socket, so the engine stops sampling, and
+ * send_timeout decides about the client.  An engine that sends more than its
+ * credit allows loses the request.
+ *
+ * A request always has a timer that is not cancelable: it is the only thing
+ * for which a worker waits that shuts down gracefully.  The timer is not moved
+ * with every event; it looks at the clock when it fires.
+ *
+ * Any function that may finalize the request does so last: ctx is gone then.
+ */
+
+
+#include "ngx_http_llm_module.h"
+
+
+#define NGX_HTTP_LLM_PIECE     2048     /* of held text, in one event */
+#define NGX_HTTP_LLM_TIMER     60000    /* when there is nothing to wait for */
+
+
+static void ngx_http_llm_stream_hold(ngx_http_llm_ctx_t *ctx,
+    const llm_wire_tokens_t *t, const uint8_t *text, const uint8_t *lp);
+static void ngx_http_llm_stream_abort(ngx_http_llm_ctx_t *ctx,
+    ngx_uint_t err);
+static void ngx_http_llm_stream_whole(ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_stream_render(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_stream_piece(ngx_http_llm_ctx_t *ctx,
+    ngx_uint_t choice);
+static size_t ngx_http_llm_stream_lp_size(const uint8_t *lp, size_t len);
+static ngx_int_t ngx_http_llm_stream_output(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_stream_head(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_stream_sent(ngx_http_llm_ctx_t *ctx,
+    ngx_int_t rc);
+static void ngx_http_llm_stream_write(ngx_http_request_t *r);
+static void ngx_http_llm_stream_client_lost(ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_stream_timer(ngx_event_t *ev);
+static ngx_msec_t ngx_http_llm_stream_next(ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_stream_finalize(ngx_http_llm_ctx_t *ctx,
+    ngx_int_t rc);
+
+
+ngx_int_t
+ngx_http_llm_stream_create(ngx_http_llm_ctx_t *ctx, uint32_t fingerprint)
+{
+    u_char              *p;
+    size_t               max;
+    llm_answer_t        *a;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    a = ngx_pcalloc(r->pool, sizeof(llm_answer_t));
+    if (a == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = ngx_pnalloc(r->pool, sizeof("fp_00000000") - 1);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    a->call = &ctx->call;
+    a->id.data = (char *) ctx->id.data;
+    a->id.len = ctx->id.len;
+    a->model.data = (char *) ctx->model.data;
+    a->model.len = ctx->model.len;
+    a->fingerprint.data = (char *) p;
+    a->fingerprint.len = ngx_sprintf(p, "fp_%08xD", fingerprint) - p;
+    a->created = ngx_time();
+
+    max = NGX_HTTP_LLM_ANSWER_MAX;
+
+    if (ctx->call.stream) {
+        max = ctx->conf->output_buffer + NGX_HTTP_LLM_RENDER_MAX;
+    }
+
+    llm_buf_init(&a->out, max, ngx_http_llm_alloc, r->pool);
+    llm_buf_init(&ctx->spare, max, ngx_http_llm_alloc, r->pool);
+
+    ctx->answer = a;
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_llm_stream_start(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_event_t         *rev;
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+    c = r->connection;
+    rev = c->read;
+
+    c->log->action = "waiting for llm engine";
+
+    ctx->start = ngx_current_msec;
+    ctx->last_event = ctx->start;
+    ctx->last_sent = ctx->start;
+
+    ctx->timer.handler = ngx_http_llm_stream_timer;
+    ctx->timer.data = ctx;
+    ctx->timer.log = c->log;
+    ngx_add_timer(&ctx->timer, ngx_http_llm_stream_next(ctx));
+
+    if (rev->timer_set) {
+        ngx_del_timer(rev);
+    }
+
+    r->write_event_handler = ngx_http_llm_stream_write;
+
+    if (ctx->conf->ignore_client_abort) {
+        r->read_event_handler = ngx_http_block_reading;
+        return;
+    }
+
+    r->read_event_handler = ngx_http_test_reading;
+
+    /* a client that left during the upload has had its event already */
+
+    if (rev->ready || rev->pending_eof) {
+        ngx_post_event(rev, &ngx_posted_events);
+    }
+}
+
+
+void
+ngx_http_llm_stream_tokens(ngx_http_llm_ctx_t *ctx,
+    const llm_wire_tokens_t *t, const uint8_t *text, const uint8_t *lp)
+{
+    int     rv;
+    size_t  n, waiting;
+
+    static const char  *finishes[LLM_FINISHES] = { NULL, "stop", "length" };
+
+    n = (size_t) t->text_len + t->lp_len;
+
+    ctx->last_event = ngx_current_msec;
+
+    if (!ctx->events) {
+        ctx->events = 1;
+        ctx->first_token_time = ctx->last_event - ctx->start;
+    }
+
+    ctx->completion_tokens += t->tokens;
+
+    if (t->finish != LLM_FINISH_NONE && ctx->finish == NULL) {
+        ctx->finish = finishes[t->finish];
+    }
+
+    if (ctx->gone) {
+        ngx_http_llm_channel_taken(ctx, n);
+        return;
+    }
+
+    waiting = ctx->out_payload + ctx->spare_payload + ctx->held_payload;
+
+    if (t->choice >= ctx->choices
+        || waiting + n > ctx->credit + ctx->choices * LLM_TOKENS_MAX)
+    {
+        ngx_log_error(NGX_LOG_ALERT, ctx->request->connection->log, 0,
+                      "llm engine \"%V\" sent choice %uD of %uD, %uz bytes "
+                      "on a credit of %uz", &ctx->engine->name, t->choice,
+                      ctx->choices, waiting + n, ctx->credit);
+
+        ngx_http_llm_stream_abort(ctx, LLM_ERR_PROTOCOL);
+        return;
+    }
+
+    if (ctx->call.stream
+        && (ctx->holding || ctx->answer->out.len >= ctx->conf->output_buffer))
+    {
+        ngx_http_llm_stream_hold(ctx, t, text, lp);
+        return;
+    }
+
+    rv = ctx->dialect->tokens(ctx->answer, t, text, lp);
+
+    if (rv < 0) {
+        ngx_http_llm_stream_abort(ctx, -rv);
+        return;
+    }
+
+    if (ctx->call.stream) {
+        ctx->out_payload += n;
+
+    } else {
+        ngx_http_llm_channel_taken(ctx, n);
+    }
+}
+
+
+static void
+ngx_http_llm_stream_hold(ngx_http_llm_ctx_t *ctx,
+    const llm_wire_tokens_t *t, const uint8_t *text, const uint8_t *lp)
+{
+    ngx_uint_t            i;
+    ngx_pool_t           *pool;
+    ngx_http_llm_held_t  *h;
+
+    if (ctx->held == NULL) {
+
+        pool = ctx->request->pool;
+
+        ctx->held = ngx_pcalloc(pool,
+                                ctx->choices * sizeof(ngx_http_llm_held_t));
+        if (ctx->held == NULL) {
+            ngx_http_llm_stream_abort(ctx, LLM_ERR_NO_MEMORY);
+            return;
+        }
+
+        for (i = 0; i < ctx->choices; i++) {
+            llm_buf_init(&ctx->held[i].text, ctx->answer->out.max,
+                         ngx_http_llm_alloc, pool);
+            llm_buf_init(&ctx->held[i].logprobs, ctx->answer->out.max,
+                         ngx_http_llm_alloc, pool);
+        }
+    }
+
+    h = &ctx->held[t->choice];
+
+    llm_buf_add(&h->text, text, t->text_len);
+    llm_buf_add(&h->logprobs, lp, t->lp_len);
+
+    if (h->text.failed || h->logprobs.failed) {
+        ngx_http_llm_stream_abort(ctx, LLM_ERR_NO_MEMORY);
+        return;
+    }
+
+    h->tokens += t->tokens;
+
+    if (h->finish == LLM_FINISH_NONE) {
+        h->finish = t->finish;
+    }
+
+    ctx->held_payload += (size_t) t->text_len + t->lp_len;
+    ctx->holding = 1;
+}
+
+
+void
+ngx_http_llm_stream_done(ngx_http_llm_ctx_t *ctx, const llm_wire_done_t *d)
+{
+    ctx->last_event = ngx_current_msec;
+    ctx->done = *d;
+    ctx->end = 1;
+
+    ctx->counted = 1;
+    ctx->timed = 1;
+    ctx->prompt_tokens = d->prompt_tokens;
+    ctx->cached_tokens = d->cached_tokens;
+    ctx->completion_tokens = d->completion_tokens;
+}
+
+
+void
+ngx_http_llm_stream_error(ngx_http_llm_ctx_t *ctx, ngx_uint_t err,
+    const char *param, const char *text)
+{
+    ctx->end = 1;
+    ctx->finish = err == LLM_ERR_TIMEOUT ? "timeout" : "error";
+
+    ctx->refusal.err = err ? (uint32_t) err : LLM_ERR_INTERNAL;
+    (void) ngx_cpystrn((u_char *) ctx->refusal.param, (u_char *) param,
+                       sizeof(ctx->refusal.param));
+    (void) ngx_cpystrn((u_char *) ctx->refusal.text, (u_char *) text,
+                       sizeof(ctx->refusal.text));
+}
+
+
+/* an end that the engine does not know of yet */
+
+static void
+ngx_http_llm_stream_abort(ngx_http_llm_ctx_t *ctx, ngx_uint_t err)
+{
+    ngx_http_llm_stream_error(ctx, err, "", "");
+    ngx_http_llm_channel_cancel(ctx);
+}
+
+
+void
+ngx_http_llm_stream_flush(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_int_t  rc;
+
+    if (ctx->refusal.err && !ctx->head_sent) {
+        ngx_http_llm_stream_finalize(ctx, ngx_http_llm_send_refusal(ctx));
+        return;
+    }
+
+    if (!ctx->call.stream) {
+        if (ctx->end) {
+            ngx_http_llm_stream_whole(ctx);
+        }
+
+        return;
+    }
+
+    if (ctx->gone) {
+        if (ctx->end) {
+            ngx_http_llm_stream_finalize(ctx, NGX_ERROR);
+        }
+
+        return;
+    }
+
+    while (!ctx->blocked) {
+
+        ngx_http_llm_stream_render(ctx);
+
+        if (ctx->answer->out.len == 0 && !ctx->ended) {
+            return;
+        }
+
+        rc = ngx_http_llm_stream_output(ctx);
+
+        if (rc == NGX_ERROR) {
+            ngx_http_llm_stream_client_lost(ctx);
+            return;
+        }
+
+        if (rc > NGX_OK || ctx->ended) {
+            ngx_http_llm_stream_finalize(ctx, rc);
+            return;
+        }
+    }
+}
+
+
+/* an answer in one piece */
+
+static void
+ngx_http_llm_stream_whole(ngx_http_llm_ctx_t *ctx)
+{
+    int                  rv;
+    ngx_int_t            rc;
+    ngx_str_t            value;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    rv = ctx->dialect->done(ctx->answer, &ctx->done);
+
+    if (rv < 0) {
+        ngx_http_llm_stream_error(ctx, -rv, "", "");
+        rc = ngx_http_llm_send_refusal(ctx);
+
+    } else {
+        ngx_str_set(&value, "no-cache");
+        rc = ngx_http_llm_add_header(r, "Cache-Control", &value);
+
+        if (rc == NGX_OK) {
+            rc = ngx_http_llm_send(r, NGX_HTTP_OK,
+                                   ctx->dialect->content_type(&ctx->call),
+                                   &ctx->answer->out);
+        }
+    }
+
+    ngx_http_llm_stream_finalize(ctx, rc);
+}
+
+
+/* fills out from what is held, then with the end if it has come */
+
+static void
+ngx_http_llm_stream_render(ngx_http_llm_ctx_t *ctx)
+{
+    int                   rv;
+    llm_buf_t            *out;
+    ngx_uint_t            i;
+    ngx_http_llm_held_t  *h;
+
+    out = &ctx->answer->out;
+
+    for (i = 0; ctx->holding && i < ctx->choices; i++) {
+
+        h = &ctx->held[i];
+
+        while (h->tokens || h->finish || h->text.len || h->logprobs.len) {
+
+            if (out->len >= ctx->conf->output_buffer) {
+                return;
+            }
+
+            if (ngx_http_llm_stream_piece(ctx, i) != NGX_OK) {
+                break;
+            }
+        }
+    }
+
+    ctx->holding = 0;
+
+    if (!ctx->end || ctx->ended) {
+        return;
+    }
+
+    rv = 0;
+
+    if (ctx->refusal.err == LLM_ERR_NONE) {
+        rv = ctx->dialect->done(ctx->answer, &ctx->done);
+
+        if (rv < 0) {
+            ngx_http_llm_stream_error(ctx, -rv, "", "");
+        }
+    }
+
+    if (ctx->refusal.err) {
+        if (ctx->refusal.err == LLM_ERR_CANCELLED) {
+            ctx->refusal.err = LLM_ERR_INTERNAL;
+        }
+
+        rv = ctx->dialect->error(out, &ctx->refusal, 1);
+    }
+
+    if (rv < 0) {
+        ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
+                      "llm answer ends without its last event: %s",
+                      llm_err(-rv)->code);
+    }
+
+    ctx->ended = 1;
+}
+
+
+/*
+ * Renders some of a choice's held text, cut between characters and between
+ * logprob entries.  NGX_ERROR when the request has failed by it.
+ */
+
+static ngx_int_t
+ngx_http_llm_stream_piece(ngx_http_llm_ctx_t *ctx, ngx_uint_t choice)
+{
+    int                   rv;
+    size_t                n;
+    const uint8_t        *text, *lp;
+    llm_wire_tokens_t     t;
+    ngx_http_llm_held_t  *h;
+
+    h = &ctx->held[choice];
+
+    text = (uint8_t *) h->text.data + h->text_pos;
+    n = h->text.len - h->text_pos;
+
+    if (n > NGX_HTTP_LLM_PIECE) {
+        n = NGX_HTTP_LLM_PIECE;
+
+        while (n > NGX_HTTP_LLM_PIECE - 4 && (text[n] & 0xc0) == 0x80) {
+            n--;
+        }
+    }
+
+    ngx_memzero(&t, sizeof(llm_wire_tokens_t));
+
+    t.choice = (uint32_t) choice;
+    t.text_len = (uint32_t) n;
+
+    lp = (uint8_t *) h->logprobs.data + h->logprobs_pos;
+    t.lp_len = (uint32_t) ngx_http_llm_stream_lp_size(lp,
+                                         h->logprobs.len - h->logprobs_pos);
+
+    h->text_pos += t.text_len;
+    h->logprobs_pos += t.lp_len;
+
+    ctx->held_payload -= (size_t) t.text_len + t.lp_len;
+    ctx->out_payload += (size_t) t.text_len + t.lp_len;
+
+    if (h->text_pos == h->text.len && h->logprobs_pos == h->logprobs.len) {
+
+        t.tokens = h->tokens;
+        t.finish = h->finish;
+
+        h->text.len = 0;
+        h->text_pos = 0;
+        h->logprobs.len = 0;
+        h->logprobs_pos = 0;
+        h->tokens = 0;
+        h->finish = LLM_FINISH_NONE;
+    }
+
+    rv = ctx->dialect->tokens(ctx->answer, &t, text, lp);
+
+    if (rv < 0) {
+        ctx->holding = 0;
+        ngx_http_llm_stream_abort(ctx, -rv);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * How much of len bytes of logprobs makes a piece: whole entries, each with
+ * its alternatives.  Nonsense is one piece: the dialect refuses it.
+ */
+
+static size_t
+ngx_http_llm_stream_lp_size(const uint8_t *lp, size_t len)
+{
+    size_t          size;
+    uint32_t        left;
+    ngx_uint_t      top;
+    const uint8_t  *p, *bytes;
+    llm_wire_lp_t   e;
+
+    p = lp;
+    left = (uint32_t) len;
+    size = 0;
+    top = 0;
+
+    while (left) {
+
+        if (llm_lp_next(&p, &left, &e, &bytes) != 1) {
+            return len;
+        }
+
+        if (top) {
+            top--;
+
+        } else {
+            top = e.top;
+        }
+
+        if (top == 0) {
+
+            /* the end of an entry: does it still belong to this piece? */
+
+            if (size && (size_t) (p - lp) > NGX_HTTP_LLM_PIECE) {
+                return size;
+            }
+
+            size = p - lp;
+        }
+    }
+
+    return len;
+}
+
+
+/* out to the client; out is empty afterwards */
+
+static ngx_int_t
+ngx_http_llm_stream_output(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_int_t            rc;
+    ngx_buf_t           *b;
+    llm_buf_t            tmp, *out;
+    ngx_chain_t         *cl;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+    out = &ctx->answer->out;
+
+    if (!ctx->head_sent) {
+        rc = ngx_http_llm_stream_head(ctx);
+
+        if (rc == NGX_ERROR || rc > NGX_OK) {
+            return rc;
+        }
+    }
+
+    cl = ngx_chain_get_free_buf(r->pool, &ctx->free);
+    if (cl == NULL) {
+        return NGX_ERROR;
+    }
+
+    b = cl->buf;
+    ngx_memzero(b, sizeof(ngx_buf_t));
+
+    b->start = (u_char *) out->data;
+    b->pos = b->start;
+    b->last = b->start + out->len;
+    b->end = b->last;
+    b->tag = (ngx_buf_tag_t) &ngx_http_llm_module;
+    b->temporary = out->len ? 1 : 0;
+    b->flush = 1;
+    b->last_buf = ctx->ended;
+    b->last_in_chain = ctx->ended;
+
+    tmp = ctx->spare;
+    ctx->spare = *out;
+    *out = tmp;
+    out->len = 0;
+
+    ctx->spare_payload = ctx->out_payload;
+    ctx->out_payload = 0;
+
+    ctx->last_sent = ngx_current_msec;
+
+    rc = ngx_http_output_filter(r, cl);
+
+    ngx_chain_update_chains(r->pool, &ctx->free, &ctx->busy, &cl,
+                            (ngx_buf_tag_t) &ngx_http_llm_module);
+
+    return ngx_http_llm_stream_sent(ctx, rc);
+}
+
+
+static ngx_int_t
+ngx_http_llm_stream_head(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_str_t                  value;
+    const char                *type;
+    ngx_connection_t          *c;
+    ngx_http_request_t        *r;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    r = ctx->request;
+    c = r->connection;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    /* else a token would wait for the client to acknowledge the last one */
+
+    if (clcf->tcp_nodelay && ngx_tcp_nodelay(c) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    c->log->action = "sending to client";
+
+    type = ctx->dialect->content_type(&ctx->call);
+
+    r->headers_out.status = NGX_HTTP_OK;
+    r->headers_out.content_type.data = (u_char *) type;
+    r->headers_out.content_type.len = ngx_strlen(type);
+    r->headers_out.content_type_len = r->headers_out.content_type.len;
+    r->headers_out.content_type_lowcase = NULL;
+
+    ngx_http_clear_content_length(r);
+    ngx_http_clear_accept_ranges(r);
+
+    ngx_str_set(&value, "no-cache");
+
+    if (ngx_http_llm_add_header(r, "Cache-Control", &value) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    /* for an nginx in front of us */
+
+    ngx_str_set(&value, "no");
+
+    if (ngx_http_llm_add_header(r, "X-Accel-Buffering", &value) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ctx->head_sent = 1;
+
+    return ngx_http_send_header(r);
+}
+
+
+/* what became of a write: rc, or NGX_ERROR; credit, blocked, timer */
+
+static ngx_int_t
+ngx_http_llm_stream_sent(ngx_http_llm_ctx_t *ctx, ngx_int_t rc)
+{
+    ngx_event_t               *wev;
+    ngx_connection_t          *c;
+    ngx_http_request_t        *r;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    r = ctx->request;
+    c = r->connection;
+    wev = c->write;
+
+    if (rc == NGX_ERROR || c->error) {
+        return NGX_ERROR;
+    }
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    if (rc == NGX_AGAIN || ctx->busy) {
+
+        ctx->blocked = 1;
+
+        /* limit_rate has armed the timer for its own delay */
+
+        if (!wev->delayed) {
+            ngx_add_timer(wev, clcf->send_timeout);
+        }
+
+    } else {
+        ctx->blocked = 0;
+
+        if (wev->timer_set && !wev->delayed) {
+            ngx_del_timer(wev);
+        }
+
+        ngx_http_llm_channel_taken(ctx, ctx->spare_payload);
+        ctx->spare_payload = 0;
+    }
+
+    if (ngx_handle_write_event(wev, clcf->send_lowat) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return rc;
+}
+
+
+static void
+ngx_http_llm_stream_write(ngx_http_request_t *r)
+{
+    ngx_int_t            rc;
+    ngx_event_t         *wev;
+    ngx_chain_t         *out;
+    ngx_connection_t    *c;
+    ngx_http_llm_ctx_t  *ctx;
+
+    c = r->connection;
+    wev = c->write;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_llm_module);
+
+    if (wev->timedout) {
+        ngx_log_error(NGX_LOG_INFO, c->log, NGX_ETIMEDOUT,
+                      "client timed out");
+        c->timedout = 1;
+        ngx_http_llm_stream_finalize(ctx, NGX_HTTP_REQUEST_TIME_OUT);
+        return;
+    }
+
+    if (!ctx->blocked || wev->delayed) {
+        if (ngx_handle_write_event(wev, 0) != NGX_OK) {
+            ngx_http_llm_stream_finalize(ctx, NGX_ERROR);
+        }
+
+        return;
+    }
+
+    rc = ngx_http_output_filter(r, NULL);
+
+    out = NULL;
+
+    ngx_chain_update_chains(r->pool, &ctx->free, &ctx->busy, &out,
+                            (ngx_buf_tag_t) &ngx_http_llm_module);
+
+    rc = ngx_http_llm_stream_sent(ctx, rc);
+
+    if (rc == NGX_ERROR) {
+        ngx_http_llm_stream_client_lost(ctx);
+        return;
+    }
+
+    if (!ctx->blocked) {
+
+        /* the engine may have waited for credit until now */
+
+        ctx->last_event = ngx_current_msec;
+
+        ngx_http_llm_stream_flush(ctx);
+    }
+}
+
+
+/* writing has failed */
+
+static void
+ngx_http_llm_stream_client_lost(ngx_http_llm_ctx_t *ctx)
+{
+    if (!ctx->conf->ignore_client_abort || ctx->end) {
+        ngx_http_llm_stream_finalize(ctx, NGX_ERROR);
+        return;
+    }
+
+    /* the answer is of use to the log only, and keeps no credit back */
+
+    ctx->gone = 1;
+    ctx->blocked = 0;
+
+    if (ctx->request->connection->write->timer_set) {
+        ngx_del_timer(ctx->request->connection->write);
+    }
+
+    ngx_http_llm_channel_taken(ctx, ctx->out_payload + ctx->spare_payload
+                                    + ctx->held_payload);
+    ctx->out_payload = 0;
+    ctx->spare_payload = 0;
+    ctx->held_payload = 0;
+    ctx->holding = 0;
+}
+
+
+static void
+ngx_http_llm_stream_timer(ngx_event_t *ev)
+{
+    ngx_msec_t                now, limit;
+    ngx_connection_t         *c;
+    ngx_http_llm_ctx_t       *ctx;
+    ngx_http_llm_loc_conf_t  *conf;
+
+    ctx = ev->data;
+    conf = ctx->conf;
+    c = ctx->request->connection;
+    now = ngx_current_msec;
+
+    ngx_http_set_log_request(c->log, ctx->request);
+
+    if (!ctx->end) {
+
+        limit = ctx->events ? conf->token_timeout : conf->first_token_timeout;
+
+        if ((conf->request_timeout
+             && now - ctx->start >= conf->request_timeout)
+            || (limit && !ctx->blocked && now - ctx->last_event >= limit))
+        {
+            ngx_log_error(NGX_LOG_ERR, c->log, NGX_ETIMEDOUT,
+                          "llm engine \"%V\" timed out", &ctx->engine->name);
+
+            ngx_http_llm_stream_abort(ctx, LLM_ERR_TIMEOUT);
+
+        } else if (conf->ping_interval && ctx->call.stream && !ctx->blocked
+                   && !ctx->gone
+                   && now - ctx->last_sent >= conf->ping_interval)
+        {
+            (void) ctx->dialect->ping(&ctx->answer->out);
+            ctx->last_sent = now;
+        }
+    }
+
+    ngx_add_timer(ev, ngx_http_llm_stream_next(ctx));
+
+    ngx_http_llm_stream_flush(ctx);
+
+    ngx_http_run_posted_requests(c);
+}
+
+
+/* how long until the timer has something to look at */
+
+static ngx_msec_t
+ngx_http_llm_stream_next(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_msec_t                now, limit, next, left;
+    ngx_http_llm_loc_conf_t  *conf;
+
+    conf = ctx->conf;
+    now = ngx_current_msec;
+    next = NGX_HTTP_LLM_TIMER;
+
+    if (ctx->end) {
+        return next;
+    }
+
+#define ngx_http_llm_stream_until(since, period)                              \
+    if (period) {                                                             \
+        left = now - (since) < (period) ? (period) - (now - (since)) : 1;     \
+        next = ngx_min(next, left);                                           \
+    }
+
+    limit = ctx->events ? conf->token_timeout : conf->first_token_timeout;
+
+    ngx_http_llm_stream_until(ctx->start, conf->request_timeout);
+
+    if (ctx->blocked) {
+        ngx_http_llm_stream_until(now, limit);
+
+    } else {
+        ngx_http_llm_stream_until(ctx->last_event, limit);
+    }
+
+    if (ctx->call.stream && !ctx->gone) {
+
+        if (ctx->blocked) {
+            ngx_http_llm_stream_until(now, conf->ping_interval);
+
+        } else {
+            ngx_http_llm_stream_until(ctx->last_sent, conf->ping_interval);
+        }
+    }
+
+    return next;
+}
+
+
+static void
+ngx_http_llm_stream_finalize(ngx_http_llm_ctx_t *ctx, ngx_int_t rc)
+{
+    /* from here on the core's send_timeout is the request's timer */
+
+    if (ctx->timer.timer_set) {
+        ngx_del_timer(&ctx->timer);
+    }
+
+    ngx_http_finalize_request(ctx->request, rc);
+}
+
+
+/*
+ * Runs twice: when the request ends, and with its pool.  A request that ends
+ * before its terminal event leaves the slot to the channel.
+ */
+
+void
+ngx_http_llm_stream_cleanup(void *data)
+{
+    ngx_http_llm_ctx_t *ctx = data;
+
+    if (ctx->request == NULL) {
+        return;
+    }
+
+    if (ctx->timer.timer_set) {
+        ngx_del_timer(&ctx->timer);
+    }
+
+    if (ctx->queued) {
+        ngx_queue_remove(&ctx->queue);
+        ctx->queued = 0;
+    }
+
+    if (ctx->channel) {
+        ctx->finish = "abort";
+        ngx_http_llm_channel_cancel(ctx);
+    }
+
+    ctx->request = NULL;
+}

@@ -1,0 +1,856 @@
+/*
+ * An engine without a model, for tests of the nginx module: it attaches
+ * workers as the real one does and answers every request with counted words,
+ * or misbehaves in one of the ways that its command line names.
+ *
+ * DESIGN.  One thread and poll().  Nothing is shared with the real engine but
+ * the wire's headers, so a mistake there does not hide one here.  Tokens are
+ * paced by --rate and by the client's credit, cancels end a request at its
+ * next token.  Each happening is one line on stdout, for tests to wait for:
+ *
+ *     listening | attach EPOCH pid=P | submit EPOCH SLOT len=N | stall SLOT
+ *     cancel EPOCH SLOT tokens=N | done EPOCH SLOT | detach EPOCH held=N
+ *
+ * SIGTERM drains: no request is cut, then exit 0.
+ */
+#include "llm_err.h"
+#include "llm_wire.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PEERS_MAX  64
+#define RECORD_MAX (2u << 20)
+
+typedef struct {
+    llm_wire_submit_t head;
+    uint64_t sent;   /* payload bytes */
+    uint64_t due_us; /* of the next token */
+    uint32_t gen;    /* 0: the slot is free */
+    uint32_t at;     /* tokens sent, of each choice */
+    uint32_t max;
+    uint32_t choices;
+    int stalled;
+} job_t;
+
+typedef struct {
+    int fd; /* -1: unused */
+    int hello;
+    uint8_t *seg;
+    llm_slot_line_t *lines;
+    llm_ring_t submit, event;
+    uint32_t epoch;
+    uint32_t held;
+    job_t *jobs; /* [slots] */
+} peer_t;
+
+typedef struct {
+    const char *listen, *model, *garbage;
+    unsigned rate, tokens, bytes, slots, error, delay_ms;
+    int die_after; /* tokens; -1: never */
+    int refuse, bad_version, hang_hello, never_done, not_ready, no_heartbeat;
+} options_t;
+
+typedef struct {
+    options_t o;
+    peer_t peers[PEERS_MAX];
+    llm_state_t *state;
+    int state_fd, listen_fd;
+    uint32_t epoch;
+    uint64_t tokens_sent;
+    uint8_t *rec; /* [RECORD_MAX] */
+} fake_t;
+
+static volatile sig_atomic_t fake_term;
+
+
+static void
+fake_on_term(int sig)
+{
+    (void) sig;
+    fake_term = 1;
+}
+
+
+static uint64_t
+fake_now_us(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t) ts.tv_sec * 1000000 + (uint64_t) ts.tv_nsec / 1000;
+}
+
+
+static void
+fake_die(const char *what)
+{
+    fprintf(stderr, "fake_engine: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+
+static int
+fake_memfd(const char *name, size_t size)
+{
+    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    if (fd == -1 || ftruncate(fd, (off_t) size) == -1) {
+        fake_die("memfd");
+    }
+
+    return fd;
+}
+
+
+static void
+fake_open_state(fake_t *f)
+{
+    llm_state_t *s;
+
+    f->state_fd = fake_memfd("state", LLM_STATE_SIZE);
+    s = mmap(NULL, LLM_STATE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+        f->state_fd, 0);
+    if (s == MAP_FAILED) {
+        fake_die("mmap");
+    }
+
+    s->magic = LLM_WIRE_MAGIC;
+    s->version = LLM_WIRE_VERSION;
+    s->size = sizeof(llm_state_t);
+    s->ready = !f->o.not_ready;
+    s->models_n = 1;
+    s->pid = (uint32_t) getpid();
+    snprintf(s->models[0].name, LLM_NAME_MAX, "%s", f->o.model);
+    s->models[0].created = 1700000000;
+    s->models[0].context = 4096;
+    s->blocks_total = 100;
+    s->blocks_free = 100;
+    f->state = s;
+
+    if (fcntl(
+            f->state_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+        == -1) {
+        fake_die("F_ADD_SEALS");
+    }
+}
+
+
+static void
+fake_open_socket(fake_t *f)
+{
+    struct sockaddr_un sa;
+
+    memset(&sa, 0, sizeof(sa));
+    sa.sun_family = AF_UNIX;
+    snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", f->o.listen);
+    unlink(f->o.listen);
+
+    f->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (f->listen_fd == -1
+        || bind(f->listen_fd, (struct sockaddr *) &sa, sizeof(sa)) == -1
+        || chmod(f->o.listen, 0666) == -1 || listen(f->listen_fd, 64) == -1) {
+        fake_die(f->o.listen);
+    }
+}
+
+
+static void
+fake_detach(peer_t *p)
+{
+    printf("detach %u held=%u\n", p->epoch, p->held);
+    close(p->fd);
+    free(p->jobs);
+    memset(p, 0, sizeof(*p));
+    p->fd = -1;
+}
+
+
+static void
+fake_refuse(fake_t *f, peer_t *p)
+{
+    llm_msg_refuse_t m;
+
+    (void) f;
+    memset(&m, 0, sizeof(m));
+    m.magic = LLM_WIRE_MAGIC;
+    m.type = LLM_MSG_REFUSE;
+    m.err = LLM_ERR_BUSY;
+    m.version = LLM_WIRE_VERSION;
+    m.version_min = LLM_WIRE_VERSION_MIN;
+    snprintf(m.text, sizeof(m.text), "too many\nworkers");
+    (void) !send(p->fd, &m, sizeof(m), MSG_NOSIGNAL);
+}
+
+
+/* the segment, and the welcome that describes it */
+static int
+fake_segment(fake_t *f, peer_t *p, llm_msg_welcome_t *m)
+{
+    llm_seg_head_t *head;
+    int fd;
+
+    memset(m, 0, sizeof(*m));
+    m->magic = LLM_WIRE_MAGIC;
+    m->type = LLM_MSG_WELCOME;
+    m->version = LLM_WIRE_VERSION;
+    m->epoch = ++f->epoch;
+    m->slots = f->o.slots;
+    m->submit_size = 4u << 20;
+    m->event_size = 1u << 20;
+    m->credit_max = 256u << 10;
+    m->submit_ctl = LLM_SEG_HEAD;
+    m->event_ctl = m->submit_ctl + sizeof(llm_ring_ctl_t);
+    m->lines = m->event_ctl + sizeof(llm_ring_ctl_t);
+    m->submit_data = (m->lines + m->slots * sizeof(llm_slot_line_t) + 4095)
+                     & ~(uint64_t) 4095;
+    m->event_data = m->submit_data + m->submit_size;
+    m->seg_size = m->event_data + m->event_size;
+    m->state_size = LLM_STATE_SIZE;
+
+    fd = fake_memfd("segment", m->seg_size);
+    p->seg = mmap(NULL, m->seg_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (p->seg == MAP_FAILED
+        || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+               == -1) {
+        fake_die("segment");
+    }
+
+    head = (llm_seg_head_t *) (void *) p->seg;
+    head->magic = LLM_WIRE_MAGIC;
+    head->version = LLM_WIRE_VERSION;
+    head->epoch = m->epoch;
+
+    p->epoch = m->epoch;
+    p->lines = (llm_slot_line_t *) (void *) (p->seg + m->lines);
+    p->jobs = calloc(m->slots, sizeof(job_t));
+    llm_ring_init(&p->submit,
+        (llm_ring_ctl_t *) (void *) (p->seg + LLM_SEG_HEAD),
+        p->seg + m->submit_data, m->submit_size);
+    llm_ring_init(&p->event,
+        (llm_ring_ctl_t *) (void *) (p->seg + m->event_ctl),
+        p->seg + m->event_data, m->event_size);
+
+    return fd;
+}
+
+
+static void
+fake_welcome(fake_t *f, peer_t *p, uint32_t pid)
+{
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(2 * sizeof(int))];
+    } control;
+    struct cmsghdr *c;
+    struct msghdr msg;
+    struct iovec iov;
+    llm_msg_welcome_t m;
+    int fds[2];
+
+    fds[0] = fake_segment(f, p, &m);
+    fds[1] = f->state_fd;
+
+    if (f->o.bad_version) {
+        m.version = LLM_WIRE_VERSION + 7;
+    }
+
+    memset(&msg, 0, sizeof(msg));
+    memset(&control, 0, sizeof(control));
+    iov.iov_base = &m;
+    iov.iov_len = sizeof(m);
+    msg.msg_iov = &iov;
+    msg.msg_iovlen = 1;
+    msg.msg_control = &control;
+    msg.msg_controllen = sizeof(control.space);
+    c = CMSG_FIRSTHDR(&msg);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(2 * sizeof(int));
+    memcpy(CMSG_DATA(c), fds, 2 * sizeof(int));
+
+    printf("attach %u pid=%u\n", p->epoch, pid);
+    (void) !sendmsg(p->fd, &msg, MSG_NOSIGNAL);
+    close(fds[0]);
+    p->hello = 1;
+}
+
+
+static void
+fake_accept(fake_t *f)
+{
+    int i, fd;
+
+    fd = accept4(f->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd == -1) {
+        return;
+    }
+
+    for (i = 0; i < PEERS_MAX; i++) {
+        if (f->peers[i].fd == -1) {
+            f->peers[i].fd = fd;
+            return;
+        }
+    }
+
+    close(fd);
+}
+
+
+/* hello, doorbell or EOF */
+static void
+fake_read(fake_t *f, peer_t *p)
+{
+    llm_msg_hello_t m;
+    ssize_t n;
+
+    n = recv(p->fd, &m, sizeof(m), 0);
+
+    if (n <= 0) {
+        if (n == 0 || errno != EAGAIN) {
+            fake_detach(p);
+        }
+        return;
+    }
+
+    if (p->hello || f->o.hang_hello || n != (ssize_t) sizeof(m)
+        || m.type != LLM_MSG_HELLO) {
+        return;
+    }
+
+    if (f->o.refuse) {
+        fake_refuse(f, p);
+        fake_detach(p);
+        return;
+    }
+
+    fake_welcome(f, p, m.pid);
+}
+
+
+static void
+fake_wake(peer_t *p)
+{
+    if (llm_ring_must_wake(&p->event)) {
+        (void) !send(p->fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+}
+
+
+/* nonsense of the kind asked for, in answer to a request */
+static void
+fake_garbage(fake_t *f, peer_t *p, uint32_t slot)
+{
+    const char *kind = f->o.garbage;
+    llm_wire_tokens_t *t;
+    llm_ring_ctl_t *ctl = p->event.ctl;
+
+    if (!strcmp(kind, "tail")) {
+        __atomic_store_n(&ctl->tail, 1ull << 62, __ATOMIC_RELEASE);
+        fake_wake(p);
+        return;
+    }
+
+    t = llm_ring_reserve(&p->event, sizeof(*t), 0);
+    if (t == NULL) {
+        return;
+    }
+
+    memset((uint8_t *) t + sizeof(t->hdr), 0, sizeof(*t) - sizeof(t->hdr));
+    t->hdr.type = LLM_REC_TOKENS;
+    t->id.epoch = p->epoch;
+    t->id.slot = slot;
+    t->id.gen = p->jobs[slot].gen;
+
+    if (!strcmp(kind, "len")) {
+        t->hdr.len = 0x7fffffff;
+    } else if (!strcmp(kind, "type")) {
+        t->hdr.type = 77;
+    } else if (!strcmp(kind, "epoch")) {
+        t->id.epoch ^= 1;
+    } else if (!strcmp(kind, "slot")) {
+        t->id.slot = 0xffffffff;
+    } else if (!strcmp(kind, "gen")) {
+        t->id.gen += 1;
+    } else if (!strcmp(kind, "choice")) {
+        t->choice = LLM_CHOICES_MAX - 1;
+    } else if (!strcmp(kind, "text")) {
+        t->text_len = 0xfffffff0;
+    } else if (!strcmp(kind, "done")) {
+        t->hdr.type = LLM_REC_DONE; /* too short for one */
+    }
+
+    llm_ring_commit(&p->event);
+    fake_wake(p);
+}
+
+
+static void
+fake_end(fake_t *f, peer_t *p, uint32_t slot, uint32_t err)
+{
+    job_t *j = &p->jobs[slot];
+    llm_wire_done_t *d;
+    llm_wire_error_t *e;
+
+    if (err == 0) {
+        d = llm_ring_reserve(&p->event, sizeof(*d), 0);
+        if (d == NULL) {
+            return; /* again at the next turn */
+        }
+        memset((uint8_t *) d + sizeof(d->hdr), 0, sizeof(*d) - sizeof(d->hdr));
+        d->hdr.type = LLM_REC_DONE;
+        d->id = j->head.id;
+        d->prompt_tokens = 7;
+        d->cached_tokens = 2;
+        d->completion_tokens = j->at * j->choices;
+        d->queue_us = 1500;
+        d->prefill_us = 2500;
+        d->decode_us = 10000;
+        f->state->requests_done++;
+    } else {
+        e = llm_ring_reserve(&p->event, sizeof(*e), 0);
+        if (e == NULL) {
+            return;
+        }
+        memset((uint8_t *) e + sizeof(e->hdr), 0, sizeof(*e) - sizeof(e->hdr));
+        e->hdr.type = LLM_REC_ERROR;
+        e->id = j->head.id;
+        e->err = err;
+        e->prompt_tokens = 7;
+        e->completion_tokens = j->at * j->choices;
+    }
+
+    llm_ring_commit(&p->event);
+    fake_wake(p);
+
+    if (err == LLM_ERR_CANCELLED) {
+        printf("cancel %u %u tokens=%u\n", p->epoch, slot, j->at);
+    } else {
+        printf("done %u %u\n", p->epoch, slot);
+    }
+
+    j->gen = 0;
+    p->held--;
+}
+
+
+static void
+fake_may_die(fake_t *f)
+{
+    if (f->o.die_after >= 0 && f->tokens_sent >= (uint64_t) f->o.die_after) {
+        printf("dying\n");
+        kill(getpid(), SIGKILL);
+    }
+}
+
+
+/* one token of each choice; 0 when the ring is full */
+static int
+fake_token(fake_t *f, peer_t *p, uint32_t slot)
+{
+    job_t *j = &p->jobs[slot];
+    uint32_t c, i, len, lp_len, need, tops;
+    llm_wire_tokens_t *t;
+    llm_wire_lp_t lp;
+    uint8_t *at;
+    char text[4096];
+
+    len = (uint32_t) snprintf(text, sizeof(text), "w%u ", j->at);
+    while (len < f->o.bytes && len < sizeof(text)) {
+        text[len++] = '.';
+    }
+
+    tops = 1 + j->head.top_logprobs;
+    lp_len = j->head.flags & LLM_F_LOGPROBS
+                 ? tops * (uint32_t) (sizeof(lp) + ((len + 3) & ~3u))
+                 : 0;
+    need = (uint32_t) sizeof(*t) + ((len + 3) & ~3u) + lp_len;
+
+    if (need > LLM_TOKENS_MAX
+        || p->event.size - (p->event.pos - p->event.peer)
+               < (uint64_t) j->choices * (need + 8)) {
+        /* all choices or none, so the view must be fresh */
+        p->event.peer = __atomic_load_n(&p->event.ctl->head, __ATOMIC_ACQUIRE);
+        if (p->event.size - (p->event.pos - p->event.peer)
+            < 4ull * j->choices * (need + 8)) {
+            return 0;
+        }
+    }
+
+    for (c = 0; c < j->choices; c++) {
+        t = llm_ring_reserve(&p->event, need, 0);
+        if (t == NULL) {
+            return 0;
+        }
+        t->hdr.type = LLM_REC_TOKENS;
+        t->id = j->head.id;
+        t->choice = c;
+        t->finish = j->at + 1 == j->max ? LLM_FINISH_LENGTH : LLM_FINISH_NONE;
+        t->tokens = 1;
+        t->text_len = len;
+        t->lp_len = lp_len;
+        at = (uint8_t *) t + sizeof(*t);
+        memcpy(at, text, len);
+        at += (len + 3) & ~3u;
+        for (i = 0; i < tops && lp_len; i++) {
+            lp.token = j->at;
+            lp.logprob = -0.5f * (float) (i + 1);
+            lp.len = (uint16_t) len;
+            lp.top = (uint16_t) (i == 0 ? tops - 1 : 0);
+            memcpy(at, &lp, sizeof(lp));
+            memcpy(at + sizeof(lp), text, len);
+            at += sizeof(lp) + ((len + 3) & ~3u);
+        }
+        llm_ring_commit(&p->event);
+        j->sent += len + lp_len;
+        f->tokens_sent++;
+    }
+
+    j->at++;
+    f->state->completion_tokens += j->choices;
+
+    fake_may_die(f);
+
+    return 1;
+}
+
+
+static void
+fake_submit(fake_t *f, peer_t *p, uint32_t len)
+{
+    llm_wire_submit_t s;
+    llm_wire_sec_t sec;
+    const uint8_t *body;
+    uint32_t at = 0, prompts = 0;
+    job_t *j;
+    int rc;
+
+    memcpy(&s, f->rec, sizeof(s));
+
+    while ((rc = llm_submit_section(f->rec, len, &at, &sec, &body)) == 1) {
+        if (sec.type == LLM_SEC_PROMPT || sec.type == LLM_SEC_PROMPT_IDS
+            || sec.type == LLM_SEC_MESSAGES) {
+            prompts++;
+        }
+    }
+
+    if (rc < 0 || s.hdr.type != LLM_REC_SUBMIT || s.id.epoch != p->epoch
+        || s.id.slot >= f->o.slots || p->jobs[s.id.slot].gen || s.id.gen == 0
+        || prompts == 0 || s.n == 0) {
+        printf("broken-submit\n");
+        fake_detach(p);
+        return;
+    }
+
+    j = &p->jobs[s.id.slot];
+    memset(j, 0, sizeof(*j));
+    j->head = s;
+    j->gen = s.id.gen;
+    j->choices = prompts * s.n;
+    j->max = s.max_tokens ? s.max_tokens : f->o.tokens;
+    j->due_us = fake_now_us() + f->o.delay_ms * 1000ull;
+    p->held++;
+    f->state->requests_total++;
+    printf("submit %u %u len=%u\n", p->epoch, s.id.slot, len);
+    fake_may_die(f);
+
+    if (f->o.garbage) {
+        fake_garbage(f, p, s.id.slot);
+    } else if (f->o.error) {
+        fake_end(f, p, s.id.slot, f->o.error);
+    }
+}
+
+
+/* one step of a request; 1 if it could do more at once */
+static int
+fake_step(fake_t *f, peer_t *p, uint32_t slot, uint64_t now)
+{
+    job_t *j = &p->jobs[slot];
+    uint64_t taken = __atomic_load_n(&p->lines[slot].taken, __ATOMIC_ACQUIRE);
+
+    if (__atomic_load_n(&p->lines[slot].cancel, __ATOMIC_ACQUIRE) == j->gen) {
+        fake_end(f, p, slot, LLM_ERR_CANCELLED);
+        return 1;
+    }
+
+    if (f->o.garbage || now < j->due_us) {
+        return 0;
+    }
+
+    if (j->at == j->max) {
+        if (!f->o.never_done) {
+            fake_end(f, p, slot, 0);
+        }
+        return 0;
+    }
+
+    if (j->sent - taken >= j->head.credit) {
+        if (!j->stalled) {
+            j->stalled = 1;
+            f->state->credit_stalls++;
+            printf("stall %u\n", slot);
+        }
+        return 0;
+    }
+
+    j->stalled = 0;
+
+    if (!fake_token(f, p, slot)) {
+        return 0;
+    }
+
+    if (f->o.rate) {
+        j->due_us += 1000000 / f->o.rate;
+    }
+
+    return 1;
+}
+
+
+/* all that can be done for a peer now; 1 if there is more */
+static int
+fake_turn(fake_t *f, peer_t *p)
+{
+    uint64_t now = fake_now_us();
+    int64_t n;
+    uint32_t i;
+    int more = 0;
+
+    while ((n = llm_ring_peek(&p->submit, f->rec, RECORD_MAX)) > 0) {
+        llm_ring_advance(&p->submit);
+        fake_submit(f, p, (uint32_t) n);
+        if (p->fd == -1) {
+            return 0;
+        }
+    }
+
+    if (n < 0) {
+        printf("broken-ring\n");
+        fake_detach(p);
+        return 0;
+    }
+
+    for (i = 0; i < f->o.slots && p->held; i++) {
+        if (p->jobs[i].gen) {
+            more |= fake_step(f, p, i, now);
+        }
+    }
+
+    fake_wake(p);
+
+    return more;
+}
+
+
+static int
+fake_sleep(fake_t *f, peer_t *p)
+{
+    llm_seg_head_t *head = (llm_seg_head_t *) (void *) p->seg;
+
+    (void) f;
+    (void) __atomic_exchange_n(&head->line_sleeps, 1, __ATOMIC_SEQ_CST);
+
+    return llm_ring_may_sleep(&p->submit);
+}
+
+
+static void
+fake_run(fake_t *f)
+{
+    struct pollfd fds[PEERS_MAX + 1];
+    int i, busy, timeout;
+    uint32_t held;
+
+    for (;;) {
+        busy = 0;
+        held = 0;
+
+        for (i = 0; i < PEERS_MAX; i++) {
+            if (f->peers[i].fd != -1 && f->peers[i].hello) {
+                busy |= fake_turn(f, &f->peers[i]);
+                held += f->peers[i].held;
+            }
+        }
+
+        f->state->requests_held = held;
+        f->state->turns++;
+
+        if (!f->o.no_heartbeat) {
+            for (i = 0; i < LLM_THREADS; i++) {
+                __atomic_fetch_add(
+                    &f->state->heartbeat[i], 1, __ATOMIC_RELAXED);
+            }
+        }
+
+        if (fake_term) {
+            __atomic_store_n(&f->state->draining, 1, __ATOMIC_RELAXED);
+            if (held == 0) {
+                return;
+            }
+        }
+
+        for (i = 0; i < PEERS_MAX; i++) {
+            fds[i].fd = f->peers[i].fd;
+            fds[i].events = POLLIN;
+            fds[i].revents = 0;
+            if (f->peers[i].fd != -1 && f->peers[i].hello
+                && !fake_sleep(f, &f->peers[i])) {
+                busy = 1;
+            }
+        }
+        fds[PEERS_MAX].fd = f->listen_fd;
+        fds[PEERS_MAX].events = POLLIN;
+
+        timeout = busy ? 0 : held ? 2 : 200;
+
+        if (poll(fds, PEERS_MAX + 1, timeout) <= 0) {
+            continue;
+        }
+
+        for (i = 0; i < PEERS_MAX; i++) {
+            if (fds[i].fd != -1 && fds[i].revents) {
+                fake_read(f, &f->peers[i]);
+            }
+        }
+        if (fds[PEERS_MAX].revents) {
+            fake_accept(f);
+        }
+    }
+}
+
+
+static void
+fake_usage(void)
+{
+    fprintf(stderr,
+        "fake_engine PATH [--model NAME] [--slots N] [--tokens N]\n"
+        "    [--bytes N] [--rate TOKENS/S] [--delay MS] [--error LLM_ERR]\n"
+        "    [--refuse] [--bad-version] [--hang-hello] [--not-ready]\n"
+        "    [--no-heartbeat] [--never-done] [--die-after TOKENS]\n"
+        "    [--garbage-ring[=tail|len|type|epoch|slot|gen|choice|text|done]]"
+        "\n");
+    exit(2);
+}
+
+
+static void
+fake_options(options_t *o, int argc, char **argv)
+{
+    static const struct option list[] = {{"model", 1, 0, 'm'},
+        {"slots", 1, 0, 's'}, {"tokens", 1, 0, 't'}, {"bytes", 1, 0, 'b'},
+        {"rate", 1, 0, 'r'}, {"delay", 1, 0, 'd'}, {"error", 1, 0, 'e'},
+        {"refuse", 0, 0, 'R'}, {"bad-version", 0, 0, 'V'},
+        {"hang-hello", 0, 0, 'H'}, {"not-ready", 0, 0, 'N'},
+        {"no-heartbeat", 0, 0, 'B'}, {"never-done", 0, 0, 'D'},
+        {"die-after", 1, 0, 'x'}, {"garbage-ring", 2, 0, 'g'}, {0, 0, 0, 0}};
+    int c;
+
+    memset(o, 0, sizeof(*o));
+    o->model = "fake";
+    o->slots = 64;
+    o->tokens = 16;
+    o->die_after = -1;
+
+    while ((c = getopt_long(argc, argv, "", list, NULL)) != -1) {
+        switch (c) {
+        case 'm':
+            o->model = optarg;
+            break;
+        case 's':
+            o->slots = (unsigned) atoi(optarg);
+            break;
+        case 't':
+            o->tokens = (unsigned) atoi(optarg);
+            break;
+        case 'b':
+            o->bytes = (unsigned) atoi(optarg);
+            break;
+        case 'r':
+            o->rate = (unsigned) atoi(optarg);
+            break;
+        case 'd':
+            o->delay_ms = (unsigned) atoi(optarg);
+            break;
+        case 'e':
+            o->error = (unsigned) atoi(optarg);
+            break;
+        case 'x':
+            o->die_after = atoi(optarg);
+            break;
+        case 'g':
+            o->garbage = optarg ? optarg : "tail";
+            break;
+        case 'R':
+            o->refuse = 1;
+            break;
+        case 'V':
+            o->bad_version = 1;
+            break;
+        case 'H':
+            o->hang_hello = 1;
+            break;
+        case 'N':
+            o->not_ready = 1;
+            break;
+        case 'B':
+            o->no_heartbeat = 1;
+            break;
+        case 'D':
+            o->never_done = 1;
+            break;
+        default:
+            fake_usage();
+        }
+    }
+
+    if (optind < argc) {
+        o->listen = argv[optind];
+    }
+
+    if (o->listen == NULL || o->slots == 0 || o->slots > LLM_SLOTS_MAX) {
+        fake_usage();
+    }
+}
+
+
+int
+main(int argc, char **argv)
+{
+    fake_t *f = calloc(1, sizeof(*f));
+    int i;
+
+    if (f == NULL || (f->rec = malloc(RECORD_MAX)) == NULL) {
+        fake_die("memory");
+    }
+
+    for (i = 0; i < PEERS_MAX; i++) {
+        f->peers[i].fd = -1;
+    }
+
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    fake_options(&f->o, argc, argv);
+    signal(SIGTERM, fake_on_term);
+    signal(SIGINT, fake_on_term);
+    fake_open_state(f);
+    fake_open_socket(f);
+    printf("listening\n");
+    fake_run(f);
+    unlink(f->o.listen);
+    free(f->rec);
+    free(f);
+
+    return 0;
+}
