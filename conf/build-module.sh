@@ -28,6 +28,18 @@ cc=${CC:-cc}
 static=${STATIC:-0}
 jobs=${JOBS:-2}
 
+# nginx's configure does not quote: what it would split goes by another name
+case $root$out in
+*[!A-Za-z0-9._/+@:-]*)
+    links=$(mktemp -d)
+    trap 'rm -rf "$links"' EXIT
+    ln -s "$root" "$links/root"
+    ln -s "$out" "$links/out"
+    root=$links/root
+    out=$links/out
+    ;;
+esac
+
 if [ ! -x "$src/configure" ]; then
     echo "build-module: no nginx source in $src (package nginx-dev)" >&2
     exit 1
@@ -59,6 +71,7 @@ if [ "$static" = 1 ]; then
         --builddir="$out/obj" --with-compat --with-debug --with-threads \
         --with-http_ssl_module --with-http_v2_module \
         --with-http_stub_status_module --with-http_realip_module \
+        --with-http_auth_request_module \
         --with-cc-opt="-g -O1 $san -DNGX_DEBUG_PALLOC=1" \
         --with-ld-opt="$san" --add-module="$root"
     run make make -j "$jobs" -f "$out/obj/Makefile"

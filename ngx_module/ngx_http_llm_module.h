@@ -288,10 +288,33 @@ ngx_int_t ngx_http_llm_add_header(ngx_http_request_t *r, const char *key,
 void *ngx_http_llm_alloc(void *arg, size_t size);
 
 
-/* ngx_http_llm_channel.c */
+/* ngx_http_llm_attach.c */
 
+/* a worker's start and end; NGX_ERROR only when out of memory */
 ngx_int_t ngx_http_llm_channels_open(ngx_cycle_t *cycle);
 void ngx_http_llm_channels_close(ngx_cycle_t *cycle);
+
+/* what has come on a pending channel's socket; ch may be gone afterwards */
+void ngx_http_llm_channel_handshake(ngx_http_llm_channel_t *ch);
+
+/* takes ch out of its peer and frees it; its requests must be gone */
+void ngx_http_llm_channel_close(ngx_http_llm_channel_t *ch);
+
+/* arms the next attempt, if one is due: twice as late as the last one */
+void ngx_http_llm_channel_again(ngx_http_llm_peer_t *peer);
+
+
+/* ngx_http_llm_channel.c */
+
+/* the event handlers of a channel's connection and of its tick */
+void ngx_http_llm_channel_read_handler(ngx_event_t *rev);
+void ngx_http_llm_channel_tick(ngx_event_t *ev);
+
+/*
+ * Takes a batch of events, sends what they mean, and settles how to go on.
+ * ch may be gone afterwards.
+ */
+void ngx_http_llm_channel_process(ngx_http_llm_channel_t *ch);
 
 /*
  * The channel that takes requests for an engine: attached, model loaded, not

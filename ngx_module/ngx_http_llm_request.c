@@ -20,6 +20,10 @@
 #include "ngx_http_llm_module.h"
 
 
+#define ngx_http_llm_section_size(n)                                          \
+    (sizeof(llm_wire_sec_t) + ngx_align((uint64_t) (n), 8))
+
+
 typedef struct {
     ngx_http_llm_engine_t   *engine;
     ngx_http_llm_channel_t  *channel;
@@ -39,6 +43,7 @@ static ngx_int_t ngx_http_llm_body_take(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_body_file(ngx_http_llm_ctx_t *ctx,
     ngx_buf_t *b);
 static void ngx_http_llm_run(ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_forget(ngx_http_llm_ctx_t *ctx);
 static ngx_uint_t ngx_http_llm_target(ngx_http_llm_ctx_t *ctx,
     ngx_str_t *name, ngx_http_llm_target_t *target);
 static ngx_uint_t ngx_http_llm_targets(ngx_http_llm_ctx_t *ctx,
@@ -123,6 +128,7 @@ ngx_http_llm_handler(ngx_http_request_t *r)
     }
 
     if (r->headers_in.content_length_n > (off_t) ctx->conf->body_max) {
+        r->expect_tested = 1;   /* no 100-continue for what is not wanted */
         ngx_http_llm_refuse(ctx, LLM_ERR_BODY_LARGE);
         goto refused;
     }
@@ -191,6 +197,10 @@ ngx_http_llm_create_ctx(ngx_http_request_t *r)
     pcln->data = ctx;
 
     ngx_http_set_ctx(r, ctx, ngx_http_llm_module);
+
+    /* If-Match and the like are about documents, and would spoil answers */
+
+    r->disable_not_modified = 1;
 
     return ngx_http_llm_request_id(ctx);
 }
@@ -520,6 +530,7 @@ ngx_http_llm_run(ngx_http_llm_ctx_t *ctx)
     }
 
     if (err == LLM_ERR_NONE) {
+        ngx_http_llm_forget(ctx);
         ngx_http_llm_stream_start(ctx);
         return;
     }
@@ -535,6 +546,38 @@ refused:
     ngx_http_llm_log_refusal(ctx);
 
     ngx_http_finalize_request(r, ngx_http_llm_send_refusal(ctx));
+}
+
+
+/*
+ * The prompt is with the engine now.  It may be a megabyte, twice, and the
+ * answer may take minutes.  What is too small to be given back stays.
+ */
+
+static void
+ngx_http_llm_forget(ngx_http_llm_ctx_t *ctx)
+{
+    uint32_t     i;
+    ngx_pool_t  *pool;
+
+    pool = ctx->request->pool;
+
+    if (ctx->body.data) {
+        (void) ngx_pfree(pool, ctx->body.data);
+        ctx->body.data = NULL;
+        ctx->body.len = 0;
+        ctx->body.cap = 0;
+    }
+
+    if (ctx->call.messages.data) {
+        (void) ngx_pfree(pool, (void *) ctx->call.messages.data);
+        ngx_memzero(&ctx->call.messages, sizeof(llm_str_t));
+    }
+
+    for (i = 0; i < ctx->call.prompts_n; i++) {
+        (void) ngx_pfree(pool, (void *) ctx->call.prompts[i].data);
+        ngx_memzero(&ctx->call.prompts[i], sizeof(llm_str_t));
+    }
 }
 
 
@@ -689,9 +732,6 @@ ngx_http_llm_submit(ngx_http_llm_ctx_t *ctx, ngx_http_llm_target_t *target)
     uint32_t                 i, fingerprint;
     llm_call_t              *call;
     ngx_http_llm_channel_t  *ch;
-
-#define ngx_http_llm_section_size(n)                                          \
-    (sizeof(llm_wire_sec_t) + ngx_align((uint64_t) (n), 8))
 
     call = &ctx->call;
     ch = target->channel;

@@ -158,6 +158,10 @@ ngx_http_llm_stream_tokens(ngx_http_llm_ctx_t *ctx,
     if (!ctx->events) {
         ctx->events = 1;
         ctx->first_token_time = ctx->last_event - ctx->start;
+
+        /* the only limit that may come sooner than what the timer waits for */
+
+        ngx_add_timer(&ctx->timer, ngx_http_llm_stream_next(ctx));
     }
 
     ctx->completion_tokens += t->tokens;
@@ -776,7 +780,7 @@ ngx_http_llm_stream_write(ngx_http_request_t *r)
 static void
 ngx_http_llm_stream_client_lost(ngx_http_llm_ctx_t *ctx)
 {
-    if (!ctx->conf->ignore_client_abort || ctx->end) {
+    if (!ctx->conf->ignore_client_abort || ctx->end || ctx->request == NULL) {
         ngx_http_llm_stream_finalize(ctx, NGX_ERROR);
         return;
     }
@@ -894,6 +898,15 @@ ngx_http_llm_stream_next(ngx_http_llm_ctx_t *ctx)
 static void
 ngx_http_llm_stream_finalize(ngx_http_llm_ctx_t *ctx, ngx_int_t rc)
 {
+    /*
+     * A header filter that turned the answer into an error page has ended the
+     * request already; what is left of it is posted.
+     */
+
+    if (ctx->request == NULL) {
+        return;
+    }
+
     /* from here on the core's send_timeout is the request's timer */
 
     if (ctx->timer.timer_set) {

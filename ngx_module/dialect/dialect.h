@@ -150,7 +150,9 @@ typedef struct {
     /*
      * body to call.  alloc/arg as in llm_buf_t.  0, or a negative llm_err.h
      * code with *why filled in.  Unknown fields are ignored, known ones of a
-     * wrong type or out of range are refused by name.
+     * wrong type or out of range are refused by name.  Nothing in call
+     * points into body, and messages and prompts are only for SUBMIT: the
+     * caller may free all three when that is done.
      */
     int        (*parse)(llm_str_t body, uint32_t route, const llm_caps_t *caps,
                      void *(*alloc)(void *, size_t), void *arg,
