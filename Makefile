@@ -31,7 +31,8 @@ help:
 ## make run [MODEL=x.gguf] [PORT=8080] [TLS_PORT=8443]  install, build, serve
 ## make start, make stop   the same in the background
 run start: deps-run
-	@$(MAKE) --no-print-directory -s -j2 all
+	@$(MAKE) --no-print-directory -q all || echo "Building; this takes half a minute."
+	@$(MAKE) --no-print-directory -s -j2 all >/dev/null
 	@conf/dev.sh $@
 
 stop:
@@ -51,7 +52,7 @@ unit-programs: $(UNIT)
 unit: $(UNIT)
 	@tests/unit.sh $(UNIT)
 
-t: all $(BUILD)/fake_engine
+t: all $(BUILD)/fake_engine $(BUILD)/hostile_worker
 	@prove -j2 t/
 
 tidy: $(LIB_O) $(BUILD)/engine/main.o

@@ -33,12 +33,33 @@
 
 #define IPC_BYTES_MAX 16  /* doorbell messages cleared in one turn */
 #define IPC_PAUSE_MS  100 /* without accept when descriptors ran out */
+#define IPC_LINES_MAX 200 /* about workers in a second: all come at a reload */
 
 /* Why text_out wants an attachment gone. */
 enum { IPC_STUCK_UNREAD = 1, IPC_STUCK_SLOT };
 
 
 /* --- attaching ---------------------------------------------------------- */
+
+/*
+ * May one more line about workers be logged?  Who can connect can do so ten
+ * thousand times a second, and is not to fill a disk with it.
+ */
+static int
+ipc_may_log(ipc_t *ipc)
+{
+    if (ipc->now_ms - ipc->log_ms >= 1000) {
+        if (ipc->log_n > IPC_LINES_MAX) {
+            log_line(LOG_WARN, "%u more lines about workers were left out",
+                ipc->log_n - IPC_LINES_MAX);
+        }
+        ipc->log_ms = ipc->now_ms;
+        ipc->log_n = 0;
+    }
+
+    return ++ipc->log_n <= IPC_LINES_MAX;
+}
+
 
 static void
 ipc_pending_close(ipc_pending_t *p)
@@ -52,7 +73,7 @@ ipc_pending_close(ipc_pending_t *p)
 
 /* Answers a hello with one sentence and closes. */
 static void
-ipc_refuse(ipc_pending_t *p, uint32_t err, const char *text)
+ipc_refuse(ipc_t *ipc, ipc_pending_t *p, uint32_t err, const char *text)
 {
     llm_msg_refuse_t m;
 
@@ -64,7 +85,9 @@ ipc_refuse(ipc_pending_t *p, uint32_t err, const char *text)
     m.version_min = LLM_WIRE_VERSION_MIN;
     snprintf(m.text, sizeof(m.text), "%s", text);
 
-    log_line(LOG_WARN, "worker %d refused: %s", (int) p->peer.pid, text);
+    if (ipc_may_log(ipc)) {
+        log_line(LOG_WARN, "worker %d refused: %s", (int) p->peer.pid, text);
+    }
 
     (void) send(p->fd, &m, sizeof(m), MSG_DONTWAIT | MSG_NOSIGNAL);
     ipc_pending_close(p);
@@ -164,20 +187,24 @@ ipc_attach(ipc_t *ipc, ipc_pending_t *p, uint32_t version)
 
     s = ipc_slot_free(ipc);
     if (s == NULL) {
-        ipc_refuse(p, LLM_ERR_BUSY, "workers_max workers are attached already");
+        ipc_refuse(
+            ipc, p, LLM_ERR_BUSY, "workers_max workers are attached already");
         return;
     }
 
     /* an epoch is never used again, not even after 2^32 of them */
     if (ipc->epoch == UINT32_MAX) {
-        ipc_refuse(p, LLM_ERR_BUSY, "the engine has run out of epochs");
+        ipc_refuse(ipc, p, LLM_ERR_BUSY, "the engine has run out of epochs");
         return;
     }
 
     seg_fd = ipc_memfd("llm-segment", ipc->layout.seg_size, 0, &map);
     if (seg_fd == -1) {
-        log_line(LOG_ERROR, "cannot make a segment: %s", strerror(errno));
-        ipc_refuse(p, LLM_ERR_NO_MEMORY, "there is no memory for a segment");
+        if (ipc_may_log(ipc)) {
+            log_line(LOG_ERROR, "cannot make a segment: %s", strerror(errno));
+        }
+        ipc_refuse(
+            ipc, p, LLM_ERR_NO_MEMORY, "there is no memory for a segment");
         return;
     }
 
@@ -193,8 +220,10 @@ ipc_attach(ipc_t *ipc, ipc_pending_t *p, uint32_t version)
         || ipc_epoll(ipc, EPOLL_CTL_MOD, p->fd, IPC_ON_ATT,
                (uint32_t) (s - ipc->slots))
                == -1) {
-        log_line(LOG_WARN, "worker %d went away during the handshake",
-            (int) p->peer.pid);
+        if (ipc_may_log(ipc)) {
+            log_line(LOG_WARN, "worker %d went away during the handshake",
+                (int) p->peer.pid);
+        }
         (void) munmap(map, ipc->layout.seg_size);
         s->fd = -1;
         s->refs = 0;
@@ -206,8 +235,10 @@ ipc_attach(ipc_t *ipc, ipc_pending_t *p, uint32_t version)
     p->fd = -1; /* it is s's now */
     __atomic_fetch_add(&ipc->state->attachments, 1, __ATOMIC_RELAXED);
 
-    log_line(LOG_INFO, "worker %d (uid %d) attached, epoch %u",
-        (int) p->peer.pid, (int) p->peer.uid, ipc->epoch);
+    if (ipc_may_log(ipc)) {
+        log_line(LOG_INFO, "worker %d (uid %d) attached, epoch %u",
+            (int) p->peer.pid, (int) p->peer.uid, ipc->epoch);
+    }
 }
 
 
@@ -237,7 +268,8 @@ ipc_hello(ipc_t *ipc, ipc_pending_t *p)
     /* a newer hello is longer; its beginning is this */
     if ((size_t) n < sizeof(m) || m.magic != LLM_WIRE_MAGIC
         || m.type != LLM_MSG_HELLO) {
-        ipc_refuse(p, LLM_ERR_PROTOCOL, "the first message is not a hello");
+        ipc_refuse(
+            ipc, p, LLM_ERR_PROTOCOL, "the first message is not a hello");
         return;
     }
 
@@ -246,7 +278,7 @@ ipc_hello(ipc_t *ipc, ipc_pending_t *p)
         snprintf(text, sizeof(text),
             "the worker speaks wire versions %u to %u, the engine %u to %u",
             m.version_min, m.version, LLM_WIRE_VERSION_MIN, LLM_WIRE_VERSION);
-        ipc_refuse(p, LLM_ERR_PROTOCOL, text);
+        ipc_refuse(ipc, p, LLM_ERR_PROTOCOL, text);
         return;
     }
 
@@ -255,13 +287,42 @@ ipc_hello(ipc_t *ipc, ipc_pending_t *p)
 }
 
 
+/*
+ * A place for a connection: a free one, or that of who has been silent for
+ * longest.  So a crowd that says nothing keeps nobody out.
+ */
+static ipc_pending_t *
+ipc_pending_place(ipc_t *ipc)
+{
+    ipc_pending_t *p, *oldest = &ipc->pending[0];
+    uint32_t i;
+
+    for (i = 0; i < IPC_PENDING_MAX; i++) {
+        p = &ipc->pending[i];
+        if (p->fd == -1) {
+            return p;
+        }
+        if (p->seq < oldest->seq) {
+            oldest = p;
+        }
+    }
+
+    if (ipc_may_log(ipc)) {
+        log_line(LOG_WARN, "process %d gave way: too many without a hello",
+            (int) oldest->peer.pid);
+    }
+    ipc_pending_close(oldest);
+
+    return oldest;
+}
+
+
 /* Takes one connection; 0, or -1 when there is none to take. */
 static int
 ipc_accept(ipc_t *ipc, uint64_t now_ms)
 {
-    ipc_pending_t *p = NULL;
     socklen_t len = sizeof(struct ucred);
-    uint32_t i;
+    ipc_pending_t *p;
     int fd;
 
     fd = accept4(ipc->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -279,24 +340,25 @@ ipc_accept(ipc_t *ipc, uint64_t now_ms)
         return -1;
     }
 
-    for (i = 0; i < IPC_PENDING_MAX; i++) {
-        if (ipc->pending[i].fd == -1) {
-            p = &ipc->pending[i];
-            break;
-        }
-    }
+    p = ipc_pending_place(ipc);
 
-    if (p == NULL
-        || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &p->peer, &len) == -1
-        || ipc_epoll(ipc, EPOLL_CTL_ADD, fd, IPC_ON_PENDING, i) == -1) {
-        log_line(LOG_WARN, "a connection was closed: %s",
-            p == NULL ? "too many without a hello" : strerror(errno));
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &p->peer, &len) == -1
+        || ipc_epoll(ipc, EPOLL_CTL_ADD, fd, IPC_ON_PENDING,
+               (uint32_t) (p - ipc->pending))
+               == -1) {
+        if (ipc_may_log(ipc)) {
+            log_line(LOG_WARN, "a connection was closed: %s", strerror(errno));
+        }
         (void) close(fd);
         return 0;
     }
 
     p->fd = fd;
+    p->seq = ipc->accepted++;
     p->deadline_ms = now_ms + IPC_HELLO_MS;
+
+    /* a worker says hello at once, so it mostly need not wait among others */
+    ipc_hello(ipc, p);
 
     return 0;
 }
@@ -381,8 +443,10 @@ ipc_detach(ipc_t *ipc, uint32_t att, const char *why)
 
     assert(s != NULL);
 
-    log_line(LOG_INFO, "worker %u detached, epoch %u: %s, %u requests left",
-        s->pub.pid, s->pub.epoch, why, s->refs - 1);
+    if (ipc_may_log(ipc)) {
+        log_line(LOG_INFO, "worker %u detached, epoch %u: %s, %u requests left",
+            s->pub.pid, s->pub.epoch, why, s->refs - 1);
+    }
 
     __atomic_store_n(&s->pub.dead, 1, __ATOMIC_RELEASE);
 
@@ -480,8 +544,10 @@ ipc_deadlines(ipc_t *ipc, uint64_t now_ms)
     for (i = 0; i < IPC_PENDING_MAX; i++) {
         p = &ipc->pending[i];
         if (p->fd != -1 && now_ms >= p->deadline_ms) {
-            log_line(LOG_WARN, "process %d connected and said no hello",
-                (int) p->peer.pid);
+            if (ipc_may_log(ipc)) {
+                log_line(LOG_WARN, "process %d connected and said no hello",
+                    (int) p->peer.pid);
+            }
             ipc_pending_close(p);
         }
     }
@@ -499,9 +565,12 @@ ipc_deadlines(ipc_t *ipc, uint64_t now_ms)
 unsigned
 ipc_handle(ipc_t *ipc, uint64_t now_ms)
 {
-    unsigned bits = ipc_unstick(ipc);
     uint32_t i, n;
+    unsigned bits;
     int e;
+
+    ipc->now_ms = now_ms;
+    bits = ipc_unstick(ipc);
 
     for (e = 0; e < ipc->events_n; e++) {
         i = (uint32_t) ipc->events[e].data.u64;

@@ -21,6 +21,7 @@ enum { IPC_ON_LISTEN = 1, IPC_ON_EXTRA, IPC_ON_PENDING, IPC_ON_ATT };
 typedef struct {
     int fd; /* owned, -1: unused */
     uint64_t deadline_ms;
+    uint64_t seq; /* order of arrival */
     struct ucred peer;
 } ipc_pending_t;
 
@@ -55,7 +56,11 @@ struct ipc_s {
     ino_t ino;
     uint32_t epoch;     /* the last one given */
     uint32_t stuck;     /* atomic: some attachment's stuck is set */
+    uint64_t accepted;  /* connections so far */
     uint64_t accept_ms; /* 0, or when to listen again */
+    uint64_t now_ms;    /* of this turn */
+    uint64_t log_ms;    /* the second whose lines log_n counts */
+    uint32_t log_n;
     int events_n;
     struct epoll_event events[IPC_EVENTS];
     ipc_pending_t pending[IPC_PENDING_MAX];

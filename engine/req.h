@@ -87,6 +87,7 @@ typedef struct {
     /* atomic: payload bytes that text_out has posted or holds ready to post,
      * written by text_out; the loop samples while sent - taken < credit */
     uint64_t sent;
+    uint64_t posted; /* atomic: of them, those committed to the EVENT ring */
 
     /* the owner's */
     req_state_t state;
@@ -170,18 +171,25 @@ req_cancelled(const req_t *r)
 }
 
 /*
- * May another token of r be sampled?  taken is input: more than was sent is
- * nonsense and counts as all.
+ * May another token of r be sampled?  taken is input: what was not posted
+ * cannot have been taken, so a worker that lies about it, and reads nothing,
+ * gets no more memory than its credit.
  */
 static inline int
 req_has_credit(const req_t *r)
 {
-    uint64_t sent, taken;
+    uint64_t sent, posted, taken;
 
-    sent = __atomic_load_n(&r->sent, __ATOMIC_ACQUIRE);
+    /* in this order, the reverse of that in which they grow: so an honest
+     * worker's taken is never found above posted, nor posted above sent */
     taken = __atomic_load_n(&r->line->taken, __ATOMIC_ACQUIRE);
+    posted = __atomic_load_n(&r->posted, __ATOMIC_ACQUIRE);
+    sent = __atomic_load_n(&r->sent, __ATOMIC_ACQUIRE);
+    if (taken > posted) {
+        taken = posted;
+    }
 
-    return taken >= sent || sent - taken < r->credit;
+    return sent - taken < r->credit;
 }
 
 #endif

@@ -16,13 +16,21 @@
  * WHAT IS NOT TAKEN.  A ring is left alone ("paused") while its next record
  * cannot be taken: its slot's last request has not come back yet (the worker
  * reads DONE before our FREE arrives), no place in the request table is left
- * even for a refusal, or so much text waits already (TEXT_IN_QUEUED).  Each of
- * these ends with a FREE or a finished job, which opens the rings again.  A
- * worker sees a full ring and refuses clients itself.
+ * even for a refusal, or so much of its text waits already (TEXT_IN_QUEUED).
+ * Each of these ends with a FREE or a finished job, which opens the rings
+ * again.  A worker sees a full ring and refuses clients itself.
+ *
+ * SHARES.  What waits is counted per worker, so one worker's long prompts
+ * close no other's ring.  Of the request table a worker gets at most
+ * TEXT_IN_SHARE times what is left free: one alone may fill nearly all of it,
+ * but never the last places, and those who come later find the same rule.
+ * Who is refused takes one of TEXT_IN_SPARE places beyond the table until the
+ * ERROR is out; of these too one worker, if there are others, gets a part, and
+ * has its ring left alone when that is used up.
  *
  * MEMORY.  A job owns a copy of its record until it is tokenised, then ids and
  * lists until FREE.  Sizes are bounded: a record by the ring, ids by context
- * and choices, lists by the wire's caps, all records together by
+ * and choices, lists by the wire's caps, all records of a worker together by
  * TEXT_IN_QUEUED and one record more.
  *
  * OWNERSHIP.  The dispatcher owns all of text_in_t; a pool thread owns job and
@@ -43,7 +51,8 @@
 #include <time.h>
 
 #define TEXT_IN_BURST   16          /* records of one worker in one turn */
-#define TEXT_IN_QUEUED  (64u << 20) /* bytes of records that wait */
+#define TEXT_IN_QUEUED  (16u << 20) /* bytes of a worker's that wait */
+#define TEXT_IN_SHARE   8           /* held by one worker, of what is free */
 #define TEXT_IN_HELD_US 60000000ull /* for an ADMIT; then the worker is lost */
 #define TEXT_IN_IDLE_MS 500         /* a heartbeat is due every second */
 #define TEXT_IN_PROBE   16          /* places looked at for a tenant's name */
@@ -59,7 +68,15 @@ typedef struct {
     uint8_t *keep;    /* owned: biases and stop strings */
     uint32_t *ids;    /* owned: all prompts, one after the other */
     uint64_t held_us; /* since when it waits for an ADMIT */
+    uint32_t refused; /* it got no place */
 } text_job_state_t;
+
+/* What one worker has here. */
+typedef struct {
+    uint64_t queued;  /* bytes of records that are being tokenised */
+    uint32_t held;    /* requests that got a place */
+    uint32_t refused; /* those that got none, until their ERROR is out */
+} text_in_att_t;
 
 struct text_in_s {
     text_in_cfg_t cfg;
@@ -70,12 +87,13 @@ struct text_in_s {
     uint32_t ring_loop, ring_out; /* bells owed at the end of the turn */
     uint32_t drained;             /* draining has been acted on */
     uint32_t kill;                /* atomic */
-    uint32_t first;  /* attachment that the next turn begins with */
-    uint64_t queued; /* bytes of records that are being tokenised */
+    uint32_t first; /* attachment that the next turn begins with */
     uint32_t free_n, held_n;
-    uint32_t *free;     /* [reqs_n] indices, the last is taken first */
-    uint32_t *held;     /* [reqs_n] indices of requests that wait for ADMIT */
-    uint32_t *slot_req; /* [atts, slots] index + 1 of who uses it, 0: none */
+    uint32_t refused_n;  /* of those that are not free */
+    text_in_att_t *atts; /* [atts] */
+    uint32_t *free;      /* [reqs_n] indices, the last is taken first */
+    uint32_t *held;      /* [reqs_n] indices of requests that wait for ADMIT */
+    uint32_t *slot_req;  /* [atts, slots] index + 1 of who uses it, 0: none */
     text_job_state_t *jobs;        /* [reqs_n] */
     char (*tenants)[LLM_NAME_MAX]; /* [TEXT_IN_TENANTS] names, "": free */
     uint8_t *scratch; /* [submit_size / 2] the record being judged */
@@ -217,10 +235,13 @@ text_in_slot(text_in_t *ti, uint32_t att, uint32_t slot)
 }
 
 
-/* Takes a free request for wire's slot of attachment att; there is one. */
+/*
+ * Takes a free request for wire's slot of attachment att; there is one.
+ * refused: it is only to carry an ERROR.
+ */
 static uint32_t
-text_in_take(
-    text_in_t *ti, uint32_t att, ipc_att_t *a, const llm_wire_id_t *wire)
+text_in_take(text_in_t *ti, uint32_t att, ipc_att_t *a,
+    const llm_wire_id_t *wire, int refused)
 {
     req_t *r;
     uint32_t i, gen;
@@ -230,7 +251,8 @@ text_in_take(
     r = &ti->cfg.in->reqs[i];
     assert(r->state == REQ_FREE && r->arena == NULL);
 
-    gen = r->gen + 1;
+    /* 0 is nobody's: text_out would take its messages for stale ones */
+    gen = r->gen == UINT32_MAX ? 1 : r->gen + 1;
     memset(r, 0, sizeof(*r));
     r->gen = gen;
     r->wire = *wire;
@@ -244,7 +266,11 @@ text_in_take(
 
     memset(&ti->jobs[i], 0, sizeof(ti->jobs[i]));
     ti->jobs[i].ti = ti;
+    ti->jobs[i].refused = refused != 0;
     *text_in_slot(ti, att, wire->slot) = i + 1;
+    ti->atts[att].held += !refused;
+    ti->atts[att].refused += refused != 0;
+    ti->refused_n += refused != 0;
     ipc_ref(ti->cfg.ipc, att);
 
     req_set_state(r, REQ_TEXT);
@@ -257,9 +283,11 @@ text_in_take(
 static void
 text_in_drop_rec(text_in_t *ti, text_job_state_t *j)
 {
+    text_in_att_t *a = &ti->atts[ti->cfg.in->reqs[j - ti->jobs].att];
+
     if (j->rec != NULL) {
-        assert(ti->queued >= j->rec_len);
-        ti->queued -= j->rec_len;
+        assert(a->queued >= j->rec_len);
+        a->queued -= j->rec_len;
         free(j->rec);
         j->rec = NULL;
     }
@@ -276,8 +304,12 @@ text_in_give(text_in_t *ti, uint32_t i)
 
     assert(r->arena == j && *slot == i + 1);
     assert(ti->free_n < ti->cfg.in->reqs_n);
+    assert(ti->atts[r->att].held + j->refused > 0);
 
     text_in_drop_rec(ti, j);
+    ti->atts[r->att].held -= !j->refused;
+    ti->atts[r->att].refused -= j->refused;
+    ti->refused_n -= j->refused;
     free(j->keep);
     free(j->ids);
     j->keep = NULL;
@@ -467,7 +499,7 @@ text_in_start(text_in_t *ti, uint32_t i, const submit_t *sub, uint32_t len)
 
     memcpy(j->rec, ti->scratch, len);
     j->rec_len = len;
-    ti->queued += len;
+    ti->atts[r->att].queued += len;
     if (submit_parse(j->rec, len, &j->sub) != 0) {
         assert(!"the copy of a sound record is sound");
     }
@@ -493,31 +525,70 @@ text_in_id_ok(const text_in_t *ti, const ipc_att_t *a, const llm_wire_id_t *id)
 }
 
 
+/* Are there other workers?  Who is alone has all there is. */
+static int
+text_in_others(const text_in_t *ti)
+{
+    return __atomic_load_n(&ti->cfg.in->state->attachments, __ATOMIC_RELAXED)
+           > 1;
+}
+
+
+/* Is there no place for one more request of this worker but to refuse it? */
+static int
+text_in_full(const text_in_t *ti, uint32_t att)
+{
+    uint32_t left = ti->free_n + ti->refused_n;
+
+    assert(left >= TEXT_IN_SPARE);
+    left -= TEXT_IN_SPARE;
+
+    return left == 0
+           || (text_in_others(ti)
+               && ti->atts[att].held / TEXT_IN_SHARE >= left);
+}
+
+
+/* May one more request of this worker be refused now? */
+static int
+text_in_may_refuse(const text_in_t *ti, uint32_t att)
+{
+    uint32_t part = text_in_others(ti) ? TEXT_IN_SPARE / 4 : TEXT_IN_SPARE;
+
+    return ti->refused_n < TEXT_IN_SPARE && ti->atts[att].refused < part;
+}
+
+
 /* 1: taken, 0: must wait, -1: the worker is to be detached. */
 static int
 text_in_submit(text_in_t *ti, uint32_t att, ipc_att_t *a, uint32_t len)
 {
     submit_t sub;
-    uint32_t i, full;
+    int refuse = ti->drained;
+    uint32_t i;
 
     if (submit_parse(ti->scratch, len, &sub) != 0
         || !text_in_id_ok(ti, a, &sub.head.id)) {
         return -1;
     }
 
-    if (*text_in_slot(ti, att, sub.head.id.slot) != 0 || ti->free_n == 0
-        || ti->queued > TEXT_IN_QUEUED) {
+    if (*text_in_slot(ti, att, sub.head.id.slot) != 0
+        || ti->atts[att].queued > TEXT_IN_QUEUED) {
         return 0;
     }
 
-    full = ti->free_n <= TEXT_IN_SPARE;
-    i = text_in_take(ti, att, a, &sub.head.id);
+    refuse = refuse || text_in_full(ti, att);
+    if (refuse && !text_in_may_refuse(ti, att)) {
+        return 0;
+    }
+
+    i = text_in_take(ti, att, a, &sub.head.id, refuse);
     (void) __atomic_add_fetch(
         &ti->cfg.in->state->requests_total, 1, __ATOMIC_RELAXED);
 
     if (ti->drained) {
         text_in_fail_err(ti, i, LLM_ERR_DRAINING);
-    } else if (full) {
+    } else if (refuse) {
         text_in_fail_err(ti, i, LLM_ERR_BUSY);
     } else {
         text_in_start(ti, i, &sub, len);
@@ -801,14 +872,15 @@ text_in_tables(text_in_t *ti)
     ti->held = mem_zero(n, sizeof(*ti->held));
     ti->slot_req =
         mem_zero((size_t) ipc_atts(c->ipc) * c->slots, sizeof(*ti->slot_req));
+    ti->atts = mem_zero(ipc_atts(c->ipc), sizeof(*ti->atts));
     ti->jobs = mem_zero(n, sizeof(*ti->jobs));
     ti->tenants = mem_zero(TEXT_IN_TENANTS, sizeof(*ti->tenants));
     ti->scratch = mem_zero(1, c->submit_size / 2);
     ti->ids = mem_zero(c->threads, sizeof(*ti->ids));
 
     if (ti->free == NULL || ti->held == NULL || ti->slot_req == NULL
-        || ti->jobs == NULL || ti->tenants == NULL || ti->scratch == NULL
-        || ti->ids == NULL) {
+        || ti->atts == NULL || ti->jobs == NULL || ti->tenants == NULL
+        || ti->scratch == NULL || ti->ids == NULL) {
         return -1;
     }
 
@@ -907,6 +979,7 @@ text_in_close(text_in_t *ti)
     mem_free(ti->free);
     mem_free(ti->held);
     mem_free(ti->slot_req);
+    mem_free(ti->atts);
     mem_free(ti->jobs);
     mem_free(ti->tenants);
     mem_free(ti->scratch);

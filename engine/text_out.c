@@ -497,6 +497,16 @@ post_counted(text_out_t *to, const req_t *r)
 }
 
 
+/* Commits a TOKENS record of n bytes of payload, counting them first: the
+ * worker may have them before this returns. */
+static void
+commit_text(text_out_t *to, req_t *r, uint32_t n)
+{
+    __atomic_store_n(&r->posted, r->posted + n, __ATOMIC_RELEASE);
+    ipc_event_commit(to->ipc, r->att);
+}
+
+
 /*
  * The next text of a prompt, at most ECHO_MAX bytes, to dst; e moves on and
  * says whether there is more.
@@ -575,8 +585,8 @@ post_echo(text_out_t *to, text_req_t *x, req_t *r, uint32_t choice)
                 return 0;
             }
             memcpy(p, &rec, rec.head.hdr.len);
-            ipc_event_commit(to->ipc, r->att);
             __atomic_store_n(&r->sent, r->sent + n, __ATOMIC_RELEASE);
+            commit_text(to, r, n);
         }
         x->echoes[choice] = next;
     }
@@ -608,7 +618,7 @@ post_choice(text_out_t *to, text_req_t *x, req_t *r, uint32_t choice)
         head.id = r->wire;
         head.choice = choice;
         memcpy(p, &head, sizeof(head));
-        ipc_event_commit(to->ipc, r->att);
+        commit_text(to, r, head.text_len + head.lp_len);
     }
 
     return 1;

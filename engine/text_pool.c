@@ -19,7 +19,8 @@
 #include <assert.h>
 #include <pthread.h>
 
-#define TEXT_POOL_LOOK 64 /* jobs looked at for one of an idle group */
+/* Jobs looked at for one of an idle group: some microseconds at most. */
+#define TEXT_POOL_LOOK 1024
 #define TEXT_POOL_IDLE UINT32_MAX
 
 typedef struct {

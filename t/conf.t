@@ -12,6 +12,9 @@ use Test::More;
 my $t = LLM->new(engine => [qw(--device null --model_name m)]);
 my $root = LLM->root;
 
+# the access log of an nginx that is not Debian's is there by default
+mkdir "$t->{dir}/logs";
+
 sub slurp { open my $f, '<', $_[0] or die "$_[0]: $!"; local $/; <$f> }
 
 for my $file ('nginx.conf', 'full.conf') {

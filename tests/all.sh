@@ -65,7 +65,8 @@ clang_builds() { # the second compiler, engine and module
         "$build/clang/engine/main.o" "$build/clang/nginx/ngx_http_llm_module.so"
 }
 
-part "build" mk "$build" all unit-programs "$build/fake_engine"
+part "build" mk "$build" all unit-programs "$build/fake_engine" \
+    "$build/hostile_worker"
 part "build with clang" clang_builds
 part "tidy" make -s tidy
 part "unit" make -s unit

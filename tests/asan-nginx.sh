@@ -1,15 +1,23 @@
 #!/bin/bash
 # The server tests on a whole nginx under AddressSanitizer with the module
-# built in, and the module built against two versions with two compilers.
-# Sources come from Debian; where they cannot be fetched, that is said and
-# counted, not hidden.
+# built in, before an engine under address and undefined behaviour sanitizers,
+# which also looks for leaks when it ends; and the module built against two
+# versions with two compilers.  Sources come from Debian; where they cannot be
+# fetched, that is said and counted, not hidden.
 
 set -u
 cd "$(dirname "$0")/.."
 build=${BUILD:-build}
+asan=$build/asan # as make was given it: dependencies are kept by that name
 case $build in /*) ;; *) build=$PWD/$build ;; esac
 failed=0
 skipped=0
+
+# the engine and its stand-ins; nginx has the module built in
+make -s -j2 BUILD="$asan" OPT="-O1 -g" \
+    SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" \
+    "$asan/llm-engine" "$asan/fake_engine" "$asan/hostile_worker" || exit 1
+export LLM_BUILD=$build/asan
 
 for suite in bookworm trixie; do
     src=$(tests/nginx-source.sh $suite) || {

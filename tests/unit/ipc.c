@@ -20,6 +20,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #define SLOTS 4
@@ -328,7 +329,8 @@ static void
 test_silent(void **state)
 {
     fix_t *f = *state;
-    client_t c, many[70];
+    enum { CROWD = 100 };
+    client_t c, many[CROWD];
     int i;
 
     client_connect(&c, f->path);
@@ -343,18 +345,80 @@ test_silent(void **state)
     client_close(&c);
     assert_int_equal(ipc_timeout(f->ipc, f->now_ms, 5000), 5000);
 
-    /* a crowd of silent ones keeps others out no longer than that */
-    for (i = 0; i < 70; i++) {
+    /* a crowd of silent ones keeps nobody out, wherever he stands in it */
+    for (i = 0; i < CROWD; i++) {
         client_connect(&many[i], f->path);
+        if (i == CROWD - 20) { /* more wait than there are places */
+            client_connect(&c, f->path);
+            client_hello(&c, LLM_WIRE_VERSION_MIN, LLM_WIRE_VERSION);
+        }
     }
     (void) turn(f);
-    f->now_ms += IPC_HELLO_MS;
+    assert_int_equal(client_answer(&c), 1);
+    client_close(&c);
     (void) turn(f);
     attach(f, &c);
     client_close(&c);
-    for (i = 0; i < 70; i++) {
+
+    /* and who was slow with his hello is still there */
+    client_connect(&c, f->path);
+    (void) turn(f);
+    for (i = 0; i < 60; i++) {
+        client_close(&many[i]);
+        client_connect(&many[i], f->path);
+    }
+    (void) turn(f);
+    client_hello(&c, LLM_WIRE_VERSION_MIN, LLM_WIRE_VERSION);
+    (void) turn(f);
+    assert_int_equal(client_answer(&c), 1);
+    client_close(&c);
+    for (i = 0; i < CROWD; i++) {
         client_close(&many[i]);
     }
+}
+
+
+/* Without descriptors it waits, serves whom it has, and goes on later. */
+static void
+test_few_fds(void **state)
+{
+    fix_t *f = *state;
+    struct rlimit was, few;
+    client_t c, d[8];
+    uint32_t i;
+    int fd;
+
+    attach(f, &c);
+    for (i = 0; i < 8; i++) {
+        client_connect(&d[i], f->path);
+    }
+
+    fd = dup(0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+    few = was;
+    few.rlim_cur = (rlim_t) fd + 2; /* two, one of them fd itself */
+    (void) close(fd);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+
+    (void) turn(f);
+    assert_true(ipc_timeout(f->ipc, f->now_ms, 1000) <= 100);
+    assert_int_equal(send(c.fd, "", 1, MSG_DONTWAIT), 1);
+    assert_int_equal(turn(f), IPC_RANG);
+
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+    client_close(&d[7]);
+    client_connect(&d[7], f->path);
+    client_hello(&d[7], LLM_WIRE_VERSION_MIN, LLM_WIRE_VERSION);
+    (void) turn(f);
+    assert_int_equal(client_answer(&d[7]), -1);
+    f->now_ms += 100;
+    (void) turn(f);
+    assert_int_equal(client_answer(&d[7]), 1);
+
+    for (i = 0; i < 8; i++) {
+        client_close(&d[i]);
+    }
+    client_close(&c);
 }
 
 
@@ -722,6 +786,7 @@ main(void)
         T(test_hello_with_fds),
         T(test_versions),
         T(test_silent),
+        T(test_few_fds),
         T(test_start),
         T(test_stale),
         T(test_death),

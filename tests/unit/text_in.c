@@ -35,6 +35,7 @@ typedef struct {
     text_in_t *ti;
     client_t c;
     uint64_t now_us;
+    uint32_t requests; /* the option */
 } fix_t;
 
 /* A SUBMIT in the making. */
@@ -57,7 +58,7 @@ rig_open(fix_t *f, uint64_t kv_tokens, uint32_t slots)
     f->ipc = ipc_open(&ic, err, sizeof(err));
     assert_string_equal(err, "");
     assert_int_equal(ipc_listen(f->ipc, err, sizeof(err)), 0);
-    f->in = inner_open(REQS + TEXT_IN_SPARE, ipc_state(f->ipc));
+    f->in = inner_open(f->requests + TEXT_IN_SPARE, ipc_state(f->ipc));
     f->tok = token_open_null();
     assert_non_null(f->in);
     assert_non_null(f->tok);
@@ -119,6 +120,7 @@ setup(void **state)
     assert_non_null(mkdtemp(f->dir));
     snprintf(f->path, sizeof(f->path), "%s/e.sock", f->dir);
     f->now_us = 1000000;
+    f->requests = REQS;
     rig_open(f, 1000, SLOTS);
     attach(f, &f->c);
     *state = f;
@@ -766,6 +768,88 @@ test_busy(void **state)
 }
 
 
+/* One worker cannot have the whole table while there is another. */
+static void
+test_share(void **state)
+{
+    fix_t *f = *state;
+    enum { MORE = 200 };
+    static req_msg_fail_t got[MORE];
+    uint32_t i, n = 0, ready = 0, busy = 0, rest;
+    req_msg_fail_t m;
+    client_t d;
+
+    client_close(&f->c);
+    rig_close(f);
+    f->requests = 100;
+    rig_open(f, 1000, 128);
+    attach(f, &f->c);
+    attach(f, &d);
+
+    for (i = 0; i < 128; i++) {
+        push(&f->c, text(&f->c, i, 1, "x"));
+    }
+    while (next(f, &m, 50) != 0) {
+        got[n++] = m;
+        if (m.hdr.type == REQ_MSG_READY) {
+            ready++;
+        } else {
+            assert_int_equal(m.err, LLM_ERR_BUSY);
+            busy++;
+        }
+    }
+    assert_in_range(ready, 80, 95);
+
+    /* nor all the places of those that are refused: its ring waits */
+    assert_int_equal(busy, TEXT_IN_SPARE / 4);
+
+    /* what is left is the other's */
+    rest = 100 - ready;
+    push(&d, text(&d, 0, 1, "x"));
+    got[n++] = (expect_ready(f, &m), m);
+    for (i = 1; i < rest / 2; i++) {
+        push(&d, text(&d, i, 1, "x"));
+        got[n++] = (expect_ready(f, &m), m);
+    }
+
+    /* alone, it may have it all */
+    while (n > 0) {
+        give_back(f, &got[--n]);
+    }
+    while (next(f, &m, 50) != 0) {
+        give_back(f, &m);
+    }
+    client_close(&d);
+    turn(f);
+    turn(f);
+    for (i = 0; i < 100; i++) {
+        push(&f->c, text(&f->c, i, 2, "x"));
+        got[n++] = (expect_ready(f, &m), m);
+    }
+    while (n > 0) {
+        give_back(f, &got[--n]);
+    }
+    assert_int_equal(f->in->state->requests_held, 0);
+}
+
+
+/* A place used 2^32 times begins again at 1: 0 is nobody's generation. */
+static void
+test_gen_wraps(void **state)
+{
+    fix_t *f = *state;
+    req_msg_fail_t m;
+    uint32_t i;
+
+    for (i = 0; i < f->in->reqs_n; i++) {
+        f->in->reqs[i].gen = UINT32_MAX;
+    }
+    push(&f->c, text(&f->c, 0, 1, "x"));
+    assert_int_equal(expect_ready(f, &m)->gen, 1);
+    give_back(f, &m);
+}
+
+
 static void
 test_draining(void **state)
 {
@@ -962,6 +1046,8 @@ main(void)
         T(test_cancel_and_death),
         T(test_slot_again),
         T(test_busy),
+        T(test_share),
+        T(test_gen_wraps),
         T(test_draining),
         T(test_lies),
         T(test_noise),

@@ -816,6 +816,35 @@ test_echo(void **state)
     free(out);
 }
 
+/* A worker that claims to have passed on what it was never given, and reads
+ * nothing, gets its credit's worth of memory, and no more. */
+static void
+test_lies(void **state)
+{
+    req_t *r = request(0, 1);
+    uint32_t i;
+
+    (void) state;
+    r->credit = 1000;
+    w->ipc.room = 0;
+    w->line.taken = UINT64_MAX;
+    assert_true(req_has_credit(r));
+    for (i = 0; i < 100; i++) {
+        text(0, 0, "ten bytes.");
+        assert_true(turn() || i == 0);
+    }
+    assert_int_equal(r->sent, 1000);
+    assert_false(req_has_credit(r));
+
+    w->ipc.room = RECS;
+    assert_false(turn());
+    assert_true(req_has_credit(r));
+    w->line.taken = 0;
+    assert_false(req_has_credit(r));
+    w->line.taken = 1;
+    assert_true(req_has_credit(r));
+}
+
 static void
 test_strip(void **state)
 {
@@ -912,6 +941,7 @@ main(void)
         TEST(test_logprobs),
         TEST(test_logprobs_long),
         TEST(test_echo),
+        TEST(test_lies),
         TEST(test_thread),
         cmocka_unit_test(test_strip),
     };

@@ -116,23 +116,23 @@ test_fair(void **state)
     (void) state;
     rig_open(&g);
 
-    /* both threads busy, one with tenant 1, who has eighteen more; then 2 */
+    /* both threads busy, one with tenant 1, who has many more; then 2 */
     g.hold[0] = g.hold[1] = 1;
     text_pool_put(g.pool, 0, 1);
     text_pool_put(g.pool, 1, 3);
     while (__atomic_load_n(&g.begun, __ATOMIC_ACQUIRE) < 2) {
         (void) usleep(100);
     }
-    for (i = 2; i < 20; i++) {
+    for (i = 2; i < JOBS - 1; i++) {
         text_pool_put(g.pool, i, 1);
     }
-    text_pool_put(g.pool, 20, 2);
+    text_pool_put(g.pool, JOBS - 1, 2);
 
     /* the thread that gets free takes tenant 2's, then the others in order */
     __atomic_store_n(&g.hold[1], 0, __ATOMIC_RELEASE);
     assert_int_equal(take(&g), 1);
-    assert_int_equal(take(&g), 20);
-    for (i = 2; i < 20; i++) {
+    assert_int_equal(take(&g), JOBS - 1);
+    for (i = 2; i < JOBS - 1; i++) {
         assert_int_equal(take(&g), i);
     }
     __atomic_store_n(&g.hold[0], 0, __ATOMIC_RELEASE);
