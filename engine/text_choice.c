@@ -35,6 +35,14 @@
 /* Payload that fits into one record whatever the padding between. */
 #define ROOM (LLM_TOKENS_MAX - (uint32_t) sizeof(llm_wire_tokens_t) - 3)
 
+/*
+ * Entries that may be held: one for each byte of a stop string and of an
+ * unfinished character, and as many for tokens without text between them.
+ * Beyond that somebody makes the model say nothing on purpose: what is held
+ * is not counted as sent, so credit would not stop it.
+ */
+#define HELD_MAX (2 * (LLM_STOP_LEN_MAX + 4))
+
 /* A held entry; its tops follow as text_top_t. */
 typedef struct {
     uint64_t start, end; /* place of its bytes in the choice */
@@ -104,6 +112,10 @@ lp_hold(text_shared_t *sh, text_choice_t *c, const sample_out_t *s, size_t len,
         text_top_t tops[SAMPLE_TOPS_MAX];
     } e;
     uint32_t i;
+
+    if (c->held.len >= HELD_MAX * sizeof(e)) {
+        return -1;
+    }
 
     memset(&e.lp, 0, sizeof(e.lp));
     e.lp.start = c->fed;

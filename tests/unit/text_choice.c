@@ -235,10 +235,44 @@ teardown(void **state)
     return 0;
 }
 
+/* Tokens without text behind a stop string's beginning: bounded. */
+static void
+test_nothing_said(void **state)
+{
+    sample_out_t out;
+    text_choice_t c;
+    stop_t stops;
+    uint64_t sent = 0;
+    uint32_t n;
+    int rc = 0;
+
+    (void) state;
+    memset(&stops, 0, sizeof(stops));
+    memset(&c, 0, sizeof(c));
+    memset(&out, 0, sizeof(out));
+    c.logprobs = 1;
+    assert_int_equal(stop_add(&stops, "ab", 2), 0);
+
+    out.token = 'a';
+    out.tops_n = SAMPLE_TOPS_MAX;
+    assert_int_equal(text_choice_token(&sh, &c, &stops, &out, 0, &sent), 0);
+
+    out.token = token_eos(sh.tok);
+    for (n = 0; n < 100000 && rc == 0; n++) {
+        rc = text_choice_token(&sh, &c, &stops, &out, 0, &sent);
+    }
+    assert_int_equal(rc, -1);
+    assert_true(n > LLM_STOP_LEN_MAX && n < 10 * LLM_STOP_LEN_MAX);
+    assert_int_equal(sent, 0);
+    text_choice_clear(&sh, &c);
+}
+
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nothing_said),
         cmocka_unit_test(test_property),
         cmocka_unit_test(test_plan),
     };
