@@ -19,6 +19,7 @@
 
 #include <assert.h>
 #include <immintrin.h>
+#include <math.h>
 #include <string.h>
 
 #define ALWAYS static inline __attribute__((always_inline))
@@ -27,24 +28,36 @@
 #define LANES 8
 #define STEP  32
 
-/*
- * Asks for the memory of the STEP elements that e begins in a row yet to come.
- * A row is often shorter than what the processor's own prefetcher needs to see
- * before it runs ahead.  May name any address.
- */
-ALWAYS void
-prefetch(uint32_t type, const char *w, uint32_t e)
+/* Bytes of STEP elements. */
+ALWAYS size_t
+step_bytes(uint32_t type)
 {
 #define X(name, elems, bytes) (STEP / (elems)) * (bytes),
     static const uint8_t size[] = {KN_TYPE_LIST(X)};
 #undef X
-    uintptr_t p;
 
-    p = (uintptr_t) w + (size_t) e / STEP * size[type];
-    _mm_prefetch((const char *) p, _MM_HINT_T0);
+    return size[type];
+}
 
-    if (size[type] > 64) {
-        _mm_prefetch((const char *) (p + 64), _MM_HINT_T0);
+/*
+ * Asks for the memory of a step in a row yet to come.  A row is often shorter
+ * than what the processor's own prefetcher needs to see before it runs ahead.
+ * Into the second cache, because two tiles of rows and x are more than the
+ * first one holds; but for the smallest type, where they are not.  May name
+ * any address.
+ */
+ALWAYS void
+prefetch(uint32_t type, uintptr_t p)
+{
+    if (type == KN_Q4_0) {
+        _mm_prefetch((const char *) p, _MM_HINT_T0);
+        return;
+    }
+
+    _mm_prefetch((const char *) p, _MM_HINT_T1);
+
+    if (step_bytes(type) > 64) {
+        _mm_prefetch((const char *) (p + 64), _MM_HINT_T1);
     }
 }
 
@@ -60,6 +73,24 @@ reduce(__m256 v)
     return _mm_cvtss_f32(s);
 }
 
+/* Four sums, each with the bits of reduce(). */
+ALWAYS __m128
+reduce4(const __m256 *v, size_t step)
+{
+    __m128 s[4], lo, hi;
+    uint32_t i;
+
+    for (i = 0; i < 4; i++) {
+        s[i] = _mm_add_ps(_mm256_castps256_ps128(v[i * step]),
+            _mm256_extractf128_ps(v[i * step], 1));
+    }
+
+    lo = _mm_add_ps(_mm_unpacklo_ps(s[0], s[1]), _mm_unpackhi_ps(s[0], s[1]));
+    hi = _mm_add_ps(_mm_unpacklo_ps(s[2], s[3]), _mm_unpackhi_ps(s[2], s[3]));
+
+    return _mm_add_ps(_mm_movelh_ps(lo, hi), _mm_movehl_ps(hi, lo));
+}
+
 ALWAYS __m256
 from_f16(__m128i h)
 {
@@ -72,16 +103,16 @@ from_bf16(__m128i h)
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
 }
 
-/* The scale of the block that element e begins; plain types have none. */
+/* The scale of the block that begins at p; plain types have none. */
 ALWAYS __m256
-scale_at(uint32_t type, const char *w, uint32_t e)
+scale_at(uint32_t type, const char *p)
 {
     uint16_t d;
 
     if (type == KN_Q8_0) {
-        memcpy(&d, w + (size_t) e / 32 * 34, 2);
+        memcpy(&d, p, 2);
     } else if (type == KN_Q4_0) {
-        memcpy(&d, w + (size_t) e / 32 * 18, 2);
+        memcpy(&d, p, 2);
     } else {
         return _mm256_setzero_ps();
     }
@@ -89,9 +120,12 @@ scale_at(uint32_t type, const char *w, uint32_t e)
     return _mm256_cvtph_ps(_mm_set1_epi16((short) d));
 }
 
-/* Elements e to e + 7, e a multiple of 8; d is their block's scale. */
+/*
+ * Elements u to u + 7 from p on, which begins a block; u is a multiple of
+ * LANES, below STEP in types with blocks.  d is what scale_at() gave.
+ */
 ALWAYS __m256
-load(uint32_t type, const char *w, uint32_t e, __m256 d)
+load(uint32_t type, const char *p, uint32_t u, __m256 d)
 {
     const char *q;
     __m256i n;
@@ -99,26 +133,26 @@ load(uint32_t type, const char *w, uint32_t e, __m256 d)
     switch (type) {
 
     case KN_F32:
-        return _mm256_loadu_ps((const float *) (w + (size_t) e * 4));
+        return _mm256_loadu_ps((const float *) (p + (size_t) u * 4));
 
     case KN_F16:
         return from_f16(
-            _mm_loadu_si128((const __m128i *) (w + (size_t) e * 2)));
+            _mm_loadu_si128((const __m128i *) (p + (size_t) u * 2)));
 
     case KN_BF16:
         return from_bf16(
-            _mm_loadu_si128((const __m128i *) (w + (size_t) e * 2)));
+            _mm_loadu_si128((const __m128i *) (p + (size_t) u * 2)));
 
     case KN_Q8_0:
-        q = w + (size_t) e / 32 * 34 + 2 + e % 32;
+        q = p + 2 + u;
         n = _mm256_cvtepi8_epi32(_mm_loadu_si64(q));
         break;
 
     default:
-        q = w + (size_t) e / 32 * 18 + 2 + e % 16;
+        q = p + 2 + u % 16;
         n = _mm256_cvtepu8_epi32(_mm_loadu_si64(q));
-        n = e % 32 < 16 ? _mm256_and_si256(n, _mm256_set1_epi32(15))
-                        : _mm256_srli_epi32(n, 4);
+        n = u < 16 ? _mm256_and_si256(n, _mm256_set1_epi32(15))
+                   : _mm256_srli_epi32(n, 4);
         n = _mm256_sub_epi32(n, _mm256_set1_epi32(8));
         break;
     }
@@ -148,6 +182,29 @@ load_part(uint32_t type, const char *w, uint32_t e, uint32_t n)
     return type == KN_F16 ? from_f16(h) : from_bf16(h);
 }
 
+/* The sums of a tile to their places. */
+ALWAYS void
+finish(const cpu_mm_t *a, uint32_t i, uint32_t j, uint32_t R, uint32_t C,
+    __m256 acc[4][4])
+{
+    float y[4];
+    uint32_t r, c;
+
+    for (c = 0; R == 4 && c < C; c++) {
+        _mm_storeu_ps(a->y + (i + c) * a->ldy + j, reduce4(&acc[0][c], 4));
+    }
+
+    for (r = 0; R < 4 && r < R; r++) {
+        if (C == 4) {
+            _mm_storeu_ps(y, reduce4(acc[r], 1));
+        }
+
+        for (c = 0; c < C; c++) {
+            a->y[(i + c) * a->ldy + j + r] = C == 4 ? y[c] : reduce(acc[r][c]);
+        }
+    }
+}
+
 /*
  * Outputs [i, i + C) by [j, j + R).  type, R and C are constants wherever this
  * is inlined, and the loops over them vanish.
@@ -160,6 +217,7 @@ tile(const cpu_mm_t *a, uint32_t i, uint32_t j, uint32_t type, uint32_t R,
     const float *x[4];
     __m256 acc[4][4], d[4], v, t[4];
     uint32_t e, u, r, c;
+    size_t at, ahead = R * a->stride;
 
     for (r = 0; r < R; r++) {
         w[r] = (const char *) a->w + (j + r) * a->stride;
@@ -172,11 +230,13 @@ tile(const cpu_mm_t *a, uint32_t i, uint32_t j, uint32_t type, uint32_t R,
         x[c] = a->x + (i + c) * a->ldx;
     }
 
+    at = 0;
+
     for (e = 0; e + STEP <= a->k; e += STEP) {
         for (r = 0; r < R; r++) {
-            d[r] = scale_at(type, w[r], e);
+            d[r] = scale_at(type, w[r] + at);
             if (i == 0) {
-                prefetch(type, w[r] + R * a->stride, e);
+                prefetch(type, (uintptr_t) w[r] + at + ahead);
             }
         }
 
@@ -186,12 +246,14 @@ tile(const cpu_mm_t *a, uint32_t i, uint32_t j, uint32_t type, uint32_t R,
             }
 
             for (r = 0; r < R; r++) {
-                v = load(type, w[r], e + u, d[r]);
+                v = load(type, w[r] + at, u, d[r]);
                 for (c = 0; c < C; c++) {
                     acc[r][c] = _mm256_fmadd_ps(v, t[c], acc[r][c]);
                 }
             }
         }
+
+        at += step_bytes(type);
     }
 
     for (; e < a->k; e += LANES) {
@@ -209,11 +271,7 @@ tile(const cpu_mm_t *a, uint32_t i, uint32_t j, uint32_t type, uint32_t R,
         }
     }
 
-    for (r = 0; r < R; r++) {
-        for (c = 0; c < C; c++) {
-            a->y[(i + c) * a->ldy + j + r] = reduce(acc[r][c]);
-        }
-    }
+    finish(a, i, j, R, C, acc);
 }
 
 ALWAYS void
@@ -251,59 +309,256 @@ matmul(const cpu_mm_t *a, uint32_t type)
     }
 }
 
-/*
- * Four vectors of partial sums where n has them: here one output is alone, and
- * must keep the multipliers busy by itself.
- */
-ALWAYS float
-kv_dot(uint32_t type, const float *q, const void *k, uint32_t n)
+ALWAYS __m256i
+mask_of(uint32_t n)
 {
-    __m256 acc[4], v;
-    uint32_t e, u, c;
+    return _mm256_cmpgt_epi32(
+        _mm256_set1_epi32((int) n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
 
-    for (c = 0; c < 4; c++) {
-        acc[c] = _mm256_setzero_ps();
-    }
-
-    for (e = 0; e + STEP <= n; e += STEP) {
-        for (c = 0; c < 4; c++) {
-            v = load(type, k, e + c * LANES, acc[0]);
-            acc[c] =
-                _mm256_fmadd_ps(v, _mm256_loadu_ps(q + e + c * LANES), acc[c]);
-        }
-    }
-
-    for (; e < n; e += LANES) {
-        u = n - e < LANES ? n - e : LANES;
-        v = load_part(type, k, e, u);
-        acc[0] = _mm256_fmadd_ps(
-            v, load_part(KN_F32, (const char *) q, e, u), acc[0]);
-    }
-
-    return reduce(_mm256_add_ps(
-        _mm256_add_ps(acc[0], acc[1]), _mm256_add_ps(acc[2], acc[3])));
+/* The first n <= 8 floats at p, zeros after. */
+ALWAYS __m256
+load_floats(const float *p, uint32_t n)
+{
+    return _mm256_maskload_ps(p, mask_of(n));
 }
 
 ALWAYS void
-kv_axpy(uint32_t type, float *acc, float p, const void *v, uint32_t n)
+store_floats(float *p, __m256 v, uint32_t n)
 {
-    __m256 pv, t;
-    float part[LANES];
-    uint32_t e, u;
+    _mm256_maskstore_ps(p, mask_of(n), v);
+}
 
-    pv = _mm256_set1_ps(p);
+/* The first n lanes of v, zeros after. */
+ALWAYS __m256
+first(__m256 v, uint32_t n)
+{
+    return _mm256_and_ps(v, _mm256_castsi256_ps(mask_of(n)));
+}
 
-    for (e = 0; e + LANES <= n; e += LANES) {
-        t = _mm256_fmadd_ps(pv, load(type, v, e, pv), _mm256_loadu_ps(acc + e));
-        _mm256_storeu_ps(acc + e, t);
+/* top, its first n lanes the larger ones of v's and its own */
+ALWAYS __m256
+max_floats(__m256 v, __m256 top, uint32_t n)
+{
+    return _mm256_blendv_ps(
+        top, _mm256_max_ps(v, top), _mm256_castsi256_ps(mask_of(n)));
+}
+
+ALWAYS double
+sum_doubles(__m256d v)
+{
+    __m128d s;
+
+    s = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
+
+    return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
+}
+
+/* y * 2^n; n is whole, and the result a normal number */
+ALWAYS __m256
+scale_by(__m256 y, __m256 n)
+{
+    __m256i e;
+
+    e = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+
+    return _mm256_mul_ps(y, _mm256_castsi256_ps(_mm256_slli_epi32(e, 23)));
+}
+
+#define ROUND(x)                                                               \
+    _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define SCALE(y, n)   scale_by(y, n)
+#define LOW(v)        _mm256_cvtps_pd(_mm256_castps256_ps128(v))
+#define HIGH(v)       _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1))
+#define SQUARES(v, s) _mm256_fmadd_pd(v, v, s)
+
+/* Vectors of a row that weighted values take at a time: few registers. */
+#define MIX_U 2
+
+/*
+ * exp(x), x cut to where the result is a normal number; NaN stays.  x is n ln 2
+ * and a rest, whose power series is cut where its terms are below rounding.
+ */
+ALWAYS __m256
+expv(__m256 x)
+{
+    __m256 n, r, y;
+
+    x = _mm256_max_ps(_mm256_set1_ps(-87.3f), x);
+    x = _mm256_min_ps(_mm256_set1_ps(88.3f), x);
+    n = ROUND(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)));
+    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693145752f), x);
+    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(1.42860677e-6f), r);
+
+    y = _mm256_set1_ps(1.0f / 5040);
+    y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(1.0f / 720));
+    y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(1.0f / 120));
+    y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(1.0f / 24));
+    y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(1.0f / 6));
+    y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(0.5f));
+    y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(1));
+    y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(1));
+
+    return SCALE(y, n);
+}
+
+/* y[i, e ...] of C queries by U vectors, n < LANES of the last one used. */
+ALWAYS void
+mix_tile(const cpu_mix_t *a, uint32_t type, uint32_t i, uint32_t e, uint32_t C,
+    uint32_t U, uint32_t n)
+{
+    const char *v = a->v;
+    const float *p = a->p + i * a->ldp;
+    float *y = a->y + i * a->ldy + e;
+    __m256 acc[4][4], t, zero = _mm256_setzero_ps();
+    uint32_t j, c, u;
+
+    for (c = 0; c < C; c++) {
+        for (u = 0; u < U; u++) {
+            acc[c][u] = n == LANES ? _mm256_loadu_ps(y + c * a->ldy + u * LANES)
+                                   : load_floats(y + c * a->ldy, n);
+        }
     }
 
-    if (e < n) {
-        u = n - e;
-        t = _mm256_fmadd_ps(pv, load_part(type, v, e, u),
-            load_part(KN_F32, (const char *) acc, e, u));
-        _mm256_storeu_ps(part, t);
-        memcpy(acc + e, part, u * sizeof(float));
+    for (j = 0; j < a->n; j++, v += a->stride) {
+        for (u = 0; u < U; u++) {
+            t = n == LANES ? load(type, v, e + u * LANES, zero)
+                           : load_part(type, v, e, n);
+            for (c = 0; c < C; c++) {
+                acc[c][u] = _mm256_fmadd_ps(
+                    _mm256_set1_ps(p[c * a->ldp + j]), t, acc[c][u]);
+            }
+        }
+    }
+
+    for (c = 0; c < C; c++) {
+        for (u = 0; u < U; u++) {
+            if (n == LANES) {
+                _mm256_storeu_ps(y + c * a->ldy + u * LANES, acc[c][u]);
+            } else {
+                store_floats(y + c * a->ldy, acc[c][u], n);
+            }
+        }
+    }
+}
+
+ALWAYS void
+mix_queries(const cpu_mix_t *a, uint32_t type, uint32_t i, uint32_t C)
+{
+    uint32_t e;
+
+    for (e = 0; e + MIX_U * LANES <= a->k; e += MIX_U * LANES) {
+        mix_tile(a, type, i, e, C, MIX_U, LANES);
+    }
+
+    for (; e + LANES <= a->k; e += LANES) {
+        mix_tile(a, type, i, e, C, 1, LANES);
+    }
+
+    if (e < a->k) {
+        mix_tile(a, type, i, e, C, 1, a->k - e);
+    }
+}
+
+ALWAYS void
+mix(const cpu_mix_t *a, uint32_t type)
+{
+    uint32_t i;
+
+    for (i = 0; i + 4 <= a->m; i += 4) {
+        mix_queries(a, type, i, 4);
+    }
+
+    if (i + 2 <= a->m) {
+        mix_queries(a, type, i, 2);
+        i += 2;
+    }
+
+    if (i < a->m) {
+        mix_queries(a, type, i, 1);
+    }
+}
+
+static float
+softmax(float *w, uint32_t n, float scale, float *max)
+{
+    __m256 top, sum, v;
+    float lanes[LANES];
+    uint32_t e, u;
+
+    top = _mm256_set1_ps(-INFINITY);
+    sum = _mm256_setzero_ps();
+
+    for (e = 0; e < n; e += LANES) {
+        u = n - e < LANES ? n - e : LANES;
+        v = _mm256_mul_ps(load_floats(w + e, u), _mm256_set1_ps(scale));
+        store_floats(w + e, v, u);
+        top = max_floats(v, top, u);
+    }
+
+    _mm256_storeu_ps(lanes, top);
+    for (*max = lanes[0], u = 1; u < LANES; u++) {
+        *max = lanes[u] > *max ? lanes[u] : *max;
+    }
+
+    top = _mm256_set1_ps(*max);
+
+    for (e = 0; e < n; e += LANES) {
+        u = n - e < LANES ? n - e : LANES;
+        v = expv(_mm256_sub_ps(load_floats(w + e, u), top));
+        store_floats(w + e, v, u);
+        sum = _mm256_add_ps(sum, first(v, u));
+    }
+
+    return reduce(sum);
+}
+
+static void
+rmsnorm(
+    float *y, float *x, const float *add, const float *w, uint32_t n, float eps)
+{
+    __m256 v, r;
+    __m256d s[2];
+    uint32_t e, u;
+
+    s[0] = s[1] = _mm256_setzero_pd();
+
+    for (e = 0; e < n; e += LANES) {
+        u = n - e < LANES ? n - e : LANES;
+        v = load_floats(x + e, u);
+        if (add != NULL) {
+            v = _mm256_add_ps(v, load_floats(add + e, u));
+            store_floats(x + e, v, u);
+        }
+
+        s[0] = SQUARES(LOW(v), s[0]);
+        s[1] = SQUARES(HIGH(v), s[1]);
+    }
+
+    r = _mm256_set1_ps(
+        1.0f
+        / sqrtf(
+            (float) sum_doubles(_mm256_add_pd(s[0], s[1])) / (float) n + eps));
+
+    for (e = 0; e < n; e += LANES) {
+        u = n - e < LANES ? n - e : LANES;
+        v = _mm256_mul_ps(load_floats(x + e, u), r);
+        store_floats(y + e, _mm256_mul_ps(v, load_floats(w + e, u)), u);
+    }
+}
+
+static void
+silu_mul(float *gate, const float *up, uint32_t n)
+{
+    __m256 g, v;
+    uint32_t e, u;
+
+    for (e = 0; e < n; e += LANES) {
+        u = n - e < LANES ? n - e : LANES;
+        g = load_floats(gate + e, u);
+        v = expv(_mm256_sub_ps(_mm256_setzero_ps(), g));
+        v = _mm256_div_ps(g, _mm256_add_ps(_mm256_set1_ps(1), v));
+        store_floats(gate + e, _mm256_mul_ps(v, load_floats(up + e, u)), u);
     }
 }
 
@@ -326,18 +581,12 @@ kv_put_f16(void *dst, const float *src, uint32_t n)
 KN_TYPE_LIST(X)
 #undef X
 
-#define KV(name)                                                               \
-    static float kv_dot_##name(const float *q, const void *k, uint32_t n)      \
-    {                                                                          \
-        return kv_dot(KN_##name, q, k, n);                                     \
-    }                                                                          \
-    static void kv_axpy_##name(float *acc, float p, const void *v, uint32_t n) \
-    {                                                                          \
-        kv_axpy(KN_##name, acc, p, v, n);                                      \
-    }
-KV(F32)
-KV(F16)
-KV(BF16)
+#define X(name)                                                                \
+    static void mix_##name(const cpu_mix_t *a) { mix(a, KN_##name); }
+X(F32)
+X(F16)
+X(BF16)
+#undef X
 
 const cpu_isa_t cpu_avx2 = {
     .name = "avx2",
@@ -345,6 +594,8 @@ const cpu_isa_t cpu_avx2 = {
     KN_TYPE_LIST(X)
 #undef X
         .kv_put[KN_F16] = kv_put_f16,
-    .kv_dot = {kv_dot_F32, kv_dot_F16, kv_dot_BF16},
-    .kv_axpy = {kv_axpy_F32, kv_axpy_F16, kv_axpy_BF16},
+    .mix = {mix_F32, mix_F16, mix_BF16},
+    .softmax = softmax,
+    .rmsnorm = rmsnorm,
+    .silu_mul = silu_mul,
 };

@@ -105,11 +105,11 @@ fill_isa(cpu_isa_t *out, const cpu_isa_t *isa)
 
     for (i = 0; i < KN_KV_TYPES; i++) {
         out->kv_put[i] = isa->kv_put[i] ? isa->kv_put[i] : cpu_ref.kv_put[i];
-        out->kv_dot[i] = isa->kv_dot[i] ? isa->kv_dot[i] : cpu_ref.kv_dot[i];
-        out->kv_axpy[i] =
-            isa->kv_axpy[i] ? isa->kv_axpy[i] : cpu_ref.kv_axpy[i];
+        out->mix[i] = isa->mix[i] ? isa->mix[i] : cpu_ref.mix[i];
     }
 
+    out->softmax = isa->softmax ? isa->softmax : cpu_ref.softmax;
+    out->rmsnorm = isa->rmsnorm ? isa->rmsnorm : cpu_ref.rmsnorm;
     out->silu_mul = isa->silu_mul ? isa->silu_mul : cpu_ref.silu_mul;
 }
 

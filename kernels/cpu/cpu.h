@@ -46,6 +46,24 @@ typedef struct {
 
 #define CPU_HEAD_DIM_MAX 512
 
+/*
+ * Rows added up by weights of their own, for some queries:
+ *
+ *      y[i * ldy + c] += sum over j < n of p[i * ldp + j] * v[j, c]
+ *      for i < m, c < k
+ *
+ * Row j of v begins j * stride bytes after v.  The terms of y[i, c] are added
+ * to it one by one in the order of j, so n may be cut anywhere.
+ */
+typedef struct {
+    const float *p;
+    const void *v;
+    float *y;
+    size_t ldp, ldy; /* elements */
+    size_t stride;   /* bytes */
+    uint32_t m, n, k;
+} cpu_mix_t;
+
 typedef struct {
     const char *name;
 
@@ -58,12 +76,18 @@ typedef struct {
     /* Rounds n elements to nearest even into a cache row. */
     void (*kv_put[KN_KV_TYPES])(void *dst, const float *src, uint32_t n);
 
-    /* sum of q[i] * k[i]; the order depends on n only. */
-    float (*kv_dot[KN_KV_TYPES])(const float *q, const void *k, uint32_t n);
+    /* Values of the cache, weighted, by cache type. */
+    void (*mix[KN_KV_TYPES])(const cpu_mix_t *a);
 
-    /* acc[i] += p * v[i] */
-    void (*kv_axpy[KN_KV_TYPES])(
-        float *acc, float p, const void *v, uint32_t n);
+    /*
+     * w[i] = exp(scale * w[i] - *max), *max being the largest scale * w[i];
+     * returns the sum of the new w, in an order that depends on n only.
+     */
+    float (*softmax)(float *w, uint32_t n, float scale, float *max);
+
+    /* x += add, where it is not NULL; y = x / sqrt(mean(x^2) + eps) * w. */
+    void (*rmsnorm)(float *y, float *x, const float *add, const float *w,
+        uint32_t n, float eps);
 
     /* gate[i] = silu(gate[i]) * up[i]: element i alone decides its bits. */
     void (*silu_mul)(float *gate, const float *up, uint32_t n);

@@ -11,7 +11,9 @@
  *
  * Attention walks a token's positions in partitions of KV_PART, counted from
  * position 0 and joined in order by the running maximum.  The partition, not
- * the block or the chunk, decides the order of additions.
+ * the block or the chunk, decides the order of additions.  The queries that
+ * share a key head go together, so that keys and values are read and turned
+ * into floats once; a block of keys is to them what a weight is to tokens.
  *
  * Runs on the pool's threads; owns no memory; scratch is on the stack.
  */
@@ -23,6 +25,9 @@
 
 #define LANES   8
 #define KV_PART 256
+
+/* Queries that attention takes through the cache together. */
+#define HEADS 8
 
 /* Tokens of a part where rows are cheap. */
 #define ROWS_PART 8
@@ -285,68 +290,85 @@ put_bf16(void *dst, const float *src, uint32_t n)
     }
 }
 
-static float
-dot_ref(const float *q, const char *k, uint32_t n, uint32_t bytes,
+static void
+mix_ref(const cpu_mix_t *a, uint32_t bytes,
     void (*row)(float *, const void *, uint32_t))
 {
-    uint32_t c, piece;
-    float w[PIECE];
-    double lanes[LANES] = {0};
+    uint32_t i, j, c, e, n;
+    float v[PIECE], p;
 
-    for (c = 0; c < n; c += PIECE) {
-        piece = min_u32(PIECE, n - c);
-        row(w, k + (size_t) c * bytes, piece);
-        add_dot(lanes, q + c, w, piece);
-    }
+    for (j = 0; j < a->n; j++) {
+        for (c = 0; c < a->k; c += PIECE) {
+            n = min_u32(PIECE, a->k - c);
+            row(v, (const char *) a->v + j * a->stride + (size_t) c * bytes, n);
 
-    return join_lanes(lanes);
-}
+            for (i = 0; i < a->m; i++) {
+                p = a->p[i * a->ldp + j];
 
-static float
-dot_f32(const float *q, const void *k, uint32_t n)
-{
-    return dot_ref(q, k, n, 4, row_f32);
-}
-
-static float
-dot_f16(const float *q, const void *k, uint32_t n)
-{
-    return dot_ref(q, k, n, 2, row_f16);
-}
-
-static float
-dot_bf16(const float *q, const void *k, uint32_t n)
-{
-    return dot_ref(q, k, n, 2, row_bf16);
-}
-
-static void
-axpy_f32(float *acc, float p, const void *v, uint32_t n)
-{
-    uint32_t i;
-
-    for (i = 0; i < n; i++) {
-        acc[i] += p * ((const float *) v)[i];
+                for (e = 0; e < n; e++) {
+                    a->y[i * a->ldy + c + e] += p * v[e];
+                }
+            }
+        }
     }
 }
 
 static void
-axpy_f16(float *acc, float p, const void *v, uint32_t n)
+mix_f32(const cpu_mix_t *a)
 {
-    uint32_t i;
-
-    for (i = 0; i < n; i++) {
-        acc[i] += p * cpu_from_f16(((const uint16_t *) v)[i]);
-    }
+    mix_ref(a, 4, row_f32);
 }
 
 static void
-axpy_bf16(float *acc, float p, const void *v, uint32_t n)
+mix_f16(const cpu_mix_t *a)
+{
+    mix_ref(a, 2, row_f16);
+}
+
+static void
+mix_bf16(const cpu_mix_t *a)
+{
+    mix_ref(a, 2, row_bf16);
+}
+
+static float
+softmax_ref(float *w, uint32_t n, float scale, float *max)
 {
     uint32_t i;
+    float sum;
+
+    *max = -INFINITY;
 
     for (i = 0; i < n; i++) {
-        acc[i] += p * cpu_from_bf16(((const uint16_t *) v)[i]);
+        w[i] *= scale;
+        *max = w[i] > *max ? w[i] : *max;
+    }
+
+    for (sum = 0, i = 0; i < n; i++) {
+        w[i] = expf(w[i] - *max);
+        sum += w[i];
+    }
+
+    return sum;
+}
+
+static void
+rmsnorm_ref(
+    float *y, float *x, const float *add, const float *w, uint32_t n, float eps)
+{
+    uint32_t i;
+    float r;
+    double s[LANES] = {0};
+
+    for (i = 0; add != NULL && i < n; i++) {
+        x[i] += add[i];
+    }
+
+    add_dot(s, x, x, n);
+    r = 1.0f / sqrtf(join_lanes(s) / (float) n + eps);
+
+    for (i = 0; i < n; i++) {
+        y[i] = x[i] * r * w[i];
     }
 }
 
@@ -365,8 +387,9 @@ const cpu_isa_t cpu_ref = {
     .matmul = {matmul_f32, matmul_f16, matmul_bf16, matmul_q8_0, matmul_q4_0},
     .row = {row_f32, row_f16, row_bf16, row_q8_0, row_q4_0},
     .kv_put = {put_f32, put_f16, put_bf16},
-    .kv_dot = {dot_f32, dot_f16, dot_bf16},
-    .kv_axpy = {axpy_f32, axpy_f16, axpy_bf16},
+    .mix = {mix_f32, mix_f16, mix_bf16},
+    .softmax = softmax_ref,
+    .rmsnorm = rmsnorm_ref,
     .silu_mul = silu_mul_ref,
 };
 
@@ -414,45 +437,21 @@ cpu_embed(kn_dev_t *dev, const kn_embed_t *a)
 }
 
 static void
-rmsnorm_row(const kn_rmsnorm_t *a, size_t at)
-{
-    uint32_t i;
-    float r, *x, *y;
-    const float *w, *add;
-    double s[LANES] = {0};
-
-    x = HOST(float, a->x) + at;
-    y = HOST(float, a->y) + at;
-    w = HOST(const float, a->w);
-
-    if (a->add.a != 0) {
-        add = HOST(const float, a->add) + at;
-
-        for (i = 0; i < a->dim; i++) {
-            x[i] += add[i];
-        }
-    }
-
-    add_dot(s, x, x, a->dim);
-    r = 1.0f / sqrtf(join_lanes(s) / (float) a->dim + a->eps);
-
-    for (i = 0; i < a->dim; i++) {
-        y[i] = x[i] * r * w[i];
-    }
-}
-
-static void
 rmsnorm_part(void *arg, uint32_t part, uint32_t worker)
 {
     const job_t *j = arg;
     const kn_rmsnorm_t *a = j->a;
     uint32_t t, end;
+    size_t at;
 
     (void) worker;
     end = min_u32(j->m, (part + 1) * ROWS_PART);
 
     for (t = part * ROWS_PART; t < end; t++) {
-        rmsnorm_row(a, (size_t) t * a->dim);
+        at = (size_t) t * a->dim;
+        j->dev->isa.rmsnorm(HOST(float, a->y) + at, HOST(float, a->x) + at,
+            a->add.a != 0 ? HOST(const float, a->add) + at : NULL,
+            HOST(const float, a->w), a->dim, a->eps);
     }
 }
 
@@ -461,7 +460,7 @@ cpu_rmsnorm(kn_dev_t *dev, const kn_rmsnorm_t *a)
 {
     assert(a->x.a != a->y.a);
     run_rows(
-        dev, a, rows_of(dev, a->rows), 3 * (uint64_t) a->dim, rmsnorm_part);
+        dev, a, rows_of(dev, a->rows), 2 * (uint64_t) a->dim, rmsnorm_part);
 }
 
 /* Part numbers run over the tiles of m first: neighbours share weights. */
@@ -530,6 +529,13 @@ cpu_rope_angles(kn_dev_t *dev, const kn_rope_angles_t *a)
         dev, a, dev->step.tokens_n, 100 * (uint64_t) a->half, rope_angles_part);
 }
 
+/* Bytes of an element of the cache. */
+static size_t
+kv_size(const kn_kv_t *kv)
+{
+    return kv->type == KN_F32 ? 4 : 2;
+}
+
 /* Where head h of position pos lies, after off, in the cache of row. */
 static char *
 kv_at(const kn_dev_t *dev, const kn_kv_t *kv, uint64_t off, const kn_row_t *row,
@@ -537,16 +543,14 @@ kv_at(const kn_dev_t *dev, const kn_kv_t *kv, uint64_t off, const kn_row_t *row,
 {
     uint32_t block;
     uint64_t at;
-    size_t size;
 
     assert(pos / kv->block_tokens < row->blocks_n);
 
-    size = kv->type == KN_F32 ? 4 : 2;
     block = dev->blocks[row->block + pos / kv->block_tokens];
     at = (uint64_t) h * kv->block_tokens + pos % kv->block_tokens;
 
     return HOST(char, kv->kv) + block * kv->stride + off
-           + at * kv->head_dim * size;
+           + at * kv->head_dim * kv_size(kv);
 }
 
 static void
@@ -616,87 +620,124 @@ cpu_rope_store(kn_dev_t *dev, const kn_rope_store_t *a)
         rope_store_part);
 }
 
-/* One head of one token: what was seen so far, scaled by exp(-max). */
+/* Queries of one token and key head, and what they have seen so far. */
 typedef struct {
-    float max, sum;
-    float *acc; /* [head_dim] */
+    const kn_attn_t *a;
+    const kn_row_t *row;
+    uint32_t h, n;    /* key head, queries */
+    const float *q;   /* [n, head_dim] */
+    float *y;         /* [n, head_dim], scaled by exp(-max) */
+    float max[HEADS]; /* of all scores seen */
+    float sum[HEADS]; /* of their exponentials, scaled alike */
 } seen_t;
 
-/* Positions [from, to) into p, which is empty. */
+/* Queries meet the keys of positions [from, to): w[i, pos - from]. */
 static void
-attn_partition(kn_dev_t *dev, const kn_attn_t *a, const kn_row_t *row,
-    const float *q, uint32_t h, uint32_t from, uint32_t to, seen_t *p)
+attn_scores(
+    kn_dev_t *dev, const seen_t *s, uint32_t from, uint32_t to, float *w)
 {
-    uint32_t i, n, dim = a->kv.head_dim;
-    float w[KV_PART];
+    const kn_kv_t *kv = &s->a->kv;
+    uint32_t pos;
+    cpu_mm_t mm;
 
-    n = to - from;
-    assert(n >= 1 && n <= KV_PART);
-    p->max = -INFINITY;
-    p->sum = 0;
-    memset(p->acc, 0, dim * sizeof(float));
+    mm.x = s->q;
+    mm.ldx = mm.k = kv->head_dim;
+    mm.ldy = KV_PART;
+    mm.stride = kv->head_dim * kv_size(kv);
+    mm.m = s->n;
 
-    for (i = 0; i < n; i++) {
-        w[i] = a->scale
-               * dev->isa.kv_dot[a->kv.type](
-                   q, kv_at(dev, &a->kv, a->kv.k_off, row, from + i, h), dim);
-        p->max = w[i] > p->max ? w[i] : p->max;
-    }
-
-    for (i = 0; i < n; i++) {
-        w[i] = expf(w[i] - p->max);
-        p->sum += w[i];
-        dev->isa.kv_axpy[a->kv.type](p->acc, w[i],
-            kv_at(dev, &a->kv, a->kv.v_off, row, from + i, h), dim);
+    for (pos = from; pos < to; pos += mm.n) {
+        mm.n = kv->block_tokens - pos % kv->block_tokens;
+        mm.n = min_u32(min_u32(mm.n, to - pos), CPU_TILE_N);
+        mm.w = kv_at(dev, kv, kv->k_off, s->row, pos, s->h);
+        mm.y = w + (pos - from);
+        dev->isa.matmul[kv->type](&mm);
     }
 }
 
-/* s, which may be empty (max -inf), takes in p. */
+/* y[i] += the values of positions [from, to), weighted by w. */
 static void
-attn_join(seen_t *s, const seen_t *p, uint32_t dim)
+attn_values(kn_dev_t *dev, const seen_t *s, uint32_t from, uint32_t to,
+    const float *w, float *y)
 {
-    uint32_t i;
-    float max, fs, fp;
+    const kn_kv_t *kv = &s->a->kv;
+    uint32_t pos;
+    cpu_mix_t mix;
 
-    max = s->max > p->max ? s->max : p->max;
-    fs = expf(s->max - max);
-    fp = expf(p->max - max);
-    s->max = max;
-    s->sum = s->sum * fs + p->sum * fp;
+    mix.y = y;
+    mix.ldy = mix.k = kv->head_dim;
+    mix.ldp = KV_PART;
+    mix.stride = kv->head_dim * kv_size(kv);
+    mix.m = s->n;
 
-    for (i = 0; i < dim; i++) {
-        s->acc[i] = s->acc[i] * fs + p->acc[i] * fp;
+    for (pos = from; pos < to; pos += mix.n) {
+        mix.n = kv->block_tokens - pos % kv->block_tokens;
+        mix.n = min_u32(mix.n, to - pos);
+        mix.v = kv_at(dev, kv, kv->v_off, s->row, pos, s->h);
+        mix.p = w + (pos - from);
+        dev->isa.mix[kv->type](&mix);
     }
 }
 
+/* s->y[i] and its sum take in those of a later partition. */
 static void
-attn_head(kn_dev_t *dev, const kn_attn_t *a, uint32_t t, uint32_t head)
+attn_join(seen_t *s, uint32_t i, float max, float sum, const float *y)
 {
-    uint32_t i, from, to, end, h, dim = a->kv.head_dim;
-    float acc[CPU_HEAD_DIM_MAX];
-    const cpu_tok_t *tok = &dev->toks[t];
-    const float *q;
-    size_t at;
-    seen_t s, p;
+    uint32_t c, dim = s->a->kv.head_dim;
+    float top, fs, fp, *to;
 
-    at = ((size_t) t * a->heads + head) * dim;
-    q = HOST(const float, a->q) + at;
-    h = head / (a->heads / a->kv.kv_heads);
-    s.max = -INFINITY;
-    s.sum = 0;
-    s.acc = HOST(float, a->y) + at;
-    p.acc = acc;
-    memset(s.acc, 0, dim * sizeof(float));
-    end = tok->pos + 1;
+    top = s->max[i] > max ? s->max[i] : max;
+    fs = expf(s->max[i] - top);
+    fp = expf(max - top);
+    s->max[i] = top;
+    s->sum[i] = s->sum[i] * fs + sum * fp;
+    to = s->y + (size_t) i * dim;
+
+    for (c = 0; c < dim; c++) {
+        to[c] = to[c] * fs + y[c] * fp;
+    }
+}
+
+/*
+ * All positions up to the token's own.  The first partition goes into y as it
+ * is; each later one is computed apart and joined.
+ */
+static void
+attn_queries(kn_dev_t *dev, seen_t *s, uint32_t end)
+{
+    float w[HEADS * KV_PART], part[HEADS * CPU_HEAD_DIM_MAX], *y;
+    float max[HEADS], sum[HEADS], r;
+    uint32_t i, c, from, to, dim = s->a->kv.head_dim;
 
     for (from = 0; from < end; from = to) {
         to = min_u32(from + KV_PART, end);
-        attn_partition(dev, a, &dev->rows[tok->row], q, h, from, to, &p);
-        attn_join(&s, &p, dim);
+        y = from == 0 ? s->y : part;
+        attn_scores(dev, s, from, to, w);
+
+        for (i = 0; i < s->n; i++) {
+            sum[i] = dev->isa.softmax(
+                w + i * KV_PART, to - from, s->a->scale, &max[i]);
+        }
+
+        memset(y, 0, (size_t) s->n * dim * sizeof(float));
+        attn_values(dev, s, from, to, w, y);
+
+        for (i = 0; i < s->n; i++) {
+            if (from > 0) {
+                attn_join(s, i, max[i], sum[i], part + (size_t) i * dim);
+            } else {
+                s->max[i] = max[i];
+                s->sum[i] = sum[i];
+            }
+        }
     }
 
-    for (i = 0; i < dim; i++) {
-        s.acc[i] /= s.sum;
+    for (i = 0; i < s->n; i++) {
+        r = 1.0f / s->sum[i];
+
+        for (c = 0; c < dim; c++) {
+            s->y[(size_t) i * dim + c] *= r;
+        }
     }
 }
 
@@ -706,14 +747,23 @@ attn_part(void *arg, uint32_t part, uint32_t worker)
 {
     const job_t *j = arg;
     const kn_attn_t *a = j->a;
-    uint32_t i, group;
+    uint32_t i, t, group;
+    size_t at;
+    seen_t s;
 
     (void) worker;
     group = a->heads / a->kv.kv_heads;
+    t = part / a->kv.kv_heads;
+    s.a = a;
+    s.row = &j->dev->rows[j->dev->toks[t].row];
+    s.h = part % a->kv.kv_heads;
 
-    for (i = 0; i < group; i++) {
-        attn_head(j->dev, a, part / a->kv.kv_heads,
-            part % a->kv.kv_heads * group + i);
+    for (i = 0; i < group; i += s.n) {
+        s.n = min_u32(HEADS, group - i);
+        at = ((size_t) t * a->heads + s.h * group + i) * a->kv.head_dim;
+        s.q = HOST(const float, a->q) + at;
+        s.y = HOST(float, a->y) + at;
+        attn_queries(j->dev, &s, j->dev->toks[t].pos + 1);
     }
 }
 
@@ -732,7 +782,7 @@ cpu_attn(kn_dev_t *dev, const kn_attn_t *a)
     }
 
     cpu_run(dev, j.m * a->kv.kv_heads,
-        seen * a->heads * (2 * a->kv.head_dim + 32), attn_part, &j);
+        seen * a->heads * (2 * a->kv.head_dim + 16), attn_part, &j);
 }
 
 static void
@@ -757,7 +807,7 @@ void
 cpu_silu_mul(kn_dev_t *dev, const kn_silu_mul_t *a)
 {
     run_rows(
-        dev, a, rows_of(dev, a->rows), 32 * (uint64_t) a->dim, silu_mul_part);
+        dev, a, rows_of(dev, a->rows), 8 * (uint64_t) a->dim, silu_mul_part);
 }
 
 void

@@ -247,52 +247,168 @@ test_row(void **state)
     }
 }
 
+/* Row i alone, its terms in two calls: the same bits. */
 static void
-test_kv(void **state)
+check_mix_alone(const cpu_isa_t *isa, uint32_t type, const cpu_mix_t *m,
+    const float *before, uint32_t i)
 {
-    const cpu_isa_t *isa = isa_of(state);
-    uint64_t seed = 4;
-    uint32_t type, n, i;
-    guard_t q, k, acc;
+    cpu_mix_t a = *m;
+    guard_t y;
+
+    a.p += i * a.ldp;
+    a.m = 1;
+    a.n = m->n / 2;
+    a.y = guard_open(&y, a.k * sizeof(float));
+    memcpy(a.y, before + i * m->ldy, a.k * sizeof(float));
+    isa->mix[type](&a);
+    a.p += a.n;
+    a.v = (const char *) a.v + a.n * a.stride;
+    a.n = m->n - a.n;
+    isa->mix[type](&a);
+    assert_memory_equal(a.y, m->y + i * m->ldy, a.k * sizeof(float));
+    guard_close(&y);
+}
+
+static void
+check_mix(
+    const cpu_isa_t *isa, uint64_t *seed, uint32_t type, uint32_t m, uint32_t k)
+{
+    cpu_mix_t a;
+    guard_t p, v, y;
+    float before[9 * 301];
     double sum, size, t;
-    float before[300], p;
+    uint32_t i, j, c;
 
-    for (type = 0; type < KN_KV_TYPES; type++) {
-        for (n = 1; n <= 300; n++) {
-            guard_open(&q, n * sizeof(float));
-            guard_open(&k, type_bytes(type, n));
-            guard_open(&acc, n * sizeof(float));
-            rnd_weights(&seed, KN_F32, q.p, n);
-            rnd_weights(&seed, type, k.p, n);
-            rnd_weights(&seed, KN_F32, acc.p, n);
-            memcpy(before, acc.p, n * sizeof(float));
-            p = rnd_float(&seed);
+    a.m = m;
+    a.n = 1 + rnd(seed) % 20;
+    a.k = k;
+    a.ldp = a.n + rnd(seed) % 3;
+    a.ldy = k + rnd(seed) % 2;
+    a.stride = type_bytes(type, k);
+    guard_open(&p, ((m - 1) * a.ldp + a.n) * sizeof(float));
+    guard_open(&v, a.n * a.stride);
+    guard_open(&y, ((m - 1) * a.ldy + k) * sizeof(float));
+    rnd_weights(seed, KN_F32, p.p, (uint32_t) ((m - 1) * a.ldp) + a.n);
+    rnd_weights(seed, type, v.p, a.n * k);
+    rnd_weights(seed, KN_F32, y.p, (uint32_t) ((m - 1) * a.ldy) + k);
+    memcpy(before, y.p, ((m - 1) * a.ldy + k) * sizeof(float));
+    a.p = p.p;
+    a.v = v.p;
+    a.y = y.p;
+    isa->mix[type](&a);
 
-            for (sum = 0, size = 0, i = 0; i < n; i++) {
-                t = ((float *) q.p)[i] * weight_at(type, k.p, i);
+    for (i = 0; i < m; i++) {
+        for (c = 0; c < k; c++) {
+            sum = before[i * a.ldy + c];
+            size = fabs(sum);
+
+            for (j = 0; j < a.n; j++) {
+                t = (double) a.p[i * a.ldp + j]
+                    * weight_at(type, (char *) v.p + j * a.stride, c);
                 sum += t;
                 size += fabs(t);
             }
 
-            if (isa->kv_dot[type] != NULL) {
-                t = isa->kv_dot[type](q.p, k.p, n);
-                assert_true(fabs(t - sum) <= TOLERANCE * size);
-            }
-
-            if (isa->kv_axpy[type] != NULL) {
-                isa->kv_axpy[type](acc.p, p, k.p, n);
-
-                for (i = 0; i < n; i++) {
-                    t = p * weight_at(type, k.p, i);
-                    assert_true(fabs(((float *) acc.p)[i] - (before[i] + t))
-                                <= 1.3e-7 * (fabs(before[i]) + fabs(t)));
-                }
-            }
-
-            guard_close(&q);
-            guard_close(&k);
-            guard_close(&acc);
+            assert_true(fabs(a.y[i * a.ldy + c] - sum) <= 1.3e-7 * a.n * size);
         }
+
+        check_mix_alone(isa, type, &a, before, i);
+    }
+
+    guard_close(&p);
+    guard_close(&v);
+    guard_close(&y);
+}
+
+static void
+test_mix(void **state)
+{
+    const cpu_isa_t *isa = isa_of(state);
+    uint64_t seed = 4;
+    uint32_t type, k;
+
+    for (type = 0; type < KN_KV_TYPES; type++) {
+        for (k = 1; isa->mix[type] != NULL && k <= 300; k++) {
+            check_mix(isa, &seed, type, 1 + k % 9, k);
+        }
+    }
+}
+
+static void
+test_softmax(void **state)
+{
+    const cpu_isa_t *isa = isa_of(state);
+    uint64_t seed = 8;
+    float before[300], max, sum;
+    double top, total, v;
+    uint32_t n, i;
+    guard_t w;
+
+    for (n = 1; isa->softmax != NULL && n <= 300; n++) {
+        guard_open(&w, n * sizeof(float));
+
+        for (top = -INFINITY, i = 0; i < n; i++) {
+            before[i] = rnd_float(&seed) * (n % 2 ? 300 : 3);
+            ((float *) w.p)[i] = before[i];
+            top = fmax(top, before[i] * 0.25f);
+        }
+
+        sum = isa->softmax(w.p, n, 0.25f, &max);
+        assert_true(max == (float) top);
+
+        for (total = 0, i = 0; i < n; i++) {
+            v = exp(before[i] * 0.25f - (float) top);
+            total += v;
+            assert_true(fabs(((float *) w.p)[i] - v) <= 1e-6 * v + 2e-38);
+        }
+
+        assert_true(fabs(sum - total) <= 1e-5 * total);
+
+        /* one that is no number is not lost */
+        memcpy(w.p, before, n * sizeof(float));
+        ((float *) w.p)[n / 2] = NAN;
+        assert_true(isnan(isa->softmax(w.p, n, 0.25f, &max)));
+        guard_close(&w);
+    }
+}
+
+static void
+test_rmsnorm(void **state)
+{
+    const cpu_isa_t *isa = isa_of(state);
+    uint64_t seed = 9;
+    float before[300], sum;
+    guard_t x, y, w, add;
+    uint32_t n, i, with;
+    double s, v;
+
+    for (n = 1; isa->rmsnorm != NULL && n <= 300; n++) {
+        with = n % 3 != 0;
+        guard_open(&x, n * sizeof(float));
+        guard_open(&y, n * sizeof(float));
+        guard_open(&w, n * sizeof(float));
+        guard_open(&add, n * sizeof(float));
+        rnd_weights(&seed, KN_F32, x.p, n);
+        rnd_weights(&seed, KN_F32, w.p, n);
+        rnd_weights(&seed, KN_F32, add.p, n);
+        memcpy(before, x.p, n * sizeof(float));
+        isa->rmsnorm(y.p, x.p, with ? add.p : NULL, w.p, n, 1e-5f);
+
+        for (s = 0, i = 0; i < n; i++) {
+            sum = before[i] + (with ? ((float *) add.p)[i] : 0);
+            assert_true(((float *) x.p)[i] == sum);
+            s += (double) sum * sum;
+        }
+
+        for (i = 0; i < n; i++) {
+            v = ((float *) x.p)[i] / sqrt(s / n + 1e-5) * ((float *) w.p)[i];
+            assert_true(fabs(((float *) y.p)[i] - v) <= 1e-6 * fabs(v));
+        }
+
+        guard_close(&x);
+        guard_close(&y);
+        guard_close(&w);
+        guard_close(&add);
     }
 }
 
@@ -461,7 +577,9 @@ test_silu_mul(void **state)
     T(matmul)                                                                  \
     T(matmul_not_finite)                                                       \
     T(row)                                                                     \
-    T(kv)                                                                      \
+    T(mix)                                                                     \
+    T(softmax)                                                                 \
+    T(rmsnorm)                                                                 \
     T(put_f16)                                                                 \
     T(put_others)                                                              \
     T(silu_mul)
