@@ -5,7 +5,7 @@
 
 set -eu
 
-run="nginx:the-web-server
+run="nginx:the-web-server-(Debian-starts-it-on-port-80,-where-services-run)
 nginx-dev:headers-to-build-the-module-against-it
 libpcre2-dev:the-module-must-see-the-features-of-Debian's-nginx
 gcc:compiler
@@ -49,18 +49,32 @@ done
 
 echo "Not installed yet:$reasons"
 
+if ! command -v apt-get >/dev/null; then
+    echo "This is not Debian: install their like, then make all and conf/dev.sh run."
+    exit 1
+fi
+
+install="apt-get install -y --no-install-recommends$missing"
+
 if [ "$(id -u)" = 0 ]; then
     as_root=
 elif sudo -n true 2>/dev/null; then
     as_root=sudo
 else
+    as_root=su\ -c
+    command -v sudo >/dev/null && as_root="sudo sh -c"
     echo "Install with:"
-    echo "  sudo apt-get install --no-install-recommends$missing"
+    echo "  $as_root 'apt-get update && $install'"
     exit 1
 fi
 
-echo "Installing them with apt-get."
-export DEBIAN_FRONTEND=noninteractive
-$as_root apt-get update -qq
+echo "Installing them with apt-get; this takes a minute."
+wait="-qq -o DPkg::Lock::Timeout=300"  # others may be installing too
+# without new lists the old ones may do
 # shellcheck disable=SC2086
-$as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null
+$as_root apt-get $wait update || echo "apt-get update failed; going on."
+# shellcheck disable=SC2086
+$as_root env DEBIAN_FRONTEND=noninteractive $install $wait >/dev/null || {
+    echo "apt-get could not install$missing" >&2
+    exit 1
+}

@@ -12,9 +12,6 @@ use Test::More;
 my $t = LLM->new(engine => [qw(--device null --model_name m)]);
 my $root = LLM->root;
 
-# the access log of an nginx that is not Debian's is there by default
-mkdir "$t->{dir}/logs";
-
 sub slurp { open my $f, '<', $_[0] or die "$_[0]: $!"; local $/; <$f> }
 
 for my $file ('nginx.conf', 'full.conf') {
@@ -28,6 +25,8 @@ for my $file ('nginx.conf', 'full.conf') {
     $text =~ s{listen\s+(?:\[::\]:)?(?:8443|443)\b}{listen 127.0.0.1:$t->{tls}}g;
     $text =~ s{/etc/nginx/llm/localhost\.(crt|key)}{$t->{dir}/tls.$1}g;
     my $temp = $t->temp_paths;
+    # the compiled default may be missing, or root's
+    $temp .= "access_log $t->{dir}/access.log;\n" if $text !~ /^\s*access_log/m;
     $text =~ s/^http \{\n/$&$temp/m;
     ok($t->start_nginx($t->preamble . $text), "conf/$file starts")
         or diag($t->error_log);

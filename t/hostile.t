@@ -14,7 +14,8 @@ my $t = LLM->new(workers => 1, location =>
     'llm_first_token_timeout 2s; llm_token_timeout 2s; llm_request_timeout 20s;');
 # a hostile ring is logged at alert; everything else would be a fault
 $t->allow(qr/llm/);
-my ($worker) = $t->pids;
+my $worker;
+$t->wait_for(sub { ($worker) = $t->pids }, 10);  # the master forks it after it is back
 my %short = (model => 'fake', prompt => 'x', max_tokens => 20);
 
 sub fake {

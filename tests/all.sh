@@ -9,30 +9,35 @@ build=${BUILD:-build}
 summary=
 passed=0
 failed=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 export LLM_DATA=${LLM_DATA:-../shared/data}
 [ -d "$LLM_DATA" ] || echo "No $LLM_DATA: tests that need its models skip."
 
 part() { # name, command...
-    local name=$1 start=$SECONDS rc
+    local name=$1 start=$SECONDS rc skips
     shift
     echo
     echo "== $name"
-    "$@"
-    rc=$?
+    "$@" 2>&1 | tee "$log"
+    rc=${PIPESTATUS[0]}
+    # what the runners' closing lines say, and files that prove skips whole
+    skips=$(sed -n -e 's/.*, \([0-9]*\) skipped$/\1/p' \
+        -e 's/^t.*\.t \.* skipped: .*/1/p' <"$log" |
+        awk '{n += $1} END {print n + 0}')
     if [ $rc -eq 0 ]; then
         passed=$((passed + 1))
     else
         failed=$((failed + 1))
     fi
-    summary+=$(printf '%-24s %-6s %4d s' "$name" \
-        "$([ $rc -eq 0 ] && echo ok || echo FAILED)" $((SECONDS - start)))$'\n'
+    summary+=$(printf '%-24s %-6s %4d s%s' "$name" \
+        "$([ $rc -eq 0 ] && echo ok || echo FAILED)" $((SECONDS - start)) \
+        "$([ "$skips" -eq 0 ] || echo ", $skips skipped")")$'\n'
 }
 
 quiet() { # shows the output only if the command fails
-    local log
-    log=$(mktemp)
-    "$@" >"$log" 2>&1 || { cat "$log"; rm -f "$log"; return 1; }
-    rm -f "$log"
+    local out
+    out=$("$@" 2>&1) || { echo "$out"; return 1; }
 }
 
 mk() { # a build directory, make variables, targets...

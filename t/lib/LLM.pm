@@ -104,8 +104,10 @@ sub start_nginx {
     my ($self, $text) = @_;
     $self->write_conf($text);
     my $nginx = $ENV{LLM_NGINX} // '/usr/sbin/nginx';
+    # a place where workers that have dropped root can leave a report
+    mkdir "$self->{dir}/asan" and chmod 01777, "$self->{dir}/asan";
     local $ENV{ASAN_OPTIONS} = 'detect_leaks=0:detect_odr_violation=0:'
-        . "log_path=$self->{dir}/asan";
+        . "log_path=$self->{dir}/asan/report";
     local $ENV{LD_BIND_NOW} = 1;
     $self->_spawn(nginx => "$self->{dir}/stderr.log", $nginx,
         '-p', $self->{dir}, '-e', "$self->{dir}/error.log",
@@ -141,6 +143,7 @@ sub preamble {
     my $load = $ENV{LLM_NGINX} ? '' :
         "load_module $build/nginx/ngx_http_llm_module.so;\n";
     my $user = $> == 0 ? "user www-data;\n" : '';
+    $user .= "env ASAN_OPTIONS;\n"; # else lost in an upgrade
     return "${load}${user}daemon off;\npid $self->{dir}/nginx.pid;\n"
         . "error_log $self->{dir}/error.log info;\n";
 }
@@ -362,11 +365,11 @@ sub done {
     $self->stop('engine', 'TERM');
     my $log = $self->error_log;
     my @alerts = grep { my $l = $_; !grep { $l =~ $_ } @{ $self->{allowed} } }
-        grep { /\[(?:alert|emerg|crit)\]/ } split /\n/, $log;
+        grep { /\[(?:alert|emerg|crit)\]|exited with code [1-9]/ } split /\n/, $log;
     is(join("\n", @alerts), '', 'no alerts in the error log');
     my $reports = join '', grep { /Sanitizer|runtime error|Assertion/ } split /^/m,
         join '', $self->engine_log, _slurp("$self->{dir}/stderr.log"),
-        map { _slurp($_) } glob "$self->{dir}/asan*";
+        map { _slurp($_) } glob "$self->{dir}/asan/*";
     is($reports, '', 'no sanitizer report, no failed assertion');
     $self->clean_up;
     done_testing();
