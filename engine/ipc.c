@@ -203,8 +203,8 @@ ipc_attach(ipc_t *ipc, ipc_pending_t *p, uint32_t version)
         if (ipc_may_log(ipc)) {
             log_line(LOG_ERROR, "cannot make a segment: %s", strerror(errno));
         }
-        ipc_refuse(
-            ipc, p, LLM_ERR_NO_MEMORY, "there is no memory for a segment");
+        ipc_refuse(ipc, p, LLM_ERR_NO_MEMORY,
+            "a segment cannot be made: the engine's log says why");
         return;
     }
 

@@ -14,7 +14,7 @@
  * a worker that can connect will be served.
  *
  * Signals are blocked in all threads and taken here by waiting for them.  The
- * first SIGTERM or SIGINT drains: no new requests, running ones go on for
+ * first SIGTERM, SIGINT or SIGQUIT drains: no new requests, running ones go on for
  * drain_timeout, what is left gets ERROR.  A second one cuts that short.
  */
 #include "forward.h"
@@ -119,8 +119,14 @@ block_signals(engine_t *e)
     (void) sigemptyset(&e->signals);
     (void) sigaddset(&e->signals, SIGTERM);
     (void) sigaddset(&e->signals, SIGINT);
+    (void) sigaddset(&e->signals, SIGQUIT);
     (void) pthread_sigmask(SIG_BLOCK, &e->signals, NULL);
     (void) signal(SIGPIPE, SIG_IGN);
+
+    /* nginx's habits: nothing to reload or reopen here, no reason to die */
+    (void) signal(SIGHUP, SIG_IGN);
+    (void) signal(SIGUSR1, SIG_IGN);
+    (void) signal(SIGUSR2, SIG_IGN);
 }
 
 
@@ -353,14 +359,10 @@ open_threads(engine_t *e)
     text_out_args_t oc;
     text_in_cfg_t ic;
 
-    snprintf(e->err, sizeof(e->err),
-        "out of memory for %lld requests and %lld workers",
-        (long long) o->requests, (long long) o->workers_max);
-
     e->in =
         inner_open((uint32_t) o->requests + TEXT_IN_SPARE, ipc_state(e->ipc));
     if (e->in == NULL) {
-        return -1;
+        goto failed;
     }
 
     memset(&lc, 0, sizeof(lc));
@@ -370,6 +372,9 @@ open_threads(engine_t *e)
     lc.shape = e->shape;
     lc.step_min_ms = (uint64_t) o->step_min;
     e->loop = loop_open(&lc);
+    if (e->loop == NULL) {
+        goto failed;
+    }
 
     memset(&oc, 0, sizeof(oc));
     oc.in = e->in;
@@ -377,6 +382,9 @@ open_threads(engine_t *e)
     oc.tok = e->tok;
     oc.credit_max = (uint32_t) o->credit_max;
     e->text_out = text_out_open(&oc);
+    if (e->text_out == NULL) {
+        goto failed;
+    }
 
     memset(&ic, 0, sizeof(ic));
     ic.in = e->in;
@@ -390,9 +398,18 @@ open_threads(engine_t *e)
     ic.credit_max = (uint32_t) o->credit_max;
     ic.threads = (uint32_t) o->text_threads;
     e->text_in = text_in_open(&ic);
+    if (e->text_in != NULL) {
+        return 0;
+    }
 
-    return e->loop == NULL || e->text_out == NULL || e->text_in == NULL ? -1
-                                                                        : 0;
+failed:
+
+    /* memory, descriptors or threads: the system knows which */
+    snprintf(e->err, sizeof(e->err),
+        "cannot hold %lld requests and %lld workers: %s",
+        (long long) o->requests, (long long) o->workers_max, strerror(errno));
+
+    return -1;
 }
 
 
@@ -625,6 +642,8 @@ check(engine_t *e)
 static int
 serve(engine_t *e)
 {
+    kn_info_t info;
+
     if (open_kernels(e) != 0 || open_ipc(e) != 0 || open_model(e) != 0
         || name_model(e) != 0 || open_forward(e) != 0 || open_threads(e) != 0) {
         return 1;
@@ -639,14 +658,22 @@ serve(engine_t *e)
     }
 
     notify("READY=1");
-    log_line(LOG_NOTICE, "ready: %s on %s", e->name, e->o.listen);
+    e->kn->info(e->dev, &info);
+    log_line(LOG_NOTICE,
+        "ready: %s on %s; llm-engine %s, %s, %u blocks of %u tokens, context"
+        " %u",
+        e->name, e->o.listen, ENGINE_VERSION, info.name, e->shape.blocks,
+        e->shape.block_tokens, e->shape.context);
 
     while (sigwaitinfo(&e->signals, NULL) < 0) {
         assert(errno == EINTR);
     }
 
     notify("STOPPING=1");
-    log_line(LOG_NOTICE, "draining");
+    log_line(LOG_NOTICE, "draining: %llu requests, at most %lld ms",
+        (unsigned long long) __atomic_load_n(
+            &ipc_state(e->ipc)->requests_held, __ATOMIC_RELAXED),
+        (long long) e->o.drain_timeout);
     drain(e);
     log_line(LOG_NOTICE, "exit");
 

@@ -86,20 +86,28 @@ opt_number(const opt_row_t *row, const char *s, int64_t *v)
 }
 
 
+static const opt_row_t *
+opt_row(const char *name)
+{
+    size_t i;
+
+    for (i = 0; i < OPTS_N; i++) {
+        if (strcmp(opts_rows[i].name, name) == 0) {
+            return &opts_rows[i];
+        }
+    }
+
+    return NULL;
+}
+
+
 int
 opts_set(
     opts_t *o, const char *name, const char *value, char *err, size_t errlen)
 {
-    size_t i;
     int64_t v;
     char *copy, *field;
-    const opt_row_t *row = NULL;
-
-    for (i = 0; i < OPTS_N; i++) {
-        if (strcmp(opts_rows[i].name, name) == 0) {
-            row = &opts_rows[i];
-        }
-    }
+    const opt_row_t *row = opt_row(name);
 
     if (row == NULL) {
         snprintf(err, errlen, "there is no option \"%s\"; see --help", name);
@@ -293,6 +301,15 @@ opts_args(opts_t *o, int argc, char **argv, char *err, size_t errlen)
                 err, errlen, "unexpected argument \"%s\"; see --help", arg);
             return -1;
         }
+        if (strcmp(arg, "-c") != 0) {
+            memcpy(name, arg + 2, len - 2);
+            name[len - 2] = '\0';
+            if (opt_row(name) == NULL) {
+                snprintf(
+                    err, errlen, "there is no option \"%s\"; see --help", name);
+                return -1;
+            }
+        }
         if (value == NULL) {
             snprintf(err, errlen, "option %s needs a value", arg);
             return -1;
@@ -304,8 +321,6 @@ opts_args(opts_t *o, int argc, char **argv, char *err, size_t errlen)
         if (arg[1] == 'c') {
             rc = opts_file(o, value, err, errlen);
         } else {
-            memcpy(name, arg + 2, len - 2);
-            name[len - 2] = '\0';
             rc = opts_set(o, name, value, err, errlen);
         }
         if (rc != 0) {

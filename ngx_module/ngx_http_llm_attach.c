@@ -670,9 +670,14 @@ ngx_http_llm_channel_failed(ngx_http_llm_channel_t *ch, ngx_err_t err,
 
     peer = ch->peer;
 
-    /* an engine that stays away is one line per worker, not one per try */
+    /*
+     * An engine that stays away is one line per worker and reason, not one
+     * per try, at a level that is logged by default.
+     */
 
-    level = peer->failures++ ? NGX_LOG_INFO : NGX_LOG_WARN;
+    level = peer->failures++ && err == peer->failed_err ? NGX_LOG_INFO
+                                                        : NGX_LOG_ERR;
+    peer->failed_err = err;
 
     ngx_log_error(level, peer->log, err,
                   "llm engine \"%V\" at unix:%V not attached: %s",

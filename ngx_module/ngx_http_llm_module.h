@@ -120,6 +120,7 @@ struct ngx_http_llm_peer_s {
     ngx_event_t                reconnect;
     ngx_msec_t                 delay;      /* of the next attempt */
     ngx_uint_t                 failures;   /* since the last attachment */
+    ngx_err_t                  failed_err; /* of the last one */
     ngx_uint_t                 attachments;
     ngx_log_t                 *log;
 };

@@ -94,4 +94,22 @@ SKIP: {
         '--kv_memory', '1k');
 }
 
+# other processes' habits do not end it
+my $sock = "$dir/s.sock";
+my $pid = fork() // die;
+if (!$pid) {
+    open STDERR, '>', "$dir/log";
+    exec LLM->build . '/llm-engine', '--device', 'null', '--listen', $sock;
+}
+my $tries = 0;
+select undef, undef, undef, 0.05 until -S $sock || $tries++ > 200;
+kill $_ => $pid for qw(HUP USR1 USR2);
+select undef, undef, undef, 0.2;
+ok(kill(0 => $pid), 'HUP, USR1 and USR2 leave it alone');
+kill QUIT => $pid;
+waitpid $pid, 0;
+is($?, 0, 'QUIT ends it in order');
+open my $log, '<', "$dir/log" or die $!;
+like(join('', <$log>), qr/ready: null .*blocks.*draining: 0 requests.*exit/s, 'as its log says');
+
 done_testing();

@@ -141,6 +141,9 @@ test_args(void **state)
     assert_int_equal(args_with(&o, err, sizeof(err), "--check", "--help"), 0);
     assert_true(o.check && o.help);
     assert_int_equal(args_with(&o, err, sizeof(err), "--slots", NULL), -1);
+    assert_non_null(strstr(err, "needs a value"));
+    assert_int_equal(args_with(&o, err, sizeof(err), "--bogus", NULL), -1);
+    assert_non_null(strstr(err, "no option"));
     assert_int_equal(args_with(&o, err, sizeof(err), "slots", "7"), -1);
     assert_int_equal(args_with(&o, err, sizeof(err), "-", NULL), -1);
     assert_int_equal(args_with(&o, err, sizeof(err), "", NULL), -1);
