@@ -7,7 +7,7 @@ SAN       ?=
 NGINX_SRC ?= /usr/share/nginx/src
 PORT      ?= 8080
 TLS_PORT  ?= 8443
-export BUILD CC MODEL PORT TLS_PORT NGINX_SRC
+export BUILD CC MODEL PORT TLS_PORT LISTEN NGINX_SRC
 
 CFLAGS    := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror $(OPT) $(SAN) \
              -iquote engine -iquote kernels -iquote ngx_module/dialect -pthread -MMD -MP

@@ -13,6 +13,7 @@ build=${BUILD:-build}
 case $build in /*) ;; *) build=$root/$build ;; esac
 port=${PORT:-8080}
 tls_port=${TLS_PORT:-8443}
+host=${LISTEN:-127.0.0.1}
 nginx=/usr/sbin/nginx
 uid=$(id -u)
 
@@ -128,7 +129,7 @@ write_conf() {
     mkdir -p "$run/modules"
     ln -sfn "$build/nginx/ngx_http_llm_module.so" "$run/modules/"
     sed -e "s|unix:/run/llm/engine.sock|unix:$run/engine.sock|" \
-        -e "s|listen *8080|listen $port|" -e "s|listen *8443|listen $tls_port|" \
+        -e "s|listen *8080|listen $host:$port|" -e "s|listen *8443|listen $host:$tls_port|" \
         -e "s|/etc/nginx/llm/localhost|$run/localhost|" \
         -e "s|^http {|http {\n    access_log $run/access.log;\n    client_body_temp_path $run/body;\n    proxy_temp_path $run/proxy;\n    fastcgi_temp_path $run/fastcgi;\n    uwsgi_temp_path $run/uwsgi;\n    scgi_temp_path $run/scgi;|" \
         "$root/conf/nginx.conf" >"$run/nginx.conf"
