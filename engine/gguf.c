@@ -199,29 +199,28 @@ skip(cursor_t *c, uint64_t n, const char *what)
 }
 
 static int
-take_u32(cursor_t *c, uint32_t *v, const char *what)
+take(cursor_t *c, void *v, size_t n, const char *what)
 {
     const uint8_t *p = c->g->p + c->at;
 
-    if (!skip(c, sizeof(*v), what)) {
+    if (!skip(c, n, what)) {
         return 0;
     }
 
-    memcpy(v, p, sizeof(*v));
+    memcpy(v, p, n);
     return 1;
+}
+
+static int
+take_u32(cursor_t *c, uint32_t *v, const char *what)
+{
+    return take(c, v, sizeof(*v), what);
 }
 
 static int
 take_u64(cursor_t *c, uint64_t *v, const char *what)
 {
-    const uint8_t *p = c->g->p + c->at;
-
-    if (!skip(c, sizeof(*v), what)) {
-        return 0;
-    }
-
-    memcpy(v, p, sizeof(*v));
-    return 1;
+    return take(c, v, sizeof(*v), what);
 }
 
 static int
@@ -807,6 +806,14 @@ find_pair(const gguf_t *g, const char *key)
     return bsearch(&want, g->pairs, g->pairs_n, sizeof(want), by_key);
 }
 
+static const pair_t *
+find_typed(const gguf_t *g, const char *key, uint32_t type)
+{
+    const pair_t *pair = find_pair(g, key);
+
+    return pair != NULL && pair->type == type ? pair : NULL;
+}
+
 int
 gguf_has(const gguf_t *g, const char *key)
 {
@@ -906,40 +913,37 @@ gguf_f32(const gguf_t *g, const char *key, float *v)
 int
 gguf_bool(const gguf_t *g, const char *key, int *v)
 {
-    const pair_t *pair = find_pair(g, key);
+    const pair_t *pair = find_typed(g, key, GGUF_BOOL);
 
-    if (pair == NULL || pair->type != GGUF_BOOL) {
-        return 0;
+    if (pair != NULL) {
+        *v = pair->value[0] != 0;
     }
 
-    *v = pair->value[0] != 0;
-    return 1;
+    return pair != NULL;
 }
 
 int
 gguf_str(const gguf_t *g, const char *key, gguf_str_t *v)
 {
-    const pair_t *pair = find_pair(g, key);
+    const pair_t *pair = find_typed(g, key, GGUF_STR);
 
-    if (pair == NULL || pair->type != GGUF_STR) {
-        return 0;
+    if (pair != NULL) {
+        *v = pair->str;
     }
 
-    *v = pair->str;
-    return 1;
+    return pair != NULL;
 }
 
 int
 gguf_arr(const gguf_t *g, const char *key, gguf_arr_t *v)
 {
-    const pair_t *pair = find_pair(g, key);
+    const pair_t *pair = find_typed(g, key, GGUF_ARR);
 
-    if (pair == NULL || pair->type != GGUF_ARR) {
-        return 0;
+    if (pair != NULL) {
+        *v = pair->arr;
     }
 
-    *v = pair->arr;
-    return 1;
+    return pair != NULL;
 }
 
 int

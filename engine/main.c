@@ -14,8 +14,9 @@
  * a worker that can connect will be served.
  *
  * Signals are blocked in all threads and taken here by waiting for them.  The
- * first SIGTERM, SIGINT or SIGQUIT drains: no new requests, running ones go on for
- * drain_timeout, what is left gets ERROR.  A second one cuts that short.
+ * first SIGTERM, SIGINT or SIGQUIT drains: no new requests, running ones go
+ * on for drain_timeout, what is left gets ERROR.  A second one cuts that
+ * short.
  */
 #include "forward.h"
 #include "inner.h"

@@ -1,312 +1,86 @@
 /*
- * The small functions with AVX2, FMA and F16C.
+ * The small functions with AVX2, FMA and F16C: what vec.h is told.
  *
- * DESIGN.  A product is computed in tiles of R weight rows by C activation
- * rows, each output having one vector of partial sums in a register.  A weight
- * is turned into floats once per tile, which is exact for every type (a half
- * times a small integer fits a float), so all types are one text.
- *
- * The order: partial sum l of an output takes the terms l, l + 8, l + 16, ...
- * in turn, each by one fused multiply-add; a last vector that k does not fill
- * is padded with zeros; then the eight sums are added as reduce() says.  None
- * of that knows the tile's size, so whichever tile computes an output, its
- * bits are the same.
- *
- * More outputs at a time, not more sums per output, keep the multipliers busy:
- * an addition takes four cycles, and a tile has eight of them on the way.
+ * With 16 registers a tile is two by four, four by two or one row of either:
+ * eight sums and what they are made of.
  */
 #include "cpu.h"
 
-#include <assert.h>
 #include <immintrin.h>
-#include <math.h>
 #include <string.h>
 
 #define ALWAYS static inline __attribute__((always_inline))
 
-/* Elements of a vector, and of the step that loops take through k. */
-#define LANES 8
-#define STEP  32
+#define ISA      cpu_avx2
+#define ISA_NAME "avx2"
+#define LANES    8
+#define TILE_R   2
+#define MIX_U    2
 
-/* Bytes of STEP elements. */
-ALWAYS size_t
-step_bytes(uint32_t type)
-{
-#define X(name, elems, bytes) (STEP / (elems)) * (bytes),
-    static const uint8_t size[] = {KN_TYPE_LIST(X)};
-#undef X
+#define V(op) _mm256_##op##_ps
+#define D(op) _mm256_##op##_pd
 
-    return size[type];
-}
+typedef __m256 vf_t;
+typedef __m256d vd_t;
+typedef __m128i vh_t;
 
-/*
- * Asks for the memory of a step in a row yet to come.  A row is often shorter
- * than what the processor's own prefetcher needs to see before it runs ahead.
- * Into the second cache, because two tiles of rows and x are more than the
- * first one holds; but for the smallest type, where they are not.  May name
- * any address.
- */
-ALWAYS void
-prefetch(uint32_t type, uintptr_t p)
-{
-    if (type == KN_Q4_0) {
-        _mm_prefetch((const char *) p, _MM_HINT_T0);
-        return;
-    }
-
-    _mm_prefetch((const char *) p, _MM_HINT_T1);
-
-    if (step_bytes(type) > 64) {
-        _mm_prefetch((const char *) (p + 64), _MM_HINT_T1);
-    }
-}
-
-ALWAYS float
-reduce(__m256 v)
-{
-    __m128 s;
-
-    s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    s = _mm_add_ss(s, _mm_movehdup_ps(s));
-
-    return _mm_cvtss_f32(s);
-}
-
-/* Four sums, each with the bits of reduce(). */
 ALWAYS __m128
-reduce4(const __m256 *v, size_t step)
+fold4(vf_t v)
 {
-    __m128 s[4], lo, hi;
-    uint32_t i;
-
-    for (i = 0; i < 4; i++) {
-        s[i] = _mm_add_ps(_mm256_castps256_ps128(v[i * step]),
-            _mm256_extractf128_ps(v[i * step], 1));
-    }
-
-    lo = _mm_add_ps(_mm_unpacklo_ps(s[0], s[1]), _mm_unpackhi_ps(s[0], s[1]));
-    hi = _mm_add_ps(_mm_unpacklo_ps(s[2], s[3]), _mm_unpackhi_ps(s[2], s[3]));
-
-    return _mm_add_ps(_mm_movelh_ps(lo, hi), _mm_movehl_ps(hi, lo));
+    return _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
 }
 
-ALWAYS __m256
-from_f16(__m128i h)
+ALWAYS __m128d
+fold2(vd_t v)
+{
+    return _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
+}
+
+ALWAYS vf_t
+from_f16(vh_t h)
 {
     return _mm256_cvtph_ps(h);
 }
 
-ALWAYS __m256
-from_bf16(__m128i h)
+ALWAYS vf_t
+from_bf16(vh_t h)
 {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
 }
 
-/* The scale of the block that begins at p; plain types have none. */
-ALWAYS __m256
-scale_at(uint32_t type, const char *p)
+ALWAYS vh_t
+to_f16(vf_t v)
 {
-    uint16_t d;
-
-    if (type == KN_Q8_0) {
-        memcpy(&d, p, 2);
-    } else if (type == KN_Q4_0) {
-        memcpy(&d, p, 2);
-    } else {
-        return _mm256_setzero_ps();
-    }
-
-    return _mm256_cvtph_ps(_mm_set1_epi16((short) d));
+    return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
 }
 
-/*
- * Elements u to u + 7 from p on, which begins a block; u is a multiple of
- * LANES, below STEP in types with blocks.  d is what scale_at() gave.
- */
-ALWAYS __m256
-load(uint32_t type, const char *p, uint32_t u, __m256 d)
+ALWAYS vd_t
+low(vf_t v)
 {
-    const char *q;
-    __m256i n;
-
-    switch (type) {
-
-    case KN_F32:
-        return _mm256_loadu_ps((const float *) (p + (size_t) u * 4));
-
-    case KN_F16:
-        return from_f16(
-            _mm_loadu_si128((const __m128i *) (p + (size_t) u * 2)));
-
-    case KN_BF16:
-        return from_bf16(
-            _mm_loadu_si128((const __m128i *) (p + (size_t) u * 2)));
-
-    case KN_Q8_0:
-        q = p + 2 + u;
-        n = _mm256_cvtepi8_epi32(_mm_loadu_si64(q));
-        break;
-
-    default:
-        q = p + 2 + u % 16;
-        n = _mm256_cvtepu8_epi32(_mm_loadu_si64(q));
-        n = u < 16 ? _mm256_and_si256(n, _mm256_set1_epi32(15))
-                   : _mm256_srli_epi32(n, 4);
-        n = _mm256_sub_epi32(n, _mm256_set1_epi32(8));
-        break;
-    }
-
-    return _mm256_mul_ps(_mm256_cvtepi32_ps(n), d);
+    return _mm256_cvtps_pd(_mm256_castps256_ps128(v));
 }
 
-/*
- * The first n <= 8 of them, zeros after; nothing beyond is read.  Types with
- * blocks have no such rest.
- */
-ALWAYS __m256
-load_part(uint32_t type, const char *w, uint32_t e, uint32_t n)
+ALWAYS vd_t
+high(vf_t v)
 {
-    __m128i h;
-    __m256i mask;
-
-    if (type == KN_F32) {
-        mask = _mm256_cmpgt_epi32(_mm256_set1_epi32((int) n),
-            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-        return _mm256_maskload_ps((const float *) (w + (size_t) e * 4), mask);
-    }
-
-    h = _mm_setzero_si128();
-    memcpy(&h, w + (size_t) e * 2, n * 2);
-
-    return type == KN_F16 ? from_f16(h) : from_bf16(h);
+    return _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1));
 }
 
-/* The sums of a tile to their places. */
-ALWAYS void
-finish(const cpu_mm_t *a, uint32_t i, uint32_t j, uint32_t R, uint32_t C,
-    __m256 acc[4][4])
+ALWAYS vf_t
+nearest(vf_t v)
 {
-    float y[4];
-    uint32_t r, c;
-
-    for (c = 0; R == 4 && c < C; c++) {
-        _mm_storeu_ps(a->y + (i + c) * a->ldy + j, reduce4(&acc[0][c], 4));
-    }
-
-    for (r = 0; R < 4 && r < R; r++) {
-        if (C == 4) {
-            _mm_storeu_ps(y, reduce4(acc[r], 1));
-        }
-
-        for (c = 0; c < C; c++) {
-            a->y[(i + c) * a->ldy + j + r] = C == 4 ? y[c] : reduce(acc[r][c]);
-        }
-    }
+    return _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-/*
- * Outputs [i, i + C) by [j, j + R).  type, R and C are constants wherever this
- * is inlined, and the loops over them vanish.
- */
-ALWAYS void
-tile(const cpu_mm_t *a, uint32_t i, uint32_t j, uint32_t type, uint32_t R,
-    uint32_t C)
+/* The power is made of its exponent's bits. */
+ALWAYS vf_t
+scale_by(vf_t v, vf_t n)
 {
-    const char *w[4];
-    const float *x[4];
-    __m256 acc[4][4], d[4], v, t[4];
-    uint32_t e, u, r, c;
-    size_t at, ahead = R * a->stride;
+    __m256i e;
 
-    for (r = 0; r < R; r++) {
-        w[r] = (const char *) a->w + (j + r) * a->stride;
-        for (c = 0; c < C; c++) {
-            acc[r][c] = _mm256_setzero_ps();
-        }
-    }
+    e = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
 
-    for (c = 0; c < C; c++) {
-        x[c] = a->x + (i + c) * a->ldx;
-    }
-
-    at = 0;
-
-    for (e = 0; e + STEP <= a->k; e += STEP) {
-        for (r = 0; r < R; r++) {
-            d[r] = scale_at(type, w[r] + at);
-            if (i == 0) {
-                prefetch(type, (uintptr_t) w[r] + at + ahead);
-            }
-        }
-
-        for (u = 0; u < STEP; u += LANES) {
-            for (c = 0; c < C; c++) {
-                t[c] = _mm256_loadu_ps(x[c] + e + u);
-            }
-
-            for (r = 0; r < R; r++) {
-                v = load(type, w[r] + at, u, d[r]);
-                for (c = 0; c < C; c++) {
-                    acc[r][c] = _mm256_fmadd_ps(v, t[c], acc[r][c]);
-                }
-            }
-        }
-
-        at += step_bytes(type);
-    }
-
-    for (; e < a->k; e += LANES) {
-        u = a->k - e < LANES ? a->k - e : LANES;
-
-        for (c = 0; c < C; c++) {
-            t[c] = load_part(KN_F32, (const char *) x[c], e, u);
-        }
-
-        for (r = 0; r < R; r++) {
-            v = load_part(type, w[r], e, u);
-            for (c = 0; c < C; c++) {
-                acc[r][c] = _mm256_fmadd_ps(v, t[c], acc[r][c]);
-            }
-        }
-    }
-
-    finish(a, i, j, R, C, acc);
-}
-
-ALWAYS void
-matmul(const cpu_mm_t *a, uint32_t type)
-{
-    uint32_t i, j;
-
-    assert(a->m > 0 && a->n > 0);
-    assert((type != KN_Q8_0 && type != KN_Q4_0) || a->k % STEP == 0);
-
-    for (j = 0; j + 4 <= a->n; j += 4) {
-        for (i = 0; i + 4 <= a->m; i += 4) {
-            tile(a, i, j, type, 2, 4);
-            tile(a, i, j + 2, type, 2, 4);
-        }
-
-        if (i + 2 <= a->m) {
-            tile(a, i, j, type, 4, 2);
-            i += 2;
-        }
-
-        if (i < a->m) {
-            tile(a, i, j, type, 4, 1);
-        }
-    }
-
-    for (; j < a->n; j++) {
-        for (i = 0; i + 4 <= a->m; i += 4) {
-            tile(a, i, j, type, 1, 4);
-        }
-
-        for (; i < a->m; i++) {
-            tile(a, i, j, type, 1, 1);
-        }
-    }
+    return _mm256_mul_ps(v, _mm256_castsi256_ps(_mm256_slli_epi32(e, 23)));
 }
 
 ALWAYS __m256i
@@ -316,286 +90,77 @@ mask_of(uint32_t n)
         _mm256_set1_epi32((int) n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
-/* The first n <= 8 floats at p, zeros after. */
-ALWAYS __m256
+ALWAYS vh_t
+load_halves(const char *p)
+{
+    return _mm_loadu_si128((const __m128i *) p);
+}
+
+ALWAYS vh_t
+load_some_halves(const char *p, uint32_t n)
+{
+    vh_t h = _mm_setzero_si128();
+
+    memcpy(&h, p, n * 2);
+
+    return h;
+}
+
+ALWAYS vf_t
 load_floats(const float *p, uint32_t n)
 {
     return _mm256_maskload_ps(p, mask_of(n));
 }
 
 ALWAYS void
-store_floats(float *p, __m256 v, uint32_t n)
+store_floats(float *p, vf_t v, uint32_t n)
 {
     _mm256_maskstore_ps(p, mask_of(n), v);
 }
 
-/* The first n lanes of v, zeros after. */
-ALWAYS __m256
-first(__m256 v, uint32_t n)
+ALWAYS vf_t
+first(vf_t v, uint32_t n)
 {
     return _mm256_and_ps(v, _mm256_castsi256_ps(mask_of(n)));
 }
 
-/* top, its first n lanes the larger ones of v's and its own */
-ALWAYS __m256
-max_floats(__m256 v, __m256 top, uint32_t n)
+ALWAYS vf_t
+max_floats(vf_t v, vf_t top, uint32_t n)
 {
     return _mm256_blendv_ps(
         top, _mm256_max_ps(v, top), _mm256_castsi256_ps(mask_of(n)));
 }
 
-ALWAYS double
-sum_doubles(__m256d v)
+/* The scale. */
+ALWAYS vf_t
+scale_at(uint32_t type, const char *p)
 {
-    __m128d s;
+    uint16_t h;
 
-    s = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
+    if (type != KN_Q8_0 && type != KN_Q4_0) {
+        return _mm256_setzero_ps();
+    }
 
-    return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
+    memcpy(&h, p, 2);
+
+    return from_f16(_mm_set1_epi16((short) h));
 }
 
-/* y * 2^n; n is whole, and the result a normal number */
-ALWAYS __m256
-scale_by(__m256 y, __m256 n)
+ALWAYS vf_t
+load_quants(uint32_t type, const char *p, uint32_t u, vf_t d)
 {
-    __m256i e;
+    __m256i n;
 
-    e = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    if (type == KN_Q8_0) {
+        n = _mm256_cvtepi8_epi32(_mm_loadu_si64(p + 2 + u));
+    } else {
+        n = _mm256_cvtepu8_epi32(_mm_loadu_si64(p + 2 + u % 16));
+        n = u < 16 ? _mm256_and_si256(n, _mm256_set1_epi32(15))
+                   : _mm256_srli_epi32(n, 4);
+        n = _mm256_sub_epi32(n, _mm256_set1_epi32(8));
+    }
 
-    return _mm256_mul_ps(y, _mm256_castsi256_ps(_mm256_slli_epi32(e, 23)));
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(n), d);
 }
 
-#define ROUND(x)                                                               \
-    _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
-#define SCALE(y, n)   scale_by(y, n)
-#define LOW(v)        _mm256_cvtps_pd(_mm256_castps256_ps128(v))
-#define HIGH(v)       _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1))
-#define SQUARES(v, s) _mm256_fmadd_pd(v, v, s)
-
-/* Vectors of a row that weighted values take at a time: few registers. */
-#define MIX_U 2
-
-/*
- * exp(x), x cut to where the result is a normal number; NaN stays.  x is n ln 2
- * and a rest, whose power series is cut where its terms are below rounding.
- */
-ALWAYS __m256
-expv(__m256 x)
-{
-    __m256 n, r, y;
-
-    x = _mm256_max_ps(_mm256_set1_ps(-87.3f), x);
-    x = _mm256_min_ps(_mm256_set1_ps(88.3f), x);
-    n = ROUND(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)));
-    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693145752f), x);
-    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(1.42860677e-6f), r);
-
-    y = _mm256_set1_ps(1.0f / 5040);
-    y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(1.0f / 720));
-    y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(1.0f / 120));
-    y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(1.0f / 24));
-    y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(1.0f / 6));
-    y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(0.5f));
-    y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(1));
-    y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(1));
-
-    return SCALE(y, n);
-}
-
-/* y[i, e ...] of C queries by U vectors, n < LANES of the last one used. */
-ALWAYS void
-mix_tile(const cpu_mix_t *a, uint32_t type, uint32_t i, uint32_t e, uint32_t C,
-    uint32_t U, uint32_t n)
-{
-    const char *v = a->v;
-    const float *p = a->p + i * a->ldp;
-    float *y = a->y + i * a->ldy + e;
-    __m256 acc[4][4], t, zero = _mm256_setzero_ps();
-    uint32_t j, c, u;
-
-    for (c = 0; c < C; c++) {
-        for (u = 0; u < U; u++) {
-            acc[c][u] = n == LANES ? _mm256_loadu_ps(y + c * a->ldy + u * LANES)
-                                   : load_floats(y + c * a->ldy, n);
-        }
-    }
-
-    for (j = 0; j < a->n; j++, v += a->stride) {
-        for (u = 0; u < U; u++) {
-            t = n == LANES ? load(type, v, e + u * LANES, zero)
-                           : load_part(type, v, e, n);
-            for (c = 0; c < C; c++) {
-                acc[c][u] = _mm256_fmadd_ps(
-                    _mm256_set1_ps(p[c * a->ldp + j]), t, acc[c][u]);
-            }
-        }
-    }
-
-    for (c = 0; c < C; c++) {
-        for (u = 0; u < U; u++) {
-            if (n == LANES) {
-                _mm256_storeu_ps(y + c * a->ldy + u * LANES, acc[c][u]);
-            } else {
-                store_floats(y + c * a->ldy, acc[c][u], n);
-            }
-        }
-    }
-}
-
-ALWAYS void
-mix_queries(const cpu_mix_t *a, uint32_t type, uint32_t i, uint32_t C)
-{
-    uint32_t e;
-
-    for (e = 0; e + MIX_U * LANES <= a->k; e += MIX_U * LANES) {
-        mix_tile(a, type, i, e, C, MIX_U, LANES);
-    }
-
-    for (; e + LANES <= a->k; e += LANES) {
-        mix_tile(a, type, i, e, C, 1, LANES);
-    }
-
-    if (e < a->k) {
-        mix_tile(a, type, i, e, C, 1, a->k - e);
-    }
-}
-
-ALWAYS void
-mix(const cpu_mix_t *a, uint32_t type)
-{
-    uint32_t i;
-
-    for (i = 0; i + 4 <= a->m; i += 4) {
-        mix_queries(a, type, i, 4);
-    }
-
-    if (i + 2 <= a->m) {
-        mix_queries(a, type, i, 2);
-        i += 2;
-    }
-
-    if (i < a->m) {
-        mix_queries(a, type, i, 1);
-    }
-}
-
-static float
-softmax(float *w, uint32_t n, float scale, float *max)
-{
-    __m256 top, sum, v;
-    float lanes[LANES];
-    uint32_t e, u;
-
-    top = _mm256_set1_ps(-INFINITY);
-    sum = _mm256_setzero_ps();
-
-    for (e = 0; e < n; e += LANES) {
-        u = n - e < LANES ? n - e : LANES;
-        v = _mm256_mul_ps(load_floats(w + e, u), _mm256_set1_ps(scale));
-        store_floats(w + e, v, u);
-        top = max_floats(v, top, u);
-    }
-
-    _mm256_storeu_ps(lanes, top);
-    for (*max = lanes[0], u = 1; u < LANES; u++) {
-        *max = lanes[u] > *max ? lanes[u] : *max;
-    }
-
-    top = _mm256_set1_ps(*max);
-
-    for (e = 0; e < n; e += LANES) {
-        u = n - e < LANES ? n - e : LANES;
-        v = expv(_mm256_sub_ps(load_floats(w + e, u), top));
-        store_floats(w + e, v, u);
-        sum = _mm256_add_ps(sum, first(v, u));
-    }
-
-    return reduce(sum);
-}
-
-static void
-rmsnorm(
-    float *y, float *x, const float *add, const float *w, uint32_t n, float eps)
-{
-    __m256 v, r;
-    __m256d s[2];
-    uint32_t e, u;
-
-    s[0] = s[1] = _mm256_setzero_pd();
-
-    for (e = 0; e < n; e += LANES) {
-        u = n - e < LANES ? n - e : LANES;
-        v = load_floats(x + e, u);
-        if (add != NULL) {
-            v = _mm256_add_ps(v, load_floats(add + e, u));
-            store_floats(x + e, v, u);
-        }
-
-        s[0] = SQUARES(LOW(v), s[0]);
-        s[1] = SQUARES(HIGH(v), s[1]);
-    }
-
-    r = _mm256_set1_ps(
-        1.0f
-        / sqrtf(
-            (float) sum_doubles(_mm256_add_pd(s[0], s[1])) / (float) n + eps));
-
-    for (e = 0; e < n; e += LANES) {
-        u = n - e < LANES ? n - e : LANES;
-        v = _mm256_mul_ps(load_floats(x + e, u), r);
-        store_floats(y + e, _mm256_mul_ps(v, load_floats(w + e, u)), u);
-    }
-}
-
-static void
-silu_mul(float *gate, const float *up, uint32_t n)
-{
-    __m256 g, v;
-    uint32_t e, u;
-
-    for (e = 0; e < n; e += LANES) {
-        u = n - e < LANES ? n - e : LANES;
-        g = load_floats(gate + e, u);
-        v = expv(_mm256_sub_ps(_mm256_setzero_ps(), g));
-        v = _mm256_div_ps(g, _mm256_add_ps(_mm256_set1_ps(1), v));
-        store_floats(gate + e, _mm256_mul_ps(v, load_floats(up + e, u)), u);
-    }
-}
-
-static void
-kv_put_f16(void *dst, const float *src, uint32_t n)
-{
-    __m128i h;
-    uint32_t e, u;
-
-    for (e = 0; e < n; e += LANES) {
-        u = n - e < LANES ? n - e : LANES;
-        h = _mm256_cvtps_ph(load_part(KN_F32, (const char *) src, e, u),
-            _MM_FROUND_TO_NEAREST_INT);
-        memcpy((char *) dst + (size_t) e * 2, &h, u * 2);
-    }
-}
-
-#define X(name, elems, bytes)                                                  \
-    static void matmul_##name(const cpu_mm_t *a) { matmul(a, KN_##name); }
-KN_TYPE_LIST(X)
-#undef X
-
-#define X(name)                                                                \
-    static void mix_##name(const cpu_mix_t *a) { mix(a, KN_##name); }
-X(F32)
-X(F16)
-X(BF16)
-#undef X
-
-const cpu_isa_t cpu_avx2 = {
-    .name = "avx2",
-#define X(name, elems, bytes) .matmul[KN_##name] = matmul_##name,
-    KN_TYPE_LIST(X)
-#undef X
-        .kv_put[KN_F16] = kv_put_f16,
-    .mix = {mix_F32, mix_F16, mix_BF16},
-    .softmax = softmax,
-    .rmsnorm = rmsnorm,
-    .silu_mul = silu_mul,
-};
+#include "vec.h"

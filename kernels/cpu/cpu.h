@@ -4,7 +4,8 @@
  *      cpu.c    device functions, thread pool, choice of instruction set
  *      ref.c    every op row, over the small functions of a cpu_isa_t; and
  *               those functions in plain C (cpu_ref), the oracle of the others
- *      avx2.c avx512.c   the same small functions with flags of their own
+ *      avx2.c avx512.c   the same small functions with flags of their own: what
+ *               differs between them, the rest being vec.h
  *      sample.c the sample row's policy
  *
  * An instruction set is a const table of small functions that run on one

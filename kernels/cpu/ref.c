@@ -81,13 +81,13 @@ add_dot(double *lanes, const float *a, const float *b, uint32_t n)
 }
 
 static void
-row_f32(float *dst, const void *src, uint32_t n)
+row_F32(float *dst, const void *src, uint32_t n)
 {
     memcpy(dst, src, n * sizeof(float));
 }
 
 static void
-row_f16(float *dst, const void *src, uint32_t n)
+row_F16(float *dst, const void *src, uint32_t n)
 {
     uint32_t i;
     uint16_t h;
@@ -99,7 +99,7 @@ row_f16(float *dst, const void *src, uint32_t n)
 }
 
 static void
-row_bf16(float *dst, const void *src, uint32_t n)
+row_BF16(float *dst, const void *src, uint32_t n)
 {
     uint32_t i;
     uint16_t h;
@@ -111,7 +111,7 @@ row_bf16(float *dst, const void *src, uint32_t n)
 }
 
 static void
-row_q8_0(float *dst, const void *src, uint32_t n)
+row_Q8_0(float *dst, const void *src, uint32_t n)
 {
     uint32_t i;
     uint16_t h;
@@ -131,7 +131,7 @@ row_q8_0(float *dst, const void *src, uint32_t n)
 }
 
 static void
-row_q4_0(float *dst, const void *src, uint32_t n)
+row_Q4_0(float *dst, const void *src, uint32_t n)
 {
     uint32_t i;
     uint16_t h;
@@ -188,35 +188,13 @@ matmul_ref(const cpu_mm_t *a, uint32_t block, uint32_t bytes,
     }
 }
 
-static void
-matmul_f32(const cpu_mm_t *a)
-{
-    matmul_ref(a, 1, 4, row_f32);
-}
-
-static void
-matmul_f16(const cpu_mm_t *a)
-{
-    matmul_ref(a, 1, 2, row_f16);
-}
-
-static void
-matmul_bf16(const cpu_mm_t *a)
-{
-    matmul_ref(a, 1, 2, row_bf16);
-}
-
-static void
-matmul_q8_0(const cpu_mm_t *a)
-{
-    matmul_ref(a, 32, 34, row_q8_0);
-}
-
-static void
-matmul_q4_0(const cpu_mm_t *a)
-{
-    matmul_ref(a, 32, 18, row_q4_0);
-}
+#define X(name, elems, bytes)                                                  \
+    static void matmul_##name(const cpu_mm_t *a)                               \
+    {                                                                          \
+        matmul_ref(a, elems, bytes, row_##name);                               \
+    }
+KN_TYPE_LIST(X)
+#undef X
 
 static uint16_t
 to_bf16(float f)
@@ -265,13 +243,13 @@ to_f16(float f)
 }
 
 static void
-put_f32(void *dst, const float *src, uint32_t n)
+put_F32(void *dst, const float *src, uint32_t n)
 {
     memcpy(dst, src, n * sizeof(float));
 }
 
 static void
-put_f16(void *dst, const float *src, uint32_t n)
+put_F16(void *dst, const float *src, uint32_t n)
 {
     uint32_t i;
 
@@ -281,7 +259,7 @@ put_f16(void *dst, const float *src, uint32_t n)
 }
 
 static void
-put_bf16(void *dst, const float *src, uint32_t n)
+put_BF16(void *dst, const float *src, uint32_t n)
 {
     uint32_t i;
 
@@ -313,23 +291,15 @@ mix_ref(const cpu_mix_t *a, uint32_t bytes,
     }
 }
 
-static void
-mix_f32(const cpu_mix_t *a)
-{
-    mix_ref(a, 4, row_f32);
-}
-
-static void
-mix_f16(const cpu_mix_t *a)
-{
-    mix_ref(a, 2, row_f16);
-}
-
-static void
-mix_bf16(const cpu_mix_t *a)
-{
-    mix_ref(a, 2, row_bf16);
-}
+#define X(name, bytes)                                                         \
+    static void mix_##name(const cpu_mix_t *a)                                 \
+    {                                                                          \
+        mix_ref(a, bytes, row_##name);                                         \
+    }
+X(F32, 4)
+X(F16, 2)
+X(BF16, 2)
+#undef X
 
 static float
 softmax_ref(float *w, uint32_t n, float scale, float *max)
@@ -384,10 +354,12 @@ silu_mul_ref(float *gate, const float *up, uint32_t n)
 
 const cpu_isa_t cpu_ref = {
     .name = "ref",
-    .matmul = {matmul_f32, matmul_f16, matmul_bf16, matmul_q8_0, matmul_q4_0},
-    .row = {row_f32, row_f16, row_bf16, row_q8_0, row_q4_0},
-    .kv_put = {put_f32, put_f16, put_bf16},
-    .mix = {mix_f32, mix_f16, mix_bf16},
+#define X(name, elems, bytes)                                                  \
+    .matmul[KN_##name] = matmul_##name, .row[KN_##name] = row_##name,
+    KN_TYPE_LIST(X)
+#undef X
+        .kv_put = {put_F32, put_F16, put_BF16},
+    .mix = {mix_F32, mix_F16, mix_BF16},
     .softmax = softmax_ref,
     .rmsnorm = rmsnorm_ref,
     .silu_mul = silu_mul_ref,
