@@ -424,6 +424,12 @@ llm_buf_json(llm_buf_t *b, const char *text, size_t n)
     size_t          run;
     const uint8_t  *p, *last;
 
+    /* an empty string may be a null pointer, to which nothing is added */
+
+    if (n == 0) {
+        return;
+    }
+
     p = (const uint8_t *) text;
     last = p + n;
 
