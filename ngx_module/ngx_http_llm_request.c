@@ -324,7 +324,7 @@ ngx_http_llm_send_models(ngx_http_llm_ctx_t *ctx, llm_str_t *name)
         names[i].created = targets[i].created;
     }
 
-    llm_buf_init(&out, NGX_HTTP_LLM_RENDER_MAX, ngx_http_llm_alloc, r->pool);
+    llm_buf_init(&out, NGX_HTTP_LLM_ANSWER_MAX, ngx_http_llm_alloc, r->pool);
 
     rv = ctx->dialect->models(&out, names, n, name);
 
@@ -404,11 +404,19 @@ ngx_http_llm_body_read(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_llm_body_take(ngx_http_llm_ctx_t *ctx)
 {
-    ngx_buf_t           *b;
-    ngx_chain_t         *cl;
-    ngx_http_request_t  *r;
+    ngx_buf_t                *b;
+    ngx_chain_t              *cl;
+    ngx_http_request_t       *r;
+    ngx_http_request_body_t  *rb;
 
     r = ctx->request;
+    rb = r->request_body;
+
+    /* none where a handler before us has thrown it away */
+
+    if (rb == NULL) {
+        return NGX_OK;
+    }
 
     /* of a chunked body it is the length so far */
 
@@ -422,7 +430,7 @@ ngx_http_llm_body_take(ngx_http_llm_ctx_t *ctx)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    for (cl = r->request_body->bufs; cl; cl = cl->next) {
+    for (cl = rb->bufs; cl; cl = cl->next) {
 
         b = cl->buf;
 
@@ -432,7 +440,6 @@ ngx_http_llm_body_take(ngx_http_llm_ctx_t *ctx)
 
         if (ngx_buf_in_memory(b)) {
             llm_buf_add(&ctx->body, b->pos, b->last - b->pos);
-            b->pos = b->last;
 
         } else if (b->in_file && ngx_http_llm_body_file(ctx, b) != NGX_OK) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -443,7 +450,17 @@ ngx_http_llm_body_take(ngx_http_llm_ctx_t *ctx)
         }
     }
 
-    r->request_body->bufs = NULL;
+    /* a body that is all there stays whole: mirror may want to send it on */
+
+    if (!r->reading_body) {
+        return NGX_OK;
+    }
+
+    for (cl = rb->bufs; cl; cl = cl->next) {
+        cl->buf->pos = cl->buf->last;
+    }
+
+    rb->bufs = NULL;
 
     return NGX_OK;
 }
@@ -471,7 +488,6 @@ ngx_http_llm_body_file(ngx_http_llm_ctx_t *ctx, ngx_buf_t *b)
     }
 
     ctx->body.len += size;
-    b->file_pos = b->file_last;
 
     return NGX_OK;
 }
@@ -483,6 +499,7 @@ static void
 ngx_http_llm_run(ngx_http_llm_ctx_t *ctx)
 {
     int                     rv;
+    size_t                  i;
     llm_str_t               body;
     llm_caps_t              caps;
     ngx_str_t               name;
@@ -516,7 +533,18 @@ ngx_http_llm_run(ngx_http_llm_ctx_t *ctx)
 
     name.data = (u_char *) ctx->call.model.data;
     name.len = ctx->call.model.len;
-    ctx->model = name;
+
+    /* it becomes $llm_model, and add_header writes what it is given */
+
+    for (i = 0; i < name.len; i++) {
+        if (name.data[i] < 0x20 || name.data[i] == 0x7f) {
+            break;
+        }
+    }
+
+    if (i == name.len) {
+        ctx->model = name;
+    }
 
     ngx_memzero(&target, sizeof(ngx_http_llm_target_t));
 
@@ -927,7 +955,7 @@ ngx_http_llm_send(ngx_http_request_t *r, ngx_uint_t status, const char *type,
     b->pos = (u_char *) body->data;
     b->last = b->pos + body->len;
     b->memory = body->len ? 1 : 0;
-    b->last_buf = 1;
+    b->last_buf = (r == r->main) ? 1 : 0;
     b->last_in_chain = 1;
 
     out.buf = b;

@@ -36,6 +36,7 @@
 
 static void ngx_http_llm_stream_hold(ngx_http_llm_ctx_t *ctx,
     const llm_wire_tokens_t *t, const uint8_t *text, const uint8_t *lp);
+static void ngx_http_llm_stream_shift(llm_buf_t *b, size_t *pos, size_t n);
 static void ngx_http_llm_stream_abort(ngx_http_llm_ctx_t *ctx,
     ngx_uint_t err);
 static void ngx_http_llm_stream_whole(ngx_http_llm_ctx_t *ctx);
@@ -48,6 +49,7 @@ static ngx_int_t ngx_http_llm_stream_head(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_stream_sent(ngx_http_llm_ctx_t *ctx,
     ngx_int_t rc);
 static void ngx_http_llm_stream_write(ngx_http_request_t *r);
+static ngx_uint_t ngx_http_llm_stream_superseded(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_stream_client_lost(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_stream_timer(ngx_event_t *ev);
 static ngx_msec_t ngx_http_llm_stream_next(ngx_http_llm_ctx_t *ctx);
@@ -241,6 +243,9 @@ ngx_http_llm_stream_hold(ngx_http_llm_ctx_t *ctx,
 
     h = &ctx->held[t->choice];
 
+    ngx_http_llm_stream_shift(&h->text, &h->text_pos, t->text_len);
+    ngx_http_llm_stream_shift(&h->logprobs, &h->logprobs_pos, t->lp_len);
+
     llm_buf_add(&h->text, text, t->text_len);
     llm_buf_add(&h->logprobs, lp, t->lp_len);
 
@@ -257,6 +262,24 @@ ngx_http_llm_stream_hold(ngx_http_llm_ctx_t *ctx,
 
     ctx->held_payload += (size_t) t->text_len + t->lp_len;
     ctx->holding = 1;
+}
+
+
+/*
+ * What has been rendered gives its place to n new bytes, if there is no other:
+ * a client that is slow enough never lets the buffer become empty.
+ */
+
+static void
+ngx_http_llm_stream_shift(llm_buf_t *b, size_t *pos, size_t n)
+{
+    if (*pos == 0 || n <= b->cap - b->len) {
+        return;
+    }
+
+    b->len -= *pos;
+    ngx_memmove(b->data, b->data + *pos, b->len);
+    *pos = 0;
 }
 
 
@@ -304,6 +327,11 @@ void
 ngx_http_llm_stream_flush(ngx_http_llm_ctx_t *ctx)
 {
     ngx_int_t  rc;
+
+    if (ngx_http_llm_stream_superseded(ctx)) {
+        ngx_http_llm_stream_cleanup(ctx);
+        return;
+    }
 
     if (ctx->refusal.err && !ctx->head_sent) {
         ngx_http_llm_stream_finalize(ctx, ngx_http_llm_send_refusal(ctx));
@@ -775,12 +803,30 @@ ngx_http_llm_stream_write(ngx_http_request_t *r)
 }
 
 
+/*
+ * Has the request become another one?  post_action begins a new one in the
+ * place of one whose client has left, error_page in the place of one that a
+ * header filter has refused.  Neither runs cleanups; what shows is that the
+ * contexts have been cleared.
+ */
+
+static ngx_uint_t
+ngx_http_llm_stream_superseded(ngx_http_llm_ctx_t *ctx)
+{
+    return ctx->request == NULL
+           || ngx_http_get_module_ctx(ctx->request, ngx_http_llm_module)
+              != ctx;
+}
+
+
 /* writing has failed */
 
 static void
 ngx_http_llm_stream_client_lost(ngx_http_llm_ctx_t *ctx)
 {
-    if (!ctx->conf->ignore_client_abort || ctx->end || ctx->request == NULL) {
+    if (!ctx->conf->ignore_client_abort || ctx->end
+        || ngx_http_llm_stream_superseded(ctx))
+    {
         ngx_http_llm_stream_finalize(ctx, NGX_ERROR);
         return;
     }
@@ -898,28 +944,33 @@ ngx_http_llm_stream_next(ngx_http_llm_ctx_t *ctx)
 static void
 ngx_http_llm_stream_finalize(ngx_http_llm_ctx_t *ctx, ngx_int_t rc)
 {
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
     /*
      * A header filter that turned the answer into an error page has ended the
      * request already; what is left of it is posted.
      */
 
-    if (ctx->request == NULL) {
+    if (r == NULL) {
         return;
     }
 
-    /* from here on the core's send_timeout is the request's timer */
+    /*
+     * Whatever becomes of the request, a last write or a post_action, is the
+     * core's affair, and its timers'.
+     */
 
-    if (ctx->timer.timer_set) {
-        ngx_del_timer(&ctx->timer);
-    }
+    ngx_http_llm_stream_cleanup(ctx);
 
-    ngx_http_finalize_request(ctx->request, rc);
+    ngx_http_finalize_request(r, rc);
 }
 
 
 /*
- * Runs twice: when the request ends, and with its pool.  A request that ends
- * before its terminal event leaves the slot to the channel.
+ * Lets go of the request; also runs when it ends, and with its pool.  One that
+ * ends before its terminal event leaves the slot to the channel.
  */
 
 void

@@ -87,6 +87,7 @@ is(ask('/rows', 'gpt-4'), 'gpt-4', 'a row, under its public name');
 is(ask('/rows', 'gpt 4/mini'), 'gpt 4/mini', 'another of the same model');
 is(ask('/rows', undef), 'gpt 4/mini', 'the default');
 is(ask('/rows', 'beta-model'), '404 model_not_found', 'its own name is hidden');
+is(ask('/rows', $_), '404 model_not_found', "'$_' is no row") for 'gpt', 'gpt-', 'gpt-44', 'GPT-4';
 is(ask('/rows', 'absent'), '404 model_not_found', 'a row for a model it has not');
 is(listed('/rows'), 'gpt 4/mini | gpt-4', 'only what can be used is listed');
 

@@ -87,7 +87,7 @@ if [ "$mode" = long ]; then
     part "simulator, long" "$build/sim/sim" --requests 50000 --rate 40
     part "openai client, long" env LLM_LONG=1 prove t/openai_client.t
     part "slow readers, 60 s" env LLM_LONG=1 prove t/slow.t
-    part "storm, 60 s" prove t/long/
+    part "storm, chaos, hours" prove t/long/
 fi
 
 echo
