@@ -66,14 +66,16 @@ json_whole(const char *s, size_t len)
 static void
 output_whole(const llm_answer_t *a)
 {
-    const char *p = a->out.data, *last = p + a->out.len, *end;
+    const char *p = a->out.data, *last, *end;
 
+    if (a->out.len == 0) {
+        return; /* and may have no address */
+    }
     if (!a->call->stream) {
-        if (a->out.len != 0) {
-            json_whole(p, a->out.len);
-        }
+        json_whole(p, a->out.len);
         return;
     }
+    last = p + a->out.len;
     while (p < last) {
         must(last - p > 8 && memcmp(p, "data: ", 6) == 0);
         end = memmem(p, (size_t) (last - p), "\n\n", 2);
