@@ -36,6 +36,15 @@ for suite in bookworm trixie; do
         continue
     fi
     echo "ok ${src##*/} with the module built in by $cc"
+    other=gcc
+    [ $cc = gcc ] && other=clang-14
+    if log=$(CC=$other conf/build-module.sh "$build/module-$suite" "$src" 2>&1); then
+        echo "ok ${src##*/}, the module alone by $other"
+    else
+        echo "FAILED: the module for ${src##*/} with $other"
+        echo "$log" | tail -n 30
+        failed=$((failed + 1))
+    fi
     if [ $suite = bookworm ]; then
         LLM_NGINX=$out/nginx prove -j2 t/ || failed=$((failed + 1))
     else
