@@ -729,6 +729,17 @@ ngx_http_llm_stream_sent(ngx_http_llm_ctx_t *ctx, ngx_int_t rc)
             ngx_add_timer(wev, clcf->send_timeout);
         }
 
+        /*
+         * TLS may keep back the end of a write, a chunk's CRLF, though the
+         * socket is not full, and no event will come to tell that it is not.
+         */
+
+        if ((c->buffered & NGX_LOWLEVEL_BUFFERED)
+            && wev->ready && !wev->delayed)
+        {
+            ngx_post_event(wev, &ngx_posted_next_events);
+        }
+
     } else {
         ctx->blocked = 0;
 

@@ -8,8 +8,8 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/../lib";
 use LLM;
+use POSIX ();
 use Test::More;
-use Time::HiRes qw(sleep time);
 
 my $events = $ENV{LLM_EVENTS} // 1_000_000;
 my $t = LLM->new(workers => 1,
@@ -34,7 +34,7 @@ for my $case (['HTTP/1.1', '--http1.1', "http://127.0.0.1:$t->{port}/v1/completi
     }
     my $at = sub {
         my $n = $start + $events * shift;
-        $t->wait_for(sub { $t->metric('completion_tokens') >= $n }, 300);
+        $t->wait_for(sub { $t->metric('completion_tokens') >= $n }, 120);
         return ($t->rss_kb($worker), $t->rss_kb($engine));
     };
     my ($w0, $e0) = $at->(0.3);
@@ -45,7 +45,8 @@ for my $case (['HTTP/1.1', '--http1.1', "http://127.0.0.1:$t->{port}/v1/completi
     is(join('', <$f>), "data: [DONE]\n\n", "$name: to its last event");
     diag(sprintf '%s: worker %d kB, then %d; engine %d kB, then %d', $name, $w0, $w1, $e0, $e1);
     cmp_ok($w1 - $w0, '<', 512, "$name: the worker's memory stays");
-    cmp_ok($e1 - $e0, '<', 2048 + 8 * $events / 1000, "$name: the engine's, but for its tokens' ids");
+    cmp_ok($e1 - $e0, '<', 2048 + 8 * $events / 1000,
+        "$name: the engine's, but for its tokens' ids");
 }
 
 $t->done;
