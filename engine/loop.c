@@ -33,6 +33,7 @@
  * it stands.
  */
 #include "loop.h"
+#include "clock.h"
 #include "mem.h"
 #include "sched.h"
 
@@ -75,20 +76,6 @@ struct loop_s {
     uint64_t turns, computed, sampled;
     uint64_t marks[LOOP_AHEAD]; /* loop_out's tail after each last turn */
 };
-
-
-static uint64_t
-clock_us(void)
-{
-    struct timespec ts;
-    int rc;
-
-    rc = clock_gettime(CLOCK_MONOTONIC, &ts);
-    assert(rc == 0);
-    (void) rc;
-
-    return (uint64_t) ts.tv_sec * 1000000 + (uint64_t) ts.tv_nsec / 1000;
-}
 
 
 static void

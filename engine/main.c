@@ -18,6 +18,7 @@
  * on for drain_timeout, what is left gets ERROR.  A second one cuts that
  * short.
  */
+#include "clock.h"
 #include "forward.h"
 #include "inner.h"
 #include "ipc.h"
@@ -475,16 +476,6 @@ notify(const char *text)
 
 
 /* --- end ---------------------------------------------------------------- */
-
-static uint64_t
-clock_ms(void)
-{
-    struct timespec ts;
-
-    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000;
-}
-
 
 /*
  * Waits until no request is held, at most ms and until the next signal.  Two

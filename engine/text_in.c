@@ -37,6 +37,7 @@
  * request between text_pool_put and text_pool_get.
  */
 #include "text_in.h"
+#include "clock.h"
 #include "encode.h"
 #include "log.h"
 #include "mem.h"
@@ -102,16 +103,6 @@ struct text_in_s {
 
 
 /* --- small parts -------------------------------------------------------- */
-
-static uint64_t
-text_in_clock_us(void)
-{
-    struct timespec ts;
-
-    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t) ts.tv_sec * 1000000 + (uint64_t) ts.tv_nsec / 1000;
-}
-
 
 /* Puts a message into a ring that by its size is never full (inner.h). */
 static void
@@ -814,7 +805,7 @@ static void
 text_in_sleep(text_in_t *ti)
 {
     inner_t *in = ti->cfg.in;
-    uint64_t now_ms = text_in_clock_us() / 1000;
+    uint64_t now_ms = clock_ms();
     uint32_t k;
     int ms = 0;
 
@@ -840,7 +831,7 @@ text_in_run(void *arg)
     text_in_t *ti = arg;
 
     while (!__atomic_load_n(&ti->cfg.in->stop, __ATOMIC_ACQUIRE)) {
-        if (text_in_turn(ti, text_in_clock_us())) {
+        if (text_in_turn(ti, clock_us())) {
             ipc_wait(ti->cfg.ipc, 0);
         } else {
             text_in_sleep(ti);

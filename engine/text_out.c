@@ -29,6 +29,7 @@
  * token.  All memory is the thread's own, taken by text_out_open.
  */
 #include "text_out.h"
+#include "clock.h"
 #include "mem.h"
 #include "text_choice.h"
 
@@ -783,17 +784,6 @@ text_out_turn(text_out_t *to, uint64_t now_ms)
     count(&to->in->state->heartbeat[LLM_THREAD_OUT], 1);
 
     return to->list_n > 0;
-}
-
-
-static uint64_t
-clock_ms(void)
-{
-    struct timespec ts;
-
-    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
-
-    return (uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000;
 }
 
 
