@@ -7,7 +7,7 @@ SAN       ?=
 NGINX_SRC ?= /usr/share/nginx/src
 PORT      ?= 8080
 TLS_PORT  ?= 8443
-export BUILD CC MODEL PORT TLS_PORT LISTEN NGINX_SRC
+export BUILD CC MODEL PORT TLS_PORT LISTEN NGINX_SRC SECONDS_EACH
 
 CFLAGS    := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror $(OPT) $(SAN) \
              -iquote engine -iquote kernels -iquote ngx_module/dialect -pthread -MMD -MP
@@ -64,7 +64,7 @@ sim: $(BUILD)/sim/sim
 spin:
 	@prove tests/spin/
 
-## make fuzz [SECONDS=60] [TARGET=gguf]   libFuzzer, each target
+## make fuzz [SECONDS_EACH=60] [TARGET=gguf]   libFuzzer, each target
 fuzz:
 	@tests/fuzz.sh $(or $(TARGET),$(FUZZ))
 

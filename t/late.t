@@ -50,6 +50,21 @@ for my $case (['a' x 200, 'too long'], ['no/such/dir/e.sock', 'no directory']) {
     is(() = $out =~ /\n/g, 1, 'one line') or diag($out);
 }
 
+# a directory that the engine may not write to; root may, so root tries as nobody
+mkdir "$t->{dir}/closed", 0555;
+system('cp', LLM->build . '/llm-engine', "$t->{dir}/engine-copy") == 0 or die 'cp';
+my $pid = open(my $p, '-|') // die "fork: $!";
+if (!$pid) {
+    open STDERR, '>&', \*STDOUT;
+    if ($> == 0) { $) = '65534 65534'; $( = 65534; $< = $> = 65534 }
+    exec "$t->{dir}/engine-copy", qw(--device null --listen), "$t->{dir}/closed/e.sock";
+}
+$out = join '', <$p>;
+close $p;
+is($?, 256, 'no permission: exit 1');
+is(() = $out =~ /\n/g, 1, 'one line') or diag($out);
+like($out, qr/closed.*[Pp]ermission/, 'that says so');
+
 # two engines, chosen by location and by model
 $t->stop(nginx => 'TERM');
 my $two = "$t->{dir}/two.sock";

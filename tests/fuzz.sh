@@ -1,7 +1,7 @@
 #!/bin/sh
 # tests/fuzz.sh TARGET...: libFuzzer with address and undefined sanitizers,
-# SECONDS_EACH (60) seconds each, starting from tests/data/fuzz/TARGET.  What
-# it finds on the way stays under build/.
+# SECONDS_EACH (60) seconds each, no single allocation above 64 MiB, starting
+# from tests/data/fuzz/TARGET.  What it finds on the way stays under build/.
 
 set -eu
 cd "$(dirname "$0")/.."
@@ -19,6 +19,7 @@ for target in "$@"; do
     mkdir -p "$build/corpus-$target"
     echo "== $target, $seconds s"
     "$build/fuzz-$target" -max_total_time="$seconds" -rss_limit_mb=2048 \
+        -malloc_limit_mb=64 \
         -timeout=10 -print_final_stats=0 -verbosity=0 \
         -artifact_prefix="$build/crash-$target-" \
         "$build/corpus-$target" "tests/data/fuzz/$target"
