@@ -7,7 +7,7 @@ set -eu
 
 run="nginx:the-web-server-(Debian-starts-it-on-port-80,-where-services-run)
 nginx-dev:headers-to-build-the-module-against-it
-libpcre2-dev:the-module-must-see-the-features-of-Debian's-nginx
+libpcre2-dev:the-tokenizer's-patterns;-and-the-module-must-see-the-features-of-Debian's-nginx
 gcc:compiler
 libc6-dev:C-library-headers
 make:build

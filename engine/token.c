@@ -7,6 +7,9 @@
  * Special pieces (control and user-defined ones) are never found in plain
  * text.  Only TOKEN_F_SPECIAL looks for them, longest first, and then each
  * stretch between two of them is a text of its own.
+ *
+ * Which encoder plain text goes to is the vocabulary's kind, and nothing else
+ * depends on it.
  */
 #include "token_impl.h"
 #include "llm_err.h"
@@ -110,6 +113,8 @@ token_close(token_t *t)
     free(t->text_at);
     free(t->all.slots);
     free(t->merge.slots);
+    free(t->joins);
+    token_pre_close(t->pre);
     free(t->bytes);
     free(t);
 }
@@ -211,6 +216,14 @@ encode_bytes(const char *text, size_t len, token_sink_t *s)
 }
 
 
+static int
+encode_plain(const token_t *t, const char *text, size_t len, token_sink_t *s)
+{
+    return t->bpe ? token_bpe_encode(t, text, len, s)
+                  : token_spm_encode(t, text, len, t->add_space, s);
+}
+
+
 /* The longest special piece at the start of text, TOKEN_NONE if none. */
 static uint32_t
 special_at(const token_t *t, const char *text, size_t left, size_t *len)
@@ -256,7 +269,7 @@ encode_special(const token_t *t, const char *text, size_t len, token_sink_t *s)
             continue;
         }
 
-        rc = token_spm_encode(t, text + from, i - from, t->add_space, s);
+        rc = encode_plain(t, text + from, i - from, s);
         if (rc == 0) {
             rc = token_sink_put(s, id);
         }
@@ -267,7 +280,7 @@ encode_special(const token_t *t, const char *text, size_t len, token_sink_t *s)
         from = i;
     }
 
-    return token_spm_encode(t, text + from, len - from, t->add_space, s);
+    return encode_plain(t, text + from, len - from, s);
 }
 
 
@@ -295,7 +308,7 @@ token_encode(const token_t *t, const char *text, size_t len, unsigned flags,
     } else if (flags & TOKEN_F_SPECIAL) {
         rc = encode_special(t, text, len, &s);
     } else {
-        rc = token_spm_encode(t, text, len, t->add_space, &s);
+        rc = encode_plain(t, text, len, &s);
     }
 
     assert(s.n <= s.cap);

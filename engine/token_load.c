@@ -3,6 +3,7 @@
  *
  * DESIGN.  Everything is decided here: which pieces plain text may become (a
  * hash of its own), which end a text, and the bytes that each id stands for.
+ * What only byte-level BPE needs is token_load_bpe.c's.
  *
  * The vocabulary comes from a file, so nothing in it is believed: numbers out
  * of range and arrays that do not match are one sentence, while oddities that
@@ -21,19 +22,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TOKEN_VOCAB_MAX (1u << 24)
-#define KEY(name)       "tokenizer.ggml." name
+#define KEY(name) "tokenizer.ggml." name
 
 
 /* --- building ----------------------------------------------------------- */
 
-/* "<0x0A>" is 10; -1 if p is no byte piece. */
+/*
+ * "<0x0A>" is 10; -1 if p is no byte piece, as in byte-level BPE, where such
+ * a piece is plain text.
+ */
 static int
-byte_of(const gguf_str_t *p)
+byte_of(const token_t *t, const gguf_str_t *p)
 {
     char hex[3];
 
-    if (p->len != 6 || memcmp(p->s, "<0x", 3) != 0 || p->s[5] != '>'
+    if (t->bpe || p->len != 6 || memcmp(p->s, "<0x", 3) != 0 || p->s[5] != '>'
         || !isxdigit((unsigned char) p->s[3])
         || !isxdigit((unsigned char) p->s[4])) {
         return -1;
@@ -65,12 +68,15 @@ text_of(const token_t *t, uint32_t id, char *dst)
         len = 5;
         break;
     case TOKEN_BYTE:
-        byte = byte_of(p);
+        byte = byte_of(t, p);
         if (byte >= 0 && dst != NULL) {
             *dst = (char) byte;
         }
         return byte >= 0 ? 1 : 0;
     default:
+        if (t->bpe) {
+            return token_load_bpe_text(t, id, dst);
+        }
         break;
     }
 
@@ -141,7 +147,7 @@ piece_index(token_t *t, uint32_t id)
         break;
 
     case TOKEN_BYTE:
-        byte = byte_of(p);
+        byte = byte_of(t, p);
         if (byte >= 0 && t->byte_id[byte] == TOKEN_NONE) {
             t->byte_id[byte] = id;
             t->bytes_n++;
@@ -151,6 +157,10 @@ piece_index(token_t *t, uint32_t id)
     case TOKEN_UNUSED:
     case TOKEN_NORMAL:
         if (p->len == 0 || p->len > TOKEN_PIECE_MAX) {
+            break;
+        }
+        if (t->bpe) {
+            token_load_bpe_piece(t, id);
             break;
         }
         token_map_put(t, &t->merge, id);
@@ -204,9 +214,8 @@ vocab_alloc(token_t *t, uint32_t n)
 
 /* --- from a file -------------------------------------------------------- */
 
-/* Copies a file's string for a message: short, printable. */
-static const char *
-printable(char *dst, size_t size, const gguf_str_t *s)
+const char *
+token_load_printable(char *dst, size_t size, const gguf_str_t *s)
 {
     size_t i;
 
@@ -220,7 +229,7 @@ printable(char *dst, size_t size, const gguf_str_t *s)
 
 
 static int
-load_kind(const gguf_t *g, char *err, size_t errlen)
+load_kind(token_t *t, const gguf_t *g, char *err, size_t errlen)
 {
     gguf_str_t s;
     char name[48];
@@ -233,13 +242,38 @@ load_kind(const gguf_t *g, char *err, size_t errlen)
         return -1;
     }
 
-    if (s.len != 5 || memcmp(s.s, "llama", 5) != 0) {
+    t->bpe = s.len == 4 && memcmp(s.s, "gpt2", 4) == 0;
+
+    if (!t->bpe && (s.len != 5 || memcmp(s.s, "llama", 5) != 0)) {
         (void) snprintf(err, errlen,
             "%s: " KEY("model") " is \"%s\", and only \"llama\" "
-                                "(SentencePiece BPE) is known",
-            gguf_name(g), printable(name, sizeof(name), &s));
+                                "(SentencePiece BPE) and \"gpt2\" "
+                                "(byte-level BPE) are known",
+            gguf_name(g), token_load_printable(name, sizeof(name), &s));
         return -1;
     }
+
+    return 0;
+}
+
+
+/* What is done to a text before and besides looking for pieces. */
+static int
+load_rules(token_t *t, const gguf_t *g, char *err, size_t errlen)
+{
+    t->add_bos = 1;
+
+    if (t->bpe) {
+        if (token_load_pre(t, g, err, errlen) != 0) {
+            return -1;
+        }
+    } else {
+        t->add_space = 1;
+        (void) gguf_bool(g, KEY("add_space_prefix"), &t->add_space);
+        (void) gguf_bool(g, KEY("remove_extra_whitespaces"), &t->collapse);
+    }
+
+    (void) gguf_bool(g, KEY("add_bos_token"), &t->add_bos);
 
     return 0;
 }
@@ -318,7 +352,7 @@ load_types(token_t *t, const gguf_t *g, char *err, size_t errlen)
     for (id = 0; id < t->n && has >= 0; id++) {
         v = TOKEN_NORMAL;
         if (has == 0) {
-            v = byte_of(&t->piece[id]) >= 0 ? TOKEN_BYTE : TOKEN_NORMAL;
+            v = byte_of(t, &t->piece[id]) >= 0 ? TOKEN_BYTE : TOKEN_NORMAL;
         } else if (!gguf_arr_u32(&a, id, &v) || v >= TOKEN_TYPES) {
             (void) snprintf(err, errlen,
                 "%s: " KEY("token_type") " of piece %u is not 1 to %u",
@@ -396,10 +430,12 @@ load_special(token_t *t, const gguf_t *g, char *err, size_t errlen)
     static const char *const ends[] = {"</s>", "<|im_end|>", "<|endoftext|>",
         "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<eos>",
         "<end_of_turn>"};
+    const char *bos = t->bpe ? "<|endoftext|>" : "<s>";
+    const char *eos = t->bpe ? "<|endoftext|>" : "</s>";
     uint32_t eot, id, i;
 
-    if (load_id(t, g, KEY("bos_token_id"), "<s>", &t->bos, err, errlen) != 0
-        || load_id(t, g, KEY("eos_token_id"), "</s>", &t->eos, err, errlen) != 0
+    if (load_id(t, g, KEY("bos_token_id"), bos, &t->bos, err, errlen) != 0
+        || load_id(t, g, KEY("eos_token_id"), eos, &t->eos, err, errlen) != 0
         || load_id(t, g, KEY("unknown_token_id"), "<unk>", &t->unk, err, errlen)
                != 0
         || load_id(t, g, KEY("eot_token_id"), "<|eot_id|>", &eot, err, errlen)
@@ -428,8 +464,8 @@ load_special(token_t *t, const gguf_t *g, char *err, size_t errlen)
 static void
 infer_control(token_t *t, const gguf_t *g)
 {
-    static const char *const keys[] = {
-        KEY("bos_token_id"), KEY("eos_token_id"), KEY("unknown_token_id")};
+    static const char *const keys[] = {KEY("bos_token_id"), KEY("eos_token_id"),
+        KEY("eot_token_id"), KEY("unknown_token_id"), KEY("padding_token_id")};
     gguf_arr_t a;
     uint32_t i, id;
 
@@ -458,15 +494,10 @@ token_open_gguf(const gguf_t *g, char *err, size_t errlen)
         return NULL;
     }
 
-    t->add_bos = 1;
-    t->add_space = 1;
-    (void) gguf_bool(g, KEY("add_bos_token"), &t->add_bos);
-    (void) gguf_bool(g, KEY("add_space_prefix"), &t->add_space);
-    (void) gguf_bool(g, KEY("remove_extra_whitespaces"), &t->collapse);
-
-    if (load_kind(g, err, errlen) != 0 || load_pieces(t, g, err, errlen) != 0
+    if (load_kind(t, g, err, errlen) != 0 || load_rules(t, g, err, errlen) != 0
+        || load_pieces(t, g, err, errlen) != 0
         || load_types(t, g, err, errlen) != 0
-        || load_scores(t, g, err, errlen) != 0) {
+        || (!t->bpe && load_scores(t, g, err, errlen) != 0)) {
         token_close(t);
         return NULL;
     }
@@ -479,7 +510,8 @@ token_open_gguf(const gguf_t *g, char *err, size_t errlen)
         return NULL;
     }
 
-    if (load_special(t, g, err, errlen) != 0) {
+    if (load_special(t, g, err, errlen) != 0
+        || (t->bpe && token_load_merges(t, g, err, errlen) != 0)) {
         token_close(t);
         return NULL;
     }

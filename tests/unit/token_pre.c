@@ -1,0 +1,284 @@
+/*
+ * Would catch: a word cut elsewhere than where the models' own tokenizers cut
+ * it, bytes lost between words, a hostile text that takes more than linear
+ * time, a byte alphabet with a hole.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "llm_err.h"
+#include "token_impl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static const char *const names[] = {"default", "gpt-2", "phi-2", "qwen2",
+    "llama-bpe", "smollm", "deepseek-coder"};
+
+#define NAMES (sizeof(names) / sizeof(names[0]))
+
+/* The words so far, with a bar behind each. */
+typedef struct {
+    char text[1024];
+    size_t n;
+} words_t;
+
+static token_pre_t *
+open_pre(const char *name)
+{
+    gguf_str_t s = {name, strlen(name)};
+    char err[512] = "";
+    token_pre_t *p = token_pre_open("test", &s, err, sizeof(err));
+
+    if (p == NULL) {
+        fail_msg("%s", err);
+    }
+
+    return p;
+}
+
+static int
+note(void *arg, const char *s, size_t len)
+{
+    words_t *w = arg;
+
+    assert_true(len > 0 && w->n + len + 1 < sizeof(w->text));
+    memcpy(w->text + w->n, s, len);
+    w->n += len;
+    w->text[w->n++] = '|';
+    w->text[w->n] = '\0';
+
+    return 0;
+}
+
+static void
+cuts(const char *name, const char *text, const char *want)
+{
+    token_pre_t *p = open_pre(name);
+    words_t w = {.n = 0};
+
+    assert_int_equal(token_pre_split(p, text, strlen(text), note, &w), 0);
+    if (strcmp(w.text, want) != 0) {
+        fail_msg("%s: \"%s\", expected \"%s\"", name, w.text, want);
+    }
+    token_pre_close(p);
+}
+
+static void
+test_gpt2(void **state)
+{
+    (void) state;
+    cuts("gpt-2", "", "");
+    cuts("gpt-2", "I'll be  back at 12:30!!\n\n x",
+        "I|'ll| be| | back| at| 12|:|30|!!|\n\n| x|");
+    cuts("gpt-2", "DON'T don't", "DON|'|T| don|'t|");
+    cuts("gpt-2", "   ", "   |");
+    cuts("gpt-2", "a\t\tb\r\n", "a|\t|\t|b|\r\n|");
+    cuts("gpt-2", "na\xc3\xafve \xe4\xbd\xa0\xe5\xa5\xbd\xe3\x80\x82",
+        "na\xc3\xafve| \xe4\xbd\xa0\xe5\xa5\xbd|\xe3\x80\x82|");
+    /* U+3000 is white space, U+180E is no more */
+    cuts("gpt-2", "a\xe3\x80\x80\xe3\x80\x80!",
+        "a|\xe3\x80\x80|\xe3\x80\x80|!|");
+    cuts("gpt-2", "a\xe1\xa0\x8e!", "a|\xe1\xa0\x8e!|");
+}
+
+static void
+test_qwen2(void **state)
+{
+    (void) state;
+    cuts("qwen2", "I'll BE'LL 123 4", "I|'ll| BE|'LL| |1|2|3| |4|");
+    cuts("qwen2", "a.b (c)\n\n\td  e\r\n  \n f",
+        "a|.b| (|c|)\n\n|\td| | e|\r\n  \n| f|");
+    cuts("qwen2", "!!\n\n x", "!!\n\n| x|");
+    /* U+017F, a long s, is an s to who ignores case */
+    cuts("qwen2", "it'\xc5\xbf", "it|'\xc5\xbf|");
+    cuts("qwen2", "\xc2\xbd\xe2\x85\xab", "\xc2\xbd|\xe2\x85\xab|");
+    cuts("qwen2",
+        "a\xe1\xa0\x8e"
+        "b",
+        "a|\xe1\xa0\x8e"
+        "b|");
+}
+
+static void
+test_llama(void **state)
+{
+    (void) state;
+    cuts("llama-bpe", "12345 6789a", "123|45| |678|9|a|");
+    cuts("llama-bpe", "We'Ve  x.\n\n", "We|'Ve| | x|.\n\n|");
+}
+
+/* Each pattern sees a piece of the one before as if it were the whole text. */
+static void
+test_sequences(void **state)
+{
+    (void) state;
+    cuts("smollm", "ab 12!  x", "ab| |1|2|!| | x|");
+    cuts("smollm", "a  1", "a|  |1|");
+    cuts("deepseek-coder", "if (x1): y\r\n  z", "if| (|x|1|):| y|\r|\n| | z|");
+    cuts("deepseek-coder",
+        "a\xe4\xb8\x80\xe4\xba\x8c+=", "a|\xe4\xb8\x80\xe4\xba\x8c|+=|");
+    cuts("deepseek-coder", "\xe0\xa5\x8d\xe0\xa5\x8d ",
+        "\xe0\xa5\x8d\xe0\xa5\x8d| |");
+}
+
+/* A run of bytes that are no characters is a word. */
+static void
+test_invalid(void **state)
+{
+    size_t i;
+
+    (void) state;
+    cuts("qwen2", "a\xff\xfe 1\xc3", "a|\xff\xfe| |1|\xc3|");
+    cuts("gpt-2", " \xf0\x9f\x98", " |\xf0\x9f\x98|");
+    for (i = 0; i < NAMES; i++) {
+        cuts(names[i], "a\xed\xa0\x80\xc0\xaf\xf4\x90\x80\x80z",
+            "a|\xed\xa0\x80\xc0\xaf\xf4\x90\x80\x80|z|");
+    }
+}
+
+static int
+third(void *arg, const char *s, size_t len)
+{
+    (void) s;
+    (void) len;
+
+    return ++(*(int *) arg) == 3 ? -LLM_ERR_CANCELLED : 0;
+}
+
+static void
+test_ends(void **state)
+{
+    size_t i;
+    int n;
+
+    (void) state;
+    for (i = 0; i < NAMES; i++) {
+        token_pre_t *p = open_pre(names[i]);
+
+        n = 0;
+        assert_int_equal(token_pre_split(p, "a, b, c, d", 10, third, &n),
+            -LLM_ERR_CANCELLED);
+        assert_int_equal(n, 3);
+        token_pre_close(p);
+    }
+}
+
+static int
+add(void *arg, const char *s, size_t len)
+{
+    (void) s;
+    *(size_t *) arg += len;
+
+    return 0;
+}
+
+/* A megabyte of what a matcher could go wrong on. */
+static void
+test_linear(void **state)
+{
+    static const char *const runs[] = {" ", "\n", " \n", "a", "1", "!", "'",
+        "\t ", "a ", " a", "\xc2\xa0", "\xe4\xb8\x80", "\xff", "\xff ", "'s",
+        "\xcc\x81", "\xe3\x80\x80 \r"};
+    size_t n = 1 << 20, i, k, at, len, sum;
+    char *big = malloc(n + 1);
+    clock_t start;
+
+    (void) state;
+    assert_non_null(big);
+    for (k = 0; k < NAMES; k++) {
+        token_pre_t *p = open_pre(names[k]);
+
+        for (i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
+            len = strlen(runs[i]);
+            for (at = 0; at + len <= n; at += len) {
+                memcpy(big + at, runs[i], len);
+            }
+            big[at++] = 'x';
+            sum = 0;
+            start = clock();
+            assert_int_equal(token_pre_split(p, big, at, add, &sum), 0);
+            assert_int_equal(sum, at);
+            assert_true((double) (clock() - start) / CLOCKS_PER_SEC < 5.0);
+        }
+        token_pre_close(p);
+    }
+    free(big);
+}
+
+static void
+test_unknown(void **state)
+{
+    gguf_str_t s = {"gpt", 3};
+    char err[512], tiny[8];
+
+    (void) state;
+    assert_null(token_pre_open("x.gguf", &s, err, sizeof(err)));
+    assert_string_equal(err,
+        "x.gguf: tokenizer.ggml.pre is \"gpt\", and only \"default\", "
+        "\"gpt-2\", \"phi-2\", \"qwen2\", \"llama-bpe\", \"smollm\" and "
+        "\"deepseek-coder\" are known");
+    assert_null(token_pre_open("x.gguf", &s, tiny, sizeof(tiny)));
+    assert_int_equal(strlen(tiny), 7);
+}
+
+/* Every byte has a character, and no character has two. */
+static void
+test_alphabet(void **state)
+{
+    char all[256], piece[512], back[512], one[2];
+    gguf_str_t s = {piece, 0};
+    size_t i, n;
+
+    (void) state;
+    for (i = 0; i < 256; i++) {
+        all[i] = (char) i;
+    }
+    s.len = token_alphabet_write(all, 256, piece);
+    assert_int_equal(s.len, 94 + 2 * (256 - 94));
+    assert_true(token_alphabet_read(&s, back, &n));
+    assert_int_equal(n, 256);
+    assert_memory_equal(back, all, 256);
+
+    assert_int_equal(token_alphabet_write(" ", 1, piece), 2);
+    assert_memory_equal(piece, "\xc4\xa0", 2);
+    assert_int_equal(token_alphabet_write("\xad", 1, piece), 2);
+    assert_memory_equal(piece, "\xc5\x83", 2);
+
+    /* of all characters of at most two bytes 256 are letters of it */
+    for (i = 0, n = 0; i < 0x800; i++) {
+        size_t m;
+
+        piece[0] = (char) (i < 0x80 ? i : 0xc0 | i >> 6);
+        piece[1] = (char) (0x80 | (i & 0x3f));
+        s.len = i < 0x80 ? 1 : 2;
+        n += (size_t) token_alphabet_read(&s, one, &m);
+    }
+    assert_int_equal(n, 256);
+    s = (gguf_str_t){"a\xc4", 2};
+    assert_false(token_alphabet_read(&s, back, &n));
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_gpt2),
+        cmocka_unit_test(test_qwen2),
+        cmocka_unit_test(test_llama),
+        cmocka_unit_test(test_sequences),
+        cmocka_unit_test(test_invalid),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_unknown),
+        cmocka_unit_test(test_alphabet),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
