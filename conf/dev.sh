@@ -3,8 +3,8 @@
 #
 # Runs conf/nginx.conf and conf/engine.conf as they stand, but for paths and
 # ports.  What must be reachable for workers that dropped root (socket,
-# temporary files) lies under a run directory, not in the checkout, which may
-# be in root's home.
+# temporary files, the page) lies under a run directory, not in the checkout,
+# which may be in root's home.
 
 set -eu
 
@@ -128,9 +128,13 @@ make_certificate() { # once, and again a day before it ends
 write_conf() {
     mkdir -p "$run/modules"
     ln -sfn "$build/nginx/ngx_http_llm_module.so" "$run/modules/"
+    rm -rf "$run/page"
+    cp -r "$root/conf/page" "$run/page"
+    chmod -R a+rX "$run/page"
     sed -e "s|unix:/run/llm/engine.sock|unix:$run/engine.sock|" \
         -e "s|listen *8080|listen $host:$port|" -e "s|listen *8443|listen $host:$tls_port|" \
         -e "s|/etc/nginx/llm/localhost|$run/localhost|" \
+        -e "s|/usr/share/ngx_llm/page|$run/page|" \
         -e "s|^http {|http {\n    access_log $run/access.log;\n    client_body_temp_path $run/body;\n    proxy_temp_path $run/proxy;\n    fastcgi_temp_path $run/fastcgi;\n    uwsgi_temp_path $run/uwsgi;\n    scgi_temp_path $run/scgi;|" \
         "$root/conf/nginx.conf" >"$run/nginx.conf"
     {
@@ -191,7 +195,7 @@ start_all() {
         sed 's/.*"data":\[{"id":"\([^"]*\)".*/\1/')
     cat <<TEXT
 Ready: $name on http://localhost:$port and https://localhost:$tls_port
-Try:
+Open http://localhost:$port/ in a browser, or try:
 
   curl -N http://localhost:$port/v1/completions -H 'Content-Type: application/json' \\
     -d '{"model":"$name","prompt":"Once upon a time","max_tokens":60,"stream":true}'

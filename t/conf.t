@@ -24,6 +24,7 @@ for my $file ('nginx.conf', 'full.conf') {
     $text =~ s{listen\s+(?:\[::\]:)?(?:8080|80)\b}{listen 127.0.0.1:$t->{port}}g;
     $text =~ s{listen\s+(?:\[::\]:)?(?:8443|443)\b}{listen 127.0.0.1:$t->{tls}}g;
     $text =~ s{/etc/nginx/llm/localhost\.(crt|key)}{$t->{dir}/tls.$1}g;
+    $text =~ s{/usr/share/ngx_llm/page}{$t->page}ge;
     my $temp = $t->temp_paths;
     # the compiled default may be missing, or root's
     $temp .= "access_log $t->{dir}/access.log;\n" if $text !~ /^\s*access_log/m;
@@ -35,6 +36,16 @@ for my $file ('nginx.conf', 'full.conf') {
     is($r->{status}, 200, 'and serves') or diag("$r->{status} $r->{body}");
     $r = $t->curl('-o', '/dev/null', '-w', '%{http_code}', $t->https('/v1/models'));
     is($r, 200, 'over TLS');
+    $r = $t->get('/');
+    is($r->{status}, 200, 'the page');
+    like($r->{body}, qr/^<!DOCTYPE html>.*chat\.js/s, 'is there');
+    like($r->{headers}{'content-security-policy'}, qr/default-src 'none'/, 'its policy');
+    is($r->{headers}{'cache-control'}, 'no-cache', 'asked for anew');
+    my %types = ('/' => 'text/html', '/chat.css' => 'text/css', '/chat.js' => 'text/javascript');
+    is($t->get($_)->{headers}{'content-type'}, $types{$_}, "type of $_") for sort keys %types;
+    is($t->request('HEAD', '/')->{status}, 200, 'HEAD');
+    is($t->request('POST', '/', 'x')->{status}, 405, 'POST is not for it');
+    is($t->get($_)->{status}, 404, "no $_") for '/nothing', '/v2/models', '/chat.js/x';
 }
 
 # every directive of the module is in full.conf, with its default

@@ -17,6 +17,7 @@ use strict;
 use warnings;
 
 use Cwd ();
+use File::Copy ();
 use File::Path ();
 use File::Temp ();
 use IO::Select;
@@ -135,6 +136,20 @@ sub certificate {
         . " -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
         . " -keyout $d/tls.key -out $d/tls.crt 2>/dev/null") == 0
         or die "openssl failed";
+}
+
+# A copy of the page where workers that have dropped root can read it.
+sub page {
+    my ($self) = @_;
+    my $dir = "$self->{dir}/page";
+    return $dir if -d $dir;
+    mkdir $dir or die "$dir: $!";
+    for my $file (glob "$root/conf/page/*") {
+        File::Copy::copy($file, $dir) or die "$file: $!";
+    }
+    chmod 0755, $dir;
+    chmod 0644, glob "$dir/*";
+    return $dir;
 }
 
 # The lines any configuration needs to run in this directory.
