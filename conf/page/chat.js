@@ -97,8 +97,12 @@ function sseParser(emit) {
 
 function headers() {
     const all = { "Content-Type": "application/json" };
-    if ($("key").value !== "") {
-        all.Authorization = "Bearer " + $("key").value;
+    const key = $("key").value.trim();
+    if (/[^\x21-\x7e]/.test(key)) {
+        throw new Failure("The API key has characters that no header can hold.");
+    }
+    if (key !== "") {
+        all.Authorization = `Bearer ${key}`;
     }
     return all;
 }
@@ -198,10 +202,11 @@ function take(turn, data) {
 /* --- errors: each becomes a sentence, and what an administrator needs ----- */
 
 class Failure extends Error {
-    constructor(sentence, detail = "", retryAfter = null) {
+    constructor(sentence, detail = "") {
         super(sentence);
         this.detail = detail;
-        this.retryAfter = retryAfter; /* seconds */
+        this.passing = true;    /* may be over when asked again */
+        this.retryAfter = null; /* seconds */
     }
 }
 
@@ -236,8 +241,10 @@ function failureOf(error, known, seconds) {
     if (seconds !== null) {
         detail += ` Try again in ${seconds} second${seconds === 1 ? "" : "s"}.`;
     }
-    return new Failure(error.message || "The server gave no reason.",
-        detail, seconds);
+    const failure = new Failure(error.message || "The server gave no reason.",
+        detail);
+    failure.retryAfter = seconds;
+    return failure;
 }
 
 async function refusal(response) {
@@ -247,7 +254,9 @@ async function refusal(response) {
     const error = typeof body?.error === "object" && body.error !== null
         ? body.error
         : { message: "The server refused, and did not say why." };
-    return failureOf(error, [status], seconds);
+    const failure = failureOf(error, [status], seconds);
+    failure.passing = response.status >= 500 || seconds !== null;
+    return failure;
 }
 
 
@@ -281,8 +290,11 @@ async function watchModels() {
         await loadModels();
         $("notice").textContent = "";
     } catch (error) {
-        $("notice").textContent = `${error.message} ${error.detail ?? ""}`;
-        modelTimer = setTimeout(watchModels, 1000 * (error.retryAfter || 5));
+        $("notice").textContent = error.message
+            + (error.passing ? " Trying again\u2026" : "");
+        if (error.passing) {
+            modelTimer = setTimeout(watchModels, 1000 * (error.retryAfter || 5));
+        }
     }
 }
 
@@ -444,8 +456,7 @@ function drawEnd(turn) {
     if (turn.done && turn.text.trim() === "") {
         turn.answer.append(make("p", "empty", "The model said nothing."));
     }
-    turn.stats.replaceChildren(
-        ...statsOf(turn).map((text) => make("span", "", text)));
+    turn.stats.textContent = statsOf(turn).join("\u00a0\u00b7 ");
     turn.error.replaceChildren();
     if (turn.failure) {
         turn.error.append(make("strong", "", turn.failure.message),
