@@ -24,6 +24,9 @@ spin:exhaustive-check-of-the-doorbell-protocol
 perl:runs-the-server-tests-(prove)
 nghttp2-client:HTTP/2-client
 python3-venv:the-official-openai-client-as-a-test
+chromium:the-page-as-its-users-see-it,-without-a-screen
+chromium-driver:drives-it
+fonts-dejavu-core:letters-for-it
 libssl-dev:nginx-itself-is-built-with-a-sanitizer
 zlib1g-dev:the-same"
 
