@@ -32,13 +32,21 @@ sub sse {
         { index => 0, delta => { content => $_ } }] }) . "\n\n" } @_), "data: [DONE]\n\n";
 }
 
-sub location { # one that answers with this text
-    my ($path, $type, $text, $more) = @_;
+sub stand_in_conf { # a server below /NAME/ that always answers with this text
+    my ($name, $type, $text, $status, $header) = @_;
     $text =~ s/([\\"])/\\$1/g;
     $text =~ s/\n/\\n/g;
-    return "location = $path { default_type $type; $more return 200 \"$text\"; }\n"
-        if $more !~ s/^(\d+) *//;
-    return "location = $path { default_type $type; $more return $1 \"$text\"; }\n";
+    return <<"CONF";
+location = /$name/v1/models {
+    default_type application/json;
+    return 200 '{"data":[{"id":"canned"}]}';
+}
+location = /$name/v1/chat/completions {
+    default_type $type;
+    @{[ $header // '' ]}
+    return @{[ $status // 200 ]} "$text";
+}
+CONF
 }
 
 sub slurp { open my $f, '<', $_[0] or die "$_[0]: $!"; local $/; <$f> }
@@ -48,18 +56,12 @@ ok($page, 'nginx.conf has the page');
 my $elsewhere = $page =~ s{location /}{location ~ ^/\\w+/(|index.html|chat.js|chat.css)\$}r
     =~ s{root \S+;}{alias PAGE/\$1;}r;
 my $server = "$page\n$elsewhere\n";
-for my $name (sort keys %canned) {
-    $server .= location("/$name/v1/models", 'application/json', '{"data":[{"id":"canned"}]}', '')
-        . location("/$name/v1/chat/completions", 'text/event-stream', $canned{$name}, '');
-}
-for ([bare => '502', 'text/html', '<h1>no</h1>'], [json => '', 'application/json', '{}'],
-    [later => '429 add_header Retry-After 7 always;', 'application/json',
-        '{"error":{"message":"Not now.","code":"rate_limit"}}'])
-{
-    my ($name, $more, $type, $text) = @$_;
-    $server .= location("/$name/v1/models", 'application/json', '{"data":[{"id":"canned"}]}', '')
-        . location("/$name/v1/chat/completions", $type, $text, $more);
-}
+$server .= stand_in_conf($_, 'text/event-stream', $canned{$_}) for sort keys %canned;
+$server .= stand_in_conf(bare => 'text/html', '<h1>no</h1>', 502)
+    . stand_in_conf(json => 'application/json', '{}')
+    . stand_in_conf(later => 'application/json',
+        '{"error":{"message":"Not now.","code":"rate_limit"}}', 429,
+        'add_header Retry-After 7 always;');
 
 my $t = LLM->new(no_nginx => 1, workers => 1,
     conf => 'log_format seen escape=json \'{"auth":"$http_authorization","uri":"$uri",'
@@ -72,6 +74,9 @@ utf8::encode($server) if utf8::is_utf8($server);
 $t->{server} = $server;
 $t->start_nginx or BAIL_OUT($t->error_log);
 $t->wait_ready;
+
+# interrupted, nothing stays behind
+$SIG{INT} = $SIG{TERM} = sub { exit 1 };
 
 my $origin = "http://127.0.0.1:$t->{port}";
 my $b = Browser->new("$t->{dir}/browser");
@@ -103,7 +108,7 @@ sub set { # a blank and its end are what makes an empty field an edited one
 sub ended { $b->wait_for('return running === null') }
 sub answer { $b->js('return document.querySelector(".turn:last-child .answer").innerText') }
 sub error { $b->js('return document.querySelector(".turn:last-child .error").innerText') }
-sub stats { $b->js('return document.querySelector(".turn:last-child .stats").innerText') }
+sub stats { $b->js('return document.querySelector(".turn:last-child .stats").innerText') =~ tr/\xa0/ /r }
 sub turns { $b->js('return document.querySelectorAll(".turn").length') }
 sub focused { $b->js('return document.activeElement.id') }
 sub models { $b->wait_for('return document.getElementById("model").value') }
@@ -187,7 +192,7 @@ cmp_ok(@grown, '>', 5, 'the text grew while it came: ' . @grown . ' times');
 my $r = $t->decode($t->post('/v1/chat/completions', { model => 'canned', temperature => 0,
     max_tokens => 60, messages => [{ role => 'user', content => $question }] })->{body});
 is(answer(), $r->{choices}[0]{message}{content} =~ s/^\s+//r, 'it is what the API says');
-like(stats(), qr/^Cut at the token limit\s· 60 tokens\s· [\d.]+ tokens\/s\s· first token after [\d.]+ m?s$/,
+like(stats(), qr/^Cut at the token limit · 60 tokens · [\d.]+ tokens\/s · first token after [\d.]+ m?s$/,
     'its figures');
 my ($rate, $first, $unit) = stats() =~ /([\d.]+) tokens\/s.* ([\d.]+) (m?s)$/;
 cmp_ok($rate, '>', 1, "$rate tokens/s");
@@ -413,6 +418,7 @@ like($shown, qr/End – 終わり 🙂$/, 'characters are whole');
 
 # --- phone, dark
 no_sideways('long lines');
+shot('phone-code');
 $b->visit("$origin/");
 models();
 no_sideways('the first screen');

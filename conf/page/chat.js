@@ -274,8 +274,8 @@ function fillModels(names) {
     select.disabled = names.length === 0;
 }
 
-async function loadModels() {
-    const response = await call("v1/models", { headers: headers() });
+async function loadModels(signal) {
+    const response = await call("v1/models", { headers: headers(), signal });
     const list = parseJson(await response.text())?.data;
     if (!Array.isArray(list) || list.length === 0) {
         throw new Failure("The server names no model.");
@@ -451,12 +451,13 @@ function drawEnd(turn) {
     cancelAnimationFrame(turn.frame);
     turn.frame = 0;
     drawText(turn.answer, turn.text);
-    turn.answer.ariaBusy = "false";
+    turn.answer.setAttribute("aria-busy", "false");
     turn.node.classList.toggle("stopped", turn.stopped);
     if (turn.done && turn.text.trim() === "") {
         turn.answer.append(make("p", "empty", "The model said nothing."));
     }
-    turn.stats.textContent = statsOf(turn).join("\u00a0\u00b7 ");
+    turn.stats.textContent = statsOf(turn)
+        .map((text) => text.replaceAll(" ", "\u00a0")).join("\u00a0\u00b7 ");
     turn.error.replaceChildren();
     if (turn.failure) {
         turn.error.append(make("strong", "", turn.failure.message),
@@ -515,12 +516,12 @@ async function answer(turn) {
     turn.answer.replaceChildren();
     turn.error.replaceChildren();
     turn.meta.hidden = true;
-    turn.answer.ariaBusy = "true";
+    turn.answer.setAttribute("aria-busy", "true");
     drawState();
     goToEnd();
     try {
         if ($("model").value === "") {
-            await loadModels();
+            await loadModels(turn.abort.signal);
         }
         await streamAnswer(turn, turn.abort.signal);
     } catch (error) {

@@ -169,6 +169,8 @@ sub size {
     my ($self, $width, $height, $mobile) = @_;
     $self->cdp('Emulation.setDeviceMetricsOverride', width => 0 + $width, height => 0 + $height,
         deviceScaleFactor => $mobile ? 2 : 1, mobile => $mobile ? JSON::PP::true : JSON::PP::false);
+    $self->cdp('Emulation.setTouchEmulationEnabled',
+        enabled => $mobile ? JSON::PP::true : JSON::PP::false);
 }
 
 sub dark {
