@@ -99,7 +99,7 @@ function headers() {
     const all = { "Content-Type": "application/json" };
     const key = $("key").value.trim();
     if (/[^\x21-\x7e]/.test(key)) {
-        throw new Failure("The API key has characters that no header can hold.");
+        throw new Failure("The API key has characters no header can hold.");
     }
     if (key !== "") {
         all.Authorization = `Bearer ${key}`;
@@ -293,7 +293,8 @@ async function watchModels() {
         $("notice").textContent = error.message
             + (error.passing ? " Trying again\u2026" : "");
         if (error.passing) {
-            modelTimer = setTimeout(watchModels, 1000 * (error.retryAfter || 5));
+            modelTimer = setTimeout(watchModels,
+                1000 * (error.retryAfter || 5));
         }
     }
 }
@@ -442,7 +443,8 @@ function statsOf(turn) {
     if (turn.first) {
         const ms = turn.first - turn.sent;
         all.push("first token after "
-            + (ms < 1000 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(1)} s`));
+            + (ms < 1000 ? `${ms.toFixed(0)} ms`
+                : `${(ms / 1000).toFixed(1)} s`));
     }
     return all;
 }
@@ -582,10 +584,11 @@ function newChat() {
 function curlOf(request) {
     const quote = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
     const url = new URL("v1/chat/completions", document.baseURI);
-    const key = $("key").value === "" ? ""
-        : ` \\\n    -H "Authorization: Bearer $API_KEY"`;
-    return `curl -N ${quote(url.href)} \\\n    -H 'Content-Type: application/json'`
-        + `${key} \\\n    -d ${quote(JSON.stringify(request))}`;
+    const key = $("key").value === "" ? []
+        : ['-H "Authorization: Bearer $API_KEY"'];
+    return [`curl -N ${quote(url.href)}`,
+        "-H 'Content-Type: application/json'", ...key,
+        `-d ${quote(JSON.stringify(request))}`].join(" \\\n    ");
 }
 
 /* navigator.clipboard is there only over TLS and on localhost. */
