@@ -9,7 +9,7 @@
  *      <|im_start|> assistant \n
  *
  * The two markers are written as ids, by this file only; role and content are
- * encoded as plain text, in which no special piece can arise.  So there is
+ * encoded as plain text, in which no control piece can arise.  So there is
  * nothing to escape, whatever a user writes.
  *
  * The messages are a client's: every type is checked, counts are capped, and

@@ -4,9 +4,12 @@
  * DESIGN.  The tables are made once (token_load.c) and read-only after, so
  * that any thread may use them without a lock; every lookup is O(1).
  *
- * Special pieces (control and user-defined ones) are never found in plain
- * text.  Only TOKEN_F_SPECIAL looks for them, longest first, and then each
- * stretch between two of them is a text of its own.
+ * Control pieces are never found in plain text; only TOKEN_F_SPECIAL looks for
+ * them.  User-defined ones are text that was added to a vocabulary (Phi 2's
+ * runs of spaces, Qwen's <think>): byte-level vocabularies were trained with
+ * them found everywhere, so there they always are, unless they end a text.
+ * Both are looked for longest first, and each stretch between two of them is a
+ * text of its own.
  *
  * Which encoder plain text goes to is the vocabulary's kind, and nothing else
  * depends on it.
@@ -224,9 +227,19 @@ encode_plain(const token_t *t, const char *text, size_t len, token_sink_t *s)
 }
 
 
+/* May a text that names piece id become it? */
+static int
+special_allowed(const token_t *t, uint32_t id, int control)
+{
+    return t->type[id] == TOKEN_USER ? control || !t->end[id]
+                                     : control && t->type[id] == TOKEN_CONTROL;
+}
+
+
 /* The longest special piece at the start of text, TOKEN_NONE if none. */
 static uint32_t
-special_at(const token_t *t, const char *text, size_t left, size_t *len)
+special_at(
+    const token_t *t, const char *text, size_t left, int control, size_t *len)
 {
     uint32_t id;
     size_t n;
@@ -243,8 +256,7 @@ special_at(const token_t *t, const char *text, size_t left, size_t *len)
             continue;
         }
         id = token_find(t, text, n);
-        if (id != TOKEN_NONE
-            && (t->type[id] == TOKEN_CONTROL || t->type[id] == TOKEN_USER)) {
+        if (id != TOKEN_NONE && special_allowed(t, id, control)) {
             *len = n;
             return id;
         }
@@ -256,14 +268,26 @@ special_at(const token_t *t, const char *text, size_t left, size_t *len)
 
 /* Text that may name special pieces: stretches between them are encoded. */
 static int
-encode_special(const token_t *t, const char *text, size_t len, token_sink_t *s)
+encode_special(const token_t *t, const char *text, size_t len, int control,
+    token_sink_t *s)
 {
-    size_t from = 0, i = 0, n = 0;
+    size_t from = 0, i = 0, n = 0, looked = 0;
+    size_t longest = TOKEN_SPECIAL_MAX;
     uint32_t id;
     int rc;
 
+    /* too long a text is known as such before any work is spent on it */
+    longest = t->merge_max > longest ? t->merge_max : longest;
+    if (t->bpe && len / longest > s->cap - s->n) {
+        return -LLM_ERR_CONTEXT_FULL;
+    }
+
     while (i < len) {
-        id = special_at(t, text + i, len - i, &n);
+        if (looked++ % TOKEN_CANCEL_EVERY == 0 && token_sink_cancelled(s)) {
+            return -LLM_ERR_CANCELLED;
+        }
+
+        id = special_at(t, text + i, len - i, control, &n);
         if (id == TOKEN_NONE) {
             i++;
             continue;
@@ -305,8 +329,8 @@ token_encode(const token_t *t, const char *text, size_t len, unsigned flags,
 
     if (t->bytes != NULL) {
         rc = encode_bytes(text, len, &s);
-    } else if (flags & TOKEN_F_SPECIAL) {
-        rc = encode_special(t, text, len, &s);
+    } else if ((flags & TOKEN_F_SPECIAL) || (t->bpe && t->has_user)) {
+        rc = encode_special(t, text, len, (flags & TOKEN_F_SPECIAL) != 0, &s);
     } else {
         rc = encode_plain(t, text, len, &s);
     }

@@ -16,7 +16,7 @@ typedef struct token_s token_t;
 
 enum {
     TOKEN_F_BOS = 1,    /* put the begin token first, if the model wants one */
-    TOKEN_F_SPECIAL = 2 /* text may name special tokens ("<|im_end|>") */
+    TOKEN_F_SPECIAL = 2 /* text may name control tokens ("<|im_end|>") */
 };
 
 /*

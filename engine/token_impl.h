@@ -70,6 +70,7 @@ struct token_s {
     int add_bos, add_space;
     int collapse; /* runs of spaces are one, none at either end */
     int has_unused;
+    int has_user; /* are there pieces that were added as text? */
 
     /* byte-level BPE only */
     token_merge_t *joins; /* [joins_mask + 1] by left and right, owned */

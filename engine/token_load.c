@@ -143,6 +143,7 @@ piece_index(token_t *t, uint32_t id)
         if (p->len > 0 && p->len <= TOKEN_SPECIAL_MAX) {
             t->special_first[(uint8_t) p->s[0]] = 1;
             t->special_len[p->len] = 1;
+            t->has_user |= t->type[id] == TOKEN_USER;
         }
         break;
 

@@ -20,6 +20,9 @@
  * where its JIT compiler may not run, would look through the rest of the text
  * again for every word.
  *
+ * Not done: Qwen's tokenizers compose the text (NFC) before they cut it, so a
+ * letter written with a combining accent gets other ids here.
+ *
  * Every pattern is linear in the text when compiled.  Should one not be, the
  * match limit, in proportion to the text, ends it with a clean error.
  *

@@ -285,7 +285,7 @@ test_deepseek_coder(void **state)
     }
 
     /* "ü" and its like are pieces that were added */
-    assert_int_equal(published(t, TOKEN_F_SPECIAL, name), 46);
+    assert_int_equal(published(t, 0, name), 46);
     assert_int_equal(token_bos(t), 32013);
     assert_int_equal(token_eos(t), 32014);
     assert_int_equal(
@@ -354,8 +354,8 @@ test_phi2(void **state)
         skip();
     }
 
-    /* runs of spaces are added pieces here: only found where allowed */
-    assert_int_equal(vectors(t, TOKEN_F_SPECIAL, lines), 396);
+    /* runs of spaces are added pieces here */
+    assert_int_equal(vectors(t, 0, lines), 396);
     comes_back(t, 3, 2000);
 
     small_close(t, &f, g);
@@ -429,7 +429,7 @@ test_special(void **state)
 {
     static const uint32_t plain[] = {
         '<', '|', 'i', 'm', '_', 'e', 'n', 'd', '|', '>'};
-    static const uint32_t think[] = {'<', 't', 'h', 'i', 'n', 'k', '>'};
+    static const uint32_t think[] = {'a', THINK, ' '};
     static const uint32_t named[] = {
         CHATML_START, 'x', '\n', CHATML_END, THINK, ' '};
     file_t f;
@@ -439,7 +439,7 @@ test_special(void **state)
 
     (void) state;
     encodes(t, "<|im_end|>", 0, plain, 10);
-    encodes(t, "<think>", 0, think, 7);
+    encodes(t, "a<think> ", 0, think, 3);
     encodes(t, "<|im_start|>x\n<|im_end|><think> ", TOKEN_F_SPECIAL, named, 6);
 
     (void) token_bytes(t, CHATML_END, &len);
