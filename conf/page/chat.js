@@ -16,6 +16,7 @@ const $ = (id) => document.getElementById(id);
 
 let turns = [];     /* as shown, the oldest first */
 let running = null; /* the turn that is being answered */
+let swapped = -1e3; /* when Send and Stop last changed places */
 
 
 /* --- kept in this tab: settings, and the key, which must not outlive it --- */
@@ -99,7 +100,10 @@ function headers() {
     const all = { "Content-Type": "application/json" };
     const key = $("key").value.trim();
     if (/[^\x21-\x7e]/.test(key)) {
-        throw new Failure("The API key has characters no header can hold.");
+        const failure = new Failure(
+            "The API key has characters no header can hold.");
+        failure.passing = false;
+        throw failure;
     }
     if (key !== "") {
         all.Authorization = `Bearer ${key}`;
@@ -263,6 +267,7 @@ async function refusal(response) {
 /* --- models --------------------------------------------------------------- */
 
 let modelTimer = 0;
+let modelRun = 0; /* counts: what an older run finds is of no interest */
 
 function fillModels(names) {
     const select = $("model");
@@ -275,26 +280,33 @@ function fillModels(names) {
 }
 
 async function loadModels(signal) {
+    const run = ++modelRun;
+    clearTimeout(modelTimer);
     const response = await call("v1/models", { headers: headers(), signal });
-    const list = parseJson(await response.text())?.data;
+    const list = parseJson(await response.text().catch(() => ""))?.data;
     if (!Array.isArray(list) || list.length === 0) {
         throw new Failure("The server names no model.");
     }
-    fillModels(list.map((model) => model.id));
+    if (run === modelRun) {
+        fillModels(list.map((model) => model.id));
+        $("notice").textContent = "";
+    }
 }
 
 /* Until there are models: an engine may take a while to load one. */
 async function watchModels() {
-    clearTimeout(modelTimer);
+    const run = modelRun + 1;
     try {
         await loadModels();
-        $("notice").textContent = "";
     } catch (error) {
+        if (run !== modelRun) {
+            return;
+        }
         $("notice").textContent = error.message
             + (error.passing ? " Trying again\u2026" : "");
         if (error.passing) {
             modelTimer = setTimeout(watchModels,
-                1000 * (error.retryAfter || 5));
+                1000 * Math.min(error.retryAfter || 5, 60));
         }
     }
 }
@@ -335,11 +347,13 @@ function blocksOf(text) {
     }
 
     for (const line of text.trimStart().split("\n")) {
-        const mark = /^ {0,3}(```+|~~~+)/.exec(line)?.[1] ?? "";
-        if (fence !== "" && mark.startsWith(fence)) {
+        const [, mark = "", info = ""]
+            = /^ {0,3}(```+|~~~+)(.*)$/.exec(line) ?? [];
+        if (fence !== "" && mark.startsWith(fence) && info.trim() === "") {
             flush("pre");
             fence = "";
-        } else if (fence === "" && mark !== "") {
+        } else if (fence === "" && mark !== ""
+            && !(mark[0] === "`" && info.includes("`"))) {
             flush("p");
             fence = mark;
         } else if (fence !== "") {
@@ -496,11 +510,23 @@ function addTurn(question) {
 
 function drawState() {
     const busy = running !== null;
+    const lost = document.activeElement?.closest("#send, #stop, .retry");
+    if ($("stop").hidden === busy) {
+        swapped = performance.now();
+    }
     $("send").hidden = busy;
     $("stop").hidden = !busy;
     $("welcome").hidden = turns.length > 0;
     $("new").hidden = turns.length === 0;
     document.body.classList.toggle("busy", busy);
+    if (lost && !lost.checkVisibility()) {
+        (busy ? $("stop") : $("input")).focus();
+    }
+}
+
+/* The second click of two is not meant for the button that came there. */
+function settled() {
+    return performance.now() - swapped > 400;
 }
 
 
@@ -565,7 +591,8 @@ function edit(turn) {
     turns = turns.filter((other) => other !== turn);
     turn.node.remove();
     drawState();
-    $("input").value = turn.question;
+    const draft = $("input").value.trim();
+    $("input").value = turn.question + (draft === "" ? "" : `\n\n${draft}`);
     fitInput();
     $("input").focus();
 }
@@ -593,19 +620,21 @@ function curlOf(request) {
 
 /* navigator.clipboard is there only over TLS and on localhost. */
 async function copy(button, text) {
-    const label = button.textContent;
+    const label = button.dataset.label ??= button.textContent;
+    let done = true;
     try {
         await navigator.clipboard.writeText(text);
     } catch {
         const field = make("textarea", "unseen", text);
         document.body.append(field);
         field.select();
-        document.execCommand("copy");
+        done = document.execCommand("copy");
         field.remove();
         button.focus();
     }
-    button.textContent = "Copied";
-    setTimeout(() => { button.textContent = label; }, 1200);
+    button.textContent = done ? "Copied" : "Not copied";
+    clearTimeout(button.timer);
+    button.timer = setTimeout(() => { button.textContent = label; }, 1200);
 }
 
 function fitInput() {
@@ -616,18 +645,19 @@ function fitInput() {
 
 /* Light or dark: the system's choice until the button says otherwise. */
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
+let theme = recall("theme") || "";
 
 function drawTheme() {
-    const chosen = recall("theme") || "";
-    const dark = chosen === "" ? systemDark.matches : chosen === "dark";
-    document.documentElement.dataset.theme = chosen;
+    const dark = theme === "" ? systemDark.matches : theme === "dark";
+    document.documentElement.dataset.theme = theme;
     $("theme").textContent = dark ? "Light" : "Dark";
     return dark;
 }
 
 function switchTheme() {
     const dark = !drawTheme();
-    keep("theme", dark === systemDark.matches ? "" : dark ? "dark" : "light");
+    theme = dark === systemDark.matches ? "" : dark ? "dark" : "light";
+    keep("theme", theme);
     drawTheme();
 }
 
@@ -641,7 +671,15 @@ function settingsOpen() {
     return document.body.classList.contains("settings-open");
 }
 
+/* Safari ends a composition before it tells of the key that did. */
+function composing(event) {
+    return event.isComposing || event.keyCode === 229;
+}
+
 function onKey(event) {
+    if (composing(event)) {
+        return;
+    }
     const typing = event.target.closest("input, textarea, select");
     if (event.key === "Escape" && running) {
         stop();
@@ -656,7 +694,7 @@ function onKey(event) {
 
 function onInputKey(event) {
     /* Enter also ends the composition of a character */
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    if (event.key === "Enter" && !event.shiftKey && !composing(event)) {
         event.preventDefault();
         send();
     }
@@ -669,8 +707,11 @@ function start() {
     systemDark.addEventListener("change", drawTheme);
     $("theme").addEventListener("click", switchTheme);
     $("new").addEventListener("click", newChat);
-    $("stop").addEventListener("click", stop);
-    $("end").addEventListener("click", () => change(goToEnd));
+    $("stop").addEventListener("click", () => settled() && stop());
+    $("end").addEventListener("click", () => {
+        change(goToEnd);
+        $("log").focus();
+    });
     $("log").addEventListener("scroll", () => { $("end").hidden = atEnd(); });
     $("key").addEventListener("change", watchModels);
     $("settings-button").addEventListener("click",
@@ -678,14 +719,15 @@ function start() {
     for (const form of document.forms) {
         form.addEventListener("submit", (event) => event.preventDefault());
     }
-    $("box").addEventListener("submit", send);
+    $("box").addEventListener("submit", () => settled() && send());
     $("input").addEventListener("input", fitInput);
     $("input").addEventListener("keydown", onInputKey);
     document.addEventListener("keydown", onKey);
     for (const button of $("examples").querySelectorAll("button")) {
         button.addEventListener("click", () => {
-            $("input").value = button.textContent;
-            send();
+            if (!running) {
+                answer(addTurn(button.textContent));
+            }
             $("input").focus();
         });
     }
