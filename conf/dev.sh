@@ -97,20 +97,9 @@ check_port() { # name, value
         die "$1=$2: ports below $first are root's."
 }
 
-choose_model() { # sets $model, or $device to null
-    device=cpu
-    model=${MODEL:-}
-    if [ -n "$model" ]; then
-        [ -r "$model" ] || die "MODEL=$model: no such file, or not readable."
-        return
-    fi
-    for model in "$root"/conf/demo/*.gguf \
-        "$root"/../shared/data/models/stories260K/stories260K.gguf; do
-        [ -r "$model" ] && return
-    done
-    model=
-    device=null
-    echo "No model given (MODEL=path.gguf): the engine will say canned words."
+choose_model() {
+    model=${MODEL:-$root/conf/demo/ngx-llm-demo.gguf}
+    [ -r "$model" ] || die "$model: no such model, or not readable; name one with MODEL=path.gguf."
 }
 
 make_certificate() { # once, and again a day before it ends
@@ -151,7 +140,7 @@ start_engine() {
     [ "$uid" = 0 ] && group="--socket_group=www-data"
     # shellcheck disable=SC2086
     setsid "$build/llm-engine" -c "$root/conf/engine.conf" \
-        --listen "$run/engine.sock" --device $device --model "$model" $group \
+        --listen "$run/engine.sock" --model "$model" $group \
         >>"$run/engine.log" 2>&1 </dev/null &
     echo $! >"$run/engine.pid"
 }
@@ -165,7 +154,7 @@ wait_ready() { # up to 5 minutes: a big model takes a while to load
             die "The engine did not start; its log is $run/engine.log"
         }
         n=$((n + 1))
-        [ $n -ne 30 ] || echo "Waiting until the engine has loaded ${model:-itself}."
+        [ $n -ne 30 ] || echo "Waiting until the engine has loaded $model."
         [ $n -lt 3000 ] || { stop_all; die "Not ready after 5 minutes."; }
         sleep 0.1
     done

@@ -9,17 +9,16 @@ use lib "$FindBin::Bin/lib";
 use LLM;
 use Test::More;
 
-my $model = LLM->model_or_skip('stories260K/stories260K.gguf');
 # a budget smaller than the prompts, so that they go in chunks
-my $t = LLM->new(engine => ['--model', $model, '--batch_tokens', 24,
+my $t = LLM->new(engine => ['--model', LLM->demo, '--batch_tokens', 24,
     '--threads', 2]);
 
-my @start = ('Once upon a time', 'Lily and Tom', 'The dog', 'One day a little cat',
-    'There was a big tree', 'Mom said', 'A boy named Tim', 'The sun was hot and');
+my @start = ('Once upon a time', 'The fox and the owl', 'The dog', 'One day a little cat',
+    'In autumn', 'One night', 'A bear called Tom', 'The wind was loud and');
 my @prompts = map { my $n = $_; join ' ', map { $start[($n + $_) % @start] }
     0 .. $n % 7 } 0 .. 15;
 
-sub body { { model => 'stories260K', prompt => $_[0], temperature => 0,
+sub body { { model => LLM->demo_name, prompt => $_[0], temperature => 0,
     max_tokens => 60, @_[1 .. $#_] } }
 
 my @alone = map { $t->stream('/v1/completions', body($_))->text } @prompts;

@@ -61,13 +61,11 @@ close $f;
 is($st, 0, 'conf file') or diag($out);
 like($out, qr/fromfile/, 'is used');
 
-SKIP: {
-    my $data = LLM->data . '/models';
-    skip('no models in the test data', 1) if !-d $data;
-    my $model = "$data/stories260K/stories260K.gguf";
+{
+    my $model = LLM->demo;
     ($st, $out) = engine('--check', '--model', $model);
     is($st, 0, '--check');
-    like($out, qr/stories260K/, 'name');
+    like($out, qr/ngx-llm-demo/, 'name');
     like($out, qr/block/, 'blocks');
     open my $g, '<:raw', $model;
     local $/;

@@ -10,11 +10,10 @@ use lib "$FindBin::Bin/lib";
 use LLM;
 use Test::More;
 
-my $model = LLM->model_or_skip('stories260K/stories260K.gguf');
-my $t = LLM->new(engine => ['--model', $model]);
+my $t = LLM->new(engine => ['--model', LLM->demo]);
 
 local $ENV{LLM_BASE_URL} = $t->https('/v1');
-local $ENV{LLM_MODEL} = 'stories260K';
+local $ENV{LLM_MODEL} = LLM->demo_name;
 local $ENV{LLM_CAFILE} = "$t->{dir}/tls.crt";
 my @lines = split /\n/, `@{[ LLM->root ]}/tests/openai_client/run.sh 2>&1`;
 my $status = $?;

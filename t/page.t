@@ -15,8 +15,6 @@ use Test::More;
 my $why = Browser->missing;
 plan skip_all => "no $why" if $why;
 
-my $demo = LLM->root . '/conf/demo/ngx-llm-demo.gguf';
-
 # --- servers: the sample's own location; under prefixes a stand-in each
 my %canned = (
     markup => sse('<img src=x onerror="hit=1">', " `<b>` **strong** <i>no</i>\n\n```html\n",
@@ -368,7 +366,8 @@ ok($sent->{stream} && $sent->{stream_options}{include_usage}, 'streamed, with us
 ok((grep { $_->{uri} =~ /models/ && $_->{auth} eq 'Bearer sk-test' } @seen), 'models, with the key');
 is($b->js('return localStorage.length'), 0, 'nothing is kept');
 is($b->js('return sessionStorage.getItem("key")'), 'sk-test', 'but in this tab');
-is($b->js('return document.getElementById("key").type'), 'password', 'and is not shown');
+is($b->js('return getComputedStyle(document.getElementById("key")).webkitTextSecurity'), 'disc',
+    'and is not shown');
 unlike($b->js('return curlOf(requestOf(turns[1]))'), qr/sk-test/, 'nor copied');
 set('system', '');
 set('temperature', '');
@@ -453,6 +452,18 @@ soon('which it follows again', $paper =~ s/</>/r);
 clean('themes');
 unlike($b->js('return document.getElementById("system").value'), qr/brief/, 'an emptied field stays so');
 
+# --- what an answer may hold, and fingers that are quick
+is_deeply($b->js('return blocksOf(arguments[0]).map(({ kind, source }) => `${kind} ${source}`)',
+    "a\n```js\n```py\nx\n```\n```y``` z"), ['p a', "pre ```py\nx", 'p ```y``` z'],
+    'a fence ends where it does');
+set('max-tokens', '5000');
+$b->type('#input', 'twice');
+$b->js('$("send").click(); $("stop").click()');
+ok($b->js('return running !== null && !running.stopped'), 'the second click of two stops nothing');
+$b->wait_for('return settled()');
+$b->click('#stop');
+ok(ended(), 'a later one does');
+
 # --- the second lock
 is($b->js(<<'JS'), 'undefined none', 'the policy stops what is none of the page');
 const script = document.createElement("script");
@@ -462,36 +473,35 @@ const other = location.origin.replace("127.0.0.1", "localhost");
 return fetch(other + "/health").then(() => "some", () => "none")
     .then((answers) => typeof hit + " " + answers);
 JS
+isnt(scalar $b->logs('browser'), 0, 'and complains on the console');
 
-# --- the demo model, where it is
-if (-r $demo) {
-    $t->stop(engine => 'TERM');
-    $t->{engine} = ['--model', $demo];
-    $t->start_engine;
-    $t->wait_ready;
-    $b->{patience} = 120;
-    $b->visit("$origin/");
-    my $model = models();
-    isnt($model, 'canned', "the demo model: $model");
-    set('temperature', '0');
-    set('max-tokens', '200');
-    my @questions = ('What are you?', 'What is 27 + 48?', 'Give me a person as JSON');
-    for my $q (@questions) {
-        ask($q);
-        ok(ended(), $q);
-        is(error(), '', 'is answered');
-    }
-    $r = $t->decode($t->post('/v1/chat/completions', { model => $model, temperature => 0,
-        max_tokens => 200, messages => [{ role => 'user', content => $questions[0] }] })->{body});
-    is($b->js('return turns[0].text'), $r->{choices}[0]{message}{content}, 'as the API answers');
-    shot('demo');
-    $b->dark(1);
-    shot('demo-dark');
-    $b->size(360, 740, 1);
-    no_sideways('demo');
-    shot('demo-phone');
-    clean('demo');
+# --- the demo model
+$t->stop(engine => 'TERM');
+$t->{engine} = ['--model', LLM->demo];
+$t->start_engine;
+$t->wait_ready;
+$b->{patience} = 120;
+$b->visit("$origin/");
+my $model = models();
+isnt($model, 'canned', "the demo model: $model");
+set('temperature', '0');
+set('max-tokens', '200');
+my @questions = ('What are you?', 'What is 27 + 48?', 'Give me a person as JSON');
+for my $q (@questions) {
+    ask($q);
+    ok(ended(), $q);
+    is(error(), '', 'is answered');
 }
+$r = $t->decode($t->post('/v1/chat/completions', { model => $model, temperature => 0,
+    max_tokens => 200, messages => [{ role => 'user', content => $questions[0] }] })->{body});
+is($b->js('return turns[0].text'), $r->{choices}[0]{message}{content}, 'as the API answers');
+shot('demo');
+$b->dark(1);
+shot('demo-dark');
+$b->size(360, 740, 1);
+no_sideways('demo');
+shot('demo-phone');
+clean('demo');
 
 my @foreign = grep { !m{^(?:\Q$origin\E/|data:|chrome:)} && !m{^http://localhost:\d+/health$} } map { $_->{url} } $b->requests;
 is("@foreign", '', 'in all this, no request to anybody else');

@@ -92,18 +92,16 @@ diag(LLM::_slurp("$t->{dir}/hostile.log")) if $ENV{LLM_KEEP};
 }
 
 # a real tokenizer: prompts without end from one delay no other's short one
-SKIP: {
-    my $model = LLM->data . '/models/stories260K/stories260K.gguf';
-    skip 'no stories260K in the test data', 1 if !-r $model;
-    my $u = LLM->new(workers => 1, engine => ['--model', $model]);
-    local $ENV{MODEL} = 'stories260K';
+{
+    my $u = LLM->new(workers => 1, engine => ['--model', LLM->demo]);
+    local $ENV{MODEL} = LLM->demo_name;
     $u->_spawn('hostileprompts', "$u->{dir}/hostile.log", $program,
         $u->{socket}, 'prompts', $seconds + 1);
     sleep 1;
     my ($n, $slowest, $end) = (0, 0, time + $seconds);
     while (time < $end) {
         my $start = time;
-        my $r = $u->post('/v1/completions', { model => 'stories260K', prompt => 'Once',
+        my $r = $u->post('/v1/completions', { model => LLM->demo_name, prompt => 'Once',
             max_tokens => 3 });
         $n += $r->{status} == 200;
         $slowest = time - $start if time - $start > $slowest;

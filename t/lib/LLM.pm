@@ -39,6 +39,18 @@ sub data { my $d = $ENV{LLM_DATA} // "$root/../shared/data"; $d =~ m{^/} ? $d : 
 sub decode { $json->decode($_[-1]) }
 sub encode { $json->encode($_[-1]) }
 
+# The model that every clone has, and the name it is served under.
+sub demo { "$root/conf/demo/" . demo_name() . '.gguf' }
+sub demo_name { 'ngx-llm-demo' }
+
+# What transformers made of it (tests/demo/golden.py).
+sub golden {
+    my $path = "$root/tests/data/demo/" . demo_name() . '.golden.json';
+    open my $f, '<', $path or die "$path: $!";
+    local $/;
+    return decode(scalar <$f>);
+}
+
 # The path of a model under data(), or skips the whole file, visibly.
 sub model_or_skip {
     my ($class, $path) = @_;

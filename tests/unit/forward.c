@@ -24,6 +24,7 @@
 #define BLOCK       16
 #define SEQ_BLOCKS  (CONTEXT / BLOCK)
 #define BLOCKS      (ROWS * SEQ_BLOCKS)
+#define DEMO        "ngx-llm-demo"
 #define STORIES     "stories260K/stories260K"
 #define TINY        "TinyStories-656K/TinyStories-656K-"
 #define LONG_TOKENS 400
@@ -45,15 +46,24 @@ typedef struct {
     uint32_t blocks[ROWS][SEQ_BLOCKS];
 } rig_t;
 
+/* The demo model and what is expected of it are the project's own. */
 static char *
 data_path(const char *name, const char *tail)
 {
     char *path;
     const char *dir = getenv("LLM_DATA");
+    int n;
 
-    assert_true(asprintf(&path, "%s/models/%s%s",
-                    dir != NULL ? dir : "../shared/data", name, tail)
-                > 0);
+    if (strcmp(name, DEMO) == 0) {
+        n = asprintf(&path, "%s/%s%s",
+            strcmp(tail, ".gguf") == 0 ? "conf/demo" : "tests/data/demo", name,
+            tail);
+    } else {
+        n = asprintf(&path, "%s/models/%s%s",
+            dir != NULL ? dir : "../shared/data", name, tail);
+    }
+
+    assert_true(n > 0);
     return path;
 }
 
@@ -321,6 +331,14 @@ each_isa(const char *name, uint32_t kv_type, double tolerance)
 }
 
 static void
+golden_demo(void **state)
+{
+    (void) state;
+    each_isa(DEMO, KN_F32, 1e-5);
+    each_isa(DEMO, KN_F16, 2e-3);
+}
+
+static void
 golden_f32(void **state)
 {
     (void) state;
@@ -430,6 +448,13 @@ check_chunks(const char *name, const char *isa, uint32_t kv_type)
 }
 
 static void
+chunks_agree_demo(void **state)
+{
+    (void) state;
+    check_chunks(DEMO, "auto", KN_F16);
+}
+
+static void
 chunks_agree(void **state)
 {
     (void) state;
@@ -450,10 +475,9 @@ threads_agree(void **state)
     rig_t *a, *b;
 
     (void) state;
-    need_data(TINY "F16");
-    long_ids(TINY "F16", ids);
-    a = rig_open(TINY "F16", "auto", 1, KN_F16);
-    b = rig_open(TINY "F16", "auto", 3, KN_F16);
+    long_ids(DEMO, ids);
+    a = rig_open(DEMO, "auto", 1, KN_F16);
+    b = rig_open(DEMO, "auto", 3, KN_F16);
     bytes = (size_t) LONG_TOKENS * model_info(a->m)->vocab * sizeof(float);
     one = in_chunks(a, ids, 200);
     three = in_chunks(b, ids, 200);
@@ -527,6 +551,16 @@ check_batch(const char *name, const char *isa, const uint32_t *ids)
 }
 
 static void
+batch_is_alone_demo(void **state)
+{
+    uint32_t ids[CONTEXT];
+
+    (void) state;
+    long_ids(DEMO, ids);
+    check_batch(DEMO, "auto", ids);
+}
+
+static void
 batch_is_alone(void **state)
 {
     static const char *const names[] = {
@@ -556,9 +590,8 @@ no_outputs(void **state)
     rig_t *r;
 
     (void) state;
-    need_data(STORIES);
-    long_ids(STORIES, ids);
-    r = rig_open(STORIES, "auto", 1, KN_F32);
+    long_ids(DEMO, ids);
+    r = rig_open(DEMO, "auto", 1, KN_F32);
     bytes = model_info(r->m)->vocab * sizeof(float);
     add_row(r, 0, ids, 0, 50, 49);
     run(r);
@@ -621,8 +654,7 @@ too_large(void **state)
     model_t *m;
 
     (void) state;
-    need_data(STORIES);
-    path = data_path(STORIES, ".gguf");
+    path = data_path(DEMO, ".gguf");
     g = gguf_open(path, err, sizeof(err));
     assert_non_null(g);
     m = model_open(g, err, sizeof(err));
@@ -654,14 +686,17 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(golden_demo),
         cmocka_unit_test(golden_f32),
         cmocka_unit_test(golden_f16),
         cmocka_unit_test(golden_q8_0),
         cmocka_unit_test(golden_q4_0),
         cmocka_unit_test(golden_kv_f16),
         cmocka_unit_test(golden_kv_bf16),
+        cmocka_unit_test(chunks_agree_demo),
         cmocka_unit_test(chunks_agree),
         cmocka_unit_test(threads_agree),
+        cmocka_unit_test(batch_is_alone_demo),
         cmocka_unit_test(batch_is_alone),
         cmocka_unit_test(no_outputs),
         cmocka_unit_test(null_words),

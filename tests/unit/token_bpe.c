@@ -6,7 +6,8 @@
  *
  * Vectors: LLM_DATA/tokenizers/{qwen3,phi-2}/vectors.jsonl, made by Hugging
  * Face's tokenizers from the tokenizer.json beside it; the published strings
- * and ids of ggml-vocab-{gpt-2,deepseek-coder,qwen2}.gguf.
+ * and ids of ggml-vocab-{gpt-2,deepseek-coder,qwen2}.gguf.  The demo model's,
+ * made likewise, are in the tree.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -238,6 +239,30 @@ comes_back(const token_t *t, unsigned seed, size_t rounds)
         assert_true(got >= 0 && got <= (int64_t) n);
         decodes(t, name, got, text, n);
     }
+}
+
+static void
+test_demo(void **state)
+{
+    gguf_t *g;
+    token_t *t;
+    char *raw, *lines;
+    size_t len;
+
+    (void) state;
+    t = data_open("./conf/demo/ngx-llm-demo.gguf", &g, &raw);
+    lines = slurp("./tests/data/demo/vectors.jsonl", &len);
+    assert_non_null(t);
+    assert_non_null(lines);
+
+    assert_int_equal(vectors(t, 0, lines), 149);
+    assert_true(token_is_end(t, token_eos(t)));
+    comes_back(t, 4, 2000);
+
+    token_close(t);
+    gguf_close(g);
+    free(raw);
+    free(lines);
 }
 
 static void
@@ -738,6 +763,7 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_demo),
         cmocka_unit_test(test_gpt2),
         cmocka_unit_test(test_deepseek_coder),
         cmocka_unit_test(test_qwen3),

@@ -1,6 +1,7 @@
 /*
- * What the tests of the tokenizers share: files of LLM_DATA, vocabularies in
- * memory, texts with the ids that are expected of them.
+ * What the tests of the tokenizers share: files of LLM_DATA and, where a name
+ * begins with "./", of the tree; vocabularies in memory; texts with the ids
+ * that are expected of them.
  */
 #ifndef TOKEN_TEST_H
 #define TOKEN_TEST_H
@@ -24,7 +25,7 @@ static uint32_t ids[IDS_MAX];
 static inline char *
 slurp(const char *name, size_t *len)
 {
-    const char *dir = getenv("LLM_DATA");
+    const char *dir = name[0] == '.' ? "." : getenv("LLM_DATA");
     char path[512], *p;
     FILE *f;
     long n;

@@ -1,0 +1,69 @@
+#!/usr/bin/env perl
+# The model that ships with the tree: it says what it was taught, token for
+# token as the reference computed it from the same weights (the golden file
+# holds prompts, ids and replies); it stops by itself; a chat of many turns
+# stays within its context, and one that is too long is refused.
+
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use LLM;
+use Test::More;
+
+my $name = LLM->demo_name;
+my $t = LLM->new(engine => ['--model', LLM->demo, '--kv_type', 'f32']);
+
+my $golden = $t->golden;
+my %greedy = (model => $name, temperature => 0, max_tokens => 200);
+
+cmp_ok(-s LLM->demo, '<=', 8 << 20, 'at most 8 MiB');
+
+# conversations: the template's tokens, the reply, its end
+for my $chat (@{ $golden->{chats} }) {
+    my $what = $chat->{messages}[-1]{content};
+    my $c = $t->decode($t->post('/v1/chat/completions',
+        { %greedy, messages => $chat->{messages} })->{body});
+    is($c->{usage}{prompt_tokens}, scalar @{ $chat->{prompt_ids} }, "$what: prompt tokens");
+    SKIP: {
+        skip "$what: two tokens were as good ($chat->{margin})", 1 if $chat->{margin} < 0.001;
+        is($c->{choices}[0]{message}{content}, $chat->{reply}, "$what: the reply");
+    }
+    is($c->{choices}[0]{finish_reason}, $chat->{stopped} ? 'stop' : 'length', "$what: the end");
+    my $ids = $t->decode($t->post('/v1/completions',
+        { %greedy, prompt => $chat->{prompt_ids} })->{body});
+    is($ids->{choices}[0]{text}, $c->{choices}[0]{message}{content},
+        "$what: the same from the template's ids");
+}
+
+# what it is for
+sub ask {
+    my ($question, %more) = @_;
+    my $r = $t->post('/v1/chat/completions', { %greedy, %more,
+        messages => [{ role => 'user', content => $question }] });
+    return $t->decode($r->{body})->{choices}[0]{message}{content};
+}
+like(ask('Where are the metrics?'), qr{/metrics}, 'it knows the server');
+like(ask('What is 27 + 48?'), qr/= 75\.$/, 'it adds');
+is(ask('Sort: pear, apple, fig'), 'In order: apple, fig, pear', 'it sorts');
+like(ask('Tell me a short story.'), qr/^Once upon a time .* The end\.$/, 'it tells a story');
+my $person = eval { $t->decode(ask('Give me a person as JSON.')) };
+is(join(' ', sort keys %{ $person // {} }), 'age city name', 'it fills JSON');
+
+# a chat that grows until the context is full: refused by then, and not before
+my @messages;
+my ($turns, $r) = (0);
+while ($turns < 60) {
+    push @messages, { role => 'user', content => 'Tell me a story about a fox.' };
+    $r = $t->post('/v1/chat/completions', { %greedy, messages => \@messages });
+    last if $r->{status} != 200;
+    my $c = $t->decode($r->{body});
+    last if $c->{usage}{total_tokens} > 1024;
+    push @messages, $c->{choices}[0]{message};
+    $turns++;
+}
+cmp_ok($turns, '>=', 5, "$turns stories fit");
+is($r->{status}, 400, 'then it is too long');
+is($t->decode($r->{body})->{error}{code}, 'context_length_exceeded', 'which the error says');
+
+$t->done;
