@@ -335,7 +335,6 @@ golden_demo(void **state)
 {
     (void) state;
     each_isa(DEMO, KN_F32, 1e-5);
-    each_isa(DEMO, KN_F16, 2e-3);
 }
 
 static void
