@@ -448,9 +448,11 @@ function statsOf(turn) {
     }
     if (tokens !== undefined) {
         all.push(`${tokens} token${tokens === 1 ? "" : "s"}`);
-        const seconds = (turn.last - turn.first) / 1000;
+        // an answer that came in one piece has no rate of its own
+        const piece = turn.last - turn.first < 50;
+        const seconds = (turn.last - (piece ? turn.sent : turn.first)) / 1000;
         if (tokens > 1 && seconds > 0) {
-            const rate = (tokens - 1) / seconds;
+            const rate = (tokens - (piece ? 0 : 1)) / seconds;
             all.push(`${rate.toFixed(rate < 100 ? 1 : 0)} tokens/s`);
         }
     }
