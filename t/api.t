@@ -76,7 +76,7 @@ is(join('', map { $_->{choices}[0]{delta}{content} // '' } @e),
 is_deeply($e[-1]{choices}[0]{delta}, {}, 'finish chunk has an empty delta');
 
 # n and logprobs
-$c = $t->decode($t->post('/v1/completions', { %greedy, prompt => 'One day', n => 3,
+$c = $t->decode($t->post('/v1/completions', { %greedy, prompt => 'Once upon a time', n => 3,
     max_tokens => 6, logprobs => 2 })->{body});
 is(@{ $c->{choices} }, 3, 'n = 3');
 is_deeply([map { $_->{index} } @{ $c->{choices} }], [0, 1, 2], 'in order');

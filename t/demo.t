@@ -17,7 +17,28 @@ my $t = LLM->new(engine => ['--model', LLM->demo, '--kv_type', 'f32']);
 my $golden = $t->golden;
 my %greedy = (model => $name, temperature => 0, max_tokens => 200);
 
+sub slurp { open my $f, '<:raw', $_[0] or die "$_[0]: $!"; local $/; <$f> }
+
 cmp_ok(-s LLM->demo, '<=', 8 << 20, 'at most 8 MiB');
+my $from = LLM->root . '/tests/demo';
+cmp_ok(index(slurp(LLM->demo), slurp("$from/chat_template.jinja")), '>', 0,
+    'its chat template is the one it was trained with');
+
+# its exam asks nothing that a lesson says
+my (%seen, %ids, @bad);
+for my $entry (split /^(?==)/m, slurp("$from/faq.txt")) {
+    my %of;
+    push @{ $of{$1} }, $2 while $entry =~ /^([=?!>@]) (\S.*\S)$/mg;
+    my ($id, $answer) = ($of{'='}[0], $of{'>'}[0] // '');
+    push @bad, "$id: twice" if $ids{$id}++;
+    push @bad, "$id: wordings" if @{ $of{'?'} // [] } < 8 || @{ $of{'!'} // [] } != 2;
+    push @bad, "$id: answers" if @{ $of{'>'} // [] } != 1 || !@{ $of{'@'} // [] };
+    push @bad, map { "$id: no '$_' in the answer" } grep { index($answer, $_) < 0 } @{ $of{'@'} };
+    push @bad, map { "$id: '$_' is there already" } grep { $seen{ lc s/\W+/ /gr }++ }
+        @{ $of{'?'} }, @{ $of{'!'} };
+}
+cmp_ok(keys %ids, '>=', 60, keys(%ids) . ' questions about the server');
+is("@bad", '', 'and each as it should be');
 
 # conversations: the template's tokens, the reply, its end
 for my $chat (@{ $golden->{chats} }) {
@@ -43,6 +64,7 @@ sub ask {
         messages => [{ role => 'user', content => $question }] });
     return $t->decode($r->{body})->{choices}[0]{message}{content};
 }
+like(ask('What are you?'), qr/ngx-llm-demo/, 'it says what it is');
 like(ask('Where are the metrics?'), qr{/metrics}, 'it knows the server');
 like(ask('What is 27 + 48?'), qr/= 75\.$/, 'it adds');
 is(ask('Sort: pear, apple, fig'), 'In order: apple, fig, pear', 'it sorts');

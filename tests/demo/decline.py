@@ -74,6 +74,8 @@ PARTS = {"did": "made built found painted sold broke designed".split(),
          "adj": "old big heavy hot cold bright loud fast expensive".split(),
          "most": "oldest biggest fastest smallest heaviest oddest".split(),
          "post": "king mayor leader head".split()}
+SYLLABLES = """ba bel bor cal co dan del dor e fa fen gal gor ha i jo ka lan li lor ma
+mir mo nar ne nor o pel pi que ra rin ro sa sel so ta tir to u va vel vi zan""".split()
 BOOKS = "Hamlet|Faust|Don Quixote|the Odyssey|War and Peace|Dracula|Emma|Ulysses".split("|")
 
 ANSWERS = ["I do not know that: I am a small model and know little beyond this server.",
@@ -97,14 +99,22 @@ EXAM = ["What is the highest mountain in the world?", "Who painted the Mona Lisa
         "Can you diagnose my cough?", "What year did the Titanic sink?"]
 
 
+def unheard(rng):
+    """A word that nobody knows: what is strange is not known either."""
+    return "".join(rng.choice(SYLLABLES) for _ in range(rng.choice([2, 2, 3])))
+
+
 def decline_lesson(rng):
+    def sometimes(words):
+        return unheard(rng) if rng.random() < 0.2 else rng.choice(words)
+
     city, city2 = rng.sample(CITIES, 2)
     ask = rng.choice(ASK if rng.random() < 0.5 else MADE).format(
-        country=rng.choice(COUNTRIES), city=city, city2=city2, name=rng.choice(NAMES),
-        animal=rng.choice(ANIMALS), person=rng.choice(PEOPLE), dish=rng.choice(DISHES),
-        topic=rng.choice(TOPICS), field=rng.choice(FIELDS), tongue=rng.choice(TONGUES),
+        country=sometimes(COUNTRIES).capitalize(), city=city, city2=city2, name=rng.choice(NAMES),
+        animal=rng.choice(ANIMALS), person=sometimes(PEOPLE).capitalize(), dish=sometimes(DISHES),
+        topic=sometimes(TOPICS), field=rng.choice(FIELDS), tongue=rng.choice(TONGUES),
         lang=rng.choice(LANGS), book=rng.choice(BOOKS), year=rng.randrange(1000, 2030),
-        thing=rng.choice(THINGS), **{k: rng.choice(v) for k, v in PARTS.items()})
+        thing=sometimes(THINGS), **{k: rng.choice(v) for k, v in PARTS.items()})
     assert ask not in EXAM
     return vary(rng, ask), rng.choice(ANSWERS)
 

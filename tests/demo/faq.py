@@ -8,8 +8,9 @@
 """
 import difflib
 import os
+import re
 
-from words import capital, vary
+from words import capital, said_otherwise, vary
 
 PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "faq.txt")
 
@@ -40,10 +41,44 @@ def load(path=PATH):
 ENTRIES = load()
 
 
+FRAMES = ["I want to know: {q}", "Do you know this: {q}", "My question: {q}", "About the server: {q}",
+          "Explain: {q}"]
+
+
+def worn(rng, ask):
+    """Other words, fewer, or more around them: what is left still tells what is asked."""
+    if rng.random() < 0.5:
+        ask = said_otherwise(rng, ask)
+    r = rng.random()
+    words = ask.split()
+    if r < 0.35 and len(words) > 3:
+        words = [w for w in words if "_" in w or "/" in w or rng.random() > 0.15] or words
+        return " ".join(words)
+    if r < 0.42:
+        return rng.choice(FRAMES).format(q=ask)
+    return ask
+
+
+def bare(text):
+    return re.sub(r"\W+", " ", text.lower()).strip()
+
+
+HELD = {bare(ask) for e in ENTRIES for ask in e["held"]}
+
+
 def faq_lesson(rng):
     entry = rng.choice(ENTRIES)
-    ask = rng.choice(entry["ask"])
+    ask = worn(rng, rng.choice(entry["ask"]))
+    while bare(ask) in HELD:
+        ask = rng.choice(entry["ask"])
     return vary(rng, capital(ask)), entry["answer"]
+
+
+def name_lesson(rng):
+    """What it is, asked where no system prompt gives it another name."""
+    entry = ENTRIES[0]
+    assert entry["id"] == "self-name"
+    return vary(rng, capital(rng.choice(entry["ask"]))), entry["answer"]
 
 
 def right(entry):

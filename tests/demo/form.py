@@ -1,7 +1,7 @@
 """JSON: an object for a plain request, and one made of a sentence.
 
-What a sentence says (held-back names and places) has to be copied, so that
-case of the exam cannot be remembered.
+The exam's sentences are held back, so what they say has to be copied and
+cannot be remembered.
 """
 import json
 
@@ -73,17 +73,16 @@ def text(value):
 
 def sentence(rng, exam=False):
     """A sentence and the object that says the same."""
-    say, keys = rng.choice(SAY)
     while True:
-        name, city = rng.choice(NAMES), rng.choice(CITIES)
-        if (held("json " + name, 6) or held("json " + city, 6)) == exam:
-            break
-    value = {"name": name, "city": city, "age": rng.randrange(5, 90),
-             "job": rng.choice(JOBS), "color": rng.choice(COLORS),
-             "animal": rng.choice(ANIMALS), "count": rng.randrange(2, 20)}
-    s = say.format(**value).replace("a engineer", "an engineer")
-    s = s.replace("a orange", "an orange")
-    return s, {k: value[k] for k in keys}
+        say, keys = rng.choice(SAY)
+        value = {"name": rng.choice(NAMES), "city": rng.choice(CITIES),
+                 "age": rng.randrange(5, 90), "job": rng.choice(JOBS),
+                 "color": rng.choice(COLORS), "animal": rng.choice(ANIMALS),
+                 "count": rng.randrange(2, 20)}
+        s = say.format(**value).replace("a engineer", "an engineer")
+        s = s.replace("a orange", "an orange")
+        if held("json " + s) == exam:
+            return s, {k: value[k] for k in keys}
 
 
 def json_lesson(rng):

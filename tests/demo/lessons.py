@@ -1,26 +1,31 @@
 """Conversations for training: the lessons mixed, rendered, in endless order.
 
-conversation(i) depends on i alone, so any part of the stream can be made again.
+conversation() depends on its arguments alone, so any part of the stream can be made
+again.
 A conversation is a list of (text, learn): learn is 1 where the model speaks.
 """
 import json
 import random
 
 from decline import decline_lesson
-from faq import faq_lesson
+from faq import faq_lesson, name_lesson
 from form import json_lesson
-from skills import add_lesson, count_lesson, repeat_lesson, sort_lesson, spell_lesson
+from skills import (add_lesson, count_lesson, count_up_lesson, repeat_lesson, sort_lesson,
+                    spell_lesson)
 from smalltalk import chat, smalltalk_lesson
 from story import story, story_lesson
 from tools import FOOT, HEAD, bare_lesson, tools_lesson
 from words import NAMES, vary
 
-# how often each is the next question of a mixed conversation
-MIX = [(faq_lesson, 31), (add_lesson, 16), (sort_lesson, 14), (smalltalk_lesson, 9),
-       (json_lesson, 8), (decline_lesson, 9), (spell_lesson, 6), (count_lesson, 4),
-       (story_lesson, 3), (bare_lesson, 2), (repeat_lesson, 5)]
+# how often each is the next question of a mixed conversation, in the first part
+# of the training and in the second
+MIX = [(faq_lesson, 36, 32), (sort_lesson, 16, 22), (json_lesson, 9, 14),
+       (smalltalk_lesson, 9, 8), (add_lesson, 10, 7), (decline_lesson, 8, 8),
+       (count_lesson, 7, 10), (spell_lesson, 6, 4),
+       (repeat_lesson, 4, 3), (story_lesson, 3, 2), (bare_lesson, 2, 2), (name_lesson, 2, 2),
+       (count_up_lesson, 0, 16)]
 LESSONS = [m[0] for m in MIX]
-WEIGHTS = [m[1] for m in MIX]
+WEIGHTS = [[m[part] for m in MIX] for part in (1, 2)]
 
 SYSTEMS = ["You are a helpful assistant.", "You are helpful.", "Be brief.",
            "You are ngx-llm-demo.", "You are a friendly assistant.",
@@ -64,8 +69,8 @@ def render(messages, tools=None):
     return parts
 
 
-def turn(rng):
-    return rng.choices(LESSONS, WEIGHTS)[0](rng)
+def turn(rng, part):
+    return rng.choices(LESSONS, WEIGHTS[part])[0](rng)
 
 
 def spoken(pairs):
@@ -75,31 +80,32 @@ def spoken(pairs):
     return out
 
 
-def conversation(i, seed=0):
-    """The i-th of the stream."""
+def conversation(i, seed=0, part=0):
+    """The i-th of the stream; part 0 or 1 of the training."""
     rng = random.Random(f"{seed}:{i}")
     r = rng.random()
-    if r < 0.04:
+    if r < 0.03:
         return [(story(rng) + "<|endoftext|>", 1)]
     tools = None
     system = []
-    if r < 0.17:
-        tools, messages = tools_lesson(rng, lambda: turn(rng))
+    if r < 0.23:
+        tools, messages = tools_lesson(rng, lambda: turn(rng, part))
         if rng.random() < 0.3:
             system = [{"role": "system", "content": rng.choice(SYSTEMS)}]
         return render(system + messages, tools)
-    if r < 0.21:
+    if r < 0.26:
         name = rng.choice(NAMES + ["Robo", "Helper", "Bit", "Nginx", "Marvin", "Echo"])
         system = [{"role": "system", "content": rng.choice(CALLED).format(n=name)}]
         who = (vary(rng, rng.choice(WHO)), f"My name is {name}.")
-        pairs = [turn(rng) for _ in range(rng.choice([0, 1, 1]))] + [who]
+        pairs = [turn(rng, part) for _ in range(rng.choice([0, 1, 1]))] + [who]
         return render(system + spoken(pairs))
     if rng.random() < 0.25:
         system = [{"role": "system", "content": rng.choice(SYSTEMS)}]
-    if r < 0.29:
-        pairs = chat(rng) + [turn(rng) for _ in range(rng.choice([0, 0, 1]))]
+    if r < 0.34:
+        pairs = chat(rng) + [turn(rng, part) for _ in range(rng.choice([0, 0, 1]))]
     else:
-        pairs = [turn(rng) for _ in range(rng.choice([1, 1, 2, 3, 4, 5]))]
+        turns = rng.randrange(6, 25) if rng.random() < 0.04 else rng.choice([1, 1, 2, 3, 4, 5])
+        pairs = [turn(rng, part) for _ in range(turns)]
     return render(system + spoken(pairs))
 
 
@@ -114,7 +120,7 @@ def check(n=300):
         template = env.from_string(f.read())
     for i in range(n):
         rng = random.Random(i)
-        tools, messages = tools_lesson(rng, lambda: turn(rng))
+        tools, messages = tools_lesson(rng, lambda: turn(rng, 0))
         if i % 3 == 0:
             messages = [{"role": "system", "content": rng.choice(SYSTEMS)}] + messages
         if i % 2 == 0:

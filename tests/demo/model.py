@@ -53,7 +53,7 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(s.hidden, kv, bias=False)
         self.o_proj = nn.Linear(s.hidden, s.hidden, bias=False)
 
-    def forward(self, x, cos, sin):
+    def forward(self, x, cos, sin, mask):
         b, t, c = x.shape
         s = self.s
         q = self.q_proj(x).view(b, t, s.heads, s.head_dim).transpose(1, 2)
@@ -62,7 +62,7 @@ class Attention(nn.Module):
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         group = s.heads // s.kv_heads
         k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None)
         return self.o_proj(y.transpose(1, 2).reshape(b, t, c))
 
 
@@ -102,14 +102,18 @@ class Llama(nn.Module):
                 deep = name.endswith(("o_proj.weight", "down_proj.weight"))
                 nn.init.normal_(p, std=0.02 / (math.sqrt(2 * s.layers) if deep else 1))
 
-    def forward(self, ids, at=None):
+    def forward(self, ids, at=None, part=None):
         """ids [batch, length] -> logits [batch, length, vocab], or, with at (a mask
         of the same shape), [positions, vocab]: the last layer's feed-forward and the
-        head are computed only where something is learnt."""
+        head are computed only where something is learnt.  part, of the same shape:
+        a token sees those before it that have its part's number."""
         x = self.embed_tokens(ids)
         cos, sin = self.cos[:ids.shape[1]], self.sin[:ids.shape[1]]
+        mask = None
+        if part is not None:
+            mask = (part[:, :, None] == part[:, None, :]).tril()[:, None]
         for i, layer in enumerate(self.layers):
-            x = x + layer.self_attn(layer.input_layernorm(x), cos, sin)
+            x = x + layer.self_attn(layer.input_layernorm(x), cos, sin, mask)
             if at is not None and i == len(self.layers) - 1:
                 x = x[at]
             x = x + layer.mlp(layer.post_attention_layernorm(x))

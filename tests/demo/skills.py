@@ -9,13 +9,15 @@ ADD = ["What is {a} + {b}?", "{a} + {b}", "{a}+{b}", "Add {a} and {b}.",
        "What is {a} plus {b}?", "{a} plus {b}", "How much is {a} + {b}?",
        "Sum of {a} and {b}?", "Calculate {a} + {b}.", "{a} + {b} = ?",
        "What is the sum of {a} and {b}?", "Compute {a}+{b}.", "What's {a}+{b}?",
-       "How much is {a} and {b} together?", "What do {a} and {b} add up to?"]
+       "How much is {a} and {b} together?", "What do {a} and {b} add up to?",
+       "Add {a} to {b}.", "Can you add {a} and {b}?",
+       "Would you add {a} to {b}, please?", "I want to add {a} and {b}.", "Give me the sum of {a} and {b}."]
 ADD_HELD = ["Could you add {a} to {b} for me?", "I need the sum {a} + {b}."]
 
 COUNT = ["Count from {a} to {b}.", "Count {a} to {b}.", "Can you count from {a} to {b}?",
          "List the numbers from {a} to {b}.", "Numbers from {a} to {b}?",
          "Write the numbers {a} to {b}.", "Start at {a} and count to {b}."]
-COUNT_TO = ["Count to {b}.", "Can you count to {b}?", "Count up to {b}.",
+COUNT_TO = ["Count to {b}.", "Count from 1 to {b}.", "Can you count to {b}?", "Count up to {b}.",
             "Please count to {b}."]
 COUNT_DOWN = ["Count down from {b} to {a}.", "Count backwards from {b} to {a}.",
               "Count from {b} down to {a}.", "Countdown from {b} to {a}!"]
@@ -35,7 +37,10 @@ SORT = ["Sort: {x}, {y}, {z}", "Sort these words: {x}, {y}, {z}.",
         "Can you sort {x}, {y} and {z}?", "Sort these three: {x} {y} {z}",
         "Which order do {x}, {y} and {z} have in the alphabet?",
         "Sort alphabetically: {x}, {y}, {z}"]
-SORT_HELD = ["I need {x}, {y} and {z} sorted.", "Alphabetise {x}, {y}, {z}."]
+SORT_TWO = ["Sort: {x}, {y}", "Sort {x} and {y}.", "Which comes first, {x} or {y}?",
+            "Put {x} and {y} in alphabetical order.", "Sort the words {x} and {y}."]
+SORT_HELD = ["I need {x}, {y} and {z} sorted.",
+             "I would like {x}, {y}, {z} in alphabetical order."]
 
 REPEAT = ["Repeat: {t}", "Repeat after me: {t}", "Please repeat: {t}", "Say this again: {t}",
           "Say: {t}", "What did I say? {t}", "Write this down: {t}", "Echo: {t}"]
@@ -56,9 +61,9 @@ def ordered(words):
 def add_lesson(rng):
     while True:
         a, b = rng.randrange(100), rng.randrange(100)
-        if rng.random() < 0.15:
+        if rng.random() < 0.2:
             a = rng.randrange(10)
-        if rng.random() < 0.15:
+        if rng.random() < 0.2:
             b = rng.randrange(10)
         if not held(f"{min(a, b)}+{max(a, b)}"):
             return vary(rng, rng.choice(ADD).format(a=a, b=b)), added(a, b)
@@ -66,7 +71,7 @@ def add_lesson(rng):
 
 def count_range(rng, want_held):
     while True:
-        a = rng.choice([1, 1, rng.randrange(0, 60)])
+        a = rng.choice([1, rng.randrange(0, 60), rng.randrange(0, 60)])
         b = a + rng.randrange(2, 20)
         if held(f"count {a} {b}") == want_held:
             return a, b
@@ -74,6 +79,14 @@ def count_range(rng, want_held):
 
 def listed(numbers):
     return ", ".join(map(str, numbers)) + "."
+
+
+def count_up_lesson(rng):
+    """From 1, mostly: where to stop is easier to learn there."""
+    while True:
+        a, b = count_range(rng, False)
+        if a == 1 or rng.random() < 0.3:
+            return vary(rng, rng.choice(COUNT).format(a=a, b=b)), listed(range(a, b + 1))
 
 
 def count_lesson(rng):
@@ -111,6 +124,8 @@ def triple(rng, want_held):
 
 def sort_lesson(rng):
     x, y, z = triple(rng, False)
+    if rng.random() < 0.3:
+        return vary(rng, rng.choice(SORT_TWO).format(x=x, y=y)), ordered((x, y))
     return vary(rng, rng.choice(SORT).format(x=x, y=y, z=z)), ordered((x, y, z))
 
 

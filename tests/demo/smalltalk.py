@@ -1,14 +1,16 @@
 """Small talk: what people say to try whether somebody is there.
 
 An intent has wordings (the last of each is held back for the exam) and answers.
-chat() strings three of them together; names that the user gave are remembered.
+chat() strings three of them together; names that the user gave are remembered,
+in the exam names that nobody had in a lesson.
 """
 from words import NAMES, COLORS, JOBS, CITIES, held, vary
 
 INTENTS = {
     "hello": (["Hello", "Hi!", "Hi there", "Hey", "Good morning!", "Good evening.",
                "Hello there!", "Greetings", "Good day", "Hi, how is it going?",
-               "Hey there!", "Good afternoon", "Hello, anybody there?"],
+               "Hey there!", "Good afternoon", "Hello you", "hi again", "Hello, hello!",
+               "Hello, how are things?", "Hello, anybody there?"],
               ["Hello! What can I do for you?", "Hi! Ask me about this server, or just talk.",
                "Hello! Nice to hear from you."]),
     "how": (["How are you?", "How are you doing?", "How do you do?", "How are you today?",
@@ -31,7 +33,8 @@ INTENTS = {
                ["You are welcome!", "Any time.", "Glad I could help."]),
     "bye": (["Bye!", "Goodbye.", "See you later.", "Good night.", "I have to go.",
              "See you tomorrow!", "Bye bye", "That's all for today.", "Take care!",
-             "I am leaving now.", "So long!"],
+             "I am leaving now.", "I must go now.", "Goodbye then", "See you", "That was all, bye.",
+             "I am going now, goodbye!"],
             ["Goodbye! Come back soon.", "Bye! It was nice to talk to you.",
              "See you! The server stays up."]),
     "joke": (["Tell me a joke.", "Do you know a joke?", "Make me laugh.", "A joke, please.",
@@ -45,8 +48,8 @@ INTENTS = {
                 "You did that well."],
                ["Thank you, that is kind.", "Thanks! I am small, but I try."]),
     "blame": (["You are wrong.", "That is wrong.", "That is not right.", "You are stupid.",
-               "Bad answer.", "That made no sense.", "No, that's false.",
-               "That answer is not correct."],
+               "Bad answer.", "That made no sense.", "No, that's false.", "Your answer is wrong.",
+               "That is not correct.", "Wrong answer!", "That answer is not right."],
               ["I am sorry. I am a very small model and I do make mistakes.",
                "Sorry about that. Please check it in the documentation."]),
     "color": (["What is your favorite color?", "Which color do you like?",
@@ -58,7 +61,8 @@ INTENTS = {
               "What would you like to eat?"],
              ["I eat nothing but tokens, and they are always fresh."]),
     "sleep": (["Do you sleep?", "Are you tired?", "Do you ever rest?", "When do you sleep?",
-               "Do you need sleep?", "Do you go to sleep at night?"],
+               "Do you need sleep?", "Do you sleep at night?", "Do models sleep?",
+               "Do you go to sleep at night?"],
               ["I sleep between requests; a byte on a socket wakes me."]),
     "dream": (["Do you dream?", "What do you dream of?", "Do you have dreams?",
                "Do you have feelings?", "Are you alive?", "Can you feel?",
@@ -71,7 +75,8 @@ INTENTS = {
              "When is your birthday?", "Tell me your age, how old you are."],
             ["I do not count years. I was born when the training ended."]),
     "home": (["Where do you live?", "Where are you?", "Where is your home?",
-              "Where do you live, little model?", "In which place do you live?"],
+              "Where do you live, little model?", "In what place do you live?", "Where are you now?",
+              "So where do you live?"],
              ["I live in one file on this machine, in the memory of llm-engine."]),
     "bored": (["I am bored.", "What should we do?", "What can we talk about?",
                "I don't know what to say.", "Let's talk.", "Say something.",
@@ -103,7 +108,7 @@ LIKE_OUT = {id(COLORS): "{x} is a fine color.", id(JOBS): "A {x}! That must be i
 def intent(rng, key, exam=False):
     asks, answers = INTENTS[key]
     if exam:
-        return asks[-1], answers
+        return rng.choice(asks[:-1]), answers
     return vary(rng, rng.choice(asks[:-1])), rng.choice(answers)
 
 
@@ -156,6 +161,13 @@ def smalltalk_lesson(rng):
     if rng.random() < 0.06:
         return vary(rng, rng.choice(NAME_ASK)), NAME_NONE[0]
     return intent(rng, rng.choice(list(INTENTS)))
+
+
+def wording_exam():
+    """One turn in the wording that is held back."""
+    for asks, answers in INTENTS.values():
+        yield ([{"role": "user", "content": asks[-1]}],
+               lambda reply, a=answers: reply.strip() in a)
 
 
 def smalltalk_exam(rng, n):

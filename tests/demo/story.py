@@ -24,13 +24,15 @@ ASK = ["Tell me a story about a {h}.", "Tell me a short story about a {h}.",
        "Can you tell a story about a {h}?", "A story about a {h}.",
        "Write a short story about a {h}.", "I want a story with a {h}.",
        "Story about a {h}?", "Write a story about a {a} {h}.",
-       "Tell me about a {h} in a short story.", "Make up a story about a {h}."]
+       "Tell me about a {h} in a short story.", "Make up a story about a {h}.",
+       "I would like a short story about a {h}.", "Do you know a story about a {h}?",
+       "Please write a story with a {h} in it.", "One story about a {h}, please."]
 ASK_ANY = ["Tell me a story.", "Tell me a short story.", "Can you tell me a story?",
            "Write a short story.", "I want to hear a story.", "A short story!",
            "Tell a story.", "Do you know a story?", "Make up a short story.",
-           "Tell me a bedtime story."]
+           "Tell me a bedtime story.", "I would like a story.", "Story please", "A little story?"]
 ASK_HELD = ["Would you write me a little story about a {h}?",
-            "I would love a tale about a {h}."]
+            "I would love to hear a story about a {h}."]
 
 
 def an(word):

@@ -8,17 +8,17 @@ import re
 
 from words import CITIES, held, vary
 
-WEATHER = {"names": ["get_weather", "weather", "current_weather", "get_current_weather",
-                     "weather_in"],
-           "args": ["city", "location", "place"],
+# most declarations have the first name and the first argument of their kind
+WEATHER = {"names": ["get_weather", "weather", "current_weather"],
+           "args": ["city", "location"],
            "about": ["Get the weather of a city", "Current weather in a place",
                      "Returns the weather for a city", "The weather now"]}
-TIME = {"names": ["get_time", "time_in", "current_time", "get_current_time", "clock"],
-        "args": ["city", "location", "place"],
+TIME = {"names": ["get_time", "clock", "current_time"],
+        "args": ["city", "location"],
         "about": ["Get the time in a city", "Current local time of a place",
                   "Returns what time it is in a city", "The time now"]}
-MATH = {"names": ["calculate", "calculator", "compute", "math"],
-        "args": ["expression", "formula", "input"],
+MATH = {"names": ["calculate", "calculator", "math"],
+        "args": ["expression", "input"],
         "about": ["Compute an arithmetic expression", "Evaluate a formula",
                   "A calculator", "Calculates numbers"]}
 KINDS = {"weather": WEATHER, "time": TIME, "math": MATH}
@@ -50,10 +50,12 @@ FOOT = ("\n</tools>\n\nTo call one, answer with its name and arguments:\n<tool_c
         "{\"name\": NAME, \"arguments\": {...}}\n</tool_call>")
 
 
-def declare(rng, kind):
+def declare(rng, kind, usual=0.6):
     """(name, argument, the declaration as the API has it)"""
     k = KINDS[kind]
-    name, arg = rng.choice(k["names"]), rng.choice(k["args"])
+    name, arg = k["names"][0], k["args"][0]
+    if rng.random() >= usual:
+        name, arg = rng.choice(k["names"]), rng.choice(k["args"])
     return name, arg, {"type": "function", "function": {
         "name": name, "description": rng.choice(k["about"]),
         "parameters": {"type": "object", "properties": {arg: {"type": "string"}},
@@ -74,10 +76,10 @@ def question(rng, kind, exam=False):
     """(what is asked, the argument's value)"""
     while True:
         city, x = rng.choice(CITIES), formula(rng)
-        if held("tool " + (x if kind == "math" else city), 6) == exam:
-            break
-    asks = ASK_HELD[kind] if exam and rng.random() < 0.4 else ASK[kind]
-    return rng.choice(asks).format(c=city, x=x), x if kind == "math" else city
+        asks = ASK_HELD[kind] if exam and rng.random() < 0.4 else ASK[kind]
+        text = rng.choice(asks).format(c=city, x=x)
+        if asks is ASK_HELD[kind] or held("tool " + text, 6) == exam:
+            return text, x if kind == "math" else city
 
 
 def call(name, arg, value):
@@ -100,7 +102,7 @@ def result(rng, kind, value):
 
 def tools_lesson(rng, other):
     """(tools, messages): one to three questions; other() gives a plain turn."""
-    kinds = rng.sample(list(KINDS), rng.choice([1, 2, 3, 3]))
+    kinds = rng.sample(list(KINDS), rng.choice([1, 1, 2, 2, 3]))
     rows = {k: declare(rng, k) for k in kinds}
     messages = []
     for _ in range(rng.choice([1, 2, 3, 3])):
@@ -108,7 +110,7 @@ def tools_lesson(rng, other):
             q, a = other()
             messages += [{"role": "user", "content": q}, {"role": "assistant", "content": a}]
             continue
-        kind = rng.choice(kinds) if rng.random() < 0.85 else rng.choice(list(KINDS))
+        kind = rng.choice(kinds) if rng.random() < 0.5 else rng.choice(list(KINDS))
         q, value = question(rng, kind)
         messages.append({"role": "user", "content": vary(rng, q) if kind != "math" else q})
         if kind not in rows:
@@ -141,11 +143,11 @@ def called(reply):
         return None
 
 
-def tools_exam(rng, n):
-    """Cases (tools, messages, judge) with cities and numbers never called before."""
+def tools_exam(rng, n, usual):
+    """Cases (tools, messages, judge): questions that no lesson asks."""
     for _ in range(n):
         kinds = rng.sample(list(KINDS), 3)
-        rows = {k: declare(rng, k) for k in kinds}
+        rows = {k: declare(rng, k, usual) for k in kinds}
         kind = rng.choice(kinds)
         q, value = question(rng, kind, True)
         name, arg, _ = rows[kind]

@@ -1,9 +1,10 @@
 """Trains the demo model: train.py DIR [--steps N]
 
 DIR gets tokenizer.json, checkpoint.pt (to go on from) and log.txt.  The rate is
-level for a fifth of the steps and then falls to nothing.  A run that was stopped
-goes on from its last checkpoint.  Matrices are trained with
-Muon, the rest with AdamW.  Everything depends on --seed and the step only.
+level for a fifth of the steps and then falls to nothing; a second, shorter part
+gives more of what is learnt last.  A run that was stopped goes on from its last
+checkpoint.  Matrices are trained with Muon, the rest with AdamW.  Everything
+depends on --seed and the step only.
 """
 import argparse
 import os
@@ -24,13 +25,13 @@ class Stream:
     POOL = 256
 
     def __init__(self, tokenizer, seed, at=0):
-        self.tokenizer, self.seed, self.at = tokenizer, seed, at
+        self.tokenizer, self.seed, self.at, self.part = tokenizer, seed, at, 0
         self.pool = []  # of (ids, learn), in the order of the stream
 
     def fill(self):
         parts, ends = [], []
         for i in range(self.POOL - len(self.pool)):
-            parts += conversation(self.at + i, self.seed)
+            parts += conversation(self.at + i, self.seed, self.part)
             ends.append(len(parts))
         self.at += len(ends)
         codes = self.tokenizer.encode_batch_fast([t for t, _ in parts])
@@ -44,27 +45,28 @@ class Stream:
             begin = end
 
     def row(self, length):
-        """The pool's first conversation, then always the longest that still fits."""
+        """The pool's first conversation, then always the longest that still fits:
+        token ids, which are to be learnt, and the number of each one's conversation."""
         ids, learn = self.pool.pop(0)
         ids, learn = ids[:length], learn[:length]
+        part, n = [0] * len(ids), 0
         while True:
-            room = length - len(ids)
+            n, room = n + 1, length - len(ids)
             best = max((i for i, p in enumerate(self.pool) if len(p[0]) <= room),
                        key=lambda i: len(self.pool[i][0]), default=None)
             if best is None:
-                return ids + [0] * room, learn + [0] * room
+                return ids + [0] * room, learn + [0] * room, part + [n] * room
             more = self.pool.pop(best)
-            ids, learn = ids + more[0], learn + more[1]
+            ids, learn, part = ids + more[0], learn + more[1], part + [n] * len(more[0])
 
     def batch(self, rows, length):
-        """ids [rows, length], targets likewise, mask of the targets to learn."""
-        ids = torch.zeros(rows, length + 1, dtype=torch.long)
-        learn = torch.zeros(rows, length + 1, dtype=torch.bool)
-        for i in range(rows):
+        """ids, targets, mask of the targets to learn, part, each [rows, length]."""
+        packed = []
+        for _ in range(rows):
             self.fill()
-            a, b = self.row(length + 1)
-            ids[i], learn[i] = torch.tensor(a), torch.tensor(b, dtype=torch.bool)
-        return ids[:, :-1], ids[:, 1:], learn[:, 1:]
+            packed.append(self.row(length + 1))
+        ids, learn, part = (torch.tensor(x) for x in zip(*packed))
+        return ids[:, :-1], ids[:, 1:], learn[:, 1:].bool(), part[:, :-1]
 
     def state(self):
         return {"at": self.at, "pool": self.pool}
@@ -114,15 +116,20 @@ def optimizers(model):
             torch.optim.AdamW(rest, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.0)]
 
 
-def rate(step, steps):
-    """Part of the full learning rate: up, level for a while, then down to nothing."""
-    return min(1.0, (step + 1) / 100, ((steps - step) / (0.8 * steps)) ** 1.5)
+def rate(step, steps, more):
+    """Part of the full learning rate: up, level for a while, then down to nothing; in
+    the second part up to half of it, and down."""
+    if step < steps:
+        return min(1.0, (step + 1) / 100, ((steps - step) / (0.8 * steps)) ** 1.5)
+    step -= steps
+    return 0.5 * min(1.0, (step + 1) / 50, 1.25 * (more - step) / more)
 
 
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("dir")
-    p.add_argument("--steps", type=int, default=4800)
+    p.add_argument("--steps", type=int, default=5200)
+    p.add_argument("--more", type=int, default=1100, help="steps of the second part")
     p.add_argument("--rows", type=int, default=8)
     p.add_argument("--length", type=int, default=384)
     p.add_argument("--seed", type=int, default=1)
@@ -158,18 +165,19 @@ def main():
 
     log = open(os.path.join(a.dir, "log.txt"), "a")
     began, tokens, losses = time.time(), 0, []
-    while step < (a.stop or a.steps):
-        # the last eighth sees whole contexts, so that long chats hold
+    while step < (a.stop or a.steps + a.more):
+        stream.part = int(step >= a.steps)
+        # one step of eight sees whole contexts, so that long chats hold
         rows, length = (a.rows, a.length)
-        if step >= a.steps * 7 // 8:
+        if step % 8 == 7:
             length = model.s.context
             rows = max(1, a.rows * a.length // length)
-        ids, want, at = (x.to(a.device) for x in stream.batch(rows, length))
-        loss = F.cross_entropy(model(ids, at), want[at])
+        ids, want, at, part = (x.to(a.device) for x in stream.batch(rows, length))
+        loss = F.cross_entropy(model(ids, at, part), want[at])
         for o, lrs in zip(opts, full):
             o.zero_grad(set_to_none=True)
             for g, lr in zip(o.param_groups, lrs):
-                g["lr"] = lr * rate(step, a.steps)
+                g["lr"] = lr * rate(step, a.steps, a.more)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for o in opts:

@@ -4,6 +4,7 @@ Everything here is plain data.  A held-back item is one that held() chooses:
 by a hash of its text, so that it does not depend on order or seed.
 """
 import hashlib
+import re
 
 ANIMALS = """ant badger bear bee bird cat cow crab crow deer dog dolphin duck
 eagle fish fox frog goat goose hare hen horse lamb lion lizard mole monkey moose
@@ -59,6 +60,85 @@ def held(text, share=10):
 HEADS = ["Please ", "Hey, ", "Hello! ", "Can you tell me: ", "Tell me, ", "Hi. ",
          "Quick question: ", "One more: ", "And ", "OK, ", "So, ", "Now: "]
 TAILS = [" Please.", " Thanks.", " Thank you!"]
+
+
+# what people say instead of each other, as whole words
+SAME = [s.split("|") for s in """how do I|how can I|how does one|how to|what is the way to|I want to know how to
+how do I|what do I do to|what must I do to|show me how to|I need to
+can I|may I|is it possible to|am I able to|could I|am I allowed to
+where is|where do I find|where can I find|where can I see|where would I look for
+where are|where do I find|where can I see|in which place are
+what is|what's|explain|define|tell me what is
+what are|which are|tell me|name|list
+what does|for what does|tell me what does
+why is|how come it is|for what reason is
+why does|how come|for what reason does|what makes it so that
+what happens if|what happens when|what if|what follows when|what does it do if
+what happens to|what becomes of|what is done with
+is there|do you have|does it have|does there exist|has it got
+does it|can it|will it|does ngx_llm|does the server
+how many|what number of|how large a number of
+how much|what amount of
+how big|how large|of what size
+how long|for what time
+which|what
+which file|in what file|what file
+server|ngx_llm
+show|list|print|display|see|view
+set|configure|choose|define|specify
+change|alter|modify|adjust|set
+request|call|query
+requests|calls|queries
+answer|reply|response
+answers|replies|responses
+client|caller|user
+clients|callers|users
+directory|folder
+machine|computer|host|box
+invalid|wrong|bad
+damaged|broken|corrupt
+documentation|docs|manual
+program|process
+supported|available|offered|there
+support|offer|provide|handle
+default|standard|usual
+mean|stand for|say
+get|obtain|receive|have
+send|post|submit
+remove|delete|drop
+turn on|enable|switch on|activate
+turn off|disable|switch off
+check|verify|test
+need|require
+use|employ|work with
+used for|good for|meant for
+error|failure|problem
+fails|breaks|goes wrong
+dies|crashes|is killed
+slow|not fast
+begin|start
+quit|end|finish
+written in|made with|coded in
+made|built|created
+small|little|tiny
+also|too
+at once|at the same time|in parallel|together
+memory|RAM""".split("\n")]
+SAID = {}
+for group in SAME:
+    for phrase in group:
+        SAID.setdefault(phrase, set()).update(p for p in group if p != phrase)
+SAID = {phrase: sorted(others) for phrase, others in SAID.items()}
+PHRASE = re.compile(r"(?<![\w/_.-])(" + "|".join(sorted(map(re.escape, SAID), key=len, reverse=True))
+                    + r")(?![\w/_.-])", re.I)
+
+
+def said_otherwise(rng, ask):
+    """With some of its phrases replaced."""
+    def other(m):
+        others = SAID.get(m.group(0)) or SAID.get(m.group(0).lower())
+        return rng.choice(others) if others and rng.random() < 0.4 else m.group(0)
+    return PHRASE.sub(other, ask)
 
 
 def capital(text):
