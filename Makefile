@@ -10,14 +10,15 @@ TLS_PORT  ?= 8443
 export BUILD CC MODEL PORT TLS_PORT LISTEN NGINX_SRC SECONDS_EACH
 
 CFLAGS    := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror $(OPT) $(SAN) \
-             -iquote engine -iquote kernels -iquote ngx_module/dialect -pthread -MMD -MP
+             -iquote engine -iquote kernels -iquote ngx_module/dialect \
+             -iquote ngx_module/tenant -pthread -MMD -MP
 LDLIBS    := -ljansson -lpcre2-8 -lm -pthread $(SAN)
 
 ENGINE_C  := $(filter-out engine/main.c,$(wildcard engine/*.c))
 KERNEL_C  := $(wildcard kernels/*.c kernels/cpu/*.c)
-DIALECT_C := $(wildcard ngx_module/dialect/*.c)
-MODULE_C  := $(wildcard ngx_module/*.[ch] ngx_module/dialect/*.[ch] engine/llm_*.h)
-LIB_O     := $(patsubst %.c,$(BUILD)/%.o,$(ENGINE_C) $(KERNEL_C) $(DIALECT_C))
+GATEWAY_C := $(wildcard ngx_module/dialect/*.c ngx_module/tenant/*.c)
+MODULE_C  := $(wildcard ngx_module/*.[ch] ngx_module/*/*.[ch] engine/llm_*.h)
+LIB_O     := $(patsubst %.c,$(BUILD)/%.o,$(ENGINE_C) $(KERNEL_C) $(GATEWAY_C))
 UNIT      := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/unit/*.c tests/kernels/*.c))
 BENCH     := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
 FUZZ      := $(patsubst tests/fuzz/%.c,%,$(filter-out %/replay.c,$(wildcard tests/fuzz/*.c)))
