@@ -266,6 +266,18 @@ extern ngx_module_t  ngx_http_llm_module;
 ngx_http_llm_ctx_t *ngx_http_llm_get_ctx(ngx_http_request_t *r);
 
 
+/* ngx_http_llm_engine.c */
+
+/* the directives */
+char *ngx_http_llm_engine_block(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_model(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/* the entry called name, made if there is none yet; NULL: out of memory */
+ngx_http_llm_engine_t *ngx_http_llm_engine_mention(ngx_conf_t *cf,
+    ngx_str_t *name);
+
+
 /* ngx_http_llm_request.c */
 
 /* llm_pass's content handler */
