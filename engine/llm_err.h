@@ -53,7 +53,14 @@
     X(NO_MEMORY, 503, "server_error", "out_of_memory",                         \
         "The server is out of memory for this request.")                       \
     X(UNSUPPORTED, 400, "invalid_request_error", "unsupported",                \
-        "This is not supported.")
+        "This is not supported.")                                              \
+    X(NO_KEY, 401, "invalid_request_error", "missing_api_key",                 \
+        "No API key was given: it belongs into the header Authorization, "     \
+        "behind Bearer.")                                                      \
+    X(BAD_KEY, 401, "invalid_request_error", "invalid_api_key",                \
+        "The API key is not valid.")                                           \
+    X(MODEL_DENIED, 403, "invalid_request_error", "model_not_allowed",         \
+        "This API key may not use the model.")
 
 enum {
     LLM_ERR_NONE = 0,

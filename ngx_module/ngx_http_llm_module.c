@@ -18,12 +18,16 @@
 
 
 static ngx_int_t ngx_http_llm_preconfiguration(ngx_conf_t *cf);
+static ngx_int_t ngx_http_llm_postconfiguration(ngx_conf_t *cf);
 static void *ngx_http_llm_create_main_conf(ngx_conf_t *cf);
 static char *ngx_http_llm_init_main_conf(ngx_conf_t *cf, void *conf);
 static void *ngx_http_llm_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_llm_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
 static ngx_int_t ngx_http_llm_merge_handler(ngx_conf_t *cf,
+    ngx_http_core_loc_conf_t *clcf, ngx_http_llm_loc_conf_t *prev,
+    ngx_http_llm_loc_conf_t *conf);
+static ngx_int_t ngx_http_llm_merge_auth(ngx_conf_t *cf,
     ngx_http_core_loc_conf_t *clcf, ngx_http_llm_loc_conf_t *prev,
     ngx_http_llm_loc_conf_t *conf);
 static ngx_int_t ngx_http_llm_init_process(ngx_cycle_t *cycle);
@@ -65,6 +69,41 @@ static ngx_command_t  ngx_http_llm_commands[] = {
       ngx_http_llm_model,
       NGX_HTTP_MAIN_CONF_OFFSET,
       0,
+      NULL },
+
+    { ngx_string("llm_tenant"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_BLOCK|NGX_CONF_TAKE1,
+      ngx_http_llm_tenant_block,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_key_file"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE12,
+      ngx_http_llm_key_file,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_auth"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_llm_auth,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_key"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_set_complex_value_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_llm_loc_conf_t, key),
+      NULL },
+
+    { ngx_string("llm_tenant_key"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_set_complex_value_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_llm_loc_conf_t, tenant_key),
       NULL },
 
     { ngx_string("llm_pass"),
@@ -164,7 +203,7 @@ static ngx_command_t  ngx_http_llm_commands[] = {
 
 static ngx_http_module_t  ngx_http_llm_module_ctx = {
     ngx_http_llm_preconfiguration,         /* preconfiguration */
-    NULL,                                  /* postconfiguration */
+    ngx_http_llm_postconfiguration,        /* postconfiguration */
 
     ngx_http_llm_create_main_conf,         /* create main configuration */
     ngx_http_llm_init_main_conf,           /* init main configuration */
@@ -227,6 +266,25 @@ ngx_http_llm_preconfiguration(ngx_conf_t *cf)
 }
 
 
+static ngx_int_t
+ngx_http_llm_postconfiguration(ngx_conf_t *cf)
+{
+    ngx_http_handler_pt        *h;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_ACCESS_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_http_llm_access_handler;
+
+    return NGX_OK;
+}
+
+
 static void *
 ngx_http_llm_create_main_conf(ngx_conf_t *cf)
 {
@@ -246,6 +304,13 @@ ngx_http_llm_create_main_conf(ngx_conf_t *cf)
 
     if (ngx_array_init(&lmcf->models, cf->pool, 4,
                        sizeof(ngx_http_llm_model_t))
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    if (ngx_array_init(&lmcf->tenants, cf->pool, 4,
+                       sizeof(ngx_http_llm_tenant_t *))
         != NGX_OK)
     {
         return NULL;
@@ -276,6 +341,8 @@ ngx_http_llm_init_main_conf(ngx_conf_t *cf, void *conf)
         }
     }
 
+    ngx_http_llm_tenant_sort(lmcf);
+
     return NGX_CONF_OK;
 }
 
@@ -295,6 +362,8 @@ ngx_http_llm_create_loc_conf(ngx_conf_t *cf)
      *
      *     conf->engines = NULL;
      *     conf->request_id = NULL;
+     *     conf->key = NULL;
+     *     conf->tenant_key = NULL;
      *     conf->status = 0;
      *     conf->health = 0;
      *     conf->health_engine = NULL;
@@ -309,6 +378,7 @@ ngx_http_llm_create_loc_conf(ngx_conf_t *cf)
     conf->max_tokens = NGX_CONF_UNSET;
     conf->default_max_tokens = NGX_CONF_UNSET;
     conf->ignore_client_abort = NGX_CONF_UNSET;
+    conf->auth = NGX_CONF_UNSET_UINT;
 
     return conf;
 }
@@ -358,6 +428,10 @@ ngx_http_llm_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
     if (ngx_http_llm_merge_handler(cf, clcf, prev, conf) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_http_llm_merge_auth(cf, clcf, prev, conf) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
 
@@ -460,6 +534,50 @@ ngx_http_llm_merge_handler(ngx_conf_t *cf, ngx_http_core_loc_conf_t *clcf,
 
 
 static ngx_int_t
+ngx_http_llm_merge_auth(ngx_conf_t *cf, ngx_http_core_loc_conf_t *clcf,
+    ngx_http_llm_loc_conf_t *prev, ngx_http_llm_loc_conf_t *conf)
+{
+    ngx_uint_t                 known;
+    ngx_http_llm_main_conf_t  *lmcf;
+
+    if (conf->key == NULL) {
+        conf->key = prev->key;
+    }
+
+    if (conf->tenant_key == NULL) {
+        conf->tenant_key = prev->tenant_key;
+    }
+
+    if (conf->auth == NGX_CONF_UNSET_UINT) {
+        conf->auth = prev->auth;
+    }
+
+    if (conf->engines == NULL) {
+        return NGX_OK;
+    }
+
+    /* as soon as there is something to ask by, it is asked */
+
+    lmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
+    known = lmcf->keys != NULL || conf->tenant_key != NULL;
+
+    if (conf->auth == NGX_CONF_UNSET_UINT) {
+        conf->auth = known ? NGX_HTTP_LLM_AUTH_ON : NGX_HTTP_LLM_AUTH_OFF;
+    }
+
+    if (conf->auth != NGX_HTTP_LLM_AUTH_OFF && !known) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"llm_auth\" in location \"%V\" needs "
+                           "\"llm_key_file\" or \"llm_tenant_key\"",
+                           &clcf->name);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
 ngx_http_llm_init_process(ngx_cycle_t *cycle)
 {
     struct rlimit              rlmt;
@@ -500,6 +618,10 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
             ngx_log_error(NGX_LOG_ALERT, cycle->log, ngx_errno,
                           "prctl(PR_SET_DUMPABLE) failed");
         }
+    }
+
+    if (lmcf->keys) {
+        ngx_http_llm_keys_open(lmcf->keys, cycle->log);
     }
 
     return ngx_http_llm_channels_open(cycle);

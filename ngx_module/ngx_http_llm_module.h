@@ -42,6 +42,7 @@
 typedef struct ngx_http_llm_peer_s     ngx_http_llm_peer_t;
 typedef struct ngx_http_llm_channel_s  ngx_http_llm_channel_t;
 typedef struct ngx_http_llm_ctx_s      ngx_http_llm_ctx_t;
+typedef struct ngx_http_llm_keys_s     ngx_http_llm_keys_t;
 
 
 typedef struct {
@@ -73,9 +74,27 @@ typedef struct {
 } ngx_http_llm_model_t;
 
 
+/* what a tenant may do; of a number 0 is no limit */
+
+typedef struct {
+    ngx_str_t                  name;
+    ngx_int_t                  weight;
+    ngx_int_t                  priority;   /* class, 0 is first */
+    ngx_int_t                  concurrent;
+    ngx_int_t                  queue;      /* requests that wait */
+    ngx_msec_t                 queue_timeout;
+    ngx_int_t                  max_tokens;
+    ngx_int_t                  max_n;
+    ngx_array_t               *models;     /* ngx_str_t; NULL: all */
+} ngx_http_llm_tenant_t;
+
+
 typedef struct {
     ngx_array_t                engines;    /* ngx_http_llm_engine_t * */
     ngx_array_t                models;     /* ngx_http_llm_model_t */
+    ngx_array_t                tenants;    /* ngx_http_llm_tenant_t * */
+    ngx_http_llm_tenant_t     *default_tenant;
+    ngx_http_llm_keys_t       *keys;       /* NULL: no llm_key_file */
 } ngx_http_llm_main_conf_t;
 
 
@@ -98,11 +117,19 @@ typedef struct {
     ngx_flag_t                 ignore_client_abort;
     ngx_http_complex_value_t  *request_id;
 
+    ngx_uint_t                 auth;       /* NGX_HTTP_LLM_AUTH_* */
+    ngx_http_complex_value_t  *key;        /* NULL: Bearer or x-api-key */
+    ngx_http_complex_value_t  *tenant_key;
+
     ngx_uint_t                 status;     /* NGX_HTTP_LLM_STATUS_* */
     ngx_uint_t                 health;     /* NGX_HTTP_LLM_HEALTH_* */
     ngx_http_llm_engine_t     *health_engine;
 } ngx_http_llm_loc_conf_t;
 
+
+#define NGX_HTTP_LLM_AUTH_OFF           0
+#define NGX_HTTP_LLM_AUTH_ON            1
+#define NGX_HTTP_LLM_AUTH_OPTIONAL      2
 
 #define NGX_HTTP_LLM_STATUS_JSON        1
 #define NGX_HTTP_LLM_STATUS_PROMETHEUS  2
@@ -212,6 +239,13 @@ struct ngx_http_llm_ctx_s {
     uint32_t                   slot;
 
     ngx_str_t                  id;
+
+    ngx_str_t                  tenant;     /* empty: nobody's */
+    ngx_str_t                  key_id;     /* empty: not by a key */
+    ngx_str_t                  key_models; /* empty: all */
+    ngx_http_llm_tenant_t     *policy;     /* NULL: no limits */
+    ngx_uint_t                 identity_err;
+
     llm_buf_t                  body;
     llm_call_t                 call;
     uint32_t                   route;
@@ -243,6 +277,8 @@ struct ngx_http_llm_ctx_s {
     uint32_t                   completion_tokens;
     const char                *finish;
 
+    unsigned                   identified:1;
+    unsigned                   expired:1;  /* the key */
     unsigned                   parsed:1;
     unsigned                   queued:1;
     unsigned                   events:1;   /* one has come */
@@ -278,10 +314,66 @@ ngx_http_llm_engine_t *ngx_http_llm_engine_mention(ngx_conf_t *cf,
     ngx_str_t *name);
 
 
+/* ngx_http_llm_keys.c */
+
+/* the directive */
+char *ngx_http_llm_key_file(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/* a worker's start: from now on it looks whether the file changes */
+void ngx_http_llm_keys_open(ngx_http_llm_keys_t *keys, ngx_log_t *log);
+
+/* the key of that SHA-256 or NULL; good until the event loop is entered */
+const struct llm_key_s *ngx_http_llm_keys_find(ngx_http_llm_keys_t *keys,
+    const u_char *digest);
+
+
+/* ngx_http_llm_access.c */
+
+ngx_int_t ngx_http_llm_access_handler(ngx_http_request_t *r);
+
+/*
+ * Who asks?  Once found out the answer stays.  LLM_ERR_NONE with tenant,
+ * policy and, of a key, key_id set; LLM_ERR_NO_KEY, LLM_ERR_BAD_KEY (of an
+ * expired one the rest is set nevertheless), LLM_ERR_INTERNAL.
+ */
+ngx_uint_t ngx_http_llm_identify(ngx_http_llm_ctx_t *ctx);
+
+/* $llm_tenant and $llm_key_id; data is where the ngx_str_t is in ctx */
+ngx_int_t ngx_http_llm_variable_identity(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+
+/* may the key and the tenant use the model of this public name? */
+ngx_uint_t ngx_http_llm_may_use(ngx_http_llm_ctx_t *ctx, ngx_str_t *model);
+
+/* the directive */
+char *ngx_http_llm_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+
+/* ngx_http_llm_tenant.c */
+
+/* the directive */
+char *ngx_http_llm_tenant_block(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+/* after the last block, before the first lookup */
+void ngx_http_llm_tenant_sort(ngx_http_llm_main_conf_t *lmcf);
+
+/* the block of that name, else the default one, else NULL */
+ngx_http_llm_tenant_t *ngx_http_llm_tenant_policy(ngx_http_request_t *r,
+    ngx_str_t *name);
+
+
 /* ngx_http_llm_request.c */
 
 /* llm_pass's content handler */
 ngx_int_t ngx_http_llm_handler(ngx_http_request_t *r);
+
+/* the request's context, made if there is none yet; NULL: out of memory */
+ngx_http_llm_ctx_t *ngx_http_llm_make_ctx(ngx_http_request_t *r);
+
+/* what is to be said, by llm_err.h, and a line of it in the error log */
+void ngx_http_llm_refuse(ngx_http_llm_ctx_t *ctx, ngx_uint_t err);
+void ngx_http_llm_log_refusal(ngx_http_llm_ctx_t *ctx);
 
 /*
  * Sends a whole answer: status, type, body.  Returns what a content handler

@@ -33,7 +33,6 @@ typedef struct {
 } ngx_http_llm_target_t;
 
 
-static ngx_int_t ngx_http_llm_create_ctx(ngx_http_request_t *r);
 static ngx_int_t ngx_http_llm_request_id(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_send_models(ngx_http_llm_ctx_t *ctx,
     llm_str_t *name);
@@ -42,6 +41,7 @@ static void ngx_http_llm_body_read(ngx_http_request_t *r);
 static ngx_int_t ngx_http_llm_body_take(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_body_file(ngx_http_llm_ctx_t *ctx,
     ngx_buf_t *b);
+static void ngx_http_llm_caps(ngx_http_llm_ctx_t *ctx, llm_caps_t *caps);
 static void ngx_http_llm_run(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_forget(ngx_http_llm_ctx_t *ctx);
 static ngx_uint_t ngx_http_llm_target(ngx_http_llm_ctx_t *ctx,
@@ -53,8 +53,6 @@ static ngx_uint_t ngx_http_llm_submit(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_target_t *target);
 static u_char *ngx_http_llm_section(u_char *p, uint32_t type,
     const void *data, size_t len);
-static void ngx_http_llm_refuse(ngx_http_llm_ctx_t *ctx, ngx_uint_t err);
-static void ngx_http_llm_log_refusal(ngx_http_llm_ctx_t *ctx);
 
 
 void *
@@ -80,12 +78,10 @@ ngx_http_llm_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    rc = ngx_http_llm_create_ctx(r);
-    if (rc != NGX_OK) {
-        return rc;
+    ctx = ngx_http_llm_make_ctx(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
-
-    ctx = ngx_http_get_module_ctx(r, ngx_http_llm_module);
 
     /* HEAD is GET to all but the core, which leaves the body out */
 
@@ -155,16 +151,22 @@ refused:
 }
 
 
-static ngx_int_t
-ngx_http_llm_create_ctx(ngx_http_request_t *r)
+ngx_http_llm_ctx_t *
+ngx_http_llm_make_ctx(ngx_http_request_t *r)
 {
     ngx_http_cleanup_t  *hcln;
     ngx_pool_cleanup_t  *pcln;
     ngx_http_llm_ctx_t  *ctx;
 
+    ctx = ngx_http_get_module_ctx(r, ngx_http_llm_module);
+
+    if (ctx) {
+        return ctx;
+    }
+
     ctx = ngx_pcalloc(r->pool, sizeof(ngx_http_llm_ctx_t));
     if (ctx == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        return NULL;
     }
 
     ctx->request = r;
@@ -182,7 +184,7 @@ ngx_http_llm_create_ctx(ngx_http_request_t *r)
 
     hcln = ngx_http_cleanup_add(r, 0);
     if (hcln == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        return NULL;
     }
 
     hcln->handler = ngx_http_llm_stream_cleanup;
@@ -190,7 +192,7 @@ ngx_http_llm_create_ctx(ngx_http_request_t *r)
 
     pcln = ngx_pool_cleanup_add(r->pool, 0);
     if (pcln == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        return NULL;
     }
 
     pcln->handler = ngx_http_llm_stream_cleanup;
@@ -202,7 +204,7 @@ ngx_http_llm_create_ctx(ngx_http_request_t *r)
 
     r->disable_not_modified = 1;
 
-    return ngx_http_llm_request_id(ctx);
+    return ngx_http_llm_request_id(ctx) == NGX_OK ? ctx : NULL;
 }
 
 
@@ -319,14 +321,20 @@ ngx_http_llm_send_models(ngx_http_llm_ctx_t *ctx, llm_str_t *name)
         return ngx_http_llm_send_refusal(ctx);
     }
 
-    for (i = 0; i < n; i++) {
-        names[i].name = (char *) targets[i].name.data;
-        names[i].created = targets[i].created;
+    for (i = 0, up = 0; i < n; i++) {
+
+        if (!ngx_http_llm_may_use(ctx, &targets[i].name)) {
+            continue;
+        }
+
+        names[up].name = (char *) targets[i].name.data;
+        names[up].created = targets[i].created;
+        up++;
     }
 
     llm_buf_init(&out, NGX_HTTP_LLM_ANSWER_MAX, ngx_http_llm_alloc, r->pool);
 
-    rv = ctx->dialect->models(&out, names, n, name);
+    rv = ctx->dialect->models(&out, names, up, name);
 
     if (rv < 0) {
         ngx_http_llm_refuse(ctx, -rv);
@@ -493,6 +501,32 @@ ngx_http_llm_body_file(ngx_http_llm_ctx_t *ctx, ngx_buf_t *b)
 }
 
 
+/* the location's limits, and the tenant's where they are tighter */
+
+static void
+ngx_http_llm_caps(ngx_http_llm_ctx_t *ctx, llm_caps_t *caps)
+{
+    ngx_int_t  max, fallback;
+
+    max = ctx->conf->max_tokens;
+    fallback = ctx->conf->default_max_tokens;
+
+    if (ctx->policy && ctx->policy->max_tokens
+        && (max == 0 || ctx->policy->max_tokens < max))
+    {
+        max = ctx->policy->max_tokens;
+    }
+
+    if (max && fallback > max) {
+        fallback = max;
+    }
+
+    caps->max_tokens = (uint32_t) max;
+    caps->default_max_tokens = (uint32_t) fallback;
+    caps->model_optional = ctx->conf->model_optional;
+}
+
+
 /* the body is there: parse, look up, submit */
 
 static void
@@ -509,9 +543,7 @@ ngx_http_llm_run(ngx_http_llm_ctx_t *ctx)
 
     r = ctx->request;
 
-    caps.max_tokens = (uint32_t) ctx->conf->max_tokens;
-    caps.default_max_tokens = (uint32_t) ctx->conf->default_max_tokens;
-    caps.model_optional = ctx->conf->model_optional;
+    ngx_http_llm_caps(ctx, &caps);
 
     body.data = ctx->body.len ? ctx->body.data : "";
     body.len = ctx->body.len;
@@ -521,6 +553,15 @@ ngx_http_llm_run(ngx_http_llm_ctx_t *ctx)
 
     if (rv < 0) {
         ctx->refusal.err = -rv;
+        goto refused;
+    }
+
+    if (ctx->policy && ctx->policy->max_n
+        && ctx->call.head.n > (uint32_t) ctx->policy->max_n)
+    {
+        (void) llm_refuse(&ctx->refusal, LLM_ERR_BAD_FIELD, "n",
+                          "At most %ld choices are allowed.",
+                          (long) ctx->policy->max_n);
         goto refused;
     }
 
@@ -554,7 +595,9 @@ ngx_http_llm_run(ngx_http_llm_ctx_t *ctx)
         ctx->engine = target.engine;
         ctx->model = target.name;
 
-        err = ngx_http_llm_submit(ctx, &target);
+        err = ngx_http_llm_may_use(ctx, &target.name)
+              ? ngx_http_llm_submit(ctx, &target)
+              : LLM_ERR_MODEL_DENIED;
     }
 
     if (err == LLM_ERR_NONE) {
@@ -565,7 +608,7 @@ ngx_http_llm_run(ngx_http_llm_ctx_t *ctx)
 
     ngx_http_llm_refuse(ctx, err);
 
-    if (err == LLM_ERR_NO_MODEL) {
+    if (err == LLM_ERR_NO_MODEL || err == LLM_ERR_MODEL_DENIED) {
         ngx_memcpy(ctx->refusal.param, "model", sizeof("model"));
     }
 
@@ -772,6 +815,10 @@ ngx_http_llm_submit(ngx_http_llm_ctx_t *ctx, ngx_http_llm_target_t *target)
           + ngx_http_llm_section_size(target->as.len)
           + ngx_http_llm_section_size(ctx->id.len);
 
+    if (ctx->tenant.len) {
+        len += ngx_http_llm_section_size(ctx->tenant.len);
+    }
+
     if (ctx->route == LLM_ROUTE_CHAT) {
         len += ngx_http_llm_section_size(call->messages.len);
 
@@ -818,6 +865,14 @@ ngx_http_llm_submit(ngx_http_llm_ctx_t *ctx, ngx_http_llm_target_t *target)
     call->head.credit = (uint32_t) ctx->credit;
     call->head.weight = 1;
 
+    if (ctx->policy) {
+        call->head.weight = (uint32_t) ctx->policy->weight;
+        call->head.priority = (uint32_t) ctx->policy->priority;
+        call->head.concurrent = (uint32_t) ctx->policy->concurrent;
+        call->head.queue_max = (uint32_t) ctx->policy->queue;
+        call->head.queue_ms = (uint32_t) ctx->policy->queue_timeout;
+    }
+
     p = ngx_http_llm_channel_reserve(ch, (uint32_t) len, &call->head);
     if (p == NULL) {
         return LLM_ERR_BUSY;
@@ -829,6 +884,11 @@ ngx_http_llm_submit(ngx_http_llm_ctx_t *ctx, ngx_http_llm_target_t *target)
                              target->as.len);
     p = ngx_http_llm_section(p, LLM_SEC_REQUEST_ID, ctx->id.data,
                              ctx->id.len);
+
+    if (ctx->tenant.len) {
+        p = ngx_http_llm_section(p, LLM_SEC_TENANT, ctx->tenant.data,
+                                 ctx->tenant.len);
+    }
 
     if (ctx->route == LLM_ROUTE_CHAT) {
         p = ngx_http_llm_section(p, LLM_SEC_MESSAGES, call->messages.data,
@@ -881,7 +941,7 @@ ngx_http_llm_section(u_char *p, uint32_t type, const void *data, size_t len)
 }
 
 
-static void
+void
 ngx_http_llm_refuse(ngx_http_llm_ctx_t *ctx, ngx_uint_t err)
 {
     ctx->refusal.err = (uint32_t) err;
@@ -892,7 +952,7 @@ ngx_http_llm_refuse(ngx_http_llm_ctx_t *ctx, ngx_uint_t err)
 
 /* the reason's code only: the sentence may cite the body */
 
-static void
+void
 ngx_http_llm_log_refusal(ngx_http_llm_ctx_t *ctx)
 {
     ngx_log_error(NGX_LOG_INFO, ctx->request->connection->log, 0,

@@ -127,6 +127,12 @@ static ngx_http_variable_t  ngx_http_llm_vars[] = {
     { ngx_string("llm_error"), NULL, ngx_http_llm_variable,
       NGX_HTTP_LLM_VAR_ERROR, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
+    { ngx_string("llm_tenant"), NULL, ngx_http_llm_variable_identity,
+      offsetof(ngx_http_llm_ctx_t, tenant), NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_key_id"), NULL, ngx_http_llm_variable_identity,
+      offsetof(ngx_http_llm_ctx_t, key_id), NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
     { ngx_string("llm_prompt_tokens"), NULL, ngx_http_llm_variable,
       NGX_HTTP_LLM_VAR_PROMPT_TOKENS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 

@@ -12,6 +12,12 @@ use Test::More;
 my $t = LLM->new(engine => [qw(--device null --model_name m)]);
 my $root = LLM->root;
 
+# full.conf asks for a key, nginx.conf for none
+my $key = qx($root/conf/llm-key add $t->{dir}/keys somebody);
+chomp $key;
+chmod 0644, "$t->{dir}/keys";
+my @bearer = (Authorization => "Bearer $key");
+
 sub slurp { open my $f, '<', $_[0] or die "$_[0]: $!"; local $/; <$f> }
 
 for my $file ('nginx.conf', 'full.conf') {
@@ -24,6 +30,7 @@ for my $file ('nginx.conf', 'full.conf') {
     $text =~ s{listen\s+(?:\[::\]:)?(?:8080|80)\b}{listen 127.0.0.1:$t->{port}}g;
     $text =~ s{listen\s+(?:\[::\]:)?(?:8443|443)\b}{listen 127.0.0.1:$t->{tls}}g;
     $text =~ s{/etc/nginx/llm/localhost\.(crt|key)}{$t->{dir}/tls.$1}g;
+    $text =~ s{/etc/nginx/llm/keys}{$t->{dir}/keys}g;
     $text =~ s{/usr/share/ngx_llm/page}{$t->page}ge;
     my $temp = $t->temp_paths;
     # the compiled default may be missing, or root's
@@ -32,9 +39,12 @@ for my $file ('nginx.conf', 'full.conf') {
     ok($t->start_nginx($t->preamble . $text), "conf/$file starts")
         or diag($t->error_log);
     $t->wait_ready;
-    my $r = $t->post('/v1/completions', { model => 'm', prompt => 'x', max_tokens => 4 });
+    my $r = $t->post('/v1/completions', { model => 'm', prompt => 'x', max_tokens => 4 },
+        @bearer);
     is($r->{status}, 200, 'and serves') or diag("$r->{status} $r->{body}");
-    $r = $t->curl('-o', '/dev/null', '-w', '%{http_code}', $t->https('/v1/models'));
+    is($t->get('/v1/models')->{status}, $file eq 'full.conf' ? 401 : 200, 'without a key');
+    $r = $t->curl('-o', '/dev/null', '-w', '%{http_code}', '-H', join(': ', @bearer),
+        $t->https('/v1/models'));
     is($r, 200, 'over TLS');
     $r = $t->get('/');
     is($r->{status}, 200, 'the page');

@@ -30,7 +30,7 @@
 #define LLM_KEYFILE_ERR   192
 
 
-typedef struct {
+typedef struct llm_key_s {
     uint8_t      digest[LLM_KEY_DIGEST];
     int64_t      expires;               /* unix seconds; 0: never */
     const char  *id;                    /* 0-terminated, as the others */
