@@ -15,6 +15,7 @@
  */
 
 
+#include "calendar.h"
 #include "keyfile.h"
 
 #include <stdarg.h>
@@ -309,23 +310,6 @@ llm_key_digest(const llm_key_word_t *word, uint8_t *digest)
 }
 
 
-/* days from 1970-01-01, by the proleptic Gregorian calendar */
-
-static int64_t
-llm_key_days(int year, int month, int day)
-{
-    int64_t  y, m;
-
-    /* a year that begins in March has its odd day at the end */
-
-    y = month > 2 ? year : year - 1;
-    m = month > 2 ? month - 3 : month + 9;
-
-    return y * 365 + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1
-           - 719468;
-}
-
-
 static int
 llm_key_time(const llm_key_word_t *word, int64_t *seconds)
 {
@@ -368,7 +352,7 @@ llm_key_time(const llm_key_word_t *word, int64_t *seconds)
         return -1;
     }
 
-    *seconds = llm_key_days(year, month, day) * 86400 + hour * 3600 + min * 60
+    *seconds = llm_days(year, month, day) * 86400 + hour * 3600 + min * 60
                + sec;
 
     return 0;
