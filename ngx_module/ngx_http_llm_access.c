@@ -60,7 +60,18 @@ ngx_http_llm_access_handler(ngx_http_request_t *r)
     err = ngx_http_llm_identify(ctx);
 
     if (err == LLM_ERR_NONE) {
-        return NGX_OK;
+
+        rc = ngx_http_llm_usage_open(ctx);
+
+        if (rc == NGX_OK) {
+            return NGX_OK;
+        }
+
+        if (rc == NGX_ERROR) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        err = LLM_ERR_BUSY;
     }
 
     if (err == LLM_ERR_NO_KEY && llcf->auth == NGX_HTTP_LLM_AUTH_OPTIONAL) {
@@ -73,7 +84,7 @@ ngx_http_llm_access_handler(ngx_http_request_t *r)
 
     clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
 
-    if (clcf->satisfy == NGX_HTTP_SATISFY_ANY) {
+    if (clcf->satisfy == NGX_HTTP_SATISFY_ANY && err != LLM_ERR_BUSY) {
 
         /* another module may let it in; if none does the core answers */
 
@@ -91,7 +102,9 @@ ngx_http_llm_access_handler(ngx_http_request_t *r)
 
     ngx_str_set(&value, "Bearer");
 
-    if (ngx_http_llm_add_header(r, "WWW-Authenticate", &value) != NGX_OK) {
+    if (llm_err(err)->http == NGX_HTTP_UNAUTHORIZED
+        && ngx_http_llm_add_header(r, "WWW-Authenticate", &value) != NGX_OK)
+    {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 

@@ -313,6 +313,10 @@ ngx_http_llm_channel_record(ngx_http_llm_channel_t *ch, u_char *rec,
         n = (size_t) tokens.text_len + tokens.lp_len;
         slot->received += n;
 
+        if (slot->usage) {
+            slot->usage->row->completion += tokens.tokens;
+        }
+
         if (ctx == NULL) {
             slot->taken = slot->received;
             __atomic_store_n(&ch->lines[id.slot].taken, slot->taken,
@@ -327,17 +331,24 @@ ngx_http_llm_channel_record(ngx_http_llm_channel_t *ch, u_char *rec,
 
         if (hdr.type == LLM_REC_DONE && len >= sizeof(done)) {
             ngx_memcpy(&done, rec, sizeof(done));
+            ngx_http_llm_usage_counted(slot, done.prompt_tokens,
+                                       done.cached_tokens,
+                                       done.completion_tokens);
 
         } else if (hdr.type == LLM_REC_ERROR && len >= sizeof(error)) {
             ngx_memcpy(&error, rec, sizeof(error));
             error.param[sizeof(error.param) - 1] = '\0';
             error.text[sizeof(error.text) - 1] = '\0';
+            ngx_http_llm_usage_counted(slot, error.prompt_tokens, 0,
+                                       error.completion_tokens);
 
         } else {
             return NGX_ERROR;
         }
 
         /* terminal: the slot is free */
+
+        ngx_http_llm_usage_slot_ended(slot);
 
         slot->used = 0;
         slot->ctx = NULL;
@@ -456,6 +467,8 @@ ngx_http_llm_channel_commit(ngx_http_llm_channel_t *ch,
 
     ctx->channel = ch;
     ctx->slot = n;
+
+    ngx_http_llm_usage_submit(ctx, slot);
 
     /* seen by the engine before the record is: commit releases */
 
@@ -670,6 +683,10 @@ ngx_http_llm_channel_lost(ngx_http_llm_channel_t *ch, ngx_uint_t level,
     ngx_queue_init(&lost);
 
     for (i = 0; i < ch->slots_n; i++) {
+
+        if (ch->slots[i].used) {
+            ngx_http_llm_usage_slot_ended(&ch->slots[i]);
+        }
 
         ctx = ch->slots[i].ctx;
 

@@ -78,6 +78,20 @@ static ngx_command_t  ngx_http_llm_commands[] = {
       0,
       NULL },
 
+    { ngx_string("llm_zone"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE12,
+      ngx_http_llm_zone,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_usage_log"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_llm_usage_log,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("llm_key_file"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE12,
       ngx_http_llm_key_file,
@@ -325,6 +339,7 @@ ngx_http_llm_init_main_conf(ngx_conf_t *cf, void *conf)
 {
     ngx_http_llm_main_conf_t *lmcf = conf;
 
+    ngx_str_t                name, state;
     ngx_uint_t               i;
     ngx_http_llm_engine_t  **engine;
 
@@ -342,6 +357,18 @@ ngx_http_llm_init_main_conf(ngx_conf_t *cf, void *conf)
     }
 
     ngx_http_llm_tenant_sort(lmcf);
+
+    if (lmcf->usage_log && lmcf->zone == NULL) {
+
+        ngx_str_set(&name, "llm");
+        ngx_str_null(&state);
+
+        if (ngx_http_llm_zone_add(cf, lmcf, &name, 4 * 1024 * 1024, &state)
+            != NGX_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
+    }
 
     return NGX_CONF_OK;
 }
@@ -620,6 +647,10 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
         }
     }
 
+    if (lmcf->zone) {
+        ngx_http_llm_zone_open(lmcf->zone, cycle->log);
+    }
+
     if (lmcf->keys) {
         ngx_http_llm_keys_open(lmcf->keys, cycle->log);
     }
@@ -631,7 +662,15 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
 static void
 ngx_http_llm_exit_process(ngx_cycle_t *cycle)
 {
+    ngx_http_llm_main_conf_t  *lmcf;
+
     ngx_http_llm_channels_close(cycle);
+
+    lmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_llm_module);
+
+    if (lmcf && lmcf->zone && lmcf->zone->self) {
+        ngx_http_llm_zone_close(lmcf->zone);
+    }
 }
 
 

@@ -21,6 +21,7 @@
 #include <ngx_http.h>
 
 #include "dialect.h"
+#include "rows.h"
 
 #include <sys/un.h>
 
@@ -43,6 +44,8 @@ typedef struct ngx_http_llm_peer_s     ngx_http_llm_peer_t;
 typedef struct ngx_http_llm_channel_s  ngx_http_llm_channel_t;
 typedef struct ngx_http_llm_ctx_s      ngx_http_llm_ctx_t;
 typedef struct ngx_http_llm_keys_s     ngx_http_llm_keys_t;
+typedef struct ngx_http_llm_zone_s     ngx_http_llm_zone_t;
+typedef struct ngx_http_llm_usage_s    ngx_http_llm_usage_t;
 
 
 typedef struct {
@@ -95,7 +98,41 @@ typedef struct {
     ngx_array_t                tenants;    /* ngx_http_llm_tenant_t * */
     ngx_http_llm_tenant_t     *default_tenant;
     ngx_http_llm_keys_t       *keys;       /* NULL: no llm_key_file */
+    ngx_http_llm_zone_t       *zone;       /* NULL: nothing is counted */
+    ngx_open_file_t           *usage_log;
 } ngx_http_llm_main_conf_t;
+
+
+/* this process's view of the shared zone, and its housekeeping */
+
+struct ngx_http_llm_zone_s {
+    ngx_shm_zone_t            *shm;
+    ngx_str_t                  state;      /* file, or empty */
+    ngx_http_llm_main_conf_t  *lmcf;
+
+    void                      *mem;        /* ledger, then rows */
+    size_t                     size;
+    llm_ledger_t               ledger;
+    llm_rows_t                 rows;
+
+    llm_owner_t                self;
+    llm_owner_t                asked;      /* the last one, and the answer */
+    int                        asked_dead;
+    ngx_event_t                tick;
+
+    ngx_uint_t                 lost_lines; /* of the usage log */
+    time_t                     lost_logged;
+    unsigned                   mapped:1;   /* mem is the file */
+};
+
+
+/* a request's row, for as long as its client or its slot needs it */
+
+struct ngx_http_llm_usage_s {
+    ngx_http_llm_zone_t       *zone;
+    llm_row_t                 *row;
+    ngx_uint_t                 refs;
+};
 
 
 typedef struct {
@@ -160,6 +197,7 @@ struct ngx_http_llm_peer_s {
 
 typedef struct {
     ngx_http_llm_ctx_t        *ctx;
+    ngx_http_llm_usage_t      *usage;      /* NULL: not counted */
     uint64_t                   received;   /* payload bytes since SUBMIT */
     uint64_t                   taken;      /* as written to the line */
     uint32_t                   gen;        /* never 0 */
@@ -245,6 +283,7 @@ struct ngx_http_llm_ctx_s {
     ngx_str_t                  key_models; /* empty: all */
     ngx_http_llm_tenant_t     *policy;     /* NULL: no limits */
     ngx_uint_t                 identity_err;
+    ngx_http_llm_usage_t      *usage;      /* NULL: not counted */
 
     llm_buf_t                  body;
     llm_call_t                 call;
@@ -347,6 +386,51 @@ ngx_uint_t ngx_http_llm_may_use(ngx_http_llm_ctx_t *ctx, ngx_str_t *model);
 
 /* the directive */
 char *ngx_http_llm_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+
+/* ngx_http_llm_zone.c */
+
+/* the directive */
+char *ngx_http_llm_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/* the same for a zone that nobody asked for; NGX_OK or NGX_ERROR */
+ngx_int_t ngx_http_llm_zone_add(ngx_conf_t *cf,
+    ngx_http_llm_main_conf_t *lmcf, ngx_str_t *name, size_t size,
+    ngx_str_t *state);
+
+/* a worker's start: who it is, and its housekeeping */
+void ngx_http_llm_zone_open(ngx_http_llm_zone_t *zone, ngx_log_t *log);
+
+/* its end, also in the middle of requests: they are written down as they are */
+void ngx_http_llm_zone_close(ngx_http_llm_zone_t *zone);
+
+
+/* ngx_http_llm_usage.c */
+
+/* the directive */
+char *ngx_http_llm_usage_log(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/*
+ * A row for a request whose tenant is known.  NGX_OK, also where nothing is
+ * counted; NGX_DECLINED when all rows are in use, NGX_ERROR out of memory.
+ */
+ngx_int_t ngx_http_llm_usage_open(ngx_http_llm_ctx_t *ctx);
+
+/* from now on the slot has a part in it */
+void ngx_http_llm_usage_submit(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_slot_t *slot);
+
+/* what the engine has said so far; of what has ended it is the last word */
+void ngx_http_llm_usage_counted(ngx_http_llm_slot_t *slot, uint32_t prompt,
+    uint32_t cached, uint32_t completion);
+
+/* the client's end, and the slot's; behind the second one it is written */
+void ngx_http_llm_usage_ended(ngx_http_llm_ctx_t *ctx);
+void ngx_http_llm_usage_slot_ended(ngx_http_llm_slot_t *slot);
+
+/* writes and frees a row whose request is over, or whose worker is */
+void ngx_http_llm_usage_close(ngx_http_llm_zone_t *zone, llm_row_t *row,
+    ngx_uint_t recovered);
 
 
 /* ngx_http_llm_tenant.c */

@@ -1007,5 +1007,7 @@ ngx_http_llm_stream_cleanup(void *data)
         ngx_http_llm_channel_cancel(ctx);
     }
 
+    ngx_http_llm_usage_ended(ctx);
+
     ctx->request = NULL;
 }

@@ -30,6 +30,7 @@ for my $file ('nginx.conf', 'full.conf') {
     $text =~ s{listen\s+(?:\[::\]:)?(?:8080|80)\b}{listen 127.0.0.1:$t->{port}}g;
     $text =~ s{listen\s+(?:\[::\]:)?(?:8443|443)\b}{listen 127.0.0.1:$t->{tls}}g;
     $text =~ s{/etc/nginx/llm/localhost\.(crt|key)}{$t->{dir}/tls.$1}g;
+    $text =~ s{/var/log/nginx/llm-usage.log}{$t->{dir}/usage.log}g;
     $text =~ s{/etc/nginx/llm/keys}{$t->{dir}/keys}g;
     $text =~ s{/usr/share/ngx_llm/page}{$t->page}ge;
     my $temp = $t->temp_paths;

@@ -177,9 +177,8 @@ for ([word => "nonsense\n"], [twice => $good . $good], [cut => substr $good, 0, 
     open my $f, '>', "$file.tmp" or die $!;
     print $f $text;
     close $f;
-    rename "$file.tmp", $file or die $!;
     my $before = () = $t->error_log =~ /keys", line \d+/g;
-    next if $name eq 'cut' && $text =~ /\A(?:[^\n]*\n)*\z/;
+    rename "$file.tmp", $file or die $!;
     ok($t->wait_for(sub { (() = $t->error_log =~ /keys", line \d+/g) >= $before + 2 }, 10),
         "$name: both workers name the line");
     ok(everywhere($key, 200), "$name: the old keys stay");
@@ -200,7 +199,7 @@ ok(everywhere($key, 200), 'beside the old ones');
 # a key that expires while nobody writes the file
 open $f, '>', "$file.tmp" or die $!;
 print $f sha256_hex('soon'), ' soon acme expires=',
-    POSIX::strftime('%Y-%m-%dT%H:%M:%SZ', gmtime time + 3), "\n";
+    POSIX::strftime('%Y-%m-%dT%H:%M:%SZ', gmtime time + 6), "\n";
 close $f;
 rename "$file.tmp", $file or die $!;
 ok(everywhere('soon', 200), 'a key that expires soon');

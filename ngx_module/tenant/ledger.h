@@ -118,7 +118,7 @@ typedef struct {
  */
 int llm_ledger_open(llm_ledger_t *l, void *mem, size_t size);
 
-/* the account, made if need be; NULL when all places where it may be are full */
+/* the account, made if need be; NULL when its places are all taken */
 llm_account_t *llm_ledger_account(llm_ledger_t *l, llm_account_kind_t kind,
     const char *name, size_t len);
 

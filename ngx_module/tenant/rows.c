@@ -157,6 +157,19 @@ llm_rows_recover(llm_rows_t *t, uint32_t *at, llm_owner_t self,
 }
 
 
+llm_row_t *
+llm_rows_mine(llm_rows_t *t, uint32_t i, llm_owner_t owner)
+{
+    llm_row_t  *row;
+
+    row = &t->rows[i];
+
+    return __atomic_load_n(&row->owner, __ATOMIC_ACQUIRE) == owner
+           && llm_row_state(row) == LLM_ROW_OPEN
+           ? row : NULL;
+}
+
+
 uint32_t
 llm_rows_count(const llm_rows_t *t, uint32_t which, uint32_t account)
 {

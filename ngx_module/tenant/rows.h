@@ -117,6 +117,9 @@ void llm_row_free(llm_row_t *row);
 llm_row_t *llm_rows_recover(llm_rows_t *t, uint32_t *at, llm_owner_t self,
     int (*dead)(void *arg, llm_owner_t owner), void *arg, int *again);
 
+/* row i if it is open and owner's, else NULL */
+llm_row_t *llm_rows_mine(llm_rows_t *t, uint32_t i, llm_owner_t owner);
+
 /* open rows whose tenant's (which 0) or key's (1) account that is */
 uint32_t llm_rows_count(const llm_rows_t *t, uint32_t which, uint32_t account);
 
