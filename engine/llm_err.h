@@ -60,7 +60,15 @@
     X(BAD_KEY, 401, "invalid_request_error", "invalid_api_key",                \
         "The API key is not valid.")                                           \
     X(MODEL_DENIED, 403, "invalid_request_error", "model_not_allowed",         \
-        "This API key may not use the model.")
+        "This API key may not use the model.")                                 \
+    X(RATE_REQUESTS, 429, "requests", "rate_limit_exceeded",                   \
+        "Too many requests a minute.")                                         \
+    X(RATE_TOKENS, 429, "tokens", "rate_limit_exceeded",                       \
+        "Too many tokens a minute.")                                           \
+    X(QUOTA, 429, "insufficient_quota", "insufficient_quota",                  \
+        "The budget of tokens is used up.")                                    \
+    X(TOKENS_NEVER, 400, "invalid_request_error", "tokens_exceed_limit",       \
+        "The request could use more tokens than its limit allows at once.")
 
 enum {
     LLM_ERR_NONE = 0,

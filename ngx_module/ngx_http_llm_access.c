@@ -63,15 +63,23 @@ ngx_http_llm_access_handler(ngx_http_request_t *r)
 
         rc = ngx_http_llm_usage_open(ctx);
 
-        if (rc == NGX_OK) {
-            return NGX_OK;
-        }
-
         if (rc == NGX_ERROR) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
 
-        err = LLM_ERR_BUSY;
+        if (rc == NGX_OK) {
+            err = ngx_http_llm_limit_ask(ctx);
+
+            if (err == LLM_ERR_NONE) {
+                return NGX_OK;
+            }
+
+        } else {
+            err = LLM_ERR_BUSY;
+            ngx_http_llm_refuse(ctx, err);
+        }
+
+        goto refused;
     }
 
     if (err == LLM_ERR_NO_KEY && llcf->auth == NGX_HTTP_LLM_AUTH_OPTIONAL) {
@@ -84,7 +92,7 @@ ngx_http_llm_access_handler(ngx_http_request_t *r)
 
     clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
 
-    if (clcf->satisfy == NGX_HTTP_SATISFY_ANY && err != LLM_ERR_BUSY) {
+    if (clcf->satisfy == NGX_HTTP_SATISFY_ANY) {
 
         /* another module may let it in; if none does the core answers */
 
@@ -97,6 +105,8 @@ ngx_http_llm_access_handler(ngx_http_request_t *r)
         (void) llm_refuse(&ctx->refusal, err, NULL,
                           "The API key has expired.");
     }
+
+refused:
 
     ngx_http_llm_log_refusal(ctx);
 

@@ -48,6 +48,8 @@ static ngx_int_t ngx_http_llm_channel_bells(ngx_http_llm_channel_t *ch);
 static ngx_int_t ngx_http_llm_channel_drain(ngx_http_llm_channel_t *ch);
 static ngx_int_t ngx_http_llm_channel_record(ngx_http_llm_channel_t *ch,
     u_char *rec, uint32_t len);
+static ngx_int_t ngx_http_llm_channel_terminal(ngx_http_llm_channel_t *ch,
+    uint32_t n, u_char *rec, uint32_t len);
 static void ngx_http_llm_channel_flush(ngx_queue_t *ready);
 static void ngx_http_llm_channel_line(ngx_http_llm_channel_t *ch);
 static void ngx_http_llm_channel_ring(ngx_http_llm_channel_t *ch);
@@ -266,10 +268,7 @@ ngx_http_llm_channel_drain(ngx_http_llm_channel_t *ch)
 }
 
 
-/*
- * One event, in private memory.  Every one but COUNTED, which is not asked
- * for, begins with header and id.
- */
+/* one event, in private memory; each begins with header and id */
 
 static ngx_int_t
 ngx_http_llm_channel_record(ngx_http_llm_channel_t *ch, u_char *rec,
@@ -279,9 +278,8 @@ ngx_http_llm_channel_record(ngx_http_llm_channel_t *ch, u_char *rec,
     const uint8_t        *text, *lp;
     llm_wire_id_t         id;
     llm_ring_hdr_t        hdr;
-    llm_wire_done_t       done;
-    llm_wire_error_t      error;
     llm_wire_tokens_t     tokens;
+    llm_wire_counted_t    counted;
     ngx_http_llm_ctx_t   *ctx;
     ngx_http_llm_slot_t  *slot;
 
@@ -327,52 +325,31 @@ ngx_http_llm_channel_record(ngx_http_llm_channel_t *ch, u_char *rec,
 
         ngx_http_llm_stream_tokens(ctx, &tokens, text, lp);
 
-    } else {
+    } else if (hdr.type == LLM_REC_COUNTED) {
 
-        if (hdr.type == LLM_REC_DONE && len >= sizeof(done)) {
-            ngx_memcpy(&done, rec, sizeof(done));
-            ngx_http_llm_usage_counted(slot, done.prompt_tokens,
-                                       done.cached_tokens,
-                                       done.completion_tokens);
-
-        } else if (hdr.type == LLM_REC_ERROR && len >= sizeof(error)) {
-            ngx_memcpy(&error, rec, sizeof(error));
-            error.param[sizeof(error.param) - 1] = '\0';
-            error.text[sizeof(error.text) - 1] = '\0';
-            ngx_http_llm_usage_counted(slot, error.prompt_tokens, 0,
-                                       error.completion_tokens);
-
-        } else {
+        if (!slot->held || len < sizeof(counted)) {
             return NGX_ERROR;
         }
 
-        /* terminal: the slot is free */
+        slot->held = 0;
 
-        ngx_http_llm_usage_slot_ended(slot);
-
-        slot->used = 0;
-        slot->ctx = NULL;
-        slot->next = ch->free;
-        ch->free = id.slot;
-        ch->used--;
-
-        ch->peer->delay = ch->peer->engine->reconnect_min;
+        /* whoever has left is cancelled already */
 
         if (ctx == NULL) {
             return NGX_OK;
         }
 
-        ctx->channel = NULL;
+        ngx_memcpy(&counted, rec, sizeof(counted));
+        ngx_http_llm_stream_counted(ctx, &counted);
 
-        if (hdr.type == LLM_REC_DONE) {
-            ngx_http_llm_stream_done(ctx, &done);
+    } else {
 
-        } else {
-            ctx->prompt_tokens = error.prompt_tokens;
-            ctx->completion_tokens = error.completion_tokens;
-            ctx->counted = 1;
-            ngx_http_llm_stream_error(ctx, error.err, error.param,
-                                      error.text);
+        if (ngx_http_llm_channel_terminal(ch, id.slot, rec, len) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        if (ctx == NULL) {
+            return NGX_OK;
         }
     }
 
@@ -380,6 +357,71 @@ ngx_http_llm_channel_record(ngx_http_llm_channel_t *ch, u_char *rec,
         ctx->queued = 1;
         ngx_queue_insert_tail(&ch->ready, &ctx->queue);
     }
+
+    return NGX_OK;
+}
+
+
+/* the last record of a slot, which is free then; it has no ctx any more */
+
+static ngx_int_t
+ngx_http_llm_channel_terminal(ngx_http_llm_channel_t *ch, uint32_t n,
+    u_char *rec, uint32_t len)
+{
+    llm_ring_hdr_t        hdr;
+    llm_wire_done_t       done;
+    llm_wire_error_t      error;
+    ngx_http_llm_ctx_t   *ctx;
+    ngx_http_llm_slot_t  *slot;
+
+    ngx_memcpy(&hdr, rec, sizeof(hdr));
+
+    slot = &ch->slots[n];
+    ctx = slot->ctx;
+
+    if (hdr.type == LLM_REC_DONE && len >= sizeof(done)) {
+        ngx_memcpy(&done, rec, sizeof(done));
+        ngx_http_llm_usage_counted(slot, done.prompt_tokens,
+                                   done.cached_tokens,
+                                   done.completion_tokens);
+
+    } else if (hdr.type == LLM_REC_ERROR && len >= sizeof(error)) {
+        ngx_memcpy(&error, rec, sizeof(error));
+        error.param[sizeof(error.param) - 1] = '\0';
+        error.text[sizeof(error.text) - 1] = '\0';
+        ngx_http_llm_usage_counted(slot, error.prompt_tokens, 0,
+                                   error.completion_tokens);
+
+    } else {
+        return NGX_ERROR;
+    }
+
+    ngx_http_llm_usage_slot_ended(slot);
+
+    slot->used = 0;
+    slot->ctx = NULL;
+    slot->next = ch->free;
+    ch->free = n;
+    ch->used--;
+
+    ch->peer->delay = ch->peer->engine->reconnect_min;
+
+    if (ctx == NULL) {
+        return NGX_OK;
+    }
+
+    ctx->channel = NULL;
+
+    if (hdr.type == LLM_REC_DONE) {
+        ngx_http_llm_stream_done(ctx, &done);
+        return NGX_OK;
+    }
+
+    ctx->prompt_tokens = error.prompt_tokens;
+    ctx->completion_tokens = error.completion_tokens;
+    ctx->counted = 1;
+
+    ngx_http_llm_stream_error(ctx, error.err, error.param, error.text);
 
     return NGX_OK;
 }
@@ -417,13 +459,19 @@ ngx_http_llm_channel_reserve(ngx_http_llm_channel_t *ch, uint32_t len,
     llm_wire_submit_t *head)
 {
     void                 *p;
+    uint32_t              keep;
     ngx_http_llm_slot_t  *slot;
 
     if (ch->free == ch->slots_n) {
         return NULL;
     }
 
-    p = llm_ring_reserve(&ch->submit, len, 0);
+    /* those that are held may have to be admitted yet */
+
+    keep = ngx_min(ch->slots_n * (uint32_t) sizeof(llm_wire_admit_t),
+                   ch->submit.size / 4);
+
+    p = llm_ring_reserve(&ch->submit, len, keep);
     if (p == NULL) {
         return NULL;
     }
@@ -468,6 +516,7 @@ ngx_http_llm_channel_commit(ngx_http_llm_channel_t *ch,
     ctx->channel = ch;
     ctx->slot = n;
 
+    slot->held = (ctx->call.head.flags & LLM_F_HOLD) != 0;
     ngx_http_llm_usage_submit(ctx, slot);
 
     /* seen by the engine before the record is: commit releases */
@@ -480,6 +529,41 @@ ngx_http_llm_channel_commit(ngx_http_llm_channel_t *ch,
     if (llm_ring_must_wake(&ch->submit)) {
         ngx_http_llm_channel_ring(ch);
     }
+}
+
+
+ngx_uint_t
+ngx_http_llm_channel_admit(ngx_http_llm_ctx_t *ctx, uint32_t max_tokens)
+{
+    void                    *p;
+    llm_wire_admit_t         admit;
+    ngx_http_llm_channel_t  *ch;
+
+    ch = ctx->channel;
+
+    p = llm_ring_reserve(&ch->submit, sizeof(llm_wire_admit_t), 0);
+    if (p == NULL) {
+        return 0;
+    }
+
+    ngx_memzero(&admit, sizeof(llm_wire_admit_t));
+
+    admit.hdr.len = sizeof(llm_wire_admit_t);
+    admit.hdr.type = LLM_REC_ADMIT;
+    admit.id.epoch = ch->epoch;
+    admit.id.slot = ctx->slot;
+    admit.id.gen = ch->slots[ctx->slot].gen;
+    admit.max_tokens = max_tokens;
+
+    ngx_memcpy(p, &admit, sizeof(llm_wire_admit_t));
+
+    llm_ring_commit(&ch->submit);
+
+    if (llm_ring_must_wake(&ch->submit)) {
+        ngx_http_llm_channel_ring(ch);
+    }
+
+    return 1;
 }
 
 

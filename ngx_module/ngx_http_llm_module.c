@@ -204,6 +204,13 @@ static ngx_command_t  ngx_http_llm_commands[] = {
       offsetof(ngx_http_llm_loc_conf_t, ignore_client_abort),
       NULL },
 
+    { ngx_string("llm_limit_dry_run"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_llm_loc_conf_t, limit_dry_run),
+      NULL },
+
     { ngx_string("llm_request_id"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_http_set_complex_value_slot,
@@ -340,8 +347,9 @@ ngx_http_llm_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_http_llm_main_conf_t *lmcf = conf;
 
     ngx_str_t                name, state;
-    ngx_uint_t               i;
+    ngx_uint_t               i, needed;
     ngx_http_llm_engine_t  **engine;
+    ngx_http_llm_tenant_t  **tenant;
 
     engine = lmcf->engines.elts;
 
@@ -358,7 +366,14 @@ ngx_http_llm_init_main_conf(ngx_conf_t *cf, void *conf)
 
     ngx_http_llm_tenant_sort(lmcf);
 
-    if (lmcf->usage_log && lmcf->zone == NULL) {
+    tenant = lmcf->tenants.elts;
+    needed = lmcf->usage_log != NULL;
+
+    for (i = 0; i < lmcf->tenants.nelts; i++) {
+        needed |= tenant[i]->limited;
+    }
+
+    if (needed && lmcf->zone == NULL) {
 
         ngx_str_set(&name, "llm");
         ngx_str_null(&state);
@@ -405,6 +420,7 @@ ngx_http_llm_create_loc_conf(ngx_conf_t *cf)
     conf->max_tokens = NGX_CONF_UNSET;
     conf->default_max_tokens = NGX_CONF_UNSET;
     conf->ignore_client_abort = NGX_CONF_UNSET;
+    conf->limit_dry_run = NGX_CONF_UNSET;
     conf->auth = NGX_CONF_UNSET_UINT;
 
     return conf;
@@ -439,6 +455,7 @@ ngx_http_llm_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
                          prev->default_max_tokens, 0);
     ngx_conf_merge_value(conf->ignore_client_abort,
                          prev->ignore_client_abort, 0);
+    ngx_conf_merge_value(conf->limit_dry_run, prev->limit_dry_run, 0);
 
     if (conf->request_id == NULL) {
         conf->request_id = prev->request_id;

@@ -89,6 +89,11 @@ typedef struct {
     ngx_int_t                  max_tokens;
     ngx_int_t                  max_n;
     ngx_array_t               *models;     /* ngx_str_t; NULL: all */
+
+    llm_limits_t               limits[2];  /* its own, and each key's */
+    uint32_t                   weights[3]; /* of tokens, in thousandths */
+    unsigned                   limited:1;  /* limits has one */
+    unsigned                   metered:1;  /* of tokens */
 } ngx_http_llm_tenant_t;
 
 
@@ -152,6 +157,7 @@ typedef struct {
 
     ngx_uint_t                 model_optional;  /* there is a default */
     ngx_flag_t                 ignore_client_abort;
+    ngx_flag_t                 limit_dry_run;
     ngx_http_complex_value_t  *request_id;
 
     ngx_uint_t                 auth;       /* NGX_HTTP_LLM_AUTH_* */
@@ -203,6 +209,7 @@ typedef struct {
     uint32_t                   gen;        /* never 0 */
     uint32_t                   next;       /* in the free list */
     unsigned                   used:1;
+    unsigned                   held:1;     /* COUNTED is to come */
 } ngx_http_llm_slot_t;
 
 
@@ -284,6 +291,7 @@ struct ngx_http_llm_ctx_s {
     ngx_http_llm_tenant_t     *policy;     /* NULL: no limits */
     ngx_uint_t                 identity_err;
     ngx_http_llm_usage_t      *usage;      /* NULL: not counted */
+    uint64_t                   retry_after;    /* ns; 0: not by a limit */
 
     llm_buf_t                  body;
     llm_call_t                 call;
@@ -433,6 +441,22 @@ void ngx_http_llm_usage_close(ngx_http_llm_zone_t *zone, llm_row_t *row,
     ngx_uint_t recovered);
 
 
+/* ngx_http_llm_limit.c */
+
+/*
+ * One request from what tenant and key have left; LLM_ERR_NONE, or why not,
+ * with ctx->refusal filled in.
+ */
+ngx_uint_t ngx_http_llm_limit_ask(ngx_http_llm_ctx_t *ctx);
+
+/* the same for all tokens that it may use, once the prompt is counted */
+ngx_uint_t ngx_http_llm_limit_reserve(ngx_http_llm_ctx_t *ctx,
+    const llm_wire_counted_t *counted);
+
+/* x-ratelimit-* and Retry-After; NGX_OK or NGX_ERROR */
+ngx_int_t ngx_http_llm_limit_headers(ngx_http_llm_ctx_t *ctx);
+
+
 /* ngx_http_llm_tenant.c */
 
 /* the directive */
@@ -523,6 +547,10 @@ u_char *ngx_http_llm_channel_reserve(ngx_http_llm_channel_t *ch, uint32_t len,
 void ngx_http_llm_channel_commit(ngx_http_llm_channel_t *ch,
     ngx_http_llm_ctx_t *ctx);
 
+/* a request that was held may run; 0 if there is no room to say so */
+ngx_uint_t ngx_http_llm_channel_admit(ngx_http_llm_ctx_t *ctx,
+    uint32_t max_tokens);
+
 /* n more payload bytes are with the client */
 void ngx_http_llm_channel_taken(ngx_http_llm_ctx_t *ctx, size_t n);
 
@@ -545,6 +573,8 @@ void ngx_http_llm_stream_start(ngx_http_llm_ctx_t *ctx);
 /* events; none of these sends or ends anything: that is flush() */
 void ngx_http_llm_stream_tokens(ngx_http_llm_ctx_t *ctx,
     const llm_wire_tokens_t *t, const uint8_t *text, const uint8_t *lp);
+void ngx_http_llm_stream_counted(ngx_http_llm_ctx_t *ctx,
+    const llm_wire_counted_t *c);
 void ngx_http_llm_stream_done(ngx_http_llm_ctx_t *ctx,
     const llm_wire_done_t *d);
 void ngx_http_llm_stream_error(ngx_http_llm_ctx_t *ctx, ngx_uint_t err,

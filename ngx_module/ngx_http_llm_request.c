@@ -51,6 +51,7 @@ static ngx_uint_t ngx_http_llm_targets(ngx_http_llm_ctx_t *ctx,
     ngx_uint_t max);
 static ngx_uint_t ngx_http_llm_submit(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_target_t *target);
+static void ngx_http_llm_submit_head(ngx_http_llm_ctx_t *ctx);
 static u_char *ngx_http_llm_section(u_char *p, uint32_t type,
     const void *data, size_t len);
 
@@ -859,19 +860,7 @@ ngx_http_llm_submit(ngx_http_llm_ctx_t *ctx, ngx_http_llm_target_t *target)
         ctx->credit = ctx->conf->output_buffer;
     }
 
-    call->head.head_len = sizeof(llm_wire_submit_t);
-    call->head.kind = ctx->route == LLM_ROUTE_CHAT ? LLM_KIND_CHAT
-                                                   : LLM_KIND_TEXT;
-    call->head.credit = (uint32_t) ctx->credit;
-    call->head.weight = 1;
-
-    if (ctx->policy) {
-        call->head.weight = (uint32_t) ctx->policy->weight;
-        call->head.priority = (uint32_t) ctx->policy->priority;
-        call->head.concurrent = (uint32_t) ctx->policy->concurrent;
-        call->head.queue_max = (uint32_t) ctx->policy->queue;
-        call->head.queue_ms = (uint32_t) ctx->policy->queue_timeout;
-    }
+    ngx_http_llm_submit_head(ctx);
 
     p = ngx_http_llm_channel_reserve(ch, (uint32_t) len, &call->head);
     if (p == NULL) {
@@ -916,6 +905,34 @@ ngx_http_llm_submit(ngx_http_llm_ctx_t *ctx, ngx_http_llm_target_t *target)
     ngx_http_llm_channel_commit(ch, ctx);
 
     return LLM_ERR_NONE;
+}
+
+
+static void
+ngx_http_llm_submit_head(ngx_http_llm_ctx_t *ctx)
+{
+    llm_wire_submit_t      *head;
+    ngx_http_llm_tenant_t  *policy;
+
+    head = &ctx->call.head;
+    policy = ctx->policy;
+
+    head->head_len = sizeof(llm_wire_submit_t);
+    head->kind = ctx->route == LLM_ROUTE_CHAT ? LLM_KIND_CHAT : LLM_KIND_TEXT;
+    head->credit = (uint32_t) ctx->credit;
+    head->weight = 1;
+
+    if (policy) {
+        head->weight = (uint32_t) policy->weight;
+        head->priority = (uint32_t) policy->priority;
+        head->concurrent = (uint32_t) policy->concurrent;
+        head->queue_max = (uint32_t) policy->queue;
+        head->queue_ms = (uint32_t) policy->queue_timeout;
+    }
+
+    if (ctx->usage) {
+        head->flags |= LLM_F_HOLD;
+    }
 }
 
 
@@ -1043,8 +1060,13 @@ ngx_http_llm_send_refusal(ngx_http_llm_ctx_t *ctx)
 
     status = llm_err(ctx->refusal.err)->http;
 
-    if (status == NGX_HTTP_TOO_MANY_REQUESTS
-        || status == NGX_HTTP_SERVICE_UNAVAILABLE)
+    if (ngx_http_llm_limit_headers(ctx) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (ctx->retry_after == 0
+        && (status == NGX_HTTP_TOO_MANY_REQUESTS
+            || status == NGX_HTTP_SERVICE_UNAVAILABLE))
     {
         ngx_str_set(&value, "1");
 

@@ -283,6 +283,39 @@ ngx_http_llm_stream_shift(llm_buf_t *b, size_t *pos, size_t n)
 }
 
 
+/* the engine has counted the prompt, and waits */
+
+void
+ngx_http_llm_stream_counted(ngx_http_llm_ctx_t *ctx,
+    const llm_wire_counted_t *c)
+{
+    ngx_uint_t  err;
+
+    ctx->last_event = ngx_current_msec;
+    ctx->prompt_tokens = c->prompt_tokens;
+
+    err = ngx_http_llm_limit_reserve(ctx, c);
+
+    if (err == LLM_ERR_NONE) {
+
+        if (!ngx_http_llm_channel_admit(ctx, c->max_tokens)) {
+            ngx_http_llm_stream_abort(ctx, LLM_ERR_BUSY);
+        }
+
+        return;
+    }
+
+    /* the sentence is there already */
+
+    ngx_http_llm_log_refusal(ctx);
+
+    ctx->end = 1;
+    ctx->finish = "error";
+
+    ngx_http_llm_channel_cancel(ctx);
+}
+
+
 void
 ngx_http_llm_stream_done(ngx_http_llm_ctx_t *ctx, const llm_wire_done_t *d)
 {
@@ -398,6 +431,10 @@ ngx_http_llm_stream_whole(ngx_http_llm_ctx_t *ctx)
     } else {
         ngx_str_set(&value, "no-cache");
         rc = ngx_http_llm_add_header(r, "Cache-Control", &value);
+
+        if (rc == NGX_OK) {
+            rc = ngx_http_llm_limit_headers(ctx);
+        }
 
         if (rc == NGX_OK) {
             rc = ngx_http_llm_send(r, NGX_HTTP_OK,
@@ -689,7 +726,9 @@ ngx_http_llm_stream_head(ngx_http_llm_ctx_t *ctx)
 
     ngx_str_set(&value, "no");
 
-    if (ngx_http_llm_add_header(r, "X-Accel-Buffering", &value) != NGX_OK) {
+    if (ngx_http_llm_add_header(r, "X-Accel-Buffering", &value) != NGX_OK
+        || ngx_http_llm_limit_headers(ctx) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 

@@ -28,6 +28,12 @@ static char *ngx_http_llm_tenant_queue(ngx_conf_t *cf,
     ngx_http_llm_tenant_t *tenant);
 static char *ngx_http_llm_tenant_models(ngx_conf_t *cf,
     ngx_http_llm_tenant_t *tenant);
+static char *ngx_http_llm_tenant_rate(ngx_conf_t *cf,
+    ngx_http_llm_tenant_t *tenant, llm_rate_t *rate, uint64_t unit);
+static char *ngx_http_llm_tenant_budget(ngx_conf_t *cf,
+    ngx_http_llm_tenant_t *tenant, llm_limits_t *limits);
+static char *ngx_http_llm_tenant_weights(ngx_conf_t *cf,
+    ngx_http_llm_tenant_t *tenant);
 static int ngx_libc_cdecl ngx_http_llm_tenant_cmp(const void *one,
     const void *two);
 
@@ -103,6 +109,10 @@ ngx_http_llm_tenant_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     tenant->max_tokens = NGX_CONF_UNSET;
     tenant->max_n = NGX_CONF_UNSET;
 
+    tenant->weights[0] = LLM_LEDGER_UNIT;
+    tenant->weights[1] = LLM_LEDGER_UNIT;
+    tenant->weights[2] = LLM_LEDGER_UNIT;
+
     save = *cf;
     cf->handler = ngx_http_llm_tenant_option;
     cf->handler_conf = (char *) tenant;
@@ -144,7 +154,8 @@ static char *
 ngx_http_llm_tenant_option(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
 {
     ngx_int_t                            n, *field;
-    ngx_str_t                           *value;
+    ngx_str_t                           *value, name;
+    llm_limits_t                        *limits;
     ngx_http_llm_tenant_t               *tenant;
     const ngx_http_llm_tenant_number_t  *number;
 
@@ -157,6 +168,33 @@ ngx_http_llm_tenant_option(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
 
     if (ngx_strcmp(value[0].data, "models") == 0) {
         return ngx_http_llm_tenant_models(cf, tenant);
+    }
+
+    name = value[0];
+    limits = &tenant->limits[0];
+
+    if (name.len > 4 && ngx_strncmp(name.data, "key_", 4) == 0) {
+        name.data += 4;
+        limits = &tenant->limits[1];
+    }
+
+    if (ngx_strcmp(name.data, "requests") == 0) {
+        return ngx_http_llm_tenant_rate(cf, tenant, &limits->requests, 1);
+    }
+
+    if (ngx_strcmp(name.data, "tokens") == 0) {
+        tenant->metered = 1;
+        return ngx_http_llm_tenant_rate(cf, tenant, &limits->tokens,
+                                        LLM_LEDGER_UNIT);
+    }
+
+    if (ngx_strcmp(name.data, "budget") == 0) {
+        tenant->metered = 1;
+        return ngx_http_llm_tenant_budget(cf, tenant, limits);
+    }
+
+    if (ngx_strcmp(name.data, "token_weights") == 0) {
+        return ngx_http_llm_tenant_weights(cf, tenant);
     }
 
     for (number = ngx_http_llm_tenant_numbers; number->name.len; number++) {
@@ -238,6 +276,149 @@ ngx_http_llm_tenant_queue(ngx_conf_t *cf, ngx_http_llm_tenant_t *tenant)
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid parameter \"%V\" in \"queue\"", &value[2]);
         return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* requests | tokens NUMBER [burst=NUMBER]; a minute, of unit each */
+
+static char *
+ngx_http_llm_tenant_rate(ngx_conf_t *cf, ngx_http_llm_tenant_t *tenant,
+    llm_rate_t *rate, uint64_t unit)
+{
+    ngx_int_t    n, burst;
+    ngx_str_t   *value;
+
+    value = cf->args->elts;
+
+    if (rate->limit) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" directive is duplicate", &value[0]);
+        return NGX_CONF_ERROR;
+    }
+
+    n = NGX_ERROR;
+    burst = NGX_ERROR;
+
+    if (cf->args->nelts == 2 || cf->args->nelts == 3) {
+        n = ngx_atoi(value[1].data, value[1].len);
+        burst = n;
+    }
+
+    if (cf->args->nelts == 3) {
+        burst = NGX_ERROR;
+
+        if (value[2].len > 6 && ngx_strncmp(value[2].data, "burst=", 6) == 0) {
+            burst = ngx_atoi(value[2].data + 6, value[2].len - 6);
+        }
+    }
+
+    if (n < 1 || n > 1000000000 || burst < 1 || burst > 1000000000) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" takes a number a minute, from 1 to "
+                           "1000000000, and perhaps a burst= in the same range",
+                           &value[0]);
+        return NGX_CONF_ERROR;
+    }
+
+    rate->limit = n * unit;
+    rate->burst = burst * unit;
+    tenant->limited = 1;
+
+    return NGX_CONF_OK;
+}
+
+
+/* budget NUMBER per=day|month */
+
+static char *
+ngx_http_llm_tenant_budget(ngx_conf_t *cf, ngx_http_llm_tenant_t *tenant,
+    llm_limits_t *limits)
+{
+    off_t        n;
+    uint64_t    *budget;
+    ngx_str_t   *value;
+
+    value = cf->args->elts;
+    budget = NULL;
+    n = NGX_ERROR;
+
+    if (cf->args->nelts == 3) {
+        n = ngx_atoof(value[1].data, value[1].len);
+
+        if (ngx_strcmp(value[2].data, "per=day") == 0) {
+            budget = &limits->day;
+
+        } else if (ngx_strcmp(value[2].data, "per=month") == 0) {
+            budget = &limits->month;
+        }
+    }
+
+    if (budget == NULL || n < 1
+        || (uint64_t) n > LLM_BUDGET_MAX / LLM_LEDGER_UNIT)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" takes a number of tokens, from 1 to %uL, "
+                           "and \"per=day\" or \"per=month\"", &value[0],
+                           LLM_BUDGET_MAX / LLM_LEDGER_UNIT);
+        return NGX_CONF_ERROR;
+    }
+
+    if (*budget) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" directive is duplicate", &value[0]);
+        return NGX_CONF_ERROR;
+    }
+
+    *budget = n * LLM_LEDGER_UNIT;
+    tenant->limited = 1;
+
+    return NGX_CONF_OK;
+}
+
+
+/* token_weights [input=N] [cached=N] [output=N]; up to three decimals */
+
+static char *
+ngx_http_llm_tenant_weights(ngx_conf_t *cf, ngx_http_llm_tenant_t *tenant)
+{
+    ngx_int_t    n;
+    ngx_str_t   *value;
+    ngx_uint_t   i, j;
+
+    static ngx_str_t  names[] = {
+        ngx_string("input="), ngx_string("cached="), ngx_string("output=")
+    };
+
+    value = cf->args->elts;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        n = NGX_ERROR;
+
+        for (j = 0; j < 3; j++) {
+
+            if (value[i].len > names[j].len
+                && ngx_strncmp(value[i].data, names[j].data, names[j].len)
+                   == 0)
+            {
+                n = ngx_atofp(value[i].data + names[j].len,
+                              value[i].len - names[j].len, 3);
+                break;
+            }
+        }
+
+        if (n < 0 || n > 100 * LLM_LEDGER_UNIT) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\" in \"token_weights\":"
+                               " input=, cached= and output= take a number "
+                               "from 0 to 100", &value[i]);
+            return NGX_CONF_ERROR;
+        }
+
+        tenant->weights[j] = n;
     }
 
     return NGX_CONF_OK;

@@ -151,6 +151,11 @@ ngx_http_llm_usage_ended(ngx_http_llm_ctx_t *ctx)
 
     row = u->row;
     row->status = ctx->request->headers_out.status;
+
+    if (row->status == 0) {
+        row->status = NGX_HTTP_CLIENT_CLOSED_REQUEST;
+    }
+
     row->error = ctx->refusal.err;
 
     for (i = 0; ctx->finish && i < sizeof(ngx_http_llm_finishes)
@@ -192,6 +197,11 @@ ngx_http_llm_usage_slot_ended(ngx_http_llm_slot_t *slot)
 
     if (u) {
         slot->usage = NULL;
+
+        /* at once: the client may be slow to take what is there */
+
+        llm_row_settle(u->row, &u->zone->ledger);
+
         ngx_http_llm_usage_release(u);
     }
 }

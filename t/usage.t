@@ -19,7 +19,7 @@ print $f sha256_hex('key m'), " m tm models=none\n";
 close $f;
 
 my $t = LLM->new(engine => [qw(--device null --model_name m)], workers => 2,
-    location => 'llm_output_buffer 2k; send_timeout 30s;', conf => <<"CONF");
+    listen => 'sndbuf=8k', location => 'llm_output_buffer 2k; send_timeout 30s;', conf => <<"CONF");
     llm_key_file $dir/keys;
     llm_zone llm:1m state=$dir/state;
     llm_usage_log $log;
