@@ -224,14 +224,28 @@ sub wait_for {
     return $v;
 }
 
-# Until every worker answers ready; keep-alive is off, so ask a few times.
+# Until every worker is ready; keep-alive is off, so ask a few times.
 sub wait_ready {
     my ($self, $timeout) = @_;
     my $ok = 0;
     $self->wait_for(sub {
-        $ok = $self->get('/ready')->{status} == 200 ? $ok + 1 : 0;
-        $ok >= 4 * $self->{workers};
+        my $ready = $self->get('/ready')->{status} == 200;
+        $ok = $ready && $self->attached ? $ok + 1 : 0;
+        $ok >= 4;
     }, $timeout // 30) or diag("not ready: " . $self->engine_log);
+}
+
+# Do all workers have the engine?  As answers come from whichever worker wakes
+# up first, only the log knows.
+sub attached {
+    my ($self) = @_;
+    my $engine = $self->{pids}{engine};
+    my @workers = $self->{pids}{nginx} ? $self->pids : ();
+    return 1 if !$engine || !@workers;
+    my %has = map { $_ => 1 }
+        $self->error_log =~ / (\d+)#\d+: .* attached: pid $engine,/g;
+    my $want = $self->{workers} < @workers ? $self->{workers} : @workers;
+    return $want <= grep { $has{$_} } @workers;
 }
 
 sub _slurp {
