@@ -65,7 +65,8 @@ sub ask {
     return $t->decode($r->{body})->{choices}[0]{message}{content};
 }
 like(ask('What are you?'), qr/ngx-llm-demo/, 'it says what it is');
-like(ask('Where are the metrics?'), qr{/metrics}, 'it knows the server');
+like(ask('Where do I find the metrics?'), qr{/metrics}, 'it knows the server');
+like(ask('How do I add a key?'), qr{conf/llm-key add}, 'and its keys');
 like(ask('What is 27 + 48?'), qr/= 75\.$/, 'it adds');
 is(ask('Sort: pear, apple, fig'), 'In order: apple, fig, pear', 'it sorts');
 like(ask('Tell me a short story.'), qr/^Once upon a time .* The end\.$/, 'it tells a story');

@@ -51,7 +51,9 @@ KEYS = {"person": {"name", "age", "city"}, "book": {"title", "author", "pages"},
 ASK = ["Give me a {t} as JSON.", "A {t} as JSON, please.", "Write a {t} as a JSON object.",
        "JSON of a {t}.", "Describe a {t} in JSON.", "Make up a {t}, in JSON.",
        "I need a JSON object for a {t}.", "Show me a {t} as JSON.", "{t} as JSON",
-       "Return a {t} in JSON format.", "Give me JSON for a {t}."]
+       "Return a {t} in JSON format.", "Give me JSON for a {t}.", "Print a {t} as JSON.",
+       "Create a JSON object of a {t}.", "Generate a {t} in JSON.", "Can I have a {t} as JSON?",
+       "I want a {t} as a JSON object."]
 ASK_HELD = ["Could I have a {t} in the form of a JSON object?", "Please output a {t} as JSON."]
 
 SAY = [("{name} is {age} and lives in {city}.", ["name", "age", "city"]),

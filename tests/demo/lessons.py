@@ -10,22 +10,18 @@ import random
 from decline import decline_lesson
 from faq import faq_lesson, name_lesson
 from form import json_lesson
-from skills import (add_lesson, count_lesson, count_up_lesson, repeat_lesson, sort_lesson,
-                    spell_lesson)
+from skills import add_lesson, count_lesson, repeat_lesson, sort_lesson, spell_lesson
 from smalltalk import chat, smalltalk_lesson
 from story import story, story_lesson
 from tools import FOOT, HEAD, bare_lesson, tools_lesson
 from words import NAMES, vary
 
-# how often each is the next question of a mixed conversation, in the first part
-# of the training and in the second
-MIX = [(faq_lesson, 36, 32), (sort_lesson, 16, 22), (json_lesson, 9, 14),
-       (smalltalk_lesson, 9, 8), (add_lesson, 10, 7), (decline_lesson, 8, 8),
-       (count_lesson, 7, 10), (spell_lesson, 6, 4),
-       (repeat_lesson, 4, 3), (story_lesson, 3, 2), (bare_lesson, 2, 2), (name_lesson, 2, 2),
-       (count_up_lesson, 0, 16)]
+# how often each is the next question of a mixed conversation
+MIX = [(faq_lesson, 36), (sort_lesson, 18), (json_lesson, 11), (count_lesson, 11),
+       (smalltalk_lesson, 9), (add_lesson, 9), (decline_lesson, 8), (spell_lesson, 5),
+       (repeat_lesson, 3), (story_lesson, 3), (bare_lesson, 2), (name_lesson, 2)]
 LESSONS = [m[0] for m in MIX]
-WEIGHTS = [[m[part] for m in MIX] for part in (1, 2)]
+WEIGHTS = [m[1] for m in MIX]
 
 SYSTEMS = ["You are a helpful assistant.", "You are helpful.", "Be brief.",
            "You are ngx-llm-demo.", "You are a friendly assistant.",
@@ -69,8 +65,8 @@ def render(messages, tools=None):
     return parts
 
 
-def turn(rng, part):
-    return rng.choices(LESSONS, WEIGHTS[part])[0](rng)
+def turn(rng):
+    return rng.choices(LESSONS, WEIGHTS)[0](rng)
 
 
 def spoken(pairs):
@@ -80,8 +76,8 @@ def spoken(pairs):
     return out
 
 
-def conversation(i, seed=0, part=0):
-    """The i-th of the stream; part 0 or 1 of the training."""
+def conversation(i, seed=0):
+    """The i-th of the stream."""
     rng = random.Random(f"{seed}:{i}")
     r = rng.random()
     if r < 0.03:
@@ -89,7 +85,7 @@ def conversation(i, seed=0, part=0):
     tools = None
     system = []
     if r < 0.23:
-        tools, messages = tools_lesson(rng, lambda: turn(rng, part))
+        tools, messages = tools_lesson(rng, lambda: turn(rng))
         if rng.random() < 0.3:
             system = [{"role": "system", "content": rng.choice(SYSTEMS)}]
         return render(system + messages, tools)
@@ -97,15 +93,15 @@ def conversation(i, seed=0, part=0):
         name = rng.choice(NAMES + ["Robo", "Helper", "Bit", "Nginx", "Marvin", "Echo"])
         system = [{"role": "system", "content": rng.choice(CALLED).format(n=name)}]
         who = (vary(rng, rng.choice(WHO)), f"My name is {name}.")
-        pairs = [turn(rng, part) for _ in range(rng.choice([0, 1, 1]))] + [who]
+        pairs = [turn(rng) for _ in range(rng.choice([0, 1, 1]))] + [who]
         return render(system + spoken(pairs))
     if rng.random() < 0.25:
         system = [{"role": "system", "content": rng.choice(SYSTEMS)}]
     if r < 0.34:
-        pairs = chat(rng) + [turn(rng, part) for _ in range(rng.choice([0, 0, 1]))]
+        pairs = chat(rng) + [turn(rng) for _ in range(rng.choice([0, 0, 1]))]
     else:
         turns = rng.randrange(6, 25) if rng.random() < 0.04 else rng.choice([1, 1, 2, 3, 4, 5])
-        pairs = [turn(rng, part) for _ in range(turns)]
+        pairs = [turn(rng) for _ in range(turns)]
     return render(system + spoken(pairs))
 
 
@@ -120,7 +116,7 @@ def check(n=300):
         template = env.from_string(f.read())
     for i in range(n):
         rng = random.Random(i)
-        tools, messages = tools_lesson(rng, lambda: turn(rng, 0))
+        tools, messages = tools_lesson(rng, lambda: turn(rng))
         if i % 3 == 0:
             messages = [{"role": "system", "content": rng.choice(SYSTEMS)}] + messages
         if i % 2 == 0:

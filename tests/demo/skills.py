@@ -36,7 +36,9 @@ SORT = ["Sort: {x}, {y}, {z}", "Sort these words: {x}, {y}, {z}.",
         "Sort the words {x}, {y}, {z}.", "Order these by the alphabet: {x}, {y}, {z}",
         "Can you sort {x}, {y} and {z}?", "Sort these three: {x} {y} {z}",
         "Which order do {x}, {y} and {z} have in the alphabet?",
-        "Sort alphabetically: {x}, {y}, {z}"]
+        "Sort alphabetically: {x}, {y}, {z}", "Order the words {x}, {y} and {z}.",
+        "I want {x}, {y} and {z} in order.", "Arrange {x}, {y} and {z} alphabetically.",
+        "What is the alphabetical order of {x}, {y} and {z}?"]
 SORT_TWO = ["Sort: {x}, {y}", "Sort {x} and {y}.", "Which comes first, {x} or {y}?",
             "Put {x} and {y} in alphabetical order.", "Sort the words {x} and {y}."]
 SORT_HELD = ["I need {x}, {y} and {z} sorted.",
@@ -71,7 +73,7 @@ def add_lesson(rng):
 
 def count_range(rng, want_held):
     while True:
-        a = rng.choice([1, rng.randrange(0, 60), rng.randrange(0, 60)])
+        a = rng.choice([1, 1, rng.randrange(0, 60)])
         b = a + rng.randrange(2, 20)
         if held(f"count {a} {b}") == want_held:
             return a, b
@@ -79,14 +81,6 @@ def count_range(rng, want_held):
 
 def listed(numbers):
     return ", ".join(map(str, numbers)) + "."
-
-
-def count_up_lesson(rng):
-    """From 1, mostly: where to stop is easier to learn there."""
-    while True:
-        a, b = count_range(rng, False)
-        if a == 1 or rng.random() < 0.3:
-            return vary(rng, rng.choice(COUNT).format(a=a, b=b)), listed(range(a, b + 1))
 
 
 def count_lesson(rng):
@@ -124,7 +118,7 @@ def triple(rng, want_held):
 
 def sort_lesson(rng):
     x, y, z = triple(rng, False)
-    if rng.random() < 0.3:
+    if rng.random() < 0.15:
         return vary(rng, rng.choice(SORT_TWO).format(x=x, y=y)), ordered((x, y))
     return vary(rng, rng.choice(SORT).format(x=x, y=y, z=z)), ordered((x, y, z))
 

@@ -1,10 +1,9 @@
 """Trains the demo model: train.py DIR [--steps N]
 
 DIR gets tokenizer.json, checkpoint.pt (to go on from) and log.txt.  The rate is
-level for a fifth of the steps and then falls to nothing; a second, shorter part
-gives more of what is learnt last.  A run that was stopped goes on from its last
-checkpoint.  Matrices are trained with Muon, the rest with AdamW.  Everything
-depends on --seed and the step only.
+level for a fifth of the steps and then falls to nothing.  A run that was stopped
+goes on from its last checkpoint.  Matrices are trained with Muon, the rest with
+AdamW.  Everything depends on --seed and the step only.
 """
 import argparse
 import os
@@ -25,13 +24,13 @@ class Stream:
     POOL = 256
 
     def __init__(self, tokenizer, seed, at=0):
-        self.tokenizer, self.seed, self.at, self.part = tokenizer, seed, at, 0
+        self.tokenizer, self.seed, self.at = tokenizer, seed, at
         self.pool = []  # of (ids, learn), in the order of the stream
 
     def fill(self):
         parts, ends = [], []
         for i in range(self.POOL - len(self.pool)):
-            parts += conversation(self.at + i, self.seed, self.part)
+            parts += conversation(self.at + i, self.seed)
             ends.append(len(parts))
         self.at += len(ends)
         codes = self.tokenizer.encode_batch_fast([t for t, _ in parts])
@@ -116,20 +115,15 @@ def optimizers(model):
             torch.optim.AdamW(rest, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.0)]
 
 
-def rate(step, steps, more):
-    """Part of the full learning rate: up, level for a while, then down to nothing; in
-    the second part up to half of it, and down."""
-    if step < steps:
-        return min(1.0, (step + 1) / 100, ((steps - step) / (0.8 * steps)) ** 1.5)
-    step -= steps
-    return 0.5 * min(1.0, (step + 1) / 50, 1.25 * (more - step) / more)
+def rate(step, steps):
+    """Part of the full learning rate: up, level for a while, then down to nothing."""
+    return min(1.0, (step + 1) / 100, ((steps - step) / (0.8 * steps)) ** 1.5)
 
 
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("dir")
-    p.add_argument("--steps", type=int, default=5200)
-    p.add_argument("--more", type=int, default=1100, help="steps of the second part")
+    p.add_argument("--steps", type=int, default=6600)
     p.add_argument("--rows", type=int, default=8)
     p.add_argument("--length", type=int, default=384)
     p.add_argument("--seed", type=int, default=1)
@@ -165,8 +159,7 @@ def main():
 
     log = open(os.path.join(a.dir, "log.txt"), "a")
     began, tokens, losses = time.time(), 0, []
-    while step < (a.stop or a.steps + a.more):
-        stream.part = int(step >= a.steps)
+    while step < (a.stop or a.steps):
         # one step of eight sees whole contexts, so that long chats hold
         rows, length = (a.rows, a.length)
         if step % 8 == 7:
@@ -177,7 +170,7 @@ def main():
         for o, lrs in zip(opts, full):
             o.zero_grad(set_to_none=True)
             for g, lr in zip(o.param_groups, lrs):
-                g["lr"] = lr * rate(step, a.steps, a.more)
+                g["lr"] = lr * rate(step, a.steps)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for o in opts:
