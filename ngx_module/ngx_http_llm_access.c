@@ -267,9 +267,7 @@ ngx_http_llm_copy(ngx_pool_t *pool, ngx_str_t *dst, const char *src)
 static ngx_int_t
 ngx_http_llm_key_text(ngx_http_llm_ctx_t *ctx, ngx_str_t *text)
 {
-    ngx_uint_t           i;
-    ngx_list_part_t     *part;
-    ngx_table_elt_t     *h;
+    ngx_str_t           *value;
     ngx_http_request_t  *r;
 
     r = ctx->request;
@@ -297,30 +295,10 @@ ngx_http_llm_key_text(ngx_http_llm_ctx_t *ctx, ngx_str_t *text)
         }
     }
 
-    part = &r->headers_in.headers.part;
-    h = part->elts;
+    value = ngx_http_llm_header_in(r, "x-api-key");
 
-    for (i = 0; /* void */ ; i++) {
-
-        if (i >= part->nelts) {
-
-            if (part->next == NULL) {
-                break;
-            }
-
-            part = part->next;
-            h = part->elts;
-            i = 0;
-        }
-
-        if (h[i].key.len == sizeof("x-api-key") - 1
-            && ngx_strncasecmp(h[i].key.data, (u_char *) "x-api-key",
-                               sizeof("x-api-key") - 1)
-               == 0)
-        {
-            *text = h[i].value;
-            break;
-        }
+    if (value) {
+        *text = *value;
     }
 
     return NGX_OK;

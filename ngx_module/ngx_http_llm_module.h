@@ -479,6 +479,12 @@ ngx_int_t ngx_http_llm_handler(ngx_http_request_t *r);
 /* the request's context, made if there is none yet; NULL: out of memory */
 ngx_http_llm_ctx_t *ngx_http_llm_make_ctx(ngx_http_request_t *r);
 
+/* the request pool as a dialect's allocator */
+void *ngx_http_llm_alloc(void *arg, size_t size);
+
+
+/* ngx_http_llm_answer.c */
+
 /* what is to be said, by llm_err.h, and a line of it in the error log */
 void ngx_http_llm_refuse(ngx_http_llm_ctx_t *ctx, ngx_uint_t err);
 void ngx_http_llm_log_refusal(ngx_http_llm_ctx_t *ctx);
@@ -497,8 +503,8 @@ ngx_int_t ngx_http_llm_send_refusal(ngx_http_llm_ctx_t *ctx);
 ngx_int_t ngx_http_llm_add_header(ngx_http_request_t *r, const char *key,
     ngx_str_t *value);
 
-/* the request pool as a dialect's allocator */
-void *ngx_http_llm_alloc(void *arg, size_t size);
+/* the request's header of that name; NULL: there is none */
+ngx_str_t *ngx_http_llm_header_in(ngx_http_request_t *r, const char *name);
 
 
 /* ngx_http_llm_attach.c */
