@@ -46,9 +46,17 @@ ngx_http_llm_access_handler(ngx_http_request_t *r)
 
     llcf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
 
-    if (llcf->engines == NULL || llcf->auth == NGX_HTTP_LLM_AUTH_OFF
-        || r != r->main)
-    {
+    if (llcf->engines == NULL || r != r->main) {
+        return NGX_DECLINED;
+    }
+
+    rc = ngx_http_llm_cors_preflight(r);
+
+    if (rc != NGX_DECLINED) {
+        return rc;
+    }
+
+    if (llcf->auth == NGX_HTTP_LLM_AUTH_OFF) {
         return NGX_DECLINED;
     }
 

@@ -144,6 +144,16 @@ ngx_http_llm_limit_reserve(ngx_http_llm_ctx_t *ctx,
     llm_payer_t       payer[2];
     llm_refusal_of_t  why;
 
+    if (ctx->policy && ctx->policy->max_input_tokens
+        && counted->prompt_tokens > (uint32_t) ctx->policy->max_input_tokens)
+    {
+        (void) llm_refuse(&ctx->refusal, LLM_ERR_CONTEXT_FULL, NULL,
+                          "The prompt has %u tokens; %ld are allowed.",
+                          counted->prompt_tokens,
+                          (long) ctx->policy->max_input_tokens);
+        return LLM_ERR_CONTEXT_FULL;
+    }
+
     if (ctx->usage == NULL) {
         return LLM_ERR_NONE;
     }

@@ -120,6 +120,13 @@ static ngx_command_t  ngx_http_llm_commands[] = {
       offsetof(ngx_http_llm_loc_conf_t, tenant_key),
       NULL },
 
+    { ngx_string("llm_cors"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      ngx_http_llm_cors,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("llm_pass"),
       NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
       ngx_http_llm_pass,
@@ -302,6 +309,8 @@ ngx_http_llm_postconfiguration(ngx_conf_t *cf)
 
     *h = ngx_http_llm_access_handler;
 
+    ngx_http_llm_cors_init();
+
     return NGX_OK;
 }
 
@@ -422,6 +431,7 @@ ngx_http_llm_create_loc_conf(ngx_conf_t *cf)
     conf->ignore_client_abort = NGX_CONF_UNSET;
     conf->limit_dry_run = NGX_CONF_UNSET;
     conf->auth = NGX_CONF_UNSET_UINT;
+    conf->cors = NGX_CONF_UNSET_PTR;
 
     return conf;
 }
@@ -456,6 +466,7 @@ ngx_http_llm_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_value(conf->ignore_client_abort,
                          prev->ignore_client_abort, 0);
     ngx_conf_merge_value(conf->limit_dry_run, prev->limit_dry_run, 0);
+    ngx_conf_merge_ptr_value(conf->cors, prev->cors, NULL);
 
     if (conf->request_id == NULL) {
         conf->request_id = prev->request_id;

@@ -87,6 +87,7 @@ typedef struct {
     ngx_int_t                  queue;      /* requests that wait */
     ngx_msec_t                 queue_timeout;
     ngx_int_t                  max_tokens;
+    ngx_int_t                  max_input_tokens;
     ngx_int_t                  max_n;
     ngx_array_t               *models;     /* ngx_str_t; NULL: all */
 
@@ -163,6 +164,7 @@ typedef struct {
     ngx_uint_t                 auth;       /* NGX_HTTP_LLM_AUTH_* */
     ngx_http_complex_value_t  *key;        /* NULL: Bearer or x-api-key */
     ngx_http_complex_value_t  *tenant_key;
+    ngx_array_t               *cors;       /* ngx_str_t; NULL: off */
 
     ngx_uint_t                 status;     /* NGX_HTTP_LLM_STATUS_* */
     ngx_uint_t                 health;     /* NGX_HTTP_LLM_HEALTH_* */
@@ -394,6 +396,16 @@ ngx_uint_t ngx_http_llm_may_use(ngx_http_llm_ctx_t *ctx, ngx_str_t *model);
 
 /* the directive */
 char *ngx_http_llm_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+
+/* ngx_http_llm_cors.c */
+
+/* the directive, and its header filter */
+char *ngx_http_llm_cors(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+void ngx_http_llm_cors_init(void);
+
+/* the status to answer a preflight with; NGX_DECLINED: it is none */
+ngx_int_t ngx_http_llm_cors_preflight(ngx_http_request_t *r);
 
 
 /* ngx_http_llm_zone.c */

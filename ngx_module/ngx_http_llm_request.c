@@ -930,7 +930,7 @@ ngx_http_llm_submit_head(ngx_http_llm_ctx_t *ctx)
         head->queue_ms = (uint32_t) policy->queue_timeout;
     }
 
-    if (ctx->usage) {
+    if (ctx->usage || (policy && policy->max_input_tokens)) {
         head->flags |= LLM_F_HOLD;
     }
 }

@@ -52,6 +52,10 @@ static const ngx_http_llm_tenant_number_t  ngx_http_llm_tenant_numbers[] = {
     { ngx_string("max_tokens"), offsetof(ngx_http_llm_tenant_t, max_tokens),
       1, 16 * 1024 * 1024 },
 
+    { ngx_string("max_input_tokens"),
+      offsetof(ngx_http_llm_tenant_t, max_input_tokens),
+      1, 16 * 1024 * 1024 },
+
     { ngx_string("max_n"), offsetof(ngx_http_llm_tenant_t, max_n),
       1, LLM_CHOICES_MAX },
 
@@ -107,6 +111,7 @@ ngx_http_llm_tenant_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     tenant->queue = NGX_CONF_UNSET;
     tenant->queue_timeout = NGX_CONF_UNSET_MSEC;
     tenant->max_tokens = NGX_CONF_UNSET;
+    tenant->max_input_tokens = NGX_CONF_UNSET;
     tenant->max_n = NGX_CONF_UNSET;
 
     tenant->weights[0] = LLM_LEDGER_UNIT;
@@ -131,6 +136,7 @@ ngx_http_llm_tenant_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_conf_init_value(tenant->queue, 0);
     ngx_conf_init_msec_value(tenant->queue_timeout, 0);
     ngx_conf_init_value(tenant->max_tokens, 0);
+    ngx_conf_init_value(tenant->max_input_tokens, 0);
     ngx_conf_init_value(tenant->max_n, 0);
 
     tenants = ngx_array_push(&lmcf->tenants);

@@ -30,6 +30,7 @@
 static void ngx_http_llm_usage_release(ngx_http_llm_usage_t *u);
 static void ngx_http_llm_usage_write(ngx_http_llm_zone_t *zone,
     llm_row_t *row, ngx_uint_t recovered);
+static void ngx_http_llm_usage_trace(llm_row_t *row, ngx_http_request_t *r);
 static void ngx_http_llm_usage_name(char *dst, size_t size, ngx_str_t *src);
 static uint64_t ngx_http_llm_now(void);
 
@@ -107,6 +108,7 @@ ngx_http_llm_usage_open(ngx_http_llm_ctx_t *ctx)
     ngx_http_llm_usage_name(row->id, sizeof(row->id), &ctx->id);
     ngx_http_llm_usage_name(row->tenant, sizeof(row->tenant), &ctx->tenant);
     ngx_http_llm_usage_name(row->key, sizeof(row->key), &ctx->key_id);
+    ngx_http_llm_usage_trace(row, ctx->request);
 
     llm_row_open(row);
 
@@ -228,6 +230,38 @@ ngx_http_llm_usage_close(ngx_http_llm_zone_t *zone, llm_row_t *row,
     ngx_http_llm_usage_write(zone, row, recovered);
     llm_row_settle(row, &zone->ledger);
     llm_row_free(row);
+}
+
+
+/* traceparent (W3C Trace Context, section 3.2): kept if it is one */
+
+static void
+ngx_http_llm_usage_trace(llm_row_t *row, ngx_http_request_t *r)
+{
+    u_char       ch;
+    size_t       i;
+    ngx_str_t   *value;
+
+    value = ngx_http_llm_header_in(r, "traceparent");
+
+    if (value == NULL || value->len != LLM_ROW_TRACE_MAX) {
+        return;
+    }
+
+    for (i = 0; i < value->len; i++) {
+        ch = value->data[i];
+
+        if (i == 2 || i == 35 || i == 52) {
+            if (ch != '-') {
+                return;
+            }
+
+        } else if (!((ch >= '0' && ch <= '9') || (ch >= 'a' && ch <= 'f'))) {
+            return;
+        }
+    }
+
+    ngx_http_llm_usage_name(row->trace, sizeof(row->trace), value);
 }
 
 

@@ -89,6 +89,9 @@ refused('long path', 'llm_engine e { server unix:/' . 'a' x 200 . '; }', 'llm_pa
 refused('bad parameter', "llm_engine e { server unix:/x; colour blue; }", 'llm_pass e;', 'colour');
 refused('bad value', $e, 'llm_pass e; llm_output_buffer x;', 'llm_output_buffer');
 refused('duplicate', $e, 'llm_pass e; llm_pass e;', 'duplicate');
+refused("origin: $_->[0]", $e, "llm_pass e; llm_cors $_->[1];", 'invalid origin')
+    for [ 'no scheme', 'example.com' ], [ 'a path', 'https://example.com/' ],
+    [ 'any and another', '* https://a.example' ], [ 'off and another', 'off https://a.example' ];
 refused('bad format', $e, 'llm_status yaml;', 'yaml');
 
 $t->done;

@@ -38,10 +38,11 @@ my $t = LLM->new(engine => [qw(--device null --model_name canned)], workers => 2
     conf => "    llm_key_file $file check=100ms;\n" . <<'CONF', server => <<'SERVER');
     llm_tenant default { max_tokens 20; }
     llm_tenant acme { weight 3; priority 1; max_tokens 5; max_n 2; queue 10 timeout=5s; }
+    llm_tenant short { max_input_tokens 20; }
     llm_tenant poor { models none; concurrent 1; }
     log_format keys '$uri $status $llm_tenant/$llm_key_id $llm_error';
     access_log logs.keys keys;
-    map $http_x_subject $tenant { default ""; CN=good good; CN=bad "no name"; CN=poor poor; }
+    map $http_x_subject $tenant { default ""; CN=good good; CN=bad "no name"; CN=poor poor; CN=short short; }
     limit_req_zone $llm_tenant zone=tenants:1m rate=1r/m;
 CONF
         location /open/ { llm_pass main; llm_auth off; }
@@ -216,6 +217,14 @@ for my $secret ($key, $other, $old, $new) {
     is(index($t->error_log . $t->engine_log . $log . $t->access_log, $secret), -1,
         'no log holds a key');
 }
+
+my @short = ('X-Subject' => 'CN=short');
+is(ask('/subject', { prompt => 'a few words' }, @short)->{status}, 200, 'max_input_tokens: fits');
+$r = ask('/subject', { prompt => 'word ' x 50 }, @short);
+is("$r->{status} " . code($r), '400 context_length_exceeded', 'more is refused');
+like(LLM->decode($r->{body})->{error}{message}, qr/has \d+ tokens; 20 are allowed/, 'with both numbers');
+is(ask('/subject', { prompt => ['a few words'] x 20 }, @short)->{status}, 400, 'all prompts together');
+ok($t->pool_is_full(3), 'nothing of it ran');
 
 # --- what a configuration may not say ---------------------------------------
 

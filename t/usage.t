@@ -57,6 +57,13 @@ my $usage = LLM->decode($r->{body})->{usage};
 $line = one('whole', { tenant => 't1', key => 'id1', model => 'm', status => 200,
     finish => 'length', error => '', prompt_tokens => $usage->{prompt_tokens},
     completion_tokens => 7, cached_tokens => 0, recovered => JSON::PP::false }, 'an answer');
+is($line->{traceparent}, '', 'no traceparent');
+my $trace = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+$t->post('/v1/completions', { %body }, bearer(1, 'traced'), traceparent => $trace);
+one('traced', { traceparent => $trace }, 'a traceparent');
+$t->post('/v1/completions', { %body }, bearer(1, "bad$_->[0]"), traceparent => $_->[1])
+    for [ 1, $trace . '0' ], [ 2, substr($trace, 1) . '"' ], [ 3, '00"' . substr $trace, 3 ];
+one("bad$_", { traceparent => '' }, 'what is none') for 1 .. 3;
 like($line->{time}, qr/^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/, 'when');
 cmp_ok($line->{ms}, '<', 10000, 'how long');
 cmp_ok($usage->{prompt_tokens}, '>', 0, 'there was a prompt');
