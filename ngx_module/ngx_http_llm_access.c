@@ -179,6 +179,8 @@ ngx_http_llm_identify(ngx_http_llm_ctx_t *ctx)
 static ngx_uint_t
 ngx_http_llm_identify_name(ngx_http_llm_ctx_t *ctx, ngx_str_t *name)
 {
+    ngx_http_llm_main_conf_t  *lmcf;
+
     if (!llm_key_name_ok((char *) name->data, name->len)) {
         ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
                       "llm_tenant_key gave \"%V\", which is no tenant's name",
@@ -187,7 +189,9 @@ ngx_http_llm_identify_name(ngx_http_llm_ctx_t *ctx, ngx_str_t *name)
     }
 
     ctx->tenant = *name;
-    ctx->policy = ngx_http_llm_tenant_policy(ctx->request, name);
+
+    lmcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
+    ctx->policy = ngx_http_llm_tenant_policy(lmcf, name);
 
     return LLM_ERR_NONE;
 }
@@ -234,7 +238,7 @@ ngx_http_llm_identify_key(ngx_http_llm_ctx_t *ctx, ngx_str_t *text)
         return LLM_ERR_INTERNAL;
     }
 
-    ctx->policy = ngx_http_llm_tenant_policy(ctx->request, &ctx->tenant);
+    ctx->policy = ngx_http_llm_tenant_policy(lmcf, &ctx->tenant);
 
     /* its name may be logged: whose client has to be told is known */
 

@@ -484,6 +484,7 @@ ngx_http_llm_channel_attach(ngx_http_llm_channel_t *ch, llm_msg_welcome_t *m,
     ch->tick.log = peer->log;
     ch->tick.cancelable = 1;
     ch->tick_due = ngx_current_msec + peer->engine->heartbeat;
+    ch->alive = ngx_current_msec;
     ngx_add_timer(&ch->tick, peer->engine->heartbeat);
 
     ngx_log_error(NGX_LOG_NOTICE, peer->log, 0,

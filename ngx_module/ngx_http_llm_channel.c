@@ -712,6 +712,7 @@ ngx_http_llm_channel_tick(ngx_event_t *ev)
     }
 
     if (!stuck) {
+        ch->alive = ngx_current_msec;
         ch->misses = 0;
         ch->peer->delay = ch->peer->engine->reconnect_min;
 

@@ -65,6 +65,10 @@ ngx_http_llm_limit_accounts(ngx_http_llm_ctx_t *ctx)
         a = llm_ledger_account(&zone->ledger,
                                i ? LLM_ACCOUNT_KEY : LLM_ACCOUNT_TENANT,
                                (char *) name->data, name->len);
+        if (a == NULL && (ctx->policy == NULL || !ctx->policy->limited)) {
+            continue;
+        }
+
         if (a == NULL) {
             ngx_log_error(NGX_LOG_ALERT, ctx->request->connection->log, 0,
                           "llm zone \"%V\" has no room for another account",
@@ -73,11 +77,19 @@ ngx_http_llm_limit_accounts(ngx_http_llm_ctx_t *ctx)
         }
 
         row->payers[i].account = (uint32_t) (a - zone->ledger.accounts);
-        row->payers[i].limits = ctx->policy->limits[i];
         row->payers[i].used = 1;
+
+        if (i == 0) {
+            ctx->series = llm_series_get(&zone->series,
+                                         row->payers[0].account);
+        }
+
+        if (ctx->policy) {
+            row->payers[i].limits = ctx->policy->limits[i];
+        }
     }
 
-    for (i = 0; i < 3; i++) {
+    for (i = 0; ctx->policy && i < 3; i++) {
         row->weights[i] = ctx->policy->weights[i];
     }
 
@@ -115,13 +127,17 @@ ngx_http_llm_limit_ask(ngx_http_llm_ctx_t *ctx)
     llm_payer_t       payer[2];
     llm_refusal_of_t  why;
 
-    if (ctx->usage == NULL || ctx->policy == NULL || !ctx->policy->limited) {
+    if (ctx->usage == NULL) {
         return LLM_ERR_NONE;
     }
 
     if (ngx_http_llm_limit_accounts(ctx) != NGX_OK) {
         ngx_http_llm_refuse(ctx, LLM_ERR_BUSY);
         return LLM_ERR_BUSY;
+    }
+
+    if (ctx->policy == NULL || !ctx->policy->limited) {
+        return LLM_ERR_NONE;
     }
 
     n = ngx_http_llm_limit_payers(ctx, payer);

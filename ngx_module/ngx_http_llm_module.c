@@ -376,7 +376,7 @@ ngx_http_llm_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_http_llm_tenant_sort(lmcf);
 
     tenant = lmcf->tenants.elts;
-    needed = lmcf->usage_log != NULL;
+    needed = lmcf->usage_log != NULL || lmcf->watched;
 
     for (i = 0; i < lmcf->tenants.nelts; i++) {
         needed |= tenant[i]->limited;
@@ -776,7 +776,11 @@ ngx_http_llm_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_llm_loc_conf_t *llcf = conf;
 
-    ngx_str_t  *value;
+    ngx_str_t                 *value;
+    ngx_http_llm_main_conf_t  *lmcf;
+
+    lmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
+    lmcf->watched = 1;
 
     value = cf->args->elts;
 

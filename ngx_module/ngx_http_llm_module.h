@@ -22,6 +22,7 @@
 
 #include "dialect.h"
 #include "rows.h"
+#include "series.h"
 
 #include <sys/un.h>
 
@@ -106,6 +107,7 @@ typedef struct {
     ngx_http_llm_keys_t       *keys;       /* NULL: no llm_key_file */
     ngx_http_llm_zone_t       *zone;       /* NULL: nothing is counted */
     ngx_open_file_t           *usage_log;
+    ngx_uint_t                 watched;    /* there is an llm_status */
 } ngx_http_llm_main_conf_t;
 
 
@@ -116,9 +118,10 @@ struct ngx_http_llm_zone_s {
     ngx_str_t                  state;      /* file, or empty */
     ngx_http_llm_main_conf_t  *lmcf;
 
-    void                      *mem;        /* ledger, then rows */
+    void                      *mem;        /* ledger, series, rows */
     size_t                     size;
     llm_ledger_t               ledger;
+    llm_series_table_t         series;
     llm_rows_t                 rows;
 
     llm_owner_t                self;
@@ -126,7 +129,6 @@ struct ngx_http_llm_zone_s {
     int                        asked_dead;
     ngx_event_t                tick;
 
-    ngx_uint_t                 lost_lines; /* of the usage log */
     time_t                     lost_logged;
     unsigned                   mapped:1;   /* mem is the file */
 };
@@ -252,6 +254,7 @@ struct ngx_http_llm_channel_s {
     ngx_event_t                tick;
     ngx_msec_t                 tick_due;
     ngx_uint_t                 misses;
+    ngx_msec_t                 alive;      /* when all words had moved */
     uint64_t                   heartbeat[LLM_THREADS];
 
     ngx_uint_t                 models_n;
@@ -293,6 +296,7 @@ struct ngx_http_llm_ctx_s {
     ngx_http_llm_tenant_t     *policy;     /* NULL: no limits */
     ngx_uint_t                 identity_err;
     ngx_http_llm_usage_t      *usage;      /* NULL: not counted */
+    llm_series_t              *series;     /* NULL: there is no zone */
     uint64_t                   retry_after;    /* ns; 0: not by a limit */
 
     llm_buf_t                  body;
@@ -316,7 +320,7 @@ struct ngx_http_llm_ctx_s {
     llm_wire_done_t            done;
 
     ngx_event_t                timer;
-    ngx_msec_t                 start;
+    ngx_msec_t                 start;      /* SUBMIT; 0: none yet */
     ngx_msec_t                 last_event; /* from the engine */
     ngx_msec_t                 last_sent;  /* to the client */
     ngx_msec_t                 first_token_time;
@@ -479,8 +483,8 @@ char *ngx_http_llm_tenant_block(ngx_conf_t *cf, ngx_command_t *cmd,
 void ngx_http_llm_tenant_sort(ngx_http_llm_main_conf_t *lmcf);
 
 /* the block of that name, else the default one, else NULL */
-ngx_http_llm_tenant_t *ngx_http_llm_tenant_policy(ngx_http_request_t *r,
-    ngx_str_t *name);
+ngx_http_llm_tenant_t *ngx_http_llm_tenant_policy(
+    ngx_http_llm_main_conf_t *lmcf, ngx_str_t *name);
 
 
 /* ngx_http_llm_request.c */
@@ -603,6 +607,29 @@ void ngx_http_llm_stream_flush(ngx_http_llm_ctx_t *ctx);
 
 /* request cleanup */
 void ngx_http_llm_stream_cleanup(void *data);
+
+
+/* ngx_http_llm_metrics.c */
+
+/* a request of nobody's, for the time being */
+void ngx_http_llm_metrics_begin(ngx_http_llm_ctx_t *ctx);
+
+/* n times of ms, LLM_SERIES_*; nothing if there is no zone */
+void ngx_http_llm_metrics_time(ngx_http_llm_ctx_t *ctx, ngx_uint_t which,
+    uint64_t ms, uint64_t n);
+
+/* its end, before that of usage */
+void ngx_http_llm_metrics_ended(ngx_http_llm_ctx_t *ctx);
+
+/* tokens, when they are known for good */
+void ngx_http_llm_metrics_used(llm_series_t *s, uint64_t prompt,
+    uint64_t cached, uint64_t completion);
+
+/* members of an array, and samples; NGX_ERROR: out of memory */
+ngx_int_t ngx_http_llm_metrics_json(ngx_http_request_t *r, llm_buf_t *out,
+    ngx_http_llm_zone_t *zone);
+ngx_int_t ngx_http_llm_metrics_prometheus(ngx_http_request_t *r,
+    llm_buf_t *out, ngx_http_llm_zone_t *zone);
 
 
 /* ngx_http_llm_status.c */

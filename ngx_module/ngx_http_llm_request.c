@@ -205,6 +205,8 @@ ngx_http_llm_make_ctx(ngx_http_request_t *r)
 
     r->disable_not_modified = 1;
 
+    ngx_http_llm_metrics_begin(ctx);
+
     return ngx_http_llm_request_id(ctx) == NGX_OK ? ctx : NULL;
 }
 

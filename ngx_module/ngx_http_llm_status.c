@@ -28,8 +28,8 @@ typedef struct {
 } ngx_http_llm_worker_metric_t;
 
 
-static void ngx_http_llm_status_json(llm_buf_t *out,
-    ngx_http_llm_main_conf_t *lmcf);
+static ngx_int_t ngx_http_llm_status_json(ngx_http_request_t *r,
+    llm_buf_t *out, ngx_http_llm_main_conf_t *lmcf);
 static void ngx_http_llm_status_engine(llm_buf_t *out,
     ngx_http_llm_engine_t *engine);
 static void ngx_http_llm_status_prometheus(llm_buf_t *out,
@@ -45,6 +45,10 @@ static uint64_t ngx_http_llm_peer_slots(ngx_http_llm_peer_t *peer);
 static uint64_t ngx_http_llm_peer_slots_used(ngx_http_llm_peer_t *peer);
 static uint64_t ngx_http_llm_peer_attachments(ngx_http_llm_peer_t *peer);
 static uint64_t ngx_http_llm_peer_draining(ngx_http_llm_peer_t *peer);
+static uint64_t ngx_http_llm_peer_submit_bytes(ngx_http_llm_peer_t *peer);
+static uint64_t ngx_http_llm_peer_event_bytes(ngx_http_llm_peer_t *peer);
+static uint64_t ngx_http_llm_ring_bytes(llm_ring_t *ring);
+static uint64_t ngx_http_llm_peer_heartbeat(ngx_http_llm_peer_t *peer);
 static ngx_int_t ngx_http_llm_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static u_char *ngx_http_llm_variable_count(ngx_http_llm_ctx_t *ctx,
@@ -87,6 +91,18 @@ static const ngx_http_llm_worker_metric_t  ngx_http_llm_worker_metrics[] = {
     { "worker_draining", "gauge",
       "older attachments that wait for their last requests",
       ngx_http_llm_peer_draining },
+
+    { "worker_submit_ring_bytes", "gauge",
+      "bytes of requests that the engine has not taken yet",
+      ngx_http_llm_peer_submit_bytes },
+
+    { "worker_event_ring_bytes", "gauge",
+      "bytes of events that the worker has not taken yet",
+      ngx_http_llm_peer_event_bytes },
+
+    { "worker_heartbeat_age_milliseconds", "gauge",
+      "time since all of the engine's threads showed signs of life",
+      ngx_http_llm_peer_heartbeat },
 
     { NULL, NULL, NULL, NULL }
 };
@@ -346,14 +362,15 @@ ngx_http_llm_status_handler(ngx_http_request_t *r)
 
     if (llcf->status == NGX_HTTP_LLM_STATUS_JSON) {
         type = "application/json";
-        ngx_http_llm_status_json(&out, lmcf);
+        rc = ngx_http_llm_status_json(r, &out, lmcf);
 
     } else {
         type = "text/plain; version=0.0.4";
         ngx_http_llm_status_prometheus(&out, lmcf);
+        rc = ngx_http_llm_metrics_prometheus(r, &out, lmcf->zone);
     }
 
-    if (out.failed) {
+    if (rc != NGX_OK || out.failed) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -361,9 +378,11 @@ ngx_http_llm_status_handler(ngx_http_request_t *r)
 }
 
 
-static void
-ngx_http_llm_status_json(llm_buf_t *out, ngx_http_llm_main_conf_t *lmcf)
+static ngx_int_t
+ngx_http_llm_status_json(ngx_http_request_t *r, llm_buf_t *out,
+    ngx_http_llm_main_conf_t *lmcf)
 {
+    ngx_int_t                rc;
     ngx_uint_t               i;
     ngx_http_llm_engine_t  **engines;
 
@@ -384,7 +403,13 @@ ngx_http_llm_status_json(llm_buf_t *out, ngx_http_llm_main_conf_t *lmcf)
         ngx_http_llm_status_engine(out, engines[i]);
     }
 
+    llm_buf_lit(out, "],\"tenants\":[");
+
+    rc = ngx_http_llm_metrics_json(r, out, lmcf->zone);
+
     llm_buf_lit(out, "]}\n");
+
+    return rc;
 }
 
 
@@ -641,6 +666,41 @@ ngx_http_llm_peer_draining(ngx_http_llm_peer_t *peer)
     }
 
     return n;
+}
+
+
+static uint64_t
+ngx_http_llm_peer_submit_bytes(ngx_http_llm_peer_t *peer)
+{
+    return peer->channel ? ngx_http_llm_ring_bytes(&peer->channel->submit) : 0;
+}
+
+
+static uint64_t
+ngx_http_llm_peer_event_bytes(ngx_http_llm_peer_t *peer)
+{
+    return peer->channel ? ngx_http_llm_ring_bytes(&peer->channel->event) : 0;
+}
+
+
+/* the other side writes one of the two, so the difference may be anything */
+
+static uint64_t
+ngx_http_llm_ring_bytes(llm_ring_t *ring)
+{
+    uint64_t  head, tail;
+
+    tail = __atomic_load_n(&ring->ctl->tail, __ATOMIC_RELAXED);
+    head = __atomic_load_n(&ring->ctl->head, __ATOMIC_RELAXED);
+
+    return ngx_min(tail - head, ring->size);
+}
+
+
+static uint64_t
+ngx_http_llm_peer_heartbeat(ngx_http_llm_peer_t *peer)
+{
+    return peer->channel ? ngx_current_msec - peer->channel->alive : 0;
 }
 
 

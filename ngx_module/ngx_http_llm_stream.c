@@ -155,11 +155,20 @@ ngx_http_llm_stream_tokens(ngx_http_llm_ctx_t *ctx,
 
     n = (size_t) t->text_len + t->lp_len;
 
+    if (ctx->events && ctx->choices == 1 && t->tokens) {
+        ngx_http_llm_metrics_time(ctx, LLM_SERIES_inter_token_seconds,
+                                  (ngx_current_msec - ctx->last_event)
+                                  / t->tokens, t->tokens);
+    }
+
     ctx->last_event = ngx_current_msec;
 
     if (!ctx->events) {
         ctx->events = 1;
         ctx->first_token_time = ctx->last_event - ctx->start;
+
+        ngx_http_llm_metrics_time(ctx, LLM_SERIES_first_token_seconds,
+                                  ctx->first_token_time, 1);
 
         /* the only limit that may come sooner than what the timer waits for */
 
@@ -1046,6 +1055,7 @@ ngx_http_llm_stream_cleanup(void *data)
         ngx_http_llm_channel_cancel(ctx);
     }
 
+    ngx_http_llm_metrics_ended(ctx);
     ngx_http_llm_usage_ended(ctx);
 
     ctx->request = NULL;

@@ -488,14 +488,11 @@ ngx_http_llm_tenant_cmp(const void *one, const void *two)
 
 
 ngx_http_llm_tenant_t *
-ngx_http_llm_tenant_policy(ngx_http_request_t *r, ngx_str_t *name)
+ngx_http_llm_tenant_policy(ngx_http_llm_main_conf_t *lmcf, ngx_str_t *name)
 {
-    ngx_int_t                   rc;
-    ngx_uint_t                  low, high, mid;
-    ngx_http_llm_tenant_t     **tenants;
-    ngx_http_llm_main_conf_t   *lmcf;
-
-    lmcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
+    ngx_int_t                rc;
+    ngx_uint_t               low, high, mid;
+    ngx_http_llm_tenant_t  **tenants;
 
     tenants = lmcf->tenants.elts;
     low = 0;

@@ -31,6 +31,7 @@ static void ngx_http_llm_usage_release(ngx_http_llm_usage_t *u);
 static void ngx_http_llm_usage_write(ngx_http_llm_zone_t *zone,
     llm_row_t *row, ngx_uint_t recovered);
 static void ngx_http_llm_usage_trace(llm_row_t *row, ngx_http_request_t *r);
+static void ngx_http_llm_usage_sum(ngx_http_llm_zone_t *zone, llm_row_t *row);
 static void ngx_http_llm_usage_name(char *dst, size_t size, ngx_str_t *src);
 static uint64_t ngx_http_llm_now(void);
 
@@ -265,6 +266,43 @@ ngx_http_llm_usage_trace(llm_row_t *row, ngx_http_request_t *r)
 }
 
 
+/* what it used, to its tenant's and its key's sums */
+
+static void
+ngx_http_llm_usage_sum(ngx_http_llm_zone_t *zone, llm_row_t *row)
+{
+    ngx_uint_t      i;
+    llm_account_t  *a;
+
+    for (i = 0; i < 2; i++) {
+
+        if (!row->payers[i].used || row->payers[i].account > zone->ledger.mask)
+        {
+            continue;
+        }
+
+        a = &zone->ledger.accounts[row->payers[i].account];
+
+        (void) __atomic_add_fetch(&a->asked, 1, __ATOMIC_RELAXED);
+        (void) __atomic_add_fetch(&a->input, row->prompt, __ATOMIC_RELAXED);
+        (void) __atomic_add_fetch(&a->cached, row->cached, __ATOMIC_RELAXED);
+        (void) __atomic_add_fetch(&a->output, row->completion,
+                                  __ATOMIC_RELAXED);
+
+        if (row->status == NGX_HTTP_TOO_MANY_REQUESTS) {
+            (void) __atomic_add_fetch(&a->refused, 1, __ATOMIC_RELAXED);
+        }
+
+        if (i == 0) {
+            ngx_http_llm_metrics_used(llm_series_get(&zone->series,
+                                                     row->payers[0].account),
+                                      row->prompt, row->cached,
+                                      row->completion);
+        }
+    }
+}
+
+
 /* cut to what a row holds; all of these are plain text by their checks */
 
 static void
@@ -286,9 +324,9 @@ ngx_http_llm_usage_write(ngx_http_llm_zone_t *zone, llm_row_t *row,
     u_char                    *p, *last;
     time_t                     sec;
     ssize_t                    n;
+    uint64_t                   lost;
     uint32_t                   finish;
     ngx_tm_t                   tm;
-    llm_account_t             *a;
     ngx_open_file_t           *file;
     ngx_http_llm_main_conf_t  *lmcf;
     u_char                     line[NGX_HTTP_LLM_USAGE_LINE];
@@ -296,15 +334,7 @@ ngx_http_llm_usage_write(ngx_http_llm_zone_t *zone, llm_row_t *row,
 
     lmcf = zone->lmcf;
 
-    a = llm_ledger_account(&zone->ledger, LLM_ACCOUNT_TENANT, row->tenant,
-                           ngx_strlen(row->tenant));
-    if (a) {
-        (void) __atomic_add_fetch(&a->asked, 1, __ATOMIC_RELAXED);
-        (void) __atomic_add_fetch(&a->input, row->prompt, __ATOMIC_RELAXED);
-        (void) __atomic_add_fetch(&a->cached, row->cached, __ATOMIC_RELAXED);
-        (void) __atomic_add_fetch(&a->output, row->completion,
-                                  __ATOMIC_RELAXED);
-    }
+    ngx_http_llm_usage_sum(zone, row);
 
     file = lmcf->usage_log;
 
@@ -357,13 +387,13 @@ ngx_http_llm_usage_write(ngx_http_llm_zone_t *zone, llm_row_t *row,
         return;
     }
 
-    zone->lost_lines++;
+    lost = __atomic_add_fetch(&zone->ledger.head->lost, 1, __ATOMIC_RELAXED);
 
     if (zone->lost_logged != ngx_time()) {
         zone->lost_logged = ngx_time();
         ngx_log_error(NGX_LOG_ALERT, ngx_cycle->log,
                       n == -1 ? ngx_errno : 0,
-                      "writing to llm_usage_log \"%V\" failed, %ui lines lost",
-                      &file->name, zone->lost_lines);
+                      "writing to llm_usage_log \"%V\" failed, %uL lines lost",
+                      &file->name, lost);
     }
 }

@@ -4,11 +4,12 @@
  * housekeeping.
  *
  * DESIGN.  A zone is one block of memory: the ledger (what each tenant has
- * used) and, behind it, the rows of open requests.  It survives reloads and
- * the death of workers, as nginx's zones do.  With state=FILE the block is
- * that file, mapped by every master that uses it: budgets survive a restart
- * and are one during a binary upgrade, and requests that were running when
- * everything was killed are written down by who comes next.
+ * used), the series (what is told of it) and the rows of open requests.  It
+ * survives reloads and the death of workers, as nginx's zones do.  With
+ * state=FILE the block is that file, mapped by every master that uses it:
+ * budgets survive a restart and are one during a binary upgrade, and requests
+ * that were running when everything was killed are written down by who comes
+ * next.
  *
  * All of it is single words and rows with owners (tenant/): nothing here takes
  * the zone's lock.  Once a second each worker looks for rows whose owner is
@@ -136,7 +137,8 @@ ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
 {
     ngx_http_llm_zone_t  *old = data;
 
-    size_t                     size;
+    u_char                    *p;
+    size_t                     size, series;
     ngx_log_t                 *log;
     ngx_slab_pool_t           *shpool;
     ngx_http_llm_zone_t       *zone;
@@ -193,13 +195,17 @@ ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
         }
     }
 
-    /* a third for the ledger; a row is larger, but there are fewer */
+    /* a third for the ledger, a 24th for the series, rows in the rest */
 
     size = zone->size / 3 / ngx_pagesize * ngx_pagesize;
+    series = ngx_align(zone->size / 24, ngx_pagesize);
 
-    if (llm_ledger_open(&zone->ledger, zone->mem, size) != 0
-        || llm_rows_open(&zone->rows, (u_char *) zone->mem + size,
-                         zone->size - size)
+    p = zone->mem;
+
+    if (llm_ledger_open(&zone->ledger, p, size) != 0
+        || llm_series_open(&zone->series, p + size, series) != 0
+        || llm_rows_open(&zone->rows, p + size + series,
+                         zone->size - size - series)
            != 0)
     {
         ngx_log_error(NGX_LOG_EMERG, log, 0,

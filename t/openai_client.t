@@ -15,7 +15,9 @@ my $t = LLM->new(engine => ['--model', LLM->demo]);
 local $ENV{LLM_BASE_URL} = $t->https('/v1');
 local $ENV{LLM_MODEL} = LLM->demo_name;
 local $ENV{LLM_CAFILE} = "$t->{dir}/tls.crt";
-my @lines = split /\n/, `@{[ LLM->root ]}/tests/openai_client/run.sh 2>&1`;
+my $tests = LLM->root . '/tests';
+my $run = "$tests/python.sh openai 3.54.0 $tests/openai_client/test_openai.py";
+my @lines = split /\n/, `$run 2>&1`;
 my $status = $?;
 my $n = 0;
 for (@lines) {

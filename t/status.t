@@ -32,10 +32,11 @@ sub prometheus {
             push @bad, "counter without _total: $line"
                 if $kind eq 'counter' && $name !~ /_total$/;
             $type{$name} = $kind;
-        } elsif ($line =~ /^([a-z_]+)(\{[a-z]+="[^"\\\n]*"(?:,[a-z]+="[^"\\\n]*")*\})? (\d+(?:\.\d+)?)$/) {
+        } elsif ($line =~ /^([a-z_]+?)(?:_(?:bucket|sum|count))?(\{[a-z]+="[^"\\\n]*"(?:,[a-z]+="[^"\\\n]*")*\})? \d+(?:\.\d+)?$/) {
             push @bad, "a sample apart: $line" if $1 ne ($last // '') || !$type{$1};
-            push @bad, "a sample twice: $line" if defined $value{ $1 . ($2 // '') };
-            $value{ $1 . ($2 // '') } = $3;
+            my ($sample, $is) = $line =~ /^(.*) (.*)$/;
+            push @bad, "a sample twice: $line" if defined $value{$sample};
+            $value{$sample} = $is;
         } elsif (length $line) {
             push @bad, $line;
         }

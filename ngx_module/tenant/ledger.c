@@ -140,6 +140,27 @@ llm_ledger_account(llm_ledger_t *l, llm_account_kind_t kind, const char *name,
 }
 
 
+const char *
+llm_ledger_name(const llm_ledger_t *l, uint32_t i)
+{
+    const char  *name;
+
+    if (i > l->mask) {
+        return "";
+    }
+
+    name = l->accounts[i].name;
+
+    if (memchr(name, '\0', sizeof(l->accounts[i].name)) == NULL
+        || !llm_key_name_ok(name, strlen(name)))
+    {
+        return "";
+    }
+
+    return name;
+}
+
+
 llm_meter_t
 llm_ledger_ask(const llm_payer_t *payer, uint32_t n, uint64_t now,
     llm_refusal_of_t *why)

@@ -62,7 +62,8 @@ typedef struct {
     uint64_t  magic;
     uint32_t  version;
     uint32_t  accounts_n;               /* a power of two */
-    uint64_t  pad[22];
+    uint64_t  lost;                     /* lines of the usage log, ever */
+    uint64_t  pad[21];
 } llm_ledger_head_t;
 
 _Static_assert(sizeof(llm_ledger_head_t) == 192, "as an account");
@@ -121,6 +122,9 @@ int llm_ledger_open(llm_ledger_t *l, void *mem, size_t size);
 /* the account, made if need be; NULL when its places are all taken */
 llm_account_t *llm_ledger_account(llm_ledger_t *l, llm_account_kind_t kind,
     const char *name, size_t len);
+
+/* the name of account i; "" if it has none, or there is no such account */
+const char *llm_ledger_name(const llm_ledger_t *l, uint32_t i);
 
 /*
  * Takes one request from the buckets of n payers, or from none of them.  now

@@ -170,6 +170,23 @@ llm_rows_mine(llm_rows_t *t, uint32_t i, llm_owner_t owner)
 }
 
 
+int
+llm_rows_tenant(const llm_rows_t *t, uint32_t i, uint32_t *account)
+{
+    const llm_row_t  *row;
+
+    row = &t->rows[i];
+
+    if (llm_row_state(row) != LLM_ROW_OPEN || !row->payers[0].used) {
+        return 0;
+    }
+
+    *account = row->payers[0].account;
+
+    return 1;
+}
+
+
 uint32_t
 llm_rows_count(const llm_rows_t *t, uint32_t which, uint32_t account)
 {

@@ -120,6 +120,9 @@ llm_row_t *llm_rows_recover(llm_rows_t *t, uint32_t *at, llm_owner_t self,
 /* row i if it is open and owner's, else NULL */
 llm_row_t *llm_rows_mine(llm_rows_t *t, uint32_t i, llm_owner_t owner);
 
+/* is row i open?  Then *account is its tenant's */
+int llm_rows_tenant(const llm_rows_t *t, uint32_t i, uint32_t *account);
+
 /* open rows whose tenant's (which 0) or key's (1) account that is */
 uint32_t llm_rows_count(const llm_rows_t *t, uint32_t which, uint32_t account);
 
