@@ -217,6 +217,18 @@ typedef struct {
 } ngx_http_llm_slot_t;
 
 
+/* where a request goes */
+
+typedef struct {
+    ngx_http_llm_engine_t     *engine;
+    ngx_http_llm_channel_t    *channel;
+    ngx_str_t                  name;       /* public */
+    ngx_str_t                  as;         /* the engine's */
+    uint64_t                   created;
+    ngx_uint_t                 n;          /* engines that might have it */
+} ngx_http_llm_target_t;
+
+
 typedef struct {
     ngx_str_t                  name;
     u_char                     data[LLM_NAME_MAX];  /* 0-terminated */
@@ -497,6 +509,23 @@ ngx_http_llm_ctx_t *ngx_http_llm_make_ctx(ngx_http_request_t *r);
 
 /* the request pool as a dialect's allocator */
 void *ngx_http_llm_alloc(void *arg, size_t size);
+
+
+/* ngx_http_llm_target.c */
+
+/*
+ * The engine for a request for the model called name, or for the default one
+ * if that is empty.  LLM_ERR_NONE and *target, else why not: a name that no
+ * engine knows does not exist, unless there is one that cannot be asked at the
+ * moment.
+ */
+ngx_uint_t ngx_http_llm_target(ngx_http_llm_ctx_t *ctx, ngx_str_t *name,
+    ngx_http_llm_target_t *target);
+
+/* what an engine that is up serves, at most max of them; returns how many */
+ngx_uint_t ngx_http_llm_targets(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_engine_t *engine, ngx_http_llm_target_t *targets,
+    ngx_uint_t max);
 
 
 /* ngx_http_llm_answer.c */

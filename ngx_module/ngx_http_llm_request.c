@@ -10,10 +10,6 @@
  * the disk, whatever client_body_buffer_size is.  The dialect turns it into a
  * call, and the call is written into the ring, at once or not at all: the
  * event loop waits for no engine.
- *
- * A name of a model is looked up among the engines of the location, in their
- * order: llm_model rows for those engines that have any, what the engine
- * announced for the others.
  */
 
 
@@ -22,15 +18,6 @@
 
 #define ngx_http_llm_section_size(n)                                          \
     (sizeof(llm_wire_sec_t) + ngx_align((uint64_t) (n), 8))
-
-
-typedef struct {
-    ngx_http_llm_engine_t   *engine;
-    ngx_http_llm_channel_t  *channel;
-    ngx_str_t                name;          /* public */
-    ngx_str_t                as;            /* the engine's */
-    uint64_t                 created;
-} ngx_http_llm_target_t;
 
 
 static ngx_int_t ngx_http_llm_request_id(ngx_http_llm_ctx_t *ctx);
@@ -44,14 +31,10 @@ static ngx_int_t ngx_http_llm_body_file(ngx_http_llm_ctx_t *ctx,
 static void ngx_http_llm_caps(ngx_http_llm_ctx_t *ctx, llm_caps_t *caps);
 static void ngx_http_llm_run(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_forget(ngx_http_llm_ctx_t *ctx);
-static ngx_uint_t ngx_http_llm_target(ngx_http_llm_ctx_t *ctx,
-    ngx_str_t *name, ngx_http_llm_target_t *target);
-static ngx_uint_t ngx_http_llm_targets(ngx_http_llm_ctx_t *ctx,
-    ngx_http_llm_engine_t *engine, ngx_http_llm_target_t *targets,
-    ngx_uint_t max);
 static ngx_uint_t ngx_http_llm_submit(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_target_t *target);
-static void ngx_http_llm_submit_head(ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_submit_head(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_target_t *target);
 static u_char *ngx_http_llm_section(u_char *p, uint32_t type,
     const void *data, size_t len);
 
@@ -655,147 +638,6 @@ ngx_http_llm_forget(ngx_http_llm_ctx_t *ctx)
 }
 
 
-/*
- * Which engine runs the model called name, and under which name there?  An
- * empty name asks for the default.  LLM_ERR_NONE and *target, else why not:
- * a name that no engine knows does not exist, unless there is one that cannot
- * be asked at the moment.
- */
-
-static ngx_uint_t
-ngx_http_llm_target(ngx_http_llm_ctx_t *ctx, ngx_str_t *name,
-    ngx_http_llm_target_t *target)
-{
-    ngx_str_t                *announced;
-    ngx_uint_t                i, j, err, answer;
-    ngx_http_llm_model_t     *model;
-    ngx_http_llm_engine_t   **engines;
-    ngx_http_llm_channel_t   *ch;
-    ngx_http_llm_main_conf_t *lmcf;
-
-    lmcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
-
-    model = lmcf->models.elts;
-    engines = ctx->conf->engines->elts;
-    answer = LLM_ERR_NO_MODEL;
-
-    for (i = 0; i < ctx->conf->engines->nelts; i++) {
-
-        target->engine = engines[i];
-        target->name = *name;
-        target->as = *name;
-
-        if (engines[i]->models) {
-
-            for (j = 0; j < lmcf->models.nelts; j++) {
-
-                if (model[j].engine != engines[i]) {
-                    continue;
-                }
-
-                if (name->len == 0
-                    ? model[j].is_default
-                    : (model[j].name.len == name->len
-                       && ngx_strncmp(model[j].name.data, name->data,
-                                      name->len) == 0))
-                {
-                    break;
-                }
-            }
-
-            if (j == lmcf->models.nelts) {
-
-                /* the rows say that it is not there, up or not */
-
-                continue;
-            }
-
-            target->name = model[j].name;
-            target->as = model[j].as;
-        }
-
-        ch = ngx_http_llm_channel_get(engines[i], &err);
-
-        if (ch == NULL) {
-            answer = err;
-            continue;
-        }
-
-        for (j = 0; j < ch->models_n; j++) {
-
-            announced = &ch->models[j].name;
-
-            if (announced->len == target->as.len
-                && ngx_strncmp(announced->data, target->as.data,
-                               announced->len) == 0)
-            {
-                target->channel = ch;
-                target->created = ch->models[j].created;
-                return LLM_ERR_NONE;
-            }
-        }
-    }
-
-    return answer;
-}
-
-
-/* what an engine that is up serves, at most max of them; returns how many */
-
-static ngx_uint_t
-ngx_http_llm_targets(ngx_http_llm_ctx_t *ctx, ngx_http_llm_engine_t *engine,
-    ngx_http_llm_target_t *targets, ngx_uint_t max)
-{
-    ngx_str_t                 *as;
-    ngx_uint_t                 i, j, n;
-    ngx_http_llm_model_t      *model;
-    ngx_http_llm_channel_t    *ch;
-    ngx_http_llm_main_conf_t  *lmcf;
-
-    ch = engine->peer->channel;
-    n = 0;
-
-    if (engine->models == 0) {
-
-        for (i = 0; i < ch->models_n && n < max; i++) {
-            targets[n].name = ch->models[i].name;
-            targets[n].created = ch->models[i].created;
-            n++;
-        }
-
-        return n;
-    }
-
-    lmcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
-
-    model = lmcf->models.elts;
-
-    for (i = 0; i < lmcf->models.nelts; i++) {
-
-        if (model[i].engine != engine) {
-            continue;
-        }
-
-        as = &model[i].as;
-
-        for (j = 0; j < ch->models_n && n < max; j++) {
-
-            if (ch->models[j].name.len == as->len
-                && ngx_strncmp(ch->models[j].name.data, as->data, as->len)
-                   == 0)
-            {
-                targets[n].name = model[i].name;
-                targets[n].created = ch->models[j].created;
-                n++;
-                break;
-            }
-        }
-    }
-
-    return n;
-}
-
-
 /* LLM_ERR_NONE, or why it could not be submitted */
 
 static ngx_uint_t
@@ -862,7 +704,7 @@ ngx_http_llm_submit(ngx_http_llm_ctx_t *ctx, ngx_http_llm_target_t *target)
         ctx->credit = ctx->conf->output_buffer;
     }
 
-    ngx_http_llm_submit_head(ctx);
+    ngx_http_llm_submit_head(ctx, target);
 
     p = ngx_http_llm_channel_reserve(ch, (uint32_t) len, &call->head);
     if (p == NULL) {
@@ -911,7 +753,8 @@ ngx_http_llm_submit(ngx_http_llm_ctx_t *ctx, ngx_http_llm_target_t *target)
 
 
 static void
-ngx_http_llm_submit_head(ngx_http_llm_ctx_t *ctx)
+ngx_http_llm_submit_head(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_target_t *target)
 {
     llm_wire_submit_t      *head;
     ngx_http_llm_tenant_t  *policy;
@@ -927,7 +770,11 @@ ngx_http_llm_submit_head(ngx_http_llm_ctx_t *ctx)
     if (policy) {
         head->weight = (uint32_t) policy->weight;
         head->priority = (uint32_t) policy->priority;
-        head->concurrent = (uint32_t) policy->concurrent;
+
+        /* each engine's share: none of them sees the others */
+
+        head->concurrent = (uint32_t) ((policy->concurrent + target->n - 1)
+                                       / target->n);
         head->queue_max = (uint32_t) policy->queue;
         head->queue_ms = (uint32_t) policy->queue_timeout;
     }

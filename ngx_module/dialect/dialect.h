@@ -75,6 +75,10 @@ typedef struct {
 } llm_caps_t;
 
 
+#define LLM_LEAD_MAX       4096         /* bytes of messages in lead */
+#define LLM_LEAD_TEXT_MAX  256          /* bytes of a prompt in it */
+
+
 /* what a request asks for: the arguments of one SUBMIT */
 
 typedef struct {
@@ -89,6 +93,8 @@ typedef struct {
     uint32_t           prompts_n;       /* TEXT */
     llm_str_t          prompts[LLM_CHOICES_MAX];
     int                prompt_is_ids[LLM_CHOICES_MAX];  /* then u32 each */
+    llm_str_t          lead;            /* of messages or prompts[0]: what all
+                                         * turns of a conversation begin with */
     uint32_t           stops_n;
     llm_str_t          stops[LLM_STOPS_MAX];
     uint32_t           bias_n;

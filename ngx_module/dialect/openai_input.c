@@ -97,11 +97,19 @@ llm_openai_dump(const char *p, size_t len, void *data)
 }
 
 
+static int
+llm_openai_is_user(const json_t *message)
+{
+    return strcmp(json_string_value(llm_openai_field(message, "role")), "user")
+           == 0;
+}
+
+
 int
 llm_openai_parse_messages(llm_openai_in_t *in, size_t body_len)
 {
     int         rc;
-    size_t      i;
+    size_t      i, lead;
     json_t     *v, *message;
     llm_buf_t   b;
 
@@ -134,14 +142,33 @@ llm_openai_parse_messages(llm_openai_in_t *in, size_t body_len)
 
     llm_buf_init(&b, body_len * 8 + 1024, in->alloc, in->arg);
 
-    if (!llm_buf_grow(&b, body_len)
-        || json_dump_callback(v, llm_openai_dump, &b, JSON_COMPACT) != 0)
-    {
+    (void) llm_buf_grow(&b, body_len);
+
+    lead = 0;
+
+    json_array_foreach(v, i, message) {
+
+        llm_buf_str(&b, i ? "," : "[");
+        (void) json_dump_callback(message, llm_openai_dump, &b, JSON_COMPACT);
+
+        if (lead == 0 && llm_openai_is_user(message)) {
+            lead = b.len;
+        }
+    }
+
+    llm_buf_lit(&b, "]");
+
+    if (b.failed) {
         return llm_refuse(in->why, LLM_ERR_NO_MEMORY, NULL, NULL);
     }
 
     in->call->messages.data = b.data;
     in->call->messages.len = b.len;
+
+    in->call->lead.data = b.data;
+    in->call->lead.len = lead == 0 || lead > LLM_LEAD_MAX
+                         ? (b.len < LLM_LEAD_MAX ? b.len : LLM_LEAD_MAX)
+                         : lead;
 
     return 0;
 }
@@ -422,6 +449,12 @@ llm_openai_parse_text(llm_openai_in_t *in)
     rc = llm_openai_parse_prompt(in);
     if (rc != 0) {
         return rc;
+    }
+
+    in->call->lead = in->call->prompts[0];
+
+    if (in->call->lead.len > LLM_LEAD_TEXT_MAX) {
+        in->call->lead.len = LLM_LEAD_TEXT_MAX;
     }
 
     if (in->call->prompts_n * head->n > LLM_CHOICES_MAX) {
