@@ -68,7 +68,11 @@
     X(QUOTA, 429, "insufficient_quota", "insufficient_quota",                  \
         "The budget of tokens is used up.")                                    \
     X(TOKENS_NEVER, 400, "invalid_request_error", "tokens_exceed_limit",       \
-        "The request could use more tokens than its limit allows at once.")
+        "The request could use more tokens than its limit allows at once.")    \
+    X(BLOCKED, 403, "invalid_request_error", "tenant_blocked",                 \
+        "This account is blocked.")                                            \
+    X(STOPPED, 503, "server_error", "request_stopped",                         \
+        "The server's administrator has ended this request.")
 
 enum {
     LLM_ERR_NONE = 0,

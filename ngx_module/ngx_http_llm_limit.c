@@ -29,17 +29,6 @@ static ngx_int_t ngx_http_llm_limit_header(ngx_http_llm_ctx_t *ctx,
     const char *key, const char *fmt, uint64_t value);
 
 
-static uint64_t
-ngx_http_llm_limit_now(void)
-{
-    ngx_time_t  *tp;
-
-    tp = ngx_timeofday();
-
-    return ((uint64_t) tp->sec * 1000 + tp->msec) * 1000000;
-}
-
-
 /* the accounts are found once and kept in the row */
 
 static ngx_int_t
@@ -122,6 +111,7 @@ ngx_http_llm_limit_payers(ngx_http_llm_ctx_t *ctx, llm_payer_t *payer)
 ngx_uint_t
 ngx_http_llm_limit_ask(ngx_http_llm_ctx_t *ctx)
 {
+    llm_row_t        *row;
     ngx_uint_t        n;
     llm_meter_t       rv;
     llm_payer_t       payer[2];
@@ -136,13 +126,24 @@ ngx_http_llm_limit_ask(ngx_http_llm_ctx_t *ctx)
         return LLM_ERR_BUSY;
     }
 
+    row = ctx->usage->row;
+
+    if (row->payers[0].used
+        && __atomic_load_n(&ctx->usage->zone->ledger.accounts
+                           [row->payers[0].account].blocked,
+                           __ATOMIC_RELAXED))
+    {
+        ngx_http_llm_refuse(ctx, LLM_ERR_BLOCKED);
+        return LLM_ERR_BLOCKED;
+    }
+
     if (ctx->policy == NULL || !ctx->policy->limited) {
         return LLM_ERR_NONE;
     }
 
     n = ngx_http_llm_limit_payers(ctx, payer);
 
-    rv = llm_ledger_ask(payer, n, ngx_http_llm_limit_now(), &why);
+    rv = llm_ledger_ask(payer, n, ngx_http_llm_now(), &why);
 
     return rv == LLM_METER_TAKEN ? LLM_ERR_NONE
                                  : ngx_http_llm_limit_refuse(ctx, rv, &why);
@@ -193,7 +194,7 @@ ngx_http_llm_limit_reserve(ngx_http_llm_ctx_t *ctx,
         return LLM_ERR_NONE;
     }
 
-    now = ngx_http_llm_limit_now();
+    now = ngx_http_llm_now();
     n = ngx_http_llm_limit_payers(ctx, payer);
 
     rv = llm_ledger_reserve(payer, n, cost, now, &why);
@@ -279,7 +280,7 @@ ngx_http_llm_limit_headers(ngx_http_llm_ctx_t *ctx)
         return NGX_OK;
     }
 
-    now = ngx_http_llm_limit_now();
+    now = ngx_http_llm_now();
     n = ngx_http_llm_limit_payers(ctx, payer);
 
     for (k = 0; k < 2; k++) {

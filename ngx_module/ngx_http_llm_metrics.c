@@ -452,6 +452,10 @@ ngx_http_llm_metrics_budgets(ngx_http_llm_metrics_t *m, ngx_uint_t limit)
                 continue;
             }
 
+            most += llm_budget_used(month ? &a->month_granted
+                                          : &a->day_granted,
+                                    month ? now.month : now.day);
+
             value = limit ? most
                           : llm_budget_used(month ? &a->month : &a->day,
                                             month ? now.month : now.day);

@@ -128,6 +128,7 @@ struct ngx_http_llm_zone_s {
     llm_owner_t                asked;      /* the last one, and the answer */
     int                        asked_dead;
     ngx_event_t                tick;
+    ngx_queue_t                open;       /* usages of this worker */
 
     time_t                     lost_logged;
     unsigned                   mapped:1;   /* mem is the file */
@@ -137,6 +138,8 @@ struct ngx_http_llm_zone_s {
 /* a request's row, for as long as its client or its slot needs it */
 
 struct ngx_http_llm_usage_s {
+    ngx_queue_t                queue;      /* in zone->open */
+    ngx_http_llm_ctx_t        *ctx;        /* NULL: not in there any more */
     ngx_http_llm_zone_t       *zone;
     llm_row_t                 *row;
     ngx_uint_t                 refs;
@@ -460,6 +463,9 @@ void ngx_http_llm_usage_submit(ngx_http_llm_ctx_t *ctx,
 void ngx_http_llm_usage_counted(ngx_http_llm_slot_t *slot, uint32_t prompt,
     uint32_t cached, uint32_t completion);
 
+/* nanoseconds since 1970, as of this turn of the event loop */
+uint64_t ngx_http_llm_now(void);
+
 /* the client's end, and the slot's; behind the second one it is written */
 void ngx_http_llm_usage_ended(ngx_http_llm_ctx_t *ctx);
 void ngx_http_llm_usage_slot_ended(ngx_http_llm_slot_t *slot);
@@ -631,6 +637,9 @@ void ngx_http_llm_stream_done(ngx_http_llm_ctx_t *ctx,
 void ngx_http_llm_stream_error(ngx_http_llm_ctx_t *ctx, ngx_uint_t err,
     const char *param, const char *text);
 
+/* ends it for a reason of ours: an error to the client, a cancel beyond */
+void ngx_http_llm_stream_stop(ngx_http_llm_ctx_t *ctx, ngx_uint_t err);
+
 /* sends what there is; may end the request, and with it ctx */
 void ngx_http_llm_stream_flush(ngx_http_llm_ctx_t *ctx);
 
@@ -659,6 +668,12 @@ ngx_int_t ngx_http_llm_metrics_json(ngx_http_request_t *r, llm_buf_t *out,
     ngx_http_llm_zone_t *zone);
 ngx_int_t ngx_http_llm_metrics_prometheus(ngx_http_request_t *r,
     llm_buf_t *out, ngx_http_llm_zone_t *zone);
+
+
+/* ngx_http_llm_admin.c */
+
+/* the directive */
+char *ngx_http_llm_admin(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 
 /* ngx_http_llm_status.c */

@@ -366,6 +366,22 @@ ngx_http_llm_stream_abort(ngx_http_llm_ctx_t *ctx, ngx_uint_t err)
 
 
 void
+ngx_http_llm_stream_stop(ngx_http_llm_ctx_t *ctx, ngx_uint_t err)
+{
+    ngx_connection_t  *c;
+
+    c = ctx->request->connection;
+
+    ngx_http_set_log_request(c->log, ctx->request);
+
+    ngx_http_llm_stream_abort(ctx, err);
+    ngx_http_llm_stream_flush(ctx);
+
+    ngx_http_run_posted_requests(c);
+}
+
+
+void
 ngx_http_llm_stream_flush(ngx_http_llm_ctx_t *ctx)
 {
     ngx_int_t  rc;

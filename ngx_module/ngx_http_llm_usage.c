@@ -33,7 +33,6 @@ static void ngx_http_llm_usage_write(ngx_http_llm_zone_t *zone,
 static void ngx_http_llm_usage_trace(llm_row_t *row, ngx_http_request_t *r);
 static void ngx_http_llm_usage_sum(ngx_http_llm_zone_t *zone, llm_row_t *row);
 static void ngx_http_llm_usage_name(char *dst, size_t size, ngx_str_t *src);
-static uint64_t ngx_http_llm_now(void);
 
 
 #define NGX_HTTP_LLM_FINISH_ABORT  3
@@ -63,7 +62,7 @@ ngx_http_llm_usage_log(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-static uint64_t
+uint64_t
 ngx_http_llm_now(void)
 {
     ngx_time_t  *tp;
@@ -113,9 +112,12 @@ ngx_http_llm_usage_open(ngx_http_llm_ctx_t *ctx)
 
     llm_row_open(row);
 
+    u->ctx = ctx;
     u->zone = zone;
     u->row = row;
     u->refs = 1;
+
+    ngx_queue_insert_tail(&zone->open, &u->queue);
 
     ctx->usage = u;
 
@@ -151,6 +153,9 @@ ngx_http_llm_usage_ended(ngx_http_llm_ctx_t *ctx)
     }
 
     ctx->usage = NULL;
+
+    u->ctx = NULL;
+    ngx_queue_remove(&u->queue);
 
     row = u->row;
     row->status = ctx->request->headers_out.status;

@@ -35,6 +35,7 @@ static ngx_int_t ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data);
 static ngx_int_t ngx_http_llm_zone_map(ngx_http_llm_zone_t *zone,
     ngx_log_t *log);
 static void ngx_http_llm_zone_tick(ngx_event_t *ev);
+static ngx_uint_t ngx_http_llm_zone_cancel(ngx_http_llm_zone_t *zone);
 static int ngx_http_llm_zone_dead(void *arg, llm_owner_t owner);
 static uint64_t ngx_http_llm_zone_started(ngx_pid_t pid);
 
@@ -296,6 +297,8 @@ ngx_http_llm_zone_open(ngx_http_llm_zone_t *zone, ngx_log_t *log)
 {
     zone->self = llm_owner(ngx_pid, ngx_http_llm_zone_started(ngx_pid));
 
+    ngx_queue_init(&zone->open);
+
     zone->tick.handler = ngx_http_llm_zone_tick;
     zone->tick.data = zone;
     zone->tick.log = log;
@@ -347,11 +350,41 @@ ngx_http_llm_zone_tick(ngx_event_t *ev)
         ngx_http_llm_usage_close(zone, row, 1);
     }
 
+    while (ngx_http_llm_zone_cancel(zone)) { /* void */ }
+
     if (zone->mapped) {
         (void) msync(zone->mem, zone->size, MS_ASYNC);
     }
 
     ngx_add_timer(ev, 1000);
+}
+
+
+/* ends one request that an administrator has marked; 0: there is none */
+
+static ngx_uint_t
+ngx_http_llm_zone_cancel(ngx_http_llm_zone_t *zone)
+{
+    ngx_queue_t           *q;
+    ngx_http_llm_ctx_t    *ctx;
+    ngx_http_llm_usage_t  *u;
+
+    for (q = ngx_queue_head(&zone->open);
+         q != ngx_queue_sentinel(&zone->open);
+         q = ngx_queue_next(q))
+    {
+        u = ngx_queue_data(q, ngx_http_llm_usage_t, queue);
+        ctx = u->ctx;
+
+        if (__atomic_load_n(&u->row->cancel, __ATOMIC_RELAXED)
+            && ctx->channel && !ctx->end)
+        {
+            ngx_http_llm_stream_stop(ctx, LLM_ERR_STOPPED);
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 

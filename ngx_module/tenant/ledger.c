@@ -192,6 +192,15 @@ llm_ledger_ask(const llm_payer_t *payer, uint32_t n, uint64_t now,
 }
 
 
+/* with what was granted in the period; 0 stays without a limit */
+
+static uint64_t
+llm_ledger_limit(uint64_t limit, const uint64_t *granted, uint32_t period)
+{
+    return limit ? limit + llm_budget_used(granted, period) : 0;
+}
+
+
 /* from one payer's bucket and budgets, or from none of them */
 
 static llm_meter_t
@@ -216,14 +225,19 @@ llm_ledger_take(const llm_payer_t *payer, uint64_t cost, uint64_t now,
     why->limit = LLM_LIMIT_DAY;
     why->wait = (uint64_t) p->next_day * LLM_SECOND - now;
 
-    rv = llm_budget_take(&a->day, l->day, cost, p->day);
+    rv = llm_budget_take(&a->day, llm_ledger_limit(l->day, &a->day_granted,
+                                                   p->day),
+                         cost, p->day);
 
     if (rv == LLM_METER_TAKEN) {
 
         why->limit = LLM_LIMIT_MONTH;
         why->wait = (uint64_t) p->next_month * LLM_SECOND - now;
 
-        rv = llm_budget_take(&a->month, l->month, cost, p->month);
+        rv = llm_budget_take(&a->month,
+                             llm_ledger_limit(l->month, &a->month_granted,
+                                              p->month),
+                             cost, p->month);
 
         if (rv == LLM_METER_TAKEN) {
             return LLM_METER_TAKEN;

@@ -52,7 +52,9 @@ typedef struct {
     uint32_t  blocked;                  /* by the administrator */
     uint32_t  kind;
     char      name[LLM_KEY_NAME_MAX + 8];   /* 0-terminated */
-    uint64_t  pad[4];
+    uint64_t  day_granted;              /* budgets: on top of the limits */
+    uint64_t  month_granted;
+    uint64_t  pad[2];
 } llm_account_t;
 
 _Static_assert(sizeof(llm_account_t) == 192, "three cache lines");

@@ -170,6 +170,62 @@ llm_rows_mine(llm_rows_t *t, uint32_t i, llm_owner_t owner)
 }
 
 
+/*
+ * A row that is freed and claimed in between has another state for a while, or
+ * began at another time.
+ */
+
+int
+llm_rows_copy(const llm_rows_t *t, uint32_t i, llm_row_t *copy)
+{
+    uint64_t          began;
+    const llm_row_t  *row;
+
+    row = &t->rows[i];
+
+    if (llm_row_state(row) != LLM_ROW_OPEN) {
+        return 0;
+    }
+
+    began = __atomic_load_n(&row->began, __ATOMIC_RELAXED);
+
+    memcpy(copy, row, sizeof(llm_row_t));
+
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+
+    return llm_row_state(row) == LLM_ROW_OPEN
+           && __atomic_load_n(&row->began, __ATOMIC_RELAXED) == began;
+}
+
+
+uint32_t
+llm_rows_cancel(llm_rows_t *t, const char *id, size_t len)
+{
+    uint32_t    i, n;
+    llm_row_t  *row;
+
+    if (len == 0 || len >= sizeof(t->rows[0].id)) {
+        return 0;
+    }
+
+    n = 0;
+
+    for (i = 0; i < t->n; i++) {
+
+        row = &t->rows[i];
+
+        if (llm_row_state(row) == LLM_ROW_OPEN
+            && memcmp(row->id, id, len) == 0 && row->id[len] == '\0')
+        {
+            __atomic_store_n(&row->cancel, 1, __ATOMIC_RELAXED);
+            n++;
+        }
+    }
+
+    return n;
+}
+
+
 int
 llm_rows_tenant(const llm_rows_t *t, uint32_t i, uint32_t *account)
 {
@@ -184,26 +240,6 @@ llm_rows_tenant(const llm_rows_t *t, uint32_t i, uint32_t *account)
     *account = row->payers[0].account;
 
     return 1;
-}
-
-
-uint32_t
-llm_rows_count(const llm_rows_t *t, uint32_t which, uint32_t account)
-{
-    uint32_t          i, n;
-    const llm_row_t  *row;
-
-    n = 0;
-
-    for (i = 0; i < t->n; i++) {
-
-        row = &t->rows[i];
-
-        n += llm_row_state(row) == LLM_ROW_OPEN && row->payers[which].used
-             && row->payers[which].account == account;
-    }
-
-    return n;
 }
 
 

@@ -79,6 +79,8 @@ typedef struct {
     uint32_t         status;            /* HTTP, 0: no head was sent */
     uint32_t         error;             /* llm_err.h, 0: none */
     uint32_t         finish;            /* the caller's own */
+    uint32_t         cancel;            /* atomic: the owner is to end it */
+    uint32_t         pad;
 
     char             id[LLM_ROW_ID_MAX + 8];        /* all 0-terminated */
     char             tenant[LLM_KEY_NAME_MAX + 8];
@@ -120,11 +122,14 @@ llm_row_t *llm_rows_recover(llm_rows_t *t, uint32_t *at, llm_owner_t self,
 /* row i if it is open and owner's, else NULL */
 llm_row_t *llm_rows_mine(llm_rows_t *t, uint32_t i, llm_owner_t owner);
 
+/* a copy of row i, if it is open and was so all the while; else 0 */
+int llm_rows_copy(const llm_rows_t *t, uint32_t i, llm_row_t *copy);
+
+/* marks the open rows of this id for their owners; how many there are */
+uint32_t llm_rows_cancel(llm_rows_t *t, const char *id, size_t len);
+
 /* is row i open?  Then *account is its tenant's */
 int llm_rows_tenant(const llm_rows_t *t, uint32_t i, uint32_t *account);
-
-/* open rows whose tenant's (which 0) or key's (1) account that is */
-uint32_t llm_rows_count(const llm_rows_t *t, uint32_t which, uint32_t account);
 
 /* what its counts cost, in thousandths; never more than was reserved */
 uint64_t llm_row_cost(const llm_row_t *row);

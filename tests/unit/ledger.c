@@ -194,6 +194,40 @@ all_or_nothing(void **state)
 }
 
 
+/* what is granted counts on top of the limit, until its period ends */
+static void
+granted(void **state)
+{
+    const size_t size = 1 << 16;
+    llm_refusal_of_t why;
+    llm_periods_t now;
+    pair_t p;
+    void *mem = memory(size);
+
+    (void) state;
+    pair(&p, mem, size);
+    p.limits[0].day = 100;
+    llm_periods(NOW / SECOND, &now);
+    assert_int_equal(llm_ledger_reserve(p.payer, 2, 80, NOW, &why), 1);
+    assert_int_equal(llm_ledger_reserve(p.payer, 2, 30, NOW, &why), 0);
+    assert_int_equal(llm_ledger_reserve(p.payer, 2, 130, NOW, &why), -1);
+    llm_budget_take(&p.payer[0].account->day_granted, 0, 100, now.day);
+    assert_int_equal(llm_ledger_reserve(p.payer, 2, 130, NOW, &why), 0);
+    assert_int_equal(llm_ledger_reserve(p.payer, 2, 120, NOW, &why), 1);
+    assert_int_equal(llm_ledger_reserve(p.payer, 2, 1, NOW, &why), 0);
+    assert_int_equal(why.limit, LLM_LIMIT_DAY);
+    assert_int_equal(
+        llm_ledger_reserve(p.payer, 2, 101, NOW + 86400 * SECOND, &why), -1);
+    assert_int_equal(
+        llm_ledger_reserve(p.payer, 2, 100, NOW + 86400 * SECOND, &why), 1);
+
+    /* nothing is granted where there is no limit: there is no limit */
+    p.limits[0].day = 0;
+    assert_int_equal(llm_ledger_reserve(p.payer, 2, 1000, NOW, &why), 1);
+    munmap(mem, size);
+}
+
+
 static void
 asking(void **state)
 {
@@ -292,6 +326,7 @@ main(void)
         cmocka_unit_test(opening),
         cmocka_unit_test(accounts),
         cmocka_unit_test(all_or_nothing),
+        cmocka_unit_test(granted),
         cmocka_unit_test(asking),
         cmocka_unit_test(kills),
     };

@@ -58,7 +58,7 @@ a_life(void **state)
     const llm_owner_t me = llm_owner(4000000, 123456789), other = 77;
     llm_rows_t t;
     llm_row_t *row[N + 1];
-    uint32_t at, i;
+    uint32_t at, i, account;
     int again;
     void *mem = memory(size);
 
@@ -77,12 +77,13 @@ a_life(void **state)
         llm_row_open(row[i]);
     }
     assert_null(llm_rows_claim(&t, me));
-    assert_int_equal(llm_rows_count(&t, 0, 0), 3);
-    assert_int_equal(llm_rows_count(&t, 0, 1), 2);
-    assert_int_equal(llm_rows_count(&t, 1, 0), 0);
+    for (i = 0; i < N; i++) {
+        assert_int_equal(llm_rows_tenant(&t, i, &account), 1);
+        assert_int_equal(account, i % 2);
+    }
 
     llm_row_close(row[2]);
-    assert_int_equal(llm_rows_count(&t, 0, 0), 2);
+    assert_int_equal(llm_rows_tenant(&t, 2, &account), 0);
     llm_row_free(row[2]);
     row[N] = llm_rows_claim(&t, other);
     assert_ptr_equal(row[N], row[2]);
@@ -110,6 +111,52 @@ a_life(void **state)
         assert_int_equal(t.rows[i].owner, 0);
         assert_int_equal(t.rows[i].state, LLM_ROW_FREE);
     }
+    munmap(mem, size);
+}
+
+
+/* what an administrator does: look at rows, and mark one */
+static void
+looking(void **state)
+{
+    enum { N = 4 };
+
+    const size_t size = N * sizeof(llm_row_t);
+    llm_row_t *row[N], copy;
+    llm_rows_t t;
+    uint32_t i;
+    char id[LLM_ROW_ID_MAX + 8];
+    void *mem = memory(size);
+
+    (void) state;
+    assert_int_equal(llm_rows_open(&t, mem, size), 0);
+    for (i = 0; i < N; i++) {
+        row[i] = llm_rows_claim(&t, 7);
+        assert_int_equal(llm_rows_copy(&t, i, &copy), 0);
+        snprintf(row[i]->id, sizeof(row[i]->id), "%s", i < 2 ? "same" : "id");
+        row[i]->prompt = i;
+        llm_row_open(row[i]);
+        assert_int_equal(llm_rows_copy(&t, i, &copy), 1);
+        assert_int_equal(copy.prompt, i);
+    }
+    assert_int_equal(llm_rows_cancel(&t, "sam", 3), 0);
+    assert_int_equal(llm_rows_cancel(&t, "same!", 5), 0);
+    assert_int_equal(llm_rows_cancel(&t, "", 0), 0);
+    assert_int_equal(llm_rows_cancel(&t, "same", 4), 2);
+    assert_int_equal(row[1]->cancel, 1);
+    assert_int_equal(row[2]->cancel, 0);
+    llm_row_close(row[2]);
+    assert_int_equal(llm_rows_cancel(&t, "id", 2), 1);
+    llm_row_free(row[2]);
+    assert_int_equal(llm_rows_copy(&t, 2, &copy), 0);
+
+    /* the longest one there is, and one that no row can have */
+    memset(id, 'x', sizeof(id));
+    memcpy(row[3]->id, id, LLM_ROW_ID_MAX);
+    row[3]->id[LLM_ROW_ID_MAX] = '\0';
+    assert_int_equal(llm_rows_cancel(&t, id, LLM_ROW_ID_MAX), 1);
+    assert_int_equal(llm_rows_cancel(&t, id, sizeof(id)), 0);
+    assert_int_equal(llm_rows_cancel(&t, id, sizeof(id) - 1), 0);
     munmap(mem, size);
 }
 
@@ -318,6 +365,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_life),
+        cmocka_unit_test(looking),
         cmocka_unit_test(settling),
         cmocka_unit_test(kills),
     };
