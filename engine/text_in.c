@@ -24,6 +24,9 @@
  * close no other's ring.  Of the request table a worker gets at most
  * TEXT_IN_SHARE times what is left free: one alone may fill nearly all of it,
  * but never the last places, and those who come later find the same rule.
+ * Each class leaves a sixteenth of the table to the class above it, so that on
+ * overload the lowest is refused first, and class 0 last.
+ *
  * Who is refused takes one of TEXT_IN_SPARE places beyond the table until the
  * ERROR is out; of these too one worker, if there are others, gets a part, and
  * has its ring left alone when that is used up.
@@ -53,6 +56,8 @@
 
 #define TEXT_IN_BURST   16          /* records of one worker in one turn */
 #define TEXT_IN_QUEUED  (16u << 20) /* bytes of a worker's that wait */
+#define TEXT_IN_STEPS   16          /* of the ladder; each class keeps one */
+#define TEXT_IN_LOWEST  7           /* class; lower ones are as this one */
 #define TEXT_IN_SHARE   8           /* held by one worker, of what is free */
 #define TEXT_IN_HELD_US 60000000ull /* for an ADMIT; then the worker is lost */
 #define TEXT_IN_IDLE_MS 500         /* a heartbeat is due every second */
@@ -525,16 +530,22 @@ text_in_others(const text_in_t *ti)
 }
 
 
-/* Is there no place for one more request of this worker but to refuse it? */
+/*
+ * Is there no place for one more request of this worker and class but to
+ * refuse it?
+ */
 static int
-text_in_full(const text_in_t *ti, uint32_t att)
+text_in_full(const text_in_t *ti, uint32_t att, uint32_t class)
 {
     uint32_t left = ti->free_n + ti->refused_n;
+    uint32_t step = (ti->cfg.in->reqs_n - TEXT_IN_SPARE) / TEXT_IN_STEPS;
 
-    assert(left >= TEXT_IN_SPARE);
+    assert(left >= TEXT_IN_SPARE && left <= ti->cfg.in->reqs_n);
+    assert(step * TEXT_IN_LOWEST < ti->cfg.in->reqs_n);
     left -= TEXT_IN_SPARE;
+    class = class < TEXT_IN_LOWEST ? class : TEXT_IN_LOWEST;
 
-    return left == 0
+    return left <= class * step
            || (text_in_others(ti)
                && ti->atts[att].held / TEXT_IN_SHARE >= left);
 }
@@ -568,7 +579,7 @@ text_in_submit(text_in_t *ti, uint32_t att, ipc_att_t *a, uint32_t len)
         return 0;
     }
 
-    refuse = refuse || text_in_full(ti, att);
+    refuse = refuse || text_in_full(ti, att, sub.head.priority);
     if (refuse && !text_in_may_refuse(ti, att)) {
         return 0;
     }
