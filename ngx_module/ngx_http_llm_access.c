@@ -6,9 +6,13 @@
  * the request holds it, looked up by its SHA-256 in llm_key_file), or by a
  * name that something trusted has found out already (llm_tenant_key: a client
  * certificate's subject, a variable of auth_request).  It is found out once,
- * when first asked for: the access phase or, before it, limit_req and map
- * through $llm_tenant.  401 and 403 are said before a byte of the body has
- * been read, in the API's own form.
+ * when first asked for: in the access phase, behind all other modules, or
+ * before it by limit_req and map through $llm_tenant.  401 and 403 are said
+ * before a byte of the body has been read, in the API's own form.
+ *
+ * Who is let in by another module (satisfy any) is asked at the content
+ * handler, and who has no name then is nobody: with the caps of llm_tenant
+ * default, but no account.
  *
  * A key is never logged, kept or compared as text.
  */
@@ -23,6 +27,7 @@
 #define NGX_HTTP_LLM_KEY_MAX  512       /* of what a client sends, bytes */
 
 
+static ngx_int_t ngx_http_llm_access_refused(ngx_http_llm_ctx_t *ctx);
 static ngx_uint_t ngx_http_llm_identify_name(ngx_http_llm_ctx_t *ctx,
     ngx_str_t *name);
 static ngx_uint_t ngx_http_llm_identify_key(ngx_http_llm_ctx_t *ctx,
@@ -37,26 +42,16 @@ static ngx_int_t ngx_http_llm_copy(ngx_pool_t *pool, ngx_str_t *dst,
 ngx_int_t
 ngx_http_llm_access_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                  rc;
     ngx_uint_t                 err;
-    ngx_str_t                  value;
     ngx_http_llm_ctx_t        *ctx;
     ngx_http_core_loc_conf_t  *clcf;
     ngx_http_llm_loc_conf_t   *llcf;
 
     llcf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
 
-    if (llcf->engines == NULL || r != r->main) {
-        return NGX_DECLINED;
-    }
-
-    rc = ngx_http_llm_cors_preflight(r);
-
-    if (rc != NGX_DECLINED) {
-        return rc;
-    }
-
-    if (llcf->auth == NGX_HTTP_LLM_AUTH_OFF) {
+    if (llcf->engines == NULL || llcf->auth_mode == NGX_HTTP_LLM_AUTH_OFF
+        || r != r->main)
+    {
         return NGX_DECLINED;
     }
 
@@ -69,28 +64,22 @@ ngx_http_llm_access_handler(ngx_http_request_t *r)
 
     if (err == LLM_ERR_NONE) {
 
-        rc = ngx_http_llm_usage_open(ctx);
+        err = ngx_http_llm_enter(ctx);
 
-        if (rc == NGX_ERROR) {
+        if (err == LLM_ERR_NONE) {
+            return NGX_OK;
+        }
+
+        if (err == LLM_ERR_INTERNAL) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
 
-        if (rc == NGX_OK) {
-            err = ngx_http_llm_limit_ask(ctx);
-
-            if (err == LLM_ERR_NONE) {
-                return NGX_OK;
-            }
-
-        } else {
-            err = LLM_ERR_BUSY;
-            ngx_http_llm_refuse(ctx, err);
-        }
-
-        goto refused;
+        return ngx_http_llm_access_refused(ctx);
     }
 
-    if (err == LLM_ERR_NO_KEY && llcf->auth == NGX_HTTP_LLM_AUTH_OPTIONAL) {
+    if (err == LLM_ERR_NO_KEY
+        && llcf->auth_mode == NGX_HTTP_LLM_AUTH_OPTIONAL)
+    {
         return NGX_DECLINED;
     }
 
@@ -102,7 +91,7 @@ ngx_http_llm_access_handler(ngx_http_request_t *r)
 
     if (clcf->satisfy == NGX_HTTP_SATISFY_ANY) {
 
-        /* another module may let it in; if none does the core answers */
+        /* if no other module has let it in the core answers */
 
         return llm_err(err)->http;
     }
@@ -114,13 +103,24 @@ ngx_http_llm_access_handler(ngx_http_request_t *r)
                           "The API key has expired.");
     }
 
-refused:
+    return ngx_http_llm_access_refused(ctx);
+}
+
+
+static ngx_int_t
+ngx_http_llm_access_refused(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_int_t            rc;
+    ngx_str_t            value;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
 
     ngx_http_llm_log_refusal(ctx);
 
     ngx_str_set(&value, "Bearer");
 
-    if (llm_err(err)->http == NGX_HTTP_UNAUTHORIZED
+    if (llm_err(ctx->refusal.err)->http == NGX_HTTP_UNAUTHORIZED
         && ngx_http_llm_add_header(r, "WWW-Authenticate", &value) != NGX_OK)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -129,12 +129,55 @@ refused:
     rc = ngx_http_discard_request_body(r);
 
     if (rc == NGX_OK) {
-        rc = ngx_http_llm_send_refusal(ctx);
+        rc = ngx_http_llm_end_refused(ctx);
     }
 
     ngx_http_finalize_request(r, rc);
 
     return NGX_DONE;
+}
+
+
+ngx_uint_t
+ngx_http_llm_enter(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_int_t                  rc;
+    ngx_http_llm_main_conf_t  *lmcf;
+
+    if (ctx->entered) {
+        return LLM_ERR_NONE;
+    }
+
+    ctx->entered = 1;
+
+    if (ctx->conf->auth_mode == NGX_HTTP_LLM_AUTH_OFF
+        || ngx_http_llm_identify(ctx) != LLM_ERR_NONE)
+    {
+        /* it was let in nevertheless, as somebody of no name */
+
+        ngx_str_null(&ctx->tenant);
+        ngx_str_null(&ctx->key_id);
+        ngx_str_null(&ctx->key_models);
+
+        lmcf = ngx_http_get_module_main_conf(ctx->request,
+                                             ngx_http_llm_module);
+        ctx->policy = lmcf->default_tenant;
+
+        return LLM_ERR_NONE;
+    }
+
+    rc = ngx_http_llm_usage_open(ctx);
+
+    if (rc == NGX_ERROR) {
+        return LLM_ERR_INTERNAL;
+    }
+
+    if (rc == NGX_DECLINED) {
+        ngx_http_llm_refuse(ctx, LLM_ERR_BUSY);
+        return LLM_ERR_BUSY;
+    }
+
+    return ngx_http_llm_limit_ask(ctx);
 }
 
 
@@ -327,7 +370,15 @@ ngx_http_llm_key_bearer(ngx_str_t *text)
     p = text->data;
     last = p + text->len;
 
-    if (text->len > 7 && ngx_strncasecmp(p, (u_char *) "Bearer ", 7) == 0) {
+    if (text->len == 6 && ngx_strncasecmp(p, (u_char *) "Bearer", 6) == 0) {
+
+        /* the core has taken off the space */
+
+        p = last;
+
+    } else if (text->len > 7
+               && ngx_strncasecmp(p, (u_char *) "Bearer ", 7) == 0)
+    {
 
         p += 7;
 
@@ -365,7 +416,7 @@ ngx_http_llm_variable_identity(ngx_http_request_t *r,
 
         llcf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
 
-        if (llcf->engines == NULL || llcf->auth == NGX_HTTP_LLM_AUTH_OFF
+        if (llcf->engines == NULL || llcf->auth_mode == NGX_HTTP_LLM_AUTH_OFF
             || r != r->main || r->header_sent)
         {
             return NGX_OK;
@@ -374,6 +425,10 @@ ngx_http_llm_variable_identity(ngx_http_request_t *r,
         ctx = ngx_http_llm_make_ctx(r);
         if (ctx == NULL) {
             return NGX_ERROR;
+        }
+
+        if (ctx->request == NULL) {
+            return NGX_OK;
         }
 
         (void) ngx_http_llm_identify(ctx);

@@ -17,16 +17,15 @@
  * worker finds at its next round of housekeeping.
  *
  * Only clients on this machine are served, whatever allow and deny say, and no
- * web page is: browsers name the origin of whatever changes anything, and that
- * is refused.
+ * web page is.
  */
 
 
 #include "ngx_http_llm_module.h"
 
 
-static ngx_int_t ngx_http_llm_admin_handler(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_llm_admin_local(ngx_http_request_t *r);
+static ngx_uint_t ngx_http_llm_admin_loopback(struct sockaddr *sa);
 static ngx_int_t ngx_http_llm_admin_requests(ngx_http_request_t *r,
     ngx_http_llm_zone_t *zone, llm_buf_t *out);
 static ngx_int_t ngx_http_llm_admin_cancel(ngx_http_llm_zone_t *zone,
@@ -48,6 +47,8 @@ static void ngx_http_llm_admin_number(llm_buf_t *out, const char *name,
 char *
 ngx_http_llm_admin(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
+    ngx_http_llm_loc_conf_t *llcf = conf;
+
     ngx_http_core_loc_conf_t  *clcf;
     ngx_http_llm_main_conf_t  *lmcf;
 
@@ -57,7 +58,17 @@ ngx_http_llm_admin(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "is duplicate, or the location has another handler already";
     }
 
+    if (clcf->noname || clcf->named || clcf->exact_match
+#if (NGX_PCRE)
+        || clcf->regex
+#endif
+       )
+    {
+        return "stands in a location that is a prefix only";
+    }
+
     clcf->handler = ngx_http_llm_admin_handler;
+    llcf->admin = 1;
 
     lmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
     lmcf->watched = 1;
@@ -66,7 +77,7 @@ ngx_http_llm_admin(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_llm_admin_handler(ngx_http_request_t *r)
 {
     u_char                    *p, *last;
@@ -152,20 +163,51 @@ ngx_http_llm_admin_handler(ngx_http_request_t *r)
 }
 
 
+/*
+ * Both ends are this machine, as the client's may be what a header said
+ * (realip); and it is no browser, or one into which somebody typed the
+ * address of this machine: not a page's request, nor one to a name that
+ * leads here (DNS rebinding).
+ */
+
 static ngx_uint_t
 ngx_http_llm_admin_local(ngx_http_request_t *r)
 {
-    struct sockaddr      *sa;
-    struct sockaddr_in   *sin;
-#if (NGX_HAVE_INET6)
-    struct in6_addr      *addr;
-#endif
+    ngx_str_t  *site, host;
 
-    if (ngx_http_llm_header_in(r, "Origin")) {
+    if (ngx_connection_local_sockaddr(r->connection, NULL, 0) != NGX_OK
+        || !ngx_http_llm_admin_loopback(r->connection->sockaddr)
+        || !ngx_http_llm_admin_loopback(r->connection->local_sockaddr))
+    {
         return 0;
     }
 
-    sa = r->connection->sockaddr;
+    site = ngx_http_llm_header_in(r, "Sec-Fetch-Site");
+
+    if (ngx_http_llm_header_in(r, "Origin")
+        || (site && (site->len != 4
+                     || ngx_strncmp(site->data, "none", 4) != 0)))
+    {
+        return 0;
+    }
+
+    host = r->headers_in.server;
+
+    return r->connection->sockaddr->sa_family == AF_UNIX
+           || host.len == 0
+           || (host.len == 9 && ngx_strncmp(host.data, "localhost", 9) == 0)
+           || (host.len == 5 && ngx_strncmp(host.data, "[::1]", 5) == 0)
+           || ngx_inet_addr(host.data, host.len) != INADDR_NONE;
+}
+
+
+static ngx_uint_t
+ngx_http_llm_admin_loopback(struct sockaddr *sa)
+{
+    struct sockaddr_in  *sin;
+#if (NGX_HAVE_INET6)
+    struct in6_addr     *addr;
+#endif
 
     switch (sa->sa_family) {
 

@@ -148,7 +148,19 @@ ngx_http_llm_send_refusal(ngx_http_llm_ctx_t *ctx)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (ctx->retry_after == 0
+    /* the clients of OpenAI try again by themselves, unless they are told */
+
+    if (ctx->refusal.err == LLM_ERR_STOPPED
+        || ctx->refusal.err == LLM_ERR_QUOTA)
+    {
+        ngx_str_set(&value, "false");
+
+        if (ngx_http_llm_add_header(r, "x-should-retry", &value) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+
+    if (ctx->retry_after == 0 && ctx->refusal.err != LLM_ERR_STOPPED
         && (status == NGX_HTTP_TOO_MANY_REQUESTS
             || status == NGX_HTTP_SERVICE_UNAVAILABLE))
     {
@@ -166,4 +178,22 @@ ngx_http_llm_send_refusal(ngx_http_llm_ctx_t *ctx)
     }
 
     return ngx_http_llm_send(r, status, "application/json", &out);
+}
+
+
+/*
+ * The body may take its time to be thrown away, which is nobody's request any
+ * more: row and counts are done with at once.
+ */
+
+ngx_int_t
+ngx_http_llm_end_refused(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_http_llm_send_refusal(ctx);
+
+    ngx_http_llm_stream_cleanup(ctx);
+
+    return rc;
 }

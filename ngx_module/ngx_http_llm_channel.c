@@ -302,6 +302,14 @@ ngx_http_llm_channel_record(ngx_http_llm_channel_t *ch, u_char *rec,
 
     ctx = slot->ctx;
 
+    /* nothing runs before ADMIT */
+
+    if (slot->held
+        && (hdr.type == LLM_REC_TOKENS || hdr.type == LLM_REC_DONE))
+    {
+        return NGX_ERROR;
+    }
+
     if (hdr.type == LLM_REC_TOKENS) {
 
         if (!llm_tokens_ok(rec, len, &tokens, &text, &lp)) {

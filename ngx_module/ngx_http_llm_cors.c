@@ -139,7 +139,7 @@ ngx_http_llm_cors_preflight(ngx_http_request_t *r)
 
     llcf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
 
-    if (r->method != NGX_HTTP_OPTIONS
+    if (llcf->engines == NULL || r->method != NGX_HTTP_OPTIONS
         || ngx_http_llm_cors_origin(r, llcf) == NULL
         || ngx_http_llm_header_in(r, "Access-Control-Request-Method") == NULL)
     {

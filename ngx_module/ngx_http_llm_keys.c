@@ -278,6 +278,7 @@ ngx_http_llm_keys_begin(ngx_http_llm_keys_t *keys, ngx_uint_t level,
     keys->buf = ngx_alloc(NGX_HTTP_LLM_KEYS_PIECE, log);
 
     if (keys->next == NULL || keys->buf == NULL) {
+        keys->ino = 0;          /* to be tried again */
         ngx_http_llm_keys_end(keys);
         return NGX_ERROR;
     }
@@ -303,6 +304,7 @@ ngx_http_llm_keys_read(ngx_http_llm_keys_t *keys, ngx_uint_t level,
     if (n == -1) {
         ngx_log_error(level, log, ngx_errno, "pread() \"%V\" failed",
                       &keys->path);
+        keys->ino = 0;
         return NGX_ERROR;
     }
 

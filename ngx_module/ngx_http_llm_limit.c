@@ -29,63 +29,6 @@ static ngx_int_t ngx_http_llm_limit_header(ngx_http_llm_ctx_t *ctx,
     const char *key, const char *fmt, uint64_t value);
 
 
-/* the accounts are found once and kept in the row */
-
-static ngx_int_t
-ngx_http_llm_limit_accounts(ngx_http_llm_ctx_t *ctx)
-{
-    ngx_str_t            *name;
-    ngx_uint_t            i;
-    llm_row_t            *row;
-    llm_account_t        *a;
-    ngx_http_llm_zone_t  *zone;
-
-    row = ctx->usage->row;
-    zone = ctx->usage->zone;
-
-    for (i = 0; i < 2; i++) {
-
-        name = i ? &ctx->key_id : &ctx->tenant;
-
-        if (name->len == 0) {
-            continue;
-        }
-
-        a = llm_ledger_account(&zone->ledger,
-                               i ? LLM_ACCOUNT_KEY : LLM_ACCOUNT_TENANT,
-                               (char *) name->data, name->len);
-        if (a == NULL && (ctx->policy == NULL || !ctx->policy->limited)) {
-            continue;
-        }
-
-        if (a == NULL) {
-            ngx_log_error(NGX_LOG_ALERT, ctx->request->connection->log, 0,
-                          "llm zone \"%V\" has no room for another account",
-                          &zone->shm->shm.name);
-            return NGX_ERROR;
-        }
-
-        row->payers[i].account = (uint32_t) (a - zone->ledger.accounts);
-        row->payers[i].used = 1;
-
-        if (i == 0) {
-            ctx->series = llm_series_get(&zone->series,
-                                         row->payers[0].account);
-        }
-
-        if (ctx->policy) {
-            row->payers[i].limits = ctx->policy->limits[i];
-        }
-    }
-
-    for (i = 0; ctx->policy && i < 3; i++) {
-        row->weights[i] = ctx->policy->weights[i];
-    }
-
-    return NGX_OK;
-}
-
-
 static ngx_uint_t
 ngx_http_llm_limit_payers(ngx_http_llm_ctx_t *ctx, llm_payer_t *payer)
 {
@@ -121,11 +64,6 @@ ngx_http_llm_limit_ask(ngx_http_llm_ctx_t *ctx)
         return LLM_ERR_NONE;
     }
 
-    if (ngx_http_llm_limit_accounts(ctx) != NGX_OK) {
-        ngx_http_llm_refuse(ctx, LLM_ERR_BUSY);
-        return LLM_ERR_BUSY;
-    }
-
     row = ctx->usage->row;
 
     if (row->payers[0].used
@@ -139,6 +77,13 @@ ngx_http_llm_limit_ask(ngx_http_llm_ctx_t *ctx)
 
     if (ctx->policy == NULL || !ctx->policy->limited) {
         return LLM_ERR_NONE;
+    }
+
+    /* what cannot be counted has nothing left */
+
+    if (!row->payers[0].used || (ctx->key_id.len && !row->payers[1].used)) {
+        ngx_http_llm_refuse(ctx, LLM_ERR_BUSY);
+        return LLM_ERR_BUSY;
     }
 
     n = ngx_http_llm_limit_payers(ctx, payer);

@@ -304,17 +304,28 @@ ngx_http_llm_preconfiguration(ngx_conf_t *cf)
 static ngx_int_t
 ngx_http_llm_postconfiguration(ngx_conf_t *cf)
 {
+    ngx_uint_t                  n;
+    ngx_array_t                *handlers;
     ngx_http_handler_pt        *h;
     ngx_http_core_main_conf_t  *cmcf;
 
     cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
 
-    h = ngx_array_push(&cmcf->phases[NGX_HTTP_ACCESS_PHASE].handlers);
-    if (h == NULL) {
+    handlers = &cmcf->phases[NGX_HTTP_ACCESS_PHASE].handlers;
+
+    if (ngx_array_push_n(handlers, 2) == NULL) {
         return NGX_ERROR;
     }
 
-    *h = ngx_http_llm_access_handler;
+    /* they run from the last to the first: ours is to know all others' word */
+
+    h = handlers->elts;
+    n = handlers->nelts;
+
+    ngx_memmove(&h[1], &h[0], (n - 2) * sizeof(ngx_http_handler_pt));
+
+    h[0] = ngx_http_llm_access_handler;
+    h[n - 1] = ngx_http_llm_cors_preflight;
 
     ngx_http_llm_cors_init();
 
@@ -563,6 +574,7 @@ ngx_http_llm_merge_handler(ngx_conf_t *cf, ngx_http_core_loc_conf_t *clcf,
     if (clcf->noname) {
         conf->engines = prev->engines;
         conf->status = prev->status;
+        conf->admin = prev->admin;
         conf->health = prev->health;
         conf->health_engine = prev->health_engine;
     }
@@ -572,6 +584,9 @@ ngx_http_llm_merge_handler(ngx_conf_t *cf, ngx_http_core_loc_conf_t *clcf,
 
     } else if (conf->status) {
         handler = ngx_http_llm_status_handler;
+
+    } else if (conf->admin) {
+        handler = ngx_http_llm_admin_handler;
 
     } else if (conf->health) {
         handler = ngx_http_llm_health_handler;
@@ -623,11 +638,14 @@ ngx_http_llm_merge_auth(ngx_conf_t *cf, ngx_http_core_loc_conf_t *clcf,
     lmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
     known = lmcf->keys != NULL || conf->tenant_key != NULL;
 
+    conf->auth_mode = conf->auth;
+
     if (conf->auth == NGX_CONF_UNSET_UINT) {
-        conf->auth = known ? NGX_HTTP_LLM_AUTH_ON : NGX_HTTP_LLM_AUTH_OFF;
+        conf->auth_mode = known ? NGX_HTTP_LLM_AUTH_ON
+                                : NGX_HTTP_LLM_AUTH_OFF;
     }
 
-    if (conf->auth != NGX_HTTP_LLM_AUTH_OFF && !known) {
+    if (conf->auth_mode != NGX_HTTP_LLM_AUTH_OFF && !known) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "\"llm_auth\" in location \"%V\" needs "
                            "\"llm_key_file\" or \"llm_tenant_key\"",
@@ -682,8 +700,10 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
         }
     }
 
-    if (lmcf->zone) {
-        ngx_http_llm_zone_open(lmcf->zone, cycle->log);
+    if (lmcf->zone
+        && ngx_http_llm_zone_open(lmcf->zone, cycle->log) != NGX_OK)
+    {
+        return NGX_ERROR;
     }
 
     if (lmcf->keys) {

@@ -38,6 +38,8 @@
 
 #define NGX_HTTP_LLM_RENDER_MAX   (16 * LLM_TOKENS_MAX)
 
+#define NGX_HTTP_LLM_OWNERS       64    /* of rows, looked at in a round */
+
 #define NGX_HTTP_LLM_ID_MAX       128   /* request id, bytes */
 
 
@@ -125,12 +127,19 @@ struct ngx_http_llm_zone_s {
     llm_rows_t                 rows;
 
     llm_owner_t                self;
-    llm_owner_t                asked;      /* the last one, and the answer */
-    int                        asked_dead;
+    ngx_uint_t                 asked_n;    /* in this round */
+    struct {
+        llm_owner_t            owner;
+        int                    dead;
+    }                          asked[NGX_HTTP_LLM_OWNERS];
+
+    uint32_t                  *held;       /* rows of this worker, by account */
+    uint32_t                   share;      /* what an account may hold */
     ngx_event_t                tick;
     ngx_queue_t                open;       /* usages of this worker */
 
     time_t                     lost_logged;
+    time_t                     full_logged;
     unsigned                   mapped:1;   /* mem is the file */
 };
 
@@ -143,6 +152,7 @@ struct ngx_http_llm_usage_s {
     ngx_http_llm_zone_t       *zone;
     llm_row_t                 *row;
     ngx_uint_t                 refs;
+    unsigned                   own:1;      /* the row is in no table */
 };
 
 
@@ -167,11 +177,13 @@ typedef struct {
     ngx_http_complex_value_t  *request_id;
 
     ngx_uint_t                 auth;       /* NGX_HTTP_LLM_AUTH_* */
+    ngx_uint_t                 auth_mode;  /* the same, where it is unset too */
     ngx_http_complex_value_t  *key;        /* NULL: Bearer or x-api-key */
     ngx_http_complex_value_t  *tenant_key;
     ngx_array_t               *cors;       /* ngx_str_t; NULL: off */
 
     ngx_uint_t                 status;     /* NGX_HTTP_LLM_STATUS_* */
+    ngx_uint_t                 admin;
     ngx_uint_t                 health;     /* NGX_HTTP_LLM_HEALTH_* */
     ngx_http_llm_engine_t     *health_engine;
 } ngx_http_llm_loc_conf_t;
@@ -346,6 +358,7 @@ struct ngx_http_llm_ctx_s {
     const char                *finish;
 
     unsigned                   identified:1;
+    unsigned                   entered:1;
     unsigned                   expired:1;  /* the key */
     unsigned                   parsed:1;
     unsigned                   queued:1;
@@ -406,6 +419,13 @@ ngx_int_t ngx_http_llm_access_handler(ngx_http_request_t *r);
  */
 ngx_uint_t ngx_http_llm_identify(ngx_http_llm_ctx_t *ctx);
 
+/*
+ * Once for each request, before its body is read: its row and what it pays, or
+ * that it is nobody's.  LLM_ERR_NONE; LLM_ERR_INTERNAL; or why it is refused,
+ * with ctx->refusal filled in.
+ */
+ngx_uint_t ngx_http_llm_enter(ngx_http_llm_ctx_t *ctx);
+
 /* $llm_tenant and $llm_key_id; data is where the ngx_str_t is in ctx */
 ngx_int_t ngx_http_llm_variable_identity(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
@@ -423,7 +443,7 @@ char *ngx_http_llm_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_cors(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 void ngx_http_llm_cors_init(void);
 
-/* the status to answer a preflight with; NGX_DECLINED: it is none */
+/* an access handler, to be asked before all others */
 ngx_int_t ngx_http_llm_cors_preflight(ngx_http_request_t *r);
 
 
@@ -437,8 +457,8 @@ ngx_int_t ngx_http_llm_zone_add(ngx_conf_t *cf,
     ngx_http_llm_main_conf_t *lmcf, ngx_str_t *name, size_t size,
     ngx_str_t *state);
 
-/* a worker's start: who it is, and its housekeeping */
-void ngx_http_llm_zone_open(ngx_http_llm_zone_t *zone, ngx_log_t *log);
+/* a worker's start: who it is, and its housekeeping; NGX_OK or NGX_ERROR */
+ngx_int_t ngx_http_llm_zone_open(ngx_http_llm_zone_t *zone, ngx_log_t *log);
 
 /* its end, also in the middle of requests: they are written down as they are */
 void ngx_http_llm_zone_close(ngx_http_llm_zone_t *zone);
@@ -451,7 +471,8 @@ char *ngx_http_llm_usage_log(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 /*
  * A row for a request whose tenant is known.  NGX_OK, also where nothing is
- * counted; NGX_DECLINED when all rows are in use, NGX_ERROR out of memory.
+ * counted; NGX_DECLINED when there is none left for this tenant: then it can
+ * only be refused; NGX_ERROR out of memory.
  */
 ngx_int_t ngx_http_llm_usage_open(ngx_http_llm_ctx_t *ctx);
 
@@ -553,6 +574,9 @@ ngx_int_t ngx_http_llm_send_refusal(ngx_http_llm_ctx_t *ctx);
 /* NGX_OK, or NGX_ERROR when out of memory; value must be lasting */
 ngx_int_t ngx_http_llm_add_header(ngx_http_request_t *r, const char *key,
     ngx_str_t *value);
+
+/* the same as the request's last word; then it is over for us */
+ngx_int_t ngx_http_llm_end_refused(ngx_http_llm_ctx_t *ctx);
 
 /* the request's header of that name; NULL: there is none */
 ngx_str_t *ngx_http_llm_header_in(ngx_http_request_t *r, const char *name);
@@ -672,8 +696,9 @@ ngx_int_t ngx_http_llm_metrics_prometheus(ngx_http_request_t *r,
 
 /* ngx_http_llm_admin.c */
 
-/* the directive */
+/* the directive, and its content handler */
 char *ngx_http_llm_admin(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+ngx_int_t ngx_http_llm_admin_handler(ngx_http_request_t *r);
 
 
 /* ngx_http_llm_status.c */

@@ -53,6 +53,7 @@ ngx_http_llm_handler(ngx_http_request_t *r)
     ngx_int_t                 rc;
     llm_str_t                 method, uri, name;
     ngx_str_t                 value;
+    ngx_uint_t                err;
     const char               *allow;
     ngx_http_llm_ctx_t       *ctx;
 
@@ -65,6 +66,17 @@ ngx_http_llm_handler(ngx_http_request_t *r)
     ctx = ngx_http_llm_make_ctx(r);
     if (ctx == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    err = ngx_http_llm_enter(ctx);
+
+    if (err == LLM_ERR_INTERNAL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (err != LLM_ERR_NONE) {
+        ngx_http_llm_log_refusal(ctx);
+        goto refused;
     }
 
     /* HEAD is GET to all but the core, which leaves the body out */
@@ -131,21 +143,46 @@ refused:
         return rc;
     }
 
-    return ngx_http_llm_send_refusal(ctx);
+    return ngx_http_llm_end_refused(ctx);
 }
 
 
 ngx_http_llm_ctx_t *
 ngx_http_llm_make_ctx(ngx_http_request_t *r)
 {
-    ngx_http_cleanup_t  *hcln;
-    ngx_pool_cleanup_t  *pcln;
-    ngx_http_llm_ctx_t  *ctx;
+    ngx_http_cleanup_t       *hcln;
+    ngx_pool_cleanup_t       *pcln;
+    ngx_http_llm_ctx_t       *ctx, *old;
+    ngx_http_llm_loc_conf_t  *llcf;
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_llm_module);
+    llcf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
+
+    if (ctx && ctx->conf != llcf && ctx->request && !ctx->entered) {
+
+        /* asked about in one location and rewritten into another */
+
+        ctx->conf = llcf;
+        ctx->body.max = llcf->body_max;
+        ctx->policy = NULL;
+        ctx->identified = 0;
+        ctx->expired = 0;
+
+        ngx_str_null(&ctx->tenant);
+        ngx_str_null(&ctx->key_id);
+        ngx_str_null(&ctx->key_models);
+    }
 
     if (ctx) {
         return ctx;
+    }
+
+    /* an error page that is ours again: one request is counted once */
+
+    old = ngx_http_llm_get_ctx(r);
+
+    if (old) {
+        ngx_http_llm_stream_cleanup(old);
     }
 
     ctx = ngx_pcalloc(r->pool, sizeof(ngx_http_llm_ctx_t));
@@ -154,7 +191,7 @@ ngx_http_llm_make_ctx(ngx_http_request_t *r)
     }
 
     ctx->request = r;
-    ctx->conf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
+    ctx->conf = llcf;
     ctx->dialect = &llm_dialect_openai;
 
     llm_buf_init(&ctx->body, ctx->conf->body_max, ngx_http_llm_alloc,
@@ -189,6 +226,11 @@ ngx_http_llm_make_ctx(ngx_http_request_t *r)
     r->disable_not_modified = 1;
 
     ngx_http_llm_metrics_begin(ctx);
+
+    if (old && !r->filter_finalize) {
+        ctx->id = old->id;      /* its header is there already */
+        return ctx;
+    }
 
     return ngx_http_llm_request_id(ctx) == NGX_OK ? ctx : NULL;
 }
@@ -260,7 +302,7 @@ ngx_http_llm_send_models(ngx_http_llm_ctx_t *ctx, llm_str_t *name)
     int                      rv;
     llm_buf_t                out;
     ngx_int_t                rc;
-    ngx_uint_t               i, n, up, err;
+    ngx_uint_t               i, j, n, up, err;
     llm_model_name_t        *names;
     ngx_http_request_t      *r;
     ngx_http_llm_target_t   *targets;
@@ -304,12 +346,28 @@ ngx_http_llm_send_models(ngx_http_llm_ctx_t *ctx, llm_str_t *name)
 
     if (!up) {
         ngx_http_llm_refuse(ctx, LLM_ERR_NO_ENGINE);
-        return ngx_http_llm_send_refusal(ctx);
+        return ngx_http_llm_end_refused(ctx);
     }
 
     for (i = 0, up = 0; i < n; i++) {
 
         if (!ngx_http_llm_may_use(ctx, &targets[i].name)) {
+            continue;
+        }
+
+        /* replicas are one model */
+
+        for (j = 0; j < i; j++) {
+            if (targets[j].name.len == targets[i].name.len
+                && ngx_strncmp(targets[j].name.data, targets[i].name.data,
+                               targets[i].name.len)
+                   == 0)
+            {
+                break;
+            }
+        }
+
+        if (j < i) {
             continue;
         }
 
@@ -324,10 +382,14 @@ ngx_http_llm_send_models(ngx_http_llm_ctx_t *ctx, llm_str_t *name)
 
     if (rv < 0) {
         ngx_http_llm_refuse(ctx, -rv);
-        return ngx_http_llm_send_refusal(ctx);
+        return ngx_http_llm_end_refused(ctx);
     }
 
-    return ngx_http_llm_send(r, NGX_HTTP_OK, "application/json", &out);
+    rc = ngx_http_llm_send(r, NGX_HTTP_OK, "application/json", &out);
+
+    ngx_http_llm_stream_cleanup(ctx);
+
+    return rc;
 }
 
 
@@ -362,7 +424,7 @@ ngx_http_llm_body_read(ngx_http_request_t *r)
             }
 
             ngx_http_llm_refuse(ctx, LLM_ERR_BODY_LARGE);
-            ngx_http_finalize_request(r, ngx_http_llm_send_refusal(ctx));
+            ngx_http_finalize_request(r, ngx_http_llm_end_refused(ctx));
             return;
         }
 
@@ -602,7 +664,7 @@ refused:
 
     ngx_http_llm_log_refusal(ctx);
 
-    ngx_http_finalize_request(r, ngx_http_llm_send_refusal(ctx));
+    ngx_http_finalize_request(r, ngx_http_llm_end_refused(ctx));
 }
 
 

@@ -48,6 +48,20 @@ ngx_http_llm_target(ngx_http_llm_ctx_t *ctx, ngx_str_t *name,
     load = 0;
     n = 0;
 
+    if (name->len == 0) {
+
+        /* defaults may differ: the first engine that has one names it */
+
+        for (i = 0; i < ctx->conf->engines->nelts; i++) {
+
+            err = ngx_http_llm_target_at(ctx, engines[i], name, &one);
+
+            if (one.name.len) {
+                return ngx_http_llm_target(ctx, &one.name, target);
+            }
+        }
+    }
+
     for (i = 0; i < ctx->conf->engines->nelts; i++) {
 
         err = ngx_http_llm_target_at(ctx, engines[i], name, &one);

@@ -329,6 +329,13 @@ ngx_http_llm_tenant_rate(ngx_conf_t *cf, ngx_http_llm_tenant_t *tenant,
         return NGX_CONF_ERROR;
     }
 
+    if (burst / n > 500000) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "the burst of \"%V\" is more than a year of it",
+                           &value[0]);
+        return NGX_CONF_ERROR;
+    }
+
     rate->limit = n * unit;
     rate->burst = burst * unit;
     tenant->limited = 1;

@@ -27,6 +27,10 @@
 #define NGX_HTTP_LLM_USAGE_LINE  2048
 
 
+static void ngx_http_llm_usage_payers(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_zone_t *zone, llm_row_payer_t *payers);
+static void ngx_http_llm_usage_full(ngx_http_llm_zone_t *zone,
+    ngx_str_t *name);
 static void ngx_http_llm_usage_release(ngx_http_llm_usage_t *u);
 static void ngx_http_llm_usage_write(ngx_http_llm_zone_t *zone,
     llm_row_t *row, ngx_uint_t recovered);
@@ -77,6 +81,7 @@ ngx_int_t
 ngx_http_llm_usage_open(ngx_http_llm_ctx_t *ctx)
 {
     llm_row_t                 *row;
+    llm_row_payer_t            payers[2];
     ngx_http_llm_zone_t       *zone;
     ngx_http_llm_usage_t      *u;
     ngx_http_llm_main_conf_t  *lmcf;
@@ -88,22 +93,38 @@ ngx_http_llm_usage_open(ngx_http_llm_ctx_t *ctx)
         return NGX_OK;
     }
 
-    u = ngx_alloc(sizeof(ngx_http_llm_usage_t), ctx->request->connection->log);
+    u = ngx_calloc(sizeof(ngx_http_llm_usage_t) + sizeof(llm_row_t),
+                   ctx->request->connection->log);
     if (u == NULL) {
         return NGX_ERROR;
     }
 
-    row = llm_rows_claim(&zone->rows, zone->self);
+    ngx_http_llm_usage_payers(ctx, zone, payers);
+
+    row = NULL;
+
+    if (!payers[0].used || zone->held[payers[0].account] < zone->share) {
+        row = llm_rows_claim(&zone->rows, zone->self);
+    }
+
+    /* without one its line is written all the same */
 
     if (row == NULL) {
-        ngx_log_error(NGX_LOG_ALERT, ctx->request->connection->log, 0,
-                      "llm zone \"%V\" has no room for another request",
-                      &zone->shm->shm.name);
-        ngx_free(u);
-        return NGX_DECLINED;
+        row = (llm_row_t *) (u + 1);
+        u->own = 1;
+        ngx_http_llm_usage_full(zone, &ctx->tenant);
+
+    } else if (payers[0].used) {
+        zone->held[payers[0].account]++;
     }
 
     row->began = ngx_http_llm_now();
+
+    ngx_memcpy(row->payers, payers, sizeof(payers));
+
+    if (ctx->policy) {
+        ngx_memcpy(row->weights, ctx->policy->weights, sizeof(row->weights));
+    }
 
     ngx_http_llm_usage_name(row->id, sizeof(row->id), &ctx->id);
     ngx_http_llm_usage_name(row->tenant, sizeof(row->tenant), &ctx->tenant);
@@ -121,7 +142,69 @@ ngx_http_llm_usage_open(ngx_http_llm_ctx_t *ctx)
 
     ctx->usage = u;
 
-    return NGX_OK;
+    return u->own ? NGX_DECLINED : NGX_OK;
+}
+
+
+/*
+ * The accounts of tenant and key, and their limits.  Where the ledger is full
+ * there is none; what has limits is refused then.
+ */
+
+static void
+ngx_http_llm_usage_payers(ngx_http_llm_ctx_t *ctx, ngx_http_llm_zone_t *zone,
+    llm_row_payer_t *payers)
+{
+    ngx_str_t      *name;
+    ngx_uint_t      i;
+    llm_account_t  *a;
+
+    ngx_memzero(payers, 2 * sizeof(llm_row_payer_t));
+
+    for (i = 0; i < 2; i++) {
+
+        name = i ? &ctx->key_id : &ctx->tenant;
+
+        if (name->len == 0) {
+            continue;
+        }
+
+        a = llm_ledger_account(&zone->ledger,
+                               i ? LLM_ACCOUNT_KEY : LLM_ACCOUNT_TENANT,
+                               (char *) name->data, name->len);
+        if (a == NULL) {
+            ngx_http_llm_usage_full(zone, name);
+            continue;
+        }
+
+        payers[i].account = (uint32_t) (a - zone->ledger.accounts);
+        payers[i].used = 1;
+
+        if (ctx->policy) {
+            payers[i].limits = ctx->policy->limits[i];
+        }
+
+        if (i == 0) {
+            ctx->series = llm_series_get(&zone->series, payers[0].account);
+        }
+    }
+}
+
+
+/* once a second: whoever fills the zone would fill the log, too */
+
+static void
+ngx_http_llm_usage_full(ngx_http_llm_zone_t *zone, ngx_str_t *name)
+{
+    if (zone->full_logged == ngx_time()) {
+        return;
+    }
+
+    zone->full_logged = ngx_time();
+
+    ngx_log_error(NGX_LOG_ALERT, ngx_cycle->log, 0,
+                  "llm zone \"%V\" has no room for a request of \"%V\"",
+                  &zone->shm->shm.name, name);
 }
 
 
@@ -218,12 +301,32 @@ ngx_http_llm_usage_slot_ended(ngx_http_llm_slot_t *slot)
 static void
 ngx_http_llm_usage_release(ngx_http_llm_usage_t *u)
 {
+    llm_row_t            *row;
+    ngx_http_llm_zone_t  *zone;
+
     if (--u->refs) {
         return;
     }
 
-    llm_row_close(u->row);
-    ngx_http_llm_usage_close(u->zone, u->row, 0);
+    row = u->row;
+    zone = u->zone;
+
+    if (u->own) {
+        ngx_http_llm_usage_write(zone, row, 0);
+        ngx_free(u);
+        return;
+    }
+
+    if (row->payers[0].used && row->payers[0].account <= zone->ledger.mask) {
+        zone->held[row->payers[0].account]--;
+    }
+
+    /* it may have been taken from us, if only by mistake */
+
+    if (llm_row_owner(row) == zone->self) {
+        llm_row_close(row);
+        ngx_http_llm_usage_close(zone, row, 0);
+    }
 
     ngx_free(u);
 }

@@ -292,9 +292,24 @@ failed:
 }
 
 
-void
+ngx_int_t
 ngx_http_llm_zone_open(ngx_http_llm_zone_t *zone, ngx_log_t *log)
 {
+    ngx_core_conf_t  *ccf;
+
+    zone->held = ngx_calloc((zone->ledger.mask + 1) * sizeof(uint32_t), log);
+    if (zone->held == NULL) {
+        return NGX_ERROR;
+    }
+
+    /* no tenant may have more than half of the rows, over all workers */
+
+    ccf = (ngx_core_conf_t *) ngx_get_conf(ngx_cycle->conf_ctx,
+                                           ngx_core_module);
+
+    zone->share = zone->rows.n / 2 / ngx_max(ccf->worker_processes, 1);
+    zone->share = ngx_max(zone->share, 8);
+
     zone->self = llm_owner(ngx_pid, ngx_http_llm_zone_started(ngx_pid));
 
     ngx_queue_init(&zone->open);
@@ -305,6 +320,8 @@ ngx_http_llm_zone_open(ngx_http_llm_zone_t *zone, ngx_log_t *log)
     zone->tick.cancelable = 1;
 
     ngx_add_timer(&zone->tick, 1000);
+
+    return NGX_OK;
 }
 
 
@@ -336,7 +353,7 @@ ngx_http_llm_zone_tick(ngx_event_t *ev)
 
     zone = ev->data;
 
-    zone->asked = 0;
+    zone->asked_n = 0;
     at = 0;
 
     for ( ;; ) {
@@ -388,25 +405,48 @@ ngx_http_llm_zone_cancel(ngx_http_llm_zone_t *zone)
 }
 
 
-/* many rows have few owners: the last answer is kept for a round */
+/*
+ * Many rows have few owners: answers are kept for a round, and who is not
+ * asked for in this one is in the next.
+ */
 
 static int
 ngx_http_llm_zone_dead(void *arg, llm_owner_t owner)
 {
     ngx_http_llm_zone_t *zone = arg;
 
-    ngx_pid_t  pid;
+    uint64_t    started;
+    ngx_pid_t   pid;
+    ngx_uint_t  i;
 
-    if (zone->asked != owner) {
-
-        pid = (ngx_pid_t) llm_owner_pid(owner);
-
-        zone->asked = owner;
-        zone->asked_dead = llm_owner(pid, ngx_http_llm_zone_started(pid))
-                           != owner;
+    for (i = 0; i < zone->asked_n; i++) {
+        if (zone->asked[i].owner == owner) {
+            return zone->asked[i].dead;
+        }
     }
 
-    return zone->asked_dead;
+    if (zone->asked_n == NGX_HTTP_LLM_OWNERS) {
+        return 0;
+    }
+
+    pid = (ngx_pid_t) llm_owner_pid(owner);
+
+    /* what cannot be found out, for lack of descriptors or rights, is alive */
+
+    if (kill(pid, 0) == -1 && ngx_errno == ESRCH) {
+        zone->asked[i].dead = 1;
+
+    } else {
+        started = ngx_http_llm_zone_started(pid);
+
+        zone->asked[i].dead = started && llm_owner_started(owner)
+                              && llm_owner(pid, started) != owner;
+    }
+
+    zone->asked[i].owner = owner;
+    zone->asked_n++;
+
+    return zone->asked[i].dead;
 }
 
 

@@ -135,6 +135,12 @@ is(admin('POST', "tenants/small/grant$_")->{status}, 400, "grant$_") for '', '?t
 
 is(admin('GET', 'requests', Origin => 'http://localhost')->{status}, 403, 'no web page');
 is(admin('PUT', 'tenants/other/block', Origin => 'null')->{status}, 403, 'whatever it calls itself');
+is(admin('GET', 'requests', Host => $_)->{status}, 403, "no name that may lead here: $_")
+    for 'evil.example', 'localhost.evil.example', 'localhos';
+is(admin('GET', 'requests', Host => $_)->{status}, 200, "Host: $_")
+    for 'localhost', "localhost:$t->{port}", '127.0.0.1', '[::1]:8080';
+is(admin('GET', 'requests', 'Sec-Fetch-Site' => $_)->{status}, $_ eq 'none' ? 200 : 403,
+    "Sec-Fetch-Site: $_") for qw(none same-origin cross-site same-site);
 for my $ip ('10.0.0.1', '127.0.0.1', '2001:db8::1', '::1', '::ffff:10.0.0.1', '::ffff:127.0.0.1') {
     is($t->get('/far/requests', 'X-Real-IP' => $ip)->{status},
         $ip =~ /127|^::1/ ? 200 : 403, "from $ip");

@@ -34,6 +34,16 @@ like(tool("list $file"), qr/^acme-1 acme\nother-[0-9a-f]{8} other models=small,c
 like(tool("add $file acme id=acme-1"), qr/already/, 'no id is there twice');
 unlike(qx(cat $file), qr/sk-/, 'the file holds no key');
 
+for my $bad ('expires=tomorrow', 'expires=2027-02-30', 'expires=2027-01-31T25:00:00Z') {
+    like(tool("add $file acme id=bad $bad"), qr/expires= takes a day/, "refused: $bad");
+}
+like(tool("add $file '' id=bad"), qr/a tenant has a name/, 'refused: no tenant');
+tool("add $file acme id=$_") for '2024.1', '2024.10';
+tool("revoke $file 2024.1");
+like(tool("list $file"), qr/^2024\.10 acme$/m, 'a number is text: another like it stays');
+tool("revoke $file 2024.10");
+unlike(tool("list $file"), qr/2024|bad/, 'and goes when it is meant');
+
 my $t = LLM->new(engine => [qw(--device null --model_name canned)], workers => 2,
     conf => "    llm_key_file $file check=100ms;\n" . <<'CONF', server => <<'SERVER');
     llm_tenant default { max_tokens 20; }

@@ -71,6 +71,9 @@ my %text = map { $t->post('/all/completions', { model => 'm', max_tokens => 1,
     prompt => 'a long beginning, ' x 20 . $_ })->{headers}{'x-engine'} => 1 } 1 .. 6;
 is(keys %text, 1, 'prompts that begin alike, too');
 
+is_deeply([ map { $_->{id} } @{ LLM->decode($t->get('/all/models')->{body})->{data} } ], ['m'],
+    'three of one model are one');
+
 # --- but not at any price ------------------------------------------------------
 
 my @busy = map { $t->stream('/all/completions', { model => 'm', max_tokens => 4000,

@@ -106,6 +106,23 @@ llm_row_free(llm_row_t *row)
 }
 
 
+/* text that ends within its size and needs no escapes in a log */
+
+static void
+llm_row_plain(char *text, size_t size)
+{
+    text[size - 1] = '\0';
+
+    for ( /* void */ ; *text != '\0'; text++) {
+        if ((unsigned char) *text < 0x20 || *text == 0x7f || *text == '"'
+            || *text == '\\')
+        {
+            *text = '?';
+        }
+    }
+}
+
+
 llm_row_t *
 llm_rows_recover(llm_rows_t *t, uint32_t *at, llm_owner_t self,
     int (*dead)(void *arg, llm_owner_t owner), void *arg, int *again)
@@ -142,11 +159,11 @@ llm_rows_recover(llm_rows_t *t, uint32_t *at, llm_owner_t self,
 
         /* what another has written */
 
-        row->id[sizeof(row->id) - 1] = '\0';
-        row->tenant[sizeof(row->tenant) - 1] = '\0';
-        row->key[sizeof(row->key) - 1] = '\0';
-        row->model[sizeof(row->model) - 1] = '\0';
-        row->trace[sizeof(row->trace) - 1] = '\0';
+        llm_row_plain(row->id, sizeof(row->id));
+        llm_row_plain(row->tenant, sizeof(row->tenant));
+        llm_row_plain(row->key, sizeof(row->key));
+        llm_row_plain(row->model, sizeof(row->model));
+        llm_row_plain(row->trace, sizeof(row->trace));
 
         (*at)++;
 
@@ -167,6 +184,13 @@ llm_rows_mine(llm_rows_t *t, uint32_t i, llm_owner_t owner)
     return __atomic_load_n(&row->owner, __ATOMIC_ACQUIRE) == owner
            && llm_row_state(row) == LLM_ROW_OPEN
            ? row : NULL;
+}
+
+
+llm_owner_t
+llm_row_owner(const llm_row_t *row)
+{
+    return __atomic_load_n(&row->owner, __ATOMIC_ACQUIRE);
 }
 
 

@@ -107,6 +107,9 @@ int llm_rows_open(llm_rows_t *t, void *mem, size_t size);
 llm_row_t *llm_rows_claim(llm_rows_t *t, llm_owner_t owner);
 void llm_row_open(llm_row_t *row);
 
+/* whose it is now */
+llm_owner_t llm_row_owner(const llm_row_t *row);
+
 /* OPEN to CLOSING, before the line is written; then settle and free */
 void llm_row_close(llm_row_t *row);
 void llm_row_free(llm_row_t *row);

@@ -278,7 +278,8 @@ sub connect {
 sub request_text {
     my ($self, $method, $path, $body, %h) = @_;
     $body = encode($body) if ref $body;
-    my $text = "$method $path HTTP/1.1\r\nHost: localhost\r\n";
+    my $host = delete $h{Host} // 'localhost';
+    my $text = "$method $path HTTP/1.1\r\nHost: $host\r\n";
     $h{Connection} //= 'close';
     if (defined $body) {
         $h{'Content-Type'} //= 'application/json';
