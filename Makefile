@@ -108,6 +108,7 @@ $(BUILD)/%.o: %.c
 	$(CC) $(CFLAGS) -c -o $@ $<
 
 $(BUILD)/unit/% $(BUILD)/kernels/%: LDLIBS := -lcmocka $(LDLIBS)
+$(BUILD)/bench/gateway_idle: LDLIBS := -lssl -lcrypto $(LDLIBS)
 
 $(BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(BUILD)/liball.a
 	@mkdir -p $(@D)

@@ -6,7 +6,9 @@
  * DESIGN.  One thread and poll().  Nothing is shared with the real engine but
  * the wire's headers, so a mistake there does not hide one here.  Tokens are
  * paced by --rate and by the client's credit, cancels end a request at its
- * next token.  Each happening is one line on stdout, for tests to wait for:
+ * next token.  With --stamps a token's text is two times, in ns of
+ * CLOCK_MONOTONIC: when its SUBMIT was seen, and now (tests/bench).  Each
+ * happening is one line on stdout, for tests to wait for:
  *
  *     listening | attach EPOCH pid=P | submit EPOCH SLOT len=N | stall SLOT
  *     cancel EPOCH SLOT tokens=N | done EPOCH SLOT | detach EPOCH held=N
@@ -38,8 +40,9 @@ typedef struct {
     llm_wire_submit_t head;
     uint64_t sent;   /* payload bytes */
     uint64_t due_us; /* of the next token */
-    uint32_t gen;    /* 0: the slot is free */
-    uint32_t at;     /* tokens sent, of each choice */
+    uint64_t seen_ns;
+    uint32_t gen; /* 0: the slot is free */
+    uint32_t at;  /* tokens sent, of each choice */
     uint32_t max;
     uint32_t choices;
     int stalled;
@@ -61,6 +64,7 @@ typedef struct {
     unsigned rate, tokens, bytes, slots, error, delay_ms;
     int die_after; /* tokens; -1: never */
     int refuse, bad_version, hang_hello, never_done, not_ready, no_heartbeat;
+    int stamps;
 } options_t;
 
 typedef struct {
@@ -85,12 +89,33 @@ fake_on_term(int sig)
 
 
 static uint64_t
-fake_now_us(void)
+fake_now_ns(void)
 {
     struct timespec ts;
 
     clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t) ts.tv_sec * 1000000 + (uint64_t) ts.tv_nsec / 1000;
+    return (uint64_t) ts.tv_sec * 1000000000 + (uint64_t) ts.tv_nsec;
+}
+
+
+static uint64_t
+fake_now_us(void)
+{
+    return fake_now_ns() / 1000;
+}
+
+
+/* a token's text; its length */
+static uint32_t
+fake_text(const fake_t *f, const job_t *j, char *text, size_t size)
+{
+    if (f->o.stamps) {
+        return (uint32_t) snprintf(text, size, "%llu %llu ",
+            (unsigned long long) j->seen_ns,
+            (unsigned long long) fake_now_ns());
+    }
+
+    return (uint32_t) snprintf(text, size, "w%u ", j->at);
 }
 
 
@@ -209,7 +234,8 @@ fake_segment(fake_t *f, peer_t *p, llm_msg_welcome_t *m)
     m->epoch = ++f->epoch;
     m->slots = f->o.slots;
     m->submit_size = 4u << 20;
-    m->event_size = 1u << 20;
+    /* what llm_welcome_ok() asks of many slots */
+    m->event_size = m->slots > 1024 ? 8u << 20 : 1u << 20;
     m->credit_max = 256u << 10;
     m->submit_ctl = LLM_SEG_HEAD;
     m->event_ctl = m->submit_ctl + sizeof(llm_ring_ctl_t);
@@ -467,7 +493,7 @@ fake_token(fake_t *f, peer_t *p, uint32_t slot)
     uint8_t *at;
     char text[4096];
 
-    len = (uint32_t) snprintf(text, sizeof(text), "w%u ", j->at);
+    len = fake_text(f, j, text, sizeof(text));
     while (len < f->o.bytes && len < sizeof(text)) {
         text[len++] = '.';
     }
@@ -534,6 +560,7 @@ fake_submit(fake_t *f, peer_t *p, uint32_t len)
     llm_wire_sec_t sec;
     const uint8_t *body;
     uint32_t at = 0, prompts = 0;
+    uint64_t seen_ns = fake_now_ns();
     job_t *j;
     int rc;
 
@@ -560,7 +587,8 @@ fake_submit(fake_t *f, peer_t *p, uint32_t len)
     j->gen = s.id.gen;
     j->choices = prompts * s.n;
     j->max = s.max_tokens ? s.max_tokens : f->o.tokens;
-    j->due_us = fake_now_us() + f->o.delay_ms * 1000ull;
+    j->seen_ns = seen_ns;
+    j->due_us = seen_ns / 1000 + f->o.delay_ms * 1000ull;
     p->held++;
     f->state->requests_total++;
     printf("submit %u %u len=%u\n", p->epoch, s.id.slot, len);
@@ -714,7 +742,7 @@ fake_run(fake_t *f)
         fds[PEERS_MAX].fd = f->listen_fd;
         fds[PEERS_MAX].events = POLLIN;
 
-        timeout = busy ? 0 : held ? 2 : 200;
+        timeout = busy ? 0 : held ? 1 : 200;
 
         if (poll(fds, PEERS_MAX + 1, timeout) <= 0) {
             continue;
@@ -740,6 +768,7 @@ fake_usage(void)
         "    [--bytes N] [--rate TOKENS/S] [--delay MS] [--error LLM_ERR]\n"
         "    [--refuse] [--bad-version] [--hang-hello] [--not-ready]\n"
         "    [--no-heartbeat] [--never-done] [--die-after TOKENS]\n"
+        "    [--stamps]\n"
         "    [--garbage-ring[=tail|len|type|epoch|slot|gen|choice|text|done]]"
         "\n");
     exit(2);
@@ -755,7 +784,8 @@ fake_options(options_t *o, int argc, char **argv)
         {"refuse", 0, 0, 'R'}, {"bad-version", 0, 0, 'V'},
         {"hang-hello", 0, 0, 'H'}, {"not-ready", 0, 0, 'N'},
         {"no-heartbeat", 0, 0, 'B'}, {"never-done", 0, 0, 'D'},
-        {"die-after", 1, 0, 'x'}, {"garbage-ring", 2, 0, 'g'}, {0, 0, 0, 0}};
+        {"die-after", 1, 0, 'x'}, {"garbage-ring", 2, 0, 'g'},
+        {"stamps", 0, 0, 'S'}, {0, 0, 0, 0}};
     int c;
 
     memset(o, 0, sizeof(*o));
@@ -810,6 +840,9 @@ fake_options(options_t *o, int argc, char **argv)
             break;
         case 'D':
             o->never_done = 1;
+            break;
+        case 'S':
+            o->stamps = 1;
             break;
         default:
             fake_usage();
