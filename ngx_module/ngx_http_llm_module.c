@@ -792,6 +792,10 @@ ngx_http_llm_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         *engines = engine;
     }
 
+    if (ngx_http_llm_parse_init(cf) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
     return ngx_http_llm_set_handler(cf, ngx_http_llm_handler);
 }
 

@@ -110,6 +110,9 @@ typedef struct {
     ngx_http_llm_zone_t       *zone;       /* NULL: nothing is counted */
     ngx_open_file_t           *usage_log;
     ngx_uint_t                 watched;    /* there is an llm_status */
+#if (NGX_THREADS)
+    ngx_thread_pool_t         *thread_pool;    /* for long bodies */
+#endif
 } ngx_http_llm_main_conf_t;
 
 
@@ -328,6 +331,7 @@ struct ngx_http_llm_ctx_s {
 
     llm_buf_t                  body;
     llm_call_t                 call;
+    ngx_pool_t                *call_pool;  /* what it points to */
     uint32_t                   route;
     uint32_t                   choices;
     ngx_http_llm_engine_t     *engine;
@@ -534,6 +538,12 @@ ngx_int_t ngx_http_llm_handler(ngx_http_request_t *r);
 /* the request's context, made if there is none yet; NULL: out of memory */
 ngx_http_llm_ctx_t *ngx_http_llm_make_ctx(ngx_http_request_t *r);
 
+/*
+ * Goes on with a body that has been parsed: rv is what the dialect returned,
+ * ctx->call and ctx->refusal what it found.  ctx may be gone afterwards.
+ */
+void ngx_http_llm_parsed(ngx_http_llm_ctx_t *ctx, int rv);
+
 /* the request pool as a dialect's allocator */
 void *ngx_http_llm_alloc(void *arg, size_t size);
 
@@ -580,6 +590,18 @@ ngx_int_t ngx_http_llm_end_refused(ngx_http_llm_ctx_t *ctx);
 
 /* the request's header of that name; NULL: there is none */
 ngx_str_t *ngx_http_llm_header_in(ngx_http_request_t *r, const char *name);
+
+
+/* ngx_http_llm_parse.c */
+
+/* while the configuration is read; NGX_OK or NGX_ERROR */
+ngx_int_t ngx_http_llm_parse_init(ngx_conf_t *cf);
+
+/*
+ * ctx->body is whole: parses it and calls ngx_http_llm_parsed(), now or, when
+ * it is long, from the event loop later.  ctx may be gone afterwards.
+ */
+void ngx_http_llm_parse(ngx_http_llm_ctx_t *ctx);
 
 
 /* ngx_http_llm_attach.c */

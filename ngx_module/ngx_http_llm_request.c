@@ -8,8 +8,8 @@
  * body, model, engine, slots.  The body is pulled from the connection into
  * one buffer of the request's pool with a cap of its own; it never touches
  * the disk, whatever client_body_buffer_size is.  The dialect turns it into a
- * call, and the call is written into the ring, at once or not at all: the
- * event loop waits for no engine.
+ * call (ngx_http_llm_parse.c), and the call is written into the ring, at once
+ * or not at all: the event loop waits for no engine.
  */
 
 
@@ -28,8 +28,6 @@ static void ngx_http_llm_body_read(ngx_http_request_t *r);
 static ngx_int_t ngx_http_llm_body_take(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_body_file(ngx_http_llm_ctx_t *ctx,
     ngx_buf_t *b);
-static void ngx_http_llm_caps(ngx_http_llm_ctx_t *ctx, llm_caps_t *caps);
-static void ngx_http_llm_run(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_forget(ngx_http_llm_ctx_t *ctx);
 static ngx_uint_t ngx_http_llm_submit(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_target_t *target);
@@ -434,7 +432,7 @@ ngx_http_llm_body_read(ngx_http_request_t *r)
         }
 
         if (!r->reading_body) {
-            ngx_http_llm_run(ctx);
+            ngx_http_llm_parse(ctx);
             return;
         }
 
@@ -549,55 +547,18 @@ ngx_http_llm_body_file(ngx_http_llm_ctx_t *ctx, ngx_buf_t *b)
 }
 
 
-/* the location's limits, and the tenant's where they are tighter */
+/* look up, submit */
 
-static void
-ngx_http_llm_caps(ngx_http_llm_ctx_t *ctx, llm_caps_t *caps)
+void
+ngx_http_llm_parsed(ngx_http_llm_ctx_t *ctx, int rv)
 {
-    ngx_int_t  max, fallback;
-
-    max = ctx->conf->max_tokens;
-    fallback = ctx->conf->default_max_tokens;
-
-    if (ctx->policy && ctx->policy->max_tokens
-        && (max == 0 || ctx->policy->max_tokens < max))
-    {
-        max = ctx->policy->max_tokens;
-    }
-
-    if (max && fallback > max) {
-        fallback = max;
-    }
-
-    caps->max_tokens = (uint32_t) max;
-    caps->default_max_tokens = (uint32_t) fallback;
-    caps->model_optional = ctx->conf->model_optional;
-}
-
-
-/* the body is there: parse, look up, submit */
-
-static void
-ngx_http_llm_run(ngx_http_llm_ctx_t *ctx)
-{
-    int                     rv;
     size_t                  i;
-    llm_str_t               body;
-    llm_caps_t              caps;
     ngx_str_t               name;
     ngx_uint_t              err;
     ngx_http_request_t     *r;
     ngx_http_llm_target_t   target;
 
     r = ctx->request;
-
-    ngx_http_llm_caps(ctx, &caps);
-
-    body.data = ctx->body.len ? ctx->body.data : "";
-    body.len = ctx->body.len;
-
-    rv = ctx->dialect->parse(body, ctx->route, &caps, ngx_http_llm_alloc,
-                             r->pool, &ctx->call, &ctx->refusal);
 
     if (rv < 0) {
         ctx->refusal.err = -rv;
@@ -679,14 +640,14 @@ ngx_http_llm_forget(ngx_http_llm_ctx_t *ctx)
     uint32_t     i;
     ngx_pool_t  *pool;
 
-    pool = ctx->request->pool;
-
     if (ctx->body.data) {
-        (void) ngx_pfree(pool, ctx->body.data);
+        (void) ngx_pfree(ctx->request->pool, ctx->body.data);
         ctx->body.data = NULL;
         ctx->body.len = 0;
         ctx->body.cap = 0;
     }
+
+    pool = ctx->call_pool;
 
     if (ctx->call.messages.data) {
         (void) ngx_pfree(pool, (void *) ctx->call.messages.data);
