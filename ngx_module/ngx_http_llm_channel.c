@@ -14,11 +14,14 @@
  *                     +-- state page says draining --> peer->draining, until
  *                                                      the last slot is free
  *
- * Draining of the EVENT ring is bounded: after NGX_HTTP_LLM_BATCH records the
- * rest waits for the next turn of the event loop, else a fast engine and slow
- * clients would keep timers and new requests from ever running.  What the
- * records of one batch mean for one request goes out in one write: a record
- * only marks its request as ready, and the ready ones are flushed at the end.
+ * A turn is bounded: after NGX_HTTP_LLM_BATCH records and NGX_HTTP_LLM_FLUSH
+ * requests the rest waits for the next turn of the event loop, else a fast
+ * engine and slow clients would keep timers and new requests from ever
+ * running.  A record only marks its request as ready; ready ones are flushed
+ * in their order, each in one write, whatever has come for it until then.  A
+ * turn takes in four times as many records as it makes writes, as a write
+ * costs about four records: so a worker that falls behind joins events and
+ * catches up, and one that does not writes each at once.
  *
  * A slot belongs to the channel, not to the request: when a client leaves,
  * the request is gone at once, and the slot stays until its terminal event,
@@ -40,7 +43,8 @@
 #include "ngx_http_llm_module.h"
 
 
-#define NGX_HTTP_LLM_BATCH        256   /* records per turn */
+#define NGX_HTTP_LLM_BATCH        1024  /* records per turn */
+#define NGX_HTTP_LLM_FLUSH        256   /* writes per turn */
 #define NGX_HTTP_LLM_BELLS        64    /* doorbell messages per turn */
 
 
@@ -50,7 +54,7 @@ static ngx_int_t ngx_http_llm_channel_record(ngx_http_llm_channel_t *ch,
     u_char *rec, uint32_t len);
 static ngx_int_t ngx_http_llm_channel_terminal(ngx_http_llm_channel_t *ch,
     uint32_t n, u_char *rec, uint32_t len);
-static void ngx_http_llm_channel_flush(ngx_queue_t *ready);
+static void ngx_http_llm_channel_flush(ngx_queue_t *ready, ngx_uint_t n);
 static void ngx_http_llm_channel_line(ngx_http_llm_channel_t *ch);
 static void ngx_http_llm_channel_ring(ngx_http_llm_channel_t *ch);
 static void ngx_http_llm_channel_retire(ngx_http_llm_channel_t *ch);
@@ -185,7 +189,7 @@ ngx_http_llm_channel_process(ngx_http_llm_channel_t *ch)
 
     rc = ngx_http_llm_channel_drain(ch);
 
-    ngx_http_llm_channel_flush(&ch->ready);
+    ngx_http_llm_channel_flush(&ch->ready, NGX_HTTP_LLM_FLUSH);
 
     ch->processing = 0;
 
@@ -206,7 +210,7 @@ ngx_http_llm_channel_process(ngx_http_llm_channel_t *ch)
         return;
     }
 
-    if (rc == NGX_AGAIN || rev->ready) {
+    if (rc == NGX_AGAIN || rev->ready || !ngx_queue_empty(&ch->ready)) {
         ngx_post_event(rev, &ngx_posted_next_events);
         return;
     }
@@ -435,16 +439,19 @@ ngx_http_llm_channel_terminal(ngx_http_llm_channel_t *ch, uint32_t n,
 }
 
 
-/* a request may end in here, and take others of its connection with it */
+/*
+ * The first n of those that are ready.  A request may end in here, and take
+ * others of its connection with it.
+ */
 
 static void
-ngx_http_llm_channel_flush(ngx_queue_t *ready)
+ngx_http_llm_channel_flush(ngx_queue_t *ready, ngx_uint_t n)
 {
     ngx_queue_t         *q;
     ngx_connection_t    *c;
     ngx_http_llm_ctx_t  *ctx;
 
-    while (!ngx_queue_empty(ready)) {
+    while (n-- && !ngx_queue_empty(ready)) {
 
         q = ngx_queue_head(ready);
         ctx = ngx_queue_data(q, ngx_http_llm_ctx_t, queue);
@@ -742,7 +749,7 @@ ngx_http_llm_channel_tick(ngx_event_t *ev)
         ngx_http_llm_channel_retire(ch);
     }
 
-    if (ch->retired && ch->used == 0) {
+    if (ch->retired && ch->used == 0 && ngx_queue_empty(&ch->ready)) {
         ngx_http_llm_channel_close(ch);
         return;
     }
@@ -772,6 +779,10 @@ ngx_http_llm_channel_lost(ngx_http_llm_channel_t *ch, ngx_uint_t level,
                   "llm engine \"%V\" %s: pid %P, epoch %uD, %uD requests in "
                   "progress", &peer->engine->name, why, ch->pid, ch->epoch,
                   ch->used);
+
+    /* what has come is delivered, and with it goes the head of an answer */
+
+    ngx_http_llm_channel_flush(&ch->ready, (ngx_uint_t) -1);
 
     ngx_queue_init(&lost);
 
@@ -807,5 +818,5 @@ ngx_http_llm_channel_lost(ngx_http_llm_channel_t *ch, ngx_uint_t level,
 
     ngx_http_llm_channel_close(ch);
 
-    ngx_http_llm_channel_flush(&lost);
+    ngx_http_llm_channel_flush(&lost, (ngx_uint_t) -1);
 }
