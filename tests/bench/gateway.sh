@@ -3,13 +3,17 @@
 # compute nothing, against what the project holds itself to; and the same load
 # on nginx's proxy_pass before a bare C responder, on that responder alone, and
 # on an asyncio application under uvicorn.  Prints one table and keeps it in
-# tests/bench/results/gateway-DATE.txt.  About three and a half minutes.
+# tests/bench/results/gateway-DATE.txt; with the argument "readme" it becomes
+# the one in README.md.  About three minutes.
 #
 # DESIGN.  CPU time is the front end's own, from /proc, so the load clients do
 # not count.  The engine is llm-engine's null device where it must be fast
 # (events, requests), and tests/fake_engine where time is measured: only that
 # one paces each stream for itself and says when it saw a request and wrote an
-# event (gateway_latency.c, gateway_pace.c).  All servers run one process.
+# event (gateway_latency.c, gateway_pace.c).  All servers run one process.  On a
+# machine where others work too figures are worse, all of them: look at the
+# peers and at the two floors, what bare hand-overs (relay.c) and bare writes
+# (gateway_drain.c) take.
 
 set -eu
 cd "$(dirname "$0")/../.."
@@ -18,11 +22,12 @@ case $build in /*) ;; *) build=$PWD/$build ;; esac
 port=${PORT:-18490} # and the nine behind it
 streams=${STREAMS:-2000}
 seconds=${SECONDS_EACH:-5}
+rate=${RATE:-1000} # requests a second that are a tenth of what a worker can do
 results=tests/bench/results/gateway-$(date +%F).txt
 run=$(mktemp -d /tmp/ngx_llm-gateway.XXXXXX)
 chmod 755 "$run"
 tls=$((port + 1)) metered=$((port + 2)) sse=$((port + 3)) asgi=$((port + 4))
-tools="gateway_latency gateway_pace gateway_drain gateway_requests gateway_idle sse"
+tools="gateway_latency gateway_pace gateway_drain gateway_requests gateway_idle sse relay"
 # shellcheck disable=SC2086
 make -s BUILD="${BUILD:-build}" all "${BUILD:-build}/fake_engine" \
     $(printf "${BUILD:-build}/bench/%s " $tools)
@@ -34,7 +39,7 @@ alive() { # a zombie is not
 }
 
 stop() {
-    for name in nginx engine sse asgi; do
+    for name in nginx engine sse relay asgi; do
         [ -s "$run/$name.pid" ] || continue
         pid=$(cat "$run/$name.pid")
         signal=TERM
@@ -190,7 +195,13 @@ less() { awk -v a="$1" -v b="$2" -v more="$3" 'BEGIN { print (a + 0 > b + more ?
 
 latency() {
     fake --stamps
-    take lat "$bench/gateway_latency" "$port" "${RATE:-1000}" "$seconds" "$worker"
+    take lat "$bench/gateway_latency" "$port" "$rate" "$seconds" "$worker"
+    stop
+    "$bench/relay" "$sse" &
+    echo $! >"$run/relay.pid"
+    sleep 0.2
+    take hop "$bench/gateway_latency" "$sse" "$rate" "$seconds" \
+        "$(cat "$run/relay.pid")"
     stop
 }
 
@@ -212,13 +223,13 @@ pace() {
     stop
     if asgi_there; then
         start_asgi 20
+        take asgi_r "$bench/gateway_requests" "$asgi" 32 2 "$(cat "$run/asgi.pid")"
         take asgi_q "$bench/gateway_pace" "$asgi" "$streams" 20 "$seconds" 0 \
             "$(cat "$run/asgi.pid")"
         stop
         start_asgi 20 # the first streams would go on
         take asgi_b "$bench/gateway_pace" "$asgi" "$streams" 20 "$seconds" 1 \
             "$(cat "$run/asgi.pid")"
-        take asgi_r "$bench/gateway_requests" "$asgi" 32 2 "$(cat "$run/asgi.pid")"
         stop
     fi
 }
@@ -281,8 +292,8 @@ table() {
     requests
     echo
     printf '%-46s %9s %9s\n' 'what' 'target' 'measured'
-    row "added to a request, ${RATE:-1000}/s, p50" "$lat_p50" us '<' 100
-    row "added to a request, ${RATE:-1000}/s, p99" "$lat_p99" us '<' 500
+    row "added to a request, $rate/s, p50" "$lat_p50" us '<' 100
+    row "added to a request, $rate/s, p99" "$lat_p99" us '<' 500
     row "$streams streams at 20/s, jitter p99" "$gw_q_p99" ms '<' \
         "$(less 5 "$bare_q_p99" 2)"
     row "the same, 1 MB posted each second" "$gw_b_p99" ms '<' \
@@ -294,8 +305,20 @@ table() {
     row "requests of 1 token per CPU second" "$plain_per_cpu_s" '' '>' 10000
     row "the same, key, metered tenant, usage log" "$meter_per_cpu_s" '' '>' 10000
     echo
-    echo "added latency, us: head in to SUBMIT seen, p50 $lat_in_p50 p99 $lat_in_p99; EVENT to bytes out, p50 $lat_out_p50 p99 $lat_out_p99;"
-    echo "$lat_n requests, the worker $lat_load % busy, $lat_late late; at $streams streams EVENT to bytes out p50 $gw_q_out_p50 p99 $gw_q_out_p99"
+    printf '%-46s %16s %16s %16s\n' "added latency, us, p50 and p99" \
+        "in: to SUBMIT" "out: from EVENT" "both"
+    for name in lat hop; do
+        for f in in_p50 in_p99 out_p50 out_p99 p50 p99; do
+            eval "$f=\$${name}_$f"
+        done
+        what="ngx_llm, $lat_n requests, worker $lat_load % busy"
+        [ $name = hop ] && what="floor: two processes that only hand on"
+        printf '%-46s %8s %7s %8s %7s %8s %7s\n' "$what" "$in_p50" "$in_p99" \
+            "$out_p50" "$out_p99" "$p50" "$p99"
+    done
+    [ "$lat_late" = 0 ] || echo "$lat_late requests found no free connection"
+    printf '%-46s %8s %7s %8s %7s\n' "ngx_llm, $streams streams at 20/s" - - \
+        "$gw_q_out_p50" "$gw_q_out_p99"
     echo
     printf '%-34s %6s %7s %7s %8s %7s %9s %9s\n' "$streams streams at 20/s: jitter, ms" \
         bodies p50 p99 p99.9 max events/s CPU-us/ev
@@ -323,8 +346,14 @@ table() {
             "$per_cpu_s" "$user_us" "$per_write"
     done
     echo
-    echo "idle stream, KiB: ngx_llm $idle_gw0_kib, TLS $idle_gw1_kib; nginx proxy_pass $idle_proxy0_kib, TLS $idle_proxy1_kib"
-    echo "requests per CPU second: ngx_llm $plain_per_cpu_s, metered $meter_per_cpu_s; proxy_pass of a constant $req_proxy_per_cpu_s; uvicorn of a constant ${asgi_r_per_cpu_s:--}"
+    printf '%-34s %9s %9s %12s %12s\n' "the rest" "idle, KiB" "TLS, KiB" \
+        "requests/s" "per cpu-s"
+    printf '%-34s %9s %9s %12s %12s\n' \
+        "ngx_llm" "$idle_gw0_kib" "$idle_gw1_kib" "$plain_requests_s" "$plain_per_cpu_s" \
+        "ngx_llm, metered, usage log" - - "$meter_requests_s" "$meter_per_cpu_s" \
+        "nginx proxy_pass of a constant" "$idle_proxy0_kib" "$idle_proxy1_kib" \
+        "$req_proxy_requests_s" "$req_proxy_per_cpu_s" \
+        "uvicorn, a constant" - - "${asgi_r_requests_s:--}" "${asgi_r_per_cpu_s:--}"
 }
 
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
@@ -335,3 +364,14 @@ chmod 644 "$run/keys"
 mkdir -p "${results%/*}"
 table | tee "$results"
 [ "${PIPESTATUS[0]}" = 0 ]
+
+if [ "${1:-}" = readme ]; then
+    awk -v table="$results" '
+        /^```$/ { inside = 0 }
+        !inside
+        /^```gateway$/ {
+            while ((getline line <table) > 0) print line
+            inside = 1
+        }' README.md >"$run/README.md"
+    cat "$run/README.md" >README.md
+fi

@@ -19,6 +19,9 @@
  * subtracting that of one sent straight to the engine it needs no assumption
  * that both wait alike, so its p99 is one of single requests.
  *
+ * Before tests/bench/relay it measures what two processes add that only hand
+ * each request on: no gateway can be below that.
+ *
  * Requests are sent when they are due (exponential gaps, one seed), not when
  * the last one is answered, over as many kept connections as that needs.
  */
