@@ -13,10 +13,14 @@
  *     listening | attach EPOCH pid=P | submit EPOCH SLOT len=N | stall SLOT
  *     cancel EPOCH SLOT tokens=N | done EPOCH SLOT | detach EPOCH held=N
  *
+ * With --mutate it is sound but for one field at a time (mutate.h): of the
+ * welcome, the segment, the state page, a ring's words or a record.  It says
+ * nothing then but how many cases there were.
+ *
  * SIGTERM drains: no request is cut, then exit 0.
  */
 #include "llm_err.h"
-#include "llm_wire.h"
+#include "mutate.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -46,17 +50,29 @@ typedef struct {
     uint32_t max;
     uint32_t choices;
     int stalled;
+    int held; /* waits for ADMIT */
+
+    /* --mutate */
+    uint32_t row;     /* what becomes of it; MUTATE_ROWS: nothing more */
+    uint32_t row_at;  /* at which token */
+    uint64_t late_us; /* when its sound end follows the other; 0: never */
 } job_t;
 
 typedef struct {
     int fd; /* -1: unused */
     int hello;
     uint8_t *seg;
+    uint64_t seg_size;
     llm_slot_line_t *lines;
     llm_ring_t submit, event;
     uint32_t epoch;
     uint32_t held;
     job_t *jobs; /* [slots] */
+
+    /* --mutate */
+    llm_state_t *state; /* its own; NULL: the one for all */
+    uint64_t pause_us;  /* until then nothing is put right */
+    uint64_t close_us;  /* when it has had its time; 0: never */
 } peer_t;
 
 typedef struct {
@@ -65,6 +81,7 @@ typedef struct {
     int die_after; /* tokens; -1: never */
     int refuse, bad_version, hang_hello, never_done, not_ready, no_heartbeat;
     int stamps;
+    uint64_t mutate; /* seed; 0: none */
 } options_t;
 
 typedef struct {
@@ -75,7 +92,23 @@ typedef struct {
     uint32_t epoch;
     uint64_t tokens_sent;
     uint8_t *rec; /* [RECORD_MAX] */
+    mutate_t mutate;
+    uint32_t first_row, row; /* the last ones of a handshake, of a request */
 } fake_t;
+
+/* What is changed in the handshake, and what in an attachment at work. */
+#define FAKE_FIRST                                                             \
+    (1u << MUTATE_MESSAGE | 1u << MUTATE_WELCOME | 1u << MUTATE_SEG            \
+        | 1u << MUTATE_STATE)
+#define FAKE_WORDS                                                             \
+    (1u << MUTATE_SEG | 1u << MUTATE_STATE | 1u << MUTATE_SUBMIT_CTL           \
+        | 1u << MUTATE_EVENT_CTL | 1u << MUTATE_LINE)
+#define FAKE_RECORDS                                                           \
+    (1u << MUTATE_COUNTED | 1u << MUTATE_TOKENS | 1u << MUTATE_LP              \
+        | 1u << MUTATE_DONE | 1u << MUTATE_ERROR)
+#define FAKE_TELL 100   /* cases between two lines */
+#define FAKE_LOOK 3000  /* microseconds for a worker to see a word */
+#define FAKE_LIFE 30000 /* the same, of an attachment that began with one */
 
 static volatile sig_atomic_t fake_term;
 
@@ -198,6 +231,12 @@ fake_detach(peer_t *p)
     printf("detach %u held=%u\n", p->epoch, p->held);
     close(p->fd);
     free(p->jobs);
+    if (p->seg != NULL) {
+        munmap(p->seg, p->seg_size);
+    }
+    if (p->state != NULL) {
+        munmap(p->state, LLM_STATE_SIZE);
+    }
     memset(p, 0, sizeof(*p));
     p->fd = -1;
 }
@@ -233,9 +272,12 @@ fake_segment(fake_t *f, peer_t *p, llm_msg_welcome_t *m)
     m->version = LLM_WIRE_VERSION;
     m->epoch = ++f->epoch;
     m->slots = f->o.slots;
-    m->submit_size = 4u << 20;
+    m->submit_size = f->o.mutate ? 64u << 10 : 4u << 20;
     /* what llm_welcome_ok() asks of many slots */
     m->event_size = m->slots > 1024 ? 8u << 20 : 1u << 20;
+    if (f->o.mutate) {
+        m->event_size = 64u << 10;
+    }
     m->credit_max = 256u << 10;
     m->submit_ctl = LLM_SEG_HEAD;
     m->event_ctl = m->submit_ctl + sizeof(llm_ring_ctl_t);
@@ -260,6 +302,7 @@ fake_segment(fake_t *f, peer_t *p, llm_msg_welcome_t *m)
     head->epoch = m->epoch;
 
     p->epoch = m->epoch;
+    p->seg_size = m->seg_size;
     p->lines = (llm_slot_line_t *) (void *) (p->seg + m->lines);
     p->jobs = calloc(m->slots, sizeof(job_t));
     llm_ring_init(&p->submit,
@@ -274,7 +317,7 @@ fake_segment(fake_t *f, peer_t *p, llm_msg_welcome_t *m)
 
 
 static void
-fake_welcome(fake_t *f, peer_t *p, uint32_t pid)
+fake_send(int fd, const void *m, size_t len, const int *fds, size_t n)
 {
     union {
         struct cmsghdr align;
@@ -282,7 +325,124 @@ fake_welcome(fake_t *f, peer_t *p, uint32_t pid)
     } control;
     struct cmsghdr *c;
     struct msghdr msg;
-    struct iovec iov;
+    struct iovec iov = {(void *) (uintptr_t) m, len};
+
+    memset(&msg, 0, sizeof(msg));
+    memset(&control, 0, sizeof(control));
+    msg.msg_iov = &iov;
+    msg.msg_iovlen = 1;
+
+    if (n > 0) {
+        msg.msg_control = &control;
+        msg.msg_controllen = CMSG_SPACE(n * sizeof(int));
+        c = CMSG_FIRSTHDR(&msg);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(n * sizeof(int));
+        memcpy(CMSG_DATA(c), fds, n * sizeof(int));
+    }
+
+    (void) !sendmsg(fd, &msg, MSG_NOSIGNAL);
+}
+
+
+/* now and then, how many cases there have been */
+static void
+fake_tell(fake_t *f, int last)
+{
+    const mutate_t *m = &f->mutate;
+    const char *name = "nothing";
+    uint32_t least;
+
+    if (last) {
+        least = mutate_least(m, FAKE_FIRST | FAKE_WORDS | FAKE_RECORDS, &name);
+        fprintf(stderr, "mutated %llu in all, %s least: %u\n",
+            (unsigned long long) m->cases, name, least);
+    } else if (m->cases % FAKE_TELL == 0) {
+        fprintf(stderr, "mutated %llu\n", (unsigned long long) m->cases);
+    }
+}
+
+
+/* A state page that is this peer's alone, for what is done to it. */
+static int
+fake_own_state(fake_t *f, peer_t *p)
+{
+    int fd = fake_memfd("state", LLM_STATE_SIZE);
+
+    p->state =
+        mmap(NULL, LLM_STATE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (p->state == MAP_FAILED) {
+        fake_die("mmap");
+    }
+    memcpy(p->state, f->state, LLM_STATE_SIZE);
+
+    return fd;
+}
+
+
+/* The handshake, changed in one place two times of three. */
+static void
+fake_mutate_welcome(fake_t *f, peer_t *p, llm_msg_welcome_t *m, int *fds)
+{
+    uint32_t row = MUTATE_ROWS, kind = MUTATE_KINDS, what = MUTATE_MESSAGES;
+    size_t len = sizeof(*m), n = 2;
+    int state_fd = fake_own_state(f, p), odd = -1, pair[2];
+    uint8_t buf[2 * sizeof(*m)];
+
+    if (mutate_random(&f->mutate) % 3) {
+        row = mutate_next(&f->first_row, FAKE_FIRST);
+        kind = mutate_rows[row].kind;
+        p->close_us = fake_now_us() + FAKE_LIFE;
+    }
+
+    if (kind == MUTATE_WELCOME) {
+        mutate_field(&f->mutate, row, m);
+    } else if (kind == MUTATE_SEG) {
+        mutate_field(&f->mutate, row, p->seg);
+    } else if (kind == MUTATE_STATE) {
+        mutate_field(&f->mutate, row, p->state);
+    } else if (kind == MUTATE_MESSAGE) {
+        what = mutate_rows[row].at;
+        f->mutate.count[row]++;
+        f->mutate.cases++;
+    }
+
+    if (what != MUTATE_UNSEALED
+        && fcntl(
+               state_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+               == -1) {
+        fake_die("F_ADD_SEALS");
+    }
+
+    if (what == MUTATE_NO_MEMFD) {
+        odd = open("/dev/zero", O_RDWR | O_CLOEXEC);
+    } else if (what == MUTATE_TOO_SMALL) {
+        odd = fake_memfd("small", 4096);
+    }
+
+    memset(buf, 0xff, sizeof(buf));
+    memcpy(buf, m, sizeof(*m));
+    len = what == MUTATE_EMPTY   ? 0
+          : what == MUTATE_SHORT ? mutate_random(&f->mutate) % len
+          : what == MUTATE_LONG  ? len + 1 + mutate_random(&f->mutate) % len
+                                 : len;
+    n = what == MUTATE_NO_FDS ? 0 : what == MUTATE_ONE_FD ? 1 : 2;
+    pair[0] = what == MUTATE_SWAPPED ? state_fd : odd != -1 ? odd : fds[0];
+    pair[1] = what == MUTATE_SWAPPED ? fds[0] : state_fd;
+    fake_send(p->fd, buf, len, pair, n);
+    fake_tell(f, 0);
+
+    (void) close(state_fd);
+    if (odd != -1) {
+        (void) close(odd);
+    }
+}
+
+
+static void
+fake_welcome(fake_t *f, peer_t *p, uint32_t pid)
+{
     llm_msg_welcome_t m;
     int fds[2];
 
@@ -293,22 +453,12 @@ fake_welcome(fake_t *f, peer_t *p, uint32_t pid)
         m.version = LLM_WIRE_VERSION + 7;
     }
 
-    memset(&msg, 0, sizeof(msg));
-    memset(&control, 0, sizeof(control));
-    iov.iov_base = &m;
-    iov.iov_len = sizeof(m);
-    msg.msg_iov = &iov;
-    msg.msg_iovlen = 1;
-    msg.msg_control = &control;
-    msg.msg_controllen = sizeof(control.space);
-    c = CMSG_FIRSTHDR(&msg);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(2 * sizeof(int));
-    memcpy(CMSG_DATA(c), fds, 2 * sizeof(int));
-
     printf("attach %u pid=%u\n", p->epoch, pid);
-    (void) !sendmsg(p->fd, &msg, MSG_NOSIGNAL);
+    if (f->o.mutate) {
+        fake_mutate_welcome(f, p, &m, fds);
+    } else {
+        fake_send(p->fd, &m, sizeof(m), fds, 2);
+    }
     close(fds[0]);
     p->hello = 1;
 }
@@ -375,6 +525,82 @@ fake_wake(peer_t *p)
 }
 
 
+/*
+ * Publishes a record, changed if it is the one that its request was to have
+ * changed; 1 then.
+ */
+static int
+fake_commit(fake_t *f, peer_t *p, job_t *j, uint32_t kind, void *rec)
+{
+    llm_wire_tokens_t t;
+    uint8_t *at = rec;
+    uint32_t was = j->row;
+    int mine;
+
+    mine = was < MUTATE_ROWS
+           && (mutate_rows[was].kind == kind
+               || (kind == MUTATE_TOKENS && mutate_rows[was].kind == MUTATE_LP))
+           && (kind != MUTATE_TOKENS || j->at == j->row_at);
+
+    if (mine) {
+        if (mutate_rows[was].kind == MUTATE_LP) {
+            memcpy(&t, rec, sizeof(t));
+            at += sizeof(t) + ((t.text_len + 3) & ~3u);
+            /* the first entry or the last */
+            if (t.lp_len == 0) {
+                mine = 0;
+            } else if (mutate_random(&f->mutate) % 2) {
+                at += t.lp_len - t.lp_len / (1 + j->head.top_logprobs);
+            }
+        }
+    }
+
+    if (mine) {
+        mutate_field(&f->mutate, was, at);
+        j->row = MUTATE_ROWS;
+        fake_tell(f, 0);
+    }
+
+    llm_ring_commit(&p->event);
+    fake_wake(p);
+
+    return mine;
+}
+
+
+/* Changes a word of the segment or of the state page, while all goes on. */
+static void
+fake_mutate_word(fake_t *f, peer_t *p, uint32_t slot)
+{
+    uint32_t row = p->jobs[slot].row;
+
+    switch (mutate_rows[row].kind) {
+    case MUTATE_SEG:
+        mutate_field(&f->mutate, row, p->seg);
+        break;
+    case MUTATE_STATE:
+        mutate_field(&f->mutate, row, p->state);
+        break;
+    case MUTATE_SUBMIT_CTL:
+        mutate_field(&f->mutate, row, p->submit.ctl);
+        break;
+    case MUTATE_EVENT_CTL:
+        mutate_field(&f->mutate, row, p->event.ctl);
+        break;
+    case MUTATE_LINE:
+        mutate_field(&f->mutate, row, &p->lines[slot]);
+        break;
+    default:
+        return;
+    }
+
+    p->jobs[slot].row = MUTATE_ROWS;
+    p->pause_us = fake_now_us() + FAKE_LOOK;
+    (void) !send(p->fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    fake_tell(f, 0);
+}
+
+
 /* nonsense of the kind asked for, in answer to a request */
 static void
 fake_garbage(fake_t *f, peer_t *p, uint32_t slot)
@@ -429,6 +655,7 @@ fake_end(fake_t *f, peer_t *p, uint32_t slot, uint32_t err)
     job_t *j = &p->jobs[slot];
     llm_wire_done_t *d;
     llm_wire_error_t *e;
+    int changed;
 
     if (err == 0) {
         d = llm_ring_reserve(&p->event, sizeof(*d), 0);
@@ -445,6 +672,7 @@ fake_end(fake_t *f, peer_t *p, uint32_t slot, uint32_t err)
         d->prefill_us = 2500;
         d->decode_us = 10000;
         f->state->requests_done++;
+        changed = fake_commit(f, p, j, MUTATE_DONE, d);
     } else {
         e = llm_ring_reserve(&p->event, sizeof(*e), 0);
         if (e == NULL) {
@@ -456,10 +684,14 @@ fake_end(fake_t *f, peer_t *p, uint32_t slot, uint32_t err)
         e->err = err;
         e->prompt_tokens = 7;
         e->completion_tokens = j->at * j->choices;
+        changed = fake_commit(f, p, j, MUTATE_ERROR, e);
     }
 
-    llm_ring_commit(&p->event);
-    fake_wake(p);
+    if (changed) {
+        /* the worker may or may not have taken it for one */
+        j->late_us = fake_now_us() + FAKE_LIFE;
+        return;
+    }
 
     if (err == LLM_ERR_CANCELLED) {
         printf("cancel %u %u tokens=%u\n", p->epoch, slot, j->at);
@@ -539,7 +771,7 @@ fake_token(fake_t *f, peer_t *p, uint32_t slot)
             memcpy(at + sizeof(lp), text, len);
             at += sizeof(lp) + ((len + 3) & ~3u);
         }
-        llm_ring_commit(&p->event);
+        (void) fake_commit(f, p, j, MUTATE_TOKENS, t);
         j->sent += len + lp_len;
         f->tokens_sent++;
     }
@@ -550,6 +782,38 @@ fake_token(fake_t *f, peer_t *p, uint32_t slot)
     fake_may_die(f);
 
     return 1;
+}
+
+
+/* a request that may not run before it is admitted */
+static void
+fake_counted(fake_t *f, peer_t *p, job_t *j)
+{
+    llm_wire_counted_t *c = llm_ring_reserve(&p->event, sizeof(*c), 0);
+
+    if (c == NULL) {
+        return; /* it will have been cancelled */
+    }
+
+    c->hdr.type = LLM_REC_COUNTED;
+    c->id = j->head.id;
+    c->prompt_tokens = 7;
+    c->max_tokens = j->max;
+    c->choices = j->choices;
+    (void) fake_commit(f, p, j, MUTATE_COUNTED, c);
+}
+
+
+/* What is to go wrong with a request of a --mutate engine. */
+static void
+fake_plan(fake_t *f, job_t *j)
+{
+    j->row = MUTATE_ROWS;
+
+    if (f->o.mutate && mutate_random(&f->mutate) % 4) {
+        j->row = mutate_next(&f->row, FAKE_WORDS | FAKE_RECORDS);
+        j->row_at = (uint32_t) (mutate_random(&f->mutate) % j->max);
+    }
 }
 
 
@@ -566,11 +830,21 @@ fake_submit(fake_t *f, peer_t *p, uint32_t len)
 
     memcpy(&s, f->rec, sizeof(s));
 
+    if (s.hdr.type == LLM_REC_ADMIT && s.id.slot < f->o.slots) {
+        p->jobs[s.id.slot].held = 0;
+        return;
+    }
+
     while ((rc = llm_submit_section(f->rec, len, &at, &sec, &body)) == 1) {
         if (sec.type == LLM_SEC_PROMPT || sec.type == LLM_SEC_PROMPT_IDS
             || sec.type == LLM_SEC_MESSAGES) {
             prompts++;
         }
+    }
+
+    if (s.id.slot < f->o.slots && p->jobs[s.id.slot].late_us) {
+        p->jobs[s.id.slot].gen = 0; /* it had been taken for an end */
+        p->held--;
     }
 
     if (rc < 0 || s.hdr.type != LLM_REC_SUBMIT || s.id.epoch != p->epoch
@@ -589,15 +863,28 @@ fake_submit(fake_t *f, peer_t *p, uint32_t len)
     j->max = s.max_tokens ? s.max_tokens : f->o.tokens;
     j->seen_ns = seen_ns;
     j->due_us = seen_ns / 1000 + f->o.delay_ms * 1000ull;
+    j->held = (s.flags & LLM_F_HOLD) != 0;
     p->held++;
     f->state->requests_total++;
     printf("submit %u %u len=%u\n", p->epoch, s.id.slot, len);
     fake_may_die(f);
+    fake_plan(f, j);
 
     if (f->o.garbage) {
         fake_garbage(f, p, s.id.slot);
-    } else if (f->o.error) {
+        return;
+    }
+    if (j->held) {
+        fake_counted(f, p, j);
+    }
+    if (f->o.error) {
         fake_end(f, p, s.id.slot, f->o.error);
+    } else if (j->row < MUTATE_ROWS) {
+        if (mutate_rows[j->row].kind == MUTATE_ERROR) {
+            fake_end(f, p, s.id.slot, LLM_ERR_INTERNAL);
+        } else {
+            fake_mutate_word(f, p, s.id.slot);
+        }
     }
 }
 
@@ -609,12 +896,20 @@ fake_step(fake_t *f, peer_t *p, uint32_t slot, uint64_t now)
     job_t *j = &p->jobs[slot];
     uint64_t taken = __atomic_load_n(&p->lines[slot].taken, __ATOMIC_ACQUIRE);
 
+    if (j->late_us) {
+        if (now >= j->late_us) {
+            j->late_us = 0;
+            fake_end(f, p, slot, 0);
+        }
+        return 0;
+    }
+
     if (__atomic_load_n(&p->lines[slot].cancel, __ATOMIC_ACQUIRE) == j->gen) {
         fake_end(f, p, slot, LLM_ERR_CANCELLED);
         return 1;
     }
 
-    if (f->o.garbage || now < j->due_us) {
+    if (f->o.garbage || now < j->due_us || j->held) {
         return 0;
     }
 
@@ -657,10 +952,18 @@ fake_turn(fake_t *f, peer_t *p)
     uint32_t i;
     int more = 0;
 
+    if (p->close_us && now >= p->close_us) {
+        fake_detach(p);
+        return 0;
+    }
+    if (now < p->pause_us) {
+        return 0;
+    }
+
     while ((n = llm_ring_peek(&p->submit, f->rec, RECORD_MAX)) > 0) {
         llm_ring_advance(&p->submit);
         fake_submit(f, p, (uint32_t) n);
-        if (p->fd == -1) {
+        if (p->fd == -1 || now < p->pause_us) {
             return 0;
         }
     }
@@ -742,7 +1045,7 @@ fake_run(fake_t *f)
         fds[PEERS_MAX].fd = f->listen_fd;
         fds[PEERS_MAX].events = POLLIN;
 
-        timeout = busy ? 0 : held ? 1 : 200;
+        timeout = busy ? 0 : held ? 1 : f->o.mutate ? 2 : 200;
 
         if (poll(fds, PEERS_MAX + 1, timeout) <= 0) {
             continue;
@@ -768,7 +1071,7 @@ fake_usage(void)
         "    [--bytes N] [--rate TOKENS/S] [--delay MS] [--error LLM_ERR]\n"
         "    [--refuse] [--bad-version] [--hang-hello] [--not-ready]\n"
         "    [--no-heartbeat] [--never-done] [--die-after TOKENS]\n"
-        "    [--stamps]\n"
+        "    [--stamps] [--mutate SEED]\n"
         "    [--garbage-ring[=tail|len|type|epoch|slot|gen|choice|text|done]]"
         "\n");
     exit(2);
@@ -785,7 +1088,7 @@ fake_options(options_t *o, int argc, char **argv)
         {"hang-hello", 0, 0, 'H'}, {"not-ready", 0, 0, 'N'},
         {"no-heartbeat", 0, 0, 'B'}, {"never-done", 0, 0, 'D'},
         {"die-after", 1, 0, 'x'}, {"garbage-ring", 2, 0, 'g'},
-        {"stamps", 0, 0, 'S'}, {0, 0, 0, 0}};
+        {"stamps", 0, 0, 'S'}, {"mutate", 1, 0, 'M'}, {0, 0, 0, 0}};
     int c;
 
     memset(o, 0, sizeof(*o));
@@ -822,6 +1125,9 @@ fake_options(options_t *o, int argc, char **argv)
             break;
         case 'g':
             o->garbage = optarg ? optarg : "tail";
+            break;
+        case 'M':
+            o->mutate = strtoull(optarg, NULL, 0);
             break;
         case 'R':
             o->refuse = 1;
@@ -880,7 +1186,14 @@ main(int argc, char **argv)
     fake_open_state(f);
     fake_open_socket(f);
     printf("listening\n");
+    if (f->o.mutate) {
+        mutate_open(&f->mutate, f->o.mutate);
+        (void) !freopen("/dev/null", "w", stdout);
+    }
     fake_run(f);
+    if (f->o.mutate) {
+        fake_tell(f, 1);
+    }
     unlink(f->o.listen);
     free(f->rec);
     free(f);

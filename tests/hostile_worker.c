@@ -4,16 +4,19 @@
  * worker does and then breaks every rule of llm_wire.h that it can break from
  * its own segment and socket.
  *
- *   hostile_worker SOCKET MODE SECONDS [SEED]
+ *   hostile_worker SOCKET MODE SECONDS [SEED [CASES]]
  *
- * Says at the end how often it was let in, thrown out and what it wrote.  For
- * t/workers.t; nothing here asserts anything about the engine.
+ * Says at the end how often it was let in, thrown out and what it wrote.  The
+ * mode "mutate" is sound but for one field at a time (mutate.h); it ends when
+ * it has had its cases.  For t/workers.t and t/mutate.t; nothing here asserts
+ * anything about the engine.
  */
-#include "llm_wire.h"
+#include "mutate.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +40,7 @@ typedef struct {
 } worker_t;
 
 static uint64_t end_ms, seed;
-static unsigned long attached, detached, written;
+static unsigned long attached, detached, written, cases_max;
 
 
 static uint64_t
@@ -589,6 +592,286 @@ prompts(worker_t *k)
 }
 
 
+/* --- one field at a time ------------------------------------------------ */
+
+#define MUTATE_WAIT_MS 1000 /* for an answer that always comes */
+#define MUTATE_LOOK_MS 1    /* for one that may */
+#define MUTATE_STAY    64   /* cases of one attachment */
+#define MUTATE_OURS                                                            \
+    (1u << MUTATE_MESSAGE | 1u << MUTATE_HELLO | 1u << MUTATE_SEG              \
+        | 1u << MUTATE_SUBMIT_CTL | 1u << MUTATE_EVENT_CTL | 1u << MUTATE_LINE \
+        | 1u << MUTATE_SUBMIT | 1u << MUTATE_SEC | 1u << MUTATE_ADMIT)
+
+static unsigned long unread; /* records that were not looked at in time */
+
+
+/* Has the engine thrown us out?  Takes its doorbells on the way. */
+static int
+thrown_out(const worker_t *k)
+{
+    char buf[64];
+    ssize_t n;
+
+    while ((n = recv(k->fd, buf, sizeof(buf), MSG_DONTWAIT)) > 0) {
+    }
+
+    return n == 0 || errno != EAGAIN;
+}
+
+
+/* Takes all events; 1 if one of type was among them. */
+static int
+take_events(worker_t *k, uint32_t type)
+{
+    static uint8_t event[LLM_TOKENS_MAX];
+    llm_ring_hdr_t h;
+    int found = 0;
+
+    while (llm_ring_peek(&k->event, event, sizeof(event)) > 0) {
+        llm_ring_advance(&k->event);
+        memcpy(&h, event, sizeof(h));
+        found |= h.type == type;
+    }
+
+    return found;
+}
+
+
+/* Until the engine has read all that was submitted, or has thrown us out. */
+static void
+wait_read(worker_t *k)
+{
+    uint64_t end = clock_ms() + MUTATE_WAIT_MS;
+
+    ring(k);
+    while (__atomic_load_n(&k->submit.ctl->head, __ATOMIC_ACQUIRE)
+           != k->submit.pos) {
+        if (thrown_out(k)) {
+            return;
+        }
+        if (clock_ms() > end) {
+            unread++;
+            return;
+        }
+        (void) take_events(k, 0);
+        (void) sched_yield();
+    }
+}
+
+
+/* A first message that is no sound hello, and what comes back. */
+static void
+mutate_hello(worker_t *k, mutate_t *m, uint32_t row)
+{
+    uint8_t buf[2 * sizeof(llm_msg_hello_t)];
+    llm_msg_hello_t hello = {LLM_WIRE_MAGIC, LLM_MSG_HELLO, LLM_WIRE_VERSION,
+        LLM_WIRE_VERSION_MIN, (uint32_t) getpid()};
+    struct pollfd p;
+    size_t len = sizeof(hello);
+    int fds = 0;
+
+    if (mutate_rows[row].kind == MUTATE_HELLO) {
+        mutate_field(m, row, &hello);
+    } else {
+        switch (mutate_rows[row].at) {
+        case MUTATE_EMPTY:
+            len = 0;
+            break;
+        case MUTATE_SHORT:
+            len = mutate_random(m) % len;
+            break;
+        case MUTATE_LONG:
+            len += 1 + mutate_random(m) % len;
+            break;
+        default:
+            fds = 1;
+            break;
+        }
+        m->count[row]++;
+        m->cases++;
+    }
+
+    memset(buf, 0xff, sizeof(buf));
+    memcpy(buf, &hello, sizeof(hello));
+    p.fd = reach(k->path);
+    p.events = POLLIN;
+    if (p.fd != -1) {
+        say(p.fd, buf, len, fds);
+        (void) poll(&p, 1, MUTATE_WAIT_MS);
+        (void) close(p.fd);
+    }
+}
+
+
+/* A SUBMIT with a section of each kind; its length. */
+static uint32_t
+submit_rich(
+    const worker_t *k, mutate_t *m, uint32_t slot, uint32_t gen, uint8_t *rec)
+{
+    static const char chat[] = "[{\"role\":\"user\",\"content\":\"x\"}]";
+    const llm_wire_bias_t bias = {7, 1.5f};
+    const uint32_t ids[] = {1, 2, 3};
+    uint32_t len = submit(k, slot, gen, rec, "hello", 5), at = len;
+    llm_wire_submit_t h;
+
+    memcpy(&h, rec, sizeof(h));
+    h.max_tokens = 3;
+    if (mutate_random(m) % 3 == 0) {
+        /* the prompt is the last section, of 16 bytes */
+        h.kind = LLM_KIND_CHAT;
+        at = section(
+            rec, len - 16, LLM_SEC_MESSAGES, chat, (uint32_t) sizeof(chat) - 1);
+    } else {
+        at = section(rec, at, LLM_SEC_PROMPT_IDS, ids, sizeof(ids));
+    }
+    at = section(rec, at, LLM_SEC_STOP, "stop", 4);
+    at = section(rec, at, LLM_SEC_BIAS, &bias, sizeof(bias));
+    at = section(rec, at, LLM_SEC_REQUEST_ID, "case", 4);
+    if (mutate_random(m) % 2) {
+        h.flags |= LLM_F_LOGPROBS;
+        h.top_logprobs = 2;
+    }
+    h.hdr.len = at;
+    memcpy(rec, &h, sizeof(h));
+
+    return at;
+}
+
+
+/* The place of a section's head in a SUBMIT, picked at random. */
+static uint8_t *
+pick_section(mutate_t *m, uint8_t *rec, uint32_t len)
+{
+    uint32_t at = 0, place[16], n = 0, head = (uint32_t) sizeof(llm_wire_sec_t);
+    const uint8_t *body;
+    llm_wire_sec_t sec;
+
+    while (n < 16 && llm_submit_section(rec, len, &at, &sec, &body) == 1) {
+        place[n++] = (uint32_t) (body - rec) - head;
+    }
+
+    return rec + place[mutate_random(m) % n];
+}
+
+
+/* A changed SUBMIT, or a sound one whose ADMIT is changed. */
+static void
+mutate_record(
+    worker_t *k, mutate_t *m, uint32_t row, uint32_t slot, uint32_t gen)
+{
+    static _Alignas(8) uint8_t rec[RECORD];
+    uint32_t kind = mutate_rows[row].kind;
+    uint32_t len = submit_rich(k, m, slot, gen, rec);
+    uint64_t end = clock_ms() + MUTATE_WAIT_MS;
+    llm_wire_submit_t h;
+    llm_wire_admit_t a;
+    uint8_t *p;
+
+    memcpy(&h, rec, sizeof(h));
+    if (kind == MUTATE_ADMIT) {
+        h.flags |= LLM_F_HOLD;
+        memcpy(rec, &h, sizeof(h));
+        if (push(k, rec, len) != 0) {
+            return;
+        }
+        wait_read(k);
+        while (!take_events(k, LLM_REC_COUNTED) && !thrown_out(k)
+               && clock_ms() < end) {
+            (void) sched_yield();
+        }
+        memset(&a, 0, sizeof(a));
+        a.hdr.len = len = sizeof(a);
+        a.hdr.type = LLM_REC_ADMIT;
+        a.id = h.id;
+        a.max_tokens = 2;
+        memcpy(rec, &a, sizeof(a));
+    }
+
+    /* in the ring, so that its length in there is changed, too */
+    p = llm_ring_reserve(&k->submit, len, 0);
+    if (p == NULL) {
+        return;
+    }
+    memcpy(p, rec, len);
+    mutate_field(m, row, kind == MUTATE_SEC ? pick_section(m, p, len) : p);
+    llm_ring_commit(&k->submit);
+    written++;
+    wait_read(k);
+}
+
+
+/* A changed word, beside a request that runs. */
+static void
+mutate_word(worker_t *k, mutate_t *m, uint32_t row, uint32_t slot, uint32_t gen)
+{
+    static _Alignas(8) uint8_t rec[RECORD];
+    struct pollfd p = {k->fd, POLLIN, 0};
+
+    (void) push(k, rec, submit_rich(k, m, slot, gen, rec));
+    wait_read(k);
+    if (thrown_out(k)) {
+        return;
+    }
+
+    switch (mutate_rows[row].kind) {
+    case MUTATE_SEG:
+        mutate_field(m, row, k->seg);
+        break;
+    case MUTATE_SUBMIT_CTL:
+        mutate_field(m, row, k->submit.ctl);
+        break;
+    case MUTATE_EVENT_CTL:
+        mutate_field(m, row, k->event.ctl);
+        break;
+    default:
+        mutate_field(m, row, &k->lines[slot]);
+        break;
+    }
+    ring(k);
+    (void) poll(&p, 1, MUTATE_LOOK_MS);
+    written++;
+}
+
+
+static void
+mutate(worker_t *k)
+{
+    const char *name = "nothing";
+    uint32_t row = 0, kind, gen = 0, slot, least;
+    mutate_t m;
+
+    mutate_open(&m, seed);
+    while (goes_on() && m.cases < cases_max) {
+        if (attach(k) != 0) {
+            continue;
+        }
+        gen++;
+        slot = gen % k->w.slots;
+        kind = mutate_rows[mutate_next(&row, MUTATE_OURS)].kind;
+        if (kind == MUTATE_HELLO || kind == MUTATE_MESSAGE) {
+            mutate_hello(k, &m, row);
+        } else if (kind == MUTATE_SUBMIT || kind == MUTATE_SEC
+                   || kind == MUTATE_ADMIT) {
+            mutate_record(k, &m, row, slot, gen);
+        } else {
+            mutate_word(k, &m, row, slot, gen);
+        }
+
+        /* whatever became of it, it is to make room */
+        __atomic_store_n(&k->lines[slot].cancel, gen, __ATOMIC_RELEASE);
+        ring(k);
+        (void) take_events(k, 0);
+        if (gen % MUTATE_STAY == 0) {
+            leave(k);
+        }
+    }
+
+    least = mutate_least(&m, MUTATE_OURS, &name);
+    printf("mutated %llu in all, %s least: %u, not read %lu\n",
+        (unsigned long long) m.cases, name, least, unread);
+}
+
+
 int
 main(int argc, char **argv)
 {
@@ -600,13 +883,14 @@ main(int argc, char **argv)
         const char *name;
         void (*run)(worker_t *k);
     } modes[] = {M(silent), M(garbage), M(churn), M(flood), M(scribble),
-        M(records), M(greedy), M(hog), M(reuse), M(prompts)};
+        M(records), M(greedy), M(hog), M(reuse), M(prompts), M(mutate)};
 #undef M
     worker_t k;
     size_t i;
 
     if (argc < 4) {
-        fprintf(stderr, "usage: hostile_worker SOCKET MODE SECONDS [SEED]\n");
+        fprintf(stderr,
+            "usage: hostile_worker SOCKET MODE SECONDS [SEED [CASES]]\n");
         return 2;
     }
 
@@ -614,6 +898,7 @@ main(int argc, char **argv)
     k.path = argv[1];
     k.fd = -1;
     end_ms = clock_ms() + (uint64_t) (atof(argv[3]) * 1000);
+    cases_max = argc > 5 ? strtoul(argv[5], NULL, 0) : 1000;
     seed = argc > 4 ? strtoull(argv[4], NULL, 0) * 2654435761u + 1 : 88172645;
 
     for (i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
