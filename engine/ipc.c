@@ -625,12 +625,32 @@ ipc_timeout(const ipc_t *ipc, uint64_t now_ms, int max_ms)
 }
 
 
+int
+ipc_succeeded(const ipc_t *ipc)
+{
+    return __atomic_load_n(&ipc->state->draining, __ATOMIC_RELAXED)
+           == LLM_DRAIN_SUCCEEDED;
+}
+
+
+void
+ipc_refuse_all(ipc_t *ipc)
+{
+    __atomic_store_n(&ipc->state->draining, LLM_DRAIN_ENDS, __ATOMIC_RELEASE);
+}
+
+
 void
 ipc_drain(ipc_t *ipc)
 {
-    uint32_t i;
+    uint32_t i, drain = LLM_DRAIN_ENDS;
 
-    __atomic_store_n(&ipc->state->draining, 1, __ATOMIC_RELEASE);
+    if (ipc_replaced(ipc)) {
+        drain = LLM_DRAIN_SUCCEEDED;
+        log_line(LOG_NOTICE, "a successor listens on %s", ipc->cfg.path);
+    }
+
+    __atomic_store_n(&ipc->state->draining, drain, __ATOMIC_RELEASE);
     ipc_unlisten(ipc);
 
     for (i = 0; i < IPC_PENDING_MAX; i++) {

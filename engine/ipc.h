@@ -35,6 +35,7 @@ typedef struct {
     uint32_t submit_size; /* ring bytes, powers of two */
     uint32_t event_size;
     uint32_t credit_max; /* bytes */
+    int takeover;        /* succeed who listens there */
 } ipc_cfg_t;
 
 
@@ -44,7 +45,9 @@ typedef struct {
  * Takes PATH.lock and makes the state page, all zero but for magic, version,
  * size and pid.  Nobody can connect yet.  NULL with one sentence in err: a
  * live engine holds the path, path too long, wrong permissions, sizes that do
- * not fit together.
+ * not fit together.  With takeover a live engine keeps the lock until
+ * ipc_listen, which puts our socket in the place of its, tells it to drain, and
+ * takes the lock then.
  */
 ipc_t *ipc_open(const ipc_cfg_t *cfg, char *err, size_t errlen);
 
@@ -137,6 +140,12 @@ void ipc_lines_arm(ipc_t *ipc, uint32_t att);
  * the state page.
  */
 void ipc_drain(ipc_t *ipc);
+
+/* Has a successor got the path?  Then what workers submit is still taken. */
+int ipc_succeeded(const ipc_t *ipc);
+
+/* Any thread: no more of that; from now on it is as without a successor. */
+void ipc_refuse_all(ipc_t *ipc);
 
 
 /* --- text_out ----------------------------------------------------------- */

@@ -78,6 +78,9 @@ int ipc_epoll(ipc_t *ipc, int op, int fd, uint32_t kind, uint32_t i);
  */
 int ipc_memfd(const char *name, uint64_t size, unsigned seals, void **map);
 
+/* Does another socket have the path? */
+int ipc_replaced(const ipc_t *ipc);
+
 /* Stops listening, and lets a successor have the path. */
 void ipc_unlisten(ipc_t *ipc);
 

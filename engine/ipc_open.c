@@ -10,6 +10,11 @@
  * The socket has its mode before it has its name, so there is no moment at
  * which others could connect.  Runs in main before the threads start; only
  * ipc_unlisten is text_in's, when draining.
+ *
+ * A successor (takeover) binds beside the path and is renamed over it when it
+ * can serve, so that the path always leads to somebody.  Then it sends SIGTERM
+ * to whom it found there; that one sees another socket in its place, gives the
+ * lock up, and serves its workers until they have gone over.
  */
 #include "ipc_impl.h"
 #include "log.h"
@@ -19,15 +24,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
-#define IPC_BACKLOG 128 /* workers of a reload connect all at once */
+#define IPC_BACKLOG 128   /* workers of a reload connect all at once */
+#define IPC_LOCKED  -2    /* by another engine */
+#define IPC_LOCK_MS 10000 /* for that one to give it up */
 
 
 /* Where everything is in a segment of this configuration. */
@@ -100,12 +109,12 @@ ipc_cfg_check(const ipc_cfg_t *cfg, char *err, size_t errlen)
 }
 
 
-/* Locks PATH.lock; the descriptor, or -1 with err. */
+/* Locks PATH.lock; the descriptor, IPC_LOCKED or -1 with err. */
 static int
 ipc_lock(const char *path, char *err, size_t errlen)
 {
     char name[sizeof(((struct sockaddr_un *) 0)->sun_path) + 8];
-    int fd;
+    int fd, rc = -1;
 
     snprintf(name, sizeof(name), "%s.lock", path);
 
@@ -119,11 +128,12 @@ ipc_lock(const char *path, char *err, size_t errlen)
     if (flock(fd, LOCK_EX | LOCK_NB) == -1) {
         if (errno == EWOULDBLOCK) {
             snprintf(err, errlen, "another engine is listening on %s", path);
+            rc = IPC_LOCKED;
         } else {
             snprintf(err, errlen, "cannot lock %s: %s", name, strerror(errno));
         }
         (void) close(fd);
-        return -1;
+        return rc;
     }
 
     return fd;
@@ -208,7 +218,7 @@ ipc_open(const ipc_cfg_t *cfg, char *err, size_t errlen)
     }
 
     ipc->lock_fd = ipc_lock(cfg->path, err, errlen);
-    if (ipc->lock_fd == -1) {
+    if (ipc->lock_fd == -1 || (ipc->lock_fd < 0 && !cfg->takeover)) {
         goto failed;
     }
 
@@ -297,9 +307,8 @@ ipc_unstale(const char *path, char *err, size_t errlen)
 
 /* Gives the bound socket its group and mode; 0, or -1 with err. */
 static int
-ipc_permit(ipc_t *ipc, char *err, size_t errlen)
+ipc_permit(ipc_t *ipc, const char *path, char *err, size_t errlen)
 {
-    const char *path = ipc->cfg.path;
     const struct group *gr;
     struct stat st;
 
@@ -335,17 +344,82 @@ ipc_permit(ipc_t *ipc, char *err, size_t errlen)
 }
 
 
-int
-ipc_listen(ipc_t *ipc, char *err, size_t errlen)
+/* The process that listens on path, 0 if there is none. */
+static pid_t
+ipc_other(const char *path)
+{
+    socklen_t len = sizeof(struct ucred);
+    struct sockaddr_un sa;
+    struct ucred peer;
+    int fd;
+
+    fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd == -1) {
+        return 0;
+    }
+
+    memset(&sa, 0, sizeof(sa));
+    memset(&peer, 0, sizeof(peer));
+    sa.sun_family = AF_UNIX;
+    memcpy(sa.sun_path, path, strlen(path));
+
+    if (connect(fd, (const struct sockaddr *) &sa, sizeof(sa)) == -1
+        || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == -1) {
+        peer.pid = 0;
+    }
+    (void) close(fd);
+
+    return peer.pid;
+}
+
+
+/* Puts our socket, called name until now, in the other's place. 0, or -1. */
+static int
+ipc_succeed(ipc_t *ipc, const char *name, pid_t other, char *err, size_t errlen)
+{
+    const struct timespec nap = {0, 5000000};
+    const char *path = ipc->cfg.path;
+    int i;
+
+    /* first, so that nobody is without an engine if it may not be done */
+    if (kill(other, 0) == -1) {
+        snprintf(err, errlen,
+            "cannot signal process %d, which listens on %s: "
+            "%s",
+            (int) other, path, strerror(errno));
+        return -1;
+    }
+
+    if (rename(name, path) == -1) {
+        snprintf(err, errlen, "cannot rename %s to %s: %s", name, path,
+            strerror(errno));
+        return -1;
+    }
+
+    log_line(LOG_NOTICE, "succeeding process %d on %s", (int) other, path);
+    (void) kill(other, SIGTERM);
+
+    for (i = 0; i < IPC_LOCK_MS / 5; i++) {
+        ipc->lock_fd = ipc_lock(path, err, errlen);
+        if (ipc->lock_fd != IPC_LOCKED) {
+            return ipc->lock_fd == -1 ? -1 : 0;
+        }
+        (void) nanosleep(&nap, NULL);
+    }
+
+    snprintf(
+        err, errlen, "process %d does not let go of %s", (int) other, path);
+
+    return -1;
+}
+
+
+/* Binds and listens at name; 0, or -1 with err. */
+static int
+ipc_bind(ipc_t *ipc, const char *name, char *err, size_t errlen)
 {
     struct sockaddr_un sa;
     int fd;
-
-    assert(ipc->listen_fd == -1 && ipc->lock_fd != -1);
-
-    if (ipc_unstale(ipc->cfg.path, err, errlen) != 0) {
-        return -1;
-    }
 
     fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd == -1) {
@@ -355,31 +429,84 @@ ipc_listen(ipc_t *ipc, char *err, size_t errlen)
 
     memset(&sa, 0, sizeof(sa));
     sa.sun_family = AF_UNIX;
-    memcpy(sa.sun_path, ipc->cfg.path, strlen(ipc->cfg.path));
+    memcpy(sa.sun_path, name, strlen(name));
 
     /* the mode before bind, so that the path is never open to all */
     if (fchmod(fd, 0660) == -1
         || bind(fd, (const struct sockaddr *) &sa, sizeof(sa)) == -1) {
-        snprintf(
-            err, errlen, "cannot bind %s: %s", ipc->cfg.path, strerror(errno));
+        snprintf(err, errlen, "cannot bind %s: %s", name, strerror(errno));
         (void) close(fd);
         return -1;
     }
 
     ipc->listen_fd = fd;
 
-    if (ipc_permit(ipc, err, errlen) != 0) {
+    if (ipc_permit(ipc, name, err, errlen) != 0) {
         return -1;
     }
 
     if (listen(fd, IPC_BACKLOG) == -1
         || ipc_epoll(ipc, EPOLL_CTL_ADD, fd, IPC_ON_LISTEN, 0) == -1) {
-        snprintf(err, errlen, "cannot listen on %s: %s", ipc->cfg.path,
-            strerror(errno));
+        snprintf(err, errlen, "cannot listen on %s: %s", name, strerror(errno));
         return -1;
     }
 
     return 0;
+}
+
+
+int
+ipc_listen(ipc_t *ipc, char *err, size_t errlen)
+{
+    char name[sizeof(((struct sockaddr_un *) 0)->sun_path)];
+    const char *path = ipc->cfg.path;
+    pid_t other;
+
+    assert(ipc->listen_fd == -1 && ipc->lock_fd != -1);
+
+    if (ipc->lock_fd == IPC_LOCKED) {
+        other = ipc_other(path);
+
+        if (other > 0) {
+            if ((size_t) snprintf(
+                    name, sizeof(name), "%s.%d", path, (int) getpid())
+                >= sizeof(name)) {
+                snprintf(
+                    err, errlen, "no room for another name beside %s", path);
+                return -1;
+            }
+            (void) unlink(name);
+            if (ipc_bind(ipc, name, err, errlen) == 0
+                && ipc_succeed(ipc, name, other, err, errlen) == 0) {
+                return 0;
+            }
+            (void) unlink(name);
+            return -1;
+        }
+
+        /* it has gone meanwhile */
+        ipc->lock_fd = ipc_lock(path, err, errlen);
+        if (ipc->lock_fd < 0) {
+            return -1;
+        }
+    }
+
+    if (ipc_unstale(path, err, errlen) != 0) {
+        return -1;
+    }
+
+    return ipc_bind(ipc, path, err, errlen);
+}
+
+
+int
+ipc_replaced(const ipc_t *ipc)
+{
+    struct stat st;
+
+    return ipc->listen_fd != -1 && lstat(ipc->cfg.path, &st) == 0
+           && S_ISSOCK(st.st_mode)
+           && (st.st_dev != ipc->dev || st.st_ino != ipc->ino);
 }
 
 
@@ -398,10 +525,10 @@ ipc_unlisten(ipc_t *ipc)
     }
 
     /* last: who gets the lock may bind at once */
-    if (ipc->lock_fd != -1) {
+    if (ipc->lock_fd >= 0) {
         (void) close(ipc->lock_fd);
-        ipc->lock_fd = -1;
     }
+    ipc->lock_fd = -1;
 }
 
 

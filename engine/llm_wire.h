@@ -138,6 +138,12 @@ _Static_assert(sizeof(llm_slot_line_t) == LLM_RING_LINE, "one line each");
 
 enum { LLM_THREAD_IN, LLM_THREAD_LOOP, LLM_THREAD_OUT, LLM_THREADS };
 
+/*
+ * What draining says.  Once a successor listens on the path there is no hurry:
+ * the engine takes requests until each worker has attached there and left.
+ */
+enum { LLM_DRAIN_NONE, LLM_DRAIN_ENDS, LLM_DRAIN_SUCCEEDED };
+
 typedef struct {
     char name[LLM_NAME_MAX];
     uint64_t created; /* unix seconds: the model file's */
@@ -184,9 +190,9 @@ typedef struct {
 typedef struct {
     uint64_t magic;
     uint32_t version;
-    uint32_t size;  /* bytes that the engine fills */
-    uint32_t ready; /* model loaded */
-    uint32_t draining;
+    uint32_t size;     /* bytes that the engine fills */
+    uint32_t ready;    /* model loaded */
+    uint32_t draining; /* LLM_DRAIN_* */
     uint32_t models_n;
     uint32_t pid;
     uint64_t heartbeat[LLM_THREADS]; /* grows at least once a second */

@@ -141,6 +141,7 @@ open_ipc(engine_t *e)
     memset(&c, 0, sizeof(c));
     c.path = o->listen;
     c.group = o->socket_group;
+    c.takeover = o->takeover != 0;
     c.slots = (uint32_t) o->slots;
     c.workers_max = (uint32_t) o->workers_max;
     c.submit_size = (uint32_t) o->submit_ring;
@@ -479,7 +480,8 @@ notify(const char *text)
 
 /*
  * Waits until no request is held, at most ms and until the next signal.  Two
- * looks in a row: between them what lay in the SUBMIT rings was refused.
+ * looks in a row: between them what lay in the SUBMIT rings was refused.  One
+ * that has a successor refuses nothing, and waits until the workers have gone.
  */
 static int
 wait_empty(engine_t *e, uint64_t ms)
@@ -487,14 +489,18 @@ wait_empty(engine_t *e, uint64_t ms)
     const struct timespec look = {0, DRAIN_LOOK_MS * 1000000l};
     llm_state_t *s = ipc_state(e->ipc);
     uint64_t end = clock_ms() + ms;
+    uint32_t draining;
     int empty = 0;
 
     while (clock_ms() < end) {
         if (sigtimedwait(&e->signals, NULL, &look) > 0) {
             return 0;
         }
-        if (__atomic_load_n(&s->draining, __ATOMIC_ACQUIRE)
-            && __atomic_load_n(&s->requests_held, __ATOMIC_ACQUIRE) == 0) {
+        draining = __atomic_load_n(&s->draining, __ATOMIC_ACQUIRE);
+        if (draining != LLM_DRAIN_NONE
+            && __atomic_load_n(&s->requests_held, __ATOMIC_ACQUIRE) == 0
+            && (draining != LLM_DRAIN_SUCCEEDED
+                || __atomic_load_n(&s->attachments, __ATOMIC_ACQUIRE) == 0)) {
             if (empty++ > 0) {
                 return 1;
             }
@@ -516,6 +522,7 @@ drain(engine_t *e)
 
     if (!wait_empty(e, (uint64_t) e->o.drain_timeout)) {
         log_line(LOG_WARN, "requests are still running and will be ended");
+        ipc_refuse_all(e->ipc);
         text_in_kill(e->text_in);
         loop_kill(e->loop);
         if (!wait_empty(e, DRAIN_KILL_MS)) {

@@ -20,6 +20,8 @@
         "unix socket that nginx workers connect to")                           \
     X(socket_group, str, "", 0, 0,                                             \
         "group that may connect; default: the engine's own")                   \
+    X(takeover, int, "0", 0, 1,                                                \
+        "1: succeed the engine that listens on that path")                     \
     X(device, str, "cpu", 0, 0, "cpu or null (canned tokens, no model)")       \
     X(cpu_isa, str, "auto", 0, 0, "auto, ref, avx2 or avx512")                 \
     X(threads, int, "0", 0, 256, "CPU threads; 0: one per core")               \

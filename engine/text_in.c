@@ -566,7 +566,7 @@ static int
 text_in_submit(text_in_t *ti, uint32_t att, ipc_att_t *a, uint32_t len)
 {
     submit_t sub;
-    int refuse = ti->drained;
+    int ends = ti->drained && !ipc_succeeded(ti->cfg.ipc), refuse;
     uint32_t i;
 
     if (submit_parse(ti->scratch, len, &sub) != 0
@@ -579,7 +579,7 @@ text_in_submit(text_in_t *ti, uint32_t att, ipc_att_t *a, uint32_t len)
         return 0;
     }
 
-    refuse = refuse || text_in_full(ti, att, sub.head.priority);
+    refuse = ends || text_in_full(ti, att, sub.head.priority);
     if (refuse && !text_in_may_refuse(ti, att)) {
         return 0;
     }
@@ -588,7 +588,7 @@ text_in_submit(text_in_t *ti, uint32_t att, ipc_att_t *a, uint32_t len)
     (void) __atomic_add_fetch(
         &ti->cfg.in->state->requests_total, 1, __ATOMIC_RELAXED);
 
-    if (ti->drained) {
+    if (ends) {
         text_in_fail_err(ti, i, LLM_ERR_DRAINING);
     } else if (refuse) {
         text_in_fail_err(ti, i, LLM_ERR_BUSY);

@@ -474,6 +474,12 @@ ngx_http_llm_channel_attach(ngx_http_llm_channel_t *ch, llm_msg_welcome_t *m,
 
     ch->connection->idle = 1;
 
+    /* the one that this one succeeds */
+
+    if (peer->channel) {
+        ngx_http_llm_channel_retire(peer->channel);
+    }
+
     peer->pending = NULL;
     peer->channel = ch;
     peer->failures = 0;
@@ -730,7 +736,8 @@ ngx_http_llm_channel_again(ngx_http_llm_peer_t *peer)
 {
     ngx_msec_t  delay;
 
-    if (ngx_exiting || ngx_terminate || peer->pending || peer->channel
+    if (ngx_exiting || ngx_terminate || peer->pending
+        || (peer->channel && !peer->channel->succeeded)
         || peer->reconnect.timer_set)
     {
         return;

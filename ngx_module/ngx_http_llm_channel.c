@@ -14,6 +14,9 @@
  *                     +-- state page says draining --> peer->draining, until
  *                                                      the last slot is free
  *
+ * One whose engine has a successor already takes requests until the channel to
+ * that one is there, so that no request comes in between.
+ *
  * A turn is bounded: after NGX_HTTP_LLM_BATCH records and NGX_HTTP_LLM_FLUSH
  * requests the rest waits for the next turn of the event loop, else a fast
  * engine and slow clients would keep timers and new requests from ever
@@ -57,7 +60,8 @@ static ngx_int_t ngx_http_llm_channel_terminal(ngx_http_llm_channel_t *ch,
 static void ngx_http_llm_channel_flush(ngx_queue_t *ready, ngx_uint_t n);
 static void ngx_http_llm_channel_line(ngx_http_llm_channel_t *ch);
 static void ngx_http_llm_channel_ring(ngx_http_llm_channel_t *ch);
-static void ngx_http_llm_channel_retire(ngx_http_llm_channel_t *ch);
+static void ngx_http_llm_channel_draining(ngx_http_llm_channel_t *ch,
+    uint32_t draining);
 static void ngx_http_llm_channel_lost(ngx_http_llm_channel_t *ch,
     ngx_uint_t level, const char *why);
 
@@ -65,6 +69,7 @@ static void ngx_http_llm_channel_lost(ngx_http_llm_channel_t *ch,
 ngx_http_llm_channel_t *
 ngx_http_llm_channel_get(ngx_http_llm_engine_t *engine, ngx_uint_t *err)
 {
+    uint32_t                 draining;
     ngx_http_llm_channel_t  *ch;
 
     *err = LLM_ERR_NO_ENGINE;
@@ -79,10 +84,15 @@ ngx_http_llm_channel_get(ngx_http_llm_engine_t *engine, ngx_uint_t *err)
         return NULL;
     }
 
-    if (__atomic_load_n(&ch->state->draining, __ATOMIC_RELAXED)) {
-        ngx_http_llm_channel_retire(ch);
-        *err = LLM_ERR_DRAINING;
-        return NULL;
+    draining = __atomic_load_n(&ch->state->draining, __ATOMIC_RELAXED);
+
+    if (draining) {
+        ngx_http_llm_channel_draining(ch, draining);
+
+        if (ch->retired) {
+            *err = LLM_ERR_DRAINING;
+            return NULL;
+        }
     }
 
     if (!__atomic_load_n(&ch->state->ready, __ATOMIC_RELAXED)) {
@@ -670,11 +680,35 @@ ngx_http_llm_channel_ring(ngx_http_llm_channel_t *ch)
 
 
 /*
- * The engine takes no more requests: the channel keeps those it has, and a
- * successor is looked for.  Called from requests too, so it does not close.
+ * The engine is to end.  If it has a successor it is as good as that until we
+ * are attached there; else it takes no more requests, and one is looked for.
  */
 
 static void
+ngx_http_llm_channel_draining(ngx_http_llm_channel_t *ch, uint32_t draining)
+{
+    ngx_http_llm_peer_t  *peer;
+
+    peer = ch->peer;
+
+    if (draining != LLM_DRAIN_SUCCEEDED) {
+        ngx_http_llm_channel_retire(ch);
+
+    } else if (!ch->succeeded) {
+        ch->succeeded = 1;
+        peer->delay = 0;
+    }
+
+    ngx_http_llm_channel_again(peer);
+}
+
+
+/*
+ * The channel gets no more requests, and keeps those it has.  Called from
+ * requests too, so it does not close.
+ */
+
+void
 ngx_http_llm_channel_retire(ngx_http_llm_channel_t *ch)
 {
     ngx_http_llm_peer_t  *peer;
@@ -694,8 +728,6 @@ ngx_http_llm_channel_retire(ngx_http_llm_channel_t *ch)
     /* at once: the successor may be listening already */
 
     peer->delay = 0;
-
-    ngx_http_llm_channel_again(peer);
 }
 
 
@@ -704,6 +736,7 @@ ngx_http_llm_channel_retire(ngx_http_llm_channel_t *ch)
 void
 ngx_http_llm_channel_tick(ngx_event_t *ev)
 {
+    uint32_t                 draining;
     uint64_t                 beat;
     ngx_uint_t               i, stuck;
     ngx_msec_t               period;
@@ -743,10 +776,10 @@ ngx_http_llm_channel_tick(ngx_event_t *ev)
         return;
     }
 
-    if (!ch->retired
-        && __atomic_load_n(&ch->state->draining, __ATOMIC_RELAXED))
-    {
-        ngx_http_llm_channel_retire(ch);
+    draining = __atomic_load_n(&ch->state->draining, __ATOMIC_RELAXED);
+
+    if (draining && !ch->retired) {
+        ngx_http_llm_channel_draining(ch, draining);
     }
 
     if (ch->retired && ch->used == 0 && ngx_queue_empty(&ch->ready)) {

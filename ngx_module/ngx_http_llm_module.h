@@ -292,6 +292,7 @@ struct ngx_http_llm_channel_s {
 
     unsigned                   eof:1;
     unsigned                   retired:1;  /* in peer->draining */
+    unsigned                   succeeded:1;    /* its engine is, by another */
     unsigned                   processing:1;
     unsigned                   bell:1;     /* lines changed meanwhile */
 };
@@ -614,6 +615,7 @@ void ngx_http_llm_channels_close(ngx_cycle_t *cycle);
 void ngx_http_llm_channel_handshake(ngx_http_llm_channel_t *ch);
 
 /* takes ch out of its peer and frees it; its requests must be gone */
+void ngx_http_llm_channel_retire(ngx_http_llm_channel_t *ch);
 void ngx_http_llm_channel_close(ngx_http_llm_channel_t *ch);
 
 /* arms the next attempt, if one is due: twice as late as the last one */

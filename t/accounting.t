@@ -78,7 +78,7 @@ sub open_one {
     my $s = LLM::Stream->new($c);
     @$s{qw(id tenant text)} = ($id, "t$tenant", '');
     $s->{leave} = rand() < 0.25 ? 1 + int rand 60 : 0; # after so many tokens
-    $s->{lazy} = rand() < 0.1;                         # reads the head only
+    $s->{lazy} = rand() < 0.1 ? time + rand 5 : 0;     # reads the head only, until then
     push @open, $s;
     $count{sent}++;
 }
@@ -118,7 +118,8 @@ sub turn {
     for my $s (@open) {
         if (look($s)) {
             over($s);
-        } elsif ($s->{leave} && tokens($s->{text}) >= $s->{leave}) {
+        } elsif ($s->{leave} && tokens($s->{text}) >= $s->{leave}
+            || $s->{lazy} && time > $s->{lazy}) {
             over($s, 'left');
         } else {
             push @left, $s;

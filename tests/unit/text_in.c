@@ -52,7 +52,7 @@ static void
 rig_open(fix_t *f, uint64_t kv_tokens, uint32_t slots)
 {
     char err[256] = "";
-    ipc_cfg_t ic = {f->path, "", slots, 3, SUBMIT, 1 << 17, 4096};
+    ipc_cfg_t ic = {f->path, "", slots, 3, SUBMIT, 1 << 17, 4096, 0};
     text_in_cfg_t tc;
 
     f->ipc = ipc_open(&ic, err, sizeof(err));
