@@ -354,7 +354,42 @@ _Static_assert(sizeof(llm_wire_done_t) <= LLM_TERMINAL_MAX, "wire");
 _Static_assert(sizeof(llm_wire_error_t) <= LLM_TERMINAL_MAX, "wire");
 
 
+/*
+ * What the fixed parts that have no head_len had in the oldest version that is
+ * understood: a record may be as short as that.
+ */
+#define LLM_ADMIT_MIN   24
+#define LLM_COUNTED_MIN 32
+#define LLM_DONE_MIN    56
+#define LLM_ERROR_MIN   224
+
+_Static_assert(sizeof(llm_wire_admit_t) >= LLM_ADMIT_MIN, "only grows");
+_Static_assert(sizeof(llm_wire_counted_t) >= LLM_COUNTED_MIN, "only grows");
+_Static_assert(sizeof(llm_wire_done_t) >= LLM_DONE_MIN, "only grows");
+_Static_assert(sizeof(llm_wire_error_t) >= LLM_ERROR_MIN, "only grows");
+
+
 /* --- judging ------------------------------------------------------------ */
+
+/*
+ * Copies a fixed part of size bytes from a record of len: what an older sender
+ * does not know is zero, what a newer one adds is left.  0 if it has not even
+ * min bytes.
+ */
+static inline int
+llm_wire_read(
+    void *part, uint32_t size, uint32_t min, const void *rec, uint32_t len)
+{
+    if (len < min) {
+        return 0;
+    }
+
+    memset(part, 0, size);
+    memcpy(part, rec, len < size ? len : size);
+
+    return 1;
+}
+
 
 /*
  * Bytes of an EVENT ring that only terminal records may use: one for every

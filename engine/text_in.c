@@ -608,11 +608,8 @@ text_in_admit(text_in_t *ti, uint32_t att, ipc_att_t *a, uint32_t len)
     uint32_t i, k;
     req_t *r;
 
-    if (len < sizeof(m)) {
-        return -1;
-    }
-    memcpy(&m, ti->scratch, sizeof(m));
-    if (!text_in_id_ok(ti, a, &m.id)) {
+    if (!llm_wire_read(&m, sizeof(m), LLM_ADMIT_MIN, ti->scratch, len)
+        || !text_in_id_ok(ti, a, &m.id)) {
         return -1;
     }
 

@@ -328,7 +328,9 @@ ngx_http_llm_channel_handshake(ngx_http_llm_channel_t *ch)
 
     rc = NGX_ERROR;
 
-    if (n == sizeof(llm_msg_welcome_t)
+    /* a newer engine's is longer */
+
+    if (n >= (ngx_int_t) sizeof(llm_msg_welcome_t)
         && m.welcome.type == LLM_MSG_WELCOME)
     {
         rc = ngx_http_llm_channel_attach(ch, &m.welcome, fds);

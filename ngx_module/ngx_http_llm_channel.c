@@ -349,7 +349,10 @@ ngx_http_llm_channel_record(ngx_http_llm_channel_t *ch, u_char *rec,
 
     } else if (hdr.type == LLM_REC_COUNTED) {
 
-        if (!slot->held || len < sizeof(counted)) {
+        if (!slot->held
+            || !llm_wire_read(&counted, sizeof(counted), LLM_COUNTED_MIN,
+                              rec, len))
+        {
             return NGX_ERROR;
         }
 
@@ -361,7 +364,6 @@ ngx_http_llm_channel_record(ngx_http_llm_channel_t *ch, u_char *rec,
             return NGX_OK;
         }
 
-        ngx_memcpy(&counted, rec, sizeof(counted));
         ngx_http_llm_stream_counted(ctx, &counted);
 
     } else {
@@ -401,14 +403,17 @@ ngx_http_llm_channel_terminal(ngx_http_llm_channel_t *ch, uint32_t n,
     slot = &ch->slots[n];
     ctx = slot->ctx;
 
-    if (hdr.type == LLM_REC_DONE && len >= sizeof(done)) {
-        ngx_memcpy(&done, rec, sizeof(done));
+    if (hdr.type == LLM_REC_DONE
+        && llm_wire_read(&done, sizeof(done), LLM_DONE_MIN, rec, len))
+    {
         ngx_http_llm_usage_counted(slot, done.prompt_tokens,
                                    done.cached_tokens,
                                    done.completion_tokens);
 
-    } else if (hdr.type == LLM_REC_ERROR && len >= sizeof(error)) {
-        ngx_memcpy(&error, rec, sizeof(error));
+    } else if (hdr.type == LLM_REC_ERROR
+               && llm_wire_read(&error, sizeof(error), LLM_ERROR_MIN, rec,
+                                len))
+    {
         error.param[sizeof(error.param) - 1] = '\0';
         error.text[sizeof(error.text) - 1] = '\0';
         ngx_http_llm_usage_counted(slot, error.prompt_tokens, 0,

@@ -39,6 +39,7 @@
 
 #define PEERS_MAX  64
 #define RECORD_MAX (2u << 20)
+#define MORE_MAX   32
 
 typedef struct {
     llm_wire_submit_t head;
@@ -82,6 +83,7 @@ typedef struct {
     int refuse, bad_version, hang_hello, never_done, not_ready, no_heartbeat;
     int stamps;
     uint64_t mutate; /* seed; 0: none */
+    unsigned more;   /* bytes that a newer version has behind each fixed part */
 } options_t;
 
 typedef struct {
@@ -187,7 +189,7 @@ fake_open_state(fake_t *f)
 
     s->magic = LLM_WIRE_MAGIC;
     s->version = LLM_WIRE_VERSION;
-    s->size = sizeof(llm_state_t);
+    s->size = sizeof(llm_state_t) + f->o.more;
     s->ready = !f->o.not_ready;
     s->models_n = 1;
     s->pid = (uint32_t) getpid();
@@ -443,6 +445,7 @@ fake_mutate_welcome(fake_t *f, peer_t *p, llm_msg_welcome_t *m, int *fds)
 static void
 fake_welcome(fake_t *f, peer_t *p, uint32_t pid)
 {
+    uint8_t buf[sizeof(llm_msg_welcome_t) + MORE_MAX];
     llm_msg_welcome_t m;
     int fds[2];
 
@@ -457,7 +460,9 @@ fake_welcome(fake_t *f, peer_t *p, uint32_t pid)
     if (f->o.mutate) {
         fake_mutate_welcome(f, p, &m, fds);
     } else {
-        fake_send(p->fd, &m, sizeof(m), fds, 2);
+        memset(buf, 0xff, sizeof(buf));
+        memcpy(buf, &m, sizeof(m));
+        fake_send(p->fd, buf, sizeof(m) + f->o.more, fds, 2);
     }
     close(fds[0]);
     p->hello = 1;
@@ -522,6 +527,20 @@ fake_wake(peer_t *p)
     if (llm_ring_must_wake(&p->event)) {
         (void) !send(p->fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
+}
+
+
+/* Room for a record, and what a newer version has behind it. */
+static void *
+fake_reserve(fake_t *f, peer_t *p, uint32_t len)
+{
+    uint8_t *rec = llm_ring_reserve(&p->event, len + f->o.more, 0);
+
+    if (rec != NULL) {
+        memset(rec + len, 0xff, f->o.more);
+    }
+
+    return rec;
 }
 
 
@@ -658,7 +677,7 @@ fake_end(fake_t *f, peer_t *p, uint32_t slot, uint32_t err)
     int changed;
 
     if (err == 0) {
-        d = llm_ring_reserve(&p->event, sizeof(*d), 0);
+        d = fake_reserve(f, p, sizeof(*d));
         if (d == NULL) {
             return; /* again at the next turn */
         }
@@ -674,7 +693,7 @@ fake_end(fake_t *f, peer_t *p, uint32_t slot, uint32_t err)
         f->state->requests_done++;
         changed = fake_commit(f, p, j, MUTATE_DONE, d);
     } else {
-        e = llm_ring_reserve(&p->event, sizeof(*e), 0);
+        e = fake_reserve(f, p, sizeof(*e));
         if (e == NULL) {
             return;
         }
@@ -748,7 +767,7 @@ fake_token(fake_t *f, peer_t *p, uint32_t slot)
     }
 
     for (c = 0; c < j->choices; c++) {
-        t = llm_ring_reserve(&p->event, need, 0);
+        t = fake_reserve(f, p, need);
         if (t == NULL) {
             return 0;
         }
@@ -789,7 +808,7 @@ fake_token(fake_t *f, peer_t *p, uint32_t slot)
 static void
 fake_counted(fake_t *f, peer_t *p, job_t *j)
 {
-    llm_wire_counted_t *c = llm_ring_reserve(&p->event, sizeof(*c), 0);
+    llm_wire_counted_t *c = fake_reserve(f, p, sizeof(*c));
 
     if (c == NULL) {
         return; /* it will have been cancelled */
@@ -1071,7 +1090,7 @@ fake_usage(void)
         "    [--bytes N] [--rate TOKENS/S] [--delay MS] [--error LLM_ERR]\n"
         "    [--refuse] [--bad-version] [--hang-hello] [--not-ready]\n"
         "    [--no-heartbeat] [--never-done] [--die-after TOKENS]\n"
-        "    [--stamps] [--mutate SEED]\n"
+        "    [--stamps] [--mutate SEED] [--newer BYTES]\n"
         "    [--garbage-ring[=tail|len|type|epoch|slot|gen|choice|text|done]]"
         "\n");
     exit(2);
@@ -1088,7 +1107,8 @@ fake_options(options_t *o, int argc, char **argv)
         {"hang-hello", 0, 0, 'H'}, {"not-ready", 0, 0, 'N'},
         {"no-heartbeat", 0, 0, 'B'}, {"never-done", 0, 0, 'D'},
         {"die-after", 1, 0, 'x'}, {"garbage-ring", 2, 0, 'g'},
-        {"stamps", 0, 0, 'S'}, {"mutate", 1, 0, 'M'}, {0, 0, 0, 0}};
+        {"stamps", 0, 0, 'S'}, {"mutate", 1, 0, 'M'},
+        {"newer", 1, 0, 'n'}, {0, 0, 0, 0}};
     int c;
 
     memset(o, 0, sizeof(*o));
@@ -1125,6 +1145,9 @@ fake_options(options_t *o, int argc, char **argv)
             break;
         case 'g':
             o->garbage = optarg ? optarg : "tail";
+            break;
+        case 'n':
+            o->more = (unsigned) atoi(optarg) % (MORE_MAX + 1);
             break;
         case 'M':
             o->mutate = strtoull(optarg, NULL, 0);

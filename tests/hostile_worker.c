@@ -872,6 +872,91 @@ mutate(worker_t *k)
 }
 
 
+/*
+ * Not hostile: as a worker of another version would, its fixed parts are more
+ * (or less) than ours by so many bytes.  Says how the request ended.
+ */
+static void
+version(worker_t *k, int more)
+{
+    static _Alignas(8) uint8_t rec[RECORD], longer[RECORD];
+    uint8_t hello[sizeof(llm_msg_hello_t) + 32];
+    const llm_msg_hello_t h = {LLM_WIRE_MAGIC, LLM_MSG_HELLO,
+        LLM_WIRE_VERSION + (more > 0), LLM_WIRE_VERSION_MIN,
+        (uint32_t) getpid()};
+    uint32_t grow = more > 0 ? (uint32_t) more : 0, at, len, head;
+    int counted = 0, done = 0;
+    llm_wire_submit_t s;
+    llm_wire_admit_t a;
+    struct pollfd p;
+
+    memset(hello, 0xff, sizeof(hello));
+    memcpy(hello, &h, sizeof(h));
+    k->fd = reach(k->path);
+    p.fd = k->fd;
+    p.events = POLLIN;
+    if (k->fd == -1 || send(k->fd, hello, sizeof(h) + grow, MSG_NOSIGNAL) == -1
+        || poll(&p, 1, ANSWER_MS) != 1 || welcome(k) != 0) {
+        printf("version %+d: not attached\n", more);
+        return;
+    }
+
+    /* a record that is not known, then a SUBMIT with a section that is not */
+    memset(longer, 0xff, 64);
+    s.hdr.len = 40;
+    s.hdr.type = 99;
+    s.hdr.flags = 0;
+    memcpy(longer, &s.hdr, sizeof(s.hdr));
+    if (more > 0) {
+        (void) push(k, longer, 40);
+    }
+    len = submit(k, 0, 1, rec, "hello", 5);
+    memcpy(&s, rec, sizeof(s));
+    head = (uint32_t) ((int) sizeof(s) + more);
+    s.head_len = head;
+    s.flags |= LLM_F_HOLD;
+    s.max_tokens = 5;
+    memset(longer, 0xff, sizeof(s) + grow);
+    at = section(rec, len, 99, "what is that", 12);
+    memcpy(longer, &s, more < 0 ? head : sizeof(s));
+    memcpy(longer + head, rec + sizeof(s), at - sizeof(s));
+    s.hdr.len = head + at - (uint32_t) sizeof(s);
+    memcpy(longer, &s.hdr, sizeof(s.hdr));
+    (void) push(k, longer, s.hdr.len);
+    ring(k);
+
+    while (goes_on() && !done && !thrown_out(k)) {
+        if (!counted && (counted = take_events(k, LLM_REC_COUNTED)) != 0) {
+            memset(&a, 0, sizeof(a));
+            a.hdr.len = (uint32_t) sizeof(a) + grow;
+            a.hdr.type = LLM_REC_ADMIT;
+            a.id = s.id;
+            memset(longer, 0xff, sizeof(a) + grow);
+            memcpy(longer, &a, sizeof(a));
+            (void) push(k, longer, a.hdr.len);
+            ring(k);
+        }
+        done = counted && take_events(k, LLM_REC_DONE);
+        nap(1);
+    }
+    printf("version %+d: counted %d, done %d\n", more, counted, done);
+}
+
+
+static void
+newer(worker_t *k)
+{
+    version(k, 16);
+}
+
+
+static void
+older(worker_t *k)
+{
+    version(k, -8);
+}
+
+
 int
 main(int argc, char **argv)
 {
@@ -883,7 +968,8 @@ main(int argc, char **argv)
         const char *name;
         void (*run)(worker_t *k);
     } modes[] = {M(silent), M(garbage), M(churn), M(flood), M(scribble),
-        M(records), M(greedy), M(hog), M(reuse), M(prompts), M(mutate)};
+        M(records), M(greedy), M(hog), M(reuse), M(prompts), M(mutate),
+        M(newer), M(older)};
 #undef M
     worker_t k;
     size_t i;

@@ -645,6 +645,42 @@ noise(void **state)
 }
 
 
+/* N reads N-1 with zero for what is not there, and N+1 without its tail. */
+static void
+fixed_parts_of_other_versions(void **state)
+{
+    struct {
+        llm_wire_done_t done;
+        uint64_t added;
+    } newer;
+    llm_wire_done_t done;
+    uint8_t sevens[sizeof(newer)];
+    const uint8_t *rec;
+
+    memset(sevens, 7, sizeof(sevens));
+    memset(&newer, 0x5a, sizeof(newer));
+    rec = at_edge(state, sevens, sizeof(done));
+
+    assert_true(llm_wire_read(
+        &newer, sizeof(newer), LLM_DONE_MIN, rec, (uint32_t) sizeof(done)));
+    assert_memory_equal(&newer.done, rec, sizeof(done));
+    assert_int_equal(newer.added, 0);
+
+    rec = at_edge(state, sevens, sizeof(newer));
+    assert_true(llm_wire_read(
+        &done, sizeof(done), LLM_DONE_MIN, rec, (uint32_t) sizeof(newer)));
+    assert_memory_equal(&done, rec, sizeof(done));
+
+    /* the oldest are the ones of today */
+    assert_int_equal(sizeof(llm_wire_admit_t), LLM_ADMIT_MIN);
+    assert_int_equal(sizeof(llm_wire_counted_t), LLM_COUNTED_MIN);
+    assert_int_equal(sizeof(llm_wire_done_t), LLM_DONE_MIN);
+    assert_int_equal(sizeof(llm_wire_error_t), LLM_ERROR_MIN);
+    assert_false(llm_wire_read(
+        &done, sizeof(done), LLM_DONE_MIN, rec, LLM_DONE_MIN - 1));
+}
+
+
 int
 main(void)
 {
@@ -660,6 +696,7 @@ main(void)
         cmocka_unit_test(tokens_lengths),
         cmocka_unit_test(tokens_that_lie),
         cmocka_unit_test(logprobs),
+        cmocka_unit_test(fixed_parts_of_other_versions),
         cmocka_unit_test(noise),
     };
 
