@@ -70,7 +70,8 @@ fuzz:
 	@tests/fuzz.sh $(or $(TARGET),$(FUZZ))
 
 replay: $(patsubst %,$(BUILD)/fuzz/%,$(FUZZ))
-	@for f in $^; do $$f tests/data/fuzz/$${f##*/}/* || exit 1; done
+	@for f in $^; do $$f tests/data/fuzz/$${f##*/}/* \
+		$$(find $$(tests/seeds.sh $${f##*/} | grep . || echo /dev/null) -type f) || exit 1; done
 
 ## make bench              micro-benchmarks, prints figures
 bench: $(BENCH)

@@ -1097,6 +1097,24 @@ fake_usage(void)
 }
 
 
+/* An option without a value; 0 if c is none. */
+static int
+fake_switch(options_t *o, int c)
+{
+    int *of[] = {&o->refuse, &o->bad_version, &o->hang_hello, &o->not_ready,
+        &o->no_heartbeat, &o->never_done, &o->stamps};
+    static const char letters[] = "RVHNBDS";
+    const char *at = strchr(letters, c);
+
+    if (c == 0 || at == NULL) {
+        return 0;
+    }
+    *of[at - letters] = 1;
+
+    return 1;
+}
+
+
 static void
 fake_options(options_t *o, int argc, char **argv)
 {
@@ -1152,29 +1170,10 @@ fake_options(options_t *o, int argc, char **argv)
         case 'M':
             o->mutate = strtoull(optarg, NULL, 0);
             break;
-        case 'R':
-            o->refuse = 1;
-            break;
-        case 'V':
-            o->bad_version = 1;
-            break;
-        case 'H':
-            o->hang_hello = 1;
-            break;
-        case 'N':
-            o->not_ready = 1;
-            break;
-        case 'B':
-            o->no_heartbeat = 1;
-            break;
-        case 'D':
-            o->never_done = 1;
-            break;
-        case 'S':
-            o->stamps = 1;
-            break;
         default:
-            fake_usage();
+            if (!fake_switch(o, c)) {
+                fake_usage();
+            }
         }
     }
 

@@ -1,7 +1,8 @@
 #!/bin/sh
 # tests/fuzz.sh TARGET...: libFuzzer with address and undefined sanitizers,
 # SECONDS_EACH (60) seconds each, no single allocation above 64 MiB, starting
-# from tests/data/fuzz/TARGET.  What it finds on the way stays under build/.
+# from tests/data/fuzz/TARGET and what tests/seeds.sh names.  What it finds on
+# the way stays under build/.
 
 set -eu
 cd "$(dirname "$0")/.."
@@ -19,10 +20,12 @@ for target in "$@"; do
         "tests/fuzz/$target.c" "$build/liball.a" -ljansson -lpcre2-8 -lm -pthread
     mkdir -p "$build/corpus-$target"
     echo "== $target, $seconds s"
+    # shellcheck disable=SC2046
     "$build/fuzz-$target" -max_total_time="$seconds" -rss_limit_mb=2048 \
         -malloc_limit_mb=64 \
         -timeout=10 -print_final_stats=0 -verbosity=0 \
         -artifact_prefix="$build/crash-$target-" \
-        "$build/corpus-$target" "tests/data/fuzz/$target"
+        "$build/corpus-$target" "tests/data/fuzz/$target" \
+        $(tests/seeds.sh "$target")
     echo "ok $target"
 done

@@ -1,0 +1,35 @@
+#!/bin/sh
+# tests/seeds.sh TARGET: the directories, one a line, whose files a fuzz target
+# takes as seeds beside tests/data/fuzz/TARGET: those of the test data
+# (LLM_DATA), read where they are.  Nothing where there are none.
+
+set -eu
+cd "$(dirname "$0")/.."
+data=${LLM_DATA:-../shared/data}
+
+case $1 in
+openai) # bodies of requests, and any JSON that is one or nearly
+    for dir in JSONTestSuite JSONTestSuite-transform http-requests; do
+        [ ! -d "$data/http-json/$dir" ] || echo "$data/http-json/$dir"
+    done
+    # strings that are hard on whoever reads them, each as a prompt's text
+    strings=${BUILD:-build}/seeds-openai
+    if [ -f "$data/http-json/naughty-strings.json" ]; then
+        mkdir -p "$strings"
+        python3 -c '
+import json, sys
+src, utf8, out = sys.argv[1:]
+texts = [json.dumps(s, ensure_ascii=False) for s in json.load(open(src))]
+seeds = [t.encode("utf-8", "surrogatepass") for t in texts]
+seeds += [b"\"" + line.replace(b"\\", b"\\\\").replace(b"\"", b"\\\"") + b"\""
+          for line in open(utf8, "rb").read().split(b"\n")]
+for i, s in enumerate(seeds):
+    body = b"{\"model\":\"m\",\"prompt\":" + s + b",\"messages\":[{\"role\":"
+    body += b"\"user\",\"content\":" + s + b"}]}"
+    open("%s/%04d" % (out, i), "wb").write(body)
+' "$data/http-json/naughty-strings.json" "$data/http-json/utf8tests.bin" \
+            "$strings"
+        echo "$strings"
+    fi
+    ;;
+esac
