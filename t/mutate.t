@@ -85,7 +85,11 @@ for my $stream (0, 1) {
         map { "http://127.0.0.1:$t->{port}/bad$_/completions" } 1 .. 8);
 }
 
-sub mutated { LLM::_slurp("$t->{dir}/bad.log") =~ /.*^mutated (\d+)/ms ? $1 : 0 }
+# how many cases, once each field has had one
+sub mutated {
+    my ($n, $least) = LLM::_slurp("$t->{dir}/bad.log") =~ /.*^mutated (\d+), \S+ least: (\d+)/ms;
+    return $least ? $n : 0;
+}
 
 my ($n, $same) = meanwhile(sub { mutated() >= $cases || defined $t->reap('bad', 0) });
 cmp_ok(mutated(), '>=', $cases, 'an engine: ' . mutated() . ' cases');

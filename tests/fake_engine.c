@@ -356,12 +356,10 @@ fake_tell(fake_t *f, int last)
     const char *name = "nothing";
     uint32_t least;
 
-    if (last) {
+    if (last || m->cases % FAKE_TELL == 0) {
         least = mutate_least(m, FAKE_FIRST | FAKE_WORDS | FAKE_RECORDS, &name);
-        fprintf(stderr, "mutated %llu in all, %s least: %u\n",
-            (unsigned long long) m->cases, name, least);
-    } else if (m->cases % FAKE_TELL == 0) {
-        fprintf(stderr, "mutated %llu\n", (unsigned long long) m->cases);
+        fprintf(stderr, "mutated %llu%s, %s least: %u\n",
+            (unsigned long long) m->cases, last ? " in all" : "", name, least);
     }
 }
 
