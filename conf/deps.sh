@@ -12,6 +12,7 @@ gcc:compiler
 libc6-dev:C-library-headers
 make:build
 libjansson-dev:JSON
+libssl-dev:keys,-and-signatures-of-JWTs
 openssl:self-signed-certificate-for-localhost
 curl:asks-whether-the-server-is-ready"
 
@@ -27,8 +28,7 @@ python3-venv:the-official-openai-client-as-a-test
 chromium:the-page-as-its-users-see-it,-without-a-screen
 chromium-driver:drives-it
 fonts-dejavu-core:letters-for-it
-libssl-dev:nginx-itself-is-built-with-a-sanitizer
-zlib1g-dev:the-same"
+zlib1g-dev:nginx-itself-is-built-with-a-sanitizer"
 
 case "${1:-}" in
 run)  want=$run ;;

@@ -5,10 +5,10 @@
  * DESIGN.  A request becomes a tenant's by a key (llm_key: whatever text of
  * the request holds it, looked up by its SHA-256 in llm_key_file), or by a
  * name that something trusted has found out already (llm_tenant_key: a client
- * certificate's subject, a variable of auth_request).  It is found out once,
- * when first asked for: in the access phase, behind all other modules, or
- * before it by limit_req and map through $llm_tenant.  401 and 403 are said
- * before a byte of the body has been read, in the API's own form.
+ * certificate's subject, a claim of a JWT, a variable of auth_request).  It is
+ * found out once, when first asked for: in the access phase, behind all other
+ * modules, or before it by limit_req and map through $llm_tenant.  401 and 403
+ * are said before a byte of the body has been read, in the API's own form.
  *
  * Who is let in by another module (satisfy any) is asked at the content
  * handler, and who has no name then is nobody: with the caps of llm_tenant
@@ -32,8 +32,6 @@ static ngx_uint_t ngx_http_llm_identify_name(ngx_http_llm_ctx_t *ctx,
     ngx_str_t *name);
 static ngx_uint_t ngx_http_llm_identify_key(ngx_http_llm_ctx_t *ctx,
     ngx_str_t *text);
-static ngx_int_t ngx_http_llm_key_text(ngx_http_llm_ctx_t *ctx,
-    ngx_str_t *text);
 static void ngx_http_llm_key_bearer(ngx_str_t *text);
 static ngx_int_t ngx_http_llm_copy(ngx_pool_t *pool, ngx_str_t *dst,
     const char *src);
@@ -43,6 +41,7 @@ ngx_int_t
 ngx_http_llm_access_handler(ngx_http_request_t *r)
 {
     ngx_uint_t                 err;
+    const char                *told;
     ngx_http_llm_ctx_t        *ctx;
     ngx_http_core_loc_conf_t  *clcf;
     ngx_http_llm_loc_conf_t   *llcf;
@@ -98,9 +97,13 @@ ngx_http_llm_access_handler(ngx_http_request_t *r)
 
     ngx_http_llm_refuse(ctx, err);
 
-    if (err == LLM_ERR_BAD_KEY && ctx->expired) {
-        (void) llm_refuse(&ctx->refusal, err, NULL,
-                          "The API key has expired.");
+    if (err == LLM_ERR_BAD_KEY) {
+        told = ctx->expired ? "The API key has expired."
+                            : ngx_http_llm_jwt_told(r);
+
+        if (told) {
+            (void) llm_refuse(&ctx->refusal, err, NULL, "%s", told);
+        }
     }
 
     return ngx_http_llm_access_refused(ctx);
@@ -207,7 +210,7 @@ ngx_http_llm_identify(ngx_http_llm_ctx_t *ctx)
         return ctx->identity_err;
     }
 
-    if (ngx_http_llm_key_text(ctx, &text) != NGX_OK) {
+    if (ngx_http_llm_key_text(ctx->request, ctx->conf, &text) != NGX_OK) {
         return LLM_ERR_INTERNAL;
     }
 
@@ -319,19 +322,17 @@ ngx_http_llm_copy(ngx_pool_t *pool, ngx_str_t *dst, const char *src)
  * (OpenAI), x-api-key (Anthropic).
  */
 
-static ngx_int_t
-ngx_http_llm_key_text(ngx_http_llm_ctx_t *ctx, ngx_str_t *text)
+ngx_int_t
+ngx_http_llm_key_text(ngx_http_request_t *r, ngx_http_llm_loc_conf_t *llcf,
+    ngx_str_t *text)
 {
-    ngx_str_t           *value;
-    ngx_http_request_t  *r;
-
-    r = ctx->request;
+    ngx_str_t  *value;
 
     ngx_str_null(text);
 
-    if (ctx->conf->key) {
+    if (llcf->key) {
 
-        if (ngx_http_complex_value(r, ctx->conf->key, text) != NGX_OK) {
+        if (ngx_http_complex_value(r, llcf->key, text) != NGX_OK) {
             return NGX_ERROR;
         }
 

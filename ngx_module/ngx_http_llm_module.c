@@ -99,6 +99,21 @@ static ngx_command_t  ngx_http_llm_commands[] = {
       0,
       NULL },
 
+    { ngx_string("llm_jwt_key"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE3|NGX_CONF_TAKE4|NGX_CONF_TAKE5
+                        |NGX_CONF_TAKE6,
+      ngx_http_llm_jwt_key,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_jwt_claim_set"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_2MORE,
+      ngx_http_llm_jwt_claim_set,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("llm_auth"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_http_llm_auth,
@@ -297,7 +312,11 @@ ngx_http_llm_get_ctx(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_llm_preconfiguration(ngx_conf_t *cf)
 {
-    return ngx_http_llm_add_variables(cf);
+    if (ngx_http_llm_add_variables(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_llm_jwt_add_variables(cf);
 }
 
 
@@ -329,7 +348,7 @@ ngx_http_llm_postconfiguration(ngx_conf_t *cf)
 
     ngx_http_llm_cors_init();
 
-    return NGX_OK;
+    return ngx_http_llm_jwt_check_variables(cf);
 }
 
 

@@ -107,6 +107,8 @@ typedef struct {
     ngx_array_t                tenants;    /* ngx_http_llm_tenant_t * */
     ngx_http_llm_tenant_t     *default_tenant;
     ngx_http_llm_keys_t       *keys;       /* NULL: no llm_key_file */
+    struct llm_jwt_keys_s     *jwt_keys;   /* NULL: no llm_jwt_key */
+    ngx_uint_t                 jwt_claims; /* there is llm_jwt_claim_set */
     ngx_http_llm_zone_t       *zone;       /* NULL: nothing is counted */
     ngx_open_file_t           *usage_log;
     ngx_uint_t                 watched;    /* there is an llm_status */
@@ -431,6 +433,13 @@ ngx_uint_t ngx_http_llm_identify(ngx_http_llm_ctx_t *ctx);
  */
 ngx_uint_t ngx_http_llm_enter(ngx_http_llm_ctx_t *ctx);
 
+/*
+ * What the client has sent where its key belongs; empty if nothing.  NGX_OK,
+ * or NGX_ERROR when out of memory.
+ */
+ngx_int_t ngx_http_llm_key_text(ngx_http_request_t *r,
+    ngx_http_llm_loc_conf_t *llcf, ngx_str_t *text);
+
 /* $llm_tenant and $llm_key_id; data is where the ngx_str_t is in ctx */
 ngx_int_t ngx_http_llm_variable_identity(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
@@ -450,6 +459,21 @@ void ngx_http_llm_cors_init(void);
 
 /* an access handler, to be asked before all others */
 ngx_int_t ngx_http_llm_cors_preflight(ngx_http_request_t *r);
+
+
+/* ngx_http_llm_jwt.c */
+
+/* the directives */
+char *ngx_http_llm_jwt_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_llm_jwt_claim_set(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+/* before the first directive, and behind the last: $llm_jwt_claim_NAME */
+ngx_int_t ngx_http_llm_jwt_add_variables(ngx_conf_t *cf);
+ngx_int_t ngx_http_llm_jwt_check_variables(ngx_conf_t *cf);
+
+/* what a client may know whose JWT gave no tenant; NULL: there was none */
+const char *ngx_http_llm_jwt_told(ngx_http_request_t *r);
 
 
 /* ngx_http_llm_zone.c */
