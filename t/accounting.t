@@ -42,23 +42,24 @@ $t->start_nginx(conf(($much) x TENANTS));
 $t->wait_ready;
 $t->allow(qr/exited on signal 9/);
 
-# --- the zone, as its file is laid out (ledger.h, rows.h)
+# --- the zone, as its file is laid out (ledger.h, series.h, rows.h)
 sub zone {
     open my $f, '<:raw', "$dir/state" or die "$dir/state: $!";
     my $size = read $f, my $mem, 1 << 21;
-    my $rows_at = int($size / 3 / 4096) * 4096;
+    my $ledger = int($size / 3 / 4096) * 4096;
+    my $rows_at = $ledger + int(($size / 24 + 4095) / 4096) * 4096; # behind the series
     my (%account, @rows);
-    for (my $at = 192; $at + 192 <= $rows_at; $at += 192) {
+    for (my $at = 192; $at + 192 <= $ledger; $at += 192) {
         my ($id, $month, $asked, $input, $cached, $output, $kind, $name)
             = unpack 'Q x24 Q Q x8 Q Q Q x4 L Z*', substr $mem, $at, 192;
         $account{$name} = { asked => $asked, input => $input, cached => $cached,
             output => $output, month => $month & (1 << 48) - 1 } if $id && $kind == 1;
     }
-    my $row = 192 + 136 + 2 * 72 + 128 + 56;
+    my $row = 200 + 136 + 2 * 72 + 128 + 56;
     for (my $at = $rows_at; $at + $row <= $size; $at += $row) {
         my ($owner, $state) = unpack 'Q L', substr $mem, $at, 12;
         push @rows, { pid => $owner >> 40, state => $state,
-            id => unpack 'Z*', substr $mem, $at + 192, 136 } if $owner;
+            id => unpack 'Z*', substr $mem, $at + 200, 136 } if $owner;
     }
     return (\%account, \@rows);
 }
