@@ -54,7 +54,7 @@ unit: $(UNIT)
 	@tests/unit.sh $(UNIT)
 
 t: all $(BUILD)/fake_engine $(BUILD)/hostile_worker
-	@prove -j2 t/
+	@prove -j3 --timer t/
 
 tidy: $(LIB_O) $(BUILD)/engine/main.o
 	@tests/tidy $(BUILD)

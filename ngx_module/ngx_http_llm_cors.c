@@ -21,10 +21,42 @@
 #define NGX_HTTP_LLM_CORS_ASKED_MAX  1024   /* of requested header names */
 
 
+static ngx_int_t ngx_http_llm_cors_init(ngx_conf_t *cf);
 static ngx_str_t *ngx_http_llm_cors_origin(ngx_http_request_t *r,
     ngx_http_llm_loc_conf_t *llcf);
 static ngx_int_t ngx_http_llm_cors_filter(ngx_http_request_t *r);
 static void ngx_http_llm_cors_asked(ngx_http_request_t *r, ngx_str_t *names);
+
+
+static ngx_http_module_t  ngx_http_llm_cors_filter_module_ctx = {
+    NULL,                                  /* preconfiguration */
+    ngx_http_llm_cors_init,                /* postconfiguration */
+
+    NULL,                                  /* create main configuration */
+    NULL,                                  /* init main configuration */
+
+    NULL,                                  /* create server configuration */
+    NULL,                                  /* merge server configuration */
+
+    NULL,                                  /* create location configuration */
+    NULL                                   /* merge location configuration */
+};
+
+
+ngx_module_t  ngx_http_llm_cors_filter_module = {
+    NGX_MODULE_V1,
+    &ngx_http_llm_cors_filter_module_ctx,  /* module context */
+    NULL,                                  /* module directives */
+    NGX_HTTP_MODULE,                       /* module type */
+    NULL,                                  /* init master */
+    NULL,                                  /* init module */
+    NULL,                                  /* init process */
+    NULL,                                  /* init thread */
+    NULL,                                  /* exit thread */
+    NULL,                                  /* exit process */
+    NULL,                                  /* exit master */
+    NGX_MODULE_V1_PADDING
+};
 
 
 static ngx_http_output_header_filter_pt  ngx_http_llm_next_header_filter;
@@ -86,11 +118,13 @@ ngx_http_llm_cors(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-void
-ngx_http_llm_cors_init(void)
+static ngx_int_t
+ngx_http_llm_cors_init(ngx_conf_t *cf)
 {
     ngx_http_llm_next_header_filter = ngx_http_top_header_filter;
     ngx_http_top_header_filter = ngx_http_llm_cors_filter;
+
+    return NGX_OK;
 }
 
 

@@ -346,8 +346,6 @@ ngx_http_llm_postconfiguration(ngx_conf_t *cf)
     h[0] = ngx_http_llm_access_handler;
     h[n - 1] = ngx_http_llm_cors_preflight;
 
-    ngx_http_llm_cors_init();
-
     return ngx_http_llm_jwt_check_variables(cf);
 }
 

@@ -453,9 +453,8 @@ char *ngx_http_llm_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 /* ngx_http_llm_cors.c */
 
-/* the directive, and its header filter */
+/* the directive */
 char *ngx_http_llm_cors(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-void ngx_http_llm_cors_init(void);
 
 /* an access handler, to be asked before all others */
 ngx_int_t ngx_http_llm_cors_preflight(ngx_http_request_t *r);

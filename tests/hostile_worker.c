@@ -253,10 +253,13 @@ static uint32_t
 submit(const worker_t *k, uint32_t slot, uint32_t gen, uint8_t *rec,
     const char *prompt, uint32_t len)
 {
-    const char *model = getenv("MODEL") != NULL ? getenv("MODEL") : "m";
+    const char *model = getenv("MODEL");
     llm_wire_submit_t h;
     uint32_t at = sizeof(h);
 
+    if (model == NULL || model[0] == '\0') {
+        model = "m"; /* make hands it on empty */
+    }
     memset(&h, 0, sizeof(h));
     h.hdr.type = LLM_REC_SUBMIT;
     h.id.epoch = k->w.epoch;
