@@ -22,6 +22,7 @@ LIB_O     := $(patsubst %.c,$(BUILD)/%.o,$(ENGINE_C) $(KERNEL_C) $(GATEWAY_C))
 UNIT      := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/unit/*.c tests/kernels/*.c))
 BENCH     := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
 FUZZ      := $(patsubst tests/fuzz/%.c,%,$(filter-out %/replay.c,$(wildcard tests/fuzz/*.c)))
+T_LONGEST := t/stopped.t t/page.t t/workers.t # first: nothing waits for them
 MODULE    := $(BUILD)/nginx/ngx_http_llm_module.so
 
 all: $(BUILD)/llm-engine $(MODULE)
@@ -54,7 +55,7 @@ unit: $(UNIT)
 	@tests/unit.sh $(UNIT)
 
 t: all $(BUILD)/fake_engine $(BUILD)/hostile_worker
-	@prove -j3 --timer t/
+	@prove -j3 --timer $(T_LONGEST) $(filter-out $(T_LONGEST),$(wildcard t/*.t))
 
 tidy: $(LIB_O) $(BUILD)/engine/main.o
 	@tests/tidy $(BUILD)
