@@ -200,10 +200,10 @@ llm_row_owner(const llm_row_t *row)
  */
 
 int
-llm_rows_copy(const llm_rows_t *t, uint32_t i, llm_row_t *copy)
+llm_rows_copy(llm_rows_t *t, uint32_t i, llm_row_t *copy)
 {
-    uint64_t          began;
-    const llm_row_t  *row;
+    uint64_t    began;
+    llm_row_t  *row;
 
     row = &t->rows[i];
 
@@ -215,9 +215,10 @@ llm_rows_copy(const llm_rows_t *t, uint32_t i, llm_row_t *copy)
 
     memcpy(copy, row, sizeof(llm_row_t));
 
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    /* written as it is, as only a release keeps the reads above before it */
 
-    return llm_row_state(row) == LLM_ROW_OPEN
+    return __atomic_fetch_add(&row->state, 0, __ATOMIC_ACQ_REL)
+           == LLM_ROW_OPEN
            && __atomic_load_n(&row->began, __ATOMIC_RELAXED) == began;
 }
 

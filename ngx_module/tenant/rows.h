@@ -126,7 +126,7 @@ llm_row_t *llm_rows_recover(llm_rows_t *t, uint32_t *at, llm_owner_t self,
 llm_row_t *llm_rows_mine(llm_rows_t *t, uint32_t i, llm_owner_t owner);
 
 /* a copy of row i, if it is open and was so all the while; else 0 */
-int llm_rows_copy(const llm_rows_t *t, uint32_t i, llm_row_t *copy);
+int llm_rows_copy(llm_rows_t *t, uint32_t i, llm_row_t *copy);
 
 /* marks the open rows of this id for their owners; how many there are */
 uint32_t llm_rows_cancel(llm_rows_t *t, const char *id, size_t len);
