@@ -106,7 +106,7 @@ diag(LLM::_slurp("$t->{dir}/hostile.log")) if $ENV{LLM_KEEP};
         $n += $r->{status} == 200;
         $slowest = time - $start if time - $start > $slowest;
     }
-    cmp_ok($n, '>', 5, sprintf('prompts: %d short ones, the slowest took %.2f s', $n, $slowest));
+    cmp_ok($n, '>', 2, sprintf('prompts: %d short ones, the slowest took %.2f s', $n, $slowest));
     $u->reap('hostileprompts', $seconds + 10);
     $u->stop($_, 'TERM') for qw(nginx engine);
     $u->clean_up;
