@@ -86,7 +86,6 @@ if [ "$mode" = long ]; then
     part "fuzz, 60 s each" make -s fuzz
     part "server, tsan engine" tests/tsan-server.sh
     part "simulator, long" "$build/sim/sim" --requests 50000 --rate 40
-    part "openai client, long" env LLM_LONG=1 prove t/openai_client.t
     part "slow readers, 60 s" env LLM_LONG=1 prove t/slow.t
     part "storm, chaos, hours" prove t/long/
 fi
