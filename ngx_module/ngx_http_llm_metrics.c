@@ -28,8 +28,6 @@ static ngx_uint_t ngx_http_llm_metrics_skip(ngx_http_llm_metrics_t *m,
     ngx_uint_t i);
 static const char *ngx_http_llm_metrics_name(ngx_http_llm_metrics_t *m,
     ngx_uint_t i);
-static void ngx_http_llm_metrics_head(llm_buf_t *out, const char *name,
-    const char *kind, const char *help);
 static void ngx_http_llm_metrics_label(ngx_http_llm_metrics_t *m,
     const char *name, const char *suffix, ngx_uint_t i);
 static void ngx_http_llm_metrics_tokens(ngx_http_llm_metrics_t *m,
@@ -44,13 +42,6 @@ static void ngx_http_llm_metrics_seconds(llm_buf_t *out, uint64_t ms);
 static const char  *ngx_http_llm_series_ends[] = {
 #define X(name)  #name,
     LLM_SERIES_ENDS(X)
-#undef X
-};
-
-
-static const uint64_t  ngx_http_llm_series_bounds[] = {
-#define X(ms)  ms,
-    LLM_SERIES_BOUNDS(X)
 #undef X
 };
 
@@ -240,7 +231,7 @@ ngx_http_llm_metrics_prometheus(ngx_http_request_t *r, llm_buf_t *out,
         return NGX_ERROR;
     }
 
-    ngx_http_llm_metrics_head(out, "tenant_requests_total", "counter",
+    ngx_http_llm_status_head(out, "tenant_requests_total", "counter",
                               "requests, by how they ended");
 
     for (i = 0; i < zone->series.n; i++) {
@@ -262,7 +253,7 @@ ngx_http_llm_metrics_prometheus(ngx_http_request_t *r, llm_buf_t *out,
         }
     }
 
-    ngx_http_llm_metrics_head(out, "tenant_requests_open", "gauge",
+    ngx_http_llm_status_head(out, "tenant_requests_open", "gauge",
                               "requests in progress, of known tenants");
 
     for (i = 0; i < zone->series.n; i++) {
@@ -297,7 +288,7 @@ ngx_http_llm_metrics_prometheus(ngx_http_request_t *r, llm_buf_t *out,
 
 #undef X
 
-    ngx_http_llm_metrics_head(out, "usage_log_lost_total", "counter",
+    ngx_http_llm_status_head(out, "usage_log_lost_total", "counter",
                               "lines that llm_usage_log could not take");
     llm_buf_lit(out, "llm_usage_log_lost_total ");
     llm_buf_u64(out, __atomic_load_n(&zone->ledger.head->lost,
@@ -351,22 +342,6 @@ ngx_http_llm_metrics_name(ngx_http_llm_metrics_t *m, ngx_uint_t i)
 }
 
 
-static void
-ngx_http_llm_metrics_head(llm_buf_t *out, const char *name, const char *kind,
-    const char *help)
-{
-    llm_buf_lit(out, "# HELP llm_");
-    llm_buf_str(out, name);
-    llm_buf_lit(out, " ");
-    llm_buf_str(out, help);
-    llm_buf_lit(out, "\n# TYPE llm_");
-    llm_buf_str(out, name);
-    llm_buf_lit(out, " ");
-    llm_buf_str(out, kind);
-    llm_buf_lit(out, "\n");
-}
-
-
 /* a sample up to behind its first label; the names are checked ones */
 
 static void
@@ -389,7 +364,7 @@ ngx_http_llm_metrics_tokens(ngx_http_llm_metrics_t *m, const char *name,
     u_char      *p;
     ngx_uint_t   i;
 
-    ngx_http_llm_metrics_head(m->out, name, "counter", help);
+    ngx_http_llm_status_head(m->out, name, "counter", help);
 
     for (i = 0; i < m->zone->series.n; i++) {
 
@@ -426,7 +401,7 @@ ngx_http_llm_metrics_budgets(ngx_http_llm_metrics_t *m, ngx_uint_t limit)
 
     llm_periods(ngx_time(), &now);
 
-    ngx_http_llm_metrics_head(m->out, what, "gauge", limit
+    ngx_http_llm_status_head(m->out, what, "gauge", limit
                               ? "what the tenant may use in the period"
                               : "of it, what has been used or is reserved");
 
@@ -480,7 +455,7 @@ ngx_http_llm_metrics_times(ngx_http_llm_metrics_t *m, const char *name,
 
     out = m->out;
 
-    ngx_http_llm_metrics_head(out, name, "histogram", help);
+    ngx_http_llm_status_head(out, name, "histogram", help);
 
     for (i = 0; i < m->zone->series.n; i++) {
 
@@ -499,8 +474,7 @@ ngx_http_llm_metrics_times(ngx_http_llm_metrics_t *m, const char *name,
             llm_buf_lit(out, ",le=\"");
 
             if (k < LLM_SERIES_BUCKETS - 1) {
-                ngx_http_llm_metrics_seconds(out,
-                                             ngx_http_llm_series_bounds[k]);
+                ngx_http_llm_metrics_seconds(out, llm_series_bounds[k]);
 
             } else {
                 llm_buf_lit(out, "+Inf");

@@ -752,6 +752,11 @@ ngx_int_t ngx_http_llm_admin_handler(ngx_http_request_t *r);
 
 ngx_int_t ngx_http_llm_add_variables(ngx_conf_t *cf);
 ngx_int_t ngx_http_llm_status_handler(ngx_http_request_t *r);
+
+/* what stands before a metric's samples in Prometheus' form */
+void ngx_http_llm_status_head(llm_buf_t *out, const char *name,
+    const char *kind, const char *help);
+
 ngx_int_t ngx_http_llm_health_handler(ngx_http_request_t *r);
 
 

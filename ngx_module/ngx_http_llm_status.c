@@ -34,8 +34,6 @@ static void ngx_http_llm_status_engine(llm_buf_t *out,
     ngx_http_llm_engine_t *engine);
 static void ngx_http_llm_status_prometheus(llm_buf_t *out,
     ngx_http_llm_main_conf_t *lmcf);
-static void ngx_http_llm_status_head(llm_buf_t *out, const char *name,
-    const char *kind, const char *help);
 static const char *ngx_http_llm_status_suffix(const char *name,
     const char *kind);
 static ngx_int_t ngx_http_llm_status_metric(ngx_http_llm_channel_t *ch,
@@ -542,7 +540,7 @@ ngx_http_llm_status_prometheus(llm_buf_t *out, ngx_http_llm_main_conf_t *lmcf)
 }
 
 
-static void
+void
 ngx_http_llm_status_head(llm_buf_t *out, const char *name, const char *kind,
     const char *help)
 {

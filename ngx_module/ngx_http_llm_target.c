@@ -18,6 +18,7 @@
 
 
 #include "ngx_http_llm_module.h"
+#include "hash.h"
 
 
 /* what an engine may have above the average: a quarter, or so many */
@@ -30,8 +31,6 @@ static ngx_uint_t ngx_http_llm_target_at(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_target_t *target);
 static uint64_t ngx_http_llm_target_load(ngx_http_llm_channel_t *ch);
 static uint64_t ngx_http_llm_target_room(ngx_http_llm_channel_t *ch);
-static uint64_t ngx_http_llm_target_hash(uint64_t h, const void *data,
-    size_t len);
 
 
 ngx_uint_t
@@ -89,9 +88,9 @@ ngx_http_llm_target(ngx_http_llm_ctx_t *ctx, ngx_str_t *name,
     bound = ngx_max((5 * (load + 1) + 4 * n - 1) / (4 * n),
                     (load + 1) / n + NGX_HTTP_LLM_LOAD_SLACK);
 
-    lead = ngx_http_llm_target_hash(0, ctx->tenant.data, ctx->tenant.len);
-    lead = ngx_http_llm_target_hash(lead, ctx->call.lead.data,
-                                    ctx->call.lead.len);
+    lead = llm_hash(LLM_HASH_BASIS, ctx->tenant.data, ctx->tenant.len);
+    lead = llm_hash(lead ^ LLM_HASH_BASIS, ctx->call.lead.data,
+                    ctx->call.lead.len);
     best = 0;
 
     for (i = 0; i < ctx->conf->engines->nelts; i++) {
@@ -104,8 +103,8 @@ ngx_http_llm_target(ngx_http_llm_ctx_t *ctx, ngx_str_t *name,
             continue;
         }
 
-        score = ngx_http_llm_target_hash(lead, engines[i]->name.data,
-                                         engines[i]->name.len)
+        score = llm_hash(lead ^ LLM_HASH_BASIS, engines[i]->name.data,
+                         engines[i]->name.len)
                 | 1;
 
         if (score > best) {
@@ -216,28 +215,6 @@ static uint64_t
 ngx_http_llm_target_room(ngx_http_llm_channel_t *ch)
 {
     return __atomic_load_n(&ch->state->requests_max, __ATOMIC_RELAXED);
-}
-
-
-/* FNV-1a, stirred at its end (the finalizer of MurmurHash3) */
-
-static uint64_t
-ngx_http_llm_target_hash(uint64_t h, const void *data, size_t len)
-{
-    size_t         i;
-    const u_char  *p;
-
-    p = data;
-    h ^= 14695981039346656037ull;
-
-    for (i = 0; i < len; i++) {
-        h = (h ^ p[i]) * 1099511628211ull;
-    }
-
-    h = (h ^ (h >> 33)) * 0xff51afd7ed558ccdull;
-    h = (h ^ (h >> 33)) * 0xc4ceb9fe1a85ec53ull;
-
-    return h ^ (h >> 33);
 }
 
 

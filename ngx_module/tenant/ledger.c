@@ -18,6 +18,7 @@
 
 
 #include "ledger.h"
+#include "hash.h"
 
 #include <string.h>
 
@@ -74,26 +75,15 @@ llm_ledger_open(llm_ledger_t *l, void *mem, size_t size)
 }
 
 
-/*
- * FNV-1a with a last stirring (the finalizer of MurmurHash3), as only names
- * that an administrator gave come in here.
- */
+/* only names that an administrator gave come in here */
 
 static uint64_t
 llm_ledger_hash(llm_account_kind_t kind, const char *name, size_t len)
 {
-    size_t    i;
     uint64_t  h;
 
-    h = (14695981039346656037ull ^ (uint64_t) kind) * 1099511628211ull;
-
-    for (i = 0; i < len; i++) {
-        h = (h ^ (uint8_t) name[i]) * 1099511628211ull;
-    }
-
-    h = (h ^ (h >> 33)) * 0xff51afd7ed558ccdull;
-    h = (h ^ (h >> 33)) * 0xc4ceb9fe1a85ec53ull;
-    h ^= h >> 33;
+    h = llm_hash((LLM_HASH_BASIS ^ (uint64_t) kind) * LLM_HASH_PRIME, name,
+                 len);
 
     return h ? h : 1;
 }

@@ -13,7 +13,7 @@
 #include "series.h"
 
 
-static const uint64_t  llm_series_bounds[] = {
+const uint64_t  llm_series_bounds[] = {
 #define X(ms)  ms,
     LLM_SERIES_BOUNDS(X)
 #undef X

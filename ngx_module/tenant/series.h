@@ -91,6 +91,9 @@ typedef struct {
 } llm_series_table_t;
 
 
+/* of all buckets but the last */
+extern const uint64_t  llm_series_bounds[];
+
 /* as many as fit into size bytes of memory, which was zero at first, or -1 */
 int llm_series_open(llm_series_table_t *t, void *mem, size_t size);
 

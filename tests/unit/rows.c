@@ -19,19 +19,10 @@
 
 #include <cmocka.h>
 
+#include "shared.h"
+
 #define SECOND 1000000000ull
 #define NOW    (1795600000ull * SECOND)
-
-static void *
-memory(size_t size)
-{
-    void *p = mmap(
-        NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-    assert_ptr_not_equal(p, MAP_FAILED);
-    return p;
-}
-
 
 static int
 never_dead(void *arg, llm_owner_t owner)

@@ -17,16 +17,7 @@
 
 #include <cmocka.h>
 
-static void *
-memory(size_t size)
-{
-    void *p = mmap(
-        NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-    assert_ptr_not_equal(p, MAP_FAILED);
-    return p;
-}
-
+#include "shared.h"
 
 static size_t
 room_for(size_t n)
