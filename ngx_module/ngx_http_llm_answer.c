@@ -48,6 +48,10 @@ ngx_http_llm_refuse(ngx_http_llm_ctx_t *ctx, ngx_uint_t err)
     ctx->refusal.err = (uint32_t) err;
     ctx->refusal.param[0] = '\0';
     ctx->refusal.text[0] = '\0';
+
+    if (err == LLM_ERR_NO_MODEL || err == LLM_ERR_MODEL_DENIED) {
+        ngx_memcpy(ctx->refusal.param, "model", sizeof("model"));
+    }
 }
 
 

@@ -95,6 +95,8 @@ ngx_http_llm_channels_open(ngx_cycle_t *cycle)
         peer->reconnect.log = cycle->log;
         peer->reconnect.cancelable = 1;
 
+        ngx_http_llm_line_open(peer);
+
         engines[i]->peer = peer;
 
         ngx_http_llm_channel_connect(peer);
@@ -149,6 +151,10 @@ ngx_http_llm_channels_close(ngx_cycle_t *cycle)
 
         if (peer->reconnect.timer_set) {
             ngx_del_timer(&peer->reconnect);
+        }
+
+        if (peer->turn.timer_set) {
+            ngx_del_timer(&peer->turn);
         }
     }
 }

@@ -57,7 +57,8 @@ static ngx_int_t ngx_http_llm_channel_record(ngx_http_llm_channel_t *ch,
     u_char *rec, uint32_t len);
 static ngx_int_t ngx_http_llm_channel_terminal(ngx_http_llm_channel_t *ch,
     uint32_t n, u_char *rec, uint32_t len);
-static void ngx_http_llm_channel_flush(ngx_queue_t *ready, ngx_uint_t n);
+static void ngx_http_llm_channel_slot_ended(ngx_http_llm_slot_t *slot,
+    ngx_uint_t again);
 static void ngx_http_llm_channel_line(ngx_http_llm_channel_t *ch);
 static void ngx_http_llm_channel_ring(ngx_http_llm_channel_t *ch);
 static void ngx_http_llm_channel_draining(ngx_http_llm_channel_t *ch,
@@ -199,7 +200,7 @@ ngx_http_llm_channel_process(ngx_http_llm_channel_t *ch)
 
     rc = ngx_http_llm_channel_drain(ch);
 
-    ngx_http_llm_channel_flush(&ch->ready, NGX_HTTP_LLM_FLUSH);
+    ngx_http_llm_stream_flush_all(&ch->ready, NGX_HTTP_LLM_FLUSH);
 
     ch->processing = 0;
 
@@ -395,6 +396,7 @@ ngx_http_llm_channel_terminal(ngx_http_llm_channel_t *ch, uint32_t n,
     llm_ring_hdr_t        hdr;
     llm_wire_done_t       done;
     llm_wire_error_t      error;
+    ngx_uint_t            again;
     ngx_http_llm_ctx_t   *ctx;
     ngx_http_llm_slot_t  *slot;
 
@@ -402,6 +404,7 @@ ngx_http_llm_channel_terminal(ngx_http_llm_channel_t *ch, uint32_t n,
 
     slot = &ch->slots[n];
     ctx = slot->ctx;
+    again = 0;
 
     if (hdr.type == LLM_REC_DONE
         && llm_wire_read(&done, sizeof(done), LLM_DONE_MIN, rec, len))
@@ -419,25 +422,28 @@ ngx_http_llm_channel_terminal(ngx_http_llm_channel_t *ch, uint32_t n,
         ngx_http_llm_usage_counted(slot, error.prompt_tokens, 0,
                                    error.completion_tokens);
 
+        again = ctx && ngx_http_llm_submit_again(ctx, error.err);
+
     } else {
         return NGX_ERROR;
     }
 
-    ngx_http_llm_usage_slot_ended(slot);
+    ngx_http_llm_channel_slot_ended(slot, again);
 
     slot->used = 0;
-    slot->ctx = NULL;
     slot->next = ch->free;
     ch->free = n;
     ch->used--;
 
-    ch->peer->delay = ch->peer->engine->reconnect_min;
-
-    if (ctx == NULL) {
-        return NGX_OK;
+    if (ch->peer->waiting) {
+        ngx_post_event(&ch->peer->turn, &ngx_posted_events);
     }
 
-    ctx->channel = NULL;
+    ch->peer->delay = ch->peer->engine->reconnect_min;
+
+    if (ctx == NULL || again) {
+        return NGX_OK;
+    }
 
     if (hdr.type == LLM_REC_DONE) {
         ngx_http_llm_stream_done(ctx, &done);
@@ -454,32 +460,21 @@ ngx_http_llm_channel_terminal(ngx_http_llm_channel_t *ch, uint32_t n,
 }
 
 
-/*
- * The first n of those that are ready.  A request may end in here, and take
- * others of its connection with it.
- */
+/* slot and request part; one that goes on elsewhere takes its usage along */
 
 static void
-ngx_http_llm_channel_flush(ngx_queue_t *ready, ngx_uint_t n)
+ngx_http_llm_channel_slot_ended(ngx_http_llm_slot_t *slot, ngx_uint_t again)
 {
-    ngx_queue_t         *q;
-    ngx_connection_t    *c;
-    ngx_http_llm_ctx_t  *ctx;
+    if (slot->ctx) {
+        slot->ctx->channel = NULL;
+        slot->ctx = NULL;
+    }
 
-    while (n-- && !ngx_queue_empty(ready)) {
+    if (again) {
+        ngx_http_llm_usage_slot_left(slot);
 
-        q = ngx_queue_head(ready);
-        ctx = ngx_queue_data(q, ngx_http_llm_ctx_t, queue);
-
-        ngx_queue_remove(q);
-        ctx->queued = 0;
-
-        c = ctx->request->connection;
-        ngx_http_set_log_request(c->log, ctx->request);
-
-        ngx_http_llm_stream_flush(ctx);
-
-        ngx_http_run_posted_requests(c);
+    } else {
+        ngx_http_llm_usage_slot_ended(slot);
     }
 }
 
@@ -798,8 +793,8 @@ ngx_http_llm_channel_tick(ngx_event_t *ev)
 
 
 /*
- * The attachment is over: its requests fail, and a new one is tried for.
- * ch is gone afterwards.
+ * The attachment is over: its requests fail, or another engine gets them, and
+ * a new one is tried for.  ch is gone afterwards.
  */
 
 static void
@@ -807,8 +802,10 @@ ngx_http_llm_channel_lost(ngx_http_llm_channel_t *ch, ngx_uint_t level,
     const char *why)
 {
     uint32_t              i;
+    ngx_uint_t            again;
     ngx_queue_t           lost;
     ngx_http_llm_ctx_t   *ctx;
+    ngx_http_llm_slot_t  *slot;
     ngx_http_llm_peer_t  *peer;
 
     peer = ch->peer;
@@ -820,24 +817,22 @@ ngx_http_llm_channel_lost(ngx_http_llm_channel_t *ch, ngx_uint_t level,
 
     /* what has come is delivered, and with it goes the head of an answer */
 
-    ngx_http_llm_channel_flush(&ch->ready, (ngx_uint_t) -1);
+    ngx_http_llm_stream_flush_all(&ch->ready, (ngx_uint_t) -1);
 
     ngx_queue_init(&lost);
 
     for (i = 0; i < ch->slots_n; i++) {
 
-        if (ch->slots[i].used) {
-            ngx_http_llm_usage_slot_ended(&ch->slots[i]);
-        }
+        slot = &ch->slots[i];
+        ctx = slot->ctx;
 
-        ctx = ch->slots[i].ctx;
+        again = ctx && ngx_http_llm_submit_again(ctx, LLM_ERR_ENGINE_LOST);
+
+        ngx_http_llm_channel_slot_ended(slot, again);
 
         if (ctx == NULL) {
             continue;
         }
-
-        ch->slots[i].ctx = NULL;
-        ctx->channel = NULL;
 
         if (ctx->queued) {
             ngx_queue_remove(&ctx->queue);
@@ -846,7 +841,9 @@ ngx_http_llm_channel_lost(ngx_http_llm_channel_t *ch, ngx_uint_t level,
         ctx->queued = 1;
         ngx_queue_insert_tail(&lost, &ctx->queue);
 
-        ngx_http_llm_stream_error(ctx, LLM_ERR_ENGINE_LOST, "", "");
+        if (!again) {
+            ngx_http_llm_stream_error(ctx, LLM_ERR_ENGINE_LOST, "", "");
+        }
     }
 
     if (!ch->retired) {
@@ -856,5 +853,5 @@ ngx_http_llm_channel_lost(ngx_http_llm_channel_t *ch, ngx_uint_t level,
 
     ngx_http_llm_channel_close(ch);
 
-    ngx_http_llm_channel_flush(&lost, (ngx_uint_t) -1);
+    ngx_http_llm_stream_flush_all(&lost, (ngx_uint_t) -1);
 }

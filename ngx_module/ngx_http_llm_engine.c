@@ -109,6 +109,8 @@ ngx_http_llm_engine_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     engine->reconnect_max = NGX_CONF_UNSET_MSEC;
     engine->heartbeat = NGX_CONF_UNSET_MSEC;
     engine->fails = NGX_CONF_UNSET_UINT;
+    engine->queue = NGX_CONF_UNSET;
+    engine->queue_timeout = NGX_CONF_UNSET_MSEC;
 
     save = *cf;
     cf->handler = ngx_http_llm_engine_option;
@@ -134,6 +136,8 @@ ngx_http_llm_engine_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_conf_init_msec_value(engine->reconnect_max, 5000);
     ngx_conf_init_msec_value(engine->heartbeat, 1000);
     ngx_conf_init_uint_value(engine->fails, 3);
+    ngx_conf_init_value(engine->queue, 64);
+    ngx_conf_init_msec_value(engine->queue_timeout, 5000);
 
     /* an engine moves its words once a second, so less would be chance */
 
@@ -169,6 +173,11 @@ ngx_http_llm_engine_option(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
 
     if (ngx_strcmp(value[0].data, "heartbeat") == 0) {
         return ngx_http_llm_engine_heartbeat(cf, engine);
+    }
+
+    if (ngx_strcmp(value[0].data, "queue") == 0) {
+        return ngx_http_llm_conf_queue(cf, 0, &engine->queue,
+                                       &engine->queue_timeout);
     }
 
     if (ngx_strcmp(value[0].data, "connect_timeout") == 0) {
@@ -338,6 +347,57 @@ ngx_http_llm_engine_heartbeat(ngx_conf_t *cf, ngx_http_llm_engine_t *engine)
     }
 
     engine->heartbeat = msec;
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_llm_conf_queue(ngx_conf_t *cf, ngx_int_t min, ngx_int_t *queue,
+    ngx_msec_t *timeout)
+{
+    ngx_str_t   *value, s;
+    ngx_msec_t   msec;
+
+    value = cf->args->elts;
+
+    if (*queue != NGX_CONF_UNSET) {
+        return "\"queue\" directive is duplicate";
+    }
+
+    if (cf->args->nelts != 2 && cf->args->nelts != 3) {
+        return "invalid number of arguments in \"queue\" directive";
+    }
+
+    *queue = ngx_atoi(value[1].data, value[1].len);
+
+    if (*queue < min || *queue > 1000000) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid number \"%V\" in \"queue\", it must be "
+                           "from %i to 1000000", &value[1], min);
+        return NGX_CONF_ERROR;
+    }
+
+    if (cf->args->nelts == 2) {
+        return NGX_CONF_OK;
+    }
+
+    msec = (ngx_msec_t) NGX_ERROR;
+
+    if (value[2].len > 8 && ngx_strncmp(value[2].data, "timeout=", 8) == 0) {
+        s.data = value[2].data + 8;
+        s.len = value[2].len - 8;
+
+        msec = ngx_parse_time(&s, 0);
+    }
+
+    if (msec == 0 || msec > 86400000) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\" in \"queue\"", &value[2]);
+        return NGX_CONF_ERROR;
+    }
+
+    *timeout = msec;
 
     return NGX_CONF_OK;
 }

@@ -128,6 +128,12 @@ ngx_http_llm_limit_reserve(ngx_http_llm_ctx_t *ctx,
         return LLM_ERR_NONE;
     }
 
+    /* that was for an engine that has not done it */
+
+    if (row->reserved) {
+        return LLM_ERR_NONE;
+    }
+
     /* cached tokens are known at the end; until then they are as the others */
 
     cost = (uint64_t) counted->prompt_tokens

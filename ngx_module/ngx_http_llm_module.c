@@ -778,6 +778,12 @@ ngx_http_llm_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     value = cf->args->elts;
 
+    if (cf->args->nelts - 1 > NGX_HTTP_LLM_TARGETS_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "more than %d llm engines",
+                           NGX_HTTP_LLM_TARGETS_MAX);
+        return NGX_CONF_ERROR;
+    }
+
     llcf->engines = ngx_array_create(cf->pool, cf->args->nelts - 1,
                                      sizeof(ngx_http_llm_engine_t *));
     if (llcf->engines == NULL) {

@@ -38,6 +38,8 @@
 
 #define NGX_HTTP_LLM_RENDER_MAX   (16 * LLM_TOKENS_MAX)
 
+#define NGX_HTTP_LLM_TARGETS_MAX  64    /* engines of an llm_pass */
+
 #define NGX_HTTP_LLM_OWNERS       64    /* of rows, looked at in a round */
 
 #define NGX_HTTP_LLM_ID_MAX       128   /* request id, bytes */
@@ -46,6 +48,7 @@
 typedef struct ngx_http_llm_peer_s     ngx_http_llm_peer_t;
 typedef struct ngx_http_llm_channel_s  ngx_http_llm_channel_t;
 typedef struct ngx_http_llm_ctx_s      ngx_http_llm_ctx_t;
+typedef struct ngx_http_llm_line_s     ngx_http_llm_line_t;
 typedef struct ngx_http_llm_keys_s     ngx_http_llm_keys_t;
 typedef struct ngx_http_llm_zone_s     ngx_http_llm_zone_t;
 typedef struct ngx_http_llm_usage_s    ngx_http_llm_usage_t;
@@ -61,6 +64,8 @@ typedef struct {
     ngx_msec_t                 reconnect_max;
     ngx_msec_t                 heartbeat;
     ngx_uint_t                 fails;
+    ngx_int_t                  queue;      /* of a worker, for slot and ring */
+    ngx_msec_t                 queue_timeout;
 
     ngx_uint_t                 models;     /* llm_model rows; 0: all */
     ngx_uint_t                 defaults;   /* of them, marked default */
@@ -217,6 +222,22 @@ struct ngx_http_llm_peer_s {
     ngx_err_t                  failed_err; /* of the last one */
     ngx_uint_t                 attachments;
     ngx_log_t                 *log;
+
+    ngx_queue_t                lines;      /* in the order of their turns */
+    ngx_uint_t                 waiting;    /* requests in all of them */
+    ngx_queue_t                leaving;    /* ctxs that have been refused */
+    ngx_event_t                turn;
+};
+
+
+/* requests of a tenant that wait for a slot, or for room in the ring */
+
+struct ngx_http_llm_line_s {
+    ngx_queue_t                queue;      /* in peer->lines */
+    ngx_http_llm_peer_t       *peer;
+    ngx_queue_t                requests;   /* ctxs, never empty */
+    ngx_uint_t                 n;
+    ngx_str_t                  tenant;
 };
 
 
@@ -245,7 +266,9 @@ typedef struct {
     ngx_str_t                  name;       /* public */
     ngx_str_t                  as;         /* the engine's */
     uint64_t                   created;
-    ngx_uint_t                 n;          /* engines that might have it */
+    ngx_uint_t                 index;      /* in the location's engines */
+    ngx_uint_t                 concurrent; /* for this tenant; 0: no limit */
+    ngx_uint_t                 several;    /* others might have it, too */
 } ngx_http_llm_target_t;
 
 
@@ -317,9 +340,12 @@ struct ngx_http_llm_ctx_s {
     ngx_http_llm_loc_conf_t   *conf;
     const llm_dialect_t       *dialect;
 
-    ngx_queue_t                queue;      /* in channel->ready */
+    ngx_queue_t                queue;      /* in a line, or if queued in
+                                            * channel->ready and the like */
     ngx_http_llm_channel_t    *channel;    /* NULL: no slot */
     uint32_t                   slot;
+    ngx_http_llm_line_t       *line;       /* NULL: in none */
+    ngx_msec_t                 joined;     /* it, when */
 
     ngx_str_t                  id;
 
@@ -339,6 +365,9 @@ struct ngx_http_llm_ctx_s {
     uint32_t                   choices;
     ngx_http_llm_engine_t     *engine;
     ngx_str_t                  model;      /* public name */
+    ngx_uint_t                 target;     /* engine among the location's */
+    uint64_t                   tried;      /* those that did not take it */
+    ngx_uint_t                 again;      /* why not; to be submitted anew */
 
     llm_answer_t              *answer;
     llm_buf_t                  spare;      /* what is being sent, or unused */
@@ -354,7 +383,7 @@ struct ngx_http_llm_ctx_s {
     llm_wire_done_t            done;
 
     ngx_event_t                timer;
-    ngx_msec_t                 start;      /* SUBMIT; 0: none yet */
+    ngx_msec_t                 start;      /* parsed; 0: not yet */
     ngx_msec_t                 last_event; /* from the engine */
     ngx_msec_t                 last_sent;  /* to the client */
     ngx_msec_t                 first_token_time;
@@ -369,6 +398,8 @@ struct ngx_http_llm_ctx_s {
     unsigned                   expired:1;  /* the key */
     unsigned                   parsed:1;
     unsigned                   queued:1;
+    unsigned                   kept:1;     /* call, to be submitted again */
+    unsigned                   lost:1;     /* an engine that had it went */
     unsigned                   events:1;   /* one has come */
     unsigned                   counted:1;  /* DONE or ERROR gave totals */
     unsigned                   timed:1;    /* DONE gave times */
@@ -396,6 +427,13 @@ ngx_http_llm_ctx_t *ngx_http_llm_get_ctx(ngx_http_request_t *r);
 char *ngx_http_llm_engine_block(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_llm_model(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/*
+ * queue NUMBER [timeout=TIME], of an engine or a tenant: a number from min on;
+ * *timeout is as it was if there is none.
+ */
+char *ngx_http_llm_conf_queue(ngx_conf_t *cf, ngx_int_t min,
+    ngx_int_t *queue, ngx_msec_t *timeout);
 
 /* the entry called name, made if there is none yet; NULL: out of memory */
 ngx_http_llm_engine_t *ngx_http_llm_engine_mention(ngx_conf_t *cf,
@@ -515,6 +553,9 @@ void ngx_http_llm_usage_counted(ngx_http_llm_slot_t *slot, uint32_t prompt,
 /* nanoseconds since 1970, as of this turn of the event loop */
 uint64_t ngx_http_llm_now(void);
 
+/* the slot has none any more: another one will */
+void ngx_http_llm_usage_slot_left(ngx_http_llm_slot_t *slot);
+
 /* the client's end, and the slot's; behind the second one it is written */
 void ngx_http_llm_usage_ended(ngx_http_llm_ctx_t *ctx);
 void ngx_http_llm_usage_slot_ended(ngx_http_llm_slot_t *slot);
@@ -572,15 +613,49 @@ void ngx_http_llm_parsed(ngx_http_llm_ctx_t *ctx, int rv);
 void *ngx_http_llm_alloc(void *arg, size_t size);
 
 
+/* ngx_http_llm_submit.c */
+
+/*
+ * To the engine that suits best.  LLM_ERR_NONE, with ctx->channel set;
+ * LLM_ERR_BUSY if ctx->engine has no room at the moment; or why not.
+ */
+ngx_uint_t ngx_http_llm_submit(ngx_http_llm_ctx_t *ctx);
+
+/*
+ * Its engine ends it with err: may another one be tried?  If so the next
+ * ngx_http_llm_stream_flush() does.
+ */
+ngx_uint_t ngx_http_llm_submit_again(ngx_http_llm_ctx_t *ctx, ngx_uint_t err);
+
+/* frees what only SUBMIT needs */
+void ngx_http_llm_submit_forget(ngx_http_llm_ctx_t *ctx);
+
+
+/* ngx_http_llm_line.c */
+
+/* a worker's start */
+void ngx_http_llm_line_open(ngx_http_llm_peer_t *peer);
+
+/*
+ * Waits for room at ctx->engine: LLM_ERR_NONE, and the request is submitted
+ * or ended later, from the event loop; LLM_ERR_BUSY if it may not wait.
+ */
+ngx_uint_t ngx_http_llm_line_join(ngx_http_llm_ctx_t *ctx);
+
+/* waits no more; ctx->line must be set */
+void ngx_http_llm_line_leave(ngx_http_llm_ctx_t *ctx);
+
+
 /* ngx_http_llm_target.c */
 
 /*
- * The engine for a request for the model called name, or for the default one
- * if that is empty.  LLM_ERR_NONE and *target, else why not: a name that no
+ * The engine for a request, by its model, or for the default one if it names
+ * none; those in ctx->tried are left out.  LLM_ERR_NONE, or LLM_ERR_BUSY if it
+ * is the one but has no slot left, and *target.  Else why not: a name that no
  * engine knows does not exist, unless there is one that cannot be asked at the
  * moment.
  */
-ngx_uint_t ngx_http_llm_target(ngx_http_llm_ctx_t *ctx, ngx_str_t *name,
+ngx_uint_t ngx_http_llm_target(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_target_t *target);
 
 /* what an engine that is up serves, at most max of them; returns how many */
@@ -691,11 +766,13 @@ void ngx_http_llm_channel_cancel(ngx_http_llm_ctx_t *ctx);
 
 /* ngx_http_llm_stream.c */
 
-/* before SUBMIT: all that an answer needs; NGX_OK or NGX_ERROR */
-ngx_int_t ngx_http_llm_stream_create(ngx_http_llm_ctx_t *ctx,
-    uint32_t fingerprint);
+/* all that an answer needs but for its model; NGX_OK or NGX_ERROR */
+ngx_int_t ngx_http_llm_stream_create(ngx_http_llm_ctx_t *ctx);
 
-/* right after SUBMIT: timers, and the watch on the client */
+/* ctx->model is known, and which weights that is */
+void ngx_http_llm_stream_model(ngx_http_llm_ctx_t *ctx, uint32_t fingerprint);
+
+/* right after SUBMIT, or waiting for it: timers, and the watch on the client */
 void ngx_http_llm_stream_start(ngx_http_llm_ctx_t *ctx);
 
 /* events; none of these sends or ends anything: that is flush() */
@@ -713,6 +790,12 @@ void ngx_http_llm_stream_stop(ngx_http_llm_ctx_t *ctx, ngx_uint_t err);
 
 /* sends what there is; may end the request, and with it ctx */
 void ngx_http_llm_stream_flush(ngx_http_llm_ctx_t *ctx);
+
+/*
+ * The same for the first n of a list of ctxs, which are queued in it.  One may
+ * end in here, and take others of its connection with it.
+ */
+void ngx_http_llm_stream_flush_all(ngx_queue_t *ready, ngx_uint_t n);
 
 /* request cleanup */
 void ngx_http_llm_stream_cleanup(void *data);

@@ -1,23 +1,18 @@
 
 /*
- * From a request's first byte to its SUBMIT record: llm_pass's content
- * handler.
+ * From a request's first byte to a call: llm_pass's content handler.
  *
  * DESIGN.  Everything that can be refused is refused here, in the API's own
  * form and before a byte of the answer has gone out: path, method, size,
  * body, model, engine, slots.  The body is pulled from the connection into
  * one buffer of the request's pool with a cap of its own; it never touches
  * the disk, whatever client_body_buffer_size is.  The dialect turns it into a
- * call (ngx_http_llm_parse.c), and the call is written into the ring, at once
- * or not at all: the event loop waits for no engine.
+ * call (ngx_http_llm_parse.c), which is submitted (ngx_http_llm_submit.c) or
+ * stands in line for that.
  */
 
 
 #include "ngx_http_llm_module.h"
-
-
-#define ngx_http_llm_section_size(n)                                          \
-    (sizeof(llm_wire_sec_t) + ngx_align((uint64_t) (n), 8))
 
 
 static ngx_int_t ngx_http_llm_request_id(ngx_http_llm_ctx_t *ctx);
@@ -28,13 +23,6 @@ static void ngx_http_llm_body_read(ngx_http_request_t *r);
 static ngx_int_t ngx_http_llm_body_take(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_body_file(ngx_http_llm_ctx_t *ctx,
     ngx_buf_t *b);
-static void ngx_http_llm_forget(ngx_http_llm_ctx_t *ctx);
-static ngx_uint_t ngx_http_llm_submit(ngx_http_llm_ctx_t *ctx,
-    ngx_http_llm_target_t *target);
-static void ngx_http_llm_submit_head(ngx_http_llm_ctx_t *ctx,
-    ngx_http_llm_target_t *target);
-static u_char *ngx_http_llm_section(u_char *p, uint32_t type,
-    const void *data, size_t len);
 
 
 void *
@@ -547,16 +535,13 @@ ngx_http_llm_body_file(ngx_http_llm_ctx_t *ctx, ngx_buf_t *b)
 }
 
 
-/* look up, submit */
-
 void
 ngx_http_llm_parsed(ngx_http_llm_ctx_t *ctx, int rv)
 {
-    size_t                  i;
-    ngx_str_t               name;
-    ngx_uint_t              err;
-    ngx_http_request_t     *r;
-    ngx_http_llm_target_t   target;
+    size_t               i;
+    ngx_str_t            name;
+    ngx_uint_t           err;
+    ngx_http_request_t  *r;
 
     r = ctx->request;
 
@@ -581,6 +566,11 @@ ngx_http_llm_parsed(ngx_http_llm_ctx_t *ctx, int rv)
         ctx->choices *= ctx->call.prompts_n;
     }
 
+    if (ctx->choices == 0 || ctx->choices > LLM_CHOICES_MAX) {
+        ngx_http_llm_refuse(ctx, LLM_ERR_BAD_FIELD);
+        goto refused;
+    }
+
     name.data = (u_char *) ctx->call.model.data;
     name.len = ctx->call.model.len;
 
@@ -596,235 +586,36 @@ ngx_http_llm_parsed(ngx_http_llm_ctx_t *ctx, int rv)
         ctx->model = name;
     }
 
-    ngx_memzero(&target, sizeof(ngx_http_llm_target_t));
+    /* nothing in call points into the body */
 
-    err = ngx_http_llm_target(ctx, &name, &target);
+    if (ctx->body.data) {
+        (void) ngx_pfree(r->pool, ctx->body.data);
+        ctx->body.data = NULL;
+        ctx->body.len = 0;
+        ctx->body.cap = 0;
+    }
 
-    if (err == LLM_ERR_NONE) {
-        ctx->engine = target.engine;
-        ctx->model = target.name;
+    err = LLM_ERR_NO_MEMORY;
 
-        err = ngx_http_llm_may_use(ctx, &target.name)
-              ? ngx_http_llm_submit(ctx, &target)
-              : LLM_ERR_MODEL_DENIED;
+    if (ngx_http_llm_stream_create(ctx) == NGX_OK) {
+
+        err = ngx_http_llm_submit(ctx);
+
+        if (err == LLM_ERR_BUSY) {
+            err = ngx_http_llm_line_join(ctx);
+        }
     }
 
     if (err == LLM_ERR_NONE) {
-        ngx_http_llm_forget(ctx);
         ngx_http_llm_stream_start(ctx);
         return;
     }
 
     ngx_http_llm_refuse(ctx, err);
 
-    if (err == LLM_ERR_NO_MODEL || err == LLM_ERR_MODEL_DENIED) {
-        ngx_memcpy(ctx->refusal.param, "model", sizeof("model"));
-    }
-
 refused:
 
     ngx_http_llm_log_refusal(ctx);
 
     ngx_http_finalize_request(r, ngx_http_llm_end_refused(ctx));
-}
-
-
-/*
- * The prompt is with the engine now.  It may be a megabyte, twice, and the
- * answer may take minutes.  What is too small to be given back stays.
- */
-
-static void
-ngx_http_llm_forget(ngx_http_llm_ctx_t *ctx)
-{
-    uint32_t     i;
-    ngx_pool_t  *pool;
-
-    if (ctx->body.data) {
-        (void) ngx_pfree(ctx->request->pool, ctx->body.data);
-        ctx->body.data = NULL;
-        ctx->body.len = 0;
-        ctx->body.cap = 0;
-    }
-
-    pool = ctx->call_pool;
-
-    if (ctx->call.messages.data) {
-        (void) ngx_pfree(pool, (void *) ctx->call.messages.data);
-        ngx_memzero(&ctx->call.messages, sizeof(llm_str_t));
-    }
-
-    for (i = 0; i < ctx->call.prompts_n; i++) {
-        (void) ngx_pfree(pool, (void *) ctx->call.prompts[i].data);
-        ngx_memzero(&ctx->call.prompts[i], sizeof(llm_str_t));
-    }
-}
-
-
-/* LLM_ERR_NONE, or why it could not be submitted */
-
-static ngx_uint_t
-ngx_http_llm_submit(ngx_http_llm_ctx_t *ctx, ngx_http_llm_target_t *target)
-{
-    u_char                  *p;
-    uint64_t                 len;
-    uint32_t                 i, fingerprint;
-    llm_call_t              *call;
-    ngx_http_llm_channel_t  *ch;
-
-    call = &ctx->call;
-    ch = target->channel;
-
-    if (ctx->choices == 0 || ctx->choices > LLM_CHOICES_MAX) {
-        return LLM_ERR_BAD_FIELD;
-    }
-
-    len = sizeof(llm_wire_submit_t)
-          + ngx_http_llm_section_size(target->as.len)
-          + ngx_http_llm_section_size(ctx->id.len);
-
-    if (ctx->tenant.len) {
-        len += ngx_http_llm_section_size(ctx->tenant.len);
-    }
-
-    if (ctx->route == LLM_ROUTE_CHAT) {
-        len += ngx_http_llm_section_size(call->messages.len);
-
-    } else {
-        for (i = 0; i < call->prompts_n; i++) {
-            len += ngx_http_llm_section_size(call->prompts[i].len);
-        }
-    }
-
-    for (i = 0; i < call->stops_n; i++) {
-        len += ngx_http_llm_section_size(call->stops[i].len);
-    }
-
-    if (call->bias_n) {
-        len += ngx_http_llm_section_size(call->bias_n
-                                         * sizeof(llm_wire_bias_t));
-    }
-
-    if (len > llm_ring_record_max(&ch->submit)) {
-        return LLM_ERR_BODY_LARGE;
-    }
-
-    fingerprint = ngx_crc32_long(target->as.data, target->as.len)
-                  ^ (uint32_t) target->created;
-
-    if (ngx_http_llm_stream_create(ctx, fingerprint) != NGX_OK) {
-        return LLM_ERR_NO_MEMORY;
-    }
-
-    /*
-     * An answer in one piece is collected at once and waits for no one, so
-     * its credit is as much as the engine grants.
-     */
-
-    ctx->credit = ch->credit_max;
-
-    if (call->stream && ctx->conf->output_buffer < ctx->credit) {
-        ctx->credit = ctx->conf->output_buffer;
-    }
-
-    ngx_http_llm_submit_head(ctx, target);
-
-    p = ngx_http_llm_channel_reserve(ch, (uint32_t) len, &call->head);
-    if (p == NULL) {
-        return LLM_ERR_BUSY;
-    }
-
-    p = ngx_cpymem(p, &call->head, sizeof(llm_wire_submit_t));
-
-    p = ngx_http_llm_section(p, LLM_SEC_MODEL, target->as.data,
-                             target->as.len);
-    p = ngx_http_llm_section(p, LLM_SEC_REQUEST_ID, ctx->id.data,
-                             ctx->id.len);
-
-    if (ctx->tenant.len) {
-        p = ngx_http_llm_section(p, LLM_SEC_TENANT, ctx->tenant.data,
-                                 ctx->tenant.len);
-    }
-
-    if (ctx->route == LLM_ROUTE_CHAT) {
-        p = ngx_http_llm_section(p, LLM_SEC_MESSAGES, call->messages.data,
-                                 call->messages.len);
-
-    } else {
-        for (i = 0; i < call->prompts_n; i++) {
-            p = ngx_http_llm_section(p, call->prompt_is_ids[i]
-                                        ? LLM_SEC_PROMPT_IDS : LLM_SEC_PROMPT,
-                                     call->prompts[i].data,
-                                     call->prompts[i].len);
-        }
-    }
-
-    for (i = 0; i < call->stops_n; i++) {
-        p = ngx_http_llm_section(p, LLM_SEC_STOP, call->stops[i].data,
-                                 call->stops[i].len);
-    }
-
-    if (call->bias_n) {
-        (void) ngx_http_llm_section(p, LLM_SEC_BIAS, call->bias,
-                                    call->bias_n * sizeof(llm_wire_bias_t));
-    }
-
-    ngx_http_llm_channel_commit(ch, ctx);
-
-    return LLM_ERR_NONE;
-}
-
-
-static void
-ngx_http_llm_submit_head(ngx_http_llm_ctx_t *ctx,
-    ngx_http_llm_target_t *target)
-{
-    llm_wire_submit_t      *head;
-    ngx_http_llm_tenant_t  *policy;
-
-    head = &ctx->call.head;
-    policy = ctx->policy;
-
-    head->head_len = sizeof(llm_wire_submit_t);
-    head->kind = ctx->route == LLM_ROUTE_CHAT ? LLM_KIND_CHAT : LLM_KIND_TEXT;
-    head->credit = (uint32_t) ctx->credit;
-    head->weight = 1;
-
-    if (policy) {
-        head->weight = (uint32_t) policy->weight;
-        head->priority = (uint32_t) policy->priority;
-
-        /* each engine's share: none of them sees the others */
-
-        head->concurrent = (uint32_t) ((policy->concurrent + target->n - 1)
-                                       / target->n);
-        head->queue_max = (uint32_t) policy->queue;
-        head->queue_ms = (uint32_t) policy->queue_timeout;
-    }
-
-    if (ctx->usage || (policy && policy->max_input_tokens)) {
-        head->flags |= LLM_F_HOLD;
-    }
-}
-
-
-static u_char *
-ngx_http_llm_section(u_char *p, uint32_t type, const void *data, size_t len)
-{
-    size_t          pad;
-    llm_wire_sec_t  sec;
-
-    sec.type = type;
-    sec.len = (uint32_t) len;
-
-    p = ngx_cpymem(p, &sec, sizeof(llm_wire_sec_t));
-
-    if (len) {
-        p = ngx_cpymem(p, data, len);
-    }
-
-    pad = ngx_align(len, 8) - len;
-    ngx_memzero(p, pad);
-
-    return p + pad;
 }

@@ -41,6 +41,7 @@ static ngx_int_t ngx_http_llm_status_metric(ngx_http_llm_channel_t *ch,
 static uint64_t ngx_http_llm_peer_up(ngx_http_llm_peer_t *peer);
 static uint64_t ngx_http_llm_peer_slots(ngx_http_llm_peer_t *peer);
 static uint64_t ngx_http_llm_peer_slots_used(ngx_http_llm_peer_t *peer);
+static uint64_t ngx_http_llm_peer_waiting(ngx_http_llm_peer_t *peer);
 static uint64_t ngx_http_llm_peer_attachments(ngx_http_llm_peer_t *peer);
 static uint64_t ngx_http_llm_peer_draining(ngx_http_llm_peer_t *peer);
 static uint64_t ngx_http_llm_peer_submit_bytes(ngx_http_llm_peer_t *peer);
@@ -81,6 +82,10 @@ static const ngx_http_llm_worker_metric_t  ngx_http_llm_worker_metrics[] = {
     { "worker_slots_used", "gauge",
       "requests that the worker has in the engine",
       ngx_http_llm_peer_slots_used },
+
+    { "worker_waiting", "gauge",
+      "requests that wait in the worker for a slot or for room in the ring",
+      ngx_http_llm_peer_waiting },
 
     { "worker_attachments", "counter",
       "times that the worker attached to the engine",
@@ -638,6 +643,13 @@ ngx_http_llm_peer_slots_used(ngx_http_llm_peer_t *peer)
     }
 
     return n;
+}
+
+
+static uint64_t
+ngx_http_llm_peer_waiting(ngx_http_llm_peer_t *peer)
+{
+    return peer->waiting;
 }
 
 

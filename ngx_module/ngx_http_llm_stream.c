@@ -39,6 +39,7 @@ static void ngx_http_llm_stream_hold(ngx_http_llm_ctx_t *ctx,
 static void ngx_http_llm_stream_shift(llm_buf_t *b, size_t *pos, size_t n);
 static void ngx_http_llm_stream_abort(ngx_http_llm_ctx_t *ctx,
     ngx_uint_t err);
+static void ngx_http_llm_stream_again(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_stream_whole(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_stream_render(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_stream_piece(ngx_http_llm_ctx_t *ctx,
@@ -58,9 +59,8 @@ static void ngx_http_llm_stream_finalize(ngx_http_llm_ctx_t *ctx,
 
 
 ngx_int_t
-ngx_http_llm_stream_create(ngx_http_llm_ctx_t *ctx, uint32_t fingerprint)
+ngx_http_llm_stream_create(ngx_http_llm_ctx_t *ctx)
 {
-    u_char              *p;
     size_t               max;
     llm_answer_t        *a;
     ngx_http_request_t  *r;
@@ -72,18 +72,14 @@ ngx_http_llm_stream_create(ngx_http_llm_ctx_t *ctx, uint32_t fingerprint)
         return NGX_ERROR;
     }
 
-    p = ngx_pnalloc(r->pool, sizeof("fp_00000000") - 1);
-    if (p == NULL) {
+    a->fingerprint.data = ngx_pnalloc(r->pool, sizeof("fp_00000000") - 1);
+    if (a->fingerprint.data == NULL) {
         return NGX_ERROR;
     }
 
     a->call = &ctx->call;
     a->id.data = (char *) ctx->id.data;
     a->id.len = ctx->id.len;
-    a->model.data = (char *) ctx->model.data;
-    a->model.len = ctx->model.len;
-    a->fingerprint.data = (char *) p;
-    a->fingerprint.len = ngx_sprintf(p, "fp_%08xD", fingerprint) - p;
     a->created = ngx_time();
 
     max = NGX_HTTP_LLM_ANSWER_MAX;
@@ -98,6 +94,22 @@ ngx_http_llm_stream_create(ngx_http_llm_ctx_t *ctx, uint32_t fingerprint)
     ctx->answer = a;
 
     return NGX_OK;
+}
+
+
+void
+ngx_http_llm_stream_model(ngx_http_llm_ctx_t *ctx, uint32_t fingerprint)
+{
+    u_char        *p;
+    llm_answer_t  *a;
+
+    a = ctx->answer;
+
+    a->model.data = (char *) ctx->model.data;
+    a->model.len = ctx->model.len;
+
+    p = (u_char *) a->fingerprint.data;
+    a->fingerprint.len = ngx_sprintf(p, "fp_%08xD", fingerprint) - p;
 }
 
 
@@ -173,6 +185,10 @@ ngx_http_llm_stream_tokens(ngx_http_llm_ctx_t *ctx,
         /* the only limit that may come sooner than what the timer waits for */
 
         ngx_add_timer(&ctx->timer, ngx_http_llm_stream_next(ctx));
+
+        if (ctx->kept) {
+            ngx_http_llm_submit_forget(ctx);
+        }
     }
 
     ctx->completion_tokens += t->tokens;
@@ -361,6 +377,11 @@ static void
 ngx_http_llm_stream_abort(ngx_http_llm_ctx_t *ctx, ngx_uint_t err)
 {
     ngx_http_llm_stream_error(ctx, err, "", "");
+
+    if (ctx->line) {
+        ngx_http_llm_line_leave(ctx);
+    }
+
     ngx_http_llm_channel_cancel(ctx);
 }
 
@@ -382,6 +403,31 @@ ngx_http_llm_stream_stop(ngx_http_llm_ctx_t *ctx, ngx_uint_t err)
 
 
 void
+ngx_http_llm_stream_flush_all(ngx_queue_t *ready, ngx_uint_t n)
+{
+    ngx_queue_t         *q;
+    ngx_connection_t    *c;
+    ngx_http_llm_ctx_t  *ctx;
+
+    while (n-- && !ngx_queue_empty(ready)) {
+
+        q = ngx_queue_head(ready);
+        ctx = ngx_queue_data(q, ngx_http_llm_ctx_t, queue);
+
+        ngx_queue_remove(q);
+        ctx->queued = 0;
+
+        c = ctx->request->connection;
+        ngx_http_set_log_request(c->log, ctx->request);
+
+        ngx_http_llm_stream_flush(ctx);
+
+        ngx_http_run_posted_requests(c);
+    }
+}
+
+
+void
 ngx_http_llm_stream_flush(ngx_http_llm_ctx_t *ctx)
 {
     ngx_int_t  rc;
@@ -389,6 +435,10 @@ ngx_http_llm_stream_flush(ngx_http_llm_ctx_t *ctx)
     if (ngx_http_llm_stream_superseded(ctx)) {
         ngx_http_llm_stream_cleanup(ctx);
         return;
+    }
+
+    if (ctx->again && !ctx->end) {
+        ngx_http_llm_stream_again(ctx);
     }
 
     if (ctx->refusal.err && !ctx->head_sent) {
@@ -432,6 +482,40 @@ ngx_http_llm_stream_flush(ngx_http_llm_ctx_t *ctx)
             return;
         }
     }
+}
+
+
+/* its engine did not take it: does another one? */
+
+static void
+ngx_http_llm_stream_again(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_uint_t  err, why;
+
+    why = ctx->again;
+    ctx->again = LLM_ERR_NONE;
+
+    /* the timer has been first */
+
+    if (ctx->queued) {
+        ngx_queue_remove(&ctx->queue);
+        ctx->queued = 0;
+    }
+
+    err = ngx_http_llm_submit(ctx);
+
+    if (err == LLM_ERR_BUSY) {
+        err = ngx_http_llm_line_join(ctx);
+    }
+
+    if (err == LLM_ERR_NONE) {
+        ngx_log_error(NGX_LOG_NOTICE, ctx->request->connection->log, 0,
+                      "llm request goes on to engine \"%V\": %s",
+                      &ctx->engine->name, llm_err(why)->code);
+        return;
+    }
+
+    ngx_http_llm_stream_error(ctx, why, "", "");
 }
 
 
@@ -1064,6 +1148,10 @@ ngx_http_llm_stream_cleanup(void *data)
     if (ctx->queued) {
         ngx_queue_remove(&ctx->queue);
         ctx->queued = 0;
+    }
+
+    if (ctx->line) {
+        ngx_http_llm_line_leave(ctx);
     }
 
     if (ctx->channel) {

@@ -14,6 +14,11 @@
  * alike (llm_call_t's lead).  An engine that has no room, or too many requests
  * in comparison with the others, is passed over (consistent hashing with
  * bounded loads, Mirrokni, Thorup and Zadimoghaddam 2018).
+ *
+ * None of the engines sees how many requests of a tenant the others run, so
+ * "concurrent" is dealt out among them: whole numbers whose sum it is.  Who
+ * gets one more is another score, of the tenant's name, and an engine that
+ * gets none is none of the tenant's.
  */
 
 
@@ -26,6 +31,20 @@
 #define NGX_HTTP_LLM_LOAD_SLACK  4
 
 
+typedef struct {
+    ngx_http_llm_target_t    target;
+    ngx_uint_t               err;      /* NONE or BUSY */
+    uint64_t                 load;
+    uint64_t                 rank;     /* among the tenant's */
+} ngx_http_llm_candidate_t;
+
+
+static ngx_uint_t ngx_http_llm_target_all(ngx_http_llm_ctx_t *ctx,
+    ngx_str_t *name, ngx_http_llm_candidate_t *all, ngx_uint_t *n);
+static void ngx_http_llm_target_deal(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_candidate_t *all, ngx_uint_t n);
+static ngx_http_llm_candidate_t *ngx_http_llm_target_best(
+    ngx_http_llm_ctx_t *ctx, ngx_http_llm_candidate_t *all, ngx_uint_t n);
 static ngx_uint_t ngx_http_llm_target_at(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_engine_t *engine, ngx_str_t *name,
     ngx_http_llm_target_t *target);
@@ -34,94 +53,178 @@ static uint64_t ngx_http_llm_target_room(ngx_http_llm_channel_t *ch);
 
 
 ngx_uint_t
-ngx_http_llm_target(ngx_http_llm_ctx_t *ctx, ngx_str_t *name,
-    ngx_http_llm_target_t *target)
+ngx_http_llm_target(ngx_http_llm_ctx_t *ctx, ngx_http_llm_target_t *target)
 {
-    uint64_t                 load, bound, lead, score, best;
-    ngx_uint_t               i, n, err, answer;
-    ngx_http_llm_target_t    one;
-    ngx_http_llm_engine_t  **engines;
+    ngx_str_t                  name;
+    ngx_uint_t                 i, n, err;
+    ngx_http_llm_target_t      one;
+    ngx_http_llm_engine_t    **engines;
+    ngx_http_llm_candidate_t  *best, all[NGX_HTTP_LLM_TARGETS_MAX];
+
+    name.data = (u_char *) ctx->call.model.data;
+    name.len = ctx->call.model.len;
+
+    /* defaults may differ: the first engine that has one names it */
+
+    engines = ctx->conf->engines->elts;
+
+    for (i = 0; name.len == 0 && i < ctx->conf->engines->nelts; i++) {
+        (void) ngx_http_llm_target_at(ctx, engines[i], &name, &one);
+        name = one.name;
+    }
+
+    err = ngx_http_llm_target_all(ctx, &name, all, &n);
+
+    if (n == 0) {
+        return err;
+    }
+
+    ngx_http_llm_target_deal(ctx, all, n);
+
+    best = n == 1 ? &all[0] : ngx_http_llm_target_best(ctx, all, n);
+
+    *target = best->target;
+    target->several = ctx->conf->engines->nelts > 1;
+
+    return best->err;
+}
+
+
+/* those that have the model; of none it is told why */
+
+static ngx_uint_t
+ngx_http_llm_target_all(ngx_http_llm_ctx_t *ctx, ngx_str_t *name,
+    ngx_http_llm_candidate_t *all, ngx_uint_t *n)
+{
+    ngx_uint_t                 i, answer;
+    ngx_http_llm_engine_t    **engines;
+    ngx_http_llm_candidate_t  *c;
 
     engines = ctx->conf->engines->elts;
     answer = LLM_ERR_NO_MODEL;
-    load = 0;
-    n = 0;
-
-    if (name->len == 0) {
-
-        /* defaults may differ: the first engine that has one names it */
-
-        for (i = 0; i < ctx->conf->engines->nelts; i++) {
-
-            err = ngx_http_llm_target_at(ctx, engines[i], name, &one);
-
-            if (one.name.len) {
-                return ngx_http_llm_target(ctx, &one.name, target);
-            }
-        }
-    }
+    *n = 0;
 
     for (i = 0; i < ctx->conf->engines->nelts; i++) {
 
-        err = ngx_http_llm_target_at(ctx, engines[i], name, &one);
+        if (ctx->tried & ((uint64_t) 1 << i)) {
+            continue;
+        }
 
-        if (err == LLM_ERR_NONE) {
-            load += ngx_http_llm_target_load(one.channel);
-            *target = one;
-            n++;
+        c = &all[*n];
+        c->err = ngx_http_llm_target_at(ctx, engines[i], name, &c->target);
 
-        } else if (err != LLM_ERR_NO_MODEL) {
-            answer = err;
+        if (c->err == LLM_ERR_NONE || c->err == LLM_ERR_BUSY) {
+            c->target.index = i;
+            c->load = ngx_http_llm_target_load(c->target.channel);
+            (*n)++;
+
+        } else if (c->err != LLM_ERR_NO_MODEL) {
+            answer = c->err;
         }
     }
 
-    if (n == 0) {
-        return answer;
+    return answer;
+}
+
+
+/* what each of them may run of the tenant's requests at a time */
+
+static void
+ngx_http_llm_target_deal(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_candidate_t *all, ngx_uint_t n)
+{
+    uint64_t    tenant;
+    ngx_uint_t  i, j, before, concurrent;
+    ngx_str_t  *name;
+
+    concurrent = ctx->policy ? ctx->policy->concurrent : 0;
+
+    if (concurrent == 0) {
+        return;
     }
 
-    target->n = n;
+    tenant = llm_hash(LLM_HASH_BASIS, ctx->tenant.data, ctx->tenant.len);
 
-    if (n == 1) {
-        return LLM_ERR_NONE;
+    for (i = 0; i < n; i++) {
+        name = &all[i].target.engine->name;
+        all[i].rank = llm_hash(tenant, name->data, name->len);
     }
 
-    bound = ngx_max((5 * (load + 1) + 4 * n - 1) / (4 * n),
-                    (load + 1) / n + NGX_HTTP_LLM_LOAD_SLACK);
+    for (i = 0; i < n; i++) {
+        before = 0;
+
+        for (j = 0; j < n; j++) {
+            before += all[j].rank > all[i].rank
+                      || (all[j].rank == all[i].rank && j < i);
+        }
+
+        all[i].target.concurrent = concurrent / n + (before < concurrent % n);
+    }
+}
+
+
+static ngx_http_llm_candidate_t *
+ngx_http_llm_target_best(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_candidate_t *all, ngx_uint_t n)
+{
+    uint64_t                   load, bound, lead, score, best;
+    ngx_str_t                 *name;
+    ngx_uint_t                 i, fit, fittest;
+    ngx_http_llm_candidate_t  *c, *found;
+
+    load = 1;
+
+    for (i = 0; i < n; i++) {
+        load += all[i].load;
+    }
+
+    bound = ngx_max((5 * load + 4 * n - 1) / (4 * n),
+                    load / n + NGX_HTTP_LLM_LOAD_SLACK);
 
     lead = llm_hash(LLM_HASH_BASIS, ctx->tenant.data, ctx->tenant.len);
     lead = llm_hash(lead ^ LLM_HASH_BASIS, ctx->call.lead.data,
                     ctx->call.lead.len);
+
+    found = NULL;
+    fittest = 0;
     best = 0;
 
-    for (i = 0; i < ctx->conf->engines->nelts; i++) {
+    for (i = 0; i < n; i++) {
 
-        if (ngx_http_llm_target_at(ctx, engines[i], name, &one)
-               != LLM_ERR_NONE
-            || ngx_http_llm_target_load(one.channel)
-               >= ngx_min(bound, ngx_http_llm_target_room(one.channel)))
+        c = &all[i];
+
+        if (ctx->policy && ctx->policy->concurrent
+            && c->target.concurrent == 0)
         {
             continue;
         }
 
-        score = llm_hash(lead ^ LLM_HASH_BASIS, engines[i]->name.data,
-                         engines[i]->name.len)
-                | 1;
+        fit = c->err == LLM_ERR_BUSY ? 0
+              : c->load < ngx_min(bound,
+                                  ngx_http_llm_target_room(c->target.channel))
+                ? 2 : 1;
 
-        if (score > best) {
+        name = &c->target.engine->name;
+        score = llm_hash(lead ^ LLM_HASH_BASIS, name->data, name->len);
+
+        if (found == NULL || fit > fittest
+            || (fit == fittest && score > best))
+        {
+            found = c;
+            fittest = fit;
             best = score;
-            *target = one;
-            target->n = n;
         }
     }
 
-    return LLM_ERR_NONE;
+    return found;
 }
 
 
 /*
  * Does engine run the model called name, and under which name there?  An empty
- * name asks for the default.  LLM_ERR_NONE and *target; LLM_ERR_NO_MODEL; or
- * why that cannot be said at the moment, or nothing be submitted.
+ * name asks for the default.  LLM_ERR_NONE, or LLM_ERR_BUSY if it has no slot
+ * left, and *target; LLM_ERR_NO_MODEL; or why that cannot be said at the
+ * moment.  The public name is in *target in any case.
  */
 
 static ngx_uint_t

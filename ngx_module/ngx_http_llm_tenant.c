@@ -24,8 +24,6 @@ typedef struct {
 
 static char *ngx_http_llm_tenant_option(ngx_conf_t *cf, ngx_command_t *dummy,
     void *conf);
-static char *ngx_http_llm_tenant_queue(ngx_conf_t *cf,
-    ngx_http_llm_tenant_t *tenant);
 static char *ngx_http_llm_tenant_models(ngx_conf_t *cf,
     ngx_http_llm_tenant_t *tenant);
 static char *ngx_http_llm_tenant_rate(ngx_conf_t *cf,
@@ -169,7 +167,8 @@ ngx_http_llm_tenant_option(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
     tenant = (ngx_http_llm_tenant_t *) cf->handler_conf;
 
     if (ngx_strcmp(value[0].data, "queue") == 0) {
-        return ngx_http_llm_tenant_queue(cf, tenant);
+        return ngx_http_llm_conf_queue(cf, 1, &tenant->queue,
+                                       &tenant->queue_timeout);
     }
 
     if (ngx_strcmp(value[0].data, "models") == 0) {
@@ -236,55 +235,6 @@ ngx_http_llm_tenant_option(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
                        "unknown directive \"%V\" in \"llm_tenant\"",
                        &value[0]);
     return NGX_CONF_ERROR;
-}
-
-
-/* queue NUMBER [timeout=TIME] */
-
-static char *
-ngx_http_llm_tenant_queue(ngx_conf_t *cf, ngx_http_llm_tenant_t *tenant)
-{
-    ngx_str_t   *value, s;
-
-    value = cf->args->elts;
-
-    if (tenant->queue != NGX_CONF_UNSET) {
-        return "\"queue\" directive is duplicate";
-    }
-
-    if (cf->args->nelts != 2 && cf->args->nelts != 3) {
-        return "invalid number of arguments in \"queue\" directive";
-    }
-
-    tenant->queue = ngx_atoi(value[1].data, value[1].len);
-
-    if (tenant->queue < 1 || tenant->queue > 1000000) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid number \"%V\" in \"queue\", it must be "
-                           "from 1 to 1000000", &value[1]);
-        return NGX_CONF_ERROR;
-    }
-
-    if (cf->args->nelts == 2) {
-        return NGX_CONF_OK;
-    }
-
-    tenant->queue_timeout = (ngx_msec_t) NGX_ERROR;
-
-    if (value[2].len > 8 && ngx_strncmp(value[2].data, "timeout=", 8) == 0) {
-        s.data = value[2].data + 8;
-        s.len = value[2].len - 8;
-
-        tenant->queue_timeout = ngx_parse_time(&s, 0);
-    }
-
-    if (tenant->queue_timeout == 0 || tenant->queue_timeout > 86400000) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid parameter \"%V\" in \"queue\"", &value[2]);
-        return NGX_CONF_ERROR;
-    }
-
-    return NGX_CONF_OK;
 }
 
 

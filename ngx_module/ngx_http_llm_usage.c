@@ -298,6 +298,16 @@ ngx_http_llm_usage_slot_ended(ngx_http_llm_slot_t *slot)
 }
 
 
+void
+ngx_http_llm_usage_slot_left(ngx_http_llm_slot_t *slot)
+{
+    if (slot->usage) {
+        slot->usage->refs--;        /* the client's is left */
+        slot->usage = NULL;
+    }
+}
+
+
 static void
 ngx_http_llm_usage_release(ngx_http_llm_usage_t *u)
 {

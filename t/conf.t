@@ -86,6 +86,10 @@ refused('duplicate engine', "$e\n$e", 'llm_pass e;', 'e');
 refused('no server', 'llm_engine e { }', 'llm_pass e;', 'server');
 refused('not unix', 'llm_engine e { server 127.0.0.1:80; }', 'llm_pass e;', 'unix');
 refused('long path', 'llm_engine e { server unix:/' . 'a' x 200 . '; }', 'llm_pass e;', 'long');
+refused("queue $_", "llm_engine e { server unix:/x; queue $_; }", 'llm_pass e;', 'queue')
+    for '-1', 'many', '5 timeout=0', '5 time=1s', '5 timeout=1s 2', '5; queue 5';
+refused('many engines', 'llm_model m engine=e0;', 'llm_pass ' . join(' ', map { "e$_" } 0 .. 64)
+    . ';', 'more than 64');
 refused('bad parameter', "llm_engine e { server unix:/x; colour blue; }", 'llm_pass e;', 'colour');
 refused('bad value', $e, 'llm_pass e; llm_output_buffer x;', 'llm_output_buffer');
 refused('duplicate', $e, 'llm_pass e; llm_pass e;', 'duplicate');

@@ -18,7 +18,7 @@ my $t = LLM->new(no_nginx => 1, workers => 2,
 CONF
 $t->{conf} .= "llm_engine $_ { server unix:$t->{dir}/$_.sock; reconnect 20ms 50ms; }\n"
     . "llm_model m engine=$_ as=$_-model;\n" for @names;
-$t->{conf} .= "llm_tenant some { concurrent 4; queue 2 timeout=60s; }\n";
+$t->{conf} .= "llm_tenant some { concurrent 3; queue 3 timeout=60s; }\n";
 
 sub start {
     my ($name) = @_;
@@ -148,7 +148,7 @@ $t->wait_for(sub {
     $most = $running if $running > $most;
     0;
 }, 2);
-is($most, 4, 'four at a time over both');
+is($most, 3, 'three at a time over both');
 $_->close for @busy;
 
 $t->signal($_ => 'KILL'), $t->reap($_) for @names;
