@@ -23,6 +23,7 @@ clang-format-14:layout-check
 libcmocka-dev:unit-tests
 spin:exhaustive-check-of-the-doorbell-protocol
 perl:runs-the-server-tests-(prove)
+faketime:a-clock-that-jumps
 nghttp2-client:HTTP/2-client
 python3-venv:the-official-openai-client-as-a-test
 chromium:the-page-as-its-users-see-it,-without-a-screen

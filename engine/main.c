@@ -548,9 +548,10 @@ stop_threads(engine_t *e)
     bell_ring(&e->in->out_bell);
 
     while (e->threads_n > 0) {
-        (void) clock_gettime(CLOCK_REALTIME, &end);
+        (void) clock_gettime(CLOCK_MONOTONIC, &end);
         end.tv_sec += THREAD_END_S;
-        if (pthread_timedjoin_np(e->threads[e->threads_n - 1], NULL, &end)
+        if (pthread_clockjoin_np(
+                e->threads[e->threads_n - 1], NULL, CLOCK_MONOTONIC, &end)
             != 0) {
             log_line(LOG_ALERT, "a thread does not end");
             _exit(1);

@@ -442,7 +442,7 @@ ngx_http_llm_usage_write(ngx_http_llm_zone_t *zone, llm_row_t *row,
     u_char                    *p, *last;
     time_t                     sec;
     ssize_t                    n;
-    uint64_t                   lost;
+    uint64_t                   lost, now;
     uint32_t                   finish;
     ngx_tm_t                   tm;
     ngx_open_file_t           *file;
@@ -477,6 +477,8 @@ ngx_http_llm_usage_write(ngx_http_llm_zone_t *zone, llm_row_t *row,
         finish = NGX_HTTP_LLM_FINISH_ABORT;
     }
 
+    now = ngx_http_llm_now();       /* may have been set back */
+
     sec = (time_t) (row->began / 1000000000);
     ngx_gmtime(sec, &tm);
 
@@ -496,7 +498,7 @@ ngx_http_llm_usage_write(ngx_http_llm_zone_t *zone, llm_row_t *row,
                      ngx_http_llm_finishes[finish],
                      row->error ? llm_err(row->error)->code : "",
                      row->prompt, row->cached, row->completion,
-                     (ngx_http_llm_now() - row->began) / 1000000,
+                     now > row->began ? (now - row->began) / 1000000 : 0,
                      row->trace, recovered ? "true" : "false");
 
     n = write(file->fd, line, p - line);
