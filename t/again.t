@@ -8,7 +8,7 @@ use lib 't/lib';
 use Digest::SHA 'sha256_hex';
 use LLM;
 use Test::More;
-use Time::HiRes 'sleep';
+use Time::HiRes qw(sleep time);
 
 my $t = LLM->new(no_nginx => 1, engine => [qw(--device null --model_name none)],
     server => <<'CONF');
@@ -95,12 +95,17 @@ end(qw(one two));
 
 # --- one that ends with requests that have not begun -----------------------------------
 
+sub real {
+    my ($name, @more) = @_;
+    my $path = "$t->{dir}/$name.sock";
+    $t->_spawn($name => "$t->{dir}/$name.log", LLM->build . '/llm-engine', '--listen', $path,
+        qw(--device null --model_name m --drain_timeout 300ms), @more,
+        $> ? () : qw(--socket_group www-data));
+    $t->wait_for(sub { -S $path }, 10) or diag("no $name");
+}
 fake(two => '--delay', 60000);
 $on = submitted('two');
-my $path = "$t->{dir}/one.sock";
-$t->_spawn(one => "$t->{dir}/one.log", LLM->build . '/llm-engine', '--listen', $path,
-    qw(--device null --model_name m --step_min 50ms --drain_timeout 300ms),
-    $> ? () : qw(--socket_group www-data));
+real(one => qw(--step_min 50ms));
 up(1, qw(one two));
 @s = map { begin('/two', 'alone', "text $_", max_tokens => 400, $_ % 2 ? (stream => $true) : ()) }
     1 .. 8;
@@ -125,5 +130,32 @@ my $r = begin('/three', 'x', 'y')->whole(10);
 is("$r->{status} " . LLM->decode($r->{body})->{error}{code}, '503 engine_lost', 'it ends');
 is(scalar(grep { kill 0 => $t->{pids}{$_} and !$t->reap($_, 0.3) } @names), 1,
     'with the second engine, and the third one lives');
+
+for my $name (@names) {
+    $t->signal($name => 'KILL') if $t->{pids}{$name};
+    $t->reap($name);
+    unlink "$t->{dir}/$name.sock";
+}
+up(0, @names);
+
+# --- one after the other is killed, and two are always there (t/long: often) -------
+
+real($_, qw(--step_min 5ms)) for @names;
+up(1, @names);
+my ($sent, $killed, %status) = (0, 0);
+my $next = time + 0.2;
+while ($killed < ($ENV{LLM_ROUNDS} // 6)) {
+    my @batch = map { begin('/three', 'x', 'text ' . $sent++, max_tokens => 1) } 1 .. 24;
+    if (time > $next) {
+        my $name = $names[$killed++ % 3];
+        $t->signal($name => 'KILL');
+        $t->reap($name);
+        real($name, qw(--step_min 5ms));
+        $next = time + 0.4; # until both workers have it again
+    }
+    $status{ $_->status(10) }++ for @batch;
+}
+is(join(' ', map { "$_: $status{$_}" } sort keys %status), "200: $sent",
+    "$killed engines killed, $sent requests answered");
 
 $t->done;
