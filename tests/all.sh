@@ -81,7 +81,7 @@ part "fuzz corpora" corpora
 part "doorbell model (spin)" make -s spin
 part "simulator" make -s sim
 part "server (t/)" make -s t
-part "server, asan nginx" tests/asan-nginx.sh
+part "server, asan nginx" tests/asan-nginx.sh "$mode"
 if [ "$mode" = long ]; then
     part "fuzz, 60 s each" make -s fuzz
     part "server, tsan engine" tests/tsan-server.sh
