@@ -831,9 +831,13 @@ char *ngx_http_llm_admin(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 ngx_int_t ngx_http_llm_admin_handler(ngx_http_request_t *r);
 
 
-/* ngx_http_llm_status.c */
+/* ngx_http_llm_variables.c */
 
 ngx_int_t ngx_http_llm_add_variables(ngx_conf_t *cf);
+
+
+/* ngx_http_llm_status.c */
+
 ngx_int_t ngx_http_llm_status_handler(ngx_http_request_t *r);
 
 /* what stands before a metric's samples in Prometheus' form */
