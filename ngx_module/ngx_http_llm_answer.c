@@ -130,6 +130,22 @@ ngx_http_llm_send(ngx_http_request_t *r, ngx_uint_t status, const char *type,
 }
 
 
+static ngx_uint_t
+ngx_http_llm_refusal_status(ngx_http_llm_ctx_t *ctx)
+{
+    switch (ctx->refusal.err) {
+
+    case LLM_ERR_RATE_REQUESTS:
+    case LLM_ERR_RATE_TOKENS:
+    case LLM_ERR_QUOTA:
+        return ctx->conf->limit_status;
+
+    default:
+        return llm_err(ctx->refusal.err)->http;
+    }
+}
+
+
 ngx_int_t
 ngx_http_llm_send_refusal(ngx_http_llm_ctx_t *ctx)
 {
@@ -146,7 +162,7 @@ ngx_http_llm_send_refusal(ngx_http_llm_ctx_t *ctx)
         ctx->refusal.err = LLM_ERR_INTERNAL;
     }
 
-    status = llm_err(ctx->refusal.err)->http;
+    status = ngx_http_llm_refusal_status(ctx);
 
     if (ngx_http_llm_limit_headers(ctx) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;

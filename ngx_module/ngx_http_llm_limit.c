@@ -25,6 +25,7 @@ static ngx_uint_t ngx_http_llm_limit_payers(ngx_http_llm_ctx_t *ctx,
     llm_payer_t *payer);
 static ngx_uint_t ngx_http_llm_limit_refuse(ngx_http_llm_ctx_t *ctx,
     llm_meter_t rv, llm_refusal_of_t *why);
+static ngx_int_t ngx_http_llm_limit_retry(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_limit_header(ngx_http_llm_ctx_t *ctx,
     const char *key, const char *fmt, uint64_t value);
 
@@ -87,6 +88,8 @@ ngx_http_llm_limit_ask(ngx_http_llm_ctx_t *ctx)
     }
 
     n = ngx_http_llm_limit_payers(ctx, payer);
+
+    ctx->limit_status = NGX_HTTP_LLM_LIMIT_PASSED;
 
     rv = llm_ledger_ask(payer, n, ngx_http_llm_now(), &why);
 
@@ -194,9 +197,17 @@ ngx_http_llm_limit_refuse(ngx_http_llm_ctx_t *ctx, llm_meter_t rv,
         ctx->retry_after = why->wait;
     }
 
+    ctx->limit_reason = why->limit;
+
+    ngx_log_error(ctx->conf->limit_log_level,
+                  ctx->request->connection->log, 0, "llm limit%s: %s",
+                  ctx->conf->limit_dry_run ? ", dry run" : "",
+                  ctx->refusal.text);
+
+    ctx->limit_status = NGX_HTTP_LLM_LIMIT_REJECTED;
+
     if (ctx->conf->limit_dry_run) {
-        ngx_log_error(NGX_LOG_WARN, ctx->request->connection->log, 0,
-                      "llm limit, dry run: %s", ctx->refusal.text);
+        ctx->limit_status = NGX_HTTP_LLM_LIMIT_REJECTED_DRY_RUN;
         ngx_memzero(&ctx->refusal, sizeof(llm_refusal_t));
         ctx->retry_after = 0;
         return LLM_ERR_NONE;
@@ -229,6 +240,10 @@ ngx_http_llm_limit_headers(ngx_http_llm_ctx_t *ctx)
 
     if (ctx->usage == NULL || ctx->policy == NULL || !ctx->policy->limited) {
         return NGX_OK;
+    }
+
+    if (!ctx->conf->limit_headers) {
+        return ngx_http_llm_limit_retry(ctx);
     }
 
     now = ngx_http_llm_now();
@@ -281,6 +296,13 @@ ngx_http_llm_limit_headers(ngx_http_llm_ctx_t *ctx)
         }
     }
 
+    return ngx_http_llm_limit_retry(ctx);
+}
+
+
+static ngx_int_t
+ngx_http_llm_limit_retry(ngx_http_llm_ctx_t *ctx)
+{
     if (ctx->retry_after) {
 
         if (ngx_http_llm_limit_header(ctx, "Retry-After", "%uL",

@@ -120,7 +120,12 @@ ngx_http_llm_metrics_end(ngx_http_llm_ctx_t *ctx)
         return LLM_SERIES_END_abort;
     }
 
-    if (status == NGX_HTTP_TOO_MANY_REQUESTS) {
+    /* another module's, or ours, whatever llm_limit_status is */
+
+    if (status == NGX_HTTP_TOO_MANY_REQUESTS
+        || (ctx->refusal.err && !ctx->head_sent
+            && llm_err(ctx->refusal.err)->http == NGX_HTTP_TOO_MANY_REQUESTS))
+    {
         return LLM_SERIES_END_refused;
     }
 

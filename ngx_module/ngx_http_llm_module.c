@@ -54,6 +54,17 @@ static ngx_conf_post_t  ngx_http_llm_output_size_post =
 static ngx_conf_num_bounds_t  ngx_http_llm_tokens_bounds =
     { ngx_conf_check_num_bounds, 1, 16 * 1024 * 1024 };
 
+static ngx_conf_num_bounds_t  ngx_http_llm_limit_status_bounds =
+    { ngx_conf_check_num_bounds, 400, 599 };
+
+static ngx_conf_enum_t  ngx_http_llm_limit_log_levels[] = {
+    { ngx_string("info"), NGX_LOG_INFO },
+    { ngx_string("notice"), NGX_LOG_NOTICE },
+    { ngx_string("warn"), NGX_LOG_WARN },
+    { ngx_string("error"), NGX_LOG_ERR },
+    { ngx_null_string, 0 }
+};
+
 
 static ngx_command_t  ngx_http_llm_commands[] = {
 
@@ -239,6 +250,27 @@ static ngx_command_t  ngx_http_llm_commands[] = {
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_llm_loc_conf_t, limit_dry_run),
       NULL },
+
+    { ngx_string("llm_limit_headers"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_llm_loc_conf_t, limit_headers),
+      NULL },
+
+    { ngx_string("llm_limit_status"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_llm_loc_conf_t, limit_status),
+      &ngx_http_llm_limit_status_bounds },
+
+    { ngx_string("llm_limit_log_level"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_enum_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_llm_loc_conf_t, limit_log_level),
+      &ngx_http_llm_limit_log_levels },
 
     { ngx_string("llm_request_id"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
@@ -465,6 +497,9 @@ ngx_http_llm_create_loc_conf(ngx_conf_t *cf)
     conf->default_max_tokens = NGX_CONF_UNSET;
     conf->ignore_client_abort = NGX_CONF_UNSET;
     conf->limit_dry_run = NGX_CONF_UNSET;
+    conf->limit_headers = NGX_CONF_UNSET;
+    conf->limit_status = NGX_CONF_UNSET_UINT;
+    conf->limit_log_level = NGX_CONF_UNSET_UINT;
     conf->auth = NGX_CONF_UNSET_UINT;
     conf->cors = NGX_CONF_UNSET_PTR;
 
@@ -501,6 +536,11 @@ ngx_http_llm_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_value(conf->ignore_client_abort,
                          prev->ignore_client_abort, 0);
     ngx_conf_merge_value(conf->limit_dry_run, prev->limit_dry_run, 0);
+    ngx_conf_merge_value(conf->limit_headers, prev->limit_headers, 1);
+    ngx_conf_merge_uint_value(conf->limit_status, prev->limit_status,
+                              NGX_HTTP_TOO_MANY_REQUESTS);
+    ngx_conf_merge_uint_value(conf->limit_log_level, prev->limit_log_level,
+                              NGX_LOG_ERR);
     ngx_conf_merge_ptr_value(conf->cors, prev->cors, NULL);
 
     if (conf->request_id == NULL) {

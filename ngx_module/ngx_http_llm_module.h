@@ -184,6 +184,9 @@ typedef struct {
     ngx_uint_t                 model_optional;  /* there is a default */
     ngx_flag_t                 ignore_client_abort;
     ngx_flag_t                 limit_dry_run;
+    ngx_flag_t                 limit_headers;
+    ngx_uint_t                 limit_status;
+    ngx_uint_t                 limit_log_level;
     ngx_http_complex_value_t  *request_id;
 
     ngx_uint_t                 auth;       /* NGX_HTTP_LLM_AUTH_* */
@@ -202,6 +205,10 @@ typedef struct {
 #define NGX_HTTP_LLM_AUTH_OFF           0
 #define NGX_HTTP_LLM_AUTH_ON            1
 #define NGX_HTTP_LLM_AUTH_OPTIONAL      2
+
+#define NGX_HTTP_LLM_LIMIT_PASSED            1
+#define NGX_HTTP_LLM_LIMIT_REJECTED          2
+#define NGX_HTTP_LLM_LIMIT_REJECTED_DRY_RUN  3
 
 #define NGX_HTTP_LLM_STATUS_JSON        1
 #define NGX_HTTP_LLM_STATUS_PROMETHEUS  2
@@ -357,6 +364,9 @@ struct ngx_http_llm_ctx_s {
     ngx_http_llm_usage_t      *usage;      /* NULL: not counted */
     llm_series_t              *series;     /* NULL: there is no zone */
     uint64_t                   retry_after;    /* ns; 0: not by a limit */
+    uint64_t                   cost;           /* thousandths of a token */
+    ngx_uint_t                 limit_status;   /* NGX_HTTP_LLM_LIMIT_* */
+    ngx_uint_t                 limit_reason;   /* LLM_LIMIT_* */
 
     llm_buf_t                  body;
     llm_call_t                 call;
@@ -402,6 +412,7 @@ struct ngx_http_llm_ctx_s {
     unsigned                   lost:1;     /* an engine that had it went */
     unsigned                   events:1;   /* one has come */
     unsigned                   counted:1;  /* DONE or ERROR gave totals */
+    unsigned                   charged:1;  /* cost is known */
     unsigned                   timed:1;    /* DONE gave times */
     unsigned                   end:1;      /* no more events */
     unsigned                   ended:1;    /* the last byte is in out */

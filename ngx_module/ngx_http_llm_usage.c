@@ -276,6 +276,11 @@ ngx_http_llm_usage_counted(ngx_http_llm_slot_t *slot, uint32_t prompt,
     row->prompt = prompt;
     row->cached = cached;
     row->completion = completion;
+
+    if (slot->ctx && row->reserved) {
+        slot->ctx->cost = llm_row_cost(row);
+        slot->ctx->charged = 1;
+    }
 }
 
 
@@ -407,7 +412,11 @@ ngx_http_llm_usage_sum(ngx_http_llm_zone_t *zone, llm_row_t *row)
         (void) __atomic_add_fetch(&a->output, row->completion,
                                   __ATOMIC_RELAXED);
 
-        if (row->status == NGX_HTTP_TOO_MANY_REQUESTS) {
+        /* by the reason: the status is llm_limit_status */
+
+        if (row->error
+            && llm_err(row->error)->http == NGX_HTTP_TOO_MANY_REQUESTS)
+        {
             (void) __atomic_add_fetch(&a->refused, 1, __ATOMIC_RELAXED);
         }
 

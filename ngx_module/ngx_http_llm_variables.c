@@ -16,7 +16,7 @@ static ngx_int_t ngx_http_llm_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static u_char *ngx_http_llm_variable_count(ngx_http_llm_ctx_t *ctx,
     uintptr_t data, u_char *p);
-static u_char *ngx_http_llm_variable_time(ngx_http_llm_ctx_t *ctx,
+static u_char *ngx_http_llm_variable_thousandths(ngx_http_llm_ctx_t *ctx,
     uintptr_t data, u_char *p);
 
 
@@ -26,15 +26,21 @@ enum {
     NGX_HTTP_LLM_VAR_STREAM,
     NGX_HTTP_LLM_VAR_FINISH_REASON,
     NGX_HTTP_LLM_VAR_ERROR,
+    NGX_HTTP_LLM_VAR_LIMIT_STATUS,
+    NGX_HTTP_LLM_VAR_LIMIT_REASON,
 
-    NGX_HTTP_LLM_VAR_PROMPT_TOKENS,     /* counts from here on */
+    NGX_HTTP_LLM_VAR_PRIORITY,          /* numbers from here on */
+    NGX_HTTP_LLM_VAR_MAX_TOKENS,
+    NGX_HTTP_LLM_VAR_PROMPT_TOKENS,
     NGX_HTTP_LLM_VAR_CACHED_TOKENS,
     NGX_HTTP_LLM_VAR_COMPLETION_TOKENS,
     NGX_HTTP_LLM_VAR_TOTAL_TOKENS,
 
-    NGX_HTTP_LLM_VAR_QUEUE_TIME,        /* times from here on */
+    NGX_HTTP_LLM_VAR_CHARGED_TOKENS,    /* thousandths from here on */
+    NGX_HTTP_LLM_VAR_QUEUE_TIME,
     NGX_HTTP_LLM_VAR_PREFILL_TIME,
-    NGX_HTTP_LLM_VAR_FIRST_TOKEN_TIME
+    NGX_HTTP_LLM_VAR_FIRST_TOKEN_TIME,
+    NGX_HTTP_LLM_VAR_TOKEN_TIME
 };
 
 
@@ -61,6 +67,18 @@ static ngx_http_variable_t  ngx_http_llm_vars[] = {
     { ngx_string("llm_key_id"), NULL, ngx_http_llm_variable_identity,
       offsetof(ngx_http_llm_ctx_t, key_id), NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
+    { ngx_string("llm_limit_status"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_LIMIT_STATUS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_limit_reason"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_LIMIT_REASON, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_priority"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_PRIORITY, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_max_tokens"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_MAX_TOKENS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
     { ngx_string("llm_prompt_tokens"), NULL, ngx_http_llm_variable,
       NGX_HTTP_LLM_VAR_PROMPT_TOKENS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
@@ -73,6 +91,9 @@ static ngx_http_variable_t  ngx_http_llm_vars[] = {
     { ngx_string("llm_total_tokens"), NULL, ngx_http_llm_variable,
       NGX_HTTP_LLM_VAR_TOTAL_TOKENS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
+    { ngx_string("llm_charged_tokens"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_CHARGED_TOKENS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
     { ngx_string("llm_queue_time"), NULL, ngx_http_llm_variable,
       NGX_HTTP_LLM_VAR_QUEUE_TIME, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
@@ -82,7 +103,28 @@ static ngx_http_variable_t  ngx_http_llm_vars[] = {
     { ngx_string("llm_first_token_time"), NULL, ngx_http_llm_variable,
       NGX_HTTP_LLM_VAR_FIRST_TOKEN_TIME, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
+    { ngx_string("llm_token_time"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_TOKEN_TIME, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
       ngx_http_null_variable
+};
+
+
+/* as of limit_req's */
+
+static const ngx_str_t  ngx_http_llm_limit_statuses[] = {
+    ngx_null_string,
+    ngx_string("PASSED"),
+    ngx_string("REJECTED"),
+    ngx_string("REJECTED_DRY_RUN")
+};
+
+static const ngx_str_t  ngx_http_llm_limit_reasons[] = {
+    ngx_null_string,
+    ngx_string("requests"),
+    ngx_string("tokens"),
+    ngx_string("day"),
+    ngx_string("month")
 };
 
 
@@ -118,16 +160,16 @@ ngx_http_llm_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
 
     ngx_str_null(&value);
 
-    if (ctx && data >= NGX_HTTP_LLM_VAR_PROMPT_TOKENS) {
+    if (ctx && data >= NGX_HTTP_LLM_VAR_PRIORITY) {
 
         p = ngx_pnalloc(r->pool, NGX_INT64_LEN + sizeof(".000"));
         if (p == NULL) {
             return NGX_ERROR;
         }
 
-        last = data < NGX_HTTP_LLM_VAR_QUEUE_TIME
+        last = data < NGX_HTTP_LLM_VAR_CHARGED_TOKENS
                ? ngx_http_llm_variable_count(ctx, data, p)
-               : ngx_http_llm_variable_time(ctx, data, p);
+               : ngx_http_llm_variable_thousandths(ctx, data, p);
 
         value.data = p;
         value.len = last - p;
@@ -163,11 +205,20 @@ ngx_http_llm_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
 
             break;
 
-        default: /* NGX_HTTP_LLM_VAR_ERROR */
+        case NGX_HTTP_LLM_VAR_ERROR:
             if (ctx->refusal.err) {
                 value.data = (u_char *) llm_err(ctx->refusal.err)->code;
                 value.len = ngx_strlen(value.data);
             }
+
+            break;
+
+        case NGX_HTTP_LLM_VAR_LIMIT_STATUS:
+            value = ngx_http_llm_limit_statuses[ctx->limit_status];
+            break;
+
+        default: /* NGX_HTTP_LLM_VAR_LIMIT_REASON */
+            value = ngx_http_llm_limit_reasons[ctx->limit_reason];
         }
     }
 
@@ -194,7 +245,23 @@ ngx_http_llm_variable_count(ngx_http_llm_ctx_t *ctx, uintptr_t data,
 {
     uint64_t  n;
 
-    if (data == NGX_HTTP_LLM_VAR_COMPLETION_TOKENS) {
+    if (data == NGX_HTTP_LLM_VAR_PRIORITY) {
+
+        if (!ctx->entered) {
+            return p;
+        }
+
+        n = ctx->policy ? ctx->policy->priority : 0;
+
+    } else if (data == NGX_HTTP_LLM_VAR_MAX_TOKENS) {
+
+        if (!ctx->parsed || ctx->call.head.max_tokens == 0) {
+            return p;
+        }
+
+        n = ctx->call.head.max_tokens;
+
+    } else if (data == NGX_HTTP_LLM_VAR_COMPLETION_TOKENS) {
 
         /* of a stream that was cut short: those that came */
 
@@ -222,9 +289,10 @@ ngx_http_llm_variable_count(ngx_http_llm_ctx_t *ctx, uintptr_t data,
 
 
 static u_char *
-ngx_http_llm_variable_time(ngx_http_llm_ctx_t *ctx, uintptr_t data, u_char *p)
+ngx_http_llm_variable_thousandths(ngx_http_llm_ctx_t *ctx, uintptr_t data,
+    u_char *p)
 {
-    uint64_t  ms;
+    uint64_t  n, tokens;
 
     if (data == NGX_HTTP_LLM_VAR_FIRST_TOKEN_TIME) {
 
@@ -232,17 +300,37 @@ ngx_http_llm_variable_time(ngx_http_llm_ctx_t *ctx, uintptr_t data, u_char *p)
             return p;
         }
 
-        ms = ctx->first_token_time;
+        n = ctx->first_token_time;
+
+    } else if (data == NGX_HTTP_LLM_VAR_CHARGED_TOKENS) {
+
+        if (!ctx->charged) {
+            return p;
+        }
+
+        n = ctx->cost;
 
     } else if (!ctx->timed) {
         return p;
 
     } else if (data == NGX_HTTP_LLM_VAR_QUEUE_TIME) {
-        ms = ctx->done.queue_us / 1000;
+        n = ctx->done.queue_us / 1000;
+
+    } else if (data == NGX_HTTP_LLM_VAR_PREFILL_TIME) {
+        n = ctx->done.prefill_us / 1000;
 
     } else {
-        ms = ctx->done.prefill_us / 1000;
+
+        /* of the tokens behind the first; choices run at the same time */
+
+        tokens = ctx->completion_tokens / ctx->choices;
+
+        if (tokens < 2) {
+            return p;
+        }
+
+        n = ctx->done.decode_us / 1000 / (tokens - 1);
     }
 
-    return ngx_sprintf(p, "%uL.%03uL", ms / 1000, ms % 1000);
+    return ngx_sprintf(p, "%uL.%03uL", n / 1000, n % 1000);
 }

@@ -13,7 +13,7 @@ use Time::HiRes qw(sleep time);
 
 my $dir = File::Temp::tempdir('/tmp/ngx_llm_t.XXXXXX', CLEANUP => 1);
 chmod 0777, $dir;
-my @tenants = qw(req keyed tok out day month free weigh dry);
+my @tenants = qw(req keyed tok out day month free weigh dry odd);
 open my $f, '>', "$dir/keys" or die $!;
 for my $tenant (@tenants) {
     print $f sha256_hex("$tenant$_"), " $tenant$_ $tenant\n" for 1 .. 3;
@@ -22,9 +22,15 @@ close $f;
 
 my $t = LLM->new(engine => [qw(--device null --model_name m)], workers => 2,
     listen => 'sndbuf=8k', location => 'llm_output_buffer 2k;',
-    server => 'location /dry/ { llm_pass main; llm_limit_dry_run on; }',
+    server => 'location /dry/ { llm_pass main; llm_limit_dry_run on; }'
+        . 'location /quiet/ { llm_pass main; llm_limit_headers off;'
+        . ' llm_limit_status 503; llm_limit_log_level notice; }',
     conf => "llm_key_file $dir/keys; llm_zone llm:1m state=$dir/state;\n"
-        . "llm_usage_log $dir/usage.log;\n" . <<'CONF');
+        . "llm_usage_log $dir/usage.log;\n" . <<'CONF' . "access_log $dir/limits.log limits;\n");
+    log_format limits '$http_authorization|$llm_limit_status|$llm_limit_reason'
+        '|$llm_priority|$llm_max_tokens|$llm_charged_tokens|$llm_token_time';
+    llm_tenant odd { requests 60 burst=1; budget 1000 per=month; priority 3;
+        token_weights output=2.5; }
     llm_tenant req { requests 60 burst=5; }
     llm_tenant keyed { requests 600 burst=100; key_requests 60 burst=2; }
     llm_tenant tok { tokens 6000 burst=200; }
@@ -144,6 +150,33 @@ is(ask('day1', { max_tokens => 50 })->{status}, 429, 'a reload remembers too');
 is(join(' ', map { ask('dry1', { max_tokens => 9 }, '/dry')->{status} } 1 .. 4),
     '200 200 200 200', 'dry run refuses nothing');
 like($t->error_log, qr/llm limit, dry run: The requests a minute of this tenant/, 'and says so');
+
+# --- as the operator wants it ---------------------------------------------------
+
+my $whole = ask('odd1', {}, '/quiet');
+my $refused = ask('odd2', {}, '/quiet');
+is("$whole->{status} $refused->{status}", '200 503', 'llm_limit_status');
+ok(!(grep { /ratelimit/ } map { keys %{ $_->{headers} } } $whole, $refused), 'llm_limit_headers');
+ok($refused->{headers}{'retry-after'}, 'which leaves Retry-After');
+like($t->error_log, qr/\[notice\].*llm limit: The requests a minute of this tenant/,
+    'llm_limit_log_level');
+like($t->error_log, qr/\[error\].*llm limit: The requests a minute of this tenant/,
+    'its default');
+sub logged {
+    my ($key, $nth) = @_;
+    my @got;
+    $t->wait_for(sub {
+        @got = LLM::_slurp("$dir/limits.log") =~ /^Bearer $key\|(.*)$/mg;
+        @got > ($nth // 0);
+    }, 5);
+    return $got[$nth // 0];
+}
+my $cost = LLM->decode($whole->{body})->{usage}{prompt_tokens} + 25;
+like(logged('odd1'), qr/^PASSED\|-\|3\|10\|$cost\.000\|\d+\.\d\d\d$/, 'the variables');
+is(logged('odd2'), 'REJECTED|requests|3|-|-|-', 'of who is refused');
+like(logged('dry1', 3), qr/^REJECTED_DRY_RUN\|tokens\|0\|9\|/, 'of who would have been');
+like(logged('day1', -1), qr/^REJECTED\|day\|/, 'by a budget');
+like(logged('free1'), qr/^-\|-\|0\|10\|-\|/, 'of who has no limits');
 
 # a client that leaves costs what it used
 {
