@@ -622,6 +622,7 @@ ngx_http_llm_channel_models(ngx_http_llm_channel_t *ch)
         model->name.data = model->data;
         model->name.len = ngx_strlen(model->data);
         model->created = ch->state->models[i].created;
+        model->context = ch->state->models[i].context;
 
         if (model->name.len == 0) {
             continue;

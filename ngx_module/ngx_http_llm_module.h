@@ -273,6 +273,7 @@ typedef struct {
     ngx_str_t                  name;       /* public */
     ngx_str_t                  as;         /* the engine's */
     uint64_t                   created;
+    uint32_t                   context;    /* tokens */
     ngx_uint_t                 index;      /* in the location's engines */
     ngx_uint_t                 concurrent; /* for this tenant; 0: no limit */
     ngx_uint_t                 several;    /* others might have it, too */
@@ -283,6 +284,7 @@ typedef struct {
     ngx_str_t                  name;
     u_char                     data[LLM_NAME_MAX];  /* 0-terminated */
     uint64_t                   created;
+    uint32_t                   context;    /* tokens */
 } ngx_http_llm_announced_t;
 
 

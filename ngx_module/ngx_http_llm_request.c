@@ -341,24 +341,23 @@ ngx_http_llm_send_models(ngx_http_llm_ctx_t *ctx, llm_str_t *name)
             continue;
         }
 
-        /* replicas are one model */
+        /* replicas are one model, and any of them may get a request */
 
-        for (j = 0; j < i; j++) {
-            if (targets[j].name.len == targets[i].name.len
-                && ngx_strncmp(targets[j].name.data, targets[i].name.data,
-                               targets[i].name.len)
-                   == 0)
-            {
+        for (j = 0; j < up; j++) {
+            if (ngx_strcmp(names[j].name, targets[i].name.data) == 0) {
+                names[j].context = ngx_min(names[j].context,
+                                           targets[i].context);
                 break;
             }
         }
 
-        if (j < i) {
+        if (j < up) {
             continue;
         }
 
         names[up].name = (char *) targets[i].name.data;
         names[up].created = targets[i].created;
+        names[up].context = targets[i].context;
         up++;
     }
 

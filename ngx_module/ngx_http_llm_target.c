@@ -339,6 +339,7 @@ ngx_http_llm_targets(ngx_http_llm_ctx_t *ctx, ngx_http_llm_engine_t *engine,
         for (i = 0; i < ch->models_n && n < max; i++) {
             targets[n].name = ch->models[i].name;
             targets[n].created = ch->models[i].created;
+            targets[n].context = ch->models[i].context;
             n++;
         }
 
@@ -365,6 +366,7 @@ ngx_http_llm_targets(ngx_http_llm_ctx_t *ctx, ngx_http_llm_engine_t *engine,
             {
                 targets[n].name = model[i].name;
                 targets[n].created = ch->models[j].created;
+                targets[n].context = ch->models[j].context;
                 n++;
                 break;
             }

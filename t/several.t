@@ -24,8 +24,9 @@ sub start {
     my ($name) = @_;
     my $path = "$t->{dir}/$name.sock";
     $t->_spawn($name => "$t->{dir}/engine.log", LLM->build . '/llm-engine', '--listen', $path,
-        qw(--device null --step_min 5ms --context 4096 --slots 60 --requests 60 --drain_timeout 20s),
-        '--model_name', "$name-model", $> ? () : qw(--socket_group www-data));
+        qw(--device null --step_min 5ms --slots 60 --requests 60 --drain_timeout 20s),
+        '--model_name', "$name-model",
+        '--context', $name eq 'three' ? 2048 : 4096, $> ? () : qw(--socket_group www-data));
     $t->wait_for(sub { -S $path }, 10) or diag("no $name");
 }
 sub engine { my ($n) = @_; (grep { $_->{name} eq $n } @{ $t->status->{engines} })[0] }
@@ -71,8 +72,9 @@ my %text = map { $t->post('/all/completions', { model => 'm', max_tokens => 1,
     prompt => 'a long beginning, ' x 20 . $_ })->{headers}{'x-engine'} => 1 } 1 .. 6;
 is(keys %text, 1, 'prompts that begin alike, too');
 
-is_deeply([ map { $_->{id} } @{ LLM->decode($t->get('/all/models')->{body})->{data} } ], ['m'],
-    'three of one model are one');
+my $models = LLM->decode($t->get('/all/models')->{body})->{data};
+is_deeply([ map { $_->{id} } @$models ], ['m'], 'three of one model are one');
+is($models->[0]{max_model_len}, 2048, 'with the shortest context');
 
 # --- but not at any price ------------------------------------------------------
 

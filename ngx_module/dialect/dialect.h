@@ -138,6 +138,7 @@ typedef struct {
 typedef struct {
     const char     *name;
     uint64_t        created;
+    uint32_t        context;            /* tokens; 0: not known */
 } llm_model_name_t;
 
 

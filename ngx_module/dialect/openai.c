@@ -231,7 +231,14 @@ llm_openai_model(llm_buf_t *out, const llm_model_name_t *model)
     llm_buf_json(out, model->name, strlen(model->name));
     llm_buf_lit(out, "\",\"object\":\"model\",\"created\":");
     llm_buf_u64(out, model->created);
-    llm_buf_lit(out, ",\"owned_by\":\"ngx_llm\"}");
+    llm_buf_lit(out, ",\"owned_by\":\"ngx_llm\"");
+
+    if (model->context) {
+        llm_buf_lit(out, ",\"max_model_len\":");
+        llm_buf_u64(out, model->context);
+    }
+
+    llm_buf_lit(out, "}");
 }
 
 

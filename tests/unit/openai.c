@@ -167,7 +167,7 @@ static void
 test_models(void **state)
 {
     static const llm_model_name_t models[] = {
-        {"tiny", 1700000000}, {"org/\"big\"", 5}};
+        {"tiny", 1700000000, 0}, {"org/\"big\"", 5, 4096}};
     pool_t *pool = pool_new();
     llm_str_t name = str("org/\"big\"");
     llm_buf_t b;
@@ -181,7 +181,7 @@ test_models(void **state)
         "{'id':'tiny','object':'model','created':1700000000,"
         "'owned_by':'ngx_llm'},"
         "{'id':'org/\\'big\\'','object':'model','created':5,"
-        "'owned_by':'ngx_llm'}]}");
+        "'owned_by':'ngx_llm','max_model_len':4096}]}");
 
     b.len = 0;
     assert_int_equal(d->models(&b, models, 0, NULL), 0);
@@ -191,7 +191,7 @@ test_models(void **state)
     assert_int_equal(d->models(&b, models, 2, &name), 0);
     assert_json(b.data, b.len,
         "{'id':'org/\\'big\\'','object':'model','created':5,"
-        "'owned_by':'ngx_llm'}");
+        "'owned_by':'ngx_llm','max_model_len':4096}");
 
     b.len = 0;
     name = str("tin");
@@ -205,7 +205,7 @@ test_models(void **state)
 static void
 test_limits(void **state)
 {
-    static const llm_model_name_t models[] = {{"tiny", 1700000000}};
+    static const llm_model_name_t models[] = {{"tiny", 1700000000, 0}};
     pool_t *pool = pool_new();
     llm_refusal_t why;
     llm_str_t name = str("tiny");
