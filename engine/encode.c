@@ -59,7 +59,7 @@ encode_ids(const encode_t *c, const submit_input_t *in)
 
 /* One input to work; the count, or -1 with why. */
 static int64_t
-encode_input(const encode_t *c, const submit_input_t *in)
+encode_input(const encode_t *c, const submit_input_t *in, uint32_t flags)
 {
     const encode_rules_t *e = c->e;
     const char *param = in->type == LLM_SEC_MESSAGES ? "messages" : "prompt";
@@ -72,8 +72,9 @@ encode_input(const encode_t *c, const submit_input_t *in)
             c->cancelled, c->arg, why->text, sizeof(why->text), why->param,
             sizeof(why->param));
     } else if (in->type == LLM_SEC_PROMPT) {
-        n = token_encode(e->tok, text, in->len, TOKEN_F_BOS, c->work,
-            e->work_max, c->cancelled, c->arg);
+        n = token_encode(e->tok, text, in->len,
+            flags & LLM_F_NO_BOS ? 0 : TOKEN_F_BOS, c->work, e->work_max,
+            c->cancelled, c->arg);
     } else {
         n = encode_ids(c, in);
     }
@@ -118,7 +119,7 @@ encode_prompts(const encode_rules_t *e, const submit_t *s, uint32_t *work,
             goto failed;
         }
 
-        n = encode_input(&c, &s->inputs[i]);
+        n = encode_input(&c, &s->inputs[i], s->head.flags);
         if (n < 0) {
             goto failed;
         }

@@ -229,9 +229,12 @@ enum {
     LLM_F_HOLD = 1 << 0,     /* answer COUNTED, run only after ADMIT */
     LLM_F_LOGPROBS = 1 << 1, /* send logprobs, top_logprobs of them */
     LLM_F_IGNORE_EOS = 1 << 2,
-    LLM_F_SEED = 1 << 3, /* seed is given; else the engine draws one */
-    LLM_F_ECHO = 1 << 4, /* completions: the prompt's text comes first */
-    LLM_F_ALL = (1 << 5) - 1
+    LLM_F_SEED = 1 << 3,   /* seed is given; else the engine draws one */
+    LLM_F_ECHO = 1 << 4,   /* completions: the prompt's text comes first */
+    LLM_F_PROMPT = 1 << 5, /* only the prompt: what ECHO sends, then DONE */
+    LLM_F_IDS = 1 << 6,    /* ECHO sends its ids, in decimal with commas */
+    LLM_F_NO_BOS = 1 << 7, /* a text gets no begin token */
+    LLM_F_ALL = (1 << 8) - 1
 };
 
 typedef struct {

@@ -6,11 +6,12 @@
  * with a message through an inner ring (llm_ring.h over private memory):
  *
  *      text_in ──READY──> loop ──TOKEN, END──> text_out ──FREE──> text_in
- *         └────────COUNTED, FAIL──────────────────^
+ *         └────────COUNTED, FAIL, PROMPT──────────^
  *      text_out ──VERDICT──> loop       (a stop string ended choice c at k)
  *
  * text_in takes an index from the free list, fills in what SUBMIT said, and
- * hands it to the loop (READY), or, if it failed, to text_out (FAIL).  The
+ * hands it to the loop (READY), or, if it failed or the model is not to run
+ * (LLM_F_PROMPT), to text_out (FAIL, PROMPT).  The
  * loop's last word on a request is END; after it, it forgets the index.
  * text_out posts the terminal event when it has handled END or FAIL and all
  * text is out, then gives the index back (FREE).  So exactly one terminal
@@ -98,13 +99,14 @@ enum {
     REQ_MSG_READY = 1, /* text_in > loop */
     REQ_MSG_COUNTED,   /* text_in > text_out */
     REQ_MSG_FAIL,      /* text_in > text_out */
+    REQ_MSG_PROMPT,    /* text_in > text_out: nothing is to be sampled */
     REQ_MSG_TOKEN,     /* loop > text_out */
     REQ_MSG_END,       /* loop > text_out */
     REQ_MSG_VERDICT,   /* text_out > loop */
     REQ_MSG_FREE       /* text_out > text_in */
 };
 
-/* READY, COUNTED, FREE */
+/* READY, COUNTED, PROMPT, FREE */
 typedef struct {
     llm_ring_hdr_t hdr;
     uint32_t req;

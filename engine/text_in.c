@@ -9,7 +9,8 @@
  *
  *      ring ──take──> TEXT ──pool──> count ──────────> WAITING (loop)
  *                      │               └─hold─> HELD ──ADMIT──^
- *                      └─ refused, cancelled, killed ──> ENDING (text_out)
+ *                      └─ refused, cancelled, killed, LLM_F_PROMPT ──> ENDING
+ *                                                                  (text_out)
  *
  * A record is copied out of shared memory once and judged by the copy.
  *
@@ -415,6 +416,11 @@ text_in_dones(text_in_t *ti)
 
         } else if (j->fail.err != LLM_ERR_NONE) {
             text_in_fail(ti, i, &j->fail);
+
+        } else if (r->flags & LLM_F_PROMPT) {
+            req_set_state(r, REQ_ENDING);
+            text_in_post_req(&ti->cfg.in->in_out, REQ_MSG_PROMPT, i, r->gen);
+            ti->ring_out = 1;
 
         } else {
             text_in_clamp(ti, r);

@@ -34,6 +34,7 @@
 #include "text_choice.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -53,6 +54,7 @@
 
 #define ECHO_PART 256  /* bytes of a prompt's token taken at once */
 #define ECHO_MAX  2048 /* bytes of one record of prompt text */
+#define IDS_ONE   12   /* of one of its ids, a comma and the final 0 */
 
 _Static_assert(sizeof(llm_wire_tokens_t) + ECHO_MAX + 8 <= LLM_TOKENS_MAX,
     "prompt text fits a record");
@@ -416,6 +418,22 @@ on_counted(text_out_t *to, const req_msg_t *m)
 }
 
 
+/* The prompt is all there is. */
+static void
+on_prompt(text_out_t *to, const req_msg_t *m)
+{
+    text_req_t *x = find(to, m->req, m->gen);
+
+    if (x == NULL || x->ended) {
+        return;
+    }
+
+    assert(to->in->reqs[m->req].flags & LLM_F_PROMPT);
+    begin(to, x, &to->in->reqs[m->req]);
+    x->ended = 1;
+}
+
+
 static void
 drain_in(text_out_t *to)
 {
@@ -431,6 +449,9 @@ drain_in(text_out_t *to)
         if (m.hdr.type == REQ_MSG_FAIL) {
             assert(m.hdr.len == sizeof(m.fail));
             on_fail(to, &m.fail);
+        } else if (m.hdr.type == REQ_MSG_PROMPT) {
+            assert(m.hdr.len == sizeof(m.req));
+            on_prompt(to, &m.req);
         } else {
             assert(m.hdr.type == REQ_MSG_COUNTED);
             assert(m.hdr.len == sizeof(m.req));
@@ -549,6 +570,25 @@ echo_next(
 }
 
 
+/* The same with its ids: "1,15043". */
+static uint32_t
+ids_next(const req_prompt_t *p, text_echo_t *e, char *dst)
+{
+    uint32_t n = 0;
+
+    while (e->id < p->len && n + IDS_ONE <= ECHO_MAX) {
+        n += (uint32_t) snprintf(
+            dst + n, IDS_ONE, e->id > 0 ? ",%u" : "%u", p->ids[e->id]);
+        e->id++;
+    }
+
+    e->on = e->id < p->len;
+    assert(n <= ECHO_MAX);
+
+    return n;
+}
+
+
 /*
  * A prompt is not bounded by the credit as sampled text is, so it goes out
  * piece by piece while there is some.  1 if it is all out, 0 to try again.
@@ -571,7 +611,9 @@ post_echo(text_out_t *to, text_req_t *x, req_t *r, uint32_t choice)
 
         memset(&rec.head, 0, sizeof(rec.head));
         next = x->echoes[choice];
-        n = echo_next(to, &r->prompts[choice / r->n], &next, rec.text);
+        n = r->flags & LLM_F_IDS
+                ? ids_next(&r->prompts[choice / r->n], &next, rec.text)
+                : echo_next(to, &r->prompts[choice / r->n], &next, rec.text);
         memset(rec.text + n, 0, 4);
 
         if (n > 0) {
@@ -696,7 +738,7 @@ finish(text_out_t *to, text_req_t *x, uint32_t i, const req_t *r)
         err = x->broken;
     }
 
-    if (!x->fail) {
+    if (!x->fail && !(r->flags & LLM_F_PROMPT)) {
         count(&to->in->state->prompt_tokens, r->prompt_tokens);
     }
 

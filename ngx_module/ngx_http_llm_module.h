@@ -783,7 +783,8 @@ void ngx_http_llm_channel_cancel(ngx_http_llm_ctx_t *ctx);
 ngx_int_t ngx_http_llm_stream_create(ngx_http_llm_ctx_t *ctx);
 
 /* ctx->model is known, and which weights that is */
-void ngx_http_llm_stream_model(ngx_http_llm_ctx_t *ctx, uint32_t fingerprint);
+void ngx_http_llm_stream_model(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_target_t *target);
 
 /* right after SUBMIT, or waiting for it: timers, and the watch on the client */
 void ngx_http_llm_stream_start(ngx_http_llm_ctx_t *ctx);

@@ -98,12 +98,18 @@ ngx_http_llm_stream_create(ngx_http_llm_ctx_t *ctx)
 
 
 void
-ngx_http_llm_stream_model(ngx_http_llm_ctx_t *ctx, uint32_t fingerprint)
+ngx_http_llm_stream_model(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_target_t *target)
 {
     u_char        *p;
+    uint32_t       fingerprint;
     llm_answer_t  *a;
 
+    fingerprint = ngx_crc32_long(target->as.data, target->as.len)
+                  ^ (uint32_t) target->created;
+
     a = ctx->answer;
+    a->context = target->context;
 
     a->model.data = (char *) ctx->model.data;
     a->model.len = ctx->model.len;
@@ -179,8 +185,10 @@ ngx_http_llm_stream_tokens(ngx_http_llm_ctx_t *ctx,
         ctx->events = 1;
         ctx->first_token_time = ctx->last_event - ctx->start;
 
-        ngx_http_llm_metrics_time(ctx, LLM_SERIES_first_token_seconds,
-                                  ctx->first_token_time, 1);
+        if (!(ctx->call.head.flags & LLM_F_PROMPT)) {
+            ngx_http_llm_metrics_time(ctx, LLM_SERIES_first_token_seconds,
+                                      ctx->first_token_time, 1);
+        }
 
         /* the only limit that may come sooner than what the timer waits for */
 

@@ -167,9 +167,7 @@ ngx_http_llm_submit_record(ngx_http_llm_ctx_t *ctx,
         return LLM_ERR_BUSY;
     }
 
-    ngx_http_llm_stream_model(ctx, ngx_crc32_long(target->as.data,
-                                                  target->as.len)
-                                   ^ (uint32_t) target->created);
+    ngx_http_llm_stream_model(ctx, target);
 
     p = ngx_cpymem(p, &call->head, sizeof(llm_wire_submit_t));
 
@@ -183,7 +181,7 @@ ngx_http_llm_submit_record(ngx_http_llm_ctx_t *ctx,
                                  ctx->tenant.len);
     }
 
-    if (ctx->route == LLM_ROUTE_CHAT) {
+    if (call->head.kind == LLM_KIND_CHAT) {
         p = ngx_http_llm_section(p, LLM_SEC_MESSAGES, call->messages.data,
                                  call->messages.len);
 
@@ -232,7 +230,7 @@ ngx_http_llm_submit_size(ngx_http_llm_ctx_t *ctx,
         len += ngx_http_llm_section_size(ctx->tenant.len);
     }
 
-    if (ctx->route == LLM_ROUTE_CHAT) {
+    if (call->head.kind == LLM_KIND_CHAT) {
         len += ngx_http_llm_section_size(call->messages.len);
 
     } else {
@@ -265,7 +263,6 @@ ngx_http_llm_submit_head(ngx_http_llm_ctx_t *ctx,
     policy = ctx->policy;
 
     head->head_len = sizeof(llm_wire_submit_t);
-    head->kind = ctx->route == LLM_ROUTE_CHAT ? LLM_KIND_CHAT : LLM_KIND_TEXT;
     head->credit = (uint32_t) ctx->credit;
     head->weight = 1;
 
@@ -278,7 +275,11 @@ ngx_http_llm_submit_head(ngx_http_llm_ctx_t *ctx,
         head->queue_ms = (uint32_t) policy->queue_timeout;
     }
 
-    if (ctx->usage || (policy && policy->max_input_tokens)) {
+    /* what runs no model costs no tokens */
+
+    if ((ctx->usage || (policy && policy->max_input_tokens))
+        && !(head->flags & LLM_F_PROMPT))
+    {
         head->flags |= LLM_F_HOLD;
     }
 }

@@ -292,6 +292,7 @@ ngx_http_llm_target_at(ngx_http_llm_ctx_t *ctx, ngx_http_llm_engine_t *engine,
         {
             target->channel = ch;
             target->created = ch->models[i].created;
+            target->context = ch->models[i].context;
 
             return ch->used < ch->slots_n ? LLM_ERR_NONE : LLM_ERR_BUSY;
         }

@@ -211,10 +211,16 @@ ngx_http_llm_usage_full(ngx_http_llm_zone_t *zone, ngx_str_t *name)
 void
 ngx_http_llm_usage_submit(ngx_http_llm_ctx_t *ctx, ngx_http_llm_slot_t *slot)
 {
-    slot->usage = ctx->usage;
+    slot->usage = NULL;
 
     if (ctx->usage) {
-        ctx->usage->refs++;
+
+        /* of what runs no model the engine's counts are no usage */
+
+        if (!(ctx->call.head.flags & LLM_F_PROMPT)) {
+            slot->usage = ctx->usage;
+            ctx->usage->refs++;
+        }
 
         ngx_http_llm_usage_name(ctx->usage->row->model,
                                 sizeof(ctx->usage->row->model), &ctx->model);

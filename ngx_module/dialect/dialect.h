@@ -52,6 +52,8 @@ typedef struct {
 enum {
     LLM_ROUTE_CHAT = 0,                 /* POST, runs the model */
     LLM_ROUTE_TEXT,                     /* POST, runs the model */
+    LLM_ROUTE_TOKENIZE,                 /* POST, does not */
+    LLM_ROUTE_DETOKENIZE,               /* POST, does not */
     LLM_ROUTE_MODELS,                   /* GET, a list */
     LLM_ROUTE_MODEL                     /* GET, one by name */
 };
@@ -116,6 +118,7 @@ typedef struct {
     llm_str_t          model;           /* as the client named it */
     llm_str_t          fingerprint;     /* system_fingerprint */
     int64_t            created;         /* unix seconds */
+    uint32_t           context;         /* the model's, tokens */
     llm_buf_t          out;             /* what to send; the caller takes it */
 
     /* collected text and logprobs of an answer that is not streamed, and

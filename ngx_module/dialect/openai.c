@@ -101,6 +101,12 @@ llm_openai_route(llm_str_t method, llm_str_t uri, uint32_t *route,
     } else if (llm_openai_ends(uri, "/completions")) {
         which = LLM_ROUTE_TEXT;
 
+    } else if (llm_openai_ends(uri, "/detokenize")) {
+        which = LLM_ROUTE_DETOKENIZE;
+
+    } else if (llm_openai_ends(uri, "/tokenize")) {
+        which = LLM_ROUTE_TOKENIZE;
+
     } else if (llm_openai_ends(uri, "/models")) {
         which = LLM_ROUTE_MODELS;
         get = 1;

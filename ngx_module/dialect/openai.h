@@ -5,6 +5,7 @@
  *     openai.c            the table, routes, the list of models, errors
  *     openai_parse.c      bodies: how to answer
  *     openai_input.c      bodies: what to answer
+ *     openai_tokenize.c   bodies and answers about token ids
  *     openai_write.c      answers
  *     openai_logprobs.c   their logprobs
  */
@@ -63,6 +64,16 @@ int llm_openai_whole(const json_t *v, int64_t *value);
 /* openai_input.c: chat; completions, after n and logprobs; either */
 int llm_openai_parse_messages(llm_openai_in_t *in, size_t body_len);
 int llm_openai_parse_text(llm_openai_in_t *in);
+
+/* an array of token ids as prompt number n, blamed on param */
+int llm_openai_prompt_ids(llm_openai_in_t *in, const json_t *v,
+    const char *param, uint32_t n);
+
+/* openai_tokenize.c: the routes that do not run the model */
+int llm_openai_parse_ids(llm_openai_in_t *in, size_t body_len);
+int llm_openai_ids_tokens(llm_answer_t *a, const llm_wire_tokens_t *t,
+    const uint8_t *text);
+int llm_openai_ids_done(llm_answer_t *a);
 
 /* refuses what changes an answer's contract and is not built */
 int llm_openai_refuse_others(llm_openai_in_t *in);

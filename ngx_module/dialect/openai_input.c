@@ -174,9 +174,7 @@ llm_openai_parse_messages(llm_openai_in_t *in, size_t body_len)
 }
 
 
-/* a list of token ids as prompt number at */
-
-static int
+int
 llm_openai_prompt_ids(llm_openai_in_t *in, const json_t *v, const char *param,
     uint32_t at)
 {

@@ -579,6 +579,13 @@ llm_openai_parse_fields(llm_openai_in_t *in, size_t body_len)
                           "The body must be a JSON object.");
     }
 
+    if (in->call->route != LLM_ROUTE_CHAT && in->call->route != LLM_ROUTE_TEXT)
+    {
+        rc = llm_openai_parse_model(in);
+
+        return rc ? rc : llm_openai_parse_ids(in, body_len);
+    }
+
     for (i = 0; steps[i] != NULL; i++) {
         rc = steps[i](in);
         if (rc != 0) {
@@ -605,7 +612,7 @@ llm_openai_parse(llm_str_t body, uint32_t route, const llm_caps_t *caps,
     memset(call, 0, sizeof(*call));
     memset(why, 0, sizeof(*why));
 
-    if (route != LLM_ROUTE_CHAT && route != LLM_ROUTE_TEXT) {
+    if (route > LLM_ROUTE_DETOKENIZE) {
         return llm_refuse(why, LLM_ERR_INTERNAL, NULL, NULL);
     }
 

@@ -334,6 +334,10 @@ llm_openai_tokens(llm_answer_t *a, const llm_wire_tokens_t *t,
     int     rc;
     size_t  was;
 
+    if (a->call->head.flags & LLM_F_PROMPT) {
+        return llm_openai_ids_tokens(a, t, text);
+    }
+
     if (t->choice >= llm_openai_choices(a->call) || t->finish >= LLM_FINISHES
         || a->choices[t->choice].finish != LLM_FINISH_NONE)
     {
@@ -411,6 +415,10 @@ llm_openai_done(llm_answer_t *a, const llm_wire_done_t *d)
     size_t      was;
     uint32_t    i, n;
     llm_buf_t  *out;
+
+    if (a->call->head.flags & LLM_F_PROMPT) {
+        return llm_openai_ids_done(a);
+    }
 
     out = &a->out;
     was = out->len;

@@ -816,6 +816,83 @@ test_echo(void **state)
     free(out);
 }
 
+/* Only the prompt: its ids, bounded by credit, and DONE without a token. */
+static void
+test_prompt(void **state)
+{
+    static uint32_t ids[3000];
+    llm_wire_done_t d;
+    req_msg_t m = {.req = 0, .gen = 1};
+    char *out, want[16];
+    uint32_t i;
+    const char *p;
+    req_t *r;
+
+    (void) state;
+    r = request(0, 1);
+    r->flags = LLM_F_ECHO | LLM_F_IDS | LLM_F_PROMPT;
+    r->credit = 3000;
+    for (i = 0; i < 3000; i++) {
+        ids[i] = i * i * 400;
+    }
+    r->prompts[0].ids = ids;
+    r->prompts[0].len = 3000;
+    r->prompt_tokens = 3000;
+
+    say(&w->in->in_out, &m, sizeof(m), REQ_MSG_PROMPT);
+    assert_true(turn());
+    assert_true(r->sent < 3000 + 2048 + 2);
+    while (w->line.taken = r->sent, turn()) {
+    }
+
+    /* posted() has "|" between records */
+    out = strdup(posted(0, 0));
+    p = out;
+    for (i = 0; i < 3000; i++) {
+        snprintf(want, sizeof(want), i ? ",%u" : "%u", ids[i]);
+        p += *p == '|';
+        assert_memory_equal(p, want, strlen(want));
+        p += strlen(want);
+    }
+    assert_string_equal(p, "|");
+    free(out);
+
+    assert_int_equal(terminal(0, &d, sizeof(d)), LLM_REC_DONE);
+    assert_int_equal(d.prompt_tokens, 3000);
+    assert_int_equal(d.completion_tokens, 0);
+    assert_true(freed(0));
+    assert_int_equal(w->page.prompt_tokens, 0);
+    assert_int_equal(w->page.requests_done, 1);
+}
+
+/* Its client leaves: cancelled, and nothing more is posted. */
+static void
+test_prompt_cancel(void **state)
+{
+    static uint32_t ids[3000];
+    llm_wire_error_t e;
+    req_msg_t m = {.req = 0, .gen = 1};
+    uint32_t n;
+    req_t *r;
+
+    (void) state;
+    r = request(0, 1);
+    r->flags = LLM_F_ECHO | LLM_F_IDS | LLM_F_PROMPT;
+    r->credit = 100;
+    r->prompts[0].ids = ids;
+    r->prompts[0].len = 3000;
+
+    say(&w->in->in_out, &m, sizeof(m), REQ_MSG_PROMPT);
+    assert_true(turn());
+    n = w->ipc.recs_n;
+    w->line.cancel = r->wire.gen;
+    turn();
+    assert_int_equal(w->ipc.recs_n, n + 1);
+    assert_int_equal(terminal(0, &e, sizeof(e)), LLM_REC_ERROR);
+    assert_int_equal(e.err, LLM_ERR_CANCELLED);
+    assert_true(freed(0));
+}
+
 /* A worker that claims to have passed on what it was never given, and reads
  * nothing, gets its credit's worth of memory, and no more. */
 static void
@@ -941,6 +1018,8 @@ main(void)
         TEST(test_logprobs),
         TEST(test_logprobs_long),
         TEST(test_echo),
+        TEST(test_prompt),
+        TEST(test_prompt_cancel),
         TEST(test_lies),
         TEST(test_thread),
         cmocka_unit_test(test_strip),
