@@ -12,7 +12,7 @@ export BUILD CC MODEL PORT TLS_PORT LISTEN NGINX_SRC SECONDS_EACH
 CFLAGS    := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror $(OPT) $(SAN) \
              -iquote engine -iquote kernels -iquote ngx_module/dialect \
              -iquote ngx_module/tenant -pthread -MMD -MP
-LDLIBS    := -ljansson -lpcre2-8 -lm -pthread $(SAN)
+LDLIBS    := -ljansson -lpcre2-8 -lutf8proc -lm -pthread $(SAN)
 
 ENGINE_C  := $(filter-out engine/main.c,$(wildcard engine/*.c))
 KERNEL_C  := $(wildcard kernels/*.c kernels/cpu/*.c)

@@ -12,6 +12,7 @@ gcc:compiler
 libc6-dev:C-library-headers
 make:build
 libjansson-dev:JSON
+libutf8proc-dev:normal-forms-of-Unicode-text
 libssl-dev:keys,-and-signatures-of-JWTs
 openssl:self-signed-certificate-for-localhost
 curl:asks-whether-the-server-is-ready"

@@ -117,7 +117,15 @@ token_close(token_t *t)
     free(t->all.slots);
     free(t->merge.slots);
     free(t->joins);
+    free(t->weight);
+    free(t->own);
     token_pre_close(t->pre);
+    token_norm_close(t->norm);
+    token_added_close(t->added);
+    token_cache_close(t->cache);
+    token_charsmap_close(t->charsmap);
+    token_trie_close(&t->tree);
+    token_trie_close(&t->user);
     free(t->bytes);
     free(t);
 }
@@ -219,11 +227,25 @@ encode_bytes(const char *text, size_t len, token_sink_t *s)
 }
 
 
+int
+token_encode_plain(
+    const token_t *t, const char *text, size_t len, int first, token_sink_t *s)
+{
+    if (t->bpe || t->chars) {
+        return token_bpe_encode(t, text, len, first, s);
+    }
+    if (t->unigram && t->added != NULL) {
+        return token_unigram_encode(t, text, len, first, s);
+    }
+
+    return token_spm_encode(t, text, len, t->add_space, s);
+}
+
+
 static int
 encode_plain(const token_t *t, const char *text, size_t len, token_sink_t *s)
 {
-    return t->bpe ? token_bpe_encode(t, text, len, s)
-                  : token_spm_encode(t, text, len, t->add_space, s);
+    return token_encode_plain(t, text, len, 0, s);
 }
 
 
@@ -308,19 +330,35 @@ encode_special(const token_t *t, const char *text, size_t len, int control,
 }
 
 
+static int
+encode_around(const token_around_t *a, token_sink_t *s)
+{
+    uint32_t i;
+    int rc = 0;
+
+    assert(a->n <= TOKEN_AROUND_MAX);
+
+    for (i = 0; i < a->n && rc == 0; i++) {
+        rc = token_sink_put(s, a->ids[i]);
+    }
+
+    return rc;
+}
+
+
 int64_t
 token_encode(const token_t *t, const char *text, size_t len, unsigned flags,
     uint32_t *out, size_t cap, int (*cancelled)(void *), void *arg)
 {
     token_sink_t s = {
         .out = out, .cap = cap, .cancelled = cancelled, .arg = arg};
-    int rc = 0;
+    int control = (flags & TOKEN_F_SPECIAL) != 0, rc = 0;
 
     assert(t != NULL && (text != NULL || len == 0));
     assert(out != NULL || cap == 0);
 
-    if ((flags & TOKEN_F_BOS) && t->add_bos && t->bos != TOKEN_NONE) {
-        rc = token_sink_put(&s, t->bos);
+    if (flags & TOKEN_F_BOS) {
+        rc = encode_around(&t->before, &s);
     }
 
     if (rc != 0) {
@@ -329,10 +367,16 @@ token_encode(const token_t *t, const char *text, size_t len, unsigned flags,
 
     if (t->bytes != NULL) {
         rc = encode_bytes(text, len, &s);
-    } else if ((flags & TOKEN_F_SPECIAL) || (t->bpe && t->has_user)) {
-        rc = encode_special(t, text, len, (flags & TOKEN_F_SPECIAL) != 0, &s);
+    } else if (t->added != NULL) {
+        rc = token_added_encode(t, text, len, control, &s);
+    } else if (control || (t->bpe && t->has_user)) {
+        rc = encode_special(t, text, len, control, &s);
     } else {
         rc = encode_plain(t, text, len, &s);
+    }
+
+    if (rc == 0 && (flags & TOKEN_F_BOS)) {
+        rc = encode_around(&t->after, &s);
     }
 
     assert(s.n <= s.cap);

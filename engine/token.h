@@ -15,7 +15,9 @@ typedef struct token_s token_t;
 #define TOKEN_NONE UINT32_MAX
 
 enum {
-    TOKEN_F_BOS = 1,    /* put the begin token first, if the model wants one */
+    /* put the tokens around it that the model wants around a text that stands
+     * alone: mostly one, the begin token */
+    TOKEN_F_BOS = 1,
     TOKEN_F_SPECIAL = 2 /* text may name control tokens ("<|im_end|>") */
 };
 
@@ -24,6 +26,28 @@ enum {
  * sentence in err.
  */
 token_t *token_open_gguf(const gguf_t *g, char *err, size_t errlen);
+
+/*
+ * From a Hugging Face tokenizer.json: a file, or len bytes at p that are not
+ * needed afterwards and that name stands for in messages.  What the file asks
+ * for and is not supported is refused, by name.  NULL with one sentence in
+ * err.
+ */
+token_t *token_open_json(const char *path, char *err, size_t errlen);
+token_t *token_open_json_mem(
+    const char *p, size_t len, const char *name, char *err, size_t errlen);
+
+/* The same from a SentencePiece model file (BPE or Unigram). */
+token_t *token_open_model(const char *path, char *err, size_t errlen);
+token_t *token_open_model_mem(
+    const char *p, size_t len, const char *name, char *err, size_t errlen);
+
+/*
+ * From a Hugging Face directory: tokenizer.json, else tokenizer.model; and
+ * what tokenizer_config.json, special_tokens_map.json and
+ * generation_config.json, which may be absent, say of begin and end.
+ */
+token_t *token_open_dir(const char *path, char *err, size_t errlen);
 
 /*
  * For the null back end: ids 0 to 255 are the bytes, then a few words that it

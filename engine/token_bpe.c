@@ -1,8 +1,8 @@
 /*
- * Text to ids as byte-level BPE does it.
+ * Text to ids by merges: BPE as its inventors have it.
  *
  * DESIGN.  The pre-tokenizer cuts the text into words (token_pre.c).  A word
- * becomes a linked list of its bytes' pieces, and again and again the
+ * becomes a linked list of its first symbols, and again and again the
  * neighbouring pair whose merge has the lowest rank is joined (the leftmost of
  * equals), until no pair has a merge.  A heap of candidates gives O(n log n),
  * as in token_spm.c: joining two symbols adds at most two candidates and
@@ -12,8 +12,17 @@
  *      | Ġ | h | e | l | l | o |      candidates: (rank, left symbol, bytes)
  *      | Ġ | he    | ll    | o |      a stale one: left + its next != bytes
  *
+ * The first symbols are the word's bytes (byte-level) or its characters, where
+ * one that is no piece becomes its bytes' pieces or the unknown token.
+ *
  * Where the model was trained so (Llama 3), a word that is itself a piece is
  * taken whole, whatever the merges would make of it.
+ *
+ * Short words are looked up first among those that were encoded before
+ * (token_cache.c).  Vocabularies of characters often come without a
+ * pre-tokenizer, a whole text being one word; where no merge reaches over the
+ * beginning of a "▁" (token_s's cuts), the word is cut there: the parts
+ * cannot know of each other.
  *
  * Memory: a work area from malloc for one call, grown to the longest word: at
  * most about 80 bytes for each byte of it, real words being short.  Runs on
@@ -21,13 +30,15 @@
  */
 #include "token_impl.h"
 #include "llm_err.h"
+#include "utf8.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define BPE_NIL      UINT32_MAX
-#define BPE_TEXT_MAX (1u << 26) /* bytes; sizes and step limits fit 32 bits */
+#define BPE_NIL       UINT32_MAX
+#define BPE_SPACE     "\xe2\x96\x81"
+#define BPE_SPACE_LEN 3
 
 typedef struct {
     uint32_t id;
@@ -180,16 +191,14 @@ bpe_offer(bpe_t *w, uint32_t left)
 }
 
 
-/* The word's bytes as symbols, and all pairs of them offered. */
+/* Room for as many symbols as a word has bytes. */
 static int
-bpe_symbols(bpe_t *w, const char *s, uint32_t n)
+bpe_room(bpe_t *w, size_t n)
 {
     bpe_sym_t *syms;
-    uint32_t i, id;
-    int rc = 0;
 
     if (n > w->syms_cap) {
-        syms = realloc(w->syms, (size_t) n * sizeof(*syms));
+        syms = realloc(w->syms, n * sizeof(*syms));
         if (syms == NULL) {
             return -LLM_ERR_NO_MEMORY;
         }
@@ -197,18 +206,112 @@ bpe_symbols(bpe_t *w, const char *s, uint32_t n)
         w->syms_cap = n;
     }
 
+    return 0;
+}
+
+
+static void
+bpe_symbol(bpe_t *w, uint32_t at, uint32_t id, uint32_t len)
+{
+    assert(at < w->syms_cap);
+
+    w->syms[at].id = id;
+    w->syms[at].len = len;
+    w->syms[at].prev = at == 0 ? BPE_NIL : at - 1;
+    w->syms[at].next = at + 1;
+}
+
+
+/* A word's bytes as symbols; how many. */
+static int64_t
+bpe_bytes(bpe_t *w, const char *s, uint32_t n)
+{
+    uint32_t i, id;
+
     for (i = 0; i < n; i++) {
         id = w->t->byte_id[(uint8_t) s[i]];
         if (id == TOKEN_NONE) {
             return -LLM_ERR_BAD_TEXT;
         }
-        w->syms[i].id = id;
-        w->syms[i].len = 1;
-        w->syms[i].prev = i == 0 ? BPE_NIL : i - 1;
-        w->syms[i].next = i + 1 == n ? BPE_NIL : i + 1;
+        bpe_symbol(w, i, id, 1);
     }
 
-    assert(w->heap_n == 0);
+    return n;
+}
+
+
+/* Are there pieces for each byte of a character? */
+static int
+bpe_falls_back(const token_t *t, const char *s, uint32_t n)
+{
+    uint32_t i;
+
+    for (i = 0; i < n; i++) {
+        if (t->byte_id[(uint8_t) s[i]] == TOKEN_NONE) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+/* A word's characters as symbols; how many. */
+static int64_t
+bpe_chars(bpe_t *w, const char *s, uint32_t len)
+{
+    const token_t *t = w->t;
+    uint32_t at, part, id, i, n = 0;
+    int unknown = 0, got;
+
+    for (at = 0; at < len; at += part) {
+        got = utf8_char((const uint8_t *) s + at, len - at);
+        part = got > 0 ? (uint32_t) got : 1;
+        id = token_map_get(t, &t->merge, s + at, part);
+
+        if (id != TOKEN_NONE) {
+            bpe_symbol(w, n++, id, part);
+        } else if (bpe_falls_back(t, s + at, part)) {
+            for (i = 0; i < part; i++) {
+                bpe_symbol(w, n++, t->byte_id[(uint8_t) s[at + i]], 1);
+            }
+        } else if (t->unk == TOKEN_NONE) {
+            return -LLM_ERR_BAD_TEXT;
+        } else if (unknown && t->fuse) {
+            w->syms[n - 1].len += part;
+            continue;
+        } else {
+            bpe_symbol(w, n++, t->unk, part);
+            unknown = 1;
+            continue;
+        }
+        unknown = 0;
+    }
+
+    assert(n <= len);
+
+    return n;
+}
+
+
+/* A word as symbols, and all pairs of them offered. */
+static int
+bpe_symbols(bpe_t *w, const char *s, uint32_t len)
+{
+    int64_t n;
+    uint32_t i;
+    int rc = bpe_room(w, len);
+
+    if (rc != 0) {
+        return rc;
+    }
+
+    n = w->t->chars ? bpe_chars(w, s, len) : bpe_bytes(w, s, len);
+    if (n < 0) {
+        return (int) n;
+    }
+    assert(n > 0 && w->heap_n == 0);
+    w->syms[n - 1].next = BPE_NIL;
 
     for (i = 0; i < n && rc == 0; i++) {
         rc = bpe_offer(w, i);
@@ -266,6 +369,9 @@ bpe_whole(const token_t *t, const char *s, size_t len)
     if (len > t->merge_max) {
         return TOKEN_NONE;
     }
+    if (t->chars) {
+        return token_map_get(t, &t->merge, s, len);
+    }
     assert(2 * len <= sizeof(piece));
 
     return token_map_get(
@@ -273,15 +379,12 @@ bpe_whole(const token_t *t, const char *s, size_t len)
 }
 
 
-/* Called by the pre-tokenizer, word by word. */
+/* A word that was not seen lately. */
 static int
-bpe_word(void *arg, const char *s, size_t len)
+bpe_make(bpe_t *w, const char *s, size_t len)
 {
-    bpe_t *w = arg;
     uint32_t i, id;
     int rc;
-
-    assert(len > 0 && len <= BPE_TEXT_MAX);
 
     if (w->t->whole) {
         id = bpe_whole(w->t, s, len);
@@ -304,27 +407,92 @@ bpe_word(void *arg, const char *s, size_t len)
 }
 
 
+/* Called by the pre-tokenizer, word by word. */
+static int
+bpe_word(void *arg, const char *s, size_t len)
+{
+    uint32_t ids[TOKEN_CACHE_IDS], n, i;
+    bpe_t *w = arg;
+    size_t from = w->s->n;
+    int rc;
+
+    assert(len > 0 && len <= TOKEN_TEXT_MAX);
+
+    if (len > TOKEN_CACHE_KEY) {
+        return bpe_make(w, s, len);
+    }
+
+    n = token_cache_get(w->t->cache, s, len, ids);
+    if (n > 0) {
+        rc = bpe_did(w, len);
+        for (i = 0; i < n && rc == 0; i++) {
+            rc = token_sink_put(w->s, ids[i]);
+        }
+        return rc;
+    }
+
+    rc = bpe_make(w, s, len);
+    if (rc == 0 && w->s->n - from <= TOKEN_CACHE_IDS) {
+        token_cache_put(w->t->cache, s, len, w->s->out + from, w->s->n - from);
+    }
+
+    return rc;
+}
+
+
+/* The same for a long word that may be cut where a "▁" begins. */
+static int
+bpe_parts(void *arg, const char *s, size_t len)
+{
+    const char *p;
+    size_t from = 0, at;
+    int rc = 0;
+
+    for (at = 1; at < len && rc == 0; at++) {
+        p = memchr(s + at, BPE_SPACE[0], len - at);
+        if (p == NULL) {
+            break;
+        }
+        at = (size_t) (p - s);
+        if (len - at < BPE_SPACE_LEN
+            || memcmp(p, BPE_SPACE, BPE_SPACE_LEN) != 0) {
+            continue;
+        }
+        if (at - from < BPE_SPACE_LEN
+            || memcmp(p - BPE_SPACE_LEN, BPE_SPACE, BPE_SPACE_LEN) != 0) {
+            rc = bpe_word(arg, s + from, at - from);
+            from = at;
+        }
+    }
+
+    return rc == 0 ? bpe_word(arg, s + from, len - from) : rc;
+}
+
+
 int
 token_bpe_encode(
-    const token_t *t, const char *text, size_t len, token_sink_t *s)
+    const token_t *t, const char *text, size_t len, int first, token_sink_t *s)
 {
     bpe_t w = {.t = t, .s = s};
     int rc;
 
-    assert(t->bpe && t->joins != NULL && t->pre != NULL);
+    assert(t->joins != NULL && t->pre != NULL && t->cache != NULL);
+    assert(t->bpe != t->chars);
 
     if (len == 0) {
         return 0;
     }
 
-    /* every byte is in some id, so too long a text is known as such before
+    /* where every byte is in some id, too long a text is known as such before
      * any work is spent on it */
-    if (len > BPE_TEXT_MAX
-        || (t->merge_max > 0 && len / t->merge_max > s->cap - s->n)) {
+    if (len > TOKEN_TEXT_MAX
+        || (t->added == NULL && t->merge_max > 0
+            && len / t->merge_max > s->cap - s->n)) {
         return -LLM_ERR_CONTEXT_FULL;
     }
 
-    rc = token_pre_split(t->pre, text, len, bpe_word, &w);
+    rc = token_pre_split(
+        t->pre, text, len, first, t->cuts ? bpe_parts : bpe_word, &w);
 
     free(w.heap);
     free(w.syms);

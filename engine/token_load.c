@@ -1,9 +1,10 @@
 /*
- * Makes a tokenizer's tables: from a model file, or the null back end's own.
+ * Makes a tokenizer's tables: from a GGUF file, or the null back end's own.
  *
  * DESIGN.  Everything is decided here: which pieces plain text may become (a
  * hash of its own), which end a text, and the bytes that each id stands for.
- * What only byte-level BPE needs is token_load_bpe.c's.
+ * What only BPE by merges needs is token_load_bpe.c's.  Other containers
+ * (token_json.c, token_model.c) fill in pieces and types and use the same.
  *
  * The vocabulary comes from a file, so nothing in it is believed: numbers out
  * of range and arrays that do not match are one sentence, while oddities that
@@ -17,6 +18,7 @@
 
 #include <assert.h>
 #include <ctype.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,16 +29,12 @@
 
 /* --- building ----------------------------------------------------------- */
 
-/*
- * "<0x0A>" is 10; -1 if p is no byte piece, as in byte-level BPE, where such
- * a piece is plain text.
- */
-static int
-byte_of(const token_t *t, const gguf_str_t *p)
+int
+token_load_byte(const gguf_str_t *p)
 {
     char hex[3];
 
-    if (t->bpe || p->len != 6 || memcmp(p->s, "<0x", 3) != 0 || p->s[5] != '>'
+    if (p->len != 6 || memcmp(p->s, "<0x", 3) != 0 || p->s[5] != '>'
         || !isxdigit((unsigned char) p->s[3])
         || !isxdigit((unsigned char) p->s[4])) {
         return -1;
@@ -50,15 +48,25 @@ byte_of(const token_t *t, const gguf_str_t *p)
 }
 
 
+/* In byte-level BPE such a piece is plain text. */
+static int
+byte_of(const token_t *t, const gguf_str_t *p)
+{
+    return t->bpe ? -1 : token_load_byte(p);
+}
+
+
 /* Writes what id stands for in running text; dst may be NULL to count. */
 static size_t
-text_of(const token_t *t, uint32_t id, char *dst)
+text_of(const token_t *t, uint32_t id, char *dst, void *arg)
 {
     const gguf_str_t *p = &t->piece[id];
     const char *from = p->s;
     size_t i, n = 0, len = p->len;
     int byte;
     char c;
+
+    (void) arg;
 
     switch (t->type[id]) {
     case TOKEN_CONTROL:
@@ -98,7 +106,8 @@ text_of(const token_t *t, uint32_t id, char *dst)
 
 
 static int
-texts_build(token_t *t)
+texts_build(token_t *t,
+    size_t (*text)(const token_t *, uint32_t, char *, void *), void *arg)
 {
     uint32_t id;
     size_t n = 0;
@@ -110,7 +119,7 @@ texts_build(token_t *t)
 
     for (id = 0; id < t->n; id++) {
         t->text_at[id] = n;
-        n += text_of(t, id, NULL);
+        n += text(t, id, NULL, arg);
     }
     t->text_at[t->n] = n;
 
@@ -120,7 +129,7 @@ texts_build(token_t *t)
     }
 
     for (id = 0; id < t->n; id++) {
-        n = text_of(t, id, t->text + t->text_at[id]);
+        n = text(t, id, t->text + t->text_at[id], arg);
         assert(n == t->text_at[id + 1] - t->text_at[id]);
     }
 
@@ -177,9 +186,48 @@ piece_index(token_t *t, uint32_t id)
 }
 
 
-/* Hashes, byte table, texts: all that follows from pieces and types. */
+int
+token_load_reaches(const char *s, size_t n)
+{
+    static const char space[] = "\xe2\x96\x81";
+    size_t i;
+
+    for (i = 1; i + 3 <= n; i++) {
+        if (memcmp(s + i, space, 3) == 0
+            && (i < 3 || memcmp(s + i - 3, space, 3) != 0)) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* SentencePiece's BPE: may a text be cut where a "▁" begins? */
 static int
-tables_build(token_t *t)
+cuts_find(const token_t *t)
+{
+    uint32_t id;
+
+    if (t->bpe || t->chars || t->unigram || t->bytes != NULL || t->has_unused
+        || token_map_get(t, &t->merge, "\xe2\x96\x81", 3) == TOKEN_NONE) {
+        return 0;
+    }
+
+    for (id = 0; id < t->n; id++) {
+        if ((t->type[id] == TOKEN_NORMAL || t->type[id] == TOKEN_USER)
+            && token_load_reaches(t->piece[id].s, t->piece[id].len)) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+int
+token_load_tables(token_t *t,
+    size_t (*text)(const token_t *, uint32_t, char *, void *), void *arg)
 {
     uint32_t id;
 
@@ -193,21 +241,132 @@ tables_build(token_t *t)
         return -1;
     }
 
+    t->cache = token_cache_open();
+    if (t->cache == NULL) {
+        return -1;
+    }
+
     for (id = 0; id < t->n; id++) {
         piece_index(t, id);
     }
+    t->cuts = cuts_find(t);
 
-    return texts_build(t);
+    return texts_build(t, text != NULL ? text : text_of, arg);
 }
 
 
-static int
-vocab_alloc(token_t *t, uint32_t n)
+char *
+token_load_file(
+    const char *path, size_t max, size_t *len, char *err, size_t errlen)
+{
+    FILE *f = fopen(path, "rb");
+    char *p = NULL;
+    long n = -1;
+
+    if (f == NULL) {
+        (void) snprintf(err, errlen, "%s: %s", path, strerror(errno));
+        return NULL;
+    }
+
+    /* a directory opens too, and has no end */
+    if (fseek(f, 0, SEEK_END) == 0) {
+        n = ftell(f);
+    }
+    if (n < 0 || (unsigned long) n > max) {
+        (void) snprintf(
+            err, errlen, "%s: it is no file of at most %zu bytes", path, max);
+        (void) fclose(f);
+        return NULL;
+    }
+
+    rewind(f);
+    p = malloc((size_t) n + 1);
+    if (p == NULL) {
+        (void) snprintf(err, errlen, "out of memory for %s", path);
+    } else if (fread(p, 1, (size_t) n, f) != (size_t) n) {
+        (void) snprintf(err, errlen, "%s: it cannot be read", path);
+        free(p);
+        p = NULL;
+    } else {
+        p[n] = '\0';
+        *len = (size_t) n;
+    }
+    (void) fclose(f);
+
+    return p;
+}
+
+
+int
+token_load_around(token_around_t *a, uint32_t id)
+{
+    assert(id != TOKEN_NONE);
+
+    if (a->n == TOKEN_AROUND_MAX) {
+        return -1;
+    }
+    a->ids[a->n++] = id;
+
+    return 0;
+}
+
+
+/* What SentencePiece gives a piece that its user asked for, by length. */
+static double
+user_weight(const token_t *t, double best, size_t len)
+{
+    return t->narrow ? (float) len * (float) best - 0.1
+                     : (double) len * best - 0.1;
+}
+
+
+int
+token_load_unigram(token_t *t)
+{
+    double best = -INFINITY, worst = INFINITY;
+    uint32_t id;
+
+    assert(t->unigram && t->weight != NULL);
+
+    for (id = 0; id < t->n; id++) {
+        if (t->type[id] == TOKEN_NORMAL) {
+            best = t->weight[id] > best ? t->weight[id] : best;
+            worst = t->weight[id] < worst ? t->weight[id] : worst;
+        }
+    }
+    best = isfinite(best) ? best : 0;
+    worst = isfinite(worst) ? worst : 0;
+
+    /* as far below the worst as both references have it */
+    t->unk_weight = t->narrow ? (float) worst - 10.0f : worst - 10.0;
+
+    for (id = 0; id < t->n; id++) {
+        if (t->type[id] == TOKEN_USER && t->added == NULL) {
+            t->weight[id] = user_weight(t, best, t->piece[id].len);
+        } else if (t->type[id] != TOKEN_NORMAL) {
+            continue;
+        }
+        if (t->piece[id].len > 0 && t->piece[id].len <= TOKEN_PIECE_MAX
+            && token_trie_put(
+                   &t->tree, t->piece[id].s, t->piece[id].len, id + 1)
+                   != 0) {
+            return -1;
+        }
+    }
+
+    return 0;
+}
+
+
+int
+token_load_alloc(token_t *t, uint32_t n)
 {
     t->n = n;
     t->piece = calloc(n, sizeof(*t->piece));
     t->type = calloc(n, 1);
     t->score = calloc(n, sizeof(*t->score));
+
+    t->bos = t->eos = t->unk = TOKEN_NONE;
 
     return t->piece == NULL || t->type == NULL || t->score == NULL ? -1 : 0;
 }
@@ -244,13 +403,40 @@ load_kind(token_t *t, const gguf_t *g, char *err, size_t errlen)
     }
 
     t->bpe = s.len == 4 && memcmp(s.s, "gpt2", 4) == 0;
+    t->unigram = t->narrow = s.len == 2 && memcmp(s.s, "t5", 2) == 0;
 
-    if (!t->bpe && (s.len != 5 || memcmp(s.s, "llama", 5) != 0)) {
+    if (!t->bpe && !t->unigram
+        && (s.len != 5 || memcmp(s.s, "llama", 5) != 0)) {
         (void) snprintf(err, errlen,
             "%s: " KEY("model") " is \"%s\", and only \"llama\" "
-                                "(SentencePiece BPE) and \"gpt2\" "
-                                "(byte-level BPE) are known",
+                                "(SentencePiece BPE), \"gpt2\" (byte-level "
+                                "BPE) and \"t5\" (Unigram) are known",
             gguf_name(g), token_load_printable(name, sizeof(name), &s));
+        return -1;
+    }
+
+    return 0;
+}
+
+
+static int
+load_charsmap(token_t *t, const gguf_t *g, char *err, size_t errlen)
+{
+    gguf_arr_t a;
+    const char *why;
+
+    if (!gguf_arr(g, KEY("precompiled_charsmap"), &a) || a.n == 0) {
+        return 0;
+    }
+
+    why = "it is not an array of bytes";
+    if (a.type == GGUF_U8 || a.type == GGUF_I8) {
+        t->charsmap = token_charsmap_open(a.data, a.n, &why);
+    }
+    if (t->charsmap == NULL) {
+        (void) snprintf(err, errlen,
+            "%s: " KEY("precompiled_charsmap") " cannot be used: %s",
+            gguf_name(g), why);
         return -1;
     }
 
@@ -262,7 +448,7 @@ load_kind(token_t *t, const gguf_t *g, char *err, size_t errlen)
 static int
 load_rules(token_t *t, const gguf_t *g, char *err, size_t errlen)
 {
-    t->add_bos = 1;
+    t->add_bos = !t->unigram;
 
     if (t->bpe) {
         if (token_load_pre(t, g, err, errlen) != 0) {
@@ -272,6 +458,9 @@ load_rules(token_t *t, const gguf_t *g, char *err, size_t errlen)
         t->add_space = 1;
         (void) gguf_bool(g, KEY("add_space_prefix"), &t->add_space);
         (void) gguf_bool(g, KEY("remove_extra_whitespaces"), &t->collapse);
+        if (load_charsmap(t, g, err, errlen) != 0) {
+            return -1;
+        }
     }
 
     (void) gguf_bool(g, KEY("add_bos_token"), &t->add_bos);
@@ -300,7 +489,7 @@ load_pieces(token_t *t, const gguf_t *g, char *err, size_t errlen)
         return -1;
     }
 
-    if (vocab_alloc(t, (uint32_t) a.n) != 0) {
+    if (token_load_alloc(t, (uint32_t) a.n) != 0) {
         (void) snprintf(err, errlen, "out of memory for the vocabulary");
         return -1;
     }
@@ -415,11 +604,30 @@ load_id(const token_t *t, const gguf_t *g, const char *key, const char *name,
 }
 
 
-static void
-mark_end(token_t *t, uint32_t id)
+void
+token_load_end(token_t *t, uint32_t id)
 {
     if (id != TOKEN_NONE) {
         t->end[id] = 1;
+    }
+}
+
+
+void
+token_load_ends(token_t *t)
+{
+    static const char *const ends[] = {"</s>", "<|im_end|>", "<|endoftext|>",
+        "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<eos>",
+        "<end_of_turn>", "<|return|>", "<|call|>",
+        "<\xef\xbd\x9c"
+        "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>"};
+    uint32_t id, i;
+
+    for (i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+        id = token_find(t, ends[i], strlen(ends[i]));
+        if (id != TOKEN_NONE && t->type[id] == TOKEN_CONTROL) {
+            token_load_end(t, id);
+        }
     }
 }
 
@@ -428,12 +636,10 @@ mark_end(token_t *t, uint32_t id)
 static int
 load_special(token_t *t, const gguf_t *g, char *err, size_t errlen)
 {
-    static const char *const ends[] = {"</s>", "<|im_end|>", "<|endoftext|>",
-        "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<eos>",
-        "<end_of_turn>"};
     const char *bos = t->bpe ? "<|endoftext|>" : "<s>";
     const char *eos = t->bpe ? "<|endoftext|>" : "</s>";
-    uint32_t eot, id, i;
+    int add_eos = t->unigram;
+    uint32_t eot;
 
     if (load_id(t, g, KEY("bos_token_id"), bos, &t->bos, err, errlen) != 0
         || load_id(t, g, KEY("eos_token_id"), eos, &t->eos, err, errlen) != 0
@@ -444,14 +650,16 @@ load_special(token_t *t, const gguf_t *g, char *err, size_t errlen)
         return -1;
     }
 
-    mark_end(t, t->eos);
-    mark_end(t, eot);
+    token_load_end(t, t->eos);
+    token_load_end(t, eot);
+    token_load_ends(t);
 
-    for (i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
-        id = token_find(t, ends[i], strlen(ends[i]));
-        if (id != TOKEN_NONE && t->type[id] == TOKEN_CONTROL) {
-            mark_end(t, id);
-        }
+    (void) gguf_bool(g, KEY("add_eos_token"), &add_eos);
+    if (t->add_bos && t->bos != TOKEN_NONE) {
+        t->before.ids[t->before.n++] = t->bos;
+    }
+    if (add_eos && t->eos != TOKEN_NONE) {
+        t->after.ids[t->after.n++] = t->eos;
     }
 
     return 0;
@@ -482,6 +690,23 @@ infer_control(token_t *t, const gguf_t *g)
 }
 
 
+static int
+load_weights(token_t *t)
+{
+    uint32_t id;
+
+    t->weight = calloc(t->n, sizeof(*t->weight));
+    if (t->weight == NULL) {
+        return -1;
+    }
+    for (id = 0; id < t->n; id++) {
+        t->weight[id] = t->score[id];
+    }
+
+    return token_load_unigram(t);
+}
+
+
 token_t *
 token_open_gguf(const gguf_t *g, char *err, size_t errlen)
 {
@@ -505,7 +730,8 @@ token_open_gguf(const gguf_t *g, char *err, size_t errlen)
 
     infer_control(t, g);
 
-    if (tables_build(t) != 0) {
+    if (token_load_tables(t, NULL, NULL) != 0
+        || (t->unigram && load_weights(t) != 0)) {
         (void) snprintf(err, errlen, "out of memory for the vocabulary");
         token_close(t);
         return NULL;
@@ -540,7 +766,7 @@ token_open_null(void)
     }
 
     t->bytes = malloc(256);
-    if (t->bytes == NULL || vocab_alloc(t, 256 + words_n) != 0) {
+    if (t->bytes == NULL || token_load_alloc(t, 256 + words_n) != 0) {
         token_close(t);
         return NULL;
     }
@@ -557,16 +783,15 @@ token_open_null(void)
         t->type[i] = i < t->n - 2 ? TOKEN_NORMAL : TOKEN_CONTROL;
     }
 
-    if (tables_build(t) != 0) {
+    if (token_load_tables(t, NULL, NULL) != 0) {
         token_close(t);
         return NULL;
     }
 
     t->bos = t->n - 2;
     t->eos = t->n - 1;
-    t->unk = TOKEN_NONE;
-    t->add_bos = 1;
-    mark_end(t, t->eos);
+    t->before.ids[t->before.n++] = t->bos;
+    token_load_end(t, t->eos);
 
     return t;
 }

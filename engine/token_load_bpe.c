@@ -1,6 +1,6 @@
 /*
- * Makes what byte-level BPE needs beside the common tables: the pre-tokenizer,
- * the bytes of pieces, the merges.
+ * Makes what BPE by merges needs beside the common tables: a GGUF file's
+ * pre-tokenizer, the bytes of pieces, the merges.
  *
  * DESIGN.  A merge is kept by ids: two neighbouring ids give its rank and the
  * joint id in one probe, and no text is looked at while joining.
@@ -25,6 +25,7 @@
 int
 token_load_pre(token_t *t, const gguf_t *g, char *err, size_t errlen)
 {
+    token_rules_t rules;
     gguf_str_t name;
 
     /* files older than the key mean GPT-2's */
@@ -33,11 +34,12 @@ token_load_pre(token_t *t, const gguf_t *g, char *err, size_t errlen)
         name.len = 7;
     }
 
-    t->pre = token_pre_open(gguf_name(g), &name, err, errlen);
+    t->pre = token_pre_open(gguf_name(g), &name, &rules, err, errlen);
     if (t->pre == NULL) {
         return -1;
     }
-    token_pre_rules(t->pre, &t->whole, &t->add_bos);
+    t->whole = rules.whole;
+    t->add_bos = rules.add_bos;
 
     return 0;
 }
@@ -91,9 +93,9 @@ token_load_bpe_text(const token_t *t, uint32_t id, char *dst)
 
 /* --- merges ------------------------------------------------------------- */
 
-/* Room for n merges: half of the slots stay empty. */
-static int
-merges_open(token_t *t, uint32_t n)
+/* Half of the slots stay empty. */
+int
+token_load_merges_open(token_t *t, uint32_t n)
 {
     uint32_t size = 16;
 
@@ -110,46 +112,58 @@ merges_open(token_t *t, uint32_t n)
 }
 
 
-/*
- * Takes "left right" in; *used counts those that can happen.  0, or -1 if it
- * is no such pair.
- */
+void
+token_load_merge(token_t *t, const gguf_str_t *left, const gguf_str_t *right,
+    uint32_t rank, uint32_t *used)
+{
+    char both[TOKEN_PIECE_MAX];
+    uint32_t a, b, joint;
+    token_merge_t *m;
+    size_t n = left->len + right->len;
+
+    if (left->len == 0 || right->len == 0 || left->len > sizeof(both)
+        || right->len > sizeof(both) || n > sizeof(both)) {
+        return;
+    }
+    memcpy(both, left->s, left->len);
+    memcpy(both + left->len, right->s, right->len);
+
+    a = token_map_get(t, &t->merge, left->s, left->len);
+    b = token_map_get(t, &t->merge, right->s, right->len);
+    joint = token_map_get(t, &t->merge, both, n);
+    if (a == TOKEN_NONE || b == TOKEN_NONE || joint == TOKEN_NONE) {
+        return;
+    }
+
+    m = token_bpe_slot(t, a, b);
+    if (m->joint == 0) {
+        m->left = a;
+        m->right = b;
+        m->rank = rank;
+        m->joint = joint + 1;
+        t->cuts = t->cuts && !token_load_reaches(both, n);
+        (*used)++;
+    }
+}
+
+
+/* Takes "left right" in.  0, or -1 if it is no such pair. */
 static int
 merges_put(token_t *t, const gguf_str_t *s, uint32_t rank, uint32_t *used)
 {
-    char both[TOKEN_PIECE_MAX];
     const char *gap;
-    uint32_t left, right, joint;
-    token_merge_t *m;
-    size_t n;
+    gguf_str_t left, right;
 
     gap = s->len < 3 ? NULL : memchr(s->s + 1, ' ', s->len - 2);
     if (gap == NULL) {
         return -1;
     }
 
-    n = (size_t) (gap - s->s);
-    if (s->len - 1 > sizeof(both)) {
-        return 0;
-    }
-    memcpy(both, s->s, n);
-    memcpy(both + n, gap + 1, s->len - n - 1);
-
-    left = token_map_get(t, &t->merge, both, n);
-    right = token_map_get(t, &t->merge, both + n, s->len - n - 1);
-    joint = token_map_get(t, &t->merge, both, s->len - 1);
-    if (left == TOKEN_NONE || right == TOKEN_NONE || joint == TOKEN_NONE) {
-        return 0;
-    }
-
-    m = token_bpe_slot(t, left, right);
-    if (m->joint == 0) {
-        m->left = left;
-        m->right = right;
-        m->rank = rank;
-        m->joint = joint + 1;
-        (*used)++;
-    }
+    left.s = s->s;
+    left.len = (size_t) (gap - s->s);
+    right.s = gap + 1;
+    right.len = s->len - left.len - 1;
+    token_load_merge(t, &left, &right, rank, used);
 
     return 0;
 }
@@ -176,7 +190,7 @@ token_load_merges(token_t *t, const gguf_t *g, char *err, size_t errlen)
         return -1;
     }
 
-    if (merges_open(t, (uint32_t) a.n) != 0) {
+    if (token_load_merges_open(t, (uint32_t) a.n) != 0) {
         (void) snprintf(err, errlen, "out of memory for the vocabulary");
         return -1;
     }

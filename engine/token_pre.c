@@ -1,18 +1,14 @@
 /*
- * Pre-tokenizers: the patterns that cut a text into words before byte-level
- * BPE joins bytes inside each word.
+ * Pre-tokenizers: what cuts a text into words before a word's bytes or
+ * characters are joined.
  *
- * DESIGN.  A model's pre-tokenizer is a row: the name that files give it and
- * one or more patterns.  The first pattern cuts the text; what it matches and
- * what lies between the matches are pieces, and each piece is cut by the next
- * pattern as if it were the whole text.  What leaves the last pattern is a
- * word, so nothing of a text is ever lost.
+ * DESIGN.  A list of steps.  A cut has a pattern: what it matches and what lies
+ * between the matches are pieces (which of them stay, and which are put
+ * together, is its behavior), and each piece is cut by the next step as if it
+ * were the whole text.  Other steps write the piece anew: a space before it,
+ * spaces as "▁", bytes as letters.  What leaves the last step is a word.
  *
  *      "ab 12!"  --\p{N}-->  "ab " "1" "2" "!"  --next-->  "ab" " " "1" ...
- *
- * The patterns are those that the models were trained with, for PCRE2 with
- * UCP.  White space is written as the Unicode property: PCRE2's \s also takes
- * U+180E for a space, which it has not been for long.
  *
  * Invalid UTF-8 is legal: the text is first cut into runs of whole characters
  * and runs of bytes that are none; the latter are words as they are.  PCRE2
@@ -20,237 +16,350 @@
  * where its JIT compiler may not run, would look through the rest of the text
  * again for every word.
  *
- * Not done: Qwen's tokenizers compose the text (NFC) before they cut it, so a
- * letter written with a combining accent gets other ids here.
+ * Letters are there for pre-tokenizers that cut what "ByteLevel" left
+ * (Falcon's): words come out as bytes again, whatever they were on the way.
  *
- * Every pattern is linear in the text when compiled.  Should one not be, the
- * match limit, in proportion to the text, ends it with a clean error.
- *
- * Compiled patterns are made at start and read-only after; what one call needs
- * is on its stack or from malloc.  Runs on text_in's threads.
+ * Steps are made at start and read-only after; what one call needs is on its
+ * stack or from malloc, one buffer for each step that writes, since a step is
+ * done with a piece before the next one comes.  Runs on text_in's threads.
  */
 #include "token_impl.h"
 #include "llm_err.h"
 #include "utf8.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-
 #include <assert.h>
-#include <pcre2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define PRE_PATTERNS_MAX 5
-
-/* Steps of the matcher for each byte of text; the worst runs known take one. */
-#define PRE_STEPS_BYTE 16
-#define PRE_STEPS_MIN  10000
-
-/* What a match may take from the heap: only the interpreter takes any. */
-#define PRE_HEAP_KIB_MAX (64 * 1024)
-
-#define WS      "\\p{WSpace}"
-#define NOT_WS  "\\P{WSpace}"
-#define ENDINGS "'s|'t|'re|'ve|'m|'ll|'d"
-#define SPACES  WS "+(?!" NOT_WS ")|" WS "+"
-#define PATTERN_GPT2                                                           \
-    ENDINGS "| ?\\p{L}+| ?\\p{N}+| ?[^" WS "\\p{L}\\p{N}]+|" SPACES
-#define PATTERN_CL100K(digits)                                                 \
-    "(?i:" ENDINGS ")|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}" digits "| ?[^" WS  \
-    "\\p{L}\\p{N}]+[\\r\\n]*|" WS "*[\\r\\n]+|" SPACES
-
-typedef struct {
-    const char *name;
-    const char *patterns[PRE_PATTERNS_MAX];
-    int whole, add_bos;
-} pre_row_t;
-
-static const pre_row_t pre_rows[] = {
-    {"default", {PATTERN_GPT2}, 0, 0},
-    {"gpt-2", {PATTERN_GPT2}, 0, 0},
-    {"phi-2", {PATTERN_GPT2}, 0, 0},
-    {"qwen2", {PATTERN_CL100K("")}, 0, 0},
-    {"llama-bpe", {PATTERN_CL100K("{1,3}")}, 1, 1},
-    {"smollm", {"\\p{N}", PATTERN_GPT2}, 0, 0},
-    {"deepseek-coder",
-        {"[\\r\\n]", WS "?\\p{L}+", WS "?\\p{P}+",
-            "[\\x{800}-\\x{9fa5}\\x{ac00}-\\x{d7ff}]+", "\\p{N}"},
-        0, 0},
-};
-
-#define PRE_ROWS (sizeof(pre_rows) / sizeof(pre_rows[0]))
+#define PRE_STEPS_MAX 16
 
 struct token_pre_s {
-    const pre_row_t *row;
-    unsigned n;
-    pcre2_code *code[PRE_PATTERNS_MAX];
+    uint32_t n;
+    token_step_t steps[PRE_STEPS_MAX];
 };
 
 /* One call's. */
 typedef struct {
     const token_pre_t *p;
-    pcre2_match_data *match;
-    pcre2_match_context *limits;
+    token_match_t *match;
+    token_buf_t bufs[PRE_STEPS_MAX];
+    const char *begin; /* of the whole text, NULL: it is no beginning */
+    int letters;       /* words are in the byte alphabet */
     int (*word)(void *, const char *, size_t);
     void *arg;
 } pre_cut_t;
 
+/* A cut's way through a piece. */
+typedef struct {
+    pre_cut_t *c;
+    uint32_t level;
+    const char *s;
+    size_t from, to; /* what is not handed on yet */
+    int pending;     /* is there any? */
+    int matched;     /* is it a match? */
+} pre_part_t;
+
+static int pre_run(pre_cut_t *c, uint32_t level, const char *s, size_t len);
+
 
 /* --- opening ------------------------------------------------------------ */
 
-static const pre_row_t *
-pre_row(const gguf_str_t *name)
-{
-    size_t i;
-
-    for (i = 0; i < PRE_ROWS; i++) {
-        if (name->len == strlen(pre_rows[i].name)
-            && memcmp(name->s, pre_rows[i].name, name->len) == 0) {
-            return &pre_rows[i];
-        }
-    }
-
-    return NULL;
-}
-
-
-static void
-pre_unknown(const char *file, const gguf_str_t *name, char *err, size_t errlen)
-{
-    char list[256], bad[48];
-    const char *gap;
-    size_t i, n = 0;
-
-    for (i = 0; i < PRE_ROWS && n < sizeof(list); i++) {
-        gap = i == 0 ? "" : i + 1 < PRE_ROWS ? ", " : " and ";
-        n += (size_t) snprintf(
-            list + n, sizeof(list) - n, "%s\"%s\"", gap, pre_rows[i].name);
-    }
-
-    (void) snprintf(err, errlen,
-        "%s: tokenizer.ggml.pre is \"%s\", and only %s are known", file,
-        token_load_printable(bad, sizeof(bad), name), list);
-}
-
-
 token_pre_t *
-token_pre_open(
-    const char *file, const gguf_str_t *name, char *err, size_t errlen)
+token_pre_new(void)
 {
-    const pre_row_t *row = pre_row(name);
-    PCRE2_UCHAR why[128];
-    PCRE2_SIZE at;
-    token_pre_t *p;
-    unsigned i;
-    int rc;
+    return calloc(1, sizeof(token_pre_t));
+}
 
-    if (row == NULL) {
-        pre_unknown(file, name, err, errlen);
-        return NULL;
+
+int
+token_pre_add(token_pre_t *p, const token_step_t *step)
+{
+    assert(step->kind != TOKEN_PRE_CUT || step->regex != NULL);
+
+    if (p->n == PRE_STEPS_MAX) {
+        token_regex_close(step->regex);
+        return -1;
     }
+    p->steps[p->n++] = *step;
 
-    p = calloc(1, sizeof(*p));
-    if (p == NULL) {
-        (void) snprintf(err, errlen, "out of memory for the vocabulary");
-        return NULL;
+    return 0;
+}
+
+
+void
+token_pre_trim(token_pre_t *p)
+{
+    if (p->n > 0 && p->steps[p->n - 1].kind == TOKEN_PRE_LETTERS) {
+        p->n--;
     }
-    p->row = row;
-
-    for (i = 0; i < PRE_PATTERNS_MAX && row->patterns[i] != NULL; i++) {
-        p->code[i] = pcre2_compile((PCRE2_SPTR) row->patterns[i],
-            PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &rc, &at, NULL);
-        if (p->code[i] == NULL) {
-            (void) pcre2_get_error_message(rc, why, sizeof(why));
-            (void) snprintf(err, errlen,
-                "the installed PCRE2 does not take the pattern of \"%s\": %s",
-                row->name, (const char *) why);
-            token_pre_close(p);
-            return NULL;
-        }
-        /* without it, as where memory cannot be made executable, matching
-         * is slower and no different */
-        (void) pcre2_jit_compile(p->code[i], PCRE2_JIT_COMPLETE);
-        p->n++;
-    }
-
-    assert(p->n > 0);
-
-    return p;
 }
 
 
 void
 token_pre_close(token_pre_t *p)
 {
-    unsigned i;
+    uint32_t i;
 
     if (p == NULL) {
         return;
     }
 
     for (i = 0; i < p->n; i++) {
-        pcre2_code_free(p->code[i]);
+        token_regex_close(p->steps[i].regex);
     }
     free(p);
-}
-
-
-void
-token_pre_rules(const token_pre_t *p, int *whole, int *add_bos)
-{
-    *whole = p->row->whole;
-    *add_bos = p->row->add_bos;
 }
 
 
 /* --- cutting ------------------------------------------------------------ */
 
 static int
-pre_error(int rc)
+part_flush(pre_part_t *p)
 {
-    assert(rc < 0 && rc != PCRE2_ERROR_NOMATCH);
+    int rc = 0;
 
-    return rc == PCRE2_ERROR_NOMEMORY ? -LLM_ERR_NO_MEMORY : -LLM_ERR_BAD_TEXT;
+    assert(p->from <= p->to);
+
+    if (p->pending && p->to > p->from) {
+        rc = pre_run(p->c, p->level + 1, p->s + p->from, p->to - p->from);
+    }
+    p->pending = 0;
+
+    return rc;
 }
 
 
-/* Cuts valid UTF-8 by the patterns from number level on. */
+/*
+ * The next part of a piece, a match or what lies between two; parts come in
+ * order and without gaps.
+ */
 static int
-pre_cut(const pre_cut_t *c, unsigned level, const char *s, size_t len)
+part_put(pre_part_t *p, size_t from, size_t to, int matched)
 {
-    const PCRE2_SIZE *m = pcre2_get_ovector_pointer(c->match);
-    size_t at, from, to;
-    int rc = 0;
+    const token_step_t *step = &p->c->p->steps[p->level];
+    int join = 0, rc;
 
-    if (level == c->p->n) {
-        return c->word(c->arg, s, len);
+    matched ^= step->invert;
+
+    switch (step->behavior) {
+
+    case TOKEN_CUT_REMOVED:
+        if (matched) {
+            return 0;
+        }
+        break;
+
+    case TOKEN_CUT_PREVIOUS:
+        /* only the first of several matches in a row */
+        join = p->pending && matched && !p->matched;
+        break;
+
+    case TOKEN_CUT_NEXT:
+        join = p->pending && p->matched && !matched;
+        break;
+
+    case TOKEN_CUT_CONTIGUOUS:
+        join = p->pending && matched == p->matched;
+        break;
+
+    default:
+        break;
     }
 
-    for (at = 0; at < len && rc == 0; at = to) {
-        rc = pcre2_match(c->p->code[level], (PCRE2_SPTR) s, len, at,
-            PCRE2_NO_UTF_CHECK, c->match, c->limits);
-        if (rc < 0 && rc != PCRE2_ERROR_NOMATCH) {
-            return pre_error(rc);
-        }
+    if (join) {
+        assert(p->to == from);
+        p->to = to;
+        p->matched = matched;
+        return 0;
+    }
 
-        from = rc < 0 ? len : m[0];
-        to = rc < 0 ? len : m[1];
-        assert(at <= from && (from < to || from == len) && to <= len);
+    rc = part_flush(p);
+    p->pending = 1;
+    p->matched = matched;
+    p->from = from;
+    p->to = to;
 
-        rc = from > at ? pre_cut(c, level + 1, s + at, from - at) : 0;
-        if (rc == 0 && to > from) {
-            rc = pre_cut(c, level + 1, s + from, to - from);
+    return rc;
+}
+
+
+/* The length of the character at s[at]. */
+static size_t
+pre_char(const char *s, size_t len, size_t at)
+{
+    size_t n = 1;
+
+    while (at + n < len && ((uint8_t) s[at + n] & 0xc0) == 0x80) {
+        n++;
+    }
+
+    return n;
+}
+
+
+static int
+pre_cut(pre_cut_t *c, uint32_t level, const char *s, size_t len)
+{
+    const token_regex_t *regex = c->p->steps[level].regex;
+    pre_part_t p = {.c = c, .level = level, .s = s};
+    size_t at = 0, look = 0, from, to;
+    int rc = 0, found;
+
+    while (at < len && rc == 0) {
+        found = look <= len
+                    ? token_match(c->match, regex, s, len, look, &from, &to)
+                    : 0;
+        if (found < 0) {
+            return found;
         }
+        if (!found) {
+            rc = part_put(&p, at, len, 0);
+            break;
+        }
+        if (from > at) {
+            rc = part_put(&p, at, from, 0);
+        }
+        if (to > from && rc == 0) {
+            rc = part_put(&p, from, to, 1);
+        }
+        /* an empty match cuts, and the next begins a character later */
+        look = to > from ? to : to + pre_char(s, len, to);
+        at = to;
+    }
+
+    return rc != 0 ? rc : part_flush(&p);
+}
+
+
+/* --- writing ------------------------------------------------------------ */
+
+static int
+pre_space(pre_cut_t *c, uint32_t level, const char *s, size_t len)
+{
+    token_buf_t *b = &c->bufs[level];
+    int rc;
+
+    if (s[0] == ' ') {
+        return pre_run(c, level + 1, s, len);
+    }
+
+    b->n = 0;
+    rc = token_buf_put(b, " ", 1);
+    rc = rc == 0 ? token_buf_put(b, s, len) : rc;
+
+    return rc != 0 ? rc : pre_run(c, level + 1, b->p, b->n);
+}
+
+
+static int
+pre_meta(pre_cut_t *c, uint32_t level, const char *s, size_t len)
+{
+    const token_step_t *step = &c->p->steps[level];
+    size_t with_len = strlen(step->with), i, n;
+    token_buf_t *b = &c->bufs[level];
+    int prepend = step->scheme == TOKEN_META_ALWAYS
+                  || (step->scheme == TOKEN_META_FIRST && s == c->begin);
+    int rc = 0;
+
+    if (s[0] == ' '
+        || (len >= with_len && memcmp(s, step->with, with_len) == 0)) {
+        prepend = 0;
+    }
+
+    b->n = 0;
+    if (prepend) {
+        rc = token_buf_put(b, step->with, with_len);
+    }
+    for (i = 0; i < len && rc == 0; i += n) {
+        for (n = 0; i + n < len && s[i + n] != ' '; n++) {
+        }
+        rc = token_buf_put(b, s + i, n);
+        if (rc == 0 && i + n < len) {
+            rc = token_buf_put(b, step->with, with_len);
+            n++;
+        }
+    }
+
+    return rc != 0 ? rc : pre_run(c, level + 1, b->p, b->n);
+}
+
+
+static int
+pre_letters(pre_cut_t *c, uint32_t level, const char *s, size_t len)
+{
+    token_buf_t *b = &c->bufs[level];
+    char two[2];
+    size_t i;
+    int rc = 0;
+
+    b->n = 0;
+    for (i = 0; i < len && rc == 0; i++) {
+        rc = token_buf_put(b, two, token_alphabet_write(s + i, 1, two));
+    }
+    if (rc == 0) {
+        c->letters = 1;
+        rc = pre_run(c, level + 1, b->p, b->n);
+        c->letters = 0;
     }
 
     return rc;
 }
 
 
+/* What has left the last step; letters become bytes again where they lie. */
+static int
+pre_word(pre_cut_t *c, const char *s, size_t len)
+{
+    gguf_str_t p = {s, len};
+    char *bytes;
+    size_t n;
+    int rc;
+
+    if (!c->letters) {
+        return c->word(c->arg, s, len);
+    }
+
+    bytes = malloc(len);
+    if (bytes == NULL) {
+        return -LLM_ERR_NO_MEMORY;
+    }
+    /* a pattern cuts between characters, so it is all letters */
+    rc = token_alphabet_read(&p, bytes, &n) ? c->word(c->arg, bytes, n)
+                                            : -LLM_ERR_BAD_TEXT;
+    free(bytes);
+
+    return rc;
+}
+
+
+/* Valid UTF-8, at least a byte of it, to the steps from number level on. */
+static int
+pre_run(pre_cut_t *c, uint32_t level, const char *s, size_t len)
+{
+    assert(len > 0 && level <= c->p->n);
+
+    if (level == c->p->n) {
+        return pre_word(c, s, len);
+    }
+
+    switch (c->p->steps[level].kind) {
+    case TOKEN_PRE_CUT:
+        return pre_cut(c, level, s, len);
+    case TOKEN_PRE_SPACE:
+        return pre_space(c, level, s, len);
+    case TOKEN_PRE_META:
+        return pre_meta(c, level, s, len);
+    default:
+        assert(c->p->steps[level].kind == TOKEN_PRE_LETTERS);
+        return pre_letters(c, level, s, len);
+    }
+}
+
+
 /* The length of the run at s that is all characters, or all none. */
 static size_t
-pre_run(const char *s, size_t len, int *valid)
+pre_valid(const char *s, size_t len, int *valid)
 {
     const uint8_t *p = (const uint8_t *) s;
     size_t i;
@@ -259,6 +368,10 @@ pre_run(const char *s, size_t len, int *valid)
     *valid = utf8_char(p, len) > 0;
 
     for (i = 0; i < len; i += (size_t) (n > 0 ? n : 1)) {
+        if (p[i] < 0x80 && *valid) {
+            n = 1;
+            continue;
+        }
         n = utf8_char(p + i, len - i);
         if ((n > 0) != *valid) {
             break;
@@ -270,34 +383,31 @@ pre_run(const char *s, size_t len, int *valid)
 
 
 int
-token_pre_split(const token_pre_t *p, const char *text, size_t len,
+token_pre_split(const token_pre_t *p, const char *text, size_t len, int first,
     int (*word)(void *, const char *, size_t), void *arg)
 {
     pre_cut_t c = {.p = p, .word = word, .arg = arg};
     size_t at, n;
     int valid, rc = 0;
+    uint32_t i;
 
-    assert(len <= UINT32_MAX / (2 * PRE_STEPS_BYTE));
+    assert(len <= TOKEN_TEXT_MAX);
 
-    c.match = pcre2_match_data_create(1, NULL);
-    c.limits = pcre2_match_context_create(NULL);
-    if (c.match == NULL || c.limits == NULL) {
-        rc = -LLM_ERR_NO_MEMORY;
-        goto done;
+    c.begin = first ? text : NULL;
+    c.match = token_match_open(len);
+    if (c.match == NULL) {
+        return -LLM_ERR_NO_MEMORY;
     }
-
-    (void) pcre2_set_match_limit(
-        c.limits, PRE_STEPS_MIN + PRE_STEPS_BYTE * (uint32_t) len);
-    (void) pcre2_set_heap_limit(c.limits, PRE_HEAP_KIB_MAX);
 
     for (at = 0; at < len && rc == 0; at += n) {
-        n = pre_run(text + at, len - at, &valid);
-        rc = valid ? pre_cut(&c, 0, text + at, n) : word(arg, text + at, n);
+        n = pre_valid(text + at, len - at, &valid);
+        rc = valid ? pre_run(&c, 0, text + at, n) : word(arg, text + at, n);
     }
 
-done:
-    pcre2_match_context_free(c.limits);
-    pcre2_match_data_free(c.match);
+    for (i = 0; i < p->n; i++) {
+        free(c.bufs[i].p);
+    }
+    token_match_close(c.match);
 
     return rc;
 }

@@ -11,11 +11,18 @@
  *      | ▁ | h | e | l | l | o |      candidates: (score, left symbol, bytes)
  *      | ▁ | he    | ll    | o |      a stale one: left + its next != bytes
  *
+ * Before that the text may go through a character map, and pieces that the
+ * model's maker set apart (user-defined ones) become symbols that nothing joins.
+ *
+ * Where no piece reaches over the beginning of a "▁" (token_s's cuts), the text
+ * is cut there, as the parts cannot know of each other, and a short part is
+ * looked up among those that were encoded before (token_cache.c).
+ *
  * What is no piece at the end becomes byte pieces, or, where the vocabulary
  * has none, one unknown token for a whole run.  An unused piece may be joined
  * but not produced: it falls apart again into what it was joined from last.
  *
- * Memory: a work area from malloc for one call, at most about 50 bytes for
+ * Memory: a work area from malloc for one call, at most about 60 bytes for
  * each byte of text; runs on text_in's threads.
  */
 #include "token_impl.h"
@@ -34,6 +41,7 @@
 typedef struct {
     uint32_t at, len; /* in the work text; len 0: joined to its left */
     uint32_t prev, next;
+    uint32_t whole; /* the user-defined piece it is, TOKEN_NONE: none */
 } spm_sym_t;
 
 typedef struct {
@@ -46,8 +54,9 @@ typedef struct {
     const token_t *t;
     char *text; /* normalised */
     uint32_t len;
-    spm_sym_t *syms; /* [syms_n] */
-    uint32_t syms_n;
+    spm_sym_t *syms; /* [syms_cap] */
+    uint32_t syms_n, syms_cap;
+    uint32_t parts;   /* since cancellation was last asked for */
     spm_pair_t *heap; /* [heap_cap] */
     size_t heap_n, heap_cap;
     uint32_t *rev; /* [vocab] bytes of an unused piece's left part, or NULL */
@@ -109,29 +118,51 @@ spm_normalise(spm_t *w, const char *text, size_t len, int prefix)
 }
 
 
-static int
-spm_symbols(spm_t *w)
+/* The symbol at s: its length; *whole is the piece it is, if user-defined. */
+static uint32_t
+spm_symbol(const spm_t *w, uint32_t at, uint32_t *whole)
 {
-    uint32_t i, at, n = 0;
+    size_t n = 0;
+    uint32_t v = 0;
 
-    for (at = 0; at < w->len; n++) {
-        at += spm_char_len(w->text + at, w->len - at);
+    if (w->t->user.edges != NULL) {
+        v = token_trie_longest(&w->t->user, w->text + at, w->len - at, &n);
+    }
+    *whole = v == 0 ? TOKEN_NONE : v - 1;
+
+    return v == 0 ? spm_char_len(w->text + at, w->len - at) : (uint32_t) n;
+}
+
+
+/* The text from at to end as symbols. */
+static int
+spm_symbols(spm_t *w, uint32_t at, uint32_t end)
+{
+    uint32_t i, from = at, whole, n = 0;
+    spm_sym_t *syms;
+
+    for (; at < end; n++) {
+        at += spm_symbol(w, at, &whole);
     }
 
-    w->syms = malloc((size_t) n * sizeof(*w->syms));
-    if (w->syms == NULL) {
-        return -LLM_ERR_NO_MEMORY;
+    if (n > w->syms_cap) {
+        syms = realloc(w->syms, (size_t) n * sizeof(*syms));
+        if (syms == NULL) {
+            return -LLM_ERR_NO_MEMORY;
+        }
+        w->syms = syms;
+        w->syms_cap = n;
     }
 
-    for (i = 0, at = 0; i < n; i++) {
+    for (i = 0, at = from; i < n; i++) {
         w->syms[i].at = at;
-        w->syms[i].len = spm_char_len(w->text + at, w->len - at);
+        w->syms[i].len = spm_symbol(w, at, &w->syms[i].whole);
         w->syms[i].prev = i == 0 ? SPM_NIL : i - 1;
         w->syms[i].next = i + 1 == n ? SPM_NIL : i + 1;
         at += w->syms[i].len;
     }
 
-    assert(at == w->len);
+    assert(at == end);
     w->syms_n = n;
 
     return 0;
@@ -197,7 +228,8 @@ spm_offer(spm_t *w, uint32_t left)
     spm_pair_t *h;
     size_t cap;
 
-    if (a->next == SPM_NIL) {
+    if (a->next == SPM_NIL || a->whole != TOKEN_NONE
+        || w->syms[a->next].whole != TOKEN_NONE) {
         return 0;
     }
 
@@ -246,7 +278,7 @@ spm_join(spm_t *w, const token_sink_t *s)
     int rc = 0;
 
     for (i = 0; i < w->syms_n && rc == 0; i++) {
-        if (i % TOKEN_CANCEL_EVERY == 0 && token_sink_cancelled(s)) {
+        if ((i + 1) % TOKEN_CANCEL_EVERY == 0 && token_sink_cancelled(s)) {
             return -LLM_ERR_CANCELLED;
         }
         rc = spm_offer(w, i);
@@ -373,10 +405,118 @@ spm_put_all(const spm_t *w, token_sink_t *s)
         if (++n % TOKEN_CANCEL_EVERY == 0 && token_sink_cancelled(s)) {
             return -LLM_ERR_CANCELLED;
         }
-        rc = spm_put(w, w->syms[i].at, w->syms[i].len, s);
+        rc = w->syms[i].whole != TOKEN_NONE
+                 ? token_sink_put(s, w->syms[i].whole)
+                 : spm_put(w, w->syms[i].at, w->syms[i].len, s);
     }
 
     return rc;
+}
+
+
+/* The text from at to end, whatever came before. */
+static int
+spm_make(spm_t *w, uint32_t at, uint32_t end, token_sink_t *s)
+{
+    int rc = spm_symbols(w, at, end);
+
+    if (rc == 0) {
+        rc = spm_join(w, s);
+    }
+
+    return rc == 0 ? spm_put_all(w, s) : rc;
+}
+
+
+/* The same for a part that may have been seen before. */
+static int
+spm_part(spm_t *w, uint32_t at, uint32_t end, token_sink_t *s)
+{
+    uint32_t ids[TOKEN_CACHE_IDS], n, i;
+    size_t from = s->n;
+    int rc = 0;
+
+    assert(at < end && w->heap_n == 0);
+
+    if (++w->parts % TOKEN_CANCEL_EVERY == 0 && token_sink_cancelled(s)) {
+        return -LLM_ERR_CANCELLED;
+    }
+    if (end - at > TOKEN_CACHE_KEY) {
+        return spm_make(w, at, end, s);
+    }
+
+    n = token_cache_get(w->t->cache, w->text + at, end - at, ids);
+    for (i = 0; i < n && rc == 0; i++) {
+        rc = token_sink_put(s, ids[i]);
+    }
+    if (n > 0) {
+        return rc;
+    }
+
+    /* unknown text at its beginning may be in the token before */
+    rc = spm_make(w, at, end, s);
+    if (rc == 0 && s->n > from && s->n - from <= TOKEN_CACHE_IDS
+        && memcmp(w->text + at, SPM_SPACE, SPM_SPACE_LEN) == 0) {
+        token_cache_put(
+            w->t->cache, w->text + at, end - at, s->out + from, s->n - from);
+    }
+
+    return rc;
+}
+
+
+static int
+spm_is_space(const spm_t *w, uint32_t at)
+{
+    return w->len - at >= SPM_SPACE_LEN
+           && memcmp(w->text + at, SPM_SPACE, SPM_SPACE_LEN) == 0;
+}
+
+
+/* Cuts the text before each run of spaces. */
+static int
+spm_parts(spm_t *w, token_sink_t *s)
+{
+    uint32_t at = 0, from = 0;
+    int rc = 0, space, was = 1;
+
+    while (at < w->len && rc == 0) {
+        space = w->text[at] == SPM_SPACE[0] && spm_is_space(w, at);
+        if (space && !was) {
+            rc = spm_part(w, from, at, s);
+            from = at;
+        }
+        was = space;
+        at += space ? SPM_SPACE_LEN : 1;
+    }
+
+    return rc == 0 ? spm_part(w, from, w->len, s) : rc;
+}
+
+
+/* Joins what is normalised. */
+static int
+spm_run(spm_t *w, token_sink_t *s)
+{
+    if (w->len == 0) {
+        return 0;
+    }
+
+    if (w->t->unigram) {
+        return token_unigram_encode(w->t, w->text, w->len, 0, s);
+    }
+    if (w->t->cuts) {
+        return spm_parts(w, s);
+    }
+
+    if (w->t->has_unused) {
+        w->rev = calloc(w->t->n, sizeof(*w->rev));
+        if (w->rev == NULL) {
+            return -LLM_ERR_NO_MEMORY;
+        }
+    }
+
+    return spm_make(w, 0, w->len, s);
 }
 
 
@@ -384,6 +524,7 @@ int
 token_spm_encode(
     const token_t *t, const char *text, size_t len, int prefix, token_sink_t *s)
 {
+    token_buf_t mapped = {NULL, 0, 0};
     spm_t w = {.t = t};
     uint32_t most;
     int rc;
@@ -395,38 +536,31 @@ token_spm_encode(
     /* where every character costs at least one id, too long a text is known
      * as such before any memory is spent on it; a collapsed one may shrink */
     most = t->merge_max < 4 ? 4 : t->merge_max;
-    if (t->bytes_n == 256 && !t->collapse && len / most > s->cap - s->n) {
+    if (t->bytes_n == 256 && !t->collapse && t->charsmap == NULL
+        && t->user.edges == NULL && len / most > s->cap - s->n) {
         return -LLM_ERR_CONTEXT_FULL;
+    }
+
+    if (t->charsmap != NULL) {
+        rc = token_charsmap_run(t->charsmap, 0, text, len, &mapped);
+        if (rc != 0) {
+            goto done;
+        }
+        text = mapped.p != NULL ? mapped.p : "";
+        len = mapped.n;
     }
 
     w.text = malloc((len + 1) * SPM_SPACE_LEN);
     if (w.text == NULL) {
-        return -LLM_ERR_NO_MEMORY;
-    }
-
-    spm_normalise(&w, text, len, prefix);
-    rc = 0;
-    if (w.len == 0) {
+        rc = -LLM_ERR_NO_MEMORY;
         goto done;
     }
 
-    if (t->has_unused) {
-        w.rev = calloc(t->n, sizeof(*w.rev));
-        if (w.rev == NULL) {
-            rc = -LLM_ERR_NO_MEMORY;
-            goto done;
-        }
-    }
-
-    rc = spm_symbols(&w);
-    if (rc == 0) {
-        rc = spm_join(&w, s);
-    }
-    if (rc == 0) {
-        rc = spm_put_all(&w, s);
-    }
+    spm_normalise(&w, text, len, prefix);
+    rc = spm_run(&w, s);
 
 done:
+    free(mapped.p);
     free(w.rev);
     free(w.heap);
     free(w.syms);

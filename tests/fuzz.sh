@@ -17,7 +17,7 @@ for target in "$@"; do
     clang-14 -std=c11 -D_GNU_SOURCE -O1 -g $san -fsanitize=fuzzer \
         -iquote engine -iquote kernels -iquote ngx_module/dialect \
         -iquote ngx_module/tenant -o "$build/fuzz-$target" \
-        "tests/fuzz/$target.c" "$build/liball.a" -ljansson -lpcre2-8 -lcrypto -lm \
+        "tests/fuzz/$target.c" "$build/liball.a" -ljansson -lpcre2-8 -lutf8proc -lcrypto -lm \
         -pthread
     mkdir -p "$build/corpus-$target"
     echo "== $target, $seconds s"

@@ -17,8 +17,10 @@
 #include <string.h>
 #include <time.h>
 
-static const char *const names[] = {"default", "gpt-2", "phi-2", "qwen2",
-    "llama-bpe", "smollm", "deepseek-coder"};
+static const char *const names[] = {"default", "gpt-2", "phi-2", "jina-es",
+    "olmo", "qwen2", "deepseek-r1-qwen", "stablelm2", "llama-bpe", "dbrx",
+    "smaug-bpe", "gpt-4o", "tekken", "smollm", "starcoder", "refact",
+    "command-r", "deepseek-v3", "deepseek-coder"};
 
 #define NAMES (sizeof(names) / sizeof(names[0]))
 
@@ -33,7 +35,8 @@ open_pre(const char *name)
 {
     gguf_str_t s = {name, strlen(name)};
     char err[512] = "";
-    token_pre_t *p = token_pre_open("test", &s, err, sizeof(err));
+    token_rules_t rules;
+    token_pre_t *p = token_pre_open("test", &s, &rules, err, sizeof(err));
 
     if (p == NULL) {
         fail_msg("%s", err);
@@ -62,7 +65,7 @@ cuts(const char *name, const char *text, const char *want)
     token_pre_t *p = open_pre(name);
     words_t w = {.n = 0};
 
-    assert_int_equal(token_pre_split(p, text, strlen(text), note, &w), 0);
+    assert_int_equal(token_pre_split(p, text, strlen(text), 1, note, &w), 0);
     if (strcmp(w.text, want) != 0) {
         fail_msg("%s: \"%s\", expected \"%s\"", name, w.text, want);
     }
@@ -162,7 +165,7 @@ test_ends(void **state)
         token_pre_t *p = open_pre(names[i]);
 
         n = 0;
-        assert_int_equal(token_pre_split(p, "a, b, c, d", 10, third, &n),
+        assert_int_equal(token_pre_split(p, "a, b, c, d", 10, 1, third, &n),
             -LLM_ERR_CANCELLED);
         assert_int_equal(n, 3);
         token_pre_close(p);
@@ -202,7 +205,7 @@ test_linear(void **state)
             big[at++] = 'x';
             sum = 0;
             start = clock();
-            assert_int_equal(token_pre_split(p, big, at, add, &sum), 0);
+            assert_int_equal(token_pre_split(p, big, at, 1, add, &sum), 0);
             assert_int_equal(sum, at);
             assert_true((double) (clock() - start) / CLOCKS_PER_SEC < 5.0);
         }
@@ -215,15 +218,19 @@ static void
 test_unknown(void **state)
 {
     gguf_str_t s = {"gpt", 3};
+    token_rules_t rules;
     char err[512], tiny[8];
 
     (void) state;
-    assert_null(token_pre_open("x.gguf", &s, err, sizeof(err)));
+    assert_null(token_pre_open("x.gguf", &s, &rules, err, sizeof(err)));
     assert_string_equal(err,
         "x.gguf: tokenizer.ggml.pre is \"gpt\", and only \"default\", "
-        "\"gpt-2\", \"phi-2\", \"qwen2\", \"llama-bpe\", \"smollm\" and "
+        "\"gpt-2\", \"phi-2\", \"jina-es\", \"olmo\", \"qwen2\", "
+        "\"deepseek-r1-qwen\", \"stablelm2\", \"llama-bpe\", \"dbrx\", "
+        "\"smaug-bpe\", \"gpt-4o\", \"tekken\", \"smollm\", "
+        "\"starcoder\", \"refact\", \"command-r\", \"deepseek-v3\" and "
         "\"deepseek-coder\" are known");
-    assert_null(token_pre_open("x.gguf", &s, tiny, sizeof(tiny)));
+    assert_null(token_pre_open("x.gguf", &s, &rules, tiny, sizeof(tiny)));
     assert_int_equal(strlen(tiny), 7);
 }
 

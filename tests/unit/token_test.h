@@ -7,6 +7,7 @@
 #define TOKEN_TEST_H
 
 #include "token.h"
+#include "utf8.h"
 #include "vocab_file.h"
 
 #include <jansson.h>
@@ -109,27 +110,78 @@ encodes(const token_t *t, const char *text, unsigned flags,
 }
 
 
+static inline int
+utf8_valid(const char *s, size_t len)
+{
+    size_t at;
+    int n;
+
+    for (at = 0; at < len; at += (size_t) n) {
+        n = utf8_char((const uint8_t *) s + at, len - at);
+        if (n <= 0) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
 static inline void
 decodes(const token_t *t, const char *text, int64_t n, const char *want,
     size_t want_len)
 {
-    char buf[16384];
+    char buf[16384], out[3 * 16384 + 16];
+    int strip = token_strips_space(t);
     const char *p;
-    size_t len, at = 0;
+    size_t len, at = 0, shown = 0;
+    utf8_t stream = {{0}, 0};
     int64_t i;
 
     for (i = 0; i < n; i++) {
         p = token_bytes(t, ids[i], &len);
-        if (i == 0 && token_strips_space(t) && len > 0 && p[0] == ' ') {
+        if (strip && len > 0 && p[0] == ' ') {
             p++;
             len--;
+            strip = 0;
         }
+        strip = strip && len == 0;
         assert_true(at + len <= sizeof(buf));
         memcpy(buf + at, p, len);
         at += len;
+        /* as it is streamed: what is shown is whole characters, always the
+         * beginning of the text, and short of it by less than one */
+        shown += utf8_feed(&stream, p, len, out + shown);
+        if (shown <= want_len && memcmp(out, want, shown) == 0) {
+            assert_true(shown + UTF8_TAIL_MAX >= at || at > want_len);
+        }
+    }
+    shown += utf8_end(&stream, out + shown);
+    if (at == want_len && memcmp(buf, want, at) == 0
+        && utf8_valid(want, want_len)) {
+        assert_int_equal(shown, at);
+        assert_memory_equal(out, buf, at);
     }
     if (at != want_len || memcmp(buf, want, at) != 0) {
         fail_msg("\"%s\" comes back as \"%.*s\"", text, (int) at, buf);
+    }
+}
+
+/* The same text as one that stands alone, where the vector has that. */
+static inline void
+special(
+    const token_t *t, const json_t *text, const json_t *want, unsigned flags)
+{
+    size_t i;
+    int64_t n;
+
+    if (want == NULL) {
+        return;
+    }
+    n = token_encode(t, json_string_value(text), json_string_length(text),
+        flags | TOKEN_F_BOS, ids, IDS_MAX, NULL, NULL);
+    assert_int_equal(n, json_array_size(want));
+    for (i = 0; i < json_array_size(want); i++) {
+        assert_int_equal(ids[i], json_integer_value(json_array_get(want, i)));
     }
 }
 
@@ -159,6 +211,9 @@ vectors(const token_t *t, unsigned flags, char *lines)
         got = token_encode(t, json_string_value(text), json_string_length(text),
             flags, ids, IDS_MAX, NULL, NULL);
         same_ids(json_string_value(text), got, want, n);
+        special(t, text, json_object_get(o, "ids_with_special"), flags);
+        (void) token_encode(t, json_string_value(text),
+            json_string_length(text), flags, ids, IDS_MAX, NULL, NULL);
         d = d != NULL ? d : text;
         decodes(t, json_string_value(text), got, json_string_value(d),
             json_string_length(d));

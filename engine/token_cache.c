@@ -1,0 +1,159 @@
+/*
+ * Words that have been encoded, and their ids: most words of a text have been
+ * seen before, and looking one up costs a fraction of joining its bytes again.
+ *
+ * DESIGN.  A table of lines of 64 bytes, each of which may hold one word of
+ * any that belong there; the latest comes to stay.  All threads share it, so
+ * that short prompts profit from what long ones left.  A word's ids follow
+ * from the vocabulary alone, so it does not matter whose they are.
+ *
+ *      line    | count, lengths | word, 24 bytes | ids, 8 of 32 bits |
+ *
+ * A line is read and written without a lock: its count is odd while somebody
+ * writes, and who reads one that has changed meanwhile has found nothing.  A
+ * writer that finds it odd leaves it.
+ *
+ * Memory: one allocation at opening, CACHE_LINES lines; it never grows.
+ */
+#include "token_impl.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* 1 MiB: the words of a book are about 15,000 */
+#define CACHE_LINES 16384u
+
+#define CACHE_KEY_WORDS (TOKEN_CACHE_KEY / 8)
+#define CACHE_ID_WORDS  (TOKEN_CACHE_IDS / 2)
+
+typedef struct {
+    uint64_t head; /* count << 16 | ids << 8 | length */
+    uint64_t key[CACHE_KEY_WORDS];
+    uint64_t ids[CACHE_ID_WORDS];
+} cache_line_t;
+
+_Static_assert(sizeof(cache_line_t) == 64, "a line is a line");
+_Static_assert((CACHE_LINES & (CACHE_LINES - 1)) == 0, "a power of two");
+
+struct token_cache_s {
+    cache_line_t *lines; /* [CACHE_LINES] owned */
+};
+
+
+token_cache_t *
+token_cache_open(void)
+{
+    token_cache_t *c = calloc(1, sizeof(*c));
+
+    if (c == NULL) {
+        return NULL;
+    }
+
+    /* a multiple of 64, so aligned lines share no other's */
+    c->lines = aligned_alloc(64, CACHE_LINES * sizeof(*c->lines));
+    if (c->lines == NULL) {
+        free(c);
+        return NULL;
+    }
+    memset(c->lines, 0, CACHE_LINES * sizeof(*c->lines));
+
+    return c;
+}
+
+
+void
+token_cache_close(token_cache_t *c)
+{
+    if (c != NULL) {
+        free(c->lines);
+        free(c);
+    }
+}
+
+
+/* The word as numbers, zeros behind it; and its line. */
+static cache_line_t *
+cache_line(const token_cache_t *c, const char *s, size_t len, uint64_t *key)
+{
+    uint64_t h = len * 0x9e3779b97f4a7c15ull;
+    unsigned i;
+
+    assert(len > 0 && len <= TOKEN_CACHE_KEY);
+
+    memset(key, 0, TOKEN_CACHE_KEY);
+    memcpy(key, s, len);
+    for (i = 0; i < CACHE_KEY_WORDS; i++) {
+        h = (h ^ key[i]) * 0xff51afd7ed558ccdull;
+        h ^= h >> 32;
+    }
+
+    return &c->lines[h & (CACHE_LINES - 1)];
+}
+
+
+uint32_t
+token_cache_get(token_cache_t *c, const char *s, size_t len, uint32_t *ids)
+{
+    uint64_t key[CACHE_KEY_WORDS], two, head;
+    cache_line_t *l = cache_line(c, s, len, key);
+    uint32_t n, i;
+
+    head = __atomic_load_n(&l->head, __ATOMIC_ACQUIRE);
+    n = head >> 8 & 0xff;
+    if ((head >> 16 & 1) != 0 || (head & 0xff) != len) {
+        return 0;
+    }
+
+    for (i = 0; i < CACHE_KEY_WORDS; i++) {
+        if (__atomic_load_n(&l->key[i], __ATOMIC_ACQUIRE) != key[i]) {
+            return 0;
+        }
+    }
+
+    assert(n <= TOKEN_CACHE_IDS);
+    for (i = 0; i < n; i += 2) {
+        two = __atomic_load_n(&l->ids[i / 2], __ATOMIC_ACQUIRE);
+        ids[i] = (uint32_t) two;
+        if (i + 1 < n) {
+            ids[i + 1] = (uint32_t) (two >> 32);
+        }
+    }
+
+    /* who has seen a later writer's word or id also sees its odd count */
+    return __atomic_load_n(&l->head, __ATOMIC_RELAXED) == head ? n : 0;
+}
+
+
+void
+token_cache_put(
+    token_cache_t *c, const char *s, size_t len, const uint32_t *ids, size_t n)
+{
+    uint64_t key[CACHE_KEY_WORDS], two, head;
+    cache_line_t *l = cache_line(c, s, len, key);
+    uint64_t count;
+    size_t i;
+
+    assert(n > 0 && n <= TOKEN_CACHE_IDS);
+
+    head = __atomic_load_n(&l->head, __ATOMIC_RELAXED);
+    count = head >> 16;
+    if ((count & 1) != 0
+        || !__atomic_compare_exchange_n(&l->head, &head,
+            (count + 1) << 16 | (head & 0xffff), 0, __ATOMIC_ACQUIRE,
+            __ATOMIC_RELAXED)) {
+        return;
+    }
+
+    /* released one by one: the odd count is seen before any of them */
+    for (i = 0; i < CACHE_KEY_WORDS; i++) {
+        __atomic_store_n(&l->key[i], key[i], __ATOMIC_RELEASE);
+    }
+    for (i = 0; i < n; i += 2) {
+        two = ids[i] | (i + 1 < n ? (uint64_t) ids[i + 1] << 32 : 0);
+        __atomic_store_n(&l->ids[i / 2], two, __ATOMIC_RELEASE);
+    }
+
+    __atomic_store_n(&l->head, (count + 2) << 16 | (uint64_t) n << 8 | len,
+        __ATOMIC_RELEASE);
+}
