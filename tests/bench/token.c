@@ -1,11 +1,13 @@
 /*
  * How fast text becomes tokens: MB of text a second of processor time, best of
- * TRIES, with each vocabulary of LLM_DATA that is a GGUF file.
+ * TRIES, with vocabularies of LLM_DATA in every container.
  *
- *   token [TEXT [VOCAB.gguf...]]    tinyshakespeare.txt unless told
+ *   token [TEXT [VOCAB...]]    tinyshakespeare.txt unless told; a VOCAB is a
+ *                              .gguf, .json or .model file
  *
  * One call takes the whole text, as for one long prompt; the second figure is
- * with a call for each line.  No pass or fail.
+ * with a call for each line.  No pass or fail; tests/bench/tokenize.sh sets
+ * the peer's figures beside these.
  */
 #include "token.h"
 
@@ -59,7 +61,7 @@ encode(const token_t *t, const char *text, size_t len, int lines, uint32_t *out)
         end = lines ? memchr(text + at, '\n', len - at) : NULL;
         part = end != NULL ? (size_t) (end - text) - at + 1 : len - at;
         n = token_encode(t, text + at, part, 0, out + sum,
-            len + 1 - (size_t) sum, NULL, NULL);
+            2 * len + 1 - (size_t) sum, NULL, NULL);
         if (n < 0) {
             return n;
         }
@@ -69,19 +71,42 @@ encode(const token_t *t, const char *text, size_t len, int lines, uint32_t *out)
     return sum;
 }
 
+/* By what the file is called. */
+static token_t *
+vocab_open(const char *path, gguf_t **g, char *err, size_t errlen)
+{
+    const char *end = strrchr(path, '.');
+
+    *g = NULL;
+    if (end != NULL && strcmp(end, ".json") == 0) {
+        return token_open_json(path, err, errlen);
+    }
+    if (end != NULL && strcmp(end, ".model") == 0) {
+        return token_open_model(path, err, errlen);
+    }
+    *g = gguf_open(path, err, errlen);
+
+    return *g != NULL ? token_open_gguf(*g, err, errlen) : NULL;
+}
+
 static void
 row(const char *path, const char *text, size_t len, uint32_t *out)
 {
-    double best[2] = {1e9, 1e9}, start, s;
-    const char *name = strrchr(path, '/');
+    double best[2] = {1e9, 1e9}, start, s, open;
+    const char *name = path + strlen(path);
     char err[256];
     int64_t n = 0;
     token_t *t;
     gguf_t *g;
     int i, lines;
 
-    g = gguf_open(path, err, sizeof(err));
-    t = g != NULL ? token_open_gguf(g, err, sizeof(err)) : NULL;
+    /* the directory tells one tokenizer.json from another */
+    for (i = 0; name > path && (name[-1] != '/' || ++i < 2); name--) {
+    }
+
+    start = cpu_s();
+    t = vocab_open(path, &g, err, sizeof(err));
+    open = cpu_s() - start;
     if (t == NULL) {
         printf("skipped: %s\n", err);
         gguf_close(g);
@@ -97,9 +122,9 @@ row(const char *path, const char *text, size_t len, uint32_t *out)
         }
     }
 
-    printf("%-32s %9lld ids  %6.1f MB/s whole  %6.1f MB/s by line\n",
-        name != NULL ? name + 1 : path, (long long) n,
-        (double) len / best[0] / 1e6, (double) len / best[1] / 1e6);
+    printf("%-42s %8lld ids %6.1f MB/s whole %6.1f MB/s by line; open %.2f s\n",
+        name, (long long) n, (double) len / best[0] / 1e6,
+        (double) len / best[1] / 1e6, open);
     token_close(t);
     gguf_close(g);
 }
@@ -108,8 +133,12 @@ row(const char *path, const char *text, size_t len, uint32_t *out)
 int
 main(int argc, char **argv)
 {
-    static const char *const vocabs[] = {
-        "gpt-2", "deepseek-coder", "llama-spm"};
+    static const char *const vocabs[] = {"qwen3/tokenizer.json",
+        "phi-2/tokenizer.json", "phi-3-mini/tokenizer.json",
+        "t5-small/tokenizer.json", "llama-2/tokenizer.model",
+        "mistral-v3/tokenizer.model", "gguf-vocab/ggml-vocab-gpt-2.gguf",
+        "gguf-vocab/ggml-vocab-deepseek-coder.gguf",
+        "gguf-vocab/ggml-vocab-llama-spm.gguf"};
     const char *dir = getenv("LLM_DATA");
     char path[512], *text;
     uint32_t *out;
@@ -124,7 +153,7 @@ main(int argc, char **argv)
         return 0;
     }
 
-    out = malloc((len + 1) * sizeof(*out));
+    out = malloc((2 * len + 1) * sizeof(*out));
     if (out == NULL) {
         return 1;
     }
@@ -132,9 +161,9 @@ main(int argc, char **argv)
     for (i = 2; i < argc; i++) {
         row(argv[i], text, len, out);
     }
-    for (i = 0; argc < 3 && i < 3; i++) {
-        (void) snprintf(path, sizeof(path),
-            "%s/tokenizers/gguf-vocab/ggml-vocab-%s.gguf", dir, vocabs[i]);
+    for (i = 0; argc < 3 && i < (int) (sizeof(vocabs) / sizeof(vocabs[0]));
+         i++) {
+        (void) snprintf(path, sizeof(path), "%s/tokenizers/%s", dir, vocabs[i]);
         row(path, text, len, out);
     }
 
