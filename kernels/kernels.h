@@ -189,8 +189,8 @@ typedef struct {
 
 /*
  * Rotates the first 2 * half elements of each head of q (in place) and of k,
- * elements 2i and 2i + 1 by angle i; stores k and v in the cache at the
- * tokens' positions, rounded to nearest even.
+ * by angle i elements 2i and 2i + 1, or i and i + half if halves; stores k and
+ * v in the cache at the tokens' positions, rounded to nearest even.
  */
 typedef struct {
     kn_ptr_t q;  /* [tokens, heads * head_dim] */
@@ -198,6 +198,7 @@ typedef struct {
     kn_ptr_t v;  /* [tokens, kv_heads * head_dim] */
     kn_ptr_t cs; /* of rope_angles */
     uint32_t heads, half;
+    uint32_t halves; /* 0, 1 */
     kn_kv_t kv;
 } kn_rope_store_t;
 

@@ -525,6 +525,22 @@ kv_at(const kn_dev_t *dev, const kn_kv_t *kv, uint64_t off, const kn_row_t *row,
            + at * kv->head_dim * kv_size(kv);
 }
 
+/* Pairs half a head apart. */
+static void
+rotate_halves(float *x, const float *cs, uint32_t half)
+{
+    uint32_t i;
+    float a, b;
+
+    for (i = 0; i < half; i++) {
+        a = x[i];
+        b = x[half + i];
+        x[i] = a * cs[2 * i] - b * cs[2 * i + 1];
+        x[half + i] = a * cs[2 * i + 1] + b * cs[2 * i];
+    }
+}
+
+/* Neighbours are pairs. */
 static void
 rotate(float *x, const float *cs, uint32_t half)
 {
@@ -545,20 +561,22 @@ rope_store_token(kn_dev_t *dev, const kn_rope_store_t *a, uint32_t t)
     uint32_t h, dim = a->kv.head_dim;
     const cpu_tok_t *tok = &dev->toks[t];
     const kn_row_t *row = &dev->rows[tok->row];
+    void (*turn)(float *, const float *, uint32_t);
     const float *cs;
     float *q, *k, *v;
 
+    turn = a->halves ? rotate_halves : rotate;
     cs = HOST(const float, a->cs) + (size_t) t * a->half * 2;
     q = HOST(float, a->q) + (size_t) t * a->heads * dim;
     k = HOST(float, a->k) + (size_t) t * a->kv.kv_heads * dim;
     v = HOST(float, a->v) + (size_t) t * a->kv.kv_heads * dim;
 
     for (h = 0; h < a->heads; h++) {
-        rotate(q + h * dim, cs, a->half);
+        turn(q + h * dim, cs, a->half);
     }
 
     for (h = 0; h < a->kv.kv_heads; h++) {
-        rotate(k + h * dim, cs, a->half);
+        turn(k + h * dim, cs, a->half);
         dev->isa.kv_put[a->kv.type](
             kv_at(dev, &a->kv, a->kv.k_off, row, tok->pos, h), k + h * dim,
             dim);

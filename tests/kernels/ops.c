@@ -29,8 +29,9 @@ typedef struct {
     uint32_t n, k;  /* of a matrix; k is also the width of vectors */
     uint32_t type;  /* of weights or cache */
     uint32_t heads, kv_heads, head_dim, half, block_tokens;
-    uint32_t add;  /* rmsnorm: with a residual? */
-    uint32_t only; /* one of the op's rows alone, or ALL */
+    uint32_t add;    /* rmsnorm: with a residual? */
+    uint32_t halves; /* rope_store: pairs half a head apart? */
+    uint32_t only;   /* one of the op's rows alone, or ALL */
 } case_t;
 
 typedef struct {
@@ -481,18 +482,22 @@ cache_at(const sub_t *s, const kn_kv_t *kv, uint64_t off, uint32_t t,
                    * kv->head_dim);
 }
 
-/* Element i of token t's head h, rotated as the row says. */
+/* Element i of a head x, rotated as the row says. */
 static double
-rotated(const float *x, const float *cs, uint32_t i, uint32_t half)
+rotated(const float *x, const float *cs, uint32_t i, const case_t *c)
 {
-    const float *p = x + (i & ~1u), *a = cs + (i & ~1u);
+    uint32_t pair = c->halves ? i % c->half : i / 2;
+    uint32_t second = c->halves ? i >= c->half : i & 1;
+    const float *a = cs + 2 * pair;
+    double p, q;
 
-    if (i >= 2 * half) {
+    if (i >= 2 * c->half) {
         return x[i];
     }
 
-    return i & 1 ? (double) p[0] * a[1] + (double) p[1] * a[0]
-                 : (double) p[0] * a[0] - (double) p[1] * a[1];
+    p = x[c->halves ? pair : 2 * pair];
+    q = x[c->halves ? pair + c->half : 2 * pair + 1];
+    return second ? p * a[1] + q * a[0] : p * a[0] - q * a[1];
 }
 
 static double
@@ -538,15 +543,14 @@ rope_token(const sub_t *s, const case_t *c, const kn_kv_t *kv,
     for (i = 0; i < qw; i++) {
         e = i % c->head_dim;
         assert_true(
-            fabs(out[i] - rotated(in->q + src * qw + i - e, cs, e, c->half))
-            < 3e-7);
+            fabs(out[i] - rotated(in->q + src * qw + i - e, cs, e, c)) < 3e-7);
     }
 
     for (i = 0; i < kw; i++) {
         h = i / c->head_dim;
         e = i % c->head_dim;
         out[qw + i] = cached(s, kv, cache, kv->k_off, t, h, e,
-            rotated(in->k + src * kw + i - e, cs, e, c->half));
+            rotated(in->k + src * kw + i - e, cs, e, c));
         out[qw + kw + i] =
             cached(s, kv, cache, kv->v_off, t, h, e, in->v[src * kw + i]);
     }
@@ -577,6 +581,7 @@ run_rope_store(sub_t *s, const case_t *c)
     a.cs = put_rows(s, c, in.cs, c->half * 2);
     a.heads = c->heads;
     a.half = c->half;
+    a.halves = c->halves;
     a.kv = cache_shape(c);
     size = s->pool * a.kv.stride;
     a.kv.kv = put(s, NULL, size);
@@ -930,6 +935,7 @@ make_case(int op, uint32_t i)
         c.kv_heads = 1 + i % 2;
         c.heads = c.kv_heads * groups[i / 2 % 3];
         c.half = i % 4 ? c.head_dim / 2 : c.head_dim / 4;
+        c.halves = i / 4 % 2;
         c.block_tokens = blocks[i / 3 % 4];
         c.n = c.k = 1;
         return c;
