@@ -109,27 +109,29 @@ forward_block_bytes(const model_t *m, const forward_cfg_t *c)
     return 2 * info->layers * kv_part_bytes(info, c);
 }
 
-/* The file's type number as the kernels call it; model.c let no other pass. */
+/* The kernels' name for a tensor type; KN_TYPES if they have none. */
 static uint32_t
 kernel_type(uint32_t type)
 {
     switch (type) {
 
-    case 0:
+    case TENSOR_F32:
         return KN_F32;
 
-    case 1:
+    case TENSOR_F16:
         return KN_F16;
 
-    case 2:
-        return KN_Q4_0;
+    case TENSOR_BF16:
+        return KN_BF16;
 
-    case 8:
+    case TENSOR_Q8_0:
         return KN_Q8_0;
 
+    case TENSOR_Q4_0:
+        return KN_Q4_0;
+
     default:
-        assert(type == 30);
-        return KN_BF16;
+        return KN_TYPES;
     }
 }
 
@@ -141,28 +143,58 @@ typedef struct {
     int failed;
 } opening_t;
 
+/* A copy of t as BF16, for what no kernel takes; NULL when out of memory. */
+static uint16_t *
+converted(opening_t *o, const tensor_t *t)
+{
+    uint16_t *made;
+
+    assert(tensor_is_plain(t->type)); /* model_is_matrix has no other such */
+    made = malloc(t->size / tensor_block_bytes(t->type) * sizeof(*made));
+
+    if (made == NULL) {
+        snprintf(o->err, o->errlen, "weight \"%s\": not enough memory",
+            tensor_shown(t->name).s);
+        o->failed = 1;
+        return NULL;
+    }
+
+    tensor_bf16(t, made);
+    return made;
+}
+
 static const kn_w_t *
-load(opening_t *o, const gguf_tensor_t *t)
+load(opening_t *o, const tensor_t *t)
 {
     kn_w_t *w;
-    char name[64];
+    tensor_shown_t name;
     kn_source_t s;
+    uint16_t *made = NULL;
 
     if (o->failed) {
         return NULL;
     }
 
-    snprintf(name, sizeof(name), "%.*s",
-        (int) (t->name.len < sizeof(name) ? t->name.len : sizeof(name) - 1),
-        t->name.s);
-    s.name = name;
+    name = tensor_shown(t->name);
+    s.name = name.s;
     s.type = kernel_type(t->type);
     s.n = (uint32_t) t->dims[1];
     s.k = (uint32_t) t->dims[0];
     s.data = t->data;
 
+    if (s.type == KN_TYPES) {
+        made = converted(o, t);
+        s.type = KN_BF16;
+        s.data = made;
+    }
+
+    if (o->failed) {
+        return NULL;
+    }
+
     w = o->f->kn->weight_load(o->f->dev, &s, o->err, o->errlen);
     o->failed = w == NULL;
+    free(made);
     return w;
 }
 
@@ -189,18 +221,30 @@ alloc(opening_t *o, uint64_t n, uint64_t size, const char *what)
     return p;
 }
 
-/* A norm's weights: F32 by model.c, so they are copied as they are. */
+/* A norm's weights, as F32: model.c lets no type pass that is not exact so. */
 static kn_ptr_t
-vector(opening_t *o, const gguf_tensor_t *t)
+vector(opening_t *o, const tensor_t *t)
 {
     kn_ptr_t p;
+    float *v;
 
     p = alloc(o, t->dims[0], sizeof(float), "norm");
 
-    if (!o->failed && t->data != NULL) {
-        o->f->kn->copy_in(o->f->dev, p, t->data, t->dims[0] * sizeof(float));
+    if (o->failed || t->data == NULL) {
+        return p;
     }
 
+    v = malloc(t->dims[0] * sizeof(*v));
+
+    if (v == NULL) {
+        snprintf(o->err, o->errlen, "norm: not enough memory");
+        o->failed = 1;
+        return p;
+    }
+
+    tensor_plain(t->type, t->data, t->dims[0], v);
+    o->f->kn->copy_in(o->f->dev, p, v, t->dims[0] * sizeof(*v));
+    free(v);
     return p;
 }
 
@@ -228,7 +272,7 @@ open_acts(opening_t *o)
 }
 
 static kn_matmul_t
-matmul(opening_t *o, const gguf_tensor_t *t, kn_ptr_t x, kn_ptr_t y)
+matmul(opening_t *o, const tensor_t *t, kn_ptr_t x, kn_ptr_t y)
 {
     kn_matmul_t a;
 
@@ -240,7 +284,7 @@ matmul(opening_t *o, const gguf_tensor_t *t, kn_ptr_t x, kn_ptr_t y)
 }
 
 static kn_rmsnorm_t
-norm(opening_t *o, const gguf_tensor_t *t, int add)
+norm(opening_t *o, const tensor_t *t, int add)
 {
     kn_rmsnorm_t a;
     const acts_t *acts = &o->f->acts;
@@ -290,6 +334,7 @@ open_layer(opening_t *o, uint32_t i)
     l->store.cs = a->cs;
     l->store.heads = info->heads;
     l->store.half = info->rope_dims / 2;
+    l->store.halves = (uint32_t) info->rope_halves;
     l->store.kv = kv;
 
     l->attn.q = a->q;

@@ -53,54 +53,6 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "GGUF byte order");
 #define PAIR_MIN    13 /* empty key would be 8, type 4, value 1 */
 #define TENSOR_MIN  32 /* name 8, dims 4, one dim 8, type 4, offset 8 */
 
-/* Tensor types: X(number, name, elements in a block, bytes of a block) */
-#define TENSOR_TYPES(X)                                                        \
-    X(0, F32, 1, 4)                                                            \
-    X(1, F16, 1, 2)                                                            \
-    X(2, Q4_0, 32, 18)                                                         \
-    X(3, Q4_1, 32, 20)                                                         \
-    X(6, Q5_0, 32, 22)                                                         \
-    X(7, Q5_1, 32, 24)                                                         \
-    X(8, Q8_0, 32, 34)                                                         \
-    X(9, Q8_1, 32, 36)                                                         \
-    X(10, Q2_K, 256, 84)                                                       \
-    X(11, Q3_K, 256, 110)                                                      \
-    X(12, Q4_K, 256, 144)                                                      \
-    X(13, Q5_K, 256, 176)                                                      \
-    X(14, Q6_K, 256, 210)                                                      \
-    X(15, Q8_K, 256, 292)                                                      \
-    X(16, IQ2_XXS, 256, 66)                                                    \
-    X(17, IQ2_XS, 256, 74)                                                     \
-    X(18, IQ3_XXS, 256, 98)                                                    \
-    X(19, IQ1_S, 256, 50)                                                      \
-    X(20, IQ4_NL, 32, 18)                                                      \
-    X(21, IQ3_S, 256, 110)                                                     \
-    X(22, IQ2_S, 256, 82)                                                      \
-    X(23, IQ4_XS, 256, 136)                                                    \
-    X(24, I8, 1, 1)                                                            \
-    X(25, I16, 1, 2)                                                           \
-    X(26, I32, 1, 4)                                                           \
-    X(27, I64, 1, 8)                                                           \
-    X(28, F64, 1, 8)                                                           \
-    X(29, IQ1_M, 256, 56)                                                      \
-    X(30, BF16, 1, 2)                                                          \
-    X(34, TQ1_0, 256, 54)                                                      \
-    X(35, TQ2_0, 256, 66)                                                      \
-    X(39, MXFP4, 32, 17)
-
-typedef struct {
-    const char *name; /* NULL: no such type */
-    uint32_t elems, bytes;
-} ttype_t;
-
-static const ttype_t ttypes[] = {
-#define X(number, name, elems, bytes) [number] = {#name, elems, bytes},
-    TENSOR_TYPES(X)
-#undef X
-};
-
-#define TTYPES_N (sizeof(ttypes) / sizeof(ttypes[0]))
-
 /* Bytes of a value; strings and arrays have none of their own. */
 static const uint8_t value_size[GGUF_TYPES] = {
     [GGUF_U8] = 1,
@@ -132,8 +84,8 @@ struct gguf_s {
     uint64_t mtime;
     uint64_t align;
     uint32_t pairs_n, tensors_n;
-    pair_t *pairs;          /* [pairs_n] by key, owned */
-    gguf_tensor_t *tensors; /* [tensors_n] by name, owned */
+    pair_t *pairs;     /* [pairs_n] by key, owned */
+    tensor_t *tensors; /* [tensors_n] by name, owned */
 };
 
 /* Where the walk is; err is set when a function of it fails. */
@@ -143,27 +95,6 @@ typedef struct {
     char *err;
     size_t errlen;
 } cursor_t;
-
-/* A name from the file, fit for a log line. */
-typedef struct {
-    char s[72];
-} shown_t;
-
-static shown_t
-shown(gguf_str_t str)
-{
-    shown_t out;
-    size_t i, n;
-
-    n = str.len < sizeof(out.s) - 4 ? str.len : sizeof(out.s) - 4;
-
-    for (i = 0; i < n; i++) {
-        out.s[i] = str.s[i] >= ' ' && str.s[i] < 127 ? str.s[i] : '?';
-    }
-
-    memcpy(out.s + n, str.len > n ? "..." : "", str.len > n ? 4 : 1);
-    return out;
-}
 
 /* "PATH: sentence"; returns 0, which means failure everywhere here. */
 __attribute__((format(printf, 2, 3))) static int
@@ -280,7 +211,7 @@ take_arr(cursor_t *c, const pair_t *pair, gguf_arr_t *a)
         return fail(c,
             "array \"%s\": expected elements of a plain type, "
             "found type %u",
-            shown(pair->key).s, a->type);
+            tensor_shown(pair->key).s, a->type);
     }
 
     a->data = c->g->p + c->at;
@@ -298,7 +229,7 @@ take_arr(cursor_t *c, const pair_t *pair, gguf_arr_t *a)
             return fail(c,
                 "array \"%s\": expected %llu elements, but the file ends "
                 "before them",
-                shown(pair->key).s, (unsigned long long) a->n);
+                tensor_shown(pair->key).s, (unsigned long long) a->n);
         }
     }
 
@@ -317,7 +248,7 @@ take_pair(cursor_t *c, pair_t *pair)
 
     if (pair->type >= GGUF_TYPES) {
         return fail(c, "key \"%s\": expected a type below %d, found %u",
-            shown(pair->key).s, GGUF_TYPES, pair->type);
+            tensor_shown(pair->key).s, GGUF_TYPES, pair->type);
     }
 
     if (pair->type == GGUF_STR) {
@@ -348,16 +279,9 @@ by_key(const void *a, const void *b)
 }
 
 static int
-by_name(const void *a, const void *b)
-{
-    return by_str(
-        ((const gguf_tensor_t *) a)->name, ((const gguf_tensor_t *) b)->name);
-}
-
-static int
 by_place(const void *a, const void *b)
 {
-    const gguf_tensor_t *x = a, *y = b;
+    const tensor_t *x = a, *y = b;
 
     return (x->data > y->data) - (x->data < y->data);
 }
@@ -379,7 +303,7 @@ read_pairs(cursor_t *c, gguf_t *g)
     for (i = 1; i < g->pairs_n; i++) {
         if (by_key(&g->pairs[i - 1], &g->pairs[i]) == 0) {
             return fail(c, "key \"%s\": expected once, found twice",
-                shown(g->pairs[i].key).s);
+                tensor_shown(g->pairs[i].key).s);
         }
     }
 
@@ -404,25 +328,24 @@ read_pairs(cursor_t *c, gguf_t *g)
  * table's end: offset goes to *offset.
  */
 static int
-take_tensor(cursor_t *c, gguf_tensor_t *t, uint64_t *offset)
+take_tensor(cursor_t *c, tensor_t *t, uint64_t *offset)
 {
     uint32_t i;
     uint64_t elems;
-    const ttype_t *type;
 
     if (!take_name(c, &t->name, TNAME_MAX, "tensor's name")
         || !take_u32(c, &t->dims_n, "tensor's dimensions")) {
         return 0;
     }
 
-    if (t->dims_n < 1 || t->dims_n > GGUF_DIMS_MAX) {
+    if (t->dims_n < 1 || t->dims_n > TENSOR_DIMS_MAX) {
         return fail(c, "tensor \"%s\": expected 1 to %d dimensions, found %u",
-            shown(t->name).s, GGUF_DIMS_MAX, t->dims_n);
+            tensor_shown(t->name).s, TENSOR_DIMS_MAX, t->dims_n);
     }
 
     elems = 1;
 
-    for (i = 0; i < GGUF_DIMS_MAX; i++) {
+    for (i = 0; i < TENSOR_DIMS_MAX; i++) {
         t->dims[i] = 1;
 
         if (i < t->dims_n && !take_u64(c, &t->dims[i], "tensor's dimension")) {
@@ -434,7 +357,7 @@ take_tensor(cursor_t *c, gguf_tensor_t *t, uint64_t *offset)
             return fail(c,
                 "tensor \"%s\": expected a size that can be, "
                 "found dimension %u to be %llu",
-                shown(t->name).s, i, (unsigned long long) t->dims[i]);
+                tensor_shown(t->name).s, i, (unsigned long long) t->dims[i]);
         }
     }
 
@@ -443,25 +366,23 @@ take_tensor(cursor_t *c, gguf_tensor_t *t, uint64_t *offset)
         return 0;
     }
 
-    if (gguf_type_name(t->type) == NULL) {
+    if (t->type >= TENSOR_OWN || tensor_type_name(t->type) == NULL) {
         return fail(c, "tensor \"%s\": expected a known type, found type %u",
-            shown(t->name).s, t->type);
+            tensor_shown(t->name).s, t->type);
     }
 
-    type = &ttypes[t->type];
-
-    if (t->dims[0] % type->elems != 0) {
+    if (t->dims[0] % tensor_block_elems(t->type) != 0) {
         return fail(c,
             "tensor \"%s\": expected rows of a multiple of %u elements "
             "for %s, found %llu",
-            shown(t->name).s, type->elems, type->name,
-            (unsigned long long) t->dims[0]);
+            tensor_shown(t->name).s, tensor_block_elems(t->type),
+            tensor_type_name(t->type), (unsigned long long) t->dims[0]);
     }
 
-    if (__builtin_mul_overflow(elems / type->elems, type->bytes, &t->size)) {
+    if (!tensor_set_size(t)) {
         return fail(c,
             "tensor \"%s\": expected a size that can be, found %llu elements",
-            shown(t->name).s, (unsigned long long) elems);
+            tensor_shown(t->name).s, (unsigned long long) elems);
     }
 
     return 1;
@@ -469,7 +390,7 @@ take_tensor(cursor_t *c, gguf_tensor_t *t, uint64_t *offset)
 
 /* Puts t at offset of the data section, which begins at byte start. */
 static int
-place_tensor(cursor_t *c, gguf_tensor_t *t, uint64_t start, uint64_t offset)
+place_tensor(cursor_t *c, tensor_t *t, uint64_t start, uint64_t offset)
 {
     const gguf_t *g = c->g;
     uint64_t room;
@@ -478,7 +399,7 @@ place_tensor(cursor_t *c, gguf_tensor_t *t, uint64_t start, uint64_t offset)
         return fail(c,
             "tensor \"%s\": expected an offset that is a multiple of %llu, "
             "found %llu",
-            shown(t->name).s, (unsigned long long) g->align,
+            tensor_shown(t->name).s, (unsigned long long) g->align,
             (unsigned long long) offset);
     }
 
@@ -488,7 +409,7 @@ place_tensor(cursor_t *c, gguf_tensor_t *t, uint64_t start, uint64_t offset)
         return fail(c,
             "tensor \"%s\": expected %llu bytes at offset %llu, "
             "found %llu bytes of data in the file",
-            shown(t->name).s, (unsigned long long) t->size,
+            tensor_shown(t->name).s, (unsigned long long) t->size,
             (unsigned long long) offset, (unsigned long long) room);
     }
 
@@ -502,7 +423,7 @@ static int
 sort_tensors(cursor_t *c, gguf_t *g)
 {
     uint32_t i;
-    gguf_tensor_t *t = g->tensors;
+    tensor_t *t = g->tensors;
 
     assert(g->tensors_n <= TENSORS_MAX);
     qsort(t, g->tensors_n, sizeof(*t), by_place);
@@ -512,16 +433,16 @@ sort_tensors(cursor_t *c, gguf_t *g)
             return fail(c,
                 "tensor \"%s\": expected bytes of its own, "
                 "found them shared with \"%s\"",
-                shown(t[i].name).s, shown(t[i - 1].name).s);
+                tensor_shown(t[i].name).s, tensor_shown(t[i - 1].name).s);
         }
     }
 
-    qsort(t, g->tensors_n, sizeof(*t), by_name);
+    qsort(t, g->tensors_n, sizeof(*t), tensor_by_name);
 
     for (i = 1; i < g->tensors_n; i++) {
-        if (by_name(&t[i - 1], &t[i]) == 0) {
+        if (tensor_by_name(&t[i - 1], &t[i]) == 0) {
             return fail(c, "tensor \"%s\": expected once, found twice",
-                shown(t[i].name).s);
+                tensor_shown(t[i].name).s);
         }
     }
 
@@ -792,12 +713,6 @@ gguf_mtime(const gguf_t *g)
     return g->mtime;
 }
 
-const char *
-gguf_type_name(uint32_t type)
-{
-    return type < TTYPES_N ? ttypes[type].name : NULL;
-}
-
 static const pair_t *
 find_pair(const gguf_t *g, const char *key)
 {
@@ -988,17 +903,15 @@ gguf_tensors_n(const gguf_t *g)
     return g->tensors_n;
 }
 
-const gguf_tensor_t *
+const tensor_t *
 gguf_tensor_at(const gguf_t *g, uint32_t i)
 {
     assert(i < g->tensors_n);
     return &g->tensors[i];
 }
 
-const gguf_tensor_t *
+const tensor_t *
 gguf_tensor(const gguf_t *g, const char *name)
 {
-    gguf_tensor_t want = {.name = {name, strlen(name)}};
-
-    return bsearch(&want, g->tensors, g->tensors_n, sizeof(want), by_name);
+    return tensor_find(g->tensors, g->tensors_n, name);
 }

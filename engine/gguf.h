@@ -6,6 +6,8 @@
 #ifndef GGUF_H
 #define GGUF_H
 
+#include "tensor.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,10 +31,7 @@ enum {
 };
 
 /* Not 0-terminated; borrowed from the file until gguf_close. */
-typedef struct {
-    const char *s;
-    size_t len;
-} gguf_str_t;
+typedef tensor_name_t gguf_str_t;
 
 typedef struct {
     uint32_t type; /* of the elements */
@@ -40,17 +39,6 @@ typedef struct {
     const uint8_t *data; /* unaligned: use the functions below */
     uint64_t size;       /* bytes of data */
 } gguf_arr_t;
-
-#define GGUF_DIMS_MAX 4
-
-typedef struct {
-    gguf_str_t name;
-    uint32_t type; /* GGML's numbering: 0 F32, 1 F16, 2 Q4_0, 8 Q8_0, 30 BF16 */
-    uint32_t dims_n;
-    uint64_t dims[GGUF_DIMS_MAX]; /* dims[0] is the row's length; rest is 1 */
-    uint64_t size;                /* bytes */
-    const uint8_t *data;          /* in the mapping, aligned as the file says */
-} gguf_tensor_t;
 
 /*
  * Opens and checks path.  NULL with one sentence in err (naming file, thing,
@@ -69,9 +57,6 @@ const char *gguf_name(const gguf_t *g);
 
 /* The file's modification time, unix seconds; 0 for memory. */
 uint64_t gguf_mtime(const gguf_t *g);
-
-/* A tensor type's name ("Q8_0"), NULL if the number is unknown. */
-const char *gguf_type_name(uint32_t type);
 
 /* Is there such a key, of whatever type? */
 int gguf_has(const gguf_t *g, const char *key);
@@ -96,11 +81,11 @@ int gguf_arr_f32(const gguf_arr_t *a, uint64_t i, float *v);
  */
 int gguf_arr_str(const gguf_arr_t *a, uint64_t *at, gguf_str_t *v);
 
-/* Tensors are numbered in the order of their names. */
+/* Tensors are numbered in the order of their names; data is aligned. */
 uint32_t gguf_tensors_n(const gguf_t *g);
-const gguf_tensor_t *gguf_tensor_at(const gguf_t *g, uint32_t i);
+const tensor_t *gguf_tensor_at(const gguf_t *g, uint32_t i);
 
 /* By name, NULL if there is none. O(log n). */
-const gguf_tensor_t *gguf_tensor(const gguf_t *g, const char *name);
+const tensor_t *gguf_tensor(const gguf_t *g, const char *name);
 
 #endif

@@ -60,7 +60,6 @@ typedef struct {
     sigset_t signals;        /* that end the engine */
     char name[LLM_NAME_MAX]; /* the model's, as clients say it */
     ipc_t *ipc;
-    gguf_t *gguf;
     model_t *model;
     token_t *tok;
     const kernels_t *kn;
@@ -197,17 +196,19 @@ open_model(engine_t *e)
         return e->model == NULL ? -1 : 0;
     }
 
-    e->gguf = gguf_open(o->model, e->err, sizeof(e->err));
-    if (e->gguf == NULL) {
-        return -1;
-    }
-
-    e->model = model_open(e->gguf, e->err, sizeof(e->err));
+    e->model = model_open(o->model, e->err, sizeof(e->err));
     if (e->model == NULL) {
         return -1;
     }
 
-    e->tok = token_open_gguf(e->gguf, e->err, sizeof(e->err));
+    if (model_gguf(e->model) == NULL) {
+        snprintf(e->err, sizeof(e->err),
+            "%s: expected a tokenizer that can be read, found tokenizer.json",
+            model_dir(e->model));
+        return -1;
+    }
+
+    e->tok = token_open_gguf(model_gguf(e->model), e->err, sizeof(e->err));
 
     return e->tok == NULL ? -1 : 0;
 }
@@ -575,7 +576,6 @@ close_all(engine_t *e)
     }
     token_close(e->tok);
     model_close(e->model);
-    gguf_close(e->gguf);
     ipc_close(e->ipc);
     opts_free(&e->o);
 }

@@ -57,7 +57,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char err[256];
     gguf_t *g;
     model_t *m;
-    const gguf_tensor_t *t;
+    const tensor_t *t;
 
     g = gguf_open_mem(data, size, "fuzz", err, sizeof(err));
 
@@ -76,7 +76,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         sum += t->data[0] + t->data[t->size - 1];
     }
 
-    m = model_open(g, err, sizeof(err));
+    m = model_open_gguf(g, err, sizeof(err));
 
     if (m != NULL) {
         sum += model_layer(m, model_info(m)->layers - 1)->down->data[0];

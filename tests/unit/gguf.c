@@ -132,13 +132,13 @@ walk(const gguf_t *g)
     }
 
     for (i = 0; i < gguf_tensors_n(g); i++) {
-        const gguf_tensor_t *t = gguf_tensor_at(g, i);
+        const tensor_t *t = gguf_tensor_at(g, i);
 
         for (k = 0; k < t->size; k++) {
             sum += t->data[k];
         }
 
-        sum += gguf_type_name(t->type) != NULL;
+        sum += tensor_type_name(t->type) != NULL;
     }
 
     return sum;
@@ -156,7 +156,7 @@ values(void **state)
     gguf_t *g;
     gguf_str_t s;
     gguf_arr_t a;
-    const gguf_tensor_t *t;
+    const tensor_t *t;
 
     (void) state;
     make_good(&file);
@@ -205,9 +205,9 @@ values(void **state)
     assert_int_equal(t->size, 32);
     assert_ptr_equal(t->data, copy + file.len - 32);
     assert_null(gguf_tensor(g, "t.three"));
-    assert_string_equal(gguf_type_name(8), "Q8_0");
-    assert_null(gguf_type_name(4));
-    assert_null(gguf_type_name(UINT32_MAX));
+    assert_string_equal(tensor_type_name(8), "Q8_0");
+    assert_null(tensor_type_name(4));
+    assert_null(tensor_type_name(UINT32_MAX));
 
     gguf_close(g);
     free(copy);

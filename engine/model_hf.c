@@ -1,0 +1,553 @@
+/*
+ * A Hugging Face directory as a model's container: config.json says what the
+ * model is, safetensors hold its weights, generation_config.json says what
+ * ends a text.
+ *
+ * DESIGN.  config.json is a flat object with a few objects in it, and its keys
+ * are the same words for nearly all families: model_impl.h has them beside
+ * those of GGUF.  null stands for absent.  What the file calls its family
+ * (model_type) and its class (architectures) must both be known: a class of
+ * the same type with another head is another model.
+ *
+ * The files are read whole, with limits, and kept as jansson's trees only
+ * while the model is opened.  A model_hf_t owns the weights' mappings.
+ */
+#include "model_impl.h"
+#include "safetensors.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <jansson.h>
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Real ones have a few KiB; jansson's tree is some twenty times the text. */
+#define CONFIG_MAX (256u << 10)
+
+#define CONFIG     "config.json"
+#define GENERATION "generation_config.json"
+
+struct model_hf_s {
+    char *dir;    /* owned */
+    char *config; /* its path, owned */
+    safetensors_t *weights;
+    json_t *tree; /* of config.json, while opening */
+};
+
+
+/* --- config.json -------------------------------------------------------- */
+
+/* What name, "a.b", leads to; NULL if nothing or null. name is n long. */
+static const json_t *
+look(const json_t *j, const char *name, size_t n)
+{
+    size_t len;
+
+    assert(name != NULL && n > 0);
+
+    for (;;) {
+        len = 0;
+
+        while (len < n && name[len] != '.') {
+            len++;
+        }
+
+        j = json_object_getn(j, name, len);
+
+        if (len == n) {
+            return json_is_null(j) ? NULL : j;
+        }
+
+        name += len + 1;
+        n -= len + 1;
+    }
+}
+
+static const json_t *
+value(const void *at, const char *name)
+{
+    return look(at, name, strlen(name));
+}
+
+/* Of several names the first that leads to something, else the first. */
+static int
+find_here(const model_source_t *s, const model_family_t *f, model_key_t key,
+    char *name, size_t size)
+{
+    size_t n;
+    const char *p, *names = model_key_name(key, MODEL_HF);
+
+    (void) f;
+    assert(s->container == MODEL_HF);
+    name[0] = '\0';
+
+    if (names == NULL) {
+        return 0;
+    }
+
+    for (p = names; *p != '\0'; p += n + (p[n] == ' ')) {
+        n = strcspn(p, " ");
+
+        if (look(s->at, p, n) != NULL) {
+            snprintf(name, size, "%.*s", (int) n, p);
+            return 1;
+        }
+    }
+
+    snprintf(name, size, "%.*s", (int) strcspn(names, " "), names);
+    return 0;
+}
+
+static int
+has_value(const void *at, const char *name)
+{
+    return value(at, name) != NULL;
+}
+
+static int
+read_u32(const void *at, const char *name, uint32_t *v)
+{
+    json_int_t i;
+    const json_t *j = value(at, name);
+
+    assert(v != NULL && name[0] != '\0');
+
+    i = json_integer_value(j);
+
+    if (!json_is_integer(j) || i < 0 || i > UINT32_MAX) {
+        return 0;
+    }
+
+    *v = (uint32_t) i;
+    return 1;
+}
+
+static int
+read_f32(const void *at, const char *name, float *v)
+{
+    double d;
+    const json_t *j = value(at, name);
+
+    assert(v != NULL && name[0] != '\0');
+
+    d = json_number_value(j);
+
+    /* a number that no float can hold does not fit */
+    if (!json_is_number(j) || fabs(d) > (double) 3.4028234e38f) {
+        return 0;
+    }
+
+    *v = (float) d;
+    return 1;
+}
+
+static int
+read_word(const void *at, const char *name, char *v, size_t size)
+{
+    tensor_name_t s;
+    const json_t *j = value(at, name);
+
+    assert(v != NULL && size > 0);
+
+    if (json_is_boolean(j)) {
+        snprintf(v, size, "%s", json_is_true(j) ? "true" : "false");
+        return 1;
+    }
+
+    if (!json_is_string(j)) {
+        return 0;
+    }
+
+    s.s = json_string_value(j);
+    s.len = json_string_length(j);
+    snprintf(v, size, "%s", tensor_shown(s).s);
+    return 1;
+}
+
+
+/* --- files -------------------------------------------------------------- */
+
+/* The text of a small file, owned by the caller; NULL with a sentence. */
+static char *
+read_text(const char *path, size_t *len, char *err, size_t errlen)
+{
+    char *text;
+    FILE *f;
+    struct stat st;
+
+    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode)) {
+        snprintf(err, errlen, "%s: expected a file, found none", path);
+        return NULL;
+    }
+
+    if (st.st_size > CONFIG_MAX) {
+        snprintf(err, errlen, "%s: expected at most %u bytes, found %lld", path,
+            CONFIG_MAX, (long long) st.st_size);
+        return NULL;
+    }
+
+    f = fopen(path, "re");
+    text = f == NULL ? NULL : malloc(CONFIG_MAX);
+
+    if (text == NULL) {
+        snprintf(err, errlen, "%s: expected a readable file, found \"%s\"",
+            path, strerror(errno));
+
+        if (f != NULL) {
+            fclose(f);
+        }
+
+        return NULL;
+    }
+
+    *len = fread(text, 1, CONFIG_MAX, f);
+    assert(*len <= CONFIG_MAX);
+    fclose(f);
+    return text;
+}
+
+static json_t *
+parse_object(
+    const char *text, size_t len, const char *path, char *err, size_t errlen)
+{
+    json_t *j;
+    json_error_t e;
+
+    j = json_loadb(text, len, JSON_REJECT_DUPLICATES, &e);
+
+    if (!json_is_object(j)) {
+        snprintf(err, errlen, "%s: expected a JSON object, found %s%.100s",
+            path, j != NULL ? "something else" : "", j != NULL ? "" : e.text);
+        json_decref(j);
+        return NULL;
+    }
+
+    return j;
+}
+
+static json_t *
+read_object(const char *path, char *err, size_t errlen)
+{
+    size_t len;
+    char *text = read_text(path, &len, err, errlen);
+    json_t *j = NULL;
+
+    if (text != NULL) {
+        j = parse_object(text, len, path, err, errlen);
+        free(text);
+    }
+
+    return j;
+}
+
+
+/* --- what it is --------------------------------------------------------- */
+
+/* type and class of the model, both known. */
+static const model_family_t *
+find_family(const char *file, const json_t *tree, char *err, size_t errlen)
+{
+    char names[1024];
+    const model_family_t *f;
+    const json_t *type = json_object_get(tree, "model_type");
+    const json_t *class;
+    tensor_name_t found = {"", 0};
+
+    if (json_is_string(type)) {
+        found.s = json_string_value(type);
+        found.len = json_string_length(type);
+    }
+
+    f = model_family_find(MODEL_HF, found.s, found.len);
+
+    if (f == NULL) {
+        snprintf(err, errlen,
+            "%s: key model_type: expected one that is supported (%s), found "
+            "\"%s\"",
+            file, model_family_names(MODEL_HF, names, sizeof(names)),
+            tensor_shown(found).s);
+        return NULL;
+    }
+
+    class = json_array_get(json_object_get(tree, "architectures"), 0);
+
+    if (class != NULL
+        && (!json_is_string(class)
+            || strcmp(json_string_value(class), f->class) != 0)) {
+        found.s = json_is_string(class) ? json_string_value(class) : "";
+        found.len = json_string_length(class);
+        snprintf(err, errlen,
+            "%s: key architectures: expected %s, found \"%s\"", file, f->class,
+            tensor_shown(found).s);
+        return NULL;
+    }
+
+    return f;
+}
+
+/* A quantisation that is not the tensors' own types. */
+static int
+check_quantised(const char *file, const json_t *tree, char *err, size_t errlen)
+{
+    char word[64];
+    static const char *const keys[] = {"quantization_config",
+        "compression_config", "text_config.quantization_config"};
+    char name[64];
+    size_t i;
+
+    for (i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        if (value(tree, keys[i]) == NULL) {
+            continue;
+        }
+
+        snprintf(name, sizeof(name), "%s.quant_method", keys[i]);
+
+        if (!read_word(tree, name, word, sizeof(word))) {
+            snprintf(word, sizeof(word), "something else");
+        }
+
+        snprintf(err, errlen, "%s: key %s: expected none, found %s", file, name,
+            word);
+        return 0;
+    }
+
+    return 1;
+}
+
+/* Ids that end a text: one number or a list of them. */
+static void
+take_ends(model_info_t *info, const json_t *ends)
+{
+    size_t i, n = json_is_array(ends) ? json_array_size(ends) : 1;
+    const json_t *id;
+
+    assert(info->vocab > 0); /* read before */
+
+    for (i = 0; i < n && info->ends_n < MODEL_ENDS_MAX; i++) {
+        id = json_is_array(ends) ? json_array_get(ends, i) : ends;
+
+        /* some configurations name ids that the vocabulary has not */
+        if (json_is_integer(id) && json_integer_value(id) >= 0
+            && json_integer_value(id) < info->vocab) {
+            info->ends[info->ends_n++] = (uint32_t) json_integer_value(id);
+        }
+    }
+}
+
+/* generation_config.json, which need not be there, goes before config.json. */
+static int
+read_ends(model_t *m, char *err, size_t errlen)
+{
+    char *path;
+    json_t *j;
+
+    if (asprintf(&path, "%s/" GENERATION, m->hf->dir) < 0) {
+        snprintf(err, errlen, "%s: not enough memory", m->hf->dir);
+        return 0;
+    }
+
+    if (access(path, F_OK) == 0) {
+        j = read_object(path, err, errlen);
+        free(path);
+
+        if (j == NULL) {
+            return 0;
+        }
+
+        take_ends(&m->info, value(j, "eos_token_id"));
+        json_decref(j);
+    } else {
+        free(path);
+    }
+
+    if (m->info.ends_n == 0) {
+        take_ends(&m->info, value(m->hf->tree, "eos_token_id"));
+    }
+
+    return 1;
+}
+
+
+/* --- opening ------------------------------------------------------------ */
+
+static int
+ends_with(const char *s, const char *tail)
+{
+    size_t n = strlen(s), k = strlen(tail);
+
+    return n >= k && strcmp(s + n - k, tail) == 0;
+}
+
+int
+model_hf_is(const char *path)
+{
+    struct stat st;
+
+    return (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+           || ends_with(path, ".safetensors") || ends_with(path, ".json");
+}
+
+/* path, or the directory of the file that it is; owned by the caller. */
+static char *
+directory(const char *path)
+{
+    char *dir = strdup(path), *end;
+    struct stat st;
+
+    if (dir == NULL) {
+        return NULL;
+    }
+
+    assert(path[0] != '\0');
+
+    if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode)) {
+        end = strrchr(dir, '/');
+
+        if (end == NULL) {
+            free(dir);
+            return strdup(".");
+        }
+
+        end[end == dir] = '\0';
+        return dir;
+    }
+
+    for (end = dir + strlen(dir); end > dir + 1 && end[-1] == '/'; end--) {
+        end[-1] = '\0';
+    }
+
+    return dir;
+}
+
+/* The directory's own name, also where the path ends in dots. */
+static void
+name_by_dir(model_t *m, const char *dir)
+{
+    const char *base = strrchr(dir, '/');
+    char *real = NULL;
+
+    base = base != NULL ? base + 1 : dir;
+
+    if (base[0] == '\0' || strcmp(base, ".") == 0 || strcmp(base, "..") == 0) {
+        real = realpath(dir, NULL);
+    }
+
+    model_name(m, real != NULL && real[1] != '\0' ? real : base, "");
+    free(real);
+
+    if (m->info.name[0] == '\0') {
+        model_rename(m, "model");
+    }
+
+    assert(m->info.name[0] != '\0');
+}
+
+static int
+open_weights(model_hf_t *hf, char *err, size_t errlen)
+{
+    hf->weights = safetensors_open(hf->dir, err, errlen);
+    return hf->weights != NULL;
+}
+
+/* All but the directory itself, from its config's tree. */
+static int
+read_all(model_t *m, char *err, size_t errlen)
+{
+    model_hf_t *hf = m->hf;
+    const model_family_t *f;
+    model_source_t s = {.container = MODEL_HF,
+        .find = find_here,
+        .has = has_value,
+        .u32 = read_u32,
+        .f32 = read_f32,
+        .word = read_word};
+
+    assert(hf->tree == NULL && hf->weights == NULL);
+    hf->tree = read_object(hf->config, err, errlen);
+
+    if (hf->tree == NULL) {
+        return 0;
+    }
+
+    f = find_family(hf->config, hf->tree, err, errlen);
+
+    if (f == NULL || !check_quantised(hf->config, hf->tree, err, errlen)
+        || !open_weights(hf, err, errlen)) {
+        return 0;
+    }
+
+    s.at = hf->tree;
+    s.keys = hf->config;
+    s.weights = safetensors_name(hf->weights);
+    s.tensors = safetensors_tensors(hf->weights, &s.tensors_n);
+
+    return model_read(m, f, &s, err, errlen) && read_ends(m, err, errlen);
+}
+
+model_t *
+model_hf_open(const char *path, char *err, size_t errlen)
+{
+    int ok;
+    model_t *m;
+    struct stat st;
+
+    assert(err != NULL && errlen > 0);
+    m = model_new(path, err, errlen);
+
+    if (m == NULL) {
+        return NULL;
+    }
+
+    m->hf = calloc(1, sizeof(*m->hf));
+
+    if (m->hf != NULL) {
+        m->hf->dir = directory(path);
+    }
+
+    if (m->hf == NULL || m->hf->dir == NULL
+        || asprintf(&m->hf->config, "%s/" CONFIG, m->hf->dir) < 0) {
+        snprintf(err, errlen, "%s: not enough memory", path);
+        model_close(m);
+        return NULL;
+    }
+
+    name_by_dir(m, m->hf->dir);
+    ok = read_all(m, err, errlen);
+    json_decref(m->hf->tree);
+    m->hf->tree = NULL;
+
+    if (!ok) {
+        model_close(m);
+        return NULL;
+    }
+
+    if (stat(m->hf->config, &st) == 0 && st.st_mtime > 0) {
+        m->info.created = (uint64_t) st.st_mtime;
+    }
+
+    return m;
+}
+
+void
+model_hf_close(model_hf_t *hf)
+{
+    if (hf == NULL) {
+        return;
+    }
+
+    safetensors_close(hf->weights);
+    free(hf->config);
+    free(hf->dir);
+    free(hf);
+}
+
+const char *
+model_hf_dir(const model_hf_t *hf)
+{
+    return hf->dir;
+}

@@ -1,0 +1,200 @@
+/*
+ * What the model's own files share: the table of families (model_family.c),
+ * what a container has to offer (model_gguf.c and model_hf.c are the two) and
+ * the reading of a family's sizes and tensors from either (model.c).  For those
+ * only.
+ */
+#ifndef MODEL_IMPL_H
+#define MODEL_IMPL_H
+
+#include "model.h"
+
+/* Tables have a name for each: what a container lacks is NULL there. */
+enum { MODEL_GGUF, MODEL_HF, MODEL_CONTAINERS };
+
+/*
+ * Hyper-parameters.  X(id, key in GGUF, key in config.json)
+ *
+ * In GGUF the architecture and a dot go before it.  In config.json dots lead
+ * into objects, and of several names the first that is there counts.
+ */
+#define MODEL_KEYS(X)                                                          \
+    X(LAYERS, "block_count", "num_hidden_layers")                              \
+    X(HIDDEN, "embedding_length", "hidden_size")                               \
+    X(FFN, "feed_forward_length", "intermediate_size")                         \
+    X(CONTEXT, "context_length", "max_position_embeddings")                    \
+    X(HEADS, "attention.head_count", "num_attention_heads")                    \
+    X(KV_HEADS, "attention.head_count_kv", "num_key_value_heads")              \
+    X(HEAD_DIM, "attention.key_length", "head_dim")                            \
+    X(VALUE_DIM, "attention.value_length", NULL)                               \
+    X(VOCAB, "vocab_size", "vocab_size")                                       \
+    X(TIED, NULL, "tie_word_embeddings")                                       \
+    X(EPS, "attention.layer_norm_rms_epsilon", "rms_norm_eps")                 \
+    X(ROPE_DIMS, "rope.dimension_count", NULL)                                 \
+    X(ROPE_BASE, "rope.freq_base", "rope_theta rope_parameters.rope_theta")    \
+    X(ROPE_KIND, "rope.scaling.type",                                          \
+        "rope_scaling.rope_type rope_scaling.type rope_parameters.rope_type")  \
+    X(ROPE_FACTOR, "rope.scaling.factor",                                      \
+        "rope_scaling.factor rope_parameters.factor")                          \
+    X(ROPE_LOW, "rope.scaling.low_freq_factor",                                \
+        "rope_scaling.low_freq_factor rope_parameters.low_freq_factor")        \
+    X(ROPE_HIGH, "rope.scaling.high_freq_factor",                              \
+        "rope_scaling.high_freq_factor rope_parameters.high_freq_factor")      \
+    X(ROPE_ORIGINAL, "rope.scaling.original_context_length",                   \
+        "rope_scaling.original_max_position_embeddings "                       \
+        "rope_parameters.original_max_position_embeddings")
+
+typedef enum {
+#define X(id, gguf, hf) MODEL_KEY_##id,
+    MODEL_KEYS(X)
+#undef X
+        MODEL_KEYS_N
+} model_key_t;
+
+/* The sizes that tensors' dimensions are checked against. */
+typedef enum {
+    MODEL_DIM_NONE, /* the tensor is a vector */
+    MODEL_DIM_HIDDEN,
+    MODEL_DIM_Q,  /* heads * head_dim */
+    MODEL_DIM_KV, /* kv_heads * head_dim */
+    MODEL_DIM_FFN,
+    MODEL_DIM_VOCAB,
+    MODEL_DIM_ROPE, /* rope_dims / 2 */
+    MODEL_DIMS
+} model_dim_t;
+
+enum {
+    MODEL_OPTIONAL = 1, /* of a tensor: it may be missing */
+    MODEL_UNUSED = 2    /* it may be there, and is not looked at */
+};
+
+/* A tensor: its name in each container, in a layer behind the prefix. */
+typedef struct {
+    const char *name[MODEL_CONTAINERS];
+    size_t at;           /* of the pointer in model_top_t or model_layer_t */
+    model_dim_t out, in; /* rows, row length */
+    unsigned flags;
+} model_row_t;
+
+/* What a key of config.json must be, where it is there. */
+typedef struct {
+    const char *key, *value; /* booleans are "true" and "false" */
+} model_must_t;
+
+enum {
+    MODEL_GGUF_HALVES = 1, /* of a family: rotary pairs in GGUF, in */
+    MODEL_HF_HALVES = 2,   /* safetensors are half a head apart */
+    MODEL_TIED = 4         /* embeddings are tied where nothing is said */
+};
+
+typedef struct {
+    const char *arch[MODEL_CONTAINERS]; /* general.architecture, model_type */
+    const char *class; /* the first of config's architectures */
+    const char *prefix[MODEL_CONTAINERS]; /* of a layer's tensors, N its
+                                             number */
+    const model_row_t *top;               /* ends without names */
+    const model_row_t *layer;
+    const model_must_t *musts; /* ends with a NULL key */
+    unsigned flags;            /* MODEL_GGUF_HALVES... */
+} model_family_t;
+
+/* The family that a container calls so; NULL if there is none. */
+const model_family_t *model_family_find(
+    int container, const char *arch, size_t len);
+
+/* "blk.7.": what a container puts before the names of layer i's tensors. */
+void model_family_prefix(
+    const model_family_t *f, int container, uint32_t i, char *buf, size_t size);
+
+/* The names that a container has for families, "a, b or c", in buf. */
+const char *model_family_names(int container, char *buf, size_t size);
+
+/*
+ * A container, opened.  Keys are asked for by the name that find writes; the
+ * others return 1 when there is such a value and it fits the kind.
+ */
+typedef struct model_source_s model_source_t;
+
+struct model_source_s {
+    int container;              /* MODEL_GGUF, MODEL_HF */
+    const void *at;             /* the container's own */
+    const char *keys, *weights; /* files, for sentences */
+    const tensor_t *tensors;    /* [tensors_n] by name */
+    uint32_t tensors_n;
+    uint64_t tokens_n; /* of the vocabulary in it, 0 if it has none */
+
+    /* Writes key's name here; is it there? */
+    int (*find)(const model_source_t *s, const model_family_t *f,
+        model_key_t key, char *name, size_t size);
+    int (*has)(const void *at, const char *name);
+    int (*u32)(const void *at, const char *name, uint32_t *v);
+    int (*f32)(const void *at, const char *name, float *v);
+    int (*word)(const void *at, const char *name, char *v, size_t size);
+};
+
+/* The key in a container; NULL if it has none. */
+const char *model_key_name(model_key_t key, int container);
+
+/* Kinds of rotary scaling. X(id, name) */
+#define MODEL_ROPES(X)                                                         \
+    X(NONE, "none")                                                            \
+    X(DEFAULT, "default")                                                      \
+    X(LINEAR, "linear")                                                        \
+    X(LLAMA3, "llama3")
+
+typedef enum {
+#define X(id, name) MODEL_ROPE_##id,
+    MODEL_ROPES(X)
+#undef X
+        MODEL_ROPES_N
+} model_rope_kind_t;
+
+typedef struct {
+    model_rope_kind_t kind;
+    float base;
+    float factor;      /* positions are divided by it */
+    float low, high;   /* llama3: turns in the original context that are */
+    uint32_t original; /* divided in full and not at all; that context */
+} model_rope_t;
+
+typedef struct model_hf_s model_hf_t;
+
+struct model_s {
+    model_info_t info;
+    const model_family_t *family;
+    model_rope_t rope;
+    int tied;
+    uint64_t dims[MODEL_DIMS];
+    model_top_t top;
+    model_layer_t *layers; /* [info.layers], owned */
+    tensor_t *made;        /* tensors of the null model, owned */
+    const gguf_t *gguf;    /* where it is from, one of the two or neither: */
+    model_hf_t *hf;        /* owned */
+    int owns_gguf;
+};
+
+/* An empty one; NULL with err. */
+model_t *model_new(const char *file, char *err, size_t errlen);
+
+/*
+ * Reads family f's sizes and tensors from s into m.  1, or 0 with one sentence
+ * in err; m is the caller's to close either way.
+ */
+int model_read(model_t *m, const model_family_t *f, const model_source_t *s,
+    char *err, size_t errlen);
+
+/* Fills in dims from info. */
+void model_set_dims(model_t *m);
+
+/* info.name, from a path: its last part, without suffix if it ends so. */
+void model_name(model_t *m, const char *path, const char *suffix);
+
+/* Opens a directory (or file in one), as model_open. */
+model_t *model_hf_open(const char *path, char *err, size_t errlen);
+void model_hf_close(model_hf_t *hf);
+const char *model_hf_dir(const model_hf_t *hf);
+
+/* Is path a directory, or named like a file that model directories have? */
+int model_hf_is(const char *path);
+
+#endif
