@@ -4,18 +4,22 @@
  *      tokens ─embed─> x
  *      for each layer:
  *          x += h;  n = norm(x)                (no h before the first layer)
- *          q, k, v = n Wq, n Wk, n Wv
+ *          q, k, v = n Wq, n Wk, n Wv;  norms of q and k
  *          rotate q and k; k, v ─> cache;  a = attention(q, cache)
- *          h = a Wo
+ *          h = a Wo;  norm of h
  *          x += h;  n = norm(x)
- *          h = (silu(n Wgate) * n Wup) Wdown
+ *          h = (act(n Wgate) * n Wup) Wdown;  norm of h
  *      x += h;  n = norm(x);  g = n at the output positions
  *      logits = g Wout;  sample
  *
- * DESIGN.  The layer loop is written once, over the op table, for every family
- * and back end.  All args structs are filled in when the pass is opened and
- * never change: what a step brings is in the step block (kernels.h).  So a
- * step is a fixed list of calls, which a device may record.
+ * DESIGN.  A step is a fixed list of calls, which a device may record.  The
+ * list is made when the pass is opened, by one text for every family and back
+ * end: a norm or a bias that the model lacks is a call or an argument less,
+ * and all numbers come from model.h.  Args structs never change afterwards:
+ * what a step brings is in the step block (kernels.h).
+ *
+ * The keys and values of a layer with a window are kept like all others; the
+ * window is what its attention looks at.
  *
  * A residual is added by the norm that follows it (rmsnorm's add), so that
  * the stream is read once less.
@@ -42,28 +46,36 @@
 /* Half of the largest head that model.c lets pass, and more. */
 #define FREQS_MAX 512
 
+/* The most ops of a layer, and of what comes before and after the layers. */
+#define LAYER_OPS 20
+#define END_OPS   8
+
+enum {
+#define X(op, doc) OP_##op,
+    KERNELS(X)
+#undef X
+};
+
+/* One call of the step's list. */
 typedef struct {
-    kn_rmsnorm_t attn_norm;
-    kn_matmul_t q, k, v;
-    kn_rope_store_t store;
-    kn_attn_t attn;
-    kn_matmul_t o;
-    kn_rmsnorm_t ffn_norm;
-    kn_matmul_t gate, up;
-    kn_silu_mul_t silu;
-    kn_matmul_t down;
-} layer_t;
+    uint32_t op;
+    union {
+#define X(op, doc) kn_##op##_t op;
+        KERNELS(X)
+#undef X
+    } a;
+} op_t;
 
 /* Activations; [tokens, ...] but for those of the outputs. */
 typedef struct {
-    kn_ptr_t x, n, h;  /* [tokens, hidden] */
-    kn_ptr_t q, a;     /* [tokens, heads * head_dim] */
-    kn_ptr_t k, v;     /* [tokens, kv_heads * head_dim] */
-    kn_ptr_t gate, up; /* [tokens, ffn] */
-    kn_ptr_t cs;       /* [tokens, rope_dims / 2, 2] */
-    kn_ptr_t g;        /* [outs, hidden] */
-    kn_ptr_t logits;   /* [outs, vocab] */
-    kn_ptr_t out;      /* [outs] sample_out_t */
+    kn_ptr_t x, n, h;             /* [tokens, hidden] */
+    kn_ptr_t q, a;                /* [tokens, heads * head_dim] */
+    kn_ptr_t k, v;                /* [tokens, kv_heads * head_dim] */
+    kn_ptr_t gate, up;            /* [tokens, ffn] */
+    kn_ptr_t cs[MODEL_ROPES_MAX]; /* [tokens, rope_dims / 2, 2] */
+    kn_ptr_t g;                   /* [outs, hidden] */
+    kn_ptr_t logits;              /* [outs, vocab] */
+    kn_ptr_t out;                 /* [outs] sample_out_t */
 } acts_t;
 
 struct forward_s {
@@ -74,13 +86,8 @@ struct forward_s {
     uint32_t blocks_max; /* block ids of a step */
     acts_t acts;
     kn_ptr_t kv; /* [cfg.blocks] blocks */
-    kn_embed_t embed;
-    kn_rope_angles_t angles;
-    layer_t *layers; /* [layers], owned */
-    kn_rmsnorm_t norm;
-    kn_gather_t gather;
-    kn_matmul_t output;
-    kn_sample_t sample;
+    op_t *ops;   /* [ops_max], owned: what a step calls, in order */
+    uint32_t ops_n, ops_max;
     kn_row_t *rows;   /* [rows_max], owned */
     uint32_t *blocks; /* [blocks_max], owned */
     kn_out_t *outs;   /* [outs_max], owned */
@@ -251,6 +258,7 @@ vector(opening_t *o, const tensor_t *t)
 static void
 open_acts(opening_t *o)
 {
+    uint32_t i;
     acts_t *a = &o->f->acts;
     const model_info_t *info = model_info(o->f->m);
     uint64_t t = o->f->cfg.tokens_max, outs = o->f->cfg.outs_max;
@@ -265,54 +273,123 @@ open_acts(opening_t *o)
     a->v = alloc(o, t, info->kv_heads * info->head_dim * f, "activations");
     a->gate = alloc(o, t, info->ffn * f, "activations");
     a->up = alloc(o, t, info->ffn * f, "activations");
-    a->cs = alloc(o, t, info->rope_dims * f, "activations");
+
+    for (i = 0; i < info->ropes; i++) {
+        a->cs[i] = alloc(o, t, info->rope_dims * f, "activations");
+    }
+
     a->g = alloc(o, outs, info->hidden * f, "outputs");
     a->logits = alloc(o, outs, info->vocab * f, "logits");
     a->out = alloc(o, outs, sizeof(sample_out_t), "outputs");
 }
 
-static kn_matmul_t
-matmul(opening_t *o, const tensor_t *t, kn_ptr_t x, kn_ptr_t y)
+/* The next call of the list. */
+static void
+push(opening_t *o, uint32_t op, const void *args, size_t size)
+{
+    op_t *to;
+    forward_t *f = o->f;
+
+    if (o->failed) {
+        return;
+    }
+
+    assert(f->ops_n < f->ops_max && size <= sizeof(to->a));
+    to = &f->ops[f->ops_n++];
+    to->op = op;
+    memcpy(&to->a, args, size);
+}
+
+#define PUSH(o, name, args) push(o, OP_##name, args, sizeof(kn_##name##_t))
+
+/* y = scale * (x w^T + bias), bias being a tensor or NULL */
+static void
+matmul(opening_t *o, const tensor_t *w, const tensor_t *bias, kn_ptr_t x,
+    kn_ptr_t y, float scale)
 {
     kn_matmul_t a;
 
-    a.w = load(o, t);
+    memset(&a, 0, sizeof(a));
+    a.w = load(o, w);
     a.x = x;
     a.y = y;
     a.rows = KN_TOKENS;
-    return a;
+    a.scale = scale;
+
+    if (bias != NULL) {
+        a.bias = vector(o, bias);
+    }
+
+    PUSH(o, matmul, &a);
 }
 
-static kn_rmsnorm_t
-norm(opening_t *o, const tensor_t *t, int add)
+/*
+ * The stream's residual, where there is one, and its norm in acts.n; without
+ * a norm's weight the residual only.  Where the result is.
+ */
+static kn_ptr_t
+norm_stream(opening_t *o, const tensor_t *w, int residual)
 {
     kn_rmsnorm_t a;
+    kn_add_t add;
     const acts_t *acts = &o->f->acts;
+    const model_info_t *info = model_info(o->f->m);
+
+    if (w == NULL) {
+        add.x = acts->x;
+        add.add = acts->h;
+        add.dim = info->hidden;
+        add.rows = KN_TOKENS;
+
+        if (residual) {
+            PUSH(o, add, &add);
+        }
+
+        return acts->x;
+    }
 
     memset(&a, 0, sizeof(a));
     a.x = acts->x;
-
-    if (add) {
-        a.add = acts->h;
-    }
-
-    a.w = vector(o, t);
+    a.add.a = residual ? acts->h.a : 0;
+    a.w = vector(o, w);
     a.y = acts->n;
-    a.dim = model_info(o->f->m)->hidden;
+    a.parts = 1;
+    a.dim = info->hidden;
     a.rows = KN_TOKENS;
-    a.eps = model_info(o->f->m)->eps;
-    return a;
+    a.eps = info->eps;
+    PUSH(o, rmsnorm, &a);
+
+    return acts->n;
 }
 
+/* The norm of x [tokens, width], if it has one: of each part as long as w. */
 static void
-open_layer(opening_t *o, uint32_t i)
+norm_parts(opening_t *o, const tensor_t *w, kn_ptr_t x, uint32_t width)
 {
-    forward_t *f = o->f;
-    const acts_t *a = &f->acts;
-    const model_info_t *info = model_info(f->m);
-    const model_layer_t *w = model_layer(f->m, i);
-    layer_t *l = &f->layers[i];
+    kn_rmsnorm_t a;
+
+    if (w == NULL) {
+        return;
+    }
+
+    assert(w->dims[0] > 0 && width % w->dims[0] == 0);
+    memset(&a, 0, sizeof(a));
+    a.x = x;
+    a.w = vector(o, w);
+    a.y = x;
+    a.dim = (uint32_t) w->dims[0];
+    a.parts = width / a.dim;
+    a.rows = KN_TOKENS;
+    a.eps = model_info(o->f->m)->eps;
+    PUSH(o, rmsnorm, &a);
+}
+
+/* Layer i's place in the cache. */
+static kn_kv_t
+layer_kv(const forward_t *f, uint32_t i)
+{
     kn_kv_t kv;
+    const model_info_t *info = model_info(f->m);
 
     kv.kv = f->kv;
     kv.stride = forward_block_bytes(f->m, &f->cfg);
@@ -323,74 +400,142 @@ open_layer(opening_t *o, uint32_t i)
     kv.kv_heads = info->kv_heads;
     kv.head_dim = info->head_dim;
 
-    l->attn_norm = norm(o, w->attn_norm, i > 0);
-    l->q = matmul(o, w->q, a->n, a->q);
-    l->k = matmul(o, w->k, a->n, a->k);
-    l->v = matmul(o, w->v, a->n, a->v);
-
-    l->store.q = a->q;
-    l->store.k = a->k;
-    l->store.v = a->v;
-    l->store.cs = a->cs;
-    l->store.heads = info->heads;
-    l->store.half = info->rope_dims / 2;
-    l->store.halves = (uint32_t) info->rope_halves;
-    l->store.kv = kv;
-
-    l->attn.q = a->q;
-    l->attn.y = a->a;
-    l->attn.heads = info->heads;
-    l->attn.scale = 1.0f / sqrtf((float) info->head_dim);
-    l->attn.kv = kv;
-
-    l->o = matmul(o, w->o, a->a, a->h);
-    l->ffn_norm = norm(o, w->ffn_norm, 1);
-    l->gate = matmul(o, w->gate, a->n, a->gate);
-    l->up = matmul(o, w->up, a->n, a->up);
-    l->silu.gate = a->gate;
-    l->silu.up = a->up;
-    l->silu.dim = info->ffn;
-    l->silu.rows = KN_TOKENS;
-    l->down = matmul(o, w->down, a->gate, a->h);
+    return kv;
 }
 
-/* What comes before and after the layers. */
+/* From q, k and v to the attention's result in acts.a. */
 static void
-open_ends(opening_t *o)
+open_attention(opening_t *o, uint32_t i)
+{
+    const forward_t *f = o->f;
+    const acts_t *a = &f->acts;
+    const model_info_t *info = model_info(f->m);
+    const model_layer_t *w = model_layer(f->m, i);
+    kn_rope_store_t store;
+    kn_attn_t attn;
+
+    norm_parts(o, w->q_norm, a->q, info->heads * info->head_dim);
+    norm_parts(o, w->k_norm, a->k, info->kv_heads * info->head_dim);
+
+    memset(&store, 0, sizeof(store));
+    store.q = a->q;
+    store.k = a->k;
+    store.v = a->v;
+    store.heads = info->heads;
+    store.halves = (uint32_t) info->rope_halves;
+    store.kv = layer_kv(f, i);
+
+    if (w->rope < MODEL_ROPES_MAX) {
+        store.cs = a->cs[w->rope];
+        store.half = info->rope_dims / 2;
+    }
+
+    PUSH(o, rope_store, &store);
+
+    memset(&attn, 0, sizeof(attn));
+    attn.q = a->q;
+    attn.y = a->a;
+    attn.heads = info->heads;
+    attn.window = w->window;
+    attn.scale = info->attn_scale;
+    attn.cap = info->attn_cap;
+    attn.kv = store.kv;
+    PUSH(o, attn, &attn);
+}
+
+static void
+open_layer(opening_t *o, uint32_t i)
+{
+    const forward_t *f = o->f;
+    const acts_t *a = &f->acts;
+    const model_info_t *info = model_info(f->m);
+    const model_layer_t *w = model_layer(f->m, i);
+    kn_act_mul_t act;
+    kn_ptr_t x;
+
+    x = norm_stream(o, w->attn_norm, i > 0);
+    matmul(o, w->q, w->q_bias, x, a->q, 1);
+    matmul(o, w->k, w->k_bias, x, a->k, 1);
+    matmul(o, w->v, w->v_bias, x, a->v, 1);
+    open_attention(o, i);
+    matmul(o, w->o, w->o_bias, a->a, a->h, info->residual_scale);
+    norm_parts(o, w->attn_post_norm, a->h, info->hidden);
+
+    x = norm_stream(o, w->ffn_norm, 1);
+    matmul(o, w->gate, w->gate_bias, x, a->gate, 1);
+    matmul(o, w->up, w->up_bias, x, a->up, 1);
+    act.gate = a->gate;
+    act.up = a->up;
+    act.dim = info->ffn;
+    act.rows = KN_TOKENS;
+    act.act = info->gelu ? KN_GELU : KN_SILU;
+    PUSH(o, act_mul, &act);
+    matmul(o, w->down, w->down_bias, a->gate, a->h, info->residual_scale);
+    norm_parts(o, w->ffn_post_norm, a->h, info->hidden);
+}
+
+/* Token ids to vectors and angles; *embed is the weight, for a tied output. */
+static void
+open_begin(opening_t *o, const kn_w_t **embed)
 {
     forward_t *f = o->f;
-    const acts_t *a = &f->acts;
-    const model_top_t *top = model_top(f->m);
+    uint32_t i;
+    kn_embed_t a;
+    kn_rope_angles_t angles;
     const model_info_t *info = model_info(f->m);
     double freqs[FREQS_MAX];
 
-    f->embed.w = load(o, top->embed);
-    f->embed.y = a->x;
+    a.w = load(o, model_top(f->m)->embed);
+    a.y = f->acts.x;
+    a.scale = info->embed_scale;
+    *embed = a.w;
+    PUSH(o, embed, &a);
 
     assert(info->rope_dims / 2 <= FREQS_MAX);
-    f->angles.half = info->rope_dims / 2;
-    f->angles.cs = a->cs;
-    f->angles.freq = alloc(o, f->angles.half, sizeof(double), "angles");
 
-    if (!o->failed) {
-        model_rope_freqs(f->m, freqs);
-        f->kn->copy_in(
-            f->dev, f->angles.freq, freqs, f->angles.half * sizeof(double));
+    for (i = 0; i < info->ropes && !o->failed; i++) {
+        angles.half = info->rope_dims / 2;
+        angles.cs = f->acts.cs[i];
+        angles.freq = alloc(o, angles.half, sizeof(double), "angles");
+        angles.scale = model_rope_freqs(f->m, i, f->cfg.context, freqs);
+
+        if (!o->failed) {
+            f->kn->copy_in(
+                f->dev, angles.freq, freqs, angles.half * sizeof(double));
+            PUSH(o, rope_angles, &angles);
+        }
     }
+}
 
-    f->norm = norm(o, top->norm, 1);
-    f->gather.x = a->n;
-    f->gather.y = a->g;
-    f->gather.dim = info->hidden;
+/* The last residual to the sampled tokens. */
+static void
+open_end(opening_t *o, const kn_w_t *embed)
+{
+    const forward_t *f = o->f;
+    const model_top_t *top = model_top(f->m);
+    const model_info_t *info = model_info(f->m);
+    kn_gather_t gather;
+    kn_matmul_t output;
+    kn_sample_t sample;
 
-    f->output.x = a->g;
-    f->output.y = a->logits;
-    f->output.rows = KN_OUTS;
-    f->output.w = top->output == top->embed ? f->embed.w : load(o, top->output);
+    gather.x = norm_stream(o, top->norm, 1);
+    gather.y = f->acts.g;
+    gather.dim = info->hidden;
+    PUSH(o, gather, &gather);
 
-    f->sample.logits = a->logits;
-    f->sample.out = a->out;
-    f->sample.vocab = info->vocab;
+    memset(&output, 0, sizeof(output));
+    output.w = top->output == top->embed ? embed : load(o, top->output);
+    output.x = f->acts.g;
+    output.y = f->acts.logits;
+    output.rows = KN_OUTS;
+    output.scale = info->logit_scale;
+    output.cap = info->logit_cap;
+    PUSH(o, matmul, &output);
+
+    sample.logits = f->acts.logits;
+    sample.out = f->acts.out;
+    sample.vocab = info->vocab;
+    PUSH(o, sample, &sample);
 }
 
 /* The host's arrays and the device's own memory for steps. */
@@ -420,10 +565,11 @@ open_step(opening_t *o)
     f->rows = mem_zero(c->rows_max, sizeof(*f->rows));
     f->outs = mem_zero(c->outs_max, sizeof(*f->outs));
     f->blocks = mem_zero(f->blocks_max, sizeof(*f->blocks));
-    f->layers = mem_zero(info->layers, sizeof(*f->layers));
+    f->ops_max = info->layers * LAYER_OPS + END_OPS;
+    f->ops = mem_zero(f->ops_max, sizeof(*f->ops));
 
     if (f->rows == NULL || f->outs == NULL || f->blocks == NULL
-        || f->layers == NULL) {
+        || f->ops == NULL) {
         snprintf(o->err, o->errlen, "step: not enough memory");
         o->failed = 1;
         return;
@@ -450,6 +596,7 @@ forward_open(const kernels_t *kn, kn_dev_t *dev, const model_t *m,
 {
     uint32_t i;
     forward_t *f;
+    const kn_w_t *embed = NULL;
     opening_t o = {.err = err, .errlen = errlen};
 
     assert(c->rows_max > 0 && c->tokens_max > 0 && c->outs_max > 0);
@@ -473,13 +620,13 @@ forward_open(const kernels_t *kn, kn_dev_t *dev, const model_t *m,
     open_acts(&o);
     f->kv = alloc(&o, c->blocks, forward_block_bytes(m, c), "KV blocks");
 
-    if (!o.failed) {
-        open_ends(&o);
-    }
+    open_begin(&o, &embed);
 
     for (i = 0; i < model_info(m)->layers && !o.failed; i++) {
         open_layer(&o, i);
     }
+
+    open_end(&o, embed);
 
     if (o.failed) {
         forward_close(f);
@@ -499,25 +646,8 @@ forward_close(forward_t *f)
     mem_free(f->rows);
     mem_free(f->outs);
     mem_free(f->blocks);
-    mem_free(f->layers);
+    mem_free(f->ops);
     mem_free(f);
-}
-
-static void
-run_layer(const kernels_t *kn, kn_dev_t *dev, const layer_t *l)
-{
-    kn->rmsnorm(dev, &l->attn_norm);
-    kn->matmul(dev, &l->q);
-    kn->matmul(dev, &l->k);
-    kn->matmul(dev, &l->v);
-    kn->rope_store(dev, &l->store);
-    kn->attn(dev, &l->attn);
-    kn->matmul(dev, &l->o);
-    kn->rmsnorm(dev, &l->ffn_norm);
-    kn->matmul(dev, &l->gate);
-    kn->matmul(dev, &l->up);
-    kn->silu_mul(dev, &l->silu);
-    kn->matmul(dev, &l->down);
 }
 
 /* The ops of a step, for the device to run or record. */
@@ -525,19 +655,21 @@ static void
 run(void *arg)
 {
     uint32_t i;
+    const op_t *o;
     const forward_t *f = arg;
 
-    f->kn->embed(f->dev, &f->embed);
-    f->kn->rope_angles(f->dev, &f->angles);
+    for (i = 0; i < f->ops_n; i++) {
+        o = &f->ops[i];
 
-    for (i = 0; i < model_info(f->m)->layers; i++) {
-        run_layer(f->kn, f->dev, &f->layers[i]);
+        switch (o->op) {
+#define X(name, doc)                                                           \
+    case OP_##name:                                                            \
+        f->kn->name(f->dev, &o->a.name);                                       \
+        break;
+            KERNELS(X)
+#undef X
+        }
     }
-
-    f->kn->rmsnorm(f->dev, &f->norm);
-    f->kn->gather(f->dev, &f->gather);
-    f->kn->matmul(f->dev, &f->output);
-    f->kn->sample(f->dev, &f->sample);
 }
 
 /* Rows and block tables of b. */

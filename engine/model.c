@@ -365,14 +365,16 @@ llama3_freq(const model_rope_t *r, double freq)
     return (1 - mix) * freq / r->factor + mix * freq;
 }
 
-void
-model_rope_freqs(const model_t *m, double *freq)
+double
+model_rope_freqs(const model_t *m, uint32_t set, uint32_t context, double *freq)
 {
     uint32_t i;
     float factor;
     const model_rope_t *r = &m->rope;
     const tensor_t *t = m->top.rope_factors;
 
+    (void) context;
+    assert(set < m->info.ropes);
     assert(m->info.rope_dims % 2 == 0 && r->factor > 0);
 
     for (i = 0; i < m->info.rope_dims / 2; i++) {
@@ -387,6 +389,8 @@ model_rope_freqs(const model_t *m, double *freq)
             freq[i] /= factor;
         }
     }
+
+    return 1;
 }
 
 
@@ -481,7 +485,13 @@ read_sizes(opening_t *o)
 void
 model_set_dims(model_t *m)
 {
-    const model_info_t *info = &m->info;
+    model_info_t *info = &m->info;
+
+    info->ropes = 1;
+    info->embed_scale = 1;
+    info->attn_scale = 1.0f / sqrtf((float) info->head_dim);
+    info->residual_scale = 1;
+    info->logit_scale = 1;
 
     m->dims[MODEL_DIM_NONE] = 1;
     m->dims[MODEL_DIM_HIDDEN] = info->hidden;

@@ -17,6 +17,9 @@ typedef struct model_s model_t;
 
 #define MODEL_ENDS_MAX 32
 
+/* Sets of rotary angles that a model may have. */
+#define MODEL_ROPES_MAX 2
+
 typedef struct {
     char name[128]; /* for /v1/models: the file's or directory's by default */
     char arch[64];
@@ -24,9 +27,17 @@ typedef struct {
     uint32_t layers, hidden, heads, kv_heads, head_dim, ffn, vocab;
     uint32_t context; /* trained */
     uint64_t weight_bytes;
-    uint32_t rope_dims; /* rotated elements of a head, even */
-    int rope_halves;    /* pairs are i, i + rope_dims / 2; else 2i, 2i + 1 */
-    float eps;          /* of the norms */
+    uint32_t rope_dims;   /* rotated elements of a head, even */
+    uint32_t ropes;       /* sets of angles */
+    int rope_halves;      /* pairs are i, i + rope_dims / 2; else 2i, 2i + 1 */
+    int gelu;             /* the gate's activation; else SiLU */
+    float eps;            /* of the norms */
+    float embed_scale;    /* of the vectors of tokens */
+    float attn_scale;     /* of the products of queries and keys */
+    float attn_cap;       /* kernels.h has the formula; 0 is none */
+    float residual_scale; /* of what is added to the stream */
+    float logit_scale;
+    float logit_cap;               /* 0 is none */
     uint32_t ends[MODEL_ENDS_MAX]; /* ids that end a text, beside those that */
     uint32_t ends_n;               /* the tokenizer knows; below vocab */
 } model_info_t;
@@ -37,13 +48,26 @@ typedef struct {
  * back end's model.
  */
 typedef struct {
-    const tensor_t *attn_norm; /* [hidden] */
+    const tensor_t *attn_norm; /* [hidden] or NULL */
     const tensor_t *q;         /* [heads * head_dim, hidden] */
     const tensor_t *k, *v;     /* [kv_heads * head_dim, hidden] */
     const tensor_t *o;         /* [hidden, heads * head_dim] */
-    const tensor_t *ffn_norm;  /* [hidden] */
+    const tensor_t *ffn_norm;  /* [hidden] or NULL */
     const tensor_t *gate, *up; /* [ffn, hidden] */
     const tensor_t *down;      /* [hidden, ffn] */
+
+    /* What families may have beside; NULL where this one has not. */
+    const tensor_t *q_bias;              /* [heads * head_dim] */
+    const tensor_t *k_bias, *v_bias;     /* [kv_heads * head_dim] */
+    const tensor_t *o_bias;              /* [hidden] */
+    const tensor_t *gate_bias, *up_bias; /* [ffn] */
+    const tensor_t *down_bias;           /* [hidden] */
+    const tensor_t *q_norm, *k_norm;     /* [head_dim], or of all heads */
+    const tensor_t *attn_post_norm;      /* [hidden] */
+    const tensor_t *ffn_post_norm;       /* [hidden] */
+
+    uint32_t window; /* positions that attention looks at; 0 is all */
+    uint32_t rope;   /* its set of angles; from MODEL_ROPES_MAX on: none */
 } model_layer_t;
 
 typedef struct {
@@ -83,7 +107,12 @@ const model_layer_t *model_layer(const model_t *m, uint32_t i);
 /* May a weight matrix be of this tensor type? */
 int model_is_matrix(uint32_t type);
 
-/* The angle per position of each rotated pair: freq [rope_dims / 2]. */
-void model_rope_freqs(const model_t *m, double *freq);
+/*
+ * Set i of the angles per position of the rotated pairs, for sequences of up
+ * to context tokens: freq [rope_dims / 2].  Returns what cosines and sines are
+ * to be multiplied by.
+ */
+double model_rope_freqs(
+    const model_t *m, uint32_t i, uint32_t context, double *freq);
 
 #endif

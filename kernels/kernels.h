@@ -152,51 +152,67 @@ typedef struct {
     uint32_t kv_heads, head_dim;
 } kn_kv_t;
 
-/* y[t] = row tokens[t] of w */
+/* y[t] = scale * row tokens[t] of w */
 typedef struct {
     const kn_w_t *w; /* [vocab, dim] */
     kn_ptr_t y;      /* [tokens, dim] */
+    float scale;
 } kn_embed_t;
 
-/* x += add, if there is one; y = x / sqrt(mean(x^2) + eps) * w */
+/*
+ * x += add, if there is one; y = x / sqrt(mean(x^2) + eps) * w, the mean being
+ * that of each part of x alone.  y may be x.
+ */
 typedef struct {
-    kn_ptr_t x;   /* [M, dim] */
-    kn_ptr_t add; /* [M, dim] or null */
+    kn_ptr_t x;   /* [M, parts, dim] */
+    kn_ptr_t add; /* [M, parts, dim] or null */
     kn_ptr_t w;   /* [dim] F32 */
-    kn_ptr_t y;   /* [M, dim], not x */
-    uint32_t dim;
+    kn_ptr_t y;   /* [M, parts, dim] */
+    uint32_t parts, dim;
     uint32_t rows;
     float eps;
 } kn_rmsnorm_t;
 
-/* y = x w^T */
+/* x += add */
+typedef struct {
+    kn_ptr_t x;   /* [M, dim] */
+    kn_ptr_t add; /* [M, dim] */
+    uint32_t dim;
+    uint32_t rows;
+} kn_add_t;
+
+/* y = scale * (x w^T + bias); then, if cap > 0, y = cap * tanh(y / cap) */
 typedef struct {
     const kn_w_t *w; /* [n, k] */
+    kn_ptr_t bias;   /* [n] F32 or null */
     kn_ptr_t x;      /* [M, k] */
     kn_ptr_t y;      /* [M, n] */
     uint32_t rows;
+    float scale, cap;
 } kn_matmul_t;
 
 /*
- * cs[t, i] = cos, sin of pos(t) * freq[i] * 1 rad, from an F64 product: once a
- * step, for all layers.  Any scaling of the frequencies is in freq.
+ * cs[t, i] = scale * cos, sin of pos(t) * freq[i] * 1 rad, from F64 products:
+ * once a step, for all layers.  Any scaling of the frequencies is in freq.
  */
 typedef struct {
     kn_ptr_t freq; /* [half] F64 */
     kn_ptr_t cs;   /* [tokens, half, 2] */
     uint32_t half;
+    double scale;
 } kn_rope_angles_t;
 
 /*
  * Rotates the first 2 * half elements of each head of q (in place) and of k,
  * by angle i elements 2i and 2i + 1, or i and i + half if halves; stores k and
- * v in the cache at the tokens' positions, rounded to nearest even.
+ * v in the cache at the tokens' positions, rounded to nearest even.  With half
+ * 0 it only stores.
  */
 typedef struct {
     kn_ptr_t q;  /* [tokens, heads * head_dim] */
     kn_ptr_t k;  /* [tokens, kv_heads * head_dim] */
     kn_ptr_t v;  /* [tokens, kv_heads * head_dim] */
-    kn_ptr_t cs; /* of rope_angles */
+    kn_ptr_t cs; /* of rope_angles, as many angles as half */
     uint32_t heads, half;
     uint32_t halves; /* 0, 1 */
     kn_kv_t kv;
@@ -204,24 +220,45 @@ typedef struct {
 
 /*
  * Causal attention of each token over positions 0 to its own, from the cache
- * (where rope_store has put this step's).  Query head h reads key head
- * h / (heads / kv_heads).
+ * (where rope_store has put this step's); with a window over the last window
+ * of them only.  Query head h reads key head h / (heads / kv_heads).  A score
+ * is scale * (q . k), then, if cap > 0, cap * tanh(score / cap).  A sink is
+ * one more score of its head, that of a value of zeros.
  */
 typedef struct {
-    kn_ptr_t q; /* [tokens, heads * head_dim] */
-    kn_ptr_t y; /* [tokens, heads * head_dim] */
+    kn_ptr_t q;     /* [tokens, heads * head_dim] */
+    kn_ptr_t y;     /* [tokens, heads * head_dim] */
+    kn_ptr_t sinks; /* [heads] F32 or null */
     uint32_t heads;
-    float scale;
+    uint32_t window; /* 0 is none */
+    float scale, cap;
     kn_kv_t kv;
 } kn_attn_t;
 
-/* gate = silu(gate) * up, silu(x) = x / (1 + exp(-x)) */
+/*
+ * The gate's activations: silu(x) = x / (1 + exp(-x)), and GELU by the
+ * hyperbolic tangent, x / (1 + exp(-2u)), u = sqrt(2 / pi) (x + 0.044715 x^3).
+ * X(name, function)
+ */
+#define KN_ACT_LIST(X)                                                         \
+    X(SILU, silu)                                                              \
+    X(GELU, gelu)
+
+enum {
+#define X(name, fn) KN_##name,
+    KN_ACT_LIST(X)
+#undef X
+        KN_ACTS
+};
+
+/* gate = act(gate) * up */
 typedef struct {
     kn_ptr_t gate; /* [M, dim] */
     kn_ptr_t up;   /* [M, dim] */
     uint32_t dim;
     uint32_t rows;
-} kn_silu_mul_t;
+    uint32_t act; /* KN_SILU, KN_GELU */
+} kn_act_mul_t;
 
 /* y[i] = x[outs[i].tok] */
 typedef struct {
@@ -244,11 +281,12 @@ typedef struct {
 #define KERNELS(X)                                                             \
     X(embed, "token ids to vectors")                                           \
     X(rmsnorm, "residual sum, then root mean square norm")                     \
+    X(add, "residual sum alone")                                               \
     X(matmul, "vectors times a weight matrix")                                 \
     X(rope_angles, "cosines and sines of the step's positions")                \
     X(rope_store, "rotates q and k, stores k and v")                           \
     X(attn, "causal attention over the paged cache")                           \
-    X(silu_mul, "gated activation")                                            \
+    X(act_mul, "gated activation")                                             \
     X(gather, "rows at the output positions")                                  \
     X(sample, "logits to tokens")
 

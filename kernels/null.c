@@ -213,11 +213,12 @@ null_sample(kn_dev_t *dev, const kn_sample_t *a)
 #define IDLE(X)                                                                \
     X(embed)                                                                   \
     X(rmsnorm)                                                                 \
+    X(add)                                                                     \
     X(matmul)                                                                  \
     X(rope_angles)                                                             \
     X(rope_store)                                                              \
     X(attn)                                                                    \
-    X(silu_mul)                                                                \
+    X(act_mul)                                                                 \
     X(gather)
 
 #define X(op)                                                                  \

@@ -108,9 +108,14 @@ fill_isa(cpu_isa_t *out, const cpu_isa_t *isa)
         out->mix[i] = isa->mix[i] ? isa->mix[i] : cpu_ref.mix[i];
     }
 
+    for (i = 0; i < KN_ACTS; i++) {
+        out->act_mul[i] =
+            isa->act_mul[i] ? isa->act_mul[i] : cpu_ref.act_mul[i];
+    }
+
     out->softmax = isa->softmax ? isa->softmax : cpu_ref.softmax;
     out->rmsnorm = isa->rmsnorm ? isa->rmsnorm : cpu_ref.rmsnorm;
-    out->silu_mul = isa->silu_mul ? isa->silu_mul : cpu_ref.silu_mul;
+    out->soft_cap = isa->soft_cap ? isa->soft_cap : cpu_ref.soft_cap;
 }
 
 static void

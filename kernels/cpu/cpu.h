@@ -86,12 +86,21 @@ typedef struct {
      */
     float (*softmax)(float *w, uint32_t n, float scale, float *max);
 
-    /* x += add, where it is not NULL; y = x / sqrt(mean(x^2) + eps) * w. */
+    /*
+     * x += add, where it is not NULL; y = x / sqrt(mean(x^2) + eps) * w.  y
+     * may be x.
+     */
     void (*rmsnorm)(float *y, float *x, const float *add, const float *w,
         uint32_t n, float eps);
 
-    /* gate[i] = silu(gate[i]) * up[i]: element i alone decides its bits. */
-    void (*silu_mul)(float *gate, const float *up, uint32_t n);
+    /*
+     * gate[i] = act(gate[i]) * up[i], by activation: element i alone decides
+     * its bits.
+     */
+    void (*act_mul[KN_ACTS])(float *gate, const float *up, uint32_t n);
+
+    /* x[i] = cap * tanh(scale * x[i] / cap): element i alone decides. */
+    void (*soft_cap)(float *x, uint32_t n, float scale, float cap);
 } cpu_isa_t;
 
 extern const cpu_isa_t cpu_ref;

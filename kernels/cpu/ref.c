@@ -10,10 +10,11 @@
  * lanes at a time.
  *
  * Attention walks a token's positions in partitions of KV_PART, counted from
- * position 0 and joined in order by the running maximum.  The partition, not
- * the block or the chunk, decides the order of additions.  The queries that
- * share a key head go together, so that keys and values are read and turned
- * into floats once; a block of keys is to them what a weight is to tokens.
+ * position 0 (a window cuts the first one short) and joined in order by the
+ * running maximum.  The partition, not the block or the chunk, decides the
+ * order of additions.  The queries that share a key head go together, so that
+ * keys and values are read and turned into floats once; a block of keys is to
+ * them what a weight is to tokens.
  *
  * Runs on the pool's threads; owns no memory; scratch is on the stack.
  */
@@ -342,13 +343,39 @@ rmsnorm_ref(
     }
 }
 
+static float
+silu(float x)
+{
+    return x / (1.0f + expf(-x));
+}
+
+static float
+gelu(float x)
+{
+    const float twice = 1.59576912f; /* 2 sqrt(2 / pi) */
+
+    return x / (1.0f + expf(-twice * (x + 0.044715f * x * x * x)));
+}
+
+#define X(name, fn)                                                            \
+    static void fn##_mul(float *gate, const float *up, uint32_t n)             \
+    {                                                                          \
+        uint32_t i;                                                            \
+                                                                               \
+        for (i = 0; i < n; i++) {                                              \
+            gate[i] = fn(gate[i]) * up[i];                                     \
+        }                                                                      \
+    }
+KN_ACT_LIST(X)
+#undef X
+
 static void
-silu_mul_ref(float *gate, const float *up, uint32_t n)
+soft_cap_ref(float *x, uint32_t n, float scale, float cap)
 {
     uint32_t i;
 
     for (i = 0; i < n; i++) {
-        gate[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
+        x[i] = cap * tanhf(scale / cap * x[i]);
     }
 }
 
@@ -362,7 +389,10 @@ const cpu_isa_t cpu_ref = {
     .mix = {mix_F32, mix_F16, mix_BF16},
     .softmax = softmax_ref,
     .rmsnorm = rmsnorm_ref,
-    .silu_mul = silu_mul_ref,
+#define X(name, fn) .act_mul[KN_##name] = fn##_mul,
+    KN_ACT_LIST(X)
+#undef X
+        .soft_cap = soft_cap_ref,
 };
 
 /* The op rows */
@@ -389,7 +419,8 @@ embed_part(void *arg, uint32_t part, uint32_t worker)
 {
     const job_t *j = arg;
     const kn_embed_t *a = j->a;
-    uint32_t t, end, id;
+    uint32_t t, c, end, id;
+    float *y;
 
     (void) worker;
     end = min_u32(j->m, (part + 1) * ROWS_PART);
@@ -397,8 +428,12 @@ embed_part(void *arg, uint32_t part, uint32_t worker)
     for (t = part * ROWS_PART; t < end; t++) {
         id = j->dev->tokens[t];
         assert(id < a->w->n);
-        j->dev->isa.row[a->w->type](HOST(float, a->y) + (size_t) t * a->w->k,
-            a->w->data + id * a->w->stride, a->w->k);
+        y = HOST(float, a->y) + (size_t) t * a->w->k;
+        j->dev->isa.row[a->w->type](y, a->w->data + id * a->w->stride, a->w->k);
+
+        for (c = 0; a->scale != 1 && c < a->w->k; c++) {
+            y[c] *= a->scale;
+        }
     }
 }
 
@@ -417,9 +452,9 @@ rmsnorm_part(void *arg, uint32_t part, uint32_t worker)
     size_t at;
 
     (void) worker;
-    end = min_u32(j->m, (part + 1) * ROWS_PART);
+    end = a->parts * min_u32(j->m, (part + 1) * ROWS_PART);
 
-    for (t = part * ROWS_PART; t < end; t++) {
+    for (t = a->parts * part * ROWS_PART; t < end; t++) {
         at = (size_t) t * a->dim;
         j->dev->isa.rmsnorm(HOST(float, a->y) + at, HOST(float, a->x) + at,
             a->add.a != 0 ? HOST(const float, a->add) + at : NULL,
@@ -430,9 +465,57 @@ rmsnorm_part(void *arg, uint32_t part, uint32_t worker)
 void
 cpu_rmsnorm(kn_dev_t *dev, const kn_rmsnorm_t *a)
 {
-    assert(a->x.a != a->y.a);
-    run_rows(
-        dev, a, rows_of(dev, a->rows), 2 * (uint64_t) a->dim, rmsnorm_part);
+    assert(a->parts > 0 && a->dim > 0);
+    run_rows(dev, a, rows_of(dev, a->rows), 2 * (uint64_t) a->parts * a->dim,
+        rmsnorm_part);
+}
+
+static void
+add_part(void *arg, uint32_t part, uint32_t worker)
+{
+    const job_t *j = arg;
+    const kn_add_t *a = j->a;
+    size_t i, end;
+
+    (void) worker;
+    end = (size_t) min_u32(j->m, (part + 1) * ROWS_PART) * a->dim;
+
+    for (i = (size_t) part * ROWS_PART * a->dim; i < end; i++) {
+        HOST(float, a->x)[i] += HOST(const float, a->add)[i];
+    }
+}
+
+void
+cpu_add(kn_dev_t *dev, const kn_add_t *a)
+{
+    assert(a->x.a != a->add.a);
+    run_rows(dev, a, rows_of(dev, a->rows), a->dim, add_part);
+}
+
+/* What becomes of a tile's products; outputs [n, n + mm->n) of a. */
+static void
+matmul_finish(
+    const kn_dev_t *dev, const kn_matmul_t *a, const cpu_mm_t *mm, uint32_t n)
+{
+    uint32_t i, c;
+    float *y;
+    const float *bias = HOST(const float, a->bias);
+
+    for (i = 0; i < mm->m; i++) {
+        y = mm->y + i * mm->ldy;
+
+        for (c = 0; bias != NULL && c < mm->n; c++) {
+            y[c] += bias[n + c];
+        }
+
+        for (c = 0; a->scale != 1 && c < mm->n; c++) {
+            y[c] *= a->scale;
+        }
+
+        if (a->cap > 0) {
+            dev->isa.soft_cap(y, mm->n, 1, a->cap);
+        }
+    }
 }
 
 /* Part numbers run over the tiles of m first: neighbours share weights. */
@@ -460,6 +543,10 @@ matmul_part(void *arg, uint32_t part, uint32_t worker)
     mm.k = a->w->k;
 
     j->dev->isa.matmul[a->w->type](&mm);
+
+    if (a->bias.a != 0 || a->scale != 1 || a->cap > 0) {
+        matmul_finish(j->dev, a, &mm, n);
+    }
 }
 
 void
@@ -488,8 +575,8 @@ rope_angles_part(void *arg, uint32_t part, uint32_t worker)
 
         for (i = 0; i < a->half; i++) {
             angle = j->dev->toks[t].pos * HOST(const double, a->freq)[i];
-            cs[2 * i] = (float) cos(angle);
-            cs[2 * i + 1] = (float) sin(angle);
+            cs[2 * i] = (float) (a->scale * cos(angle));
+            cs[2 * i + 1] = (float) (a->scale * sin(angle));
         }
     }
 }
@@ -525,22 +612,6 @@ kv_at(const kn_dev_t *dev, const kn_kv_t *kv, uint64_t off, const kn_row_t *row,
            + at * kv->head_dim * kv_size(kv);
 }
 
-/* Pairs half a head apart. */
-static void
-rotate_halves(float *x, const float *cs, uint32_t half)
-{
-    uint32_t i;
-    float a, b;
-
-    for (i = 0; i < half; i++) {
-        a = x[i];
-        b = x[half + i];
-        x[i] = a * cs[2 * i] - b * cs[2 * i + 1];
-        x[half + i] = a * cs[2 * i + 1] + b * cs[2 * i];
-    }
-}
-
-/* Neighbours are pairs. */
 static void
 rotate(float *x, const float *cs, uint32_t half)
 {
@@ -555,15 +626,30 @@ rotate(float *x, const float *cs, uint32_t half)
     }
 }
 
+/* The same with the pairs' second elements half a rotation behind. */
+static void
+rotate_halves(float *x, const float *cs, uint32_t half)
+{
+    uint32_t i;
+    float a, b;
+
+    for (i = 0; i < half; i++) {
+        a = x[i];
+        b = x[half + i];
+        x[i] = a * cs[2 * i] - b * cs[2 * i + 1];
+        x[half + i] = a * cs[2 * i + 1] + b * cs[2 * i];
+    }
+}
+
 static void
 rope_store_token(kn_dev_t *dev, const kn_rope_store_t *a, uint32_t t)
 {
     uint32_t h, dim = a->kv.head_dim;
     const cpu_tok_t *tok = &dev->toks[t];
     const kn_row_t *row = &dev->rows[tok->row];
-    void (*turn)(float *, const float *, uint32_t);
     const float *cs;
     float *q, *k, *v;
+    void (*turn)(float *, const float *, uint32_t);
 
     turn = a->halves ? rotate_halves : rotate;
     cs = HOST(const float, a->cs) + (size_t) t * a->half * 2;
@@ -615,6 +701,7 @@ typedef struct {
     const kn_attn_t *a;
     const kn_row_t *row;
     uint32_t h, n;    /* key head, queries */
+    uint32_t head;    /* the first query's */
     const float *q;   /* [n, head_dim] */
     float *y;         /* [n, head_dim], scaled by exp(-max) */
     float max[HEADS]; /* of all scores seen */
@@ -688,32 +775,66 @@ attn_join(seen_t *s, uint32_t i, float max, float sum, const float *y)
     }
 }
 
+/* Weights of n positions from w[i] on; their maximum and sum. */
+static void
+attn_weights(kn_dev_t *dev, const seen_t *s, float *w, uint32_t n, float *max,
+    float *sum)
+{
+    uint32_t i;
+    float scale = s->a->scale;
+
+    for (i = 0; i < s->n; i++, w += KV_PART) {
+        if (s->a->cap > 0) {
+            dev->isa.soft_cap(w, n, scale, s->a->cap);
+        }
+
+        sum[i] = dev->isa.softmax(w, n, s->a->cap > 0 ? 1 : scale, &max[i]);
+    }
+}
+
+/* The sink of query i takes its share: head is the query's. */
+static void
+attn_sink(seen_t *s, uint32_t i, uint32_t head)
+{
+    uint32_t c, dim = s->a->kv.head_dim;
+    float sink, f;
+
+    sink = HOST(const float, s->a->sinks)[head];
+
+    if (sink <= s->max[i]) {
+        s->sum[i] += expf(sink - s->max[i]);
+        return;
+    }
+
+    f = expf(s->max[i] - sink);
+    s->sum[i] = s->sum[i] * f + 1;
+
+    for (c = 0; c < dim; c++) {
+        s->y[(size_t) i * dim + c] *= f;
+    }
+}
+
 /*
- * All positions up to the token's own.  The first partition goes into y as it
- * is; each later one is computed apart and joined.
+ * Positions from begin to end.  The first partition goes into y as it is;
+ * each later one is computed apart and joined.
  */
 static void
-attn_queries(kn_dev_t *dev, seen_t *s, uint32_t end)
+attn_queries(kn_dev_t *dev, seen_t *s, uint32_t begin, uint32_t end)
 {
     float w[HEADS * KV_PART], part[HEADS * CPU_HEAD_DIM_MAX], *y;
     float max[HEADS], sum[HEADS], r;
     uint32_t i, c, from, to, dim = s->a->kv.head_dim;
 
-    for (from = 0; from < end; from = to) {
-        to = min_u32(from + KV_PART, end);
-        y = from == 0 ? s->y : part;
+    for (from = begin; from < end; from = to) {
+        to = min_u32(from - from % KV_PART + KV_PART, end);
+        y = from == begin ? s->y : part;
         attn_scores(dev, s, from, to, w);
-
-        for (i = 0; i < s->n; i++) {
-            sum[i] = dev->isa.softmax(
-                w + i * KV_PART, to - from, s->a->scale, &max[i]);
-        }
-
+        attn_weights(dev, s, w, to - from, max, sum);
         memset(y, 0, (size_t) s->n * dim * sizeof(float));
         attn_values(dev, s, from, to, w, y);
 
         for (i = 0; i < s->n; i++) {
-            if (from > 0) {
+            if (from > begin) {
                 attn_join(s, i, max[i], sum[i], part + (size_t) i * dim);
             } else {
                 s->max[i] = max[i];
@@ -723,6 +844,10 @@ attn_queries(kn_dev_t *dev, seen_t *s, uint32_t end)
     }
 
     for (i = 0; i < s->n; i++) {
+        if (s->a->sinks.a != 0) {
+            attn_sink(s, i, s->head + i);
+        }
+
         r = 1.0f / s->sum[i];
 
         for (c = 0; c < dim; c++) {
@@ -731,13 +856,20 @@ attn_queries(kn_dev_t *dev, seen_t *s, uint32_t end)
     }
 }
 
+/* How many positions a token at pos looks at. */
+static uint32_t
+attn_seen(const kn_attn_t *a, uint32_t pos)
+{
+    return a->window == 0 ? pos + 1 : min_u32(pos + 1, a->window);
+}
+
 /* A part is a token and a head of keys, whose queries share it. */
 static void
 attn_part(void *arg, uint32_t part, uint32_t worker)
 {
     const job_t *j = arg;
     const kn_attn_t *a = j->a;
-    uint32_t i, t, group;
+    uint32_t i, t, group, end;
     size_t at;
     seen_t s;
 
@@ -747,13 +879,15 @@ attn_part(void *arg, uint32_t part, uint32_t worker)
     s.a = a;
     s.row = &j->dev->rows[j->dev->toks[t].row];
     s.h = part % a->kv.kv_heads;
+    end = j->dev->toks[t].pos + 1;
 
     for (i = 0; i < group; i += s.n) {
         s.n = min_u32(HEADS, group - i);
-        at = ((size_t) t * a->heads + s.h * group + i) * a->kv.head_dim;
+        s.head = s.h * group + i;
+        at = ((size_t) t * a->heads + s.head) * a->kv.head_dim;
         s.q = HOST(const float, a->q) + at;
         s.y = HOST(float, a->y) + at;
-        attn_queries(j->dev, &s, j->dev->toks[t].pos + 1);
+        attn_queries(j->dev, &s, end - attn_seen(a, end - 1), end);
     }
 }
 
@@ -768,7 +902,7 @@ cpu_attn(kn_dev_t *dev, const kn_attn_t *a)
     assert(a->kv.head_dim <= CPU_HEAD_DIM_MAX);
 
     for (i = 0, seen = 0; i < j.m; i++) {
-        seen += dev->toks[i].pos + 1;
+        seen += attn_seen(a, dev->toks[i].pos);
     }
 
     cpu_run(dev, j.m * a->kv.kv_heads,
@@ -776,10 +910,10 @@ cpu_attn(kn_dev_t *dev, const kn_attn_t *a)
 }
 
 static void
-silu_mul_part(void *arg, uint32_t part, uint32_t worker)
+act_mul_part(void *arg, uint32_t part, uint32_t worker)
 {
     const job_t *j = arg;
-    const kn_silu_mul_t *a = j->a;
+    const kn_act_mul_t *a = j->a;
     uint32_t t, end;
     size_t at;
 
@@ -788,16 +922,17 @@ silu_mul_part(void *arg, uint32_t part, uint32_t worker)
 
     for (t = part * ROWS_PART; t < end; t++) {
         at = (size_t) t * a->dim;
-        j->dev->isa.silu_mul(
+        j->dev->isa.act_mul[a->act](
             HOST(float, a->gate) + at, HOST(const float, a->up) + at, a->dim);
     }
 }
 
 void
-cpu_silu_mul(kn_dev_t *dev, const kn_silu_mul_t *a)
+cpu_act_mul(kn_dev_t *dev, const kn_act_mul_t *a)
 {
+    assert(a->act < KN_ACTS);
     run_rows(
-        dev, a, rows_of(dev, a->rows), 8 * (uint64_t) a->dim, silu_mul_part);
+        dev, a, rows_of(dev, a->rows), 8 * (uint64_t) a->dim, act_mul_part);
 }
 
 void

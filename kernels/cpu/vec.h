@@ -332,6 +332,45 @@ expv(vf_t x)
     return scale_by(y, n);
 }
 
+/*
+ * exp(x) - 1, as exact near zero as elsewhere: with the rest's series apart
+ * from its one, n = 0 adds nothing to it.
+ */
+ALWAYS vf_t
+expm1v(vf_t x)
+{
+    vf_t n, r, y, s;
+
+    x = V(max)(V(set1)(-87.3f), x);
+    x = V(min)(V(set1)(88.3f), x);
+    n = nearest(V(mul)(x, V(set1)(1.44269504f)));
+    r = V(fnmadd)(n, V(set1)(0.693145752f), x);
+    r = V(fnmadd)(n, V(set1)(1.42860677e-6f), r);
+
+    y = V(set1)(1.0f / 5040);
+    y = V(fmadd)(y, r, V(set1)(1.0f / 720));
+    y = V(fmadd)(y, r, V(set1)(1.0f / 120));
+    y = V(fmadd)(y, r, V(set1)(1.0f / 24));
+    y = V(fmadd)(y, r, V(set1)(1.0f / 6));
+    y = V(fmadd)(y, r, V(set1)(0.5f));
+    y = V(fmadd)(V(mul)(y, r), r, r);
+    s = scale_by(V(set1)(1), n);
+
+    return V(fmadd)(s, y, V(sub)(s, V(set1)(1)));
+}
+
+/* tanh(x) = (exp(2x) - 1) / (exp(2x) - 1 + 2); NaN stays. */
+ALWAYS vf_t
+tanhv(vf_t x)
+{
+    vf_t e;
+
+    x = expm1v(V(add)(x, x));
+    e = V(add)(x, V(set1)(2));
+
+    return V(div)(x, e);
+}
+
 /* y[i, e ...] of C queries by U vectors, n < LANES of the last one used. */
 ALWAYS void
 mix_tile(const cpu_mix_t *a, uint32_t type, uint32_t i, uint32_t e, uint32_t C,
@@ -475,18 +514,51 @@ rmsnorm(
     }
 }
 
-static void
-silu_mul(float *gate, const float *up, uint32_t n)
+ALWAYS vf_t
+silu(vf_t x)
 {
-    vf_t g, v;
+    return V(div)(x, V(add)(V(set1)(1), expv(V(sub)(V(setzero)(), x))));
+}
+
+ALWAYS vf_t
+gelu(vf_t x)
+{
+    vf_t u;
+
+    u = V(fmadd)(V(mul)(x, x), V(set1)(0.044715f), V(set1)(1));
+    u = V(mul)(V(mul)(u, x), V(set1)(-1.59576912f)); /* -2 sqrt(2 / pi) */
+
+    return V(div)(x, V(add)(V(set1)(1), expv(u)));
+}
+
+#define X(name, fn)                                                            \
+    static void fn##_mul(float *gate, const float *up, uint32_t n)             \
+    {                                                                          \
+        vf_t g;                                                                \
+        uint32_t e, u;                                                         \
+                                                                               \
+        for (e = 0; e < n; e += LANES) {                                       \
+            u = n - e < LANES ? n - e : LANES;                                 \
+            g = fn(load_floats(gate + e, u));                                  \
+            store_floats(gate + e, V(mul)(g, load_floats(up + e, u)), u);      \
+        }                                                                      \
+    }
+KN_ACT_LIST(X)
+#undef X
+
+static void
+soft_cap(float *x, uint32_t n, float scale, float cap)
+{
+    vf_t v, in, out;
     uint32_t e, u;
+
+    in = V(set1)(scale / cap);
+    out = V(set1)(cap);
 
     for (e = 0; e < n; e += LANES) {
         u = n - e < LANES ? n - e : LANES;
-        g = load_floats(gate + e, u);
-        v = expv(V(sub)(V(setzero)(), g));
-        v = V(div)(g, V(add)(V(set1)(1), v));
-        store_floats(gate + e, V(mul)(v, load_floats(up + e, u)), u);
+        v = tanhv(V(mul)(load_floats(x + e, u), in));
+        store_floats(x + e, V(mul)(v, out), u);
     }
 }
 
@@ -524,7 +596,10 @@ const cpu_isa_t ISA = {
     .mix = {mix_F32, mix_F16, mix_BF16},
     .softmax = softmax,
     .rmsnorm = rmsnorm,
-    .silu_mul = silu_mul,
+#define X(name, fn) .act_mul[KN_##name] = fn##_mul,
+    KN_ACT_LIST(X)
+#undef X
+        .soft_cap = soft_cap,
 };
 
 #endif

@@ -191,8 +191,8 @@ bench(const char *isa, const char *type_name, uint32_t type, size_t bytes,
 
     for (i = 0; i < copies; i++) {
         j.a[i] = (kn_matmul_t){
-            must(j.kn->weight_load(j.dev, &src, err, sizeof(err)), err), x, y,
-            KN_TOKENS};
+            must(j.kn->weight_load(j.dev, &src, err, sizeof(err)), err), {0}, x,
+            y, KN_TOKENS, 1, 0};
     }
 
     one = many = read = 1e9;

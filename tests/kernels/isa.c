@@ -536,17 +536,31 @@ test_put_others(void **state)
     }
 }
 
-static void
-test_silu_mul(void **state)
+/* act(x), and in *size how its own error grows with that of x. */
+static double
+act_value(uint32_t act, double x, double *size)
 {
-    const cpu_isa_t *isa = isa_of(state);
+    double u = x;
+
+    if (act == KN_GELU) {
+        u = sqrt(8 / 3.14159265358979324) * (x + 0.044715 * x * x * x);
+    }
+
+    *size = act == KN_GELU ? 1 + fabs(u) / 4 : 1;
+
+    return x / (1 + exp(-u));
+}
+
+static void
+check_act_mul(const cpu_isa_t *isa, uint32_t act)
+{
     uint64_t seed = 7;
     guard_t gate, up;
     float before[300], one;
     uint32_t n, i;
-    double v;
+    double v, size;
 
-    for (n = 1; isa->silu_mul != NULL && n <= 300; n++) {
+    for (n = 1; n <= 300; n++) {
         guard_open(&gate, n * sizeof(float));
         guard_open(&up, n * sizeof(float));
 
@@ -556,20 +570,70 @@ test_silu_mul(void **state)
             ((float *) up.p)[i] = rnd_float(&seed);
         }
 
-        isa->silu_mul(gate.p, up.p, n);
+        isa->act_mul[act](gate.p, up.p, n);
 
         for (i = 0; i < n; i++) {
-            v = before[i] / (1 + exp(-(double) before[i]))
-                * ((float *) up.p)[i];
-            assert_true(
-                fabs(((float *) gate.p)[i] - v) <= 1e-6 * fabs(v) + 1e-36);
+            v = act_value(act, before[i], &size) * ((float *) up.p)[i];
+            assert_true(fabs(((float *) gate.p)[i] - v)
+                        <= 1e-6 * size * fabs(v) + 1e-36);
             one = before[i];
-            isa->silu_mul(&one, (float *) up.p + i, 1);
+            isa->act_mul[act](&one, (float *) up.p + i, 1);
             assert_memory_equal(&one, (float *) gate.p + i, sizeof(one));
         }
 
         guard_close(&gate);
         guard_close(&up);
+    }
+}
+
+static void
+test_act_mul(void **state)
+{
+    const cpu_isa_t *isa = isa_of(state);
+    uint32_t act;
+
+    for (act = 0; act < KN_ACTS; act++) {
+        if (isa->act_mul[act] != NULL) {
+            check_act_mul(isa, act);
+        }
+    }
+}
+
+static void
+test_soft_cap(void **state)
+{
+    const cpu_isa_t *isa = isa_of(state);
+    uint64_t seed = 10;
+    float before[300], one, scale, cap;
+    uint32_t n, i;
+    double v;
+    guard_t x;
+
+    for (n = 1; isa->soft_cap != NULL && n <= 300; n++) {
+        guard_open(&x, n * sizeof(float));
+        scale = 0.01f + fabsf(rnd_float(&seed));
+        cap = 0.5f + 50 * fabsf(rnd_float(&seed));
+
+        for (i = 0; i < n; i++) {
+            before[i] = rnd_float(&seed) * (i % 3 == 0 ? 1000 : 0.5f);
+            before[i] = i % 10 == 7 ? before[i] * 1e-6f : before[i];
+            ((float *) x.p)[i] = before[i];
+        }
+
+        isa->soft_cap(x.p, n, scale, cap);
+
+        for (i = 0; i < n; i++) {
+            v = cap * tanh((double) scale * before[i] / cap);
+            assert_true(fabs(((float *) x.p)[i] - v) <= 1e-6 * fabs(v));
+            one = before[i];
+            isa->soft_cap(&one, 1, scale, cap);
+            assert_memory_equal(&one, (float *) x.p + i, sizeof(one));
+        }
+
+        ((float *) x.p)[n / 2] = NAN;
+        isa->soft_cap(x.p, n, scale, cap);
+        assert_true(isnan(((float *) x.p)[n / 2]));
+        guard_close(&x);
     }
 }
 
@@ -582,7 +646,8 @@ test_silu_mul(void **state)
     T(rmsnorm)                                                                 \
     T(put_f16)                                                                 \
     T(put_others)                                                              \
-    T(silu_mul)
+    T(act_mul)                                                                 \
+    T(soft_cap)
 
 int
 main(void)

@@ -29,9 +29,11 @@ typedef struct {
     uint32_t n, k;  /* of a matrix; k is also the width of vectors */
     uint32_t type;  /* of weights or cache */
     uint32_t heads, kv_heads, head_dim, half, block_tokens;
-    uint32_t add;    /* rmsnorm: with a residual? */
-    uint32_t halves; /* rope_store: pairs half a head apart? */
-    uint32_t only;   /* one of the op's rows alone, or ALL */
+    uint32_t add;  /* rmsnorm: with a residual? matmul: with a bias? */
+    uint32_t same; /* rmsnorm: is y x? */
+    uint32_t parts, halves, act, window, sinks;
+    float scale, cap;
+    uint32_t only; /* one of the op's rows alone, or ALL */
 } case_t;
 
 typedef struct {
@@ -333,7 +335,7 @@ weight(sub_t *s, const case_t *c)
 static result_t
 run_embed(sub_t *s, const case_t *c)
 {
-    kn_embed_t a = {weight(s, c), {0}};
+    kn_embed_t a = {weight(s, c), {0}, c->scale};
 
     a.y = put(s, NULL, s->step.tokens_n * c->k * sizeof(float));
     call(s, OP_embed, &a);
@@ -341,55 +343,75 @@ run_embed(sub_t *s, const case_t *c)
     return get_rows(s, c, a.y, c->k);
 }
 
+/* Part i of what rmsnorm did to x: left is x after, y the norm. */
+static void
+check_norm(const case_t *c, const float *x, const float *add, const float *w,
+    const float *left, const float *y)
+{
+    uint32_t j;
+    float v;
+    double sum;
+
+    for (sum = 0, j = 0; j < c->k; j++) {
+        v = c->add ? x[j] + add[j] : x[j];
+        assert_true(left[j] == (c->same ? y[j] : v));
+        sum += (double) v * v;
+    }
+
+    sum = 1 / sqrt(sum / c->k + 1e-5f);
+
+    for (j = 0; j < c->k; j++) {
+        v = c->add ? x[j] + add[j] : x[j];
+        assert_true(fabs(y[j] - v * sum * w[j]) < 1e-6 * (fabs(y[j]) + 1));
+    }
+}
+
 static result_t
 run_rmsnorm(sub_t *s, const case_t *c)
 {
     kn_rmsnorm_t a;
     float *x, *add, *w, *y, *left;
-    uint32_t i, j, rows;
+    uint32_t i, rows, width;
+    size_t at;
     result_t r;
-    double sum;
 
     memset(&a, 0, sizeof(a));
-    x = vectors(c->seed + 1, op_rows(c), c->k);
-    add = vectors(c->seed + 2, op_rows(c), c->k);
+    width = c->parts * c->k;
+    x = vectors(c->seed + 1, op_rows(c), width);
+    add = vectors(c->seed + 2, op_rows(c), width);
     w = vectors(c->seed + 3, 1, c->k);
     rows = c->only == ALL ? op_rows(c) : 1;
 
-    a.x = put_rows(s, c, x, c->k);
+    a.x = put_rows(s, c, x, width);
     a.w = put(s, w, c->k * sizeof(float));
-    a.y = put(s, NULL, rows * c->k * sizeof(float));
+    a.y = c->same ? a.x : put(s, NULL, rows * width * sizeof(float));
+    a.parts = c->parts;
     a.dim = c->k;
     a.rows = c->which;
     a.eps = 1e-5f;
 
     if (c->add) {
-        a.add = put_rows(s, c, add, c->k);
+        a.add = put_rows(s, c, add, width);
     }
 
     call(s, OP_rmsnorm, &a);
 
     /* The residual is an output too: [y, x]. */
-    y = get(s, a.y, rows * c->k * sizeof(float));
-    left = get(s, a.x, rows * c->k * sizeof(float));
+    y = get(s, a.y, rows * width * sizeof(float));
+    left = get(s, a.x, rows * width * sizeof(float));
     r.rows = rows;
-    r.width = 2 * c->k;
+    r.width = 2 * width;
     r.v = need((size_t) rows * r.width * sizeof(float));
 
     for (i = 0; i < rows; i++) {
-        memcpy(r.v + i * r.width, y + i * c->k, c->k * sizeof(float));
-        memcpy(r.v + i * r.width + c->k, left + i * c->k, c->k * sizeof(float));
+        memcpy(r.v + i * r.width, y + i * width, width * sizeof(float));
+        memcpy(
+            r.v + i * r.width + width, left + i * width, width * sizeof(float));
+    }
 
-        for (sum = 0, j = 0; j < c->k; j++) {
-            sum += (double) left[i * c->k + j] * left[i * c->k + j];
-        }
-
-        sum = 1 / sqrt(sum / c->k + a.eps);
-
-        for (j = 0; j < c->k; j++) {
-            assert_true(fabs(y[i * c->k + j] - left[i * c->k + j] * sum * w[j])
-                        < 1e-6 * (fabs(y[i * c->k + j]) + 1));
-        }
+    for (i = 0; i < rows * c->parts; i++) {
+        at = (size_t) i * c->k + (c->only == ALL ? 0 : c->only * width);
+        check_norm(c, x + at, add + at, w, left + i * c->k, y + i * c->k);
     }
 
     free(x);
@@ -402,15 +424,48 @@ run_rmsnorm(sub_t *s, const case_t *c)
 }
 
 static result_t
+run_add(sub_t *s, const case_t *c)
+{
+    kn_add_t a = {{0}, {0}, c->k, c->which};
+    float *x, *add;
+    uint32_t i, at;
+    result_t r;
+
+    x = vectors(c->seed + 1, op_rows(c), c->k);
+    add = vectors(c->seed + 2, op_rows(c), c->k);
+    a.x = put_rows(s, c, x, c->k);
+    a.add = put_rows(s, c, add, c->k);
+    call(s, OP_add, &a);
+    r = get_rows(s, c, a.x, c->k);
+
+    for (i = 0; i < r.rows * c->k; i++) {
+        at = i + (c->only == ALL ? 0 : c->only * c->k);
+        assert_true(r.v[i] == x[at] + add[at]);
+    }
+
+    free(x);
+    free(add);
+
+    return r;
+}
+
+static result_t
 run_matmul(sub_t *s, const case_t *c)
 {
-    kn_matmul_t a = {weight(s, c), {0}, {0}, c->which};
-    float *x;
+    kn_matmul_t a = {weight(s, c), {0}, {0}, {0}, c->which, c->scale, c->cap};
+    float *x, *bias;
 
     x = vectors(c->seed + 2, op_rows(c), c->k);
     a.x = put_rows(s, c, x, c->k);
     a.y =
         put(s, NULL, (c->only == ALL ? op_rows(c) : 1) * c->n * sizeof(float));
+
+    if (c->add) {
+        bias = vectors(c->seed + 3, 1, c->n);
+        a.bias = put(s, bias, c->n * sizeof(float));
+        free(bias);
+    }
+
     call(s, OP_matmul, &a);
     free(x);
 
@@ -420,9 +475,10 @@ run_matmul(sub_t *s, const case_t *c)
 static result_t
 run_rope_angles(sub_t *s, const case_t *c)
 {
-    kn_rope_angles_t a = {{0}, {0}, c->half};
+    kn_rope_angles_t a = {{0}, {0}, c->half, c->scale};
     double freq[128];
     uint32_t i, t;
+    size_t at;
     result_t r;
 
     for (i = 0; i < c->half; i++) {
@@ -436,12 +492,11 @@ run_rope_angles(sub_t *s, const case_t *c)
 
     for (t = 0; t < s->step.tokens_n; t++) {
         for (i = 0; i < c->half; i++) {
+            at = (size_t) (t * c->half + i) * 2;
             assert_true(
-                fabs(r.v[(t * c->half + i) * 2] - cos(s->pos[t] * freq[i]))
-                < 1e-7);
+                fabs(r.v[at] - c->scale * cos(s->pos[t] * freq[i])) < 2e-7);
             assert_true(
-                fabs(r.v[(t * c->half + i) * 2 + 1] - sin(s->pos[t] * freq[i]))
-                < 1e-7);
+                fabs(r.v[at + 1] - c->scale * sin(s->pos[t] * freq[i])) < 2e-7);
         }
     }
 
@@ -482,22 +537,31 @@ cache_at(const sub_t *s, const kn_kv_t *kv, uint64_t off, uint32_t t,
                    * kv->head_dim);
 }
 
-/* Element i of a head x, rotated as the row says. */
+/* Element i of head x, rotated as the row says. */
 static double
-rotated(const float *x, const float *cs, uint32_t i, const case_t *c)
+rotated(const case_t *c, const float *x, const float *cs, uint32_t i)
 {
-    uint32_t pair = c->halves ? i % c->half : i / 2;
-    uint32_t second = c->halves ? i >= c->half : i & 1;
-    const float *a = cs + 2 * pair;
-    double p, q;
+    uint32_t pair, second, half = c->half;
+    double a, b;
 
-    if (i >= 2 * c->half) {
+    if (i >= 2 * half) {
         return x[i];
     }
 
-    p = x[c->halves ? pair : 2 * pair];
-    q = x[c->halves ? pair + c->half : 2 * pair + 1];
-    return second ? p * a[1] + q * a[0] : p * a[0] - q * a[1];
+    if (c->halves) {
+        pair = i % half;
+        second = i / half;
+        a = x[pair];
+        b = x[pair + half];
+    } else {
+        pair = i / 2;
+        second = i % 2;
+        a = x[2 * pair];
+        b = x[2 * pair + 1];
+    }
+
+    return second ? a * cs[2 * pair + 1] + b * cs[2 * pair]
+                  : a * cs[2 * pair] - b * cs[2 * pair + 1];
 }
 
 static double
@@ -543,14 +607,14 @@ rope_token(const sub_t *s, const case_t *c, const kn_kv_t *kv,
     for (i = 0; i < qw; i++) {
         e = i % c->head_dim;
         assert_true(
-            fabs(out[i] - rotated(in->q + src * qw + i - e, cs, e, c)) < 3e-7);
+            fabs(out[i] - rotated(c, in->q + src * qw + i - e, cs, e)) < 3e-7);
     }
 
     for (i = 0; i < kw; i++) {
         h = i / c->head_dim;
         e = i % c->head_dim;
         out[qw + i] = cached(s, kv, cache, kv->k_off, t, h, e,
-            rotated(in->k + src * kw + i - e, cs, e, c));
+            rotated(c, in->k + src * kw + i - e, cs, e));
         out[qw + kw + i] =
             cached(s, kv, cache, kv->v_off, t, h, e, in->v[src * kw + i]);
     }
@@ -651,27 +715,33 @@ cache_fill(const sub_t *s, const case_t *c, const kn_kv_t *kv)
 /* Attention of one head of token t, in the plainest way. */
 static void
 attn_naive(const sub_t *s, const kn_attn_t *a, const char *cache,
-    const float *q, uint32_t t, uint32_t head, double *y)
+    const float *q, const float *sink, uint32_t t, uint32_t head, double *y)
 {
-    uint32_t pos, i, h;
+    uint32_t pos, i, h, begin;
     double w[1000], sum;
     const char *p;
 
     h = head / (a->heads / a->kv.kv_heads);
+    begin = 0;
 
-    for (sum = 0, pos = 0; pos <= s->pos[t]; pos++) {
+    if (a->window > 0 && s->pos[t] >= a->window) {
+        begin = s->pos[t] - a->window + 1;
+    }
+
+    for (sum = sink ? exp(*sink) : 0, pos = begin; pos <= s->pos[t]; pos++) {
         p = cache + cache_at(s, &a->kv, a->kv.k_off, t, pos, h);
 
         for (w[pos] = 0, i = 0; i < a->kv.head_dim; i++) {
             w[pos] += q[i] * weight_at(a->kv.type, p, i);
         }
 
-        w[pos] = exp(w[pos] * a->scale);
+        w[pos] *= a->scale;
+        w[pos] = exp(a->cap > 0 ? a->cap * tanh(w[pos] / a->cap) : w[pos]);
         sum += w[pos];
     }
 
     for (i = 0; i < a->kv.head_dim; i++) {
-        for (y[i] = 0, pos = 0; pos <= s->pos[t]; pos++) {
+        for (y[i] = 0, pos = begin; pos <= s->pos[t]; pos++) {
             p = cache + cache_at(s, &a->kv, a->kv.v_off, t, pos, h);
             y[i] += w[pos] / sum * weight_at(a->kv.type, p, i);
         }
@@ -682,7 +752,7 @@ static result_t
 run_attn(sub_t *s, const case_t *c)
 {
     kn_attn_t a;
-    float *q;
+    float *q, *sinks;
     char *cache;
     double y[128];
     uint32_t t, h, i, width;
@@ -699,13 +769,22 @@ run_attn(sub_t *s, const case_t *c)
     a.y = put(s, NULL, s->step.tokens_n * width * sizeof(float));
     a.heads = c->heads;
     a.scale = 1.0f / sqrtf((float) c->head_dim);
+    a.window = c->window;
+    a.cap = c->cap;
+    sinks = vectors(c->seed + 3, 1, c->heads);
+
+    if (c->sinks) {
+        a.sinks = put(s, sinks, c->heads * sizeof(float));
+    }
+
     call(s, OP_attn, &a);
     r = get_rows(s, c, a.y, width);
 
     for (t = 0; t < s->step.tokens_n; t++) {
         for (h = 0; h < c->heads; h++) {
             at = (size_t) (s->first + t) * width + h * c->head_dim;
-            attn_naive(s, &a, cache, q + at, t, h, y);
+            attn_naive(
+                s, &a, cache, q + at, c->sinks ? sinks + h : NULL, t, h, y);
 
             for (i = 0; i < c->head_dim; i++) {
                 at = (size_t) t * width + h * c->head_dim + i;
@@ -715,22 +794,23 @@ run_attn(sub_t *s, const case_t *c)
     }
 
     free(q);
+    free(sinks);
     free(cache);
 
     return r;
 }
 
 static result_t
-run_silu_mul(sub_t *s, const case_t *c)
+run_act_mul(sub_t *s, const case_t *c)
 {
-    kn_silu_mul_t a = {{0}, {0}, c->k, c->which};
+    kn_act_mul_t a = {{0}, {0}, c->k, c->which, c->act};
     float *gate, *up;
 
     gate = vectors(c->seed + 1, op_rows(c), c->k);
     up = vectors(c->seed + 2, op_rows(c), c->k);
     a.gate = put_rows(s, c, gate, c->k);
     a.up = put_rows(s, c, up, c->k);
-    call(s, OP_silu_mul, &a);
+    call(s, OP_act_mul, &a);
     free(gate);
     free(up);
 
@@ -801,11 +881,12 @@ typedef struct {
 
 #define TOLERANCE_embed       0
 #define TOLERANCE_rmsnorm     1e-6
+#define TOLERANCE_add         0
 #define TOLERANCE_matmul      1e-6
 #define TOLERANCE_rope_angles 0
 #define TOLERANCE_rope_store  1e-6
 #define TOLERANCE_attn        2e-6
-#define TOLERANCE_silu_mul    1e-6
+#define TOLERANCE_act_mul     1e-6
 #define TOLERANCE_gather      0
 #define TOLERANCE_sample      0
 
@@ -916,6 +997,7 @@ make_case(int op, uint32_t i)
     static const uint32_t groups[] = {1, 3, 8};
     static const uint32_t blocks[] = {16, 4, 7, 32};
     static const uint32_t widths[] = {1, 5, 172, 64, 300, 31, 33, 256};
+    static const uint32_t windows[] = {0, 1, 33, 0, 300};
     static const uint32_t outputs[] = {1, 2, 7, 63, 64, 65, 130};
     case_t c;
     uint32_t block;
@@ -925,9 +1007,12 @@ make_case(int op, uint32_t i)
     c.only = ALL;
     c.seed = i * 7919 + 17;
     c.which = op == OP_gather || op == OP_sample ? KN_OUTS
-              : op == OP_rmsnorm || op == OP_matmul || op == OP_silu_mul
+              : op == OP_rmsnorm || op == OP_add || op == OP_matmul
+                      || op == OP_act_mul
                   ? i / 3 % 2 ? KN_OUTS : KN_TOKENS
                   : KN_TOKENS;
+    c.scale = i % 4 == 3 ? 0.37f : 1;
+    c.cap = i / 4 % 2 ? 0.8f : 0;
 
     if (op == OP_attn || op == OP_rope_store) {
         c.type = i % KN_KV_TYPES;
@@ -935,7 +1020,10 @@ make_case(int op, uint32_t i)
         c.kv_heads = 1 + i % 2;
         c.heads = c.kv_heads * groups[i / 2 % 3];
         c.half = i % 4 ? c.head_dim / 2 : c.head_dim / 4;
-        c.halves = i / 4 % 2;
+        c.half = i % 5 == 2 ? 0 : c.half;
+        c.halves = i / 2 % 2;
+        c.window = windows[i / 2 % 5];
+        c.sinks = i / 8 % 2;
         c.block_tokens = blocks[i / 3 % 4];
         c.n = c.k = 1;
         return c;
@@ -948,6 +1036,9 @@ make_case(int op, uint32_t i)
     c.half = 1 + i % 64;
     c.block_tokens = 16;
     c.add = i % 2;
+    c.same = i / 2 % 3 == 1;
+    c.parts = i / 4 % 3 ? 1 : 3;
+    c.act = i / 2 % KN_ACTS;
 
     return c;
 }

@@ -196,7 +196,7 @@ good(void **state)
     assert_int_equal(info->context, 64);
     assert_true(info->eps == 1e-5f);
     assert_true(info->weight_bytes > 0);
-    model_rope_freqs(m, freq);
+    model_rope_freqs(m, 0, 512, freq);
     assert_true(freq[0] == 1.0 && fabs(freq[1] - 0.01) < 1e-12);
     assert_ptr_equal(
         model_layer(m, 1)->down, gguf_tensor(g, "blk.1.ffn_down.weight"));
@@ -392,14 +392,14 @@ extra_keys(void **state)
 
     make_model(&file, NULL, "llama", extra_base);
     m = opened(&g);
-    model_rope_freqs(m, freq);
+    model_rope_freqs(m, 0, 512, freq);
     assert_true(fabs(freq[1] - 1 / sqrt(500000)) < 1e-12);
     model_close(m);
     gguf_close(g);
 
     make_model(&file, NULL, "llama", extra_linear);
     m = opened(&g);
-    model_rope_freqs(m, freq);
+    model_rope_freqs(m, 0, 512, freq);
     assert_true(freq[0] == 0.25 && fabs(freq[1] - 0.0025) < 1e-12);
     model_close(m);
     gguf_close(g);
