@@ -228,14 +228,15 @@ alloc(opening_t *o, uint64_t n, uint64_t size, const char *what)
     return p;
 }
 
-/* A norm's weights, as F32: model.c lets no type pass that is not exact so. */
+/* t + offset as F32: model.c lets no type pass that is not exact so. */
 static kn_ptr_t
-vector(opening_t *o, const tensor_t *t)
+vector(opening_t *o, const tensor_t *t, float offset)
 {
+    uint64_t i;
     kn_ptr_t p;
     float *v;
 
-    p = alloc(o, t->dims[0], sizeof(float), "norm");
+    p = alloc(o, t->dims[0], sizeof(float), "vector");
 
     if (o->failed || t->data == NULL) {
         return p;
@@ -244,12 +245,17 @@ vector(opening_t *o, const tensor_t *t)
     v = malloc(t->dims[0] * sizeof(*v));
 
     if (v == NULL) {
-        snprintf(o->err, o->errlen, "norm: not enough memory");
+        snprintf(o->err, o->errlen, "vector: not enough memory");
         o->failed = 1;
         return p;
     }
 
     tensor_plain(t->type, t->data, t->dims[0], v);
+
+    for (i = 0; offset != 0 && i < t->dims[0]; i++) {
+        v[i] += offset;
+    }
+
     o->f->kn->copy_in(o->f->dev, p, v, t->dims[0] * sizeof(*v));
     free(v);
     return p;
@@ -317,7 +323,7 @@ matmul(opening_t *o, const tensor_t *w, const tensor_t *bias, kn_ptr_t x,
     a.scale = scale;
 
     if (bias != NULL) {
-        a.bias = vector(o, bias);
+        a.bias = vector(o, bias, 0);
     }
 
     PUSH(o, matmul, &a);
@@ -351,7 +357,7 @@ norm_stream(opening_t *o, const tensor_t *w, int residual)
     memset(&a, 0, sizeof(a));
     a.x = acts->x;
     a.add.a = residual ? acts->h.a : 0;
-    a.w = vector(o, w);
+    a.w = vector(o, w, model_info(o->f->m)->norm_offset);
     a.y = acts->n;
     a.parts = 1;
     a.dim = info->hidden;
@@ -375,7 +381,7 @@ norm_parts(opening_t *o, const tensor_t *w, kn_ptr_t x, uint32_t width)
     assert(w->dims[0] > 0 && width % w->dims[0] == 0);
     memset(&a, 0, sizeof(a));
     a.x = x;
-    a.w = vector(o, w);
+    a.w = vector(o, w, model_info(o->f->m)->norm_offset);
     a.y = x;
     a.dim = (uint32_t) w->dims[0];
     a.parts = width / a.dim;

@@ -35,366 +35,94 @@
 #include <string.h>
 
 /* Several times the largest models there are; products fit 64 bits. */
-#define LAYERS_MAX   1024
 #define HIDDEN_MAX   (1u << 17)
 #define HEADS_MAX    1024
 #define HEAD_DIM_MAX 512
 #define FFN_MAX      (1u << 20)
 #define VOCAB_MAX    (1u << 22)
-#define CONTEXT_MAX  (1u << 24)
 
 /* Tensor types that a matrix may have. */
 static const uint32_t matrix_types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16,
     TENSOR_Q8_0, TENSOR_Q4_0, TENSOR_F8_E4M3};
 
-/* What reading needs beside the model; err is set when a function fails. */
-typedef struct {
-    const model_source_t *s;
-    const model_family_t *f;
-    model_t *m;
-    char *err;
-    size_t errlen;
-    uint8_t *used; /* [s->tensors_n] */
-} opening_t;
 
-/* The name of a key, long enough for any alternative's. */
-typedef struct {
-    char s[128];
-} key_name_t;
-
-
-/* --- keys --------------------------------------------------------------- */
-
-/* "FILE: sentence"; returns 0, which means failure everywhere here. */
-__attribute__((format(printf, 3, 4))) static int
-fail(opening_t *o, const char *file, const char *fmt, ...)
-{
-    int n;
-    va_list ap;
-
-    n = snprintf(o->err, o->errlen, "%s: ", file);
-
-    if (n >= 0 && (size_t) n < o->errlen) {
-        va_start(ap, fmt);
-        vsnprintf(o->err + n, o->errlen - (size_t) n, fmt, ap);
-        va_end(ap);
-    }
-
-    return 0;
-}
-
-static int
-find_key(opening_t *o, model_key_t key, key_name_t *name)
-{
-    return o->s->find(o->s, o->f, key, name->s, sizeof(name->s));
-}
-
-static const char *
-key_name(opening_t *o, model_key_t key, key_name_t *name)
-{
-    (void) find_key(o, key, name);
-    return name->s;
-}
-
-/* A required size from 1 to max. */
-static int
-need_u32(opening_t *o, model_key_t key, uint32_t max, uint32_t *v)
-{
-    int there;
-    key_name_t name;
-
-    assert(max > 0 && v != NULL);
-    there = find_key(o, key, &name);
-
-    if (!there || !o->s->u32(o->s->at, name.s, v)) {
-        return fail(o, o->s->keys,
-            "key %s: expected a number from 1 to %u, found %s", name.s, max,
-            there ? "something else" : "no such key");
-    }
-
-    if (*v < 1 || *v > max) {
-        return fail(o, o->s->keys, "key %s: expected 1 to %u, found %u", name.s,
-            max, *v);
-    }
-
-    return 1;
-}
-
-/* The same; *v stays as it is when the key is absent. */
-static int
-want_u32(opening_t *o, model_key_t key, uint32_t max, uint32_t *v)
-{
-    key_name_t name;
-
-    return !find_key(o, key, &name) || need_u32(o, key, max, v);
-}
-
-/* A required number that is positive and finite. */
-static int
-need_f32(opening_t *o, model_key_t key, float *v)
-{
-    int there;
-    key_name_t name;
-
-    there = find_key(o, key, &name);
-
-    if (!there || !o->s->f32(o->s->at, name.s, v) || !isfinite(*v)
-        || !(*v > 0)) {
-        return fail(o, o->s->keys,
-            "key %s: expected a number above 0, found %s", name.s,
-            there ? "something else" : "no such key");
-    }
-
-    return 1;
-}
-
-/* The same; *v stays as it is when the key is absent. */
-static int
-want_f32(opening_t *o, model_key_t key, float *v)
-{
-    key_name_t name;
-
-    return !find_key(o, key, &name) || need_f32(o, key, v);
-}
-
-/* True or false; *v stays as it is when the key is absent. */
-static int
-want_flag(opening_t *o, model_key_t key, int *v)
-{
-    char word[32];
-    key_name_t name;
-
-    if (!find_key(o, key, &name)) {
-        return 1;
-    }
-
-    if (!o->s->word(o->s->at, name.s, word, sizeof(word))
-        || (strcmp(word, "true") != 0 && strcmp(word, "false") != 0)) {
-        return fail(o, o->s->keys,
-            "key %s: expected true or false, found something else", name.s);
-    }
-
-    *v = strcmp(word, "true") == 0;
-    return 1;
-}
-
-/* Keys that would change what is computed have the value that does not. */
-static int
-check_musts(opening_t *o)
-{
-    char word[64];
-    const model_must_t *must;
-
-    assert(o->f->musts != NULL);
-
-    for (must = o->f->musts; must->key != NULL; must++) {
-        if (!o->s->has(o->s->at, must->key)) {
-            continue;
-        }
-
-        if (!o->s->word(o->s->at, must->key, word, sizeof(word))) {
-            snprintf(word, sizeof(word), "something else");
-        }
-
-        if (strcmp(word, must->value) != 0) {
-            return fail(o, o->s->keys,
-                "key %s: expected %s, as nothing else is built for the %s "
-                "family, found %s",
-                must->key, must->value, o->m->info.arch, word);
-        }
-    }
-
-    return 1;
-}
+/* --- sizes -------------------------------------------------------------- */
 
 /* Sizes of the attention's heads; their defaults depend on each other. */
 static int
-read_heads(opening_t *o)
+read_heads(model_opening_t *o)
 {
-    key_name_t name;
+    model_key_name_t name;
     uint32_t value_dim;
+    float part = 1;
     model_info_t *info = &o->m->info;
 
     assert(info->hidden > 0);
 
-    if (!need_u32(o, MODEL_KEY_HEADS, HEADS_MAX, &info->heads)) {
+    if (!model_need_u32(o, MODEL_KEY_HEADS, HEADS_MAX, &info->heads)) {
         return 0;
     }
 
     info->kv_heads = info->heads;
     info->head_dim = info->hidden / info->heads;
 
-    if (!want_u32(o, MODEL_KEY_KV_HEADS, HEADS_MAX, &info->kv_heads)
-        || !want_u32(o, MODEL_KEY_HEAD_DIM, HEAD_DIM_MAX, &info->head_dim)) {
+    if (!model_want_u32(o, MODEL_KEY_KV_HEADS, HEADS_MAX, &info->kv_heads)
+        || !model_want_u32(
+            o, MODEL_KEY_HEAD_DIM, HEAD_DIM_MAX, &info->head_dim)) {
         return 0;
     }
 
     if (info->heads % info->kv_heads != 0) {
-        return fail(o, o->s->keys, "key %s: expected a divisor of %u, found %u",
-            key_name(o, MODEL_KEY_KV_HEADS, &name), info->heads,
+        return model_fail(o, o->s->keys,
+            "key %s: expected a divisor of %u, found %u",
+            model_key_shown(o, MODEL_KEY_KV_HEADS, &name), info->heads,
             info->kv_heads);
     }
 
     if (info->head_dim < 2 || info->head_dim > HEAD_DIM_MAX) {
-        return fail(o, o->s->keys, "size of a head: expected 2 to %d, found %u",
-            HEAD_DIM_MAX, info->head_dim);
+        return model_fail(o, o->s->keys,
+            "size of a head: expected 2 to %d, found %u", HEAD_DIM_MAX,
+            info->head_dim);
     }
 
     value_dim = info->head_dim;
-    info->rope_dims = info->head_dim;
 
-    if (!want_u32(o, MODEL_KEY_VALUE_DIM, HEAD_DIM_MAX, &value_dim)
-        || !want_u32(o, MODEL_KEY_ROPE_DIMS, HEAD_DIM_MAX, &info->rope_dims)) {
+    if (!model_want_f32(o, MODEL_KEY_ROPE_PART, &part)) {
+        return 0;
+    }
+
+    if (part > 1) {
+        return model_fail(o, o->s->keys,
+            "key %s: expected a part of the head, found %g",
+            model_key_shown(o, MODEL_KEY_ROPE_PART, &name), part);
+    }
+
+    info->rope_dims = (uint32_t) ((float) info->head_dim * part);
+
+    if (!model_want_u32(o, MODEL_KEY_VALUE_DIM, HEAD_DIM_MAX, &value_dim)
+        || !model_want_u32(
+            o, MODEL_KEY_ROPE_DIMS, HEAD_DIM_MAX, &info->rope_dims)) {
         return 0;
     }
 
     if (value_dim != info->head_dim) {
-        return fail(o, o->s->keys, "key %s: expected the keys' %u, found %u",
-            key_name(o, MODEL_KEY_VALUE_DIM, &name), info->head_dim, value_dim);
+        return model_fail(o, o->s->keys,
+            "key %s: expected the keys' %u, found %u",
+            model_key_shown(o, MODEL_KEY_VALUE_DIM, &name), info->head_dim,
+            value_dim);
     }
 
-    if (info->rope_dims > info->head_dim || info->rope_dims % 2 != 0) {
-        return fail(o, o->s->keys,
+    if (info->rope_dims < 2 || info->rope_dims > info->head_dim
+        || info->rope_dims % 2 != 0) {
+        return model_fail(o, o->s->keys,
             "key %s: expected an even number up to %u, found %u",
-            key_name(o, MODEL_KEY_ROPE_DIMS, &name), info->head_dim,
+            model_key_shown(o, MODEL_KEY_ROPE_DIMS, &name), info->head_dim,
             info->rope_dims);
     }
 
     return 1;
 }
 
-
-/* --- rotary angles ------------------------------------------------------ */
-
-static const char *const rope_names[MODEL_ROPES_N] = {
-#define X(id, name) name,
-    MODEL_ROPES(X)
-#undef X
-};
-
-static int
-read_rope_kind(opening_t *o)
-{
-    size_t i;
-    char word[32];
-    key_name_t name;
-
-    if (!find_key(o, MODEL_KEY_ROPE_KIND, &name)) {
-        return 1;
-    }
-
-    if (!o->s->word(o->s->at, name.s, word, sizeof(word))) {
-        snprintf(word, sizeof(word), "something else");
-    }
-
-    for (i = 0; i < MODEL_ROPES_N; i++) {
-        if (strcmp(word, rope_names[i]) == 0) {
-            o->m->rope.kind = (model_rope_kind_t) i;
-            return 1;
-        }
-    }
-
-    return fail(o, o->s->keys,
-        "key %s: expected none, default, linear or llama3, found %s", name.s,
-        word);
-}
-
-/* Base and scaling of the angles. */
-static int
-read_rope(opening_t *o)
-{
-    key_name_t name;
-    model_rope_t *r = &o->m->rope;
-    unsigned halves;
-
-    halves = o->s->container == MODEL_HF ? MODEL_HF_HALVES : MODEL_GGUF_HALVES;
-    o->m->info.rope_halves = (o->f->flags & halves) != 0;
-    r->kind = MODEL_ROPE_NONE;
-    r->base = 10000.0f;
-    r->factor = 1.0f;
-
-    if (!want_f32(o, MODEL_KEY_ROPE_BASE, &r->base) || !read_rope_kind(o)) {
-        return 0;
-    }
-
-    if (r->kind == MODEL_ROPE_LINEAR) {
-        return want_f32(o, MODEL_KEY_ROPE_FACTOR, &r->factor);
-    }
-
-    if (r->kind != MODEL_ROPE_LLAMA3) {
-        return 1;
-    }
-
-    if (!need_f32(o, MODEL_KEY_ROPE_FACTOR, &r->factor)
-        || !need_f32(o, MODEL_KEY_ROPE_LOW, &r->low)
-        || !need_f32(o, MODEL_KEY_ROPE_HIGH, &r->high)
-        || !need_u32(o, MODEL_KEY_ROPE_ORIGINAL, CONTEXT_MAX, &r->original)) {
-        return 0;
-    }
-
-    if (!(r->low < r->high)) {
-        return fail(o, o->s->keys,
-            "key %s: expected a number above low_freq_factor's %g, found %g",
-            key_name(o, MODEL_KEY_ROPE_HIGH, &name), r->low, r->high);
-    }
-
-    return 1;
-}
-
-/*
- * Llama 3's scaling: slow angles are divided by the factor, fast ones stay,
- * and in between the two are mixed.
- */
-static double
-llama3_freq(const model_rope_t *r, double freq)
-{
-    double turns, mix;
-
-    assert(r->low < r->high && r->factor > 0);
-    turns = r->original * freq / (2 * M_PI); /* in the original context */
-
-    if (turns < r->low) {
-        return freq / r->factor;
-    }
-
-    if (turns > r->high) {
-        return freq;
-    }
-
-    mix = (turns - r->low) / (r->high - r->low);
-    return (1 - mix) * freq / r->factor + mix * freq;
-}
-
-double
-model_rope_freqs(const model_t *m, uint32_t set, uint32_t context, double *freq)
-{
-    uint32_t i;
-    float factor;
-    const model_rope_t *r = &m->rope;
-    const tensor_t *t = m->top.rope_factors;
-
-    (void) context;
-    assert(set < m->info.ropes);
-    assert(m->info.rope_dims % 2 == 0 && r->factor > 0);
-
-    for (i = 0; i < m->info.rope_dims / 2; i++) {
-        freq[i] = pow(r->base, -2.0 * i / m->info.rope_dims);
-        freq[i] = r->kind == MODEL_ROPE_LLAMA3 ? llama3_freq(r, freq[i])
-                                               : freq[i] / r->factor;
-
-        if (t != NULL) {
-            tensor_plain(t->type,
-                t->data + (uint64_t) i * tensor_block_bytes(t->type), 1,
-                &factor);
-            freq[i] /= factor;
-        }
-    }
-
-    return 1;
-}
-
-
-/* --- sizes -------------------------------------------------------------- */
 
 /* The row of a list whose pointer goes to at. */
 static const model_row_t *
@@ -409,7 +137,7 @@ row_at(const model_row_t *row, size_t at)
 }
 
 static const tensor_t *
-find_top(opening_t *o, size_t at, const char **name)
+find_top(model_opening_t *o, size_t at, const char **name)
 {
     *name = row_at(o->f->top, at)->name[o->s->container];
     return tensor_find(o->s->tensors, o->s->tensors_n, *name);
@@ -417,7 +145,7 @@ find_top(opening_t *o, size_t at, const char **name)
 
 /* The vocabulary's size is the embedding's; the tokenizer must fit in it. */
 static int
-read_vocab(opening_t *o)
+read_vocab(model_opening_t *o)
 {
     uint32_t said;
     const tensor_t *t;
@@ -432,12 +160,12 @@ read_vocab(opening_t *o)
     }
 
     if (t == NULL) {
-        return fail(
+        return model_fail(
             o, o->s->weights, "tensor \"%s\": expected one, found none", embed);
     }
 
     if (t->dims[1] < 1 || t->dims[1] > VOCAB_MAX) {
-        return fail(o, o->s->weights,
+        return model_fail(o, o->s->weights,
             "tensor \"%s\": expected at most %u rows, found %llu", name,
             VOCAB_MAX, (unsigned long long) t->dims[1]);
     }
@@ -445,18 +173,18 @@ read_vocab(opening_t *o)
     info->vocab = (uint32_t) t->dims[1];
     said = info->vocab;
 
-    if (!want_u32(o, MODEL_KEY_VOCAB, VOCAB_MAX, &said)) {
+    if (!model_want_u32(o, MODEL_KEY_VOCAB, VOCAB_MAX, &said)) {
         return 0;
     }
 
     if (said != info->vocab) {
-        return fail(o, o->s->weights,
+        return model_fail(o, o->s->weights,
             "tensor \"%s\": expected %u rows, found %u", name, said,
             info->vocab);
     }
 
     if (o->s->tokens_n > info->vocab) {
-        return fail(o, o->s->keys,
+        return model_fail(o, o->s->keys,
             "key tokenizer.ggml.tokens: expected at most %u tokens, "
             "found %llu",
             info->vocab, (unsigned long long) o->s->tokens_n);
@@ -466,38 +194,37 @@ read_vocab(opening_t *o)
 }
 
 static int
-read_sizes(opening_t *o)
+read_sizes(model_opening_t *o)
 {
     model_info_t *info = &o->m->info;
 
     o->m->tied = (o->f->flags & MODEL_TIED) != 0;
     info->eps = 1e-5f;
 
-    return need_u32(o, MODEL_KEY_LAYERS, LAYERS_MAX, &info->layers)
-           && need_u32(o, MODEL_KEY_HIDDEN, HIDDEN_MAX, &info->hidden)
-           && need_u32(o, MODEL_KEY_FFN, FFN_MAX, &info->ffn)
-           && need_u32(o, MODEL_KEY_CONTEXT, CONTEXT_MAX, &info->context)
-           && want_flag(o, MODEL_KEY_TIED, &o->m->tied) && read_heads(o)
-           && read_rope(o) && want_f32(o, MODEL_KEY_EPS, &info->eps)
-           && check_musts(o) && read_vocab(o);
+    return model_need_u32(o, MODEL_KEY_LAYERS, MODEL_LAYERS_MAX, &info->layers)
+           && model_need_u32(o, MODEL_KEY_HIDDEN, HIDDEN_MAX, &info->hidden)
+           && model_need_u32(o, MODEL_KEY_FFN, FFN_MAX, &info->ffn)
+           && model_need_u32(
+               o, MODEL_KEY_CONTEXT, MODEL_CONTEXT_MAX, &info->context)
+           && model_want_flag(o, MODEL_KEY_TIED, &o->m->tied) && read_heads(o)
+           && model_read_ropes(o)
+           && model_want_f32(o, MODEL_KEY_EPS, &info->eps)
+           && model_check_musts(o) && model_read_rules(o) && read_vocab(o);
 }
 
 void
 model_set_dims(model_t *m)
 {
-    model_info_t *info = &m->info;
-
-    info->ropes = 1;
-    info->embed_scale = 1;
-    info->attn_scale = 1.0f / sqrtf((float) info->head_dim);
-    info->residual_scale = 1;
-    info->logit_scale = 1;
+    const model_info_t *info = &m->info;
 
     m->dims[MODEL_DIM_NONE] = 1;
     m->dims[MODEL_DIM_HIDDEN] = info->hidden;
     m->dims[MODEL_DIM_Q] = (uint64_t) info->heads * info->head_dim;
     m->dims[MODEL_DIM_KV] = (uint64_t) info->kv_heads * info->head_dim;
+    m->dims[MODEL_DIM_QKV] = m->dims[MODEL_DIM_Q] + 2 * m->dims[MODEL_DIM_KV];
+    m->dims[MODEL_DIM_HEAD] = info->head_dim;
     m->dims[MODEL_DIM_FFN] = info->ffn;
+    m->dims[MODEL_DIM_GATE_UP] = 2 * (uint64_t) info->ffn;
     m->dims[MODEL_DIM_VOCAB] = info->vocab;
     m->dims[MODEL_DIM_ROPE] = info->rope_dims / 2;
 }
@@ -520,7 +247,7 @@ model_is_matrix(uint32_t type)
 }
 
 static int
-check_type(opening_t *o, const model_row_t *row, const tensor_t *t)
+check_type(model_opening_t *o, const model_row_t *row, const tensor_t *t)
 {
     size_t i, at = 0;
     char list[128] = "F32, F16 or BF16";
@@ -539,16 +266,58 @@ check_type(opening_t *o, const model_row_t *row, const tensor_t *t)
         assert(at < sizeof(list));
     }
 
-    return fail(o, o->s->weights, "tensor \"%s\": expected type %s, found %s",
-        tensor_shown(t->name).s, list, tensor_type_name(t->type));
+    return model_fail(o, o->s->weights,
+        "tensor \"%s\": expected type %s, found %s", tensor_shown(t->name).s,
+        list, tensor_type_name(t->type));
 }
 
-/* Finds the tensor called name, checks it against row, puts it in *slot. */
-static int
-take_tensor(opening_t *o, const model_row_t *row, const char *name,
-    const tensor_t **slot)
+/* The tensors that t is made of, each a view of some of its rows. */
+static void
+take_pieces(
+    model_opening_t *o, const model_row_t *row, const tensor_t *t, void *base)
 {
-    const tensor_t *t;
+    uint64_t bytes, from = 0;
+    const model_piece_t *p;
+    tensor_t *view;
+
+    assert(t->dims[1] > 0 && t->size % t->dims[1] == 0);
+    bytes = t->size / t->dims[1];
+
+    for (p = row->pieces; p->out != MODEL_DIM_NONE; p++) {
+        view = o->piece++;
+        *view = *t;
+        view->dims[1] = o->m->dims[p->out];
+        view->size = view->dims[1] * bytes;
+        view->data = t->data + from;
+        from += view->size;
+        *(const tensor_t **) (void *) ((char *) base + p->at) = view;
+    }
+
+    assert(from == t->size);
+}
+
+/* How many pieces the tensors of a list have. */
+static uint32_t
+count_pieces(const model_row_t *row)
+{
+    uint32_t n = 0;
+    const model_piece_t *p;
+
+    for (; row->name[0] != NULL || row->name[1] != NULL; row++) {
+        for (p = row->pieces; p != NULL && p->out != MODEL_DIM_NONE; p++) {
+            n++;
+        }
+    }
+
+    return n;
+}
+
+/* Finds the tensor called name, checks it against row, puts it in its place. */
+static int
+take_tensor(
+    model_opening_t *o, const model_row_t *row, const char *name, void *base)
+{
+    const tensor_t *t, **slot;
     const uint64_t *dims = o->m->dims;
 
     assert(row->in < MODEL_DIMS && row->out < MODEL_DIMS);
@@ -556,7 +325,7 @@ take_tensor(opening_t *o, const model_row_t *row, const char *name,
 
     if (t == NULL) {
         return row->flags != 0
-               || fail(o, o->s->weights,
+               || model_fail(o, o->s->weights,
                    "tensor \"%s\": expected one, found none", name);
     }
 
@@ -568,7 +337,7 @@ take_tensor(opening_t *o, const model_row_t *row, const char *name,
 
     if (t->dims[0] != dims[row->in] || t->dims[1] != dims[row->out]
         || t->dims[2] != 1 || t->dims[3] != 1) {
-        return fail(o, o->s->weights,
+        return model_fail(o, o->s->weights,
             "tensor \"%s\": expected shape [%llu, %llu], "
             "found [%llu, %llu, %llu, %llu]",
             name, (unsigned long long) dims[row->in],
@@ -577,15 +346,23 @@ take_tensor(opening_t *o, const model_row_t *row, const char *name,
             (unsigned long long) t->dims[2], (unsigned long long) t->dims[3]);
     }
 
-    assert(*slot == NULL);
-    *slot = t;
     o->m->info.weight_bytes += t->size;
+
+    if (row->pieces != NULL) {
+        take_pieces(o, row, t, base);
+    } else {
+        slot = (const tensor_t **) (void *) ((char *) base + row->at);
+        assert(*slot == NULL);
+        *slot = t;
+    }
+
     return check_type(o, row, t);
 }
 
 /* Finds the tensors of one list; base is the struct that row->at is of. */
 static int
-take_list(opening_t *o, const model_row_t *row, const char *prefix, void *base)
+take_list(
+    model_opening_t *o, const model_row_t *row, const char *prefix, void *base)
 {
     char name[96];
     const char *tail;
@@ -599,8 +376,7 @@ take_list(opening_t *o, const model_row_t *row, const char *prefix, void *base)
 
         snprintf(name, sizeof(name), "%s%s", prefix, tail);
 
-        if (!take_tensor(o, row, name,
-                (const tensor_t **) (void *) ((char *) base + row->at))) {
+        if (!take_tensor(o, row, name, base)) {
             return 0;
         }
     }
@@ -613,7 +389,7 @@ take_list(opening_t *o, const model_row_t *row, const char *prefix, void *base)
  * the input count.  A GGUF file says that they are by having no output.
  */
 static int
-tie(opening_t *o)
+tie(model_opening_t *o)
 {
     model_t *m = o->m;
     model_top_t *top = &m->top;
@@ -634,7 +410,7 @@ tie(opening_t *o)
             top->embed == NULL ? offsetof(model_top_t, embed)
                                : offsetof(model_top_t, output),
             &name);
-        return fail(
+        return model_fail(
             o, o->s->weights, "tensor \"%s\": expected one, found none", name);
     }
 
@@ -651,13 +427,13 @@ tie(opening_t *o)
 
 /* Refuses a tensor that no list names. */
 static int
-all_used(opening_t *o)
+all_used(model_opening_t *o)
 {
     uint32_t i;
 
     for (i = 0; i < o->s->tensors_n; i++) {
         if (!o->used[i]) {
-            return fail(o, o->s->weights,
+            return model_fail(o, o->s->weights,
                 "tensor \"%s\": expected only tensors of the %s family, "
                 "found this one",
                 tensor_shown(o->s->tensors[i].name).s, o->m->info.arch);
@@ -668,7 +444,7 @@ all_used(opening_t *o)
 }
 
 static int
-read_tensors(opening_t *o)
+read_tensors(model_opening_t *o)
 {
     uint32_t i;
     char prefix[64];
@@ -676,7 +452,8 @@ read_tensors(opening_t *o)
 
     assert(m->info.layers > 0 && o->used != NULL);
 
-    if (!take_list(o, o->f->top, "", &m->top) || !tie(o)) {
+    if (!take_list(o, o->f->top, "", &m->top) || !tie(o)
+        || !model_take_rope_factors(o)) {
         return 0;
     }
 
@@ -688,7 +465,7 @@ read_tensors(opening_t *o)
         }
     }
 
-    return all_used(o);
+    return all_used(o) && model_read_layers(o);
 }
 
 int
@@ -696,7 +473,7 @@ model_read(model_t *m, const model_family_t *f, const model_source_t *s,
     char *err, size_t errlen)
 {
     int ok = 0;
-    opening_t o = {.s = s, .f = f, .m = m, .err = err, .errlen = errlen};
+    model_opening_t o = {.s = s, .f = f, .m = m, .err = err, .errlen = errlen};
 
     assert(m->layers == NULL && s->container < MODEL_CONTAINERS);
     m->family = f;
@@ -709,9 +486,12 @@ model_read(model_t *m, const model_family_t *f, const model_source_t *s,
     model_set_dims(m);
     m->layers = calloc(m->info.layers, sizeof(*m->layers));
     o.used = calloc((size_t) s->tensors_n + 1, 1);
+    m->made = calloc(
+        (size_t) m->info.layers * count_pieces(f->layer) + 1, sizeof(*m->made));
+    o.piece = m->made;
 
-    if (m->layers == NULL || o.used == NULL) {
-        fail(&o, s->weights, "layers: not enough memory");
+    if (m->layers == NULL || m->made == NULL || o.used == NULL) {
+        model_fail(&o, s->weights, "layers: not enough memory");
     } else {
         ok = read_tensors(&o);
     }
@@ -806,6 +586,8 @@ model_close(model_t *m)
     }
 
     model_hf_close(m->hf);
+    free(m->ropes[0].factors[0]);
+    free(m->ropes[0].factors[1]);
     free(m->layers);
     free(m->made);
     free(m);

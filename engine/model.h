@@ -32,6 +32,7 @@ typedef struct {
     int rope_halves;      /* pairs are i, i + rope_dims / 2; else 2i, 2i + 1 */
     int gelu;             /* the gate's activation; else SiLU */
     float eps;            /* of the norms */
+    float norm_offset;    /* what their weights lack */
     float embed_scale;    /* of the vectors of tokens */
     float attn_scale;     /* of the products of queries and keys */
     float attn_cap;       /* kernels.h has the formula; 0 is none */
@@ -75,6 +76,7 @@ typedef struct {
     const tensor_t *norm;         /* [hidden] */
     const tensor_t *output;       /* [vocab, hidden], embed when tied */
     const tensor_t *rope_factors; /* [rope_dims / 2] or NULL */
+    const tensor_t *rope_short, *rope_long; /* likewise */
 } model_top_t;
 
 /*

@@ -28,59 +28,178 @@
 #define KV           MODEL_DIM_KV
 #define FFN          MODEL_DIM_FFN
 #define VOCAB        MODEL_DIM_VOCAB
-#define END                                                                    \
-    {                                                                          \
-        {NULL, NULL}, 0, NONE, NONE, 0                                         \
-    }
+#define HEAD         MODEL_DIM_HEAD
 
 /* clang-format off */
-static const model_row_t llama_top[] = {
-    {{"token_embd.weight", "model.embed_tokens.weight"},
-        TOP(embed), VOCAB, HIDDEN, MODEL_OPTIONAL},
-    {{"output_norm.weight", "model.norm.weight"},
-        TOP(norm), NONE, HIDDEN, 0},
-    {{"output.weight", "lm_head.weight"},
-        TOP(output), VOCAB, HIDDEN, MODEL_OPTIONAL},
-    {{"rope_freqs.weight", NULL},
-        TOP(rope_factors), NONE, MODEL_DIM_ROPE, MODEL_OPTIONAL},
+#define END {{NULL, NULL}, 0, NONE, NONE, 0, NULL}
+#define TOP_ROW(gguf, hf, field, out, in, flags)                               \
+    {{gguf, hf}, TOP(field), out, in, flags, NULL}
+#define ROW(gguf, hf, field, out, in, flags)                                   \
+    {{gguf, hf}, LAYER(field), out, in, flags, NULL}
+#define BIAS(gguf, hf, field, out, flags)                                      \
+    {{gguf, hf}, LAYER(field), NONE, out, flags, NULL}
+
+static const model_row_t plain_top[] = {
+    TOP_ROW("token_embd.weight", "model.embed_tokens.weight",
+        embed, VOCAB, HIDDEN, MODEL_OPTIONAL),
+    TOP_ROW("output_norm.weight", "model.norm.weight",
+        norm, NONE, HIDDEN, 0),
+    TOP_ROW("output.weight", "lm_head.weight",
+        output, VOCAB, HIDDEN, MODEL_OPTIONAL),
+    TOP_ROW("rope_freqs.weight", NULL,
+        rope_factors, NONE, MODEL_DIM_ROPE, MODEL_OPTIONAL),
+    TOP_ROW("rope_factors_short.weight", NULL,
+        rope_short, NONE, MODEL_DIM_ROPE, MODEL_OPTIONAL),
+    TOP_ROW("rope_factors_long.weight", NULL,
+        rope_long, NONE, MODEL_DIM_ROPE, MODEL_OPTIONAL),
     END,
 };
+
+/* Norms before attention and gate, the output's product; down's. */
+#define PRE_NORMS                                                              \
+    ROW("attn_norm.weight", "input_layernorm.weight",                          \
+        attn_norm, NONE, HIDDEN, 0),                                           \
+    ROW("ffn_norm.weight", "post_attention_layernorm.weight",                  \
+        ffn_norm, NONE, HIDDEN, 0)
+
+#define QKV                                                                    \
+    ROW("attn_q.weight", "self_attn.q_proj.weight", q, Q, HIDDEN, 0),          \
+    ROW("attn_k.weight", "self_attn.k_proj.weight", k, KV, HIDDEN, 0),         \
+    ROW("attn_v.weight", "self_attn.v_proj.weight", v, KV, HIDDEN, 0)
+
+#define QKV_BIASES(flags)                                                      \
+    BIAS("attn_q.bias", "self_attn.q_proj.bias", q_bias, Q, flags),            \
+    BIAS("attn_k.bias", "self_attn.k_proj.bias", k_bias, KV, flags),           \
+    BIAS("attn_v.bias", "self_attn.v_proj.bias", v_bias, KV, flags)
+
+#define QK_NORMS(q_dim, k_dim)                                                 \
+    ROW("attn_q_norm.weight", "self_attn.q_norm.weight",                       \
+        q_norm, NONE, q_dim, 0),                                               \
+    ROW("attn_k_norm.weight", "self_attn.k_norm.weight",                       \
+        k_norm, NONE, k_dim, 0)
+
+#define GATE_UP                                                                \
+    ROW("ffn_gate.weight", "mlp.gate_proj.weight", gate, FFN, HIDDEN, 0),      \
+    ROW("ffn_up.weight", "mlp.up_proj.weight", up, FFN, HIDDEN, 0)
+
+#define FFN_BIASES(flags)                                                      \
+    BIAS("ffn_gate.bias", "mlp.gate_proj.bias", gate_bias, FFN, flags),        \
+    BIAS("ffn_up.bias", "mlp.up_proj.bias", up_bias, FFN, flags),              \
+    BIAS("ffn_down.bias", "mlp.down_proj.bias", down_bias, HIDDEN, flags)
+
+#define O_BIAS(flags)                                                          \
+    BIAS("attn_output.bias", "self_attn.o_proj.bias", o_bias, HIDDEN, flags)
+
+/* o and down, and old checkpoints' frequencies, which config.json gives too */
+#define OUTS                                                                   \
+    ROW("attn_output.weight", "self_attn.o_proj.weight", o, HIDDEN, Q, 0),     \
+    ROW("ffn_down.weight", "mlp.down_proj.weight", down, HIDDEN, FFN, 0),      \
+    {{NULL, "self_attn.rotary_emb.inv_freq"},                                  \
+        0, NONE, MODEL_DIM_ROPE, MODEL_UNUSED, NULL}
 
 static const model_row_t llama_layer[] = {
-    {{"attn_norm.weight", "input_layernorm.weight"},
-        LAYER(attn_norm), NONE, HIDDEN, 0},
-    {{"attn_q.weight", "self_attn.q_proj.weight"},
-        LAYER(q), Q, HIDDEN, 0},
-    {{"attn_k.weight", "self_attn.k_proj.weight"},
-        LAYER(k), KV, HIDDEN, 0},
-    {{"attn_v.weight", "self_attn.v_proj.weight"},
-        LAYER(v), KV, HIDDEN, 0},
-    {{"attn_output.weight", "self_attn.o_proj.weight"},
-        LAYER(o), HIDDEN, Q, 0},
-    {{"ffn_norm.weight", "post_attention_layernorm.weight"},
-        LAYER(ffn_norm), NONE, HIDDEN, 0},
-    {{"ffn_gate.weight", "mlp.gate_proj.weight"},
-        LAYER(gate), FFN, HIDDEN, 0},
-    {{"ffn_up.weight", "mlp.up_proj.weight"},
-        LAYER(up), FFN, HIDDEN, 0},
-    {{"ffn_down.weight", "mlp.down_proj.weight"},
-        LAYER(down), HIDDEN, FFN, 0},
-    /* frequencies that follow from the configuration; old checkpoints */
-    {{NULL, "self_attn.rotary_emb.inv_freq"},
-        0, NONE, MODEL_DIM_ROPE, MODEL_UNUSED},
-    END,
+    PRE_NORMS, QKV, GATE_UP, OUTS,
+    QKV_BIASES(MODEL_OPTIONAL), O_BIAS(MODEL_OPTIONAL),
+    FFN_BIASES(MODEL_OPTIONAL), END,
 };
 
-static const model_must_t llama_musts[] = {
+static const model_row_t qwen2_layer[] = {
+    PRE_NORMS, QKV, QKV_BIASES(0), GATE_UP, OUTS, END,
+};
+
+static const model_row_t qwen3_layer[] = {
+    PRE_NORMS, QKV, QKV_BIASES(MODEL_OPTIONAL), O_BIAS(MODEL_OPTIONAL),
+    QK_NORMS(HEAD, HEAD), GATE_UP, OUTS, END,
+};
+
+/* Norms before and after, and around the gate likewise. */
+#define FOUR_NORMS                                                             \
+    ROW("attn_norm.weight", "input_layernorm.weight",                          \
+        attn_norm, NONE, HIDDEN, 0),                                           \
+    ROW("post_attention_norm.weight", "post_attention_layernorm.weight",       \
+        attn_post_norm, NONE, HIDDEN, 0),                                      \
+    ROW("ffn_norm.weight", "pre_feedforward_layernorm.weight",                 \
+        ffn_norm, NONE, HIDDEN, 0),                                            \
+    ROW("post_ffw_norm.weight", "post_feedforward_layernorm.weight",           \
+        ffn_post_norm, NONE, HIDDEN, 0)
+
+static const model_row_t gemma2_layer[] = {
+    FOUR_NORMS, QKV, GATE_UP, OUTS, END,
+};
+
+static const model_row_t gemma3_layer[] = {
+    FOUR_NORMS, QKV, QK_NORMS(HEAD, HEAD), GATE_UP, OUTS, END,
+};
+
+static const model_piece_t qkv_pieces[] = {
+    {LAYER(q), Q}, {LAYER(k), KV}, {LAYER(v), KV}, {0, NONE},
+};
+
+static const model_piece_t gate_up_pieces[] = {
+    {LAYER(gate), FFN}, {LAYER(up), FFN}, {0, NONE},
+};
+
+static const model_row_t phi3_layer[] = {
+    PRE_NORMS,
+    {{"attn_qkv.weight", "self_attn.qkv_proj.weight"},
+        LAYER(q), MODEL_DIM_QKV, HIDDEN, 0, qkv_pieces},
+    {{"ffn_up.weight", "mlp.gate_up_proj.weight"},
+        LAYER(gate), MODEL_DIM_GATE_UP, HIDDEN, 0, gate_up_pieces},
+    OUTS, END,
+};
+
+static const model_row_t olmo2_layer[] = {
+    ROW("post_attention_norm.weight", "post_attention_layernorm.weight",
+        attn_post_norm, NONE, HIDDEN, 0),
+    ROW("post_ffw_norm.weight", "post_feedforward_layernorm.weight",
+        ffn_post_norm, NONE, HIDDEN, 0),
+    QKV, QK_NORMS(Q, KV), GATE_UP, OUTS, END,
+};
+
+static const model_must_t silu[] = {
     {"hidden_act", "silu"},
-    {"attention_bias", "false"},
-    {"mlp_bias", "false"},
     {NULL, NULL},
 };
 
+static const model_must_t gelu[] = {
+    {"hidden_activation", "gelu_pytorch_tanh"},
+    {"use_bidirectional_attention", "false"},
+    {"attention_bias", "false"},
+    {NULL, NULL},
+};
+
+static const model_must_t silu_no_bias[] = {
+    {"hidden_act", "silu"},
+    {"attention_bias", "false"},
+    {NULL, NULL},
+};
+
+#define BLK {"blk.N.", "model.layers.N."}
+#define HALVES   (MODEL_GGUF_HALVES | MODEL_HF_HALVES)
+
 static const model_family_t families[] = {
-    {{"llama", "llama"}, "LlamaForCausalLM", {"blk.N.", "model.layers.N."},
-        llama_top, llama_layer, llama_musts, MODEL_HF_HALVES},
+    {{"llama", "llama"}, "LlamaForCausalLM", BLK, plain_top, llama_layer,
+        silu, MODEL_HF_HALVES | MODEL_BIAS_KEYS, 0},
+    {{NULL, "mistral"}, "MistralForCausalLM", BLK, plain_top, llama_layer,
+        silu, MODEL_HF_HALVES | MODEL_BIAS_KEYS, 1},
+    {{"qwen2", "qwen2"}, "Qwen2ForCausalLM", BLK, plain_top, qwen2_layer,
+        silu, HALVES | MODEL_WINDOW_ASKED, 0},
+    {{"qwen3", "qwen3"}, "Qwen3ForCausalLM", BLK, plain_top, qwen3_layer,
+        silu, HALVES | MODEL_WINDOW_ASKED | MODEL_BIAS_KEYS, 0},
+    {{"gemma2", "gemma2"}, "Gemma2ForCausalLM", BLK, plain_top, gemma2_layer,
+        gelu, HALVES | MODEL_TIED | MODEL_GEMMA | MODEL_CAPS, 2},
+    {{"gemma3", "gemma3_text"}, "Gemma3ForCausalLM", BLK, plain_top,
+        gemma3_layer, gelu,
+        HALVES | MODEL_TIED | MODEL_GEMMA | MODEL_TWO_ROPES, 6},
+    {{"phi3", "phi3"}, "Phi3ForCausalLM", BLK, plain_top, phi3_layer,
+        silu_no_bias, HALVES, 1},
+    {{"smollm3", "smollm3"}, "SmolLM3ForCausalLM", BLK, plain_top, llama_layer,
+        silu, MODEL_HF_HALVES | MODEL_TIED | MODEL_BIAS_KEYS
+            | MODEL_WINDOW_ASKED | MODEL_SOME_ROPE, 0},
+    {{"granite", "granite"}, "GraniteForCausalLM", BLK, plain_top, llama_layer,
+        silu, MODEL_HF_HALVES | MODEL_BIAS_KEYS, 0},
+    {{"olmo2", "olmo2"}, "Olmo2ForCausalLM", BLK, plain_top, olmo2_layer,
+        silu_no_bias, HALVES, 0},
 };
 /* clang-format on */
 

@@ -71,6 +71,16 @@ read_word(const void *at, const char *name, char *v, size_t size)
     return 1;
 }
 
+/* No key that is looked at is a list. */
+static int
+read_list(const void *at, const char *name, uint32_t *n)
+{
+    (void) at;
+    (void) name;
+    (void) n;
+    return 0;
+}
+
 static const model_family_t *
 find_family(const gguf_t *g, char *err, size_t errlen)
 {
@@ -110,7 +120,8 @@ model_open_gguf(const gguf_t *g, char *err, size_t errlen)
         .has = find_must,
         .u32 = read_u32,
         .f32 = read_f32,
-        .word = read_word};
+        .word = read_word,
+        .list = read_list};
 
     assert(g != NULL && err != NULL && errlen > 0);
     s.keys = gguf_name(g);

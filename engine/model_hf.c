@@ -128,14 +128,9 @@ read_u32(const void *at, const char *name, uint32_t *v)
 }
 
 static int
-read_f32(const void *at, const char *name, float *v)
+number(const json_t *j, float *v)
 {
-    double d;
-    const json_t *j = value(at, name);
-
-    assert(v != NULL && name[0] != '\0');
-
-    d = json_number_value(j);
+    double d = json_number_value(j);
 
     /* a number that no float can hold does not fit */
     if (!json_is_number(j) || fabs(d) > (double) 3.4028234e38f) {
@@ -147,10 +142,15 @@ read_f32(const void *at, const char *name, float *v)
 }
 
 static int
-read_word(const void *at, const char *name, char *v, size_t size)
+read_f32(const void *at, const char *name, float *v)
+{
+    return number(value(at, name), v);
+}
+
+static int
+word_of(const json_t *j, char *v, size_t size)
 {
     tensor_name_t s;
-    const json_t *j = value(at, name);
 
     assert(v != NULL && size > 0);
 
@@ -167,6 +167,39 @@ read_word(const void *at, const char *name, char *v, size_t size)
     s.len = json_string_length(j);
     snprintf(v, size, "%s", tensor_shown(s).s);
     return 1;
+}
+
+static int
+read_word(const void *at, const char *name, char *v, size_t size)
+{
+    return word_of(value(at, name), v, size);
+}
+
+
+static int
+read_list(const void *at, const char *name, uint32_t *n)
+{
+    const json_t *j = value(at, name);
+
+    if (!json_is_array(j) || json_array_size(j) > UINT32_MAX) {
+        return 0;
+    }
+
+    *n = (uint32_t) json_array_size(j);
+    return 1;
+}
+
+static int
+read_item_f32(const void *at, const char *name, uint32_t i, float *v)
+{
+    return number(json_array_get(value(at, name), i), v);
+}
+
+static int
+read_item_word(
+    const void *at, const char *name, uint32_t i, char *v, size_t size)
+{
+    return word_of(json_array_get(value(at, name), i), v, size);
 }
 
 
@@ -465,7 +498,10 @@ read_all(model_t *m, char *err, size_t errlen)
         .has = has_value,
         .u32 = read_u32,
         .f32 = read_f32,
-        .word = read_word};
+        .word = read_word,
+        .list = read_list,
+        .item_f32 = read_item_f32,
+        .item_word = read_item_word};
 
     assert(hf->tree == NULL && hf->weights == NULL);
     hf->tree = read_object(hf->config, err, errlen);

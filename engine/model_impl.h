@@ -31,18 +31,56 @@ enum { MODEL_GGUF, MODEL_HF, MODEL_CONTAINERS };
     X(TIED, NULL, "tie_word_embeddings")                                       \
     X(EPS, "attention.layer_norm_rms_epsilon", "rms_norm_eps")                 \
     X(ROPE_DIMS, "rope.dimension_count", NULL)                                 \
-    X(ROPE_BASE, "rope.freq_base", "rope_theta rope_parameters.rope_theta")    \
+    X(ROPE_PART, NULL,                                                         \
+        "partial_rotary_factor rope_parameters.partial_rotary_factor")         \
+    X(ROPE_BASE, "rope.freq_base",                                             \
+        "rope_theta rope_parameters.rope_theta "                               \
+        "rope_parameters.full_attention.rope_theta")                           \
+    X(ROPE_LOCAL, "rope.freq_base_swa",                                        \
+        "rope_local_base_freq rope_parameters.sliding_attention.rope_theta")   \
     X(ROPE_KIND, "rope.scaling.type",                                          \
-        "rope_scaling.rope_type rope_scaling.type rope_parameters.rope_type")  \
+        "rope_scaling.rope_type rope_scaling.type rope_parameters.rope_type "  \
+        "rope_parameters.full_attention.rope_type")                            \
     X(ROPE_FACTOR, "rope.scaling.factor",                                      \
-        "rope_scaling.factor rope_parameters.factor")                          \
+        "rope_scaling.factor rope_parameters.factor "                          \
+        "rope_parameters.full_attention.factor")                               \
     X(ROPE_LOW, "rope.scaling.low_freq_factor",                                \
         "rope_scaling.low_freq_factor rope_parameters.low_freq_factor")        \
     X(ROPE_HIGH, "rope.scaling.high_freq_factor",                              \
         "rope_scaling.high_freq_factor rope_parameters.high_freq_factor")      \
     X(ROPE_ORIGINAL, "rope.scaling.original_context_length",                   \
         "rope_scaling.original_max_position_embeddings "                       \
-        "rope_parameters.original_max_position_embeddings")
+        "rope_parameters.original_max_position_embeddings "                    \
+        "original_max_position_embeddings")                                    \
+    X(ROPE_FAST, "rope.scaling.yarn_beta_fast",                                \
+        "rope_scaling.beta_fast rope_parameters.beta_fast")                    \
+    X(ROPE_SLOW, "rope.scaling.yarn_beta_slow",                                \
+        "rope_scaling.beta_slow rope_parameters.beta_slow")                    \
+    X(ROPE_SCALE, "rope.scaling.attn_factor",                                  \
+        "rope_scaling.attention_factor rope_parameters.attention_factor")      \
+    X(ROPE_MSCALE, NULL, "rope_scaling.mscale rope_parameters.mscale")         \
+    X(ROPE_MSCALE_ALL, NULL,                                                   \
+        "rope_scaling.mscale_all_dim rope_parameters.mscale_all_dim")          \
+    X(ROPE_TRUNCATE, NULL, "rope_scaling.truncate rope_parameters.truncate")   \
+    X(ROPE_SHORT, NULL,                                                        \
+        "rope_scaling.short_factor rope_parameters.short_factor")              \
+    X(ROPE_LONG, NULL, "rope_scaling.long_factor rope_parameters.long_factor") \
+    X(ATTN_BIAS, NULL, "attention_bias")                                       \
+    X(FFN_BIAS, NULL, "mlp_bias")                                              \
+    X(WINDOW, "attention.sliding_window", "sliding_window")                    \
+    X(WINDOW_USED, NULL, "use_sliding_window")                                 \
+    X(WINDOW_FROM, NULL, "max_window_layers")                                  \
+    X(PATTERN, "attention.sliding_window_pattern", "sliding_window_pattern")   \
+    X(LAYER_TYPES, NULL, "layer_types")                                        \
+    X(ROPE_LAYERS, NULL, "no_rope_layers")                                     \
+    X(ROPE_INTERVAL, NULL, "no_rope_layer_interval")                           \
+    X(EMBED_SCALE, "embedding_scale", "embedding_multiplier")                  \
+    X(RESIDUAL_SCALE, "residual_scale", "residual_multiplier")                 \
+    X(LOGIT_DIVISOR, "logit_scale", "logits_scaling")                          \
+    X(ATTN_SCALE, "attention.scale", "attention_multiplier")                   \
+    X(QUERY_SCALAR, NULL, "query_pre_attn_scalar")                             \
+    X(ATTN_CAP, "attn_logit_softcapping", "attn_logit_softcapping")            \
+    X(LOGIT_CAP, "final_logit_softcapping", "final_logit_softcapping")
 
 typedef enum {
 #define X(id, gguf, hf) MODEL_KEY_##id,
@@ -51,13 +89,20 @@ typedef enum {
         MODEL_KEYS_N
 } model_key_t;
 
+/* Several times the largest models there are. */
+#define MODEL_LAYERS_MAX  1024
+#define MODEL_CONTEXT_MAX (1u << 24)
+
 /* The sizes that tensors' dimensions are checked against. */
 typedef enum {
     MODEL_DIM_NONE, /* the tensor is a vector */
     MODEL_DIM_HIDDEN,
     MODEL_DIM_Q,  /* heads * head_dim */
     MODEL_DIM_KV, /* kv_heads * head_dim */
+    MODEL_DIM_QKV,
+    MODEL_DIM_HEAD, /* head_dim */
     MODEL_DIM_FFN,
+    MODEL_DIM_GATE_UP, /* 2 * ffn */
     MODEL_DIM_VOCAB,
     MODEL_DIM_ROPE, /* rope_dims / 2 */
     MODEL_DIMS
@@ -68,12 +113,19 @@ enum {
     MODEL_UNUSED = 2    /* it may be there, and is not looked at */
 };
 
+/* Rows of a tensor that is several; where a view of them goes. */
+typedef struct {
+    size_t at;
+    model_dim_t out; /* MODEL_DIM_NONE ends the list */
+} model_piece_t;
+
 /* A tensor: its name in each container, in a layer behind the prefix. */
 typedef struct {
     const char *name[MODEL_CONTAINERS];
     size_t at;           /* of the pointer in model_top_t or model_layer_t */
     model_dim_t out, in; /* rows, row length */
     unsigned flags;
+    const model_piece_t *pieces; /* NULL: it is one */
 } model_row_t;
 
 /* What a key of config.json must be, where it is there. */
@@ -82,9 +134,15 @@ typedef struct {
 } model_must_t;
 
 enum {
-    MODEL_GGUF_HALVES = 1, /* of a family: rotary pairs in GGUF, in */
-    MODEL_HF_HALVES = 2,   /* safetensors are half a head apart */
-    MODEL_TIED = 4         /* embeddings are tied where nothing is said */
+    MODEL_GGUF_HALVES = 1,   /* of a family: rotary pairs in GGUF, in */
+    MODEL_HF_HALVES = 2,     /* safetensors are half a head apart */
+    MODEL_TIED = 4,          /* embeddings are tied where nothing is said */
+    MODEL_BIAS_KEYS = 8,     /* config.json says whether there are biases */
+    MODEL_WINDOW_ASKED = 16, /* a window counts if use_sliding_window is true */
+    MODEL_GEMMA = 32, /* GELU, scaled vectors, norms + 1 in safetensors */
+    MODEL_CAPS = 64,  /* a GGUF that says nothing has Gemma 2's soft caps */
+    MODEL_TWO_ROPES = 128, /* layers with a window have angles of their own */
+    MODEL_SOME_ROPE = 256  /* every so many layers have none */
 };
 
 typedef struct {
@@ -96,6 +154,8 @@ typedef struct {
     const model_row_t *layer;
     const model_must_t *musts; /* ends with a NULL key */
     unsigned flags;            /* MODEL_GGUF_HALVES... */
+    uint32_t pattern; /* of windows: every pattern-th layer has none; 1: all */
+                      /* layers have one; 0: none has */
 } model_family_t;
 
 /* The family that a container calls so; NULL if there is none. */
@@ -130,31 +190,45 @@ struct model_source_s {
     int (*u32)(const void *at, const char *name, uint32_t *v);
     int (*f32)(const void *at, const char *name, float *v);
     int (*word)(const void *at, const char *name, char *v, size_t size);
+
+    /* A list's length and elements; 0 when there is no such list. */
+    int (*list)(const void *at, const char *name, uint32_t *n);
+    int (*item_f32)(const void *at, const char *name, uint32_t i, float *v);
+    int (*item_word)(
+        const void *at, const char *name, uint32_t i, char *v, size_t size);
 };
 
 /* The key in a container; NULL if it has none. */
 const char *model_key_name(model_key_t key, int container);
 
 /* Kinds of rotary scaling. X(id, name) */
-#define MODEL_ROPES(X)                                                         \
+#define MODEL_ROPE_KINDS(X)                                                    \
     X(NONE, "none")                                                            \
     X(DEFAULT, "default")                                                      \
     X(LINEAR, "linear")                                                        \
-    X(LLAMA3, "llama3")
+    X(LLAMA3, "llama3")                                                        \
+    X(YARN, "yarn")                                                            \
+    X(LONGROPE, "longrope")                                                    \
+    X(SU, "su") /* longrope's first name */
 
 typedef enum {
 #define X(id, name) MODEL_ROPE_##id,
-    MODEL_ROPES(X)
+    MODEL_ROPE_KINDS(X)
 #undef X
-        MODEL_ROPES_N
+        MODEL_ROPE_KINDS_N
 } model_rope_kind_t;
 
+/* A set of angles. */
 typedef struct {
     model_rope_kind_t kind;
     float base;
     float factor;      /* positions are divided by it */
     float low, high;   /* llama3: turns in the original context that are */
     uint32_t original; /* divided in full and not at all; that context */
+    float fast, slow;  /* yarn: the same, from not at all on */
+    int truncate;      /* yarn: to whole pairs */
+    float scale;       /* of cosines and sines */
+    float *factors[2]; /* longrope: [rope_dims / 2] for short and long, owned */
 } model_rope_t;
 
 typedef struct model_hf_s model_hf_t;
@@ -162,16 +236,77 @@ typedef struct model_hf_s model_hf_t;
 struct model_s {
     model_info_t info;
     const model_family_t *family;
-    model_rope_t rope;
+    model_rope_t ropes[MODEL_ROPES_MAX];
     int tied;
     uint64_t dims[MODEL_DIMS];
     model_top_t top;
     model_layer_t *layers; /* [info.layers], owned */
-    tensor_t *made;        /* tensors of the null model, owned */
+    tensor_t *made;        /* tensors of the null model, pieces; owned */
     const gguf_t *gguf;    /* where it is from, one of the two or neither: */
     model_hf_t *hf;        /* owned */
     int owns_gguf;
 };
+
+/* What reading needs beside the model; err is set when a function fails. */
+typedef struct {
+    const model_source_t *s;
+    const model_family_t *f;
+    model_t *m;
+    char *err;
+    size_t errlen;
+    uint8_t *used;   /* [s->tensors_n] */
+    tensor_t *piece; /* the next of m->made */
+} model_opening_t;
+
+/*
+ * Keys, with limits (model_key.c).  Those that want leave *v as it is when the
+ * key is absent.  1, or 0 with a sentence in o->err.
+ */
+
+/* The name of a key, long enough for any alternative's. */
+typedef struct {
+    char s[128];
+} model_key_name_t;
+
+/* "FILE: sentence"; returns 0, which means failure everywhere. */
+__attribute__((format(printf, 3, 4))) int model_fail(
+    model_opening_t *o, const char *file, const char *fmt, ...);
+
+/* Is key there?  Its name is written either way. */
+int model_find_key(model_opening_t *o, model_key_t key, model_key_name_t *name);
+
+/* The same, and its name. */
+const char *model_key_shown(
+    model_opening_t *o, model_key_t key, model_key_name_t *name);
+
+/* A size from 1 to max; a number that is positive and finite; true or false. */
+int model_need_u32(
+    model_opening_t *o, model_key_t key, uint32_t max, uint32_t *v);
+int model_want_u32(
+    model_opening_t *o, model_key_t key, uint32_t max, uint32_t *v);
+int model_need_f32(model_opening_t *o, model_key_t key, float *v);
+int model_want_f32(model_opening_t *o, model_key_t key, float *v);
+int model_want_flag(model_opening_t *o, model_key_t key, int *v);
+
+/* Keys that would change what is computed have the value that does not. */
+int model_check_musts(model_opening_t *o);
+
+/*
+ * Rotary angles (model_rope.c): without any scaling; read, once rope_dims and
+ * the context are known.
+ */
+void model_plain_ropes(model_t *m);
+int model_read_ropes(model_opening_t *o);
+
+/* The same for what only tensors say. */
+int model_take_rope_factors(model_opening_t *o);
+
+/* What is done with the sizes (model_rules.c): nothing more; read. */
+void model_plain_rules(model_t *m);
+int model_read_rules(model_opening_t *o);
+
+/* Windows and angles of the layers, once their tensors are known. */
+int model_read_layers(model_opening_t *o);
 
 /* An empty one; NULL with err. */
 model_t *model_new(const char *file, char *err, size_t errlen);

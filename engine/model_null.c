@@ -69,8 +69,8 @@ model_open_null(uint32_t vocab, uint32_t context)
     m->info.vocab = vocab;
     m->info.context = context;
     m->info.eps = 1e-5f;
-    m->rope.base = 10000.0f;
-    m->rope.factor = 1.0f;
+    model_plain_ropes(m);
+    model_plain_rules(m);
     model_set_dims(m);
 
     m->layers = calloc(1, sizeof(*m->layers));

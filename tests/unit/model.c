@@ -320,9 +320,9 @@ extra_text_base(make_t *f)
 }
 
 static uint32_t
-extra_yarn(make_t *f)
+extra_ntk(make_t *f)
 {
-    make_pair_str(f, "llama.rope.scaling.type", "yarn");
+    make_pair_str(f, "llama.rope.scaling.type", "ntk");
     return 1;
 }
 
@@ -381,7 +381,7 @@ extra_keys(void **state)
     (void) state;
     make_model(&file, NULL, "llama", extra_text_base);
     refused("key llama.rope.freq_base");
-    make_model(&file, NULL, "llama", extra_yarn);
+    make_model(&file, NULL, "llama", extra_ntk);
     refused("key llama.rope.scaling.type: expected none, default, linear");
     make_model(&file, NULL, "llama", extra_odd_dims);
     refused("key llama.rope.dimension_count: expected an even number up to 4");
