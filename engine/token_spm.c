@@ -12,7 +12,7 @@
  *      | ▁ | he    | ll    | o |      a stale one: left + its next != bytes
  *
  * Before that the text may go through a character map, and pieces that the
- * model's maker set apart (user-defined ones) become symbols that nothing joins.
+ * model's maker set apart (user-defined) become symbols that nothing joins.
  *
  * Where no piece reaches over the beginning of a "▁" (token_s's cuts), the text
  * is cut there, as the parts cannot know of each other, and a short part is
