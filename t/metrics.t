@@ -112,7 +112,7 @@ sub histogram {
 }
 my ($n, $sum) = histogram('first_token_seconds', 'acme');
 is($n, 6, 'first tokens');
-cmp_ok($sum, '>=', 0.03, 'took a step each');
+cmp_ok($sum, '>', 0.01, 'took their time');
 ($n, $sum) = histogram('inter_token_seconds', 'acme');
 cmp_ok($n, '>=', 5 * 10, 'tokens behind them');
 cmp_ok($sum / ($n || 1), '>', 0.005, 'a step apart');
