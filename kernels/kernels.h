@@ -45,13 +45,36 @@
  * Q8_0: f16 scale d, 32 x i8 q; value = d * q.
  * Q4_0: f16 scale d, 16 bytes; the low nibbles are elements 0 to 15, the high
  *       ones 16 to 31; value = d * (nibble - 8).
+ *
+ * The packed types are GGUF's of those names; dequant.h has their layouts.
  */
-#define KN_TYPE_LIST(X)                                                        \
+#define KN_PLAIN_LIST(X)                                                       \
     X(F32, 1, 4)                                                               \
     X(F16, 1, 2)                                                               \
     X(BF16, 1, 2)                                                              \
     X(Q8_0, 32, 34)                                                            \
     X(Q4_0, 32, 18)
+
+#define KN_PACKED_LIST(X)                                                      \
+    X(Q4_1, 32, 20)                                                            \
+    X(Q5_0, 32, 22)                                                            \
+    X(Q5_1, 32, 24)                                                            \
+    X(Q2_K, 256, 84)                                                           \
+    X(Q3_K, 256, 110)                                                          \
+    X(Q4_K, 256, 144)                                                          \
+    X(Q5_K, 256, 176)                                                          \
+    X(Q6_K, 256, 210)                                                          \
+    X(IQ4_NL, 32, 18)                                                          \
+    X(IQ4_XS, 256, 136)                                                        \
+    X(IQ3_S, 256, 110)                                                         \
+    X(IQ3_XXS, 256, 98)                                                        \
+    X(TQ1_0, 256, 54)                                                          \
+    X(TQ2_0, 256, 66)                                                          \
+    X(MXFP4, 32, 17)
+
+#define KN_TYPE_LIST(X)                                                        \
+    KN_PLAIN_LIST(X)                                                           \
+    KN_PACKED_LIST(X)
 
 enum {
 #define X(name, elems, bytes) KN_##name,
@@ -332,6 +355,18 @@ typedef struct {
     KERNELS(X)
 #undef X
 } kernels_t;
+
+/*
+ * The number of the type called name ("Q4_K"), as GGUF calls it too; KN_TYPES
+ * when there is none.
+ */
+uint32_t kernels_type(const char *name);
+
+/*
+ * n elements of a type, a multiple of its block, as floats: what every back
+ * end takes them for.  src is unaligned host memory.
+ */
+void kernels_dequant(uint32_t type, float *dst, const void *src, uint64_t n);
 
 /*
  * The CPU's table.  isa is auto, ref, avx2 or avx512; NULL with one sentence

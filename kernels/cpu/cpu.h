@@ -5,7 +5,7 @@
  *      ref.c    every op row, over the small functions of a cpu_isa_t; and
  *               those functions in plain C (cpu_ref), the oracle of the others
  *      avx2.c avx512.c   the same small functions with flags of their own: what
- *               differs between them, the rest being vec.h
+ *               differs between them, the rest being vec.h and vec_packed.h
  *      sample.c the sample row's policy
  *
  * An instruction set is a const table of small functions that run on one
@@ -164,45 +164,5 @@ void cpu_run(kn_dev_t *dev, uint32_t parts, uint64_t cost,
 #define X(op, doc) void cpu_##op(kn_dev_t *dev, const kn_##op##_t *a);
 KERNELS(X)
 #undef X
-
-/* The bits of a half or bfloat16 number as a float: exact. */
-static inline float
-cpu_from_f16(uint16_t h)
-{
-    union {
-        uint32_t u;
-        float f;
-    } v;
-    uint32_t sign, mag;
-
-    sign = (uint32_t) (h & 0x8000) << 16;
-    mag = h & 0x7fff;
-
-    if (mag >= 0x7c00) { /* Inf, NaN */
-        v.u = sign | 0x7f800000 | (mag & 0x3ff) << 13;
-        return v.f;
-    }
-
-    if (mag >= 0x400) {
-        v.u = sign | ((mag << 13) + (112u << 23));
-        return v.f;
-    }
-
-    v.f = (float) mag * 0x1p-24f; /* subnormal: exact in a float */
-    v.u |= sign;
-    return v.f;
-}
-
-static inline float
-cpu_from_bf16(uint16_t h)
-{
-    union {
-        uint32_t u;
-        float f;
-    } v;
-
-    v.u = (uint32_t) h << 16;
-    return v.f;
-}
 
 #endif

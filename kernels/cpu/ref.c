@@ -20,6 +20,10 @@
  */
 #include "cpu.h"
 
+#define DEQUANT_HALF(h) dequant_half_bits(h)
+
+#include "../dequant.h"
+
 #include <assert.h>
 #include <math.h>
 #include <string.h>
@@ -81,76 +85,20 @@ add_dot(double *lanes, const float *a, const float *b, uint32_t n)
     }
 }
 
-static void
-row_F32(float *dst, const void *src, uint32_t n)
-{
-    memcpy(dst, src, n * sizeof(float));
-}
-
-static void
-row_F16(float *dst, const void *src, uint32_t n)
-{
-    uint32_t i;
-    uint16_t h;
-
-    for (i = 0; i < n; i++) {
-        memcpy(&h, (const char *) src + i * 2, 2);
-        dst[i] = cpu_from_f16(h);
+#define X(name, elems, bytes)                                                  \
+    static void row_##name(float *dst, const void *src, uint32_t n)            \
+    {                                                                          \
+        uint32_t i;                                                            \
+        const uint8_t *p = src;                                                \
+                                                                               \
+        assert(n % (elems) == 0);                                              \
+                                                                               \
+        for (i = 0; i < n; i += (elems), p += (bytes)) {                       \
+            dequant_##name(dst + i, p);                                        \
+        }                                                                      \
     }
-}
-
-static void
-row_BF16(float *dst, const void *src, uint32_t n)
-{
-    uint32_t i;
-    uint16_t h;
-
-    for (i = 0; i < n; i++) {
-        memcpy(&h, (const char *) src + i * 2, 2);
-        dst[i] = cpu_from_bf16(h);
-    }
-}
-
-static void
-row_Q8_0(float *dst, const void *src, uint32_t n)
-{
-    uint32_t i;
-    uint16_t h;
-    float d;
-    const uint8_t *p = src;
-
-    assert(n % 32 == 0);
-
-    for (; n > 0; n -= 32, p += 34, dst += 32) {
-        memcpy(&h, p, 2);
-        d = cpu_from_f16(h);
-
-        for (i = 0; i < 32; i++) {
-            dst[i] = d * (float) (int8_t) p[2 + i];
-        }
-    }
-}
-
-static void
-row_Q4_0(float *dst, const void *src, uint32_t n)
-{
-    uint32_t i;
-    uint16_t h;
-    float d;
-    const uint8_t *p = src;
-
-    assert(n % 32 == 0);
-
-    for (; n > 0; n -= 32, p += 18, dst += 32) {
-        memcpy(&h, p, 2);
-        d = cpu_from_f16(h);
-
-        for (i = 0; i < 16; i++) {
-            dst[i] = d * (float) ((p[2 + i] & 15) - 8);
-            dst[i + 16] = d * (float) ((p[2 + i] >> 4) - 8);
-        }
-    }
-}
+KN_TYPE_LIST(X)
+#undef X
 
 /*
  * The product over any type: pieces of a weight row are dequantised and met

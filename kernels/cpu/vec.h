@@ -3,8 +3,9 @@
  *
  * DESIGN.  A product is computed in tiles of R weight rows by C activation
  * rows, each output having one vector of partial sums in a register.  A weight
- * is turned into floats once per tile, which is exact for every type (a half
- * times a small integer fits a float), so all types are one text.
+ * is turned into floats once per tile, which is exact for every plain type (a
+ * half times a small integer fits a float), so they are one text.  The packed
+ * types, which take more work to unpack, are vec_packed.h's.
  *
  * The order: partial sum l of an output takes the terms l, l + LANES,
  * l + 2 LANES, ... in turn, each by one fused multiply-add; a last vector that
@@ -65,7 +66,7 @@ ALWAYS size_t
 step_bytes(uint32_t type)
 {
 #define X(name, elems, bytes) (STEP / (elems)) * (bytes),
-    static const uint8_t size[] = {KN_TYPE_LIST(X)};
+    static const uint8_t size[] = {KN_PLAIN_LIST(X)};
 #undef X
 
     return size[type];
@@ -562,6 +563,8 @@ soft_cap(float *x, uint32_t n, float scale, float cap)
     }
 }
 
+#include "vec_packed.h"
+
 static void
 kv_put_f16(void *dst, const float *src, uint32_t n)
 {
@@ -577,7 +580,7 @@ kv_put_f16(void *dst, const float *src, uint32_t n)
 
 #define X(name, elems, bytes)                                                  \
     static void matmul_##name(const cpu_mm_t *a) { matmul(a, KN_##name); }
-KN_TYPE_LIST(X)
+KN_PLAIN_LIST(X)
 #undef X
 
 #define X(name)                                                                \
@@ -590,9 +593,13 @@ X(BF16)
 const cpu_isa_t ISA = {
     .name = ISA_NAME,
 #define X(name, elems, bytes) .matmul[KN_##name] = matmul_##name,
-    KN_TYPE_LIST(X)
+    KN_PLAIN_LIST(X)
 #undef X
-        .kv_put[KN_F16] = kv_put_f16,
+#define X(name, elems, bytes)                                                  \
+    .matmul[KN_##name] = matmul_##name, .row[KN_##name] = row_##name,
+        KN_PACKED_LIST(X)
+#undef X
+            .kv_put[KN_F16] = kv_put_f16,
     .mix = {mix_F32, mix_F16, mix_BF16},
     .softmax = softmax,
     .rmsnorm = rmsnorm,

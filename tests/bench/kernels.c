@@ -1,7 +1,7 @@
 /*
  * How fast the CPU's matrix products are, beside what the memory gives in the
- * same seconds: kernels [THREADS].  For each instruction set and weight type,
- * a 2048 x 2048 matrix: bytes of weights read per second with one row of
+ * same seconds: kernels [THREADS [ISA]].  For each instruction set and weight
+ * type, a 2048 x 2048 matrix: bytes of weights read per second with one row of
  * activations, multiply-adds per second with 32.
  *
  * One row reads through enough copies of the matrix to miss every cache, and
@@ -175,7 +175,7 @@ bench(const char *isa, const char *type_name, uint32_t type, size_t bytes,
 
     j.kn = kernels_cpu(isa, err, sizeof(err));
     if (j.kn == NULL) {
-        printf("%-7s %-5s this machine lacks it\n", isa, type_name);
+        printf("%-7s %-7s this machine lacks it\n", isa, type_name);
         return;
     }
 
@@ -208,7 +208,7 @@ bench(const char *isa, const char *type_name, uint32_t type, size_t bytes,
 
     read = PROBE_BYTES / read / 1e9;
     one = (double) bytes * copies / one / 1e9;
-    printf("%-7s %-5s %6.1f GB/s of %5.1f probed (%3.0f %%) %7.1f GMAC/s\n",
+    printf("%-7s %-7s %6.1f GB/s of %5.1f probed (%3.0f %%) %7.1f GMAC/s\n",
         isa, type_name, one, read, one / read * 100,
         (double) ROWS * N * N / many / 1e9);
     j.kn->close(j.dev);
@@ -224,7 +224,7 @@ main(int argc, char **argv)
 
     threads = argc > 1 ? atol(argv[1]) : sysconf(_SC_NPROCESSORS_ONLN);
     if (threads < 1 || threads > THREADS_MAX) {
-        fprintf(stderr, "usage: kernels [THREADS]\n");
+        fprintf(stderr, "usage: kernels [THREADS [ISA]]\n");
         return 1;
     }
 
@@ -237,6 +237,10 @@ main(int argc, char **argv)
     printf("%d x %d, %ld threads; 1 row, then %d rows\n", N, N, threads, ROWS);
 
     for (i = 0; i < sizeof(isas) / sizeof(isas[0]); i++) {
+        if (argc > 2 && strcmp(argv[2], isas[i]) != 0) {
+            continue;
+        }
+
 #define X(name, elems, size)                                                   \
     bench(isas[i], #name, KN_##name, (size_t) N *N / (elems) * (size), mem,    \
         (int) threads);

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "cpu/cpu.h"
+#include "packed.h"
 
 #include <string.h>
 #include <sys/mman.h>
@@ -94,6 +95,45 @@ type_bytes(uint32_t type, size_t n)
     return n / type_elems(type) * v[type];
 }
 
+/* The scales of a block: one or two halves, or MXFP4's exponent. */
+static inline void
+rnd_scales(uint64_t *s, uint32_t type, uint8_t *b)
+{
+    static const struct {
+        uint8_t at, n;
+    } scales[KN_TYPES] = {
+        [KN_Q8_0] = {0, 1},
+        [KN_Q4_0] = {0, 1},
+        [KN_Q4_1] = {0, 2},
+        [KN_Q5_0] = {0, 1},
+        [KN_Q5_1] = {0, 2},
+        [KN_Q2_K] = {80, 2},
+        [KN_Q3_K] = {108, 1},
+        [KN_Q4_K] = {0, 2},
+        [KN_Q5_K] = {0, 2},
+        [KN_Q6_K] = {208, 1},
+        [KN_IQ4_NL] = {0, 1},
+        [KN_IQ4_XS] = {0, 1},
+        [KN_IQ3_S] = {0, 1},
+        [KN_IQ3_XXS] = {0, 1},
+        [KN_TQ1_0] = {52, 1},
+        [KN_TQ2_0] = {64, 1},
+        [KN_MXFP4] = {0, 0},
+    };
+    uint32_t i;
+    uint16_t h;
+
+    for (i = 0; i < scales[type].n; i++) {
+        h = (uint16_t) (rnd(s) & 0x83ff);
+        h |= (rnd(s) % 9) << 10;
+        memcpy(b + scales[type].at + i * 2, &h, 2);
+    }
+
+    if (type == KN_MXFP4) {
+        b[0] = (uint8_t) (118 + rnd(s) % 9);
+    }
+}
+
 /*
  * n elements of finite numbers of about one in size, subnormal halves among
  * them, as bits: no conversion is trusted.
@@ -120,17 +160,14 @@ rnd_weights(uint64_t *s, uint32_t type, void *p, size_t n)
         }
 
     } else {
-        size = type_bytes(type, 32);
+        size = type_bytes(type, type_elems(type));
 
-        for (i = 0; i < n / 32 * size; i++) {
+        for (i = 0; i < n / type_elems(type) * size; i++) {
             b[i] = (uint8_t) rnd(s);
         }
 
-        /* Each block opens with its scale. */
-        for (i = 0; i < n / 32; i++) {
-            h = (uint16_t) (rnd(s) & 0x83ff);
-            h |= (rnd(s) % 9) << 10;
-            memcpy(b + i * size, &h, 2);
+        for (i = 0; i < n / type_elems(type); i++) {
+            rnd_scales(s, type, b + i * size);
         }
     }
 }
@@ -185,12 +222,16 @@ weight_at(uint32_t type, const void *row, uint32_t e)
         memcpy(&h, b, 2);
         return half_value(h) * (int8_t) b[2 + e % 32];
 
-    default:
+    case KN_Q4_0:
         b += (size_t) e / 32 * 18;
         memcpy(&h, b, 2);
         u = b[2 + e % 16];
         u = e % 32 < 16 ? u & 15 : u >> 4;
         return half_value(h) * ((double) u - 8);
+
+    default:
+        b += type_bytes(type, e);
+        return packed_at(type, b, e % type_elems(type));
     }
 }
 

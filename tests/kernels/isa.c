@@ -180,7 +180,7 @@ test_matmul(void **state)
 
         block = type_elems(type);
 
-        for (k = block; k <= 300; k += block) {
+        for (k = block; k <= (block < 256 ? 300 : 1024); k += block) {
             check_case(
                 isa, &seed, type, 1 + rnd(&seed) % 17, 1 + rnd(&seed) % 9, k);
         }
@@ -192,7 +192,8 @@ test_matmul(void **state)
             }
         }
 
-        check_case(isa, &seed, type, CPU_TILE_M, CPU_TILE_N, 64);
+        check_case(
+            isa, &seed, type, CPU_TILE_M, CPU_TILE_N, block < 64 ? 64 : block);
         check_case(isa, &seed, type, 3, 5, 4096);
     }
 }
@@ -230,7 +231,7 @@ test_row(void **state)
     guard_t src, dst;
 
     for (type = 0; type < KN_TYPES; type++) {
-        for (n = type_elems(type); isa->row[type] != NULL && n <= 300;
+        for (n = type_elems(type); isa->row[type] != NULL && n <= 1024;
              n += type_elems(type)) {
             guard_open(&src, type_bytes(type, n));
             guard_open(&dst, n * sizeof(float));

@@ -1078,7 +1078,7 @@ test_op(void **state)
         skip();
     }
 
-    for (i = 0; i < 24; i++) {
+    for (i = 0; i < 2 * KN_TYPES; i++) {
         c = make_case(runs[r].op, i);
         oracle = run(op, "ref", 1, &c);
         check_isa(op, isa, &c, &oracle);
