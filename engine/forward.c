@@ -116,30 +116,11 @@ forward_block_bytes(const model_t *m, const forward_cfg_t *c)
     return 2 * info->layers * kv_part_bytes(info, c);
 }
 
-/* The kernels' name for a tensor type; KN_TYPES if they have none. */
+/* The kernels' number of a tensor type; KN_TYPES if they have none. */
 static uint32_t
 kernel_type(uint32_t type)
 {
-    switch (type) {
-
-    case TENSOR_F32:
-        return KN_F32;
-
-    case TENSOR_F16:
-        return KN_F16;
-
-    case TENSOR_BF16:
-        return KN_BF16;
-
-    case TENSOR_Q8_0:
-        return KN_Q8_0;
-
-    case TENSOR_Q4_0:
-        return KN_Q4_0;
-
-    default:
-        return KN_TYPES;
-    }
+    return kernels_type(tensor_type_name(type));
 }
 
 /* Opening's errors: the first one counts, and later calls do nothing. */

@@ -41,9 +41,12 @@
 #define FFN_MAX      (1u << 20)
 #define VOCAB_MAX    (1u << 22)
 
-/* Tensor types that a matrix may have. */
+/* Tensor types that a matrix may have: the kernels', and F8_E4M3. */
 static const uint32_t matrix_types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16,
-    TENSOR_Q8_0, TENSOR_Q4_0, TENSOR_F8_E4M3};
+    TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q8_0,
+    TENSOR_Q2_K, TENSOR_Q3_K, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K,
+    TENSOR_IQ3_XXS, TENSOR_IQ3_S, TENSOR_IQ4_NL, TENSOR_IQ4_XS, TENSOR_TQ1_0,
+    TENSOR_TQ2_0, TENSOR_MXFP4, TENSOR_F8_E4M3};
 
 
 /* --- sizes -------------------------------------------------------------- */
@@ -250,7 +253,7 @@ static int
 check_type(model_opening_t *o, const model_row_t *row, const tensor_t *t)
 {
     size_t i, at = 0;
-    char list[128] = "F32, F16 or BF16";
+    char list[256] = "F32, F16 or BF16";
 
     if (row->out == MODEL_DIM_NONE
             ? tensor_is_plain(t->type) && t->type != TENSOR_F8_E4M3

@@ -31,6 +31,8 @@ my @files = (
     ['TinyStories-656K/TinyStories-656K-F16', '', 0.01],
     ['TinyStories-656K/TinyStories-656K-Q8_0', '', 0.05],
     ['TinyStories-656K/TinyStories-656K-Q4_0', '', 0.05],
+    ['TinyStories-656K/TinyStories-656K-Q5_1', '', 0.05],
+    ['TinyStories-656K/TinyStories-656K-Q4_K_M', '', 0.05],
 );
 for my $row (@files) {
     my ($file, undef, $margin) = @$row;

@@ -365,21 +365,36 @@ static void
 golden_f16(void **state)
 {
     (void) state;
-    each_isa(TINY "F16", KN_F32, 2e-3);
+    each_isa(TINY "F16", KN_F32, 1e-5);
 }
 
 static void
 golden_q8_0(void **state)
 {
     (void) state;
-    each_isa(TINY "Q8_0", KN_F32, 2e-2);
+    each_isa(TINY "Q8_0", KN_F32, 1e-5);
 }
 
 static void
 golden_q4_0(void **state)
 {
     (void) state;
-    each_isa(TINY "Q4_0", KN_F32, 2e-2);
+    each_isa(TINY "Q4_0", KN_F32, 1e-5);
+}
+
+static void
+golden_q5_1(void **state)
+{
+    (void) state;
+    each_isa(TINY "Q5_1", KN_F32, 1e-5);
+}
+
+/* Q5_0 and Q8_0: no row of it is long enough for Q4_K. */
+static void
+golden_q4_k_m(void **state)
+{
+    (void) state;
+    each_isa(TINY "Q4_K_M", KN_F32, 1e-5);
 }
 
 static void
@@ -481,6 +496,7 @@ chunks_agree(void **state)
     check_chunks(TINY_HF, "auto", KN_F16);
     check_chunks(TINY "Q8_0", "auto", KN_F32);
     check_chunks(TINY "Q4_0", "auto", KN_F16);
+    check_chunks(TINY "Q5_1", "auto", KN_F16);
 }
 
 static void
@@ -581,14 +597,14 @@ static void
 batch_is_alone(void **state)
 {
     static const char *const names[] = {
-        STORIES, TINY_HF, TINY "F16", TINY "Q8_0", TINY "Q4_0"};
+        STORIES, TINY_HF, TINY "F16", TINY "Q8_0", TINY "Q4_0", TINY "Q4_K_M"};
     static const char *const isas[] = {"ref", "avx2", "avx512"};
     uint32_t i, k, ids[CONTEXT];
 
     (void) state;
     need_data(STORIES);
 
-    for (i = 0; i < 5; i++) {
+    for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         long_ids(names[i], ids);
 
         for (k = 0; k < 3; k++) {
@@ -705,6 +721,8 @@ main(void)
         cmocka_unit_test(golden_f16),
         cmocka_unit_test(golden_q8_0),
         cmocka_unit_test(golden_q4_0),
+        cmocka_unit_test(golden_q5_1),
+        cmocka_unit_test(golden_q4_k_m),
         cmocka_unit_test(golden_kv_f16),
         cmocka_unit_test(golden_kv_bf16),
         cmocka_unit_test(chunks_agree_demo),

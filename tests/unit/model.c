@@ -290,7 +290,7 @@ wrong_tensors(void **state)
     c.d1 = 6;
     c.type = 27; /* I64 */
     make_model(&file, &c, "llama", NULL);
-    refused("expected type F32, F16, BF16, Q8_0, Q4_0, F8_E4M3, found I64");
+    refused("TQ2_0, MXFP4, F8_E4M3, found I64");
 
     c.name = "output_norm.weight";
     c.d1 = 0;
@@ -427,13 +427,14 @@ static void
 real_files(void **state)
 {
     static const struct {
-        const char *path, *name, *word;
+        const char *path, *name;
         uint32_t ffn, vocab;
     } files[] = {
-        {"stories260K/stories260K", "stories260K", NULL, 172, 512},
-        {"TinyStories-656K/TinyStories-656K-Q4_0", "TinyStories-656K-Q4_0",
-            NULL, 384, 2048},
-        {"TinyStories-656K/TinyStories-656K-Q5_1", "", "found Q5_1", 0, 0},
+        {"stories260K/stories260K", "stories260K", 172, 512},
+        {"TinyStories-656K/TinyStories-656K-Q4_0", "TinyStories-656K-Q4_0", 384,
+            2048},
+        {"TinyStories-656K/TinyStories-656K-Q5_1", "TinyStories-656K-Q5_1", 384,
+            2048},
     };
     size_t i;
     char path[512], err[512];
@@ -456,17 +457,11 @@ real_files(void **state)
         assert_non_null(g);
         m = model_open_gguf(g, err, sizeof(err));
 
-        if (files[i].word != NULL) {
-            assert_null(m);
-            assert_non_null(strstr(err, files[i].word));
-        } else {
-            assert_non_null(m);
-            assert_string_equal(model_info(m)->name, files[i].name);
-            assert_int_equal(model_info(m)->ffn, files[i].ffn);
-            assert_int_equal(model_info(m)->vocab, files[i].vocab);
-            assert_true(model_info(m)->created > 0);
-        }
-
+        assert_non_null(m);
+        assert_string_equal(model_info(m)->name, files[i].name);
+        assert_int_equal(model_info(m)->ffn, files[i].ffn);
+        assert_int_equal(model_info(m)->vocab, files[i].vocab);
+        assert_true(model_info(m)->created > 0);
         model_close(m);
         gguf_close(g);
     }
