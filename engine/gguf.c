@@ -26,6 +26,7 @@
  * The file must not shrink while it is mapped (the kernel would send SIGBUS).
  */
 #include "gguf.h"
+#include "gguf_file.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -43,11 +44,10 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "GGUF byte order");
 
 /* Far above any real model, far below what would hurt. */
-#define PAIRS_MAX   65536
-#define TENSORS_MAX 65536
-#define KEY_MAX     65535 /* of keys, by the format */
-#define TNAME_MAX   255   /* of tensors: the format says 64 */
-#define ALIGN_MAX   65536
+#define PAIRS_MAX 65536
+#define KEY_MAX   65535 /* of keys, by the format */
+#define TNAME_MAX 255   /* of tensors: the format says 64 */
+#define ALIGN_MAX 65536
 
 #define HEADER_SIZE 24 /* magic to counts */
 #define PAIR_MIN    13 /* empty key would be 8, type 4, value 1 */
@@ -68,24 +68,12 @@ static const uint8_t value_size[GGUF_TYPES] = {
     [GGUF_F64] = 8,
 };
 
-typedef struct {
+struct gguf_pair_s {
     gguf_str_t key;
     uint32_t type;
     const uint8_t *value; /* a scalar's bytes */
     gguf_str_t str;       /* GGUF_STR */
     gguf_arr_t arr;       /* GGUF_ARR */
-} pair_t;
-
-struct gguf_s {
-    char *name;       /* owned */
-    const uint8_t *p; /* [len] */
-    size_t len;
-    int mapped; /* p is a mapping of ours */
-    uint64_t mtime;
-    uint64_t align;
-    uint32_t pairs_n, tensors_n;
-    pair_t *pairs;     /* [pairs_n] by key, owned */
-    tensor_t *tensors; /* [tensors_n] by name, owned */
 };
 
 /* Where the walk is; err is set when a function of it fails. */
@@ -197,7 +185,7 @@ take_name(cursor_t *c, gguf_str_t *v, size_t max, const char *what)
 }
 
 static int
-take_arr(cursor_t *c, const pair_t *pair, gguf_arr_t *a)
+take_arr(cursor_t *c, const gguf_pair_t *pair, gguf_arr_t *a)
 {
     uint64_t i;
     gguf_str_t s;
@@ -239,7 +227,7 @@ take_arr(cursor_t *c, const pair_t *pair, gguf_arr_t *a)
 }
 
 static int
-take_pair(cursor_t *c, pair_t *pair)
+take_pair(cursor_t *c, gguf_pair_t *pair)
 {
     if (!take_name(c, &pair->key, KEY_MAX, "key")
         || !take_u32(c, &pair->type, "value's type")) {
@@ -275,7 +263,8 @@ by_str(gguf_str_t a, gguf_str_t b)
 static int
 by_key(const void *a, const void *b)
 {
-    return by_str(((const pair_t *) a)->key, ((const pair_t *) b)->key);
+    return by_str(
+        ((const gguf_pair_t *) a)->key, ((const gguf_pair_t *) b)->key);
 }
 
 static int
@@ -298,7 +287,7 @@ read_pairs(cursor_t *c, gguf_t *g)
         }
     }
 
-    qsort(g->pairs, g->pairs_n, sizeof(pair_t), by_key);
+    qsort(g->pairs, g->pairs_n, sizeof(gguf_pair_t), by_key);
 
     for (i = 1; i < g->pairs_n; i++) {
         if (by_key(&g->pairs[i - 1], &g->pairs[i]) == 0) {
@@ -418,6 +407,34 @@ place_tensor(cursor_t *c, tensor_t *t, uint64_t start, uint64_t offset)
     return 1;
 }
 
+/* By name, and each name once. */
+static int
+sort_names(cursor_t *c, gguf_t *g)
+{
+    uint32_t i;
+    tensor_t *t = g->tensors;
+
+    assert(g->tensors_n <= GGUF_TENSORS_MAX);
+    qsort(t, g->tensors_n, sizeof(*t), tensor_by_name);
+
+    for (i = 1; i < g->tensors_n; i++) {
+        if (tensor_by_name(&t[i - 1], &t[i]) == 0) {
+            return fail(c, "tensor \"%s\": expected once, found twice",
+                tensor_shown(t[i].name).s);
+        }
+    }
+
+    return 1;
+}
+
+int
+gguf_file_sort(gguf_t *g, char *err, size_t errlen)
+{
+    cursor_t c = {.g = g, .err = err, .errlen = errlen};
+
+    return sort_names(&c, g);
+}
+
 /* Sorts the tensors and refuses doubles and overlaps. */
 static int
 sort_tensors(cursor_t *c, gguf_t *g)
@@ -425,7 +442,6 @@ sort_tensors(cursor_t *c, gguf_t *g)
     uint32_t i;
     tensor_t *t = g->tensors;
 
-    assert(g->tensors_n <= TENSORS_MAX);
     qsort(t, g->tensors_n, sizeof(*t), by_place);
 
     for (i = 1; i < g->tensors_n; i++) {
@@ -437,16 +453,7 @@ sort_tensors(cursor_t *c, gguf_t *g)
         }
     }
 
-    qsort(t, g->tensors_n, sizeof(*t), tensor_by_name);
-
-    for (i = 1; i < g->tensors_n; i++) {
-        if (tensor_by_name(&t[i - 1], &t[i]) == 0) {
-            return fail(c, "tensor \"%s\": expected once, found twice",
-                tensor_shown(t[i].name).s);
-        }
-    }
-
-    return 1;
+    return sort_names(c, g);
 }
 
 static int
@@ -534,7 +541,7 @@ read_header(cursor_t *c, gguf_t *g)
                                                     : "");
     }
 
-    if (!count_fits(c, tensors, TENSORS_MAX, TENSOR_MIN, "tensors")
+    if (!count_fits(c, tensors, GGUF_TENSORS_MAX, TENSOR_MIN, "tensors")
         || !count_fits(c, pairs, PAIRS_MAX, PAIR_MIN, "keys")) {
         return 0;
     }
@@ -639,7 +646,7 @@ gguf_new(const char *name, char *err, size_t errlen)
 }
 
 gguf_t *
-gguf_open(const char *path, char *err, size_t errlen)
+gguf_file_open(const char *path, char *err, size_t errlen)
 {
     gguf_t *g;
 
@@ -659,6 +666,19 @@ gguf_open(const char *path, char *err, size_t errlen)
     return g;
 }
 
+/* Memory has no other files beside it. */
+static int
+is_whole(const gguf_t *g, char *err, size_t errlen)
+{
+    uint32_t n;
+    cursor_t c = {.g = g, .err = err, .errlen = errlen};
+
+    return !gguf_u32(g, "split.count", &n) || n <= 1
+           || fail(&c,
+               "key split.count: expected a whole model, found one of %u parts",
+               n);
+}
+
 gguf_t *
 gguf_open_mem(
     const uint8_t *p, size_t len, const char *name, char *err, size_t errlen)
@@ -676,7 +696,7 @@ gguf_open_mem(
     g->p = p;
     g->len = len;
 
-    if (!read_all(g, err, errlen)) {
+    if (!read_all(g, err, errlen) || !is_whole(g, err, errlen)) {
         gguf_close(g);
         return NULL;
     }
@@ -687,9 +707,17 @@ gguf_open_mem(
 void
 gguf_close(gguf_t *g)
 {
+    uint32_t i;
+
     if (g == NULL) {
         return;
     }
+
+    for (i = 1; i < g->shards_n; i++) {
+        gguf_close(g->shards[i]);
+    }
+
+    free(g->shards);
 
     if (g->mapped) {
         munmap((void *) (uintptr_t) g->p, g->len);
@@ -713,18 +741,18 @@ gguf_mtime(const gguf_t *g)
     return g->mtime;
 }
 
-static const pair_t *
+static const gguf_pair_t *
 find_pair(const gguf_t *g, const char *key)
 {
-    pair_t want = {.key = {key, strlen(key)}};
+    gguf_pair_t want = {.key = {key, strlen(key)}};
 
     return bsearch(&want, g->pairs, g->pairs_n, sizeof(want), by_key);
 }
 
-static const pair_t *
+static const gguf_pair_t *
 find_typed(const gguf_t *g, const char *key, uint32_t type)
 {
-    const pair_t *pair = find_pair(g, key);
+    const gguf_pair_t *pair = find_pair(g, key);
 
     return pair != NULL && pair->type == type ? pair : NULL;
 }
@@ -810,7 +838,7 @@ read_f32(uint32_t type, const uint8_t *p, float *v)
 int
 gguf_u32(const gguf_t *g, const char *key, uint32_t *v)
 {
-    const pair_t *pair = find_pair(g, key);
+    const gguf_pair_t *pair = find_pair(g, key);
 
     return pair != NULL && pair->value != NULL
            && read_u32(pair->type, pair->value, v);
@@ -819,7 +847,7 @@ gguf_u32(const gguf_t *g, const char *key, uint32_t *v)
 int
 gguf_f32(const gguf_t *g, const char *key, float *v)
 {
-    const pair_t *pair = find_pair(g, key);
+    const gguf_pair_t *pair = find_pair(g, key);
 
     return pair != NULL && pair->value != NULL
            && read_f32(pair->type, pair->value, v);
@@ -828,7 +856,7 @@ gguf_f32(const gguf_t *g, const char *key, float *v)
 int
 gguf_bool(const gguf_t *g, const char *key, int *v)
 {
-    const pair_t *pair = find_typed(g, key, GGUF_BOOL);
+    const gguf_pair_t *pair = find_typed(g, key, GGUF_BOOL);
 
     if (pair != NULL) {
         *v = pair->value[0] != 0;
@@ -840,7 +868,7 @@ gguf_bool(const gguf_t *g, const char *key, int *v)
 int
 gguf_str(const gguf_t *g, const char *key, gguf_str_t *v)
 {
-    const pair_t *pair = find_typed(g, key, GGUF_STR);
+    const gguf_pair_t *pair = find_typed(g, key, GGUF_STR);
 
     if (pair != NULL) {
         *v = pair->str;
@@ -852,7 +880,7 @@ gguf_str(const gguf_t *g, const char *key, gguf_str_t *v)
 int
 gguf_arr(const gguf_t *g, const char *key, gguf_arr_t *v)
 {
-    const pair_t *pair = find_typed(g, key, GGUF_ARR);
+    const gguf_pair_t *pair = find_typed(g, key, GGUF_ARR);
 
     if (pair != NULL) {
         *v = pair->arr;

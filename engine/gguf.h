@@ -1,5 +1,6 @@
 /*
  * A GGUF file (v2, v3), mapped read-only: its key-value pairs and tensors.
+ * Shards are as one file: the first one's keys, the tensors of all.
  * All that comes out has been checked against the file's size: lengths,
  * counts, offsets, alignment, types, duplicate names, nesting.
  */
@@ -41,8 +42,9 @@ typedef struct {
 } gguf_arr_t;
 
 /*
- * Opens and checks path.  NULL with one sentence in err (naming file, thing,
- * expected, found) on failure.  The caller closes it.
+ * Opens and checks path, and where it is one of several shards the others
+ * beside it.  NULL with one sentence in err (naming file, thing, expected,
+ * found) on failure.  The caller closes it.
  */
 gguf_t *gguf_open(const char *path, char *err, size_t errlen);
 
@@ -52,7 +54,7 @@ gguf_t *gguf_open_mem(
 
 void gguf_close(gguf_t *g);
 
-/* The path or name it was opened by. */
+/* The path or name it was opened by; of the first shard where there are. */
 const char *gguf_name(const gguf_t *g);
 
 /* The file's modification time, unix seconds; 0 for memory. */

@@ -522,6 +522,27 @@ model_new(const char *file, char *err, size_t errlen)
     return m;
 }
 
+/* Bytes of the name s before what only tells shards apart. */
+static size_t
+without_shard(const char *s, size_t n)
+{
+    static const char form[] = "-00000-of-00000";
+    size_t i, tail = sizeof(form) - 1;
+
+    if (n <= tail) {
+        return n;
+    }
+
+    for (i = 0; i < tail; i++) {
+        if (form[i] == '0' ? s[n - tail + i] < '0' || s[n - tail + i] > '9'
+                           : s[n - tail + i] != form[i]) {
+            return n;
+        }
+    }
+
+    return n - tail;
+}
+
 void
 model_name(model_t *m, const char *path, const char *suffix)
 {
@@ -535,7 +556,7 @@ model_name(model_t *m, const char *path, const char *suffix)
     n = strlen(s);
 
     if (n > end && strcmp(s + n - end, suffix) == 0) {
-        n -= end;
+        n = without_shard(s, n - end);
     }
 
     if (n > sizeof(m->info.name) - 1) {
