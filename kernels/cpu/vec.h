@@ -563,8 +563,6 @@ soft_cap(float *x, uint32_t n, float scale, float cap)
     }
 }
 
-#include "vec_packed.h"
-
 static void
 kv_put_f16(void *dst, const float *src, uint32_t n)
 {
@@ -578,9 +576,30 @@ kv_put_f16(void *dst, const float *src, uint32_t n)
     }
 }
 
-#define X(name, elems, bytes)                                                  \
+#include "vec_packed.h"
+
+#define X(name)                                                                \
     static void matmul_##name(const cpu_mm_t *a) { matmul(a, KN_##name); }
-KN_PLAIN_LIST(X)
+X(F32)
+X(F16)
+X(BF16)
+#undef X
+
+/*
+ * Blocks are unpacked in the registers for a few rows of x, and once and for
+ * all for more: the same floats in the same order, and so the same bits.
+ */
+#define X(name, elems, bytes)                                                  \
+    static void matmul_##name(const cpu_mm_t *a)                               \
+    {                                                                          \
+        if (a->m < PACKED_MIN) {                                               \
+            matmul(a, KN_##name);                                              \
+        } else {                                                               \
+            matmul_packed(a, elems, bytes, row_##name);                        \
+        }                                                                      \
+    }
+X(Q8_0, 32, 34)
+X(Q4_0, 32, 18)
 #undef X
 
 #define X(name)                                                                \
@@ -599,7 +618,9 @@ const cpu_isa_t ISA = {
     .matmul[KN_##name] = matmul_##name, .row[KN_##name] = row_##name,
         KN_PACKED_LIST(X)
 #undef X
-            .kv_put[KN_F16] = kv_put_f16,
+            .row[KN_Q8_0] = row_Q8_0,
+    .row[KN_Q4_0] = row_Q4_0,
+    .kv_put[KN_F16] = kv_put_f16,
     .mix = {mix_F32, mix_F16, mix_BF16},
     .softmax = softmax,
     .rmsnorm = rmsnorm,

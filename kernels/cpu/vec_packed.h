@@ -20,6 +20,9 @@
 
 #define PIECE 256
 
+/* Rows of x from which on plain types with blocks are done so too. */
+#define PACKED_MIN 8
+
 /* Rows of x that a piece meets together: with four of w they fill vec.h's. */
 #define PIECE_C TILE_R
 
@@ -270,8 +273,13 @@ matmul_packed(const cpu_mm_t *a, uint32_t block, uint32_t bytes, row_fn row)
         for (i = 0; i < n; i += (elems), p += (bytes)) {                       \
             dequant_##name(dst + i, p);                                        \
         }                                                                      \
-    }                                                                          \
-                                                                               \
+    }
+KN_PACKED_LIST(X)
+X(Q8_0, 32, 34)
+X(Q4_0, 32, 18)
+#undef X
+
+#define X(name, elems, bytes)                                                  \
     static void matmul_##name(const cpu_mm_t *a)                               \
     {                                                                          \
         matmul_packed(a, elems, bytes, row_##name);                            \
