@@ -296,14 +296,23 @@ DEQUANT void
 dequant_Q2_K(float *restrict y, const uint8_t *restrict p)
 {
     uint32_t s;
-    q16_t q;
-    float d = dequant_half(p + 80), m = dequant_half(p + 82);
+    float d[16], m[16];
+    q16_t q = q16_load(p);
+
+    q16_put(d, q16_low(q), dequant_half(p + 80));
+    q16_put(m, q16_high(q), -dequant_half(p + 82));
 
     for (s = 0; s < 16; s++, y += 16) {
         q = q16_load(p + 16 + s / 8 * 32 + s % 2 * 16);
-        q16_put_plus(y, q16_pair(q, s % 8 / 2 * 2), d * (float) (p[s] & 15),
-            -(m * (float) (p[s] >> 4)));
+        q16_put_plus(y, q16_pair(q, s % 8 / 2 * 2), d[s], m[s]);
     }
+}
+
+/* The low n bits of each byte of u, from bit at on. */
+DEQUANT uint32_t
+dequant_bits(uint32_t u, uint32_t at, uint32_t n)
+{
+    return u >> at & 0x01010101u * ((1u << n) - 1);
 }
 
 /*
@@ -314,86 +323,90 @@ dequant_Q2_K(float *restrict y, const uint8_t *restrict p)
 DEQUANT void
 dequant_Q3_K(float *restrict y, const uint8_t *restrict p)
 {
-    uint32_t s;
-    int scale;
+    uint32_t s, from[3], to[4];
     q16_t q, h;
-    const uint8_t *scales = p + 96;
-    float d = dequant_half(p + 108);
+    float d[16];
+
+    memcpy(from, p + 96, sizeof(from));
+
+    for (s = 0; s < 4; s++) {
+        to[s] = dequant_bits(from[s % 2], s / 2 * 4, 4)
+                | dequant_bits(from[2], s * 2, 2) << 4;
+    }
+
+    q = q16_less(q16_load((const uint8_t *) to), 32);
+    q16_put(d, q, dequant_half(p + 108));
 
     for (s = 0; s < 16; s++, y += 16) {
-        scale = scales[s % 8] >> s / 8 * 4 & 15;
-        scale |= (scales[8 + s % 4] >> s / 4 * 2 & 3) << 4;
         q = q16_load(p + 32 + s / 8 * 32 + s % 2 * 16);
         h = q16_load(p + s % 2 * 16);
         q = q16_plus(q16_pair(q, s % 8 / 2 * 2), q16_bit(h, s / 2, 4));
-        q16_put(y, q16_less(q, 4), d * (float) (scale - 32));
+        q16_put(y, q16_less(q, 4), d[s]);
     }
 }
 
 /*
- * Group s's two numbers of six bits: those of groups 0 to 3 are the low bits
- * of bytes s and s + 4; of the others the low four bits are the nibbles of
- * byte s + 4, the others the highest of bytes s - 4 and s.
+ * What d is multiplied by for each group, and -m: d[0 .. 8), m[8 .. 16).  Six
+ * bits each: those of groups 0 to 3 are the low ones of the first eight bytes;
+ * of the others the low four are the nibbles of the last four bytes, the rest
+ * the highest two of the first eight.
  */
 DEQUANT void
-dequant_scales(const uint8_t *p, uint32_t s, float *d, float *m)
+dequant_scales(float *restrict d, float *restrict m, const uint8_t *restrict p)
 {
-    if (s < 4) {
-        *d *= (float) (p[s] & 63);
-        *m *= (float) (p[s + 4] & 63);
-    } else {
-        *d *= (float) ((p[s + 4] & 15) | p[s - 4] >> 6 << 4);
-        *m *= (float) (p[s + 4] >> 4 | p[s] >> 6 << 4);
-    }
+    uint32_t from[3], to[4];
+    q16_t q;
+
+    memcpy(from, p + 4, sizeof(from));
+    to[0] = dequant_bits(from[0], 0, 6);
+    to[1] = dequant_bits(from[2], 0, 4) | dequant_bits(from[0], 6, 2) << 4;
+    to[2] = dequant_bits(from[1], 0, 6);
+    to[3] = dequant_bits(from[2], 4, 4) | dequant_bits(from[1], 6, 2) << 4;
+
+    q = q16_load((const uint8_t *) to);
+    q16_put(d, q, dequant_half(p));
+    q16_put(m, q, -dequant_half(p + 2));
 }
 
-/* 64 elements of Q4_K (five is 0) or Q5_K: groups s and s + 1 */
+/* Q4_K (five is 0) or Q5_K: two groups share the bytes of their nibbles. */
 DEQUANT void
-dequant_two_groups(
-    float *restrict y, const uint8_t *restrict p, uint32_t s, uint32_t five)
+dequant_nibbles(float *restrict y, const uint8_t *restrict p, uint32_t five)
 {
-    uint32_t i;
-    float d0 = dequant_half(p), m0 = dequant_half(p + 2), d1 = d0, m1 = m0;
+    uint32_t s, i;
+    float d[16], m[16];
     q16_t q, h, low, high;
 
-    dequant_scales(p + 4, s, &d0, &m0);
-    dequant_scales(p + 4, s + 1, &d1, &m1);
+    dequant_scales(d, m, p);
 
-    for (i = 0; i < 32; i += 16) {
-        q = q16_load(p + (five ? 48 : 16) + s * 16 + i);
-        low = q16_low(q);
-        high = q16_high(q);
+    for (s = 0; s < 8; s += 2, y += 64) {
+        for (i = 0; i < 32; i += 16) {
+            q = q16_load(p + (five ? 48 : 16) + s * 16 + i);
+            low = q16_low(q);
+            high = q16_high(q);
 
-        if (five) {
-            h = q16_load(p + 16 + i);
-            low = q16_plus(low, q16_bit(h, s, 16));
-            high = q16_plus(high, q16_bit(h, s + 1, 16));
+            if (five) {
+                h = q16_load(p + 16 + i);
+                low = q16_plus(low, q16_bit(h, s, 16));
+                high = q16_plus(high, q16_bit(h, s + 1, 16));
+            }
+
+            q16_put_plus(y + i, low, d[s], m[8 + s]);
+            q16_put_plus(y + 32 + i, high, d[s + 1], m[9 + s]);
         }
-
-        q16_put_plus(y + i, low, d0, -m0);
-        q16_put_plus(y + 32 + i, high, d1, -m1);
     }
 }
 
 DEQUANT void
 dequant_Q4_K(float *restrict y, const uint8_t *restrict p)
 {
-    uint32_t s;
-
-    for (s = 0; s < 8; s += 2) {
-        dequant_two_groups(y + s * 32, p, s, 0);
-    }
+    dequant_nibbles(y, p, 0);
 }
 
 /* high: bit s of byte i is q's fifth */
 DEQUANT void
 dequant_Q5_K(float *restrict y, const uint8_t *restrict p)
 {
-    uint32_t s;
-
-    for (s = 0; s < 8; s += 2) {
-        dequant_two_groups(y + s * 32, p, s, 1);
-    }
+    dequant_nibbles(y, p, 1);
 }
 
 /*
@@ -404,15 +417,17 @@ DEQUANT void
 dequant_Q6_K(float *restrict y, const uint8_t *restrict p)
 {
     uint32_t s;
+    float d[16];
     q16_t q, h;
-    float d = dequant_half(p + 208);
+
+    q16_put(d, q16_load(p + 192), dequant_half(p + 208));
 
     for (s = 0; s < 16; s++, y += 16) {
         q = q16_load(p + s / 8 * 64 + s % 4 * 16);
         h = q16_load(p + 128 + s / 8 * 32 + s % 2 * 16);
         q = s % 8 < 4 ? q16_low(q) : q16_high(q);
         q = q16_plus(q, q16_times16(q16_pair(h, s % 8 / 2 * 2)));
-        q16_put(y, q16_less(q, 32), d * (float) (int8_t) p[192 + s]);
+        q16_put(y, q16_less(q, 32), d[s]);
     }
 }
 
