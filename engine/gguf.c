@@ -50,8 +50,8 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "GGUF byte order");
 #define ALIGN_MAX 65536
 
 #define HEADER_SIZE 24 /* magic to counts */
-#define PAIR_MIN    13 /* empty key would be 8, type 4, value 1 */
-#define TENSOR_MIN  32 /* name 8, dims 4, one dim 8, type 4, offset 8 */
+#define PAIR_MIN    14 /* key 9, type 4, value 1 */
+#define TENSOR_MIN  41 /* name 9, dims 4, a dim 8, type 4, offset 8, data 8 */
 
 /* Bytes of a value; strings and arrays have none of their own. */
 static const uint8_t value_size[GGUF_TYPES] = {
@@ -68,13 +68,23 @@ static const uint8_t value_size[GGUF_TYPES] = {
     [GGUF_F64] = 8,
 };
 
+/*
+ * Small, because a file may be little else than pairs.  An array's type and
+ * count are the twelve bytes before its elements.
+ */
 struct gguf_pair_s {
-    gguf_str_t key;
-    uint32_t type;
-    const uint8_t *value; /* a scalar's bytes */
-    gguf_str_t str;       /* GGUF_STR */
-    gguf_arr_t arr;       /* GGUF_ARR */
+    const char *key;
+    const uint8_t *value; /* a scalar's, a string's, an array's own bytes */
+    uint64_t size : 44;   /* of them */
+    uint64_t key_len : 16;
+    uint64_t type : 4;
 };
+
+#define LEN_MAX  (1ull << 44)
+#define ARR_HEAD 12
+
+_Static_assert(sizeof(gguf_pair_t) < 2 * PAIR_MIN, "twice the file's bytes");
+_Static_assert(KEY_MAX < 1 << 16 && GGUF_TYPES <= 1 << 4, "fields of a pair");
 
 /* Where the walk is; err is set when a function of it fails. */
 typedef struct {
@@ -185,7 +195,7 @@ take_name(cursor_t *c, gguf_str_t *v, size_t max, const char *what)
 }
 
 static int
-take_arr(cursor_t *c, const gguf_pair_t *pair, gguf_arr_t *a)
+take_arr(cursor_t *c, gguf_str_t key, gguf_arr_t *a)
 {
     uint64_t i;
     gguf_str_t s;
@@ -199,7 +209,7 @@ take_arr(cursor_t *c, const gguf_pair_t *pair, gguf_arr_t *a)
         return fail(c,
             "array \"%s\": expected elements of a plain type, "
             "found type %u",
-            tensor_shown(pair->key).s, a->type);
+            tensor_shown(key).s, a->type);
     }
 
     a->data = c->g->p + c->at;
@@ -217,7 +227,7 @@ take_arr(cursor_t *c, const gguf_pair_t *pair, gguf_arr_t *a)
             return fail(c,
                 "array \"%s\": expected %llu elements, but the file ends "
                 "before them",
-                tensor_shown(pair->key).s, (unsigned long long) a->n);
+                tensor_shown(key).s, (unsigned long long) a->n);
         }
     }
 
@@ -229,26 +239,52 @@ take_arr(cursor_t *c, const gguf_pair_t *pair, gguf_arr_t *a)
 static int
 take_pair(cursor_t *c, gguf_pair_t *pair)
 {
-    if (!take_name(c, &pair->key, KEY_MAX, "key")
-        || !take_u32(c, &pair->type, "value's type")) {
+    int ok;
+    uint32_t type;
+    gguf_str_t key, str;
+    gguf_arr_t a;
+
+    if (!take_name(c, &key, KEY_MAX, "key")
+        || !take_u32(c, &type, "value's type")) {
         return 0;
     }
 
-    if (pair->type >= GGUF_TYPES) {
+    if (type >= GGUF_TYPES) {
         return fail(c, "key \"%s\": expected a type below %d, found %u",
-            tensor_shown(pair->key).s, GGUF_TYPES, pair->type);
+            tensor_shown(key).s, GGUF_TYPES, type);
     }
 
-    if (pair->type == GGUF_STR) {
-        return take_str(c, &pair->str, "string value");
+    if (type == GGUF_STR) {
+        ok = take_str(c, &str, "string value");
+        a.data = (const uint8_t *) str.s;
+        a.size = str.len;
+    } else if (type == GGUF_ARR) {
+        ok = take_arr(c, key, &a);
+    } else {
+        a.data = c->g->p + c->at;
+        a.size = value_size[type];
+        ok = skip(c, a.size, "value");
     }
 
-    if (pair->type == GGUF_ARR) {
-        return take_arr(c, pair, &pair->arr);
+    if (!ok) {
+        return 0;
     }
 
-    pair->value = c->g->p + c->at;
-    return skip(c, value_size[pair->type], "value");
+    assert(a.size < LEN_MAX && key.len <= KEY_MAX);
+    pair->key = key.s;
+    pair->key_len = key.len & KEY_MAX;
+    pair->type = type & 15;
+    pair->value = a.data;
+    pair->size = a.size & (LEN_MAX - 1);
+    return 1;
+}
+
+static gguf_str_t
+key_of(const gguf_pair_t *pair)
+{
+    gguf_str_t key = {pair->key, pair->key_len};
+
+    return key;
 }
 
 static int
@@ -263,8 +299,7 @@ by_str(gguf_str_t a, gguf_str_t b)
 static int
 by_key(const void *a, const void *b)
 {
-    return by_str(
-        ((const gguf_pair_t *) a)->key, ((const gguf_pair_t *) b)->key);
+    return by_str(key_of(a), key_of(b));
 }
 
 static int
@@ -292,7 +327,7 @@ read_pairs(cursor_t *c, gguf_t *g)
     for (i = 1; i < g->pairs_n; i++) {
         if (by_key(&g->pairs[i - 1], &g->pairs[i]) == 0) {
             return fail(c, "key \"%s\": expected once, found twice",
-                tensor_shown(g->pairs[i].key).s);
+                tensor_shown(key_of(&g->pairs[i])).s);
         }
     }
 
@@ -501,7 +536,7 @@ count_fits(
             (unsigned long long) max, (unsigned long long) n);
     }
 
-    if (n * least > c->g->len - c->at) {
+    if (n > 0 && (n - 1) * least >= c->g->len - c->at) {
         return fail(c,
             "count of %s: expected as many as %zu bytes can hold, found %llu",
             what, c->g->len - c->at, (unsigned long long) n);
@@ -515,6 +550,11 @@ read_header(cursor_t *c, gguf_t *g)
 {
     uint32_t version;
     uint64_t tensors, pairs;
+
+    if (g->len >= LEN_MAX) {
+        return fail(c, "file: expected less than %llu bytes, found %zu",
+            LEN_MAX, g->len);
+    }
 
     if (g->len < HEADER_SIZE) {
         return fail(c, "header: expected at least %d bytes, found %zu",
@@ -744,8 +784,10 @@ gguf_mtime(const gguf_t *g)
 static const gguf_pair_t *
 find_pair(const gguf_t *g, const char *key)
 {
-    gguf_pair_t want = {.key = {key, strlen(key)}};
+    size_t len = strlen(key);
+    gguf_pair_t want = {.key = key, .key_len = len & KEY_MAX};
 
+    assert(len <= KEY_MAX);
     return bsearch(&want, g->pairs, g->pairs_n, sizeof(want), by_key);
 }
 
@@ -840,8 +882,7 @@ gguf_u32(const gguf_t *g, const char *key, uint32_t *v)
 {
     const gguf_pair_t *pair = find_pair(g, key);
 
-    return pair != NULL && pair->value != NULL
-           && read_u32(pair->type, pair->value, v);
+    return pair != NULL && read_u32(pair->type, pair->value, v);
 }
 
 int
@@ -849,8 +890,7 @@ gguf_f32(const gguf_t *g, const char *key, float *v)
 {
     const gguf_pair_t *pair = find_pair(g, key);
 
-    return pair != NULL && pair->value != NULL
-           && read_f32(pair->type, pair->value, v);
+    return pair != NULL && read_f32(pair->type, pair->value, v);
 }
 
 int
@@ -871,7 +911,8 @@ gguf_str(const gguf_t *g, const char *key, gguf_str_t *v)
     const gguf_pair_t *pair = find_typed(g, key, GGUF_STR);
 
     if (pair != NULL) {
-        *v = pair->str;
+        v->s = (const char *) pair->value;
+        v->len = pair->size;
     }
 
     return pair != NULL;
@@ -883,7 +924,10 @@ gguf_arr(const gguf_t *g, const char *key, gguf_arr_t *v)
     const gguf_pair_t *pair = find_typed(g, key, GGUF_ARR);
 
     if (pair != NULL) {
-        *v = pair->arr;
+        memcpy(&v->type, pair->value - ARR_HEAD, sizeof(v->type));
+        memcpy(&v->n, pair->value - ARR_HEAD + 4, sizeof(v->n));
+        v->data = pair->value;
+        v->size = pair->size;
     }
 
     return pair != NULL;

@@ -321,7 +321,7 @@ int model_read(model_t *m, const model_family_t *f, const model_source_t *s,
 /* Fills in dims from info. */
 void model_set_dims(model_t *m);
 
-/* info.name, from a path: its last part, without suffix and a shard's number. */
+/* info.name: a path's last part without suffix and a shard's number. */
 void model_name(model_t *m, const char *path, const char *suffix);
 
 /* Opens a directory (or file in one), as model_open. */

@@ -1,9 +1,11 @@
 /*
- * Any bytes as a GGUF file: opened, walked by every accessor, then opened as
- * a model.  Would catch a read outside of the file, an endless loop and an
- * allocation that the file's size does not justify.
+ * Any bytes as a GGUF file: opened, walked by every accessor, small tensors
+ * dequantised, then opened as a model.  Would catch a read outside of the file
+ * or a tensor, an endless loop and an allocation that the file's size does not
+ * justify.
  */
 #include "gguf.h"
+#include "kernels.h"
 #include "model.h"
 
 #include <assert.h>
@@ -49,6 +51,31 @@ walk_key(const gguf_t *g, const char *key)
     return sum;
 }
 
+/* All elements of t as floats, where there are kernels and not too many. */
+static uint64_t
+dequantise(const tensor_t *t)
+{
+    uint32_t i, type = kernels_type(tensor_type_name(t->type));
+    uint64_t n = 1, sum = 0;
+    float v[4096];
+
+    for (i = 0; i < TENSOR_DIMS_MAX; i++) {
+        n *= t->dims[i];
+    }
+
+    if (type == KN_TYPES || n > sizeof(v) / sizeof(*v)) {
+        return 0;
+    }
+
+    kernels_dequant(type, v, t->data, n);
+
+    for (i = 0; i < n; i++) {
+        sum += v[i] > 0;
+    }
+
+    return sum;
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -73,7 +100,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (i = 0; i < gguf_tensors_n(g); i++) {
         t = gguf_tensor_at(g, (uint32_t) i);
         assert(t->data >= data && t->size <= size);
-        sum += t->data[0] + t->data[t->size - 1];
+        sum += t->data[0] + t->data[t->size - 1] + dequantise(t);
     }
 
     m = model_open_gguf(g, err, sizeof(err));

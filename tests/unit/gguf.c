@@ -13,6 +13,7 @@
 #include "gguf.h"
 #include "gguf_make.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -516,6 +517,56 @@ paths(void **state)
     rmdir(dir);
 }
 
+/* Bytes that are allocated. */
+static size_t
+held(void)
+{
+    struct mallinfo2 info = mallinfo2();
+
+    return info.uordblks + info.hblkhd;
+}
+
+/* What is little else than table costs no more than twice its size. */
+static void
+small_tables(void **state)
+{
+    char err[512], name[8];
+    uint32_t i, n = 20000;
+    size_t before = held();
+    gguf_t *g;
+
+    (void) state;
+    make_head(&file, 3, 0, n);
+
+    for (i = 0; i < n; i++) {
+        snprintf(name, sizeof(name), "%x", i);
+        make_str(&file, name);
+        make_u32(&file, GGUF_U8);
+        make_bytes(&file, "", 1);
+    }
+
+    g = gguf_open_mem(file.p, file.len, "mem", err, sizeof(err));
+    assert_non_null(g);
+    assert_true(gguf_u32(g, "4e1f", &i) && i == 0);
+    assert_in_range(held() - before, 0, 2 * file.len);
+    gguf_close(g);
+
+    make_head(&file, 3, n, 1);
+    make_pair_u32(&file, "general.alignment", 8);
+
+    for (i = 0; i < n; i++) {
+        snprintf(name, sizeof(name), "%x", i);
+        make_tensor(&file, name, 1, 0, 0, i * 8);
+    }
+
+    make_data(&file, 8, n * 8);
+    g = gguf_open_mem(file.p, file.len, "mem", err, sizeof(err));
+    assert_non_null(g);
+    assert_int_equal(gguf_tensors_n(g), n);
+    assert_in_range(held() - before, 0, 2 * file.len);
+    gguf_close(g);
+}
+
 /* All the types' block sizes, against a file that has tensors of each. */
 static void
 all_types(void **state)
@@ -557,6 +608,7 @@ main(void)
         cmocka_unit_test(tensors),
         cmocka_unit_test(alignment_of_64),
         cmocka_unit_test(paths),
+        cmocka_unit_test(small_tables),
         cmocka_unit_test(all_types),
     };
 
