@@ -1,7 +1,6 @@
 #!/usr/bin/env perl
 # The text over HTTP is the reference's: the published greedy story, and the
-# golden files as far as their margins are wider than what the weights' type
-# can change.
+# golden files as far as their margins are wider than what rounding can change.
 
 use strict;
 use warnings;
@@ -29,10 +28,10 @@ $t->stop(engine => 'TERM');
 my @files = (
     ['stories260K/stories260K', '', 0.001],
     ['TinyStories-656K/TinyStories-656K-F16', '', 0.01],
-    ['TinyStories-656K/TinyStories-656K-Q8_0', '', 0.05],
-    ['TinyStories-656K/TinyStories-656K-Q4_0', '', 0.05],
-    ['TinyStories-656K/TinyStories-656K-Q5_1', '', 0.05],
-    ['TinyStories-656K/TinyStories-656K-Q4_K_M', '', 0.05],
+    ['TinyStories-656K/TinyStories-656K-Q8_0', '', 0.01],
+    ['TinyStories-656K/TinyStories-656K-Q4_0', '', 0.01],
+    ['TinyStories-656K/TinyStories-656K-Q5_1', '', 0.01],
+    ['TinyStories-656K/TinyStories-656K-Q4_K_M', '', 0.01],
 );
 for my $row (@files) {
     my ($file, undef, $margin) = @$row;
