@@ -44,7 +44,24 @@
 
 #include <string.h>
 
+/*
+ * For vectors the operations must be known where they are used.  Not for clang,
+ * which builds the fuzzers and would take minutes for it.
+ */
+#if defined(DEQUANT_VECTORS) && !defined(__clang__)
 #define DEQUANT static inline __attribute__((always_inline))
+#else
+#define DEQUANT static inline
+#endif
+
+/* Before a loop whose counter chooses shifts: as constants they are cheap. */
+#if defined(DEQUANT_VECTORS) && !defined(__clang__)
+#define DEQUANT_UNROLL _Pragma("GCC unroll 16")
+#elif defined(__clang__)
+#define DEQUANT_UNROLL _Pragma("nounroll")
+#else
+#define DEQUANT_UNROLL
+#endif
 
 /* DEQUANT_HALF for those whose machine has no instruction for it. */
 DEQUANT float
@@ -104,6 +121,15 @@ DEQUANT q16_t
 q16_load(const uint8_t *p)
 {
     Q16_EACH(p[i]);
+}
+
+/* The bytes of a and b, the lowest first; of c and d. */
+DEQUANT q16_t
+q16_of(uint32_t a, uint32_t b, uint32_t c, uint32_t d)
+{
+    uint32_t u[4] = {a, b, c, d};
+
+    return q16_load((const uint8_t *) u);
 }
 
 /* The low and the high nibbles. */
@@ -247,45 +273,97 @@ dequant_Q4_0(float *restrict y, const uint8_t *restrict p)
     q16_put(y + 16, q16_less(q16_high(q), 8), d);
 }
 
-DEQUANT void
-dequant_Q4_1(float *restrict y, const uint8_t *restrict p)
-{
-    q16_t q = q16_load(p + 4);
-    float d = dequant_half(p), m = dequant_half(p + 2);
+/*
+ * TYPES IN GROUPS.  The blocks of most types are groups of sixteen numbers q,
+ * each group with a factor d and perhaps a summand m.  A type is then two
+ * functions: dequant_scales_TYPE writes the factors and summands of a block,
+ * dequant_quants_TYPE gives the numbers of group g.  X(name, elements, bytes,
+ * groups that share a factor, has it summands?); the short ones have a factor
+ * for all of the block.
+ */
+#define DEQUANT_K_LIST(X)                                                      \
+    X(Q2_K, 256, 84, 1, 1)                                                     \
+    X(Q3_K, 256, 110, 1, 0)                                                    \
+    X(Q4_K, 256, 144, 2, 1)                                                    \
+    X(Q5_K, 256, 176, 2, 1)                                                    \
+    X(Q6_K, 256, 210, 1, 0)                                                    \
+    X(IQ4_XS, 256, 136, 2, 0)
 
-    q16_put_plus(y, q16_low(q), d, m);
-    q16_put_plus(y + 16, q16_high(q), d, m);
-}
+#define DEQUANT_SHORT_LIST(X)                                                  \
+    X(Q4_1, 32, 20, 2, 1)                                                      \
+    X(Q5_0, 32, 22, 2, 0)                                                      \
+    X(Q5_1, 32, 24, 2, 1)                                                      \
+    X(IQ4_NL, 32, 18, 2, 0)                                                    \
+    X(TQ2_0, 256, 66, 16, 0)                                                   \
+    X(MXFP4, 32, 17, 2, 0)
 
-/* Nibbles q with fifth bits h. */
+/* Of the 16 bytes at p the low nibbles for an even g, the high for an odd. */
 DEQUANT q16_t
-dequant_five(q16_t q, uint32_t h)
+dequant_nibbles(const uint8_t *p, uint32_t g)
 {
-    return q16_plus(q, q16_spread(h, 16));
+    return g % 2 == 0 ? q16_low(q16_load(p)) : q16_high(q16_load(p));
+}
+
+/* The same of 32 bytes, for g 0 and 1, 2 and 3. */
+DEQUANT q16_t
+dequant_nibbles32(const uint8_t *p, uint32_t g)
+{
+    return dequant_nibbles(p + g % 2 * 16, g / 2);
+}
+
+/* Of 32 bytes the lowest pairs of bits first; again 32 for the next 8 g. */
+DEQUANT q16_t
+dequant_pairs(const uint8_t *p, uint32_t g)
+{
+    return q16_pair(q16_load(p + g / 8 * 32 + g % 2 * 16), g % 8 / 2 * 2);
 }
 
 DEQUANT void
-dequant_Q5_0(float *restrict y, const uint8_t *restrict p)
+dequant_scales_Q4_1(float *d, float *m, const uint8_t *p)
 {
-    uint32_t h;
-    q16_t q = q16_load(p + 6);
-    float d = dequant_half(p);
+    d[0] = dequant_half(p);
+    m[0] = dequant_half(p + 2);
+}
 
-    memcpy(&h, p + 2, 4);
-    q16_put(y, q16_less(dequant_five(q16_low(q), h), 16), d);
-    q16_put(y + 16, q16_less(dequant_five(q16_high(q), h >> 16), 16), d);
+DEQUANT q16_t
+dequant_quants_Q4_1(const uint8_t *p, uint32_t g)
+{
+    return dequant_nibbles(p + 4, g);
+}
+
+/* Nibbles with fifth bits: bit i of the four bytes at h is element i's. */
+DEQUANT q16_t
+dequant_fives(const uint8_t *p, const uint8_t *h, uint32_t g)
+{
+    uint16_t bits;
+
+    memcpy(&bits, h + g * 2, 2);
+    return q16_plus(dequant_nibbles(p, g), q16_spread(bits, 16));
 }
 
 DEQUANT void
-dequant_Q5_1(float *restrict y, const uint8_t *restrict p)
+dequant_scales_Q5_0(float *d, float *m, const uint8_t *p)
 {
-    uint32_t h;
-    q16_t q = q16_load(p + 8);
-    float d = dequant_half(p), m = dequant_half(p + 2);
+    (void) m;
+    d[0] = dequant_half(p);
+}
 
-    memcpy(&h, p + 4, 4);
-    q16_put_plus(y, dequant_five(q16_low(q), h), d, m);
-    q16_put_plus(y + 16, dequant_five(q16_high(q), h >> 16), d, m);
+DEQUANT q16_t
+dequant_quants_Q5_0(const uint8_t *p, uint32_t g)
+{
+    return q16_less(dequant_fives(p + 6, p + 2, g), 16);
+}
+
+DEQUANT void
+dequant_scales_Q5_1(float *d, float *m, const uint8_t *p)
+{
+    dequant_scales_Q4_1(d, m, p);
+}
+
+DEQUANT q16_t
+dequant_quants_Q5_1(const uint8_t *p, uint32_t g)
+{
+    return dequant_fives(p + 8, p + 4, g);
 }
 
 /*
@@ -293,19 +371,18 @@ dequant_Q5_1(float *restrict y, const uint8_t *restrict p)
  * be multiplied by.
  */
 DEQUANT void
-dequant_Q2_K(float *restrict y, const uint8_t *restrict p)
+dequant_scales_Q2_K(float *d, float *m, const uint8_t *p)
 {
-    uint32_t s;
-    float d[16], m[16];
     q16_t q = q16_load(p);
 
     q16_put(d, q16_low(q), dequant_half(p + 80));
     q16_put(m, q16_high(q), -dequant_half(p + 82));
+}
 
-    for (s = 0; s < 16; s++, y += 16) {
-        q = q16_load(p + 16 + s / 8 * 32 + s % 2 * 16);
-        q16_put_plus(y, q16_pair(q, s % 8 / 2 * 2), d[s], m[s]);
-    }
+DEQUANT q16_t
+dequant_quants_Q2_K(const uint8_t *p, uint32_t g)
+{
+    return dequant_pairs(p + 16, g);
 }
 
 /* The low n bits of each byte of u, from bit at on. */
@@ -316,120 +393,193 @@ dequant_bits(uint32_t u, uint32_t at, uint32_t n)
 }
 
 /*
- * high: a bit of byte s % 2 * 16 + i is q's third, and says that it is not
- * less than 0.  scales: four low bits of each in nibbles, groups 0 to 7 in the
- * low ones; then of every fourth group the two high bits in a byte; less 32.
+ * scales: four low bits of each in nibbles, groups 0 to 7 in the low ones;
+ * then of every fourth group the two high bits in a byte; less 32.
  */
 DEQUANT void
-dequant_Q3_K(float *restrict y, const uint8_t *restrict p)
+dequant_scales_Q3_K(float *d, float *m, const uint8_t *p)
 {
-    uint32_t s, from[3], to[4];
-    q16_t q, h;
-    float d[16];
+    uint32_t i, from[3], to[4];
 
+    (void) m;
     memcpy(from, p + 96, sizeof(from));
 
-    for (s = 0; s < 4; s++) {
-        to[s] = dequant_bits(from[s % 2], s / 2 * 4, 4)
-                | dequant_bits(from[2], s * 2, 2) << 4;
+    for (i = 0; i < 4; i++) {
+        to[i] = dequant_bits(from[i % 2], i / 2 * 4, 4)
+                | dequant_bits(from[2], i * 2, 2) << 4;
     }
 
-    q = q16_less(q16_load((const uint8_t *) to), 32);
-    q16_put(d, q, dequant_half(p + 108));
+    q16_put(d, q16_less(q16_of(to[0], to[1], to[2], to[3]), 32),
+        dequant_half(p + 108));
+}
 
-    for (s = 0; s < 16; s++, y += 16) {
-        q = q16_load(p + 32 + s / 8 * 32 + s % 2 * 16);
-        h = q16_load(p + s % 2 * 16);
-        q = q16_plus(q16_pair(q, s % 8 / 2 * 2), q16_bit(h, s / 2, 4));
-        q16_put(y, q16_less(q, 4), d[s]);
-    }
+/* high: a bit is q's third, and says that it is not less than 0. */
+DEQUANT q16_t
+dequant_quants_Q3_K(const uint8_t *p, uint32_t g)
+{
+    q16_t h = q16_bit(q16_load(p + g % 2 * 16), g / 2, 4);
+
+    return q16_less(q16_plus(dequant_pairs(p + 32, g), h), 4);
 }
 
 /*
- * What d is multiplied by for each group, and -m: d[0 .. 8), m[8 .. 16).  Six
- * bits each: those of groups 0 to 3 are the low ones of the first eight bytes;
- * of the others the low four are the nibbles of the last four bytes, the rest
- * the highest two of the first eight.
+ * Eight times six bits for d, eight for m: those of the first four are the low
+ * ones of the first eight bytes; of the others the low four are the nibbles of
+ * the last four bytes, the rest the highest two of the first eight.
  */
 DEQUANT void
-dequant_scales(float *restrict d, float *restrict m, const uint8_t *restrict p)
+dequant_scales_Q4_K(float *d, float *m, const uint8_t *p)
 {
-    uint32_t from[3], to[4];
-    q16_t q;
+    uint32_t u[3], low, high;
 
-    memcpy(from, p + 4, sizeof(from));
-    to[0] = dequant_bits(from[0], 0, 6);
-    to[1] = dequant_bits(from[2], 0, 4) | dequant_bits(from[0], 6, 2) << 4;
-    to[2] = dequant_bits(from[1], 0, 6);
-    to[3] = dequant_bits(from[2], 4, 4) | dequant_bits(from[1], 6, 2) << 4;
+    memcpy(u, p + 4, sizeof(u));
+    low = dequant_bits(u[0], 0, 6);
+    high = dequant_bits(u[2], 0, 4) | dequant_bits(u[0], 6, 2) << 4;
+    q16_put(d, q16_of(low, high, 0, 0), dequant_half(p));
 
-    q = q16_load((const uint8_t *) to);
-    q16_put(d, q, dequant_half(p));
-    q16_put(m, q, -dequant_half(p + 2));
+    low = dequant_bits(u[1], 0, 6);
+    high = dequant_bits(u[2], 4, 4) | dequant_bits(u[1], 6, 2) << 4;
+    q16_put(m, q16_of(low, high, 0, 0), -dequant_half(p + 2));
 }
 
-/* Q4_K (five is 0) or Q5_K: two groups share the bytes of their nibbles. */
-DEQUANT void
-dequant_nibbles(float *restrict y, const uint8_t *restrict p, uint32_t five)
+DEQUANT q16_t
+dequant_quants_Q4_K(const uint8_t *p, uint32_t g)
 {
-    uint32_t s, i;
-    float d[16], m[16];
-    q16_t q, h, low, high;
-
-    dequant_scales(d, m, p);
-
-    for (s = 0; s < 8; s += 2, y += 64) {
-        for (i = 0; i < 32; i += 16) {
-            q = q16_load(p + (five ? 48 : 16) + s * 16 + i);
-            low = q16_low(q);
-            high = q16_high(q);
-
-            if (five) {
-                h = q16_load(p + 16 + i);
-                low = q16_plus(low, q16_bit(h, s, 16));
-                high = q16_plus(high, q16_bit(h, s + 1, 16));
-            }
-
-            q16_put_plus(y + i, low, d[s], m[8 + s]);
-            q16_put_plus(y + 32 + i, high, d[s + 1], m[9 + s]);
-        }
-    }
+    return dequant_nibbles32(p + 16 + g / 4 * 32, g % 4);
 }
 
 DEQUANT void
-dequant_Q4_K(float *restrict y, const uint8_t *restrict p)
+dequant_scales_Q5_K(float *d, float *m, const uint8_t *p)
 {
-    dequant_nibbles(y, p, 0);
+    dequant_scales_Q4_K(d, m, p);
 }
 
-/* high: bit s of byte i is q's fifth */
-DEQUANT void
-dequant_Q5_K(float *restrict y, const uint8_t *restrict p)
+/* high: of each byte a bit for two groups, q's fifth */
+DEQUANT q16_t
+dequant_quants_Q5_K(const uint8_t *p, uint32_t g)
 {
-    dequant_nibbles(y, p, 1);
+    q16_t h = q16_bit(q16_load(p + 16 + g % 2 * 16), g / 2, 16);
+
+    return q16_plus(dequant_nibbles32(p + 48 + g / 4 * 32, g % 4), h);
 }
 
-/*
- * low: of 64 bytes the low nibbles, then the high; high: of 32 bytes the
- * lowest pairs, then the next; groups of 16; scales are signed; q less 32.
- */
+/* scales are signed */
 DEQUANT void
-dequant_Q6_K(float *restrict y, const uint8_t *restrict p)
+dequant_scales_Q6_K(float *d, float *m, const uint8_t *p)
 {
-    uint32_t s;
-    float d[16];
-    q16_t q, h;
-
+    (void) m;
     q16_put(d, q16_load(p + 192), dequant_half(p + 208));
-
-    for (s = 0; s < 16; s++, y += 16) {
-        q = q16_load(p + s / 8 * 64 + s % 4 * 16);
-        h = q16_load(p + 128 + s / 8 * 32 + s % 2 * 16);
-        q = s % 8 < 4 ? q16_low(q) : q16_high(q);
-        q = q16_plus(q, q16_times16(q16_pair(h, s % 8 / 2 * 2)));
-        q16_put(y, q16_less(q, 32), d[s]);
-    }
 }
+
+/* low: of 64 bytes the low nibbles, then the high; high: pairs; less 32 */
+DEQUANT q16_t
+dequant_quants_Q6_K(const uint8_t *p, uint32_t g)
+{
+    q16_t q, h = q16_times16(dequant_pairs(p + 128, g));
+
+    q = dequant_nibbles(p + g / 8 * 64 + g % 4 * 16, g % 8 / 4);
+    return q16_less(q16_plus(q, h), 32);
+}
+
+DEQUANT void
+dequant_scales_IQ4_NL(float *d, float *m, const uint8_t *p)
+{
+    (void) m;
+    d[0] = dequant_half(p);
+}
+
+DEQUANT q16_t
+dequant_quants_IQ4_NL(const uint8_t *p, uint32_t g)
+{
+    return q16_look(kernels_iq4, dequant_nibbles(p + 2, g));
+}
+
+/*
+ * low: eight nibbles; high: eight pairs of bits above them; less 32.  Both are
+ * spread to a byte each by halves, as in 0xabcd to 0x0a0b0c0d.
+ */
+DEQUANT void
+dequant_scales_IQ4_XS(float *d, float *m, const uint8_t *p)
+{
+    uint32_t low;
+    uint16_t high;
+    uint64_t n, h;
+
+    (void) m;
+    memcpy(&high, p + 2, 2);
+    memcpy(&low, p + 4, 4);
+    n = (low | (uint64_t) low << 16) & 0x0000ffff0000ffff;
+    n = (n | n << 8) & 0x00ff00ff00ff00ff;
+    n = (n | n << 4) & 0x0f0f0f0f0f0f0f0f;
+    h = (high | (uint64_t) high << 24) & 0x000000ff000000ff;
+    h = (h | h << 12) & 0x000f000f000f000f;
+    h = (h | h << 6) & 0x0303030303030303;
+    n |= h << 4;
+
+    q16_put(d, q16_less(q16_of((uint32_t) n, (uint32_t) (n >> 32), 0, 0), 32),
+        dequant_half(p));
+}
+
+DEQUANT q16_t
+dequant_quants_IQ4_XS(const uint8_t *p, uint32_t g)
+{
+    return q16_look(kernels_iq4, dequant_nibbles(p + 8 + g / 2 * 16, g));
+}
+
+DEQUANT void
+dequant_scales_TQ2_0(float *d, float *m, const uint8_t *p)
+{
+    (void) m;
+    d[0] = dequant_half(p + 64);
+}
+
+DEQUANT q16_t
+dequant_quants_TQ2_0(const uint8_t *p, uint32_t g)
+{
+    return q16_less(dequant_pairs(p, g), 1);
+}
+
+/* The scale's exponent is below a float's for e 0 and 1: 2^-128, 2^-127. */
+DEQUANT void
+dequant_scales_MXFP4(float *d, float *m, const uint8_t *p)
+{
+    uint32_t u;
+
+    (void) m;
+    u = p[0] < 2 ? 0x200000u << p[0] : (uint32_t) (p[0] - 1) << 23;
+    memcpy(d, &u, 4);
+}
+
+DEQUANT q16_t
+dequant_quants_MXFP4(const uint8_t *p, uint32_t g)
+{
+    return q16_look(kernels_e2m1, dequant_nibbles(p + 1, g));
+}
+
+/* clang-format off */
+#define X(name, elems, bytes, share, plus)                                     \
+    DEQUANT void dequant_##name(                                               \
+        float *restrict y, const uint8_t *restrict p)                          \
+    {                                                                          \
+        float d[16], m[16];                                                    \
+                                                                               \
+        dequant_scales_##name(d, m, p);                                        \
+                                                                               \
+        DEQUANT_UNROLL                                                         \
+        for (uint32_t g = 0; g < (elems) / 16; g++) {                          \
+            q16_t q = dequant_quants_##name(p, g);                             \
+                                                                               \
+            if (plus) {                                                        \
+                q16_put_plus(y + g * 16, q, d[g / (share)], m[g / (share)]);   \
+            } else {                                                           \
+                q16_put(y + g * 16, q, d[g / (share)]);                        \
+            }                                                                  \
+        }                                                                      \
+    }
+DEQUANT_K_LIST(X)
+DEQUANT_SHORT_LIST(X)
+#undef X
+/* clang-format on */
 
 /*
  * q[48]: of the first 32 bytes and then of the other 16 all first digits, then
@@ -463,67 +613,6 @@ dequant_TQ1_0(float *restrict y, const uint8_t *restrict p)
 
     r = q16_digit(q16_load(rest), 1);
     q16_put(y + 240, q16_less(r, 1), d);
-}
-
-DEQUANT void
-dequant_TQ2_0(float *restrict y, const uint8_t *restrict p)
-{
-    uint32_t s;
-    q16_t q;
-    float d = dequant_half(p + 64);
-
-    for (s = 0; s < 16; s++, y += 16) {
-        q = q16_pair(q16_load(p + s / 8 * 32 + s % 2 * 16), s % 8 / 2 * 2);
-        q16_put(y, q16_less(q, 1), d);
-    }
-}
-
-/* d times the levels of 16 bytes' nibbles, the low ones first. */
-DEQUANT void
-dequant_levels(
-    float *restrict y, const uint8_t *restrict p, const int8_t *level, float d)
-{
-    q16_t q = q16_load(p);
-
-    q16_put(y, q16_look(level, q16_low(q)), d);
-    q16_put(y + 16, q16_look(level, q16_high(q)), d);
-}
-
-DEQUANT void
-dequant_IQ4_NL(float *restrict y, const uint8_t *restrict p)
-{
-    dequant_levels(y, p + 2, kernels_iq4, dequant_half(p));
-}
-
-/* Groups of 32, as IQ4_NL's; scales of six bits, less 32. */
-DEQUANT void
-dequant_IQ4_XS(float *restrict y, const uint8_t *restrict p)
-{
-    uint32_t s;
-    uint16_t high;
-    int scale;
-    float d = dequant_half(p);
-
-    memcpy(&high, p + 2, 2);
-
-    for (s = 0; s < 8; s++, y += 32) {
-        scale = p[4 + s / 2] >> s % 2 * 4 & 15;
-        scale |= (high >> s * 2 & 3) << 4;
-        dequant_levels(
-            y, p + 8 + s * 16, kernels_iq4, d * (float) (scale - 32));
-    }
-}
-
-/* The scale's exponent is below a float's for e 0 and 1: 2^-128, 2^-127. */
-DEQUANT void
-dequant_MXFP4(float *restrict y, const uint8_t *restrict p)
-{
-    uint32_t u;
-    float d;
-
-    u = p[0] < 2 ? 0x200000u << p[0] : (uint32_t) (p[0] - 1) << 23;
-    memcpy(&d, &u, 4);
-    dequant_levels(y, p + 1, kernels_e2m1, d);
 }
 
 /*

@@ -167,4 +167,11 @@ load_quants(uint32_t type, const char *p, uint32_t u, vf_t d)
     return _mm512_permutexvar_ps(n, d);
 }
 
+/* The first LANES of sixteen bytes, signed. */
+ALWAYS vf_t
+to_floats(__m128i q)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(q));
+}
+
 #include "vec.h"

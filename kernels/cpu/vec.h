@@ -43,6 +43,7 @@
  *      first(v, n)             the first n lanes of v, zeros after
  *      max_floats(v, top, n)   top, its first n lanes the larger ones of both
  *
+ *      to_floats(q)            the first LANES of sixteen bytes, signed
  *      scale_at(type, p)       what load_quants() needs of the block that
  *                              begins at p; anything for plain types
  *      load_quants(type, p, u, d)      elements u to u + LANES - 1 of it; u is

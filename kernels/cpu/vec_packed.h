@@ -8,9 +8,9 @@
  * from piece to piece.  A type costs one function that unpacks a block, and is
  * multiplied by exactly what it is worth.
  *
- * Rejected: unpacking in registers as vec.h does for plain types.  It saves a
- * store and a load for each vector where there is one row of x, and costs a
- * tile for each type and width.
+ * For one row of x, which a sequence's next token is, the types with blocks of
+ * sixteen groups are unpacked in the registers: up to a half faster, and the
+ * same floats in the same order.
  *
  * The order is vec.h's: partial sum l of an output takes the terms l,
  * l + LANES, ... in turn.  A piece is a multiple of LANES and of all blocks.
@@ -39,6 +39,12 @@ ALWAYS q16_t
 q16_load(const uint8_t *p)
 {
     return _mm_loadu_si128((const __m128i *) p);
+}
+
+ALWAYS q16_t
+q16_of(uint32_t a, uint32_t b, uint32_t c, uint32_t d)
+{
+    return _mm_setr_epi32((int) a, (int) b, (int) c, (int) d);
 }
 
 ALWAYS q16_t
@@ -167,6 +173,93 @@ q16_points(float *y, uint32_t a, uint32_t b, uint32_t signs, float d)
 
 #include "../dequant.h"
 
+/* Part i of sixteen numbers that are LANES floats each. */
+ALWAYS vf_t
+part_of(q16_t q, uint32_t i)
+{
+    return to_floats(i == 0 ? q : _mm_unpackhi_epi64(q, q));
+}
+
+/* dequant.h's two functions of a type in groups. */
+ALWAYS void
+scales_of(uint32_t type, float *d, float *m, const uint8_t *p)
+{
+    switch (type) {
+#define X(name, elems, bytes, share, plus)                                     \
+    case KN_##name:                                                            \
+        dequant_scales_##name(d, m, p);                                        \
+        break;
+        DEQUANT_K_LIST(X)
+#undef X
+    }
+}
+
+ALWAYS q16_t
+quants_of(uint32_t type, const uint8_t *p, uint32_t g)
+{
+    switch (type) {
+#define X(name, elems, bytes, share, plus)                                     \
+    case KN_##name:                                                            \
+        return dequant_quants_##name(p, g);
+        DEQUANT_K_LIST(X)
+#undef X
+    default:
+        return q16_load(p);
+    }
+}
+
+/*
+ * A row of x with four of w, from row j on, unpacked in the registers: the
+ * floats of a piece, in their order.
+ */
+ALWAYS void
+grouped_tile(const cpu_mm_t *a, uint32_t j, uint32_t type, uint32_t bytes,
+    uint32_t share, uint32_t plus)
+{
+    vf_t acc[4][4], t, v;
+    const uint8_t *w[4];
+    float d[4][16], m[4][16];
+    uint32_t e, g, u, r, b;
+    q16_t q;
+
+    for (r = 0; r < 4; r++) {
+        w[r] = (const uint8_t *) a->w + (j + r) * a->stride;
+        acc[r][0] = V(setzero)();
+    }
+
+    for (e = 0; e < a->k; e += 256) {
+        for (r = 0; r < 4; r++) {
+            for (b = 0; b < bytes; b += 64) {
+                _mm_prefetch(
+                    (const char *) ((uintptr_t) w[r] + 4 * a->stride + b),
+                    _MM_HINT_T0);
+            }
+
+            scales_of(type, d[r], m[r], w[r]);
+        }
+
+        DEQUANT_UNROLL
+        for (g = 0; g < 16; g++) {
+            for (r = 0; r < 4; r++) {
+                q = quants_of(type, w[r], g);
+
+                for (u = 0; u < 16 / LANES; u++) {
+                    t = V(loadu)(a->x + e + g * 16 + u * LANES);
+                    v = V(mul)(V(set1)(d[r][g / share]), part_of(q, u));
+                    v = plus ? V(add)(v, V(set1)(m[r][g / share])) : v;
+                    acc[r][0] = V(fmadd)(v, t, acc[r][0]);
+                }
+            }
+        }
+
+        for (r = 0; r < 4; r++) {
+            w[r] += bytes;
+        }
+    }
+
+    finish(a, 0, j, 4, 1, acc);
+}
+
 typedef void (*row_fn)(float *dst, const void *src, uint32_t n);
 
 /* sums[c][r] += x[c, 0 .. n) . w[r, 0 .. n), for C rows of x and four of w */
@@ -279,12 +372,36 @@ X(Q8_0, 32, 34)
 X(Q4_0, 32, 18)
 #undef X
 
-#define X(name, elems, bytes)                                                  \
+/* One row of x takes the tiles that are whole; all else goes by pieces. */
+#define X(name, elems, bytes, share, plus)                                     \
+    static void matmul_##name(const cpu_mm_t *a)                               \
+    {                                                                          \
+        uint32_t j;                                                            \
+        cpu_mm_t rest = *a;                                                    \
+                                                                               \
+        for (j = 0; a->m == 1 && j + 4 <= a->n; j += 4) {                      \
+            grouped_tile(a, j, KN_##name, bytes, share, plus);                 \
+        }                                                                      \
+                                                                               \
+        if (j < a->n) {                                                        \
+            rest.w = (const char *) a->w + j * a->stride;                      \
+            rest.y += j;                                                       \
+            rest.n -= j;                                                       \
+            matmul_packed(&rest, elems, bytes, row_##name);                    \
+        }                                                                      \
+    }
+DEQUANT_K_LIST(X)
+#undef X
+
+#define X(name, elems, bytes, share, plus)                                     \
     static void matmul_##name(const cpu_mm_t *a)                               \
     {                                                                          \
         matmul_packed(a, elems, bytes, row_##name);                            \
     }
-KN_PACKED_LIST(X)
+DEQUANT_SHORT_LIST(X)
+X(TQ1_0, 256, 54, 0, 0)
+X(IQ3_S, 256, 110, 0, 0)
+X(IQ3_XXS, 256, 98, 0, 0)
 #undef X
 
 #endif
