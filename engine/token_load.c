@@ -26,6 +26,11 @@
 
 #define KEY(name) "tokenizer.ggml." name
 
+/* In parentheses, or it looks like a comma that was forgotten. */
+#define DEEPSEEK_END                                                           \
+    ("<\xef\xbd\x9c"                                                           \
+     "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>")
+
 
 /* --- building ----------------------------------------------------------- */
 
@@ -618,9 +623,7 @@ token_load_ends(token_t *t)
 {
     static const char *const ends[] = {"</s>", "<|im_end|>", "<|endoftext|>",
         "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<eos>",
-        "<end_of_turn>", "<|return|>", "<|call|>",
-        "<\xef\xbd\x9c"
-        "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>"};
+        "<end_of_turn>", "<|return|>", "<|call|>", DEEPSEEK_END};
     uint32_t id, i;
 
     for (i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
