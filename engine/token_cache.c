@@ -2,9 +2,10 @@
  * Words that have been encoded, and their ids: most words of a text have been
  * seen before, and looking one up costs a fraction of joining its bytes again.
  *
- * DESIGN.  A table of lines of 64 bytes, each of which may hold one word of
- * any that belong there; the latest comes to stay.  All threads share it, so
- * that short prompts profit from what long ones left.  A word's ids follow
+ * DESIGN.  A table of lines of 64 bytes, each of which may hold one word.  A
+ * word belongs into either of two neighbours: the first if that is free, else
+ * the second, and where both are taken, the one that its hash says.  All
+ * threads share it, so that short prompts profit from what long ones left.  A word's ids follow
  * from the vocabulary alone, so it does not matter whose they are.
  *
  *      line    | count, lengths | word, 24 bytes | ids, 8 of 32 bits |
@@ -21,8 +22,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* 1 MiB: the words of a book are about 15,000 */
-#define CACHE_LINES 16384u
+/* 2 MiB: a book has about 15,000 different words */
+#define CACHE_LINES 32768u
+#define CACHE_WAYS  2u
 
 #define CACHE_KEY_WORDS (TOKEN_CACHE_KEY / 8)
 #define CACHE_ID_WORDS  (TOKEN_CACHE_IDS / 2)
@@ -72,9 +74,10 @@ token_cache_close(token_cache_t *c)
 }
 
 
-/* The word as numbers, zeros behind it; and its line. */
+/* The word as numbers, zeros behind it; and the first line it may be in. */
 static cache_line_t *
-cache_line(const token_cache_t *c, const char *s, size_t len, uint64_t *key)
+cache_lines(const token_cache_t *c, const char *s, size_t len, uint64_t *key,
+    unsigned *way)
 {
     uint64_t h = len * 0x9e3779b97f4a7c15ull;
     unsigned i;
@@ -87,16 +90,18 @@ cache_line(const token_cache_t *c, const char *s, size_t len, uint64_t *key)
         h = (h ^ key[i]) * 0xff51afd7ed558ccdull;
         h ^= h >> 32;
     }
+    *way = h >> 40 & (CACHE_WAYS - 1);
 
-    return &c->lines[h & (CACHE_LINES - 1)];
+    return &c->lines[h & (CACHE_LINES - 1) & ~(uint64_t) (CACHE_WAYS - 1)];
 }
 
 
-uint32_t
-token_cache_get(token_cache_t *c, const char *s, size_t len, uint32_t *ids)
+/* The ids of a line if it holds the word; how many, 0 if not. */
+static uint32_t
+cache_read(
+    const cache_line_t *l, const uint64_t *key, size_t len, uint32_t *ids)
 {
-    uint64_t key[CACHE_KEY_WORDS], two, head;
-    cache_line_t *l = cache_line(c, s, len, key);
+    uint64_t two, head;
     uint32_t n, i;
 
     head = __atomic_load_n(&l->head, __ATOMIC_ACQUIRE);
@@ -125,16 +130,39 @@ token_cache_get(token_cache_t *c, const char *s, size_t len, uint32_t *ids)
 }
 
 
+uint32_t
+token_cache_get(token_cache_t *c, const char *s, size_t len, uint32_t *ids)
+{
+    uint64_t key[CACHE_KEY_WORDS];
+    unsigned i, way;
+    const cache_line_t *l = cache_lines(c, s, len, key, &way);
+    uint32_t n = 0;
+
+    for (i = 0; i < CACHE_WAYS && n == 0; i++) {
+        n = cache_read(&l[i], key, len, ids);
+    }
+
+    return n;
+}
+
+
 void
 token_cache_put(
     token_cache_t *c, const char *s, size_t len, const uint32_t *ids, size_t n)
 {
-    uint64_t key[CACHE_KEY_WORDS], two, head;
-    cache_line_t *l = cache_line(c, s, len, key);
-    uint64_t count;
+    uint64_t key[CACHE_KEY_WORDS], two, head, count;
+    unsigned way, free;
+    cache_line_t *l = cache_lines(c, s, len, key, &way);
     size_t i;
 
     assert(n > 0 && n <= TOKEN_CACHE_IDS);
+
+    for (free = 0; free < CACHE_WAYS; free++) {
+        if (__atomic_load_n(&l[free].head, __ATOMIC_RELAXED) == 0) {
+            break;
+        }
+    }
+    l += free < CACHE_WAYS ? free : way;
 
     head = __atomic_load_n(&l->head, __ATOMIC_RELAXED);
     count = head >> 16;
