@@ -201,14 +201,9 @@ open_model(engine_t *e)
         return -1;
     }
 
-    if (model_gguf(e->model) == NULL) {
-        snprintf(e->err, sizeof(e->err),
-            "%s: expected a tokenizer that can be read, found tokenizer.json",
-            model_dir(e->model));
-        return -1;
-    }
-
-    e->tok = token_open_gguf(model_gguf(e->model), e->err, sizeof(e->err));
+    e->tok = model_gguf(e->model) != NULL
+                 ? token_open_gguf(model_gguf(e->model), e->err, sizeof(e->err))
+                 : token_open_dir(model_dir(e->model), e->err, sizeof(e->err));
 
     return e->tok == NULL ? -1 : 0;
 }
