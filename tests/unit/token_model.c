@@ -15,6 +15,8 @@
 #include "llm_err.h"
 #include "token_test.h"
 
+#include <time.h>
+
 
 /* --- vectors ------------------------------------------------------------ */
 
@@ -296,6 +298,31 @@ test_refused(void **state)
     refuses(&m, "damaged");
 }
 
+/* A megabyte of what could go wrong: a quadratic step would take minutes. */
+static void
+test_linear(void **state)
+{
+    static const char *const runs[] = {
+        "a", " ", "1", "\xcc\x81", "\xff", "\xe2\x96\x81", "a "};
+    static char big[1 << 20];
+    static uint32_t out[2 << 20];
+    token_t *t = agrees("tokenizers/llama-2", "tokenizer.model");
+    size_t i, at, len;
+    clock_t start;
+
+    (void) state;
+    for (i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
+        len = strlen(runs[i]);
+        for (at = 0; at + len <= sizeof(big); at += len) {
+            memcpy(big + at, runs[i], len);
+        }
+        start = clock();
+        assert_true(token_encode(t, big, at, 0, out, 2 << 20, NULL, NULL) > 0);
+        assert_true((double) (clock() - start) / CLOCKS_PER_SEC < 5.0);
+    }
+    token_close(t);
+}
+
 /* Cut short, or with bytes changed: opened or one sentence, never a crash. */
 static void
 test_damaged(void **state)
@@ -346,6 +373,7 @@ main(void)
         cmocka_unit_test(test_user),
         cmocka_unit_test(test_unigram),
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_linear),
         cmocka_unit_test(test_damaged),
     };
 

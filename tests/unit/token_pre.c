@@ -181,6 +181,10 @@ add(void *arg, const char *s, size_t len)
     return 0;
 }
 
+/* One of each that has patterns of its own. */
+static const char *const kinds[] = {"gpt-2", "qwen2", "llama-bpe", "gpt-4o",
+    "tekken", "smollm", "deepseek-v3", "deepseek-coder"};
+
 /* A megabyte of what a matcher could go wrong on. */
 static void
 test_linear(void **state)
@@ -194,8 +198,8 @@ test_linear(void **state)
 
     (void) state;
     assert_non_null(big);
-    for (k = 0; k < NAMES; k++) {
-        token_pre_t *p = open_pre(names[k]);
+    for (k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
+        token_pre_t *p = open_pre(kinds[k]);
 
         for (i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
             len = strlen(runs[i]);
