@@ -111,6 +111,8 @@ added_before(const char *s, size_t at, size_t *n)
 {
     utf8proc_int32_t c;
 
+    assert(n != NULL);
+
     for (*n = 1; *n < at && *n < 4; (*n)++) {
         if (((uint8_t) s[at - *n] & 0xc0) != 0x80) {
             break;
@@ -169,6 +171,8 @@ added_at(const added_pass_t *p, const char *s, size_t len, size_t *n)
     const added_row_t *found = NULL, *row;
     uint32_t node = 0;
     size_t i;
+
+    assert(len > 0);
 
     for (i = 0; i < len; i++) {
         node = token_trie_step(trie, node, (uint8_t) s[i]);
@@ -300,6 +304,8 @@ token_added_encode(const token_t *t, const char *text, size_t len, int control,
     token_sink_t *s)
 {
     added_pass_t p = {.t = t, .s = s, .control = control, .first = 1};
+
+    assert(t->added != NULL);
 
     if (len > TOKEN_TEXT_MAX) {
         return -LLM_ERR_CONTEXT_FULL;

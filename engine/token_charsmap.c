@@ -108,6 +108,8 @@ charsmap_find(const token_charsmap_t *m, int longest, const char *s, size_t len,
     uint32_t at = charsmap_offset(m->units[0]), unit, value;
     size_t i;
 
+    assert(len > 0);
+
     for (i = 0; i < len && s[i] != '\0'; i++) {
         at ^= (uint8_t) s[i];
         if (at >= m->units_n) {
@@ -168,6 +170,8 @@ charsmap_cluster(const char *s, size_t len)
 {
     utf8proc_int32_t a, b, state = 0;
     size_t i, n;
+
+    assert(len > 0);
 
     /* between two of ASCII there always is a border, but for CR LF */
     if ((uint8_t) s[0] < 0x80 && s[0] != '\r'

@@ -58,6 +58,8 @@ dir_json(const dir_open_t *d, const char *name, json_t **o)
     json_error_t why;
     size_t len;
 
+    assert(o != NULL);
+
     *o = NULL;
     if (!dir_has(d, name, path)) {
         return 0;
@@ -162,6 +164,8 @@ dir_config(dir_open_t *d)
     json_t *map, *o;
     token_t *t = d->t;
     int rc;
+
+    assert(t != NULL);
 
     if (dir_json(d, "special_tokens_map.json", &map) < 0) {
         return -1;

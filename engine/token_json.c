@@ -88,6 +88,8 @@ json_refuse(const json_open_t *j)
     const json_t *v;
     size_t i;
 
+    assert(json_is_object(j->model));
+
     for (i = 0; i < 2; i++) {
         if (json_string_length(json_object_get(j->model, texts[i])) > 0) {
             return token_json_fail(
@@ -110,6 +112,8 @@ json_kind(json_open_t *j)
 {
     const char *type = json_string_value(json_object_get(j->model, "type"));
     token_t *t = j->t;
+
+    assert(j->t->n == 0 && j->t->pre != NULL);
 
     if (type == NULL) {
         type = json_is_array(json_object_get(j->model, "vocab"))    ? "Unigram"
@@ -144,6 +148,8 @@ json_kind(json_open_t *j)
 static void
 json_count(uint32_t id, size_t len, uint32_t *top, size_t *bytes, size_t *n)
 {
+    assert(top != NULL && bytes != NULL && id < TOKEN_VOCAB_MAX);
+
     *top = id >= *top ? id + 1 : *top;
     *bytes += len;
     (*n)++;
@@ -237,6 +243,8 @@ json_vocab(json_open_t *j)
     uint32_t id = 0;
     size_t i;
 
+    assert(t->n > 0 && t->own != NULL);
+
     json_object_foreach(vocab, key, v)
     {
         (void) json_id(v, &id);
@@ -275,6 +283,8 @@ json_unknown(json_open_t *j)
     const char *s = json_string_value(v);
     token_t *t = j->t;
     uint32_t id;
+
+    assert(t->piece != NULL);
 
     t->unk = TOKEN_NONE;
     if (v == NULL || json_is_null(v)) {
@@ -334,6 +344,8 @@ json_added_one(json_open_t *j, const json_t *o)
     uint32_t id = 0;
     int rc;
 
+    assert(len > 0 && j->normalized != NULL);
+
     (void) json_id(json_object_get(o, "id"), &id);
     if (len > TOKEN_PIECE_MAX) {
         return token_json_fail(j->w,
@@ -392,6 +404,8 @@ json_text(const token_t *t, uint32_t id, char *dst, void *arg)
     const char *s = t->piece[id].s;
     size_t len = t->piece[id].len, n = 0;
     int rc = 0;
+
+    assert(id < t->n);
 
     if (t->type[id] == TOKEN_CONTROL || len == 0) {
         return 0;
@@ -454,6 +468,8 @@ json_merges(json_open_t *j)
     uint32_t used = 0;
     token_t *t = j->t;
 
+    assert(!t->unigram && t->merge.slots != NULL);
+
     if (!json_is_array(list) || n > TOKEN_VOCAB_MAX) {
         return token_json_fail(
             j->w, "its model has no merges, or more than %u", TOKEN_VOCAB_MAX);
@@ -490,6 +506,8 @@ json_weights(json_open_t *j)
     token_t *t = j->t;
     double worst = 0;
     size_t i, n = json_array_size(json_object_get(j->model, "vocab"));
+
+    assert(t->unigram && t->weight != NULL && n <= t->n);
 
     if (token_load_unigram(t) != 0) {
         return json_memory(j);
@@ -586,6 +604,8 @@ json_post(json_open_t *j, const json_t *o, int depth)
     size_t i;
     int rc = 0;
 
+    assert(depth <= 1);
+
     if (o == NULL || json_is_null(o)) {
         return 0;
     }
@@ -672,6 +692,8 @@ json_ends(token_t *t)
     uint32_t id;
     size_t i;
 
+    assert(t->n > 0 && t->end != NULL);
+
     token_load_ends(t);
     t->bos = t->before.n > 0 ? t->before.ids[0] : TOKEN_NONE;
     for (i = 0; i < 4 && t->eos == TOKEN_NONE; i++) {
@@ -755,6 +777,8 @@ token_open_json(const char *path, char *err, size_t errlen)
     token_t *t;
     size_t len;
     char *p = token_load_file(path, JSON_SIZE_MAX, &len, err, errlen);
+
+    assert(path != NULL && err != NULL && errlen > 0);
 
     if (p == NULL) {
         return NULL;

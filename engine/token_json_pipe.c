@@ -86,6 +86,8 @@ pipe_str(
     const json_t *v = json_object_get(o, name);
     size_t len = json_string_length(v);
 
+    assert(size > 0);
+
     if (!json_is_string(v) || len >= size
         || memchr(json_string_value(v), '\0', len) != NULL) {
         return token_json_fail(
@@ -137,6 +139,8 @@ pipe_sequence(
     size_t i;
     int rc = 0;
 
+    assert(p->depth >= 0 && p->depth <= PIPE_DEPTH_MAX);
+
     if (!json_is_array(list) || p->depth == PIPE_DEPTH_MAX) {
         return token_json_fail(
             p->w, "a sequence of its %s is no list, or too deep", what);
@@ -158,6 +162,8 @@ pipe_section(
 {
     const char *type = json_string_value(json_object_get(o, "type"));
     size_t i;
+
+    assert(rows != NULL && p->w != NULL);
 
     if (o == NULL || json_is_null(o)) {
         return 0;
@@ -189,6 +195,8 @@ pipe_section(
 static int
 norm_plain(pipe_t *p, int kind)
 {
+    assert(kind < TOKEN_NORM_PREPEND);
+
     return token_norm_add(&p->t->norm, kind, NULL, "", 0, NULL) == 0
                ? 0
                : token_json_fail(p->w, "it has too many normalizers");
@@ -382,6 +390,8 @@ pre_cut(pipe_t *p, const char *pattern, int behavior, int invert)
         .kind = TOKEN_PRE_CUT, .behavior = behavior, .invert = invert};
     char why[160];
 
+    assert(p->t->pre != NULL);
+
     step.regex = token_regex_open(
         pattern, strlen(pattern), TOKEN_REGEX_PCRE, why, sizeof(why));
     if (step.regex == NULL) {
@@ -404,6 +414,8 @@ pre_behavior(const pipe_t *p, const json_t *o, int *behavior)
         [TOKEN_CUT_CONTIGUOUS] = "Contiguous"};
     const char *s = json_string_value(json_object_get(o, "behavior"));
     size_t i;
+
+    assert(behavior != NULL);
 
     for (i = 0; s != NULL && i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcmp(names[i], s) == 0) {
@@ -466,6 +478,10 @@ pre_meta(pipe_t *p, const json_t *o)
 
     if (pipe_str(p, o, "replacement", step.with, sizeof(step.with)) != 0) {
         return -1;
+    }
+    if (step.with[0] == '\0') {
+        return token_json_fail(
+            p->w, "its pre-tokenizer's replacement is empty");
     }
 
     if (!pipe_bool(o, "add_prefix_space", 1)
@@ -559,6 +575,8 @@ token_json_pre(token_t *t, const json_t *o, const token_json_why_t *w)
         {"BertPreTokenizer", pre_bert}, {NULL, NULL}};
     pipe_t p = {.t = t, .w = w};
 
+    assert(t->pre == NULL);
+
     t->pre = token_pre_new();
     if (t->pre == NULL) {
         return pipe_memory(&p);
@@ -577,6 +595,8 @@ token_json_pre(token_t *t, const json_t *o, const token_json_why_t *w)
 static int
 decode_add(pipe_t *p, const token_decode_step_t *s)
 {
+    assert(p->d->n <= TOKEN_DECODE_MAX);
+
     if (p->d->n == TOKEN_DECODE_MAX) {
         return token_json_fail(p->w, "it has too many decoders");
     }
@@ -625,6 +645,9 @@ decode_meta(pipe_t *p, const json_t *o)
 
     if (pipe_str(p, o, "replacement", s.from, sizeof(s.from)) != 0) {
         return -1;
+    }
+    if (s.from[0] == '\0') {
+        return token_json_fail(p->w, "its decoder's replacement is empty");
     }
     p->d->strips = pipe_bool(o, "add_prefix_space", 1)
                    && (scheme == NULL || strcmp(scheme, "never") != 0);
@@ -712,6 +735,8 @@ token_json_decoder(
         {"Strip", decode_strip}, {NULL, NULL}};
     pipe_t p = {.d = d, .w = w};
 
+    assert(d->n == 0);
+
     if (o == NULL || json_is_null(o)) {
         return token_json_fail(
             w, "it has no decoder, so it is not known how pieces become text");
@@ -728,6 +753,8 @@ step_replace(token_decode_t *d, const token_decode_step_t *s)
 {
     size_t len = strlen(s->from), i = 0;
     int rc = 0;
+
+    assert(len > 0);
 
     while (i < d->a.n && rc == 0) {
         if (d->a.n - i >= len && memcmp(d->a.p + i, s->from, len) == 0) {
@@ -747,6 +774,8 @@ step_strip(token_decode_t *d, const token_decode_step_t *s)
 {
     size_t len = strlen(s->from), from = 0, to = d->a.n;
     uint32_t i;
+
+    assert(len > 0 && d->a.p != d->b.p);
 
     for (i = 0; i < s->start && to - from >= len
                 && memcmp(d->a.p + from, s->from, len) == 0;
@@ -800,6 +829,8 @@ token_json_decode(token_decode_t *d, const char *s, size_t len, size_t *n)
     token_buf_t swap;
     uint32_t i;
     int rc;
+
+    assert(d->n <= TOKEN_DECODE_MAX && n != NULL);
 
     d->a.n = 0;
     rc = token_buf_put(&d->a, s, len);

@@ -117,6 +117,8 @@ texts_build(token_t *t,
     uint32_t id;
     size_t n = 0;
 
+    assert(t->text == NULL && t->text_at == NULL);
+
     t->text_at = calloc((size_t) t->n + 1, sizeof(*t->text_at));
     if (t->text_at == NULL) {
         return -1;
@@ -147,6 +149,8 @@ piece_index(token_t *t, uint32_t id)
 {
     const gguf_str_t *p = &t->piece[id];
     int byte;
+
+    assert(id < t->n && t->type[id] < TOKEN_TYPES);
 
     token_map_put(t, &t->all, id);
 
@@ -268,6 +272,8 @@ token_load_file(
     char *p = NULL;
     long n = -1;
 
+    assert(path != NULL && len != NULL);
+
     if (f == NULL) {
         (void) snprintf(err, errlen, "%s: %s", path, strerror(errno));
         return NULL;
@@ -366,6 +372,8 @@ token_load_unigram(token_t *t)
 int
 token_load_alloc(token_t *t, uint32_t n)
 {
+    assert(n > 0 && n <= TOKEN_VOCAB_MAX);
+
     t->n = n;
     t->piece = calloc(n, sizeof(*t->piece));
     t->type = calloc(n, 1);
@@ -612,6 +620,8 @@ load_id(const token_t *t, const gguf_t *g, const char *key, const char *name,
 void
 token_load_end(token_t *t, uint32_t id)
 {
+    assert(id == TOKEN_NONE || id < t->n);
+
     if (id != TOKEN_NONE) {
         t->end[id] = 1;
     }
@@ -625,6 +635,8 @@ token_load_ends(token_t *t)
         "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<eos>",
         "<end_of_turn>", "<|return|>", "<|call|>", DEEPSEEK_END};
     uint32_t id, i;
+
+    assert(t->all.slots != NULL);
 
     for (i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
         id = token_find(t, ends[i], strlen(ends[i]));
@@ -697,6 +709,8 @@ static int
 load_weights(token_t *t)
 {
     uint32_t id;
+
+    assert(t->unigram && t->weight == NULL);
 
     t->weight = calloc(t->n, sizeof(*t->weight));
     if (t->weight == NULL) {

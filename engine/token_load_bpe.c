@@ -121,6 +121,8 @@ token_load_merge(token_t *t, const gguf_str_t *left, const gguf_str_t *right,
     token_merge_t *m;
     size_t n = left->len + right->len;
 
+    assert(t->joins != NULL && used != NULL);
+
     if (left->len == 0 || right->len == 0 || left->len > sizeof(both)
         || right->len > sizeof(both) || n > sizeof(both)) {
         return;

@@ -68,6 +68,8 @@ msg_varint(model_msg_t *m, uint64_t *v)
     unsigned shift = 0;
     uint8_t b;
 
+    assert(m->p <= m->end);
+
     *v = 0;
     do {
         if (m->p == m->end || shift > 63) {
@@ -87,6 +89,8 @@ static int
 msg_fixed(model_msg_t *m, unsigned n, uint64_t *v)
 {
     unsigned i;
+
+    assert(n == 4 || n == 8);
 
     if ((size_t) (m->end - m->p) < n) {
         return -1;
@@ -298,6 +302,8 @@ model_rules(model_open_t *m)
     char text[160];
     size_t len = (size_t) (m->charsmap.end - m->charsmap.p);
 
+    assert(t->n > 0 && t->n == m->n);
+
     if (m->kind != MODEL_UNIGRAM && m->kind != MODEL_BPE) {
         return model_fail(m,
             "its model is neither BPE nor Unigram, and no other is "
@@ -333,6 +339,8 @@ static int
 model_user(token_t *t)
 {
     uint32_t id;
+
+    assert(t->user.edges == NULL);
 
     for (id = 0; id < t->n && !t->unigram; id++) {
         if (t->type[id] == TOKEN_USER && t->piece[id].len > 0
@@ -450,6 +458,8 @@ token_open_model(const char *path, char *err, size_t errlen)
     token_t *t;
     size_t len;
     char *p = token_load_file(path, MODEL_SIZE_MAX, &len, err, errlen);
+
+    assert(path != NULL && err != NULL && errlen > 0);
 
     if (p == NULL) {
         return NULL;

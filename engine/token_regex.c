@@ -93,6 +93,8 @@ onig_escape(onig_t *o)
     const char *to;
     size_t i;
 
+    assert(o->at < o->len);
+
     if (o->at + 1 == o->len) {
         o->why = "it ends with a backslash";
         return -1;
@@ -123,6 +125,8 @@ onig_set(onig_t *o)
 {
     const char *s = o->s + o->at, *end;
     size_t left = o->len - o->at;
+
+    assert(o->depth > 0 && o->at < o->len);
 
     if (left >= 2 && memcmp(s, "&&", 2) == 0) {
         o->why = "an intersection of sets is not supported";
@@ -164,6 +168,8 @@ static int
 onig_open(onig_t *o)
 {
     size_t n = 1;
+
+    assert(o->depth == 0);
 
     if (o->at + n < o->len && o->s[o->at + n] == '^') {
         n++;

@@ -125,6 +125,8 @@ spm_symbol(const spm_t *w, uint32_t at, uint32_t *whole)
     size_t n = 0;
     uint32_t v = 0;
 
+    assert(at < w->len);
+
     if (w->t->user.edges != NULL) {
         v = token_trie_longest(&w->t->user, w->text + at, w->len - at, &n);
     }
@@ -480,6 +482,8 @@ spm_parts(spm_t *w, token_sink_t *s)
     uint32_t at = 0, from = 0;
     int rc = 0, space, was = 1;
 
+    assert(w->t->cuts && w->len > 0);
+
     while (at < w->len && rc == 0) {
         space = w->text[at] == SPM_SPACE[0] && spm_is_space(w, at);
         if (space && !was) {
@@ -498,6 +502,8 @@ spm_parts(spm_t *w, token_sink_t *s)
 static int
 spm_run(spm_t *w, token_sink_t *s)
 {
+    assert(!w->t->bpe && !w->t->chars);
+
     if (w->len == 0) {
         return 0;
     }

@@ -413,6 +413,14 @@ test_refused(void **state)
     refuses("{\"decoder\":{\"type\":\"Fuse\"},\"model\":{\"type\":\"BPE\","
             "\"unk_token\":\"?\",\"vocab\":{\"a\":0},\"merges\":[]}}",
         "unk_token");
+    /* what is looked for must be something */
+    refuses("{\"decoder\":{\"type\":\"Metaspace\",\"replacement\":\"\"},"
+            "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},"
+            "\"merges\":[]}}",
+        "empty");
+    refuses("{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":"
+            "\"\"}," MODEL "}",
+        "empty");
     refuses("{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":"
             "[{\"SpecialToken\":{\"id\":\"x\"}}]}," MODEL "}",
         "template");
