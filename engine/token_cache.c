@@ -5,8 +5,8 @@
  * DESIGN.  A table of lines of 64 bytes, each of which may hold one word.  A
  * word belongs into either of two neighbours: the first if that is free, else
  * the second, and where both are taken, the one that its hash says.  All
- * threads share it, so that short prompts profit from what long ones left.  A word's ids follow
- * from the vocabulary alone, so it does not matter whose they are.
+ * threads share it, so that short prompts profit from what long ones left: a
+ * word's ids follow from the vocabulary alone, whoever asked first.
  *
  *      line    | count, lengths | word, 24 bytes | ids, 8 of 32 bits |
  *
