@@ -283,6 +283,38 @@ typedef struct {
     uint32_t act; /* KN_SILU, KN_GELU */
 } kn_act_mul_t;
 
+/*
+ * The experts of each token: of softmax(logits) the used largest, the first of
+ * equals, in falling order; their weights are those, or their share of the
+ * sum of them if normed.
+ */
+typedef struct {
+    kn_ptr_t logits;  /* [M, experts] */
+    kn_ptr_t ids;     /* [M, used] u32 */
+    kn_ptr_t weights; /* [M, used] */
+    uint32_t experts, used;
+    uint32_t normed; /* 0, 1 */
+    uint32_t rows;
+} kn_router_t;
+
+/*
+ * y = sum over a token's experts of weight * down(act(gate(x)) * up(x)), each
+ * a product with the expert's own matrices, added in the order of ids.
+ */
+typedef struct {
+    const kn_w_t *const *gate; /* [experts], host; each [ffn, dim] */
+    const kn_w_t *const *up;   /* [experts], host; each [ffn, dim] */
+    const kn_w_t *const *down; /* [experts], host; each [dim, ffn] */
+    kn_ptr_t x;                /* [M, dim] */
+    kn_ptr_t ids, weights;     /* of router */
+    kn_ptr_t mid;              /* [M, used, ffn], scratch */
+    kn_ptr_t y;                /* [M, dim] */
+    uint32_t dim, ffn;
+    uint32_t experts, used;
+    uint32_t rows;
+    uint32_t act; /* KN_SILU, KN_GELU */
+} kn_moe_ffn_t;
+
 /* y[i] = x[outs[i].tok] */
 typedef struct {
     kn_ptr_t x; /* [tokens, dim] */
@@ -310,6 +342,8 @@ typedef struct {
     X(rope_store, "rotates q and k, stores k and v")                           \
     X(attn, "causal attention over the paged cache")                           \
     X(act_mul, "gated activation")                                             \
+    X(router, "each token's experts")                                          \
+    X(moe_ffn, "the experts' gates and products")                              \
     X(gather, "rows at the output positions")                                  \
     X(sample, "logits to tokens")
 

@@ -219,6 +219,8 @@ null_sample(kn_dev_t *dev, const kn_sample_t *a)
     X(rope_store)                                                              \
     X(attn)                                                                    \
     X(act_mul)                                                                 \
+    X(router)                                                                  \
+    X(moe_ffn)                                                                 \
     X(gather)
 
 #define X(op)                                                                  \

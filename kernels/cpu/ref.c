@@ -883,6 +883,151 @@ cpu_act_mul(kn_dev_t *dev, const kn_act_mul_t *a)
         dev, a, rows_of(dev, a->rows), 8 * (uint64_t) a->dim, act_mul_part);
 }
 
+/* The experts of one token: logits are read until an id is taken. */
+static void
+router_token(const kn_router_t *a, const float *logits, uint32_t *ids, float *w)
+{
+    uint32_t i, j, e, best;
+    float max, sum, taken;
+
+    for (max = logits[0], e = 1; e < a->experts; e++) {
+        max = logits[e] > max ? logits[e] : max;
+    }
+
+    for (sum = 0, e = 0; e < a->experts; e++) {
+        sum += expf(logits[e] - max);
+    }
+
+    for (taken = 0, i = 0; i < a->used; i++) {
+        for (best = UINT32_MAX, e = 0; e < a->experts; e++) {
+            for (j = 0; j < i && ids[j] != e; j++) { /* none */
+            }
+
+            if (j == i && (best == UINT32_MAX || logits[e] > logits[best])) {
+                best = e;
+            }
+        }
+
+        ids[i] = best;
+        w[i] = expf(logits[best] - max) / sum;
+        taken += w[i];
+    }
+
+    for (i = 0; a->normed && i < a->used; i++) {
+        w[i] /= taken;
+    }
+}
+
+static void
+router_part(void *arg, uint32_t part, uint32_t worker)
+{
+    const job_t *j = arg;
+    const kn_router_t *a = j->a;
+    uint32_t t, end;
+
+    (void) worker;
+    end = min_u32(j->m, (part + 1) * ROWS_PART);
+
+    for (t = part * ROWS_PART; t < end; t++) {
+        router_token(a, HOST(const float, a->logits) + (size_t) t * a->experts,
+            HOST(uint32_t, a->ids) + (size_t) t * a->used,
+            HOST(float, a->weights) + (size_t) t * a->used);
+    }
+}
+
+void
+cpu_router(kn_dev_t *dev, const kn_router_t *a)
+{
+    assert(a->used > 0 && a->used <= a->experts);
+    run_rows(dev, a, rows_of(dev, a->rows),
+        (uint64_t) a->experts * (a->used + 20), router_part);
+}
+
+/* Outputs [n, n + CPU_TILE_N) of x by w; how many there are. */
+static uint32_t
+expert_tile(
+    const kn_dev_t *dev, const kn_w_t *w, const float *x, uint32_t n, float *y)
+{
+    cpu_mm_t mm;
+
+    mm.x = x;
+    mm.y = y;
+    mm.w = w->data + n * w->stride;
+    mm.ldx = mm.k = w->k;
+    mm.ldy = CPU_TILE_N;
+    mm.stride = w->stride;
+    mm.m = 1;
+    mm.n = min_u32(CPU_TILE_N, w->n - n);
+    dev->isa.matmul[w->type](&mm);
+
+    return mm.n;
+}
+
+/* A part is a token's expert and a tile of its gate. */
+static void
+moe_mid_part(void *arg, uint32_t part, uint32_t worker)
+{
+    const job_t *j = arg;
+    const kn_moe_ffn_t *a = j->a;
+    uint32_t tiles, row, n, count, e;
+    const float *x;
+    float *gate, up[CPU_TILE_N];
+
+    (void) worker;
+    tiles = parts_of(a->ffn, CPU_TILE_N);
+    row = part / tiles;
+    n = part % tiles * CPU_TILE_N;
+    e = HOST(const uint32_t, a->ids)[row];
+    assert(e < a->experts);
+    x = HOST(const float, a->x) + (size_t) (row / a->used) * a->dim;
+    gate = HOST(float, a->mid) + (size_t) row * a->ffn + n;
+
+    expert_tile(j->dev, a->gate[e], x, n, gate);
+    count = expert_tile(j->dev, a->up[e], x, n, up);
+    j->dev->isa.act_mul[a->act](gate, up, count);
+}
+
+/* A part is a token and a tile of its output. */
+static void
+moe_out_part(void *arg, uint32_t part, uint32_t worker)
+{
+    const job_t *j = arg;
+    const kn_moe_ffn_t *a = j->a;
+    uint32_t tiles, t, n, i, c, count, e;
+    size_t row;
+    float *y, out[CPU_TILE_N], weight;
+
+    (void) worker;
+    tiles = parts_of(a->dim, CPU_TILE_N);
+    t = part / tiles;
+    n = part % tiles * CPU_TILE_N;
+    y = HOST(float, a->y) + (size_t) t * a->dim + n;
+
+    for (i = 0; i < a->used; i++) {
+        row = (size_t) t * a->used + i;
+        e = HOST(const uint32_t, a->ids)[row];
+        weight = HOST(const float, a->weights)[row];
+        count = expert_tile(j->dev, a->down[e],
+            HOST(const float, a->mid) + row * a->ffn, n, out);
+
+        for (c = 0; c < count; c++) {
+            y[c] = (i > 0 ? y[c] : 0) + weight * out[c];
+        }
+    }
+}
+
+void
+cpu_moe_ffn(kn_dev_t *dev, const kn_moe_ffn_t *a)
+{
+    job_t j = {dev, a, rows_of(dev, a->rows)};
+    uint64_t cost = (uint64_t) j.m * a->used * a->dim * a->ffn;
+
+    assert(a->act < KN_ACTS && a->used > 0);
+    cpu_run(dev, j.m * a->used * parts_of(a->ffn, CPU_TILE_N), 2 * cost,
+        moe_mid_part, &j);
+    cpu_run(dev, j.m * parts_of(a->dim, CPU_TILE_N), cost, moe_out_part, &j);
+}
+
 void
 cpu_gather(kn_dev_t *dev, const kn_gather_t *a)
 {

@@ -818,6 +818,89 @@ run_act_mul(sub_t *s, const case_t *c)
 }
 
 static result_t
+run_router(sub_t *s, const case_t *c)
+{
+    kn_router_t a = {{0}, {0}, {0}, c->k, 1 + (c->k - 1) / 3, c->add, c->which};
+    float *logits, *w;
+    uint32_t i, j, e, rows, larger, *ids;
+    double sum, taken, v;
+    const float *l;
+    result_t r;
+
+    rows = c->only == ALL ? op_rows(c) : 1;
+    logits = vectors(c->seed + 1, op_rows(c), c->k);
+    a.logits = put_rows(s, c, logits, c->k);
+    a.ids = put(s, NULL, (size_t) rows * a.used * 4);
+    a.weights = put(s, NULL, (size_t) rows * a.used * 4);
+    call(s, OP_router, &a);
+    ids = get(s, a.ids, (size_t) rows * a.used * 4);
+    w = get(s, a.weights, (size_t) rows * a.used * 4);
+    r = (result_t){need((size_t) rows * a.used * 8), rows, 2 * a.used};
+
+    for (i = 0; i < rows * a.used; i++) {
+        l = logits + (c->only == ALL ? i / a.used : c->only) * c->k;
+
+        for (sum = 0, larger = 0, e = 0; e < c->k; e++) {
+            sum += exp(l[e]);
+            larger += l[e] > l[ids[i]] || (l[e] == l[ids[i]] && e < ids[i]);
+        }
+
+        for (taken = 0, j = i / a.used * a.used; j / a.used == i / a.used;
+             j++) {
+            taken += exp(l[ids[j]]);
+        }
+
+        v = exp(l[ids[i]]) / (c->add ? taken : sum);
+        assert_true(larger == i % a.used && fabs(w[i] - v) < 1e-6);
+        r.v[i * 2] = (float) ids[i];
+        r.v[i * 2 + 1] = w[i];
+    }
+
+    free(logits);
+    free(ids);
+    free(w);
+
+    return r;
+}
+
+/* The experts' products are those of matmul, whose own test judges them. */
+static result_t
+run_moe_ffn(sub_t *s, const case_t *c)
+{
+    enum { EXPERTS = 5, USED = 3 };
+    const kn_w_t *w[3][EXPERTS];
+    kn_moe_ffn_t a = {w[0], w[1], w[2], {0}, {0}, {0}, {0}, {0}, c->k, c->n,
+        EXPERTS, USED, c->which, c->act};
+    uint32_t i, rows = c->only == ALL ? op_rows(c) : 1, ids[TOKENS_MAX * USED];
+    float *x = vectors(c->seed + 9, op_rows(c), c->k), *weights;
+    case_t one = *c;
+
+    for (i = 0; i < 3 * EXPERTS; i++) {
+        one.seed = c->seed + 20 * i;
+        one.n = i < 2 * EXPERTS ? c->n : c->k;
+        one.k = i < 2 * EXPERTS ? c->k : c->n;
+        w[i / EXPERTS][i % EXPERTS] = weight(s, &one);
+    }
+
+    for (i = 0; i < op_rows(c) * USED; i++) {
+        ids[i] = (i / USED * 2 + i % USED) % EXPERTS;
+    }
+
+    weights = vectors(c->seed + 8, op_rows(c), USED);
+    i = c->only == ALL ? 0 : c->only;
+    a.x = put_rows(s, c, x, c->k);
+    a.ids = put(s, ids + i * USED, (size_t) rows * USED * 4);
+    a.weights = put_rows(s, c, weights, USED);
+    a.mid = put(s, NULL, (size_t) rows * USED * c->n * 4);
+    a.y = put(s, NULL, (size_t) rows * c->k * 4);
+    call(s, OP_moe_ffn, &a);
+    free(x);
+    free(weights);
+
+    return get_rows(s, c, a.y, c->k);
+}
+
+static result_t
 run_gather(sub_t *s, const case_t *c)
 {
     kn_gather_t a = {{0}, {0}, c->k};
@@ -887,6 +970,8 @@ typedef struct {
 #define TOLERANCE_rope_store  1e-6
 #define TOLERANCE_attn        2e-6
 #define TOLERANCE_act_mul     1e-6
+#define TOLERANCE_router      1e-6
+#define TOLERANCE_moe_ffn     3e-6
 #define TOLERANCE_gather      0
 #define TOLERANCE_sample      0
 
@@ -1008,7 +1093,7 @@ make_case(int op, uint32_t i)
     c.seed = i * 7919 + 17;
     c.which = op == OP_gather || op == OP_sample ? KN_OUTS
               : op == OP_rmsnorm || op == OP_add || op == OP_matmul
-                      || op == OP_act_mul
+                      || op == OP_act_mul || op == OP_router || op == OP_moe_ffn
                   ? i / 3 % 2 ? KN_OUTS : KN_TOKENS
                   : KN_TOKENS;
     c.scale = i % 4 == 3 ? 0.37f : 1;
@@ -1032,7 +1117,7 @@ make_case(int op, uint32_t i)
     c.type = i % KN_TYPES;
     block = type_elems(c.type);
     c.k = (widths[i % 8] + block - 1) / block * block;
-    c.n = outputs[i % 7];
+    c.n = op == OP_moe_ffn ? c.k : outputs[i % 7];
     c.half = 1 + i % 64;
     c.block_tokens = 16;
     c.add = i % 2;
