@@ -8,7 +8,8 @@
  *          rotate q and k; k, v ─> cache;  a = attention(q, cache)
  *          h = a Wo;  norm of h
  *          x += h;  n = norm(x)
- *          h = (act(n Wgate) * n Wup) Wdown;  norm of h
+ *          h = (act(n Wgate) * n Wup) Wdown, or the sum of some experts'
+ *              such;  norm of h
  *      x += h;  n = norm(x);  g = n at the output positions
  *      logits = g Wout;  sample
  *
@@ -68,10 +69,12 @@ typedef struct {
 
 /* Activations; [tokens, ...] but for those of the outputs. */
 typedef struct {
-    kn_ptr_t x, n, h;             /* [tokens, hidden] */
-    kn_ptr_t q, a;                /* [tokens, heads * head_dim] */
-    kn_ptr_t k, v;                /* [tokens, kv_heads * head_dim] */
-    kn_ptr_t gate, up;            /* [tokens, ffn] */
+    kn_ptr_t x, n, h;      /* [tokens, hidden] */
+    kn_ptr_t q, a;         /* [tokens, heads * head_dim] */
+    kn_ptr_t k, v;         /* [tokens, kv_heads * head_dim] */
+    kn_ptr_t gate, up;     /* [tokens, ffn], or [tokens, experts_used, ffn] */
+    kn_ptr_t router;       /* [tokens, experts] */
+    kn_ptr_t ids, weights; /* [tokens, experts_used] */
     kn_ptr_t cs[MODEL_ROPES_MAX]; /* [tokens, rope_dims / 2, 2] */
     kn_ptr_t g;                   /* [outs, hidden] */
     kn_ptr_t logits;              /* [outs, vocab] */
@@ -88,10 +91,11 @@ struct forward_s {
     kn_ptr_t kv; /* [cfg.blocks] blocks */
     op_t *ops;   /* [ops_max], owned: what a step calls, in order */
     uint32_t ops_n, ops_max;
-    kn_row_t *rows;   /* [rows_max], owned */
-    uint32_t *blocks; /* [blocks_max], owned */
-    kn_out_t *outs;   /* [outs_max], owned */
-    uint32_t outs_n;  /* of the step submitted last */
+    const kn_w_t **experts; /* [layers, 3, experts], owned */
+    kn_row_t *rows;         /* [rows_max], owned */
+    uint32_t *blocks;       /* [blocks_max], owned */
+    kn_out_t *outs;         /* [outs_max], owned */
+    uint32_t outs_n;        /* of the step submitted last */
     int host_logits;
 };
 
@@ -258,8 +262,18 @@ open_acts(opening_t *o)
     a->a = alloc(o, t, info->heads * info->head_dim * f, "activations");
     a->k = alloc(o, t, info->kv_heads * info->head_dim * f, "activations");
     a->v = alloc(o, t, info->kv_heads * info->head_dim * f, "activations");
-    a->gate = alloc(o, t, info->ffn * f, "activations");
-    a->up = alloc(o, t, info->ffn * f, "activations");
+
+    if (info->experts > 0) {
+        a->gate = alloc(
+            o, t * info->experts_used, info->expert_ffn * f, "activations");
+        a->router = alloc(o, t, info->experts * f, "activations");
+        a->ids = alloc(o, t, info->experts_used * f, "activations");
+        a->weights = alloc(o, t, info->experts_used * f, "activations");
+    } else {
+        a->gate = alloc(o, t, info->ffn * f, "activations");
+        a->up = alloc(o, t, info->ffn * f, "activations");
+    }
+
 
     for (i = 0; i < info->ropes; i++) {
         a->cs[i] = alloc(o, t, info->rope_dims * f, "activations");
@@ -401,6 +415,7 @@ open_attention(opening_t *o, uint32_t i)
     kn_rope_store_t store;
     kn_attn_t attn;
 
+    assert(w->rope >= MODEL_ROPES_MAX || w->rope < info->ropes);
     norm_parts(o, w->q_norm, a->q, info->heads * info->head_dim);
     norm_parts(o, w->k_norm, a->k, info->kv_heads * info->head_dim);
 
@@ -430,6 +445,79 @@ open_attention(opening_t *o, uint32_t i)
     PUSH(o, attn, &attn);
 }
 
+/* From the norm's result to acts.h, by one gate for all tokens. */
+static void
+open_gate(opening_t *o, const model_layer_t *w, kn_ptr_t x)
+{
+    const acts_t *a = &o->f->acts;
+    const model_info_t *info = model_info(o->f->m);
+    kn_act_mul_t act;
+
+    matmul(o, w->gate, w->gate_bias, x, a->gate, 1);
+    matmul(o, w->up, w->up_bias, x, a->up, 1);
+    act.gate = a->gate;
+    act.up = a->up;
+    act.dim = info->ffn;
+    act.rows = KN_TOKENS;
+    act.act = info->gelu ? KN_GELU : KN_SILU;
+    PUSH(o, act_mul, &act);
+    matmul(o, w->down, w->down_bias, a->gate, a->h, info->residual_scale);
+}
+
+/* A matrix of each expert, as the op takes them. */
+static const kn_w_t *const *
+load_experts(opening_t *o, const tensor_t **list, const kn_w_t **to)
+{
+    uint32_t i;
+
+    assert(list != NULL);
+
+    for (i = 0; i < model_info(o->f->m)->experts; i++) {
+        to[i] = load(o, list[i]);
+    }
+
+    return to;
+}
+
+/* The same by those of each token's experts. */
+static void
+open_experts(opening_t *o, uint32_t i, kn_ptr_t x)
+{
+    const acts_t *a = &o->f->acts;
+    const model_info_t *info = model_info(o->f->m);
+    const model_layer_t *w = model_layer(o->f->m, i);
+    const kn_w_t **at = o->f->experts + (size_t) i * 3 * info->experts;
+    kn_router_t router;
+    kn_moe_ffn_t moe;
+
+    assert(info->residual_scale == 1 && info->experts_used > 0);
+    matmul(o, w->router, NULL, x, a->router, 1);
+    router.logits = a->router;
+    router.ids = a->ids;
+    router.weights = a->weights;
+    router.experts = info->experts;
+    router.used = info->experts_used;
+    router.normed = (uint32_t) info->experts_normed;
+    router.rows = KN_TOKENS;
+    PUSH(o, router, &router);
+
+    moe.gate = load_experts(o, w->experts_gate, at);
+    moe.up = load_experts(o, w->experts_up, at + info->experts);
+    moe.down = load_experts(o, w->experts_down, at + 2 * info->experts);
+    moe.x = x;
+    moe.ids = a->ids;
+    moe.weights = a->weights;
+    moe.mid = a->gate;
+    moe.y = a->h;
+    moe.dim = info->hidden;
+    moe.ffn = info->expert_ffn;
+    moe.experts = info->experts;
+    moe.used = info->experts_used;
+    moe.rows = KN_TOKENS;
+    moe.act = info->gelu ? KN_GELU : KN_SILU;
+    PUSH(o, moe_ffn, &moe);
+}
+
 static void
 open_layer(opening_t *o, uint32_t i)
 {
@@ -437,7 +525,6 @@ open_layer(opening_t *o, uint32_t i)
     const acts_t *a = &f->acts;
     const model_info_t *info = model_info(f->m);
     const model_layer_t *w = model_layer(f->m, i);
-    kn_act_mul_t act;
     kn_ptr_t x;
 
     x = norm_stream(o, w->attn_norm, i > 0);
@@ -449,15 +536,13 @@ open_layer(opening_t *o, uint32_t i)
     norm_parts(o, w->attn_post_norm, a->h, info->hidden);
 
     x = norm_stream(o, w->ffn_norm, 1);
-    matmul(o, w->gate, w->gate_bias, x, a->gate, 1);
-    matmul(o, w->up, w->up_bias, x, a->up, 1);
-    act.gate = a->gate;
-    act.up = a->up;
-    act.dim = info->ffn;
-    act.rows = KN_TOKENS;
-    act.act = info->gelu ? KN_GELU : KN_SILU;
-    PUSH(o, act_mul, &act);
-    matmul(o, w->down, w->down_bias, a->gate, a->h, info->residual_scale);
+
+    if (w->router != NULL) {
+        open_experts(o, i, x);
+    } else {
+        open_gate(o, w, x);
+    }
+
     norm_parts(o, w->ffn_post_norm, a->h, info->hidden);
 }
 
@@ -554,9 +639,11 @@ open_step(opening_t *o)
     f->blocks = mem_zero(f->blocks_max, sizeof(*f->blocks));
     f->ops_max = info->layers * LAYER_OPS + END_OPS;
     f->ops = mem_zero(f->ops_max, sizeof(*f->ops));
+    f->experts = mem_zero(
+        (size_t) info->layers * 3 * info->experts + 1, sizeof(*f->experts));
 
     if (f->rows == NULL || f->outs == NULL || f->blocks == NULL
-        || f->ops == NULL) {
+        || f->ops == NULL || f->experts == NULL) {
         snprintf(o->err, o->errlen, "step: not enough memory");
         o->failed = 1;
         return;
@@ -634,6 +721,7 @@ forward_close(forward_t *f)
     mem_free(f->outs);
     mem_free(f->blocks);
     mem_free(f->ops);
+    mem_free(f->experts);
     mem_free(f);
 }
 

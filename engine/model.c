@@ -38,7 +38,6 @@
 #define HIDDEN_MAX   (1u << 17)
 #define HEADS_MAX    1024
 #define HEAD_DIM_MAX 512
-#define FFN_MAX      (1u << 20)
 #define VOCAB_MAX    (1u << 22)
 
 /* Tensor types that a matrix may have: the kernels', and F8_E4M3. */
@@ -206,7 +205,7 @@ read_sizes(model_opening_t *o)
 
     return model_need_u32(o, MODEL_KEY_LAYERS, MODEL_LAYERS_MAX, &info->layers)
            && model_need_u32(o, MODEL_KEY_HIDDEN, HIDDEN_MAX, &info->hidden)
-           && model_need_u32(o, MODEL_KEY_FFN, FFN_MAX, &info->ffn)
+           && model_need_u32(o, MODEL_KEY_FFN, MODEL_FFN_MAX, &info->ffn)
            && model_need_u32(
                o, MODEL_KEY_CONTEXT, MODEL_CONTEXT_MAX, &info->context)
            && model_want_flag(o, MODEL_KEY_TIED, &o->m->tied) && read_heads(o)
@@ -227,6 +226,8 @@ model_set_dims(model_t *m)
     m->dims[MODEL_DIM_QKV] = m->dims[MODEL_DIM_Q] + 2 * m->dims[MODEL_DIM_KV];
     m->dims[MODEL_DIM_HEAD] = info->head_dim;
     m->dims[MODEL_DIM_FFN] = info->ffn;
+    m->dims[MODEL_DIM_EXPERTS] = info->experts;
+    m->dims[MODEL_DIM_EXPERT] = info->expert_ffn;
     m->dims[MODEL_DIM_GATE_UP] = 2 * (uint64_t) info->ffn;
     m->dims[MODEL_DIM_VOCAB] = info->vocab;
     m->dims[MODEL_DIM_ROPE] = info->rope_dims / 2;
@@ -315,41 +316,134 @@ count_pieces(const model_row_t *row)
     return n;
 }
 
-/* Finds the tensor called name, checks it against row, puts it in its place. */
-static int
-take_tensor(
-    model_opening_t *o, const model_row_t *row, const char *name, void *base)
+/* The tensor called name; missing is what a list may do without. */
+static const tensor_t *
+find_tensor(
+    model_opening_t *o, const model_row_t *row, const char *name, int *missing)
 {
-    const tensor_t *t, **slot;
-    const uint64_t *dims = o->m->dims;
+    const tensor_t *t;
 
     assert(row->in < MODEL_DIMS && row->out < MODEL_DIMS);
     t = tensor_find(o->s->tensors, o->s->tensors_n, name);
+    *missing = t == NULL && (row->flags & (MODEL_OPTIONAL | MODEL_UNUSED)) != 0;
 
-    if (t == NULL) {
-        return row->flags != 0
-               || model_fail(o, o->s->weights,
-                   "tensor \"%s\": expected one, found none", name);
+    if (t != NULL) {
+        o->used[t - o->s->tensors] = 1;
+    } else if (!*missing) {
+        model_fail(
+            o, o->s->weights, "tensor \"%s\": expected one, found none", name);
     }
 
-    o->used[t - o->s->tensors] = 1;
+    return t;
+}
 
-    if (row->flags & MODEL_UNUSED) {
-        return 1;
+/* Is t of the row's shape, so many in one, and of a type for it? */
+static int
+check_tensor(model_opening_t *o, const model_row_t *row, const tensor_t *t,
+    uint64_t depth)
+{
+    char more[32] = "";
+    const uint64_t *dims = o->m->dims;
+
+    if (depth > 1) {
+        snprintf(more, sizeof(more), ", %llu", (unsigned long long) depth);
     }
 
     if (t->dims[0] != dims[row->in] || t->dims[1] != dims[row->out]
-        || t->dims[2] != 1 || t->dims[3] != 1) {
+        || t->dims[2] != depth || t->dims[3] != 1) {
         return model_fail(o, o->s->weights,
-            "tensor \"%s\": expected shape [%llu, %llu], "
+            "tensor \"%s\": expected shape [%llu, %llu%s], "
             "found [%llu, %llu, %llu, %llu]",
-            name, (unsigned long long) dims[row->in],
-            (unsigned long long) dims[row->out],
+            tensor_shown(t->name).s, (unsigned long long) dims[row->in],
+            (unsigned long long) dims[row->out], more,
             (unsigned long long) t->dims[0], (unsigned long long) t->dims[1],
             (unsigned long long) t->dims[2], (unsigned long long) t->dims[3]);
     }
 
     o->m->info.weight_bytes += t->size;
+    return check_type(o, row, t);
+}
+
+/*
+ * A matrix of each expert: *slot is a list of them, with room for views where
+ * one tensor has them all.
+ */
+static int
+take_experts(model_opening_t *o, const model_row_t *row, const char *name,
+    const tensor_t ***slot)
+{
+    int missing;
+    char one[96];
+    uint32_t e, n = o->m->info.experts;
+    const tensor_t *t = NULL;
+    tensor_t *views;
+    int each = strchr(name, 'N') != NULL;
+
+    assert(n > 0 && *slot == NULL);
+    *slot = calloc(n, sizeof(**slot) + sizeof(*views));
+
+    if (*slot == NULL) {
+        return model_fail(o, o->s->weights, "experts: not enough memory");
+    }
+
+    views = (tensor_t *) (void *) (*slot + n);
+
+    for (e = 0; e < n; e++) {
+        if (each || e == 0) {
+            snprintf(one, sizeof(one), "%s", name);
+
+            if (each) {
+                model_family_expand(name, e, one, sizeof(one));
+            }
+
+            t = find_tensor(o, row, one, &missing);
+
+            if (t == NULL || !check_tensor(o, row, t, each ? 1 : n)) {
+                return 0;
+            }
+        }
+
+        if (each) {
+            (*slot)[e] = t;
+            continue;
+        }
+
+        views[e] = *t;
+        views[e].dims[2] = 1;
+        views[e].size = t->size / n;
+        views[e].data = t->data + e * views[e].size;
+        (*slot)[e] = &views[e];
+    }
+
+    return 1;
+}
+
+/* Finds the tensor called name, checks it against row, puts it in its place. */
+static int
+take_tensor(
+    model_opening_t *o, const model_row_t *row, const char *name, void *base)
+{
+    int missing;
+    const tensor_t *t, **slot;
+
+    if (row->flags & MODEL_EACH) {
+        return take_experts(o, row, name,
+            (const tensor_t ***) (void *) ((char *) base + row->at));
+    }
+
+    t = find_tensor(o, row, name, &missing);
+
+    if (t == NULL) {
+        return missing;
+    }
+
+    if (row->flags & MODEL_UNUSED) {
+        return 1;
+    }
+
+    if (!check_tensor(o, row, t, 1)) {
+        return 0;
+    }
 
     if (row->pieces != NULL) {
         take_pieces(o, row, t, base);
@@ -359,7 +453,7 @@ take_tensor(
         *slot = t;
     }
 
-    return check_type(o, row, t);
+    return 1;
 }
 
 /* Finds the tensors of one list; base is the struct that row->at is of. */
@@ -599,11 +693,19 @@ model_open(const char *path, char *err, size_t errlen)
 void
 model_close(model_t *m)
 {
+    uint32_t i;
+
     if (m == NULL) {
         return;
     }
 
     assert(m->gguf == NULL || m->hf == NULL);
+
+    for (i = 0; m->layers != NULL && i < m->info.layers; i++) {
+        free(m->layers[i].experts_gate);
+        free(m->layers[i].experts_up);
+        free(m->layers[i].experts_down);
+    }
 
     if (m->owns_gguf) {
         gguf_close((gguf_t *) (uintptr_t) m->gguf);

@@ -27,8 +27,12 @@ typedef struct {
     uint32_t layers, hidden, heads, kv_heads, head_dim, ffn, vocab;
     uint32_t context; /* trained */
     uint64_t weight_bytes;
-    uint32_t rope_dims;   /* rotated elements of a head, even */
-    uint32_t ropes;       /* sets of angles */
+    uint32_t rope_dims; /* rotated elements of a head, even */
+    uint32_t ropes;     /* sets of angles */
+    uint32_t experts;   /* of a layer; 0: it has a plain gate */
+    uint32_t experts_used;
+    uint32_t expert_ffn;  /* as ffn is, of an expert */
+    int experts_normed;   /* their weights add up to one */
     int rope_halves;      /* pairs are i, i + rope_dims / 2; else 2i, 2i + 1 */
     int gelu;             /* the gate's activation; else SiLU */
     float eps;            /* of the norms */
@@ -66,6 +70,12 @@ typedef struct {
     const tensor_t *q_norm, *k_norm;     /* [head_dim], or of all heads */
     const tensor_t *attn_post_norm;      /* [hidden] */
     const tensor_t *ffn_post_norm;       /* [hidden] */
+
+    /* In the place of gate, up and down, where there are experts. */
+    const tensor_t *router;        /* [experts, hidden] */
+    const tensor_t **experts_gate; /* [experts], each as gate, of expert_ffn */
+    const tensor_t **experts_up;   /* rows */
+    const tensor_t **experts_down; /* [experts], each [hidden, expert_ffn] */
 
     uint32_t window; /* positions that attention looks at; 0 is all */
     uint32_t rope;   /* its set of angles; from MODEL_ROPES_MAX on: none */

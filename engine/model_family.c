@@ -29,6 +29,7 @@
 #define FFN          MODEL_DIM_FFN
 #define VOCAB        MODEL_DIM_VOCAB
 #define HEAD         MODEL_DIM_HEAD
+#define EXPERT_FFN   MODEL_DIM_EXPERT
 
 /* clang-format off */
 #define END {{NULL, NULL}, 0, NONE, NONE, 0, NULL}
@@ -90,12 +91,14 @@ static const model_row_t plain_top[] = {
 #define O_BIAS(flags)                                                          \
     BIAS("attn_output.bias", "self_attn.o_proj.bias", o_bias, HIDDEN, flags)
 
-/* o and down, and old checkpoints' frequencies, which config.json gives too */
-#define OUTS                                                                   \
+/* o, and old checkpoints' frequencies, which config.json gives too */
+#define O                                                                      \
     ROW("attn_output.weight", "self_attn.o_proj.weight", o, HIDDEN, Q, 0),     \
-    ROW("ffn_down.weight", "mlp.down_proj.weight", down, HIDDEN, FFN, 0),      \
     {{NULL, "self_attn.rotary_emb.inv_freq"},                                  \
         0, NONE, MODEL_DIM_ROPE, MODEL_UNUSED, NULL}
+
+#define OUTS                                                                   \
+    O, ROW("ffn_down.weight", "mlp.down_proj.weight", down, HIDDEN, FFN, 0)
 
 static const model_row_t llama_layer[] = {
     PRE_NORMS, QKV, GATE_UP, OUTS,
@@ -156,6 +159,36 @@ static const model_row_t olmo2_layer[] = {
     QKV, QK_NORMS(Q, KV), GATE_UP, OUTS, END,
 };
 
+#define EXPERT(gguf, hf, field, out, in)                                       \
+    ROW(gguf, hf, field, out, in, MODEL_EACH)
+
+static const model_row_t mixtral_layer[] = {
+    PRE_NORMS, QKV, O,
+    ROW(NULL, "block_sparse_moe.gate.weight",
+        router, MODEL_DIM_EXPERTS, HIDDEN, 0),
+    EXPERT(NULL, "block_sparse_moe.experts.N.w1.weight",
+        experts_gate, EXPERT_FFN, HIDDEN),
+    EXPERT(NULL, "block_sparse_moe.experts.N.w3.weight",
+        experts_up, EXPERT_FFN, HIDDEN),
+    EXPERT(NULL, "block_sparse_moe.experts.N.w2.weight",
+        experts_down, HIDDEN, EXPERT_FFN),
+    END,
+};
+
+static const model_row_t qwen3_moe_layer[] = {
+    PRE_NORMS, QKV, QKV_BIASES(MODEL_OPTIONAL), O, O_BIAS(MODEL_OPTIONAL),
+    QK_NORMS(HEAD, HEAD),
+    ROW("ffn_gate_inp.weight", "mlp.gate.weight",
+        router, MODEL_DIM_EXPERTS, HIDDEN, 0),
+    EXPERT("ffn_gate_exps.weight", "mlp.experts.N.gate_proj.weight",
+        experts_gate, EXPERT_FFN, HIDDEN),
+    EXPERT("ffn_up_exps.weight", "mlp.experts.N.up_proj.weight",
+        experts_up, EXPERT_FFN, HIDDEN),
+    EXPERT("ffn_down_exps.weight", "mlp.experts.N.down_proj.weight",
+        experts_down, HIDDEN, EXPERT_FFN),
+    END,
+};
+
 static const model_must_t silu[] = {
     {"hidden_act", "silu"},
     {NULL, NULL},
@@ -198,6 +231,11 @@ static const model_family_t families[] = {
             | MODEL_WINDOW_ASKED | MODEL_SOME_ROPE, 0},
     {{"granite", "granite"}, "GraniteForCausalLM", BLK, plain_top, llama_layer,
         silu, MODEL_HF_HALVES | MODEL_BIAS_KEYS, 0},
+    {{NULL, "mixtral"}, "MixtralForCausalLM", BLK, plain_top, mixtral_layer,
+        silu, MODEL_HF_HALVES | MODEL_EXPERTS | MODEL_NORMED, 1},
+    {{"qwen3moe", "qwen3_moe"}, "Qwen3MoeForCausalLM", BLK, plain_top,
+        qwen3_moe_layer, silu,
+        HALVES | MODEL_WINDOW_ASKED | MODEL_BIAS_KEYS | MODEL_EXPERTS, 0},
     {{"olmo2", "olmo2"}, "Olmo2ForCausalLM", BLK, plain_top, olmo2_layer,
         silu_no_bias, HALVES, 0},
 };
@@ -226,15 +264,20 @@ model_family_find(int container, const char *arch, size_t len)
 }
 
 void
+model_family_expand(const char *text, uint32_t i, char *buf, size_t size)
+{
+    const char *n = strchr(text, 'N');
+
+    assert(n != NULL && n[1] == '.' && size > 0);
+    snprintf(buf, size, "%.*s%u%s", (int) (n - text), text, i, n + 1);
+}
+
+void
 model_family_prefix(
     const model_family_t *f, int container, uint32_t i, char *buf, size_t size)
 {
-    const char *prefix = f->prefix[container], *n;
-
-    assert(prefix != NULL && size > 0);
-    n = strchr(prefix, 'N');
-    assert(n != NULL && n[1] == '.');
-    snprintf(buf, size, "%.*s%u%s", (int) (n - prefix), prefix, i, n + 1);
+    assert(f->prefix[container] != NULL);
+    model_family_expand(f->prefix[container], i, buf, size);
 }
 
 const char *

@@ -74,6 +74,12 @@ enum { MODEL_GGUF, MODEL_HF, MODEL_CONTAINERS };
     X(LAYER_TYPES, NULL, "layer_types")                                        \
     X(ROPE_LAYERS, NULL, "no_rope_layers")                                     \
     X(ROPE_INTERVAL, NULL, "no_rope_layer_interval")                           \
+    X(EXPERTS, "expert_count", "num_local_experts num_experts")                \
+    X(EXPERTS_USED, "expert_used_count", "num_experts_per_tok")                \
+    X(EXPERT_FFN, "expert_feed_forward_length", "moe_intermediate_size")       \
+    X(EXPERTS_NORMED, "expert_weights_norm", "norm_topk_prob")                 \
+    X(EXPERT_STEP, NULL, "decoder_sparse_step")                                \
+    X(DENSE_LAYERS, NULL, "mlp_only_layers")                                   \
     X(EMBED_SCALE, "embedding_scale", "embedding_multiplier")                  \
     X(RESIDUAL_SCALE, "residual_scale", "residual_multiplier")                 \
     X(LOGIT_DIVISOR, "logit_scale", "logits_scaling")                          \
@@ -92,6 +98,7 @@ typedef enum {
 /* Several times the largest models there are. */
 #define MODEL_LAYERS_MAX  1024
 #define MODEL_CONTEXT_MAX (1u << 24)
+#define MODEL_FFN_MAX     (1u << 20)
 
 /* The sizes that tensors' dimensions are checked against. */
 typedef enum {
@@ -103,6 +110,8 @@ typedef enum {
     MODEL_DIM_HEAD, /* head_dim */
     MODEL_DIM_FFN,
     MODEL_DIM_GATE_UP, /* 2 * ffn */
+    MODEL_DIM_EXPERTS,
+    MODEL_DIM_EXPERT, /* expert_ffn */
     MODEL_DIM_VOCAB,
     MODEL_DIM_ROPE, /* rope_dims / 2 */
     MODEL_DIMS
@@ -110,7 +119,8 @@ typedef enum {
 
 enum {
     MODEL_OPTIONAL = 1, /* of a tensor: it may be missing */
-    MODEL_UNUSED = 2    /* it may be there, and is not looked at */
+    MODEL_UNUSED = 2,   /* it may be there, and is not looked at */
+    MODEL_EACH = 4      /* one for each expert: N of its name, or dims[2] */
 };
 
 /* Rows of a tensor that is several; where a view of them goes. */
@@ -142,7 +152,9 @@ enum {
     MODEL_GEMMA = 32, /* GELU, scaled vectors, norms + 1 in safetensors */
     MODEL_CAPS = 64,  /* a GGUF that says nothing has Gemma 2's soft caps */
     MODEL_TWO_ROPES = 128, /* layers with a window have angles of their own */
-    MODEL_SOME_ROPE = 256  /* every so many layers have none */
+    MODEL_SOME_ROPE = 256, /* every so many layers have none */
+    MODEL_EXPERTS = 512,   /* in every layer */
+    MODEL_NORMED = 1024 /* their weights add up to one unless a key says no */
 };
 
 typedef struct {
@@ -157,6 +169,9 @@ typedef struct {
     uint32_t pattern; /* of windows: every pattern-th layer has none; 1: all */
                       /* layers have one; 0: none has */
 } model_family_t;
+
+/* text with i in the place of its N, in buf. */
+void model_family_expand(const char *text, uint32_t i, char *buf, size_t size);
 
 /* The family that a container calls so; NULL if there is none. */
 const model_family_t *model_family_find(

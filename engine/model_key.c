@@ -37,6 +37,7 @@ model_fail(model_opening_t *o, const char *file, const char *fmt, ...)
 int
 model_find_key(model_opening_t *o, model_key_t key, model_key_name_t *name)
 {
+    assert(key < MODEL_KEYS_N && o->s->find != NULL);
     return o->s->find(o->s, o->f, key, name->s, sizeof(name->s));
 }
 

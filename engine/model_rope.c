@@ -95,6 +95,7 @@ read_yarn(model_opening_t *o, model_rope_t *r)
     float all = 0, one = 0, said = 0;
     model_key_name_t name;
 
+    assert(o->m->info.context > 0);
     r->fast = 32;
     r->slow = 1;
     r->truncate = 1;
@@ -273,6 +274,8 @@ take_factors(model_opening_t *o, model_rope_t *r, int which, const tensor_t *t)
     float *v = new_factors(o, r, which);
     uint32_t i, n = o->m->info.rope_dims / 2;
 
+    assert(t->dims[0] == n && tensor_is_plain(t->type));
+
     if (v == NULL) {
         return 0;
     }
@@ -359,6 +362,7 @@ yarn_freq(const model_rope_t *r, double freq, uint32_t i, uint32_t dims)
 {
     double from, to, mix;
 
+    assert(r->slow < r->fast && i < dims / 2);
     from = yarn_pair(r, r->fast, dims);
     to = yarn_pair(r, r->slow, dims);
 

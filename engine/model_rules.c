@@ -19,6 +19,9 @@
 #include <math.h>
 #include <string.h>
 
+/* Twice as many as any model has. */
+#define EXPERTS_MAX 1024
+
 /* Gemma 2's soft caps; its first GGUF files do not have them. */
 #define GEMMA2_ATTN_CAP  50
 #define GEMMA2_LOGIT_CAP 30
@@ -45,6 +48,7 @@ read_gemma(model_opening_t *o)
     float scalar;
     model_info_t *info = &o->m->info;
 
+    assert(info->heads > 0 && info->hidden > 0);
     info->gelu = 1;
     info->embed_scale = sqrtf((float) info->hidden);
     scalar = (float) info->head_dim;
@@ -71,13 +75,54 @@ read_gemma(model_opening_t *o)
     return 1;
 }
 
+/* The experts' numbers; a layer without experts among others is not built. */
+static int
+read_experts(model_opening_t *o)
+{
+    uint32_t n = 0, step = 1;
+    model_key_name_t name;
+    model_info_t *info = &o->m->info;
+
+    if ((o->f->flags & MODEL_EXPERTS) == 0) {
+        return 1;
+    }
+
+    info->expert_ffn = info->ffn;
+    info->experts_normed =
+        (o->f->flags & MODEL_NORMED) != 0 || o->s->container == MODEL_GGUF;
+
+    if (!model_need_u32(o, MODEL_KEY_EXPERTS, EXPERTS_MAX, &info->experts)
+        || !model_need_u32(
+            o, MODEL_KEY_EXPERTS_USED, info->experts, &info->experts_used)
+        || !model_want_u32(
+            o, MODEL_KEY_EXPERT_FFN, MODEL_FFN_MAX, &info->expert_ffn)
+        || !model_want_flag(o, MODEL_KEY_EXPERTS_NORMED, &info->experts_normed)
+        || !model_want_u32(o, MODEL_KEY_EXPERT_STEP, 1, &step)) {
+        return 0;
+    }
+
+    if (model_find_key(o, MODEL_KEY_DENSE_LAYERS, &name)
+        && (!o->s->list(o->s->at, name.s, &n) || n > 0)) {
+        return model_fail(o, o->s->keys,
+            "key %s: expected no layers, as all have experts here, found %u",
+            name.s, n);
+    }
+
+    return 1;
+}
+
 int
 model_read_rules(model_opening_t *o)
 {
     float divisor = 1;
+    model_key_name_t name;
     model_info_t *info = &o->m->info;
 
     model_plain_rules(o->m);
+
+    if (!read_experts(o)) {
+        return 0;
+    }
 
     if ((o->f->flags & MODEL_GEMMA) && !read_gemma(o)) {
         return 0;
@@ -90,6 +135,13 @@ model_read_rules(model_opening_t *o)
         || !model_want_f32(o, MODEL_KEY_LOGIT_CAP, &info->logit_cap)
         || !model_want_f32(o, MODEL_KEY_LOGIT_DIVISOR, &divisor)) {
         return 0;
+    }
+
+    if (info->experts > 0 && info->residual_scale != 1) {
+        return model_fail(o, o->s->keys,
+            "key %s: expected 1 where there are experts, found %g",
+            model_key_shown(o, MODEL_KEY_RESIDUAL_SCALE, &name),
+            info->residual_scale);
     }
 
     info->logit_scale = 1 / divisor;
@@ -215,6 +267,8 @@ read_angles(model_opening_t *o)
                 o, MODEL_KEY_ROPE_INTERVAL, MODEL_LAYERS_MAX, &interval))) {
         return 0;
     }
+
+    assert(o->m->info.ropes == 1 + (uint32_t) two && !(some && two));
 
     for (i = 0; i < o->m->info.layers; i++) {
         l = &o->m->layers[i];

@@ -45,7 +45,10 @@
     X("phi3-short", 1, 0)                                                      \
     X("smollm3", 4, 1)                                                         \
     X("granite", 3, 1)                                                         \
-    X("olmo2", 1, 1)
+    X("olmo2", 1, 1)                                                           \
+    X("mixtral", 3, 0)                                                         \
+    X("qwen3-moe", 8, 1)                                                       \
+    X("qwen3-moe-plain", 3, 0)
 
 /* golden.bin */
 typedef struct {

@@ -261,6 +261,55 @@ MODELS = {
         "rope_theta": 500000,
         "dtype": "bfloat16",
     },
+    "mixtral": {
+        "architectures": ["MixtralForCausalLM"],
+        "model_type": "mixtral",
+        "hidden_size": 48,
+        "intermediate_size": 36,
+        "num_hidden_layers": 2,
+        "head_dim": 20,
+        "num_local_experts": 5,
+        "num_experts_per_tok": 2,
+        "sliding_window": None,
+        "dtype": "bfloat16",
+    },
+    "qwen3-moe": {
+        "architectures": ["Qwen3MoeForCausalLM"],
+        "model_type": "qwen3_moe",
+        "hidden_size": 48,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 1,
+        "num_hidden_layers": 2,
+        "head_dim": 18,
+        "attention_bias": False,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+        "moe_intermediate_size": 20,
+        "num_experts": 9,
+        "num_experts_per_tok": 3,
+        "norm_topk_prob": True,
+        "use_sliding_window": False,
+        "sliding_window": None,
+        "dtype": "bfloat16",
+    },
+    # The weights of a token's experts do not sum to 1.
+    "qwen3-moe-plain": {
+        "architectures": ["Qwen3MoeForCausalLM"],
+        "model_type": "qwen3_moe",
+        "hidden_size": 48,
+        "num_hidden_layers": 2,
+        "head_dim": 18,
+        "attention_bias": False,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+        "moe_intermediate_size": 20,
+        "num_experts": 7,
+        "num_experts_per_tok": 4,
+        "norm_topk_prob": False,
+        "use_sliding_window": False,
+        "sliding_window": None,
+        "dtype": "bfloat16",
+    },
 }
 
 
@@ -275,6 +324,7 @@ GGUF = {
     "smollm3": gguf.MODEL_ARCH.SMOLLM3,
     "granite": gguf.MODEL_ARCH.GRANITE,
     "olmo2": gguf.MODEL_ARCH.OLMO2,
+    "qwen3-moe": gguf.MODEL_ARCH.QWEN3MOE,
 }
 
 # Whose rotary pairs are made neighbours there.
@@ -349,7 +399,10 @@ def gguf_keys(w, c, dim):
     w.add_value_length(dim)
     w.add_vocab_size(c["vocab_size"])
     w.add_layer_norm_rms_eps(c["rms_norm_eps"])
-    for key, add in (("embedding_multiplier", w.add_embedding_scale),
+    for key, add in (("num_experts", w.add_expert_count),
+                     ("num_experts_per_tok", w.add_expert_used_count),
+                     ("moe_intermediate_size", w.add_expert_feed_forward_length),
+                     ("embedding_multiplier", w.add_embedding_scale),
                      ("residual_multiplier", w.add_residual_scale),
                      ("attention_multiplier", w.add_attention_scale),
                      ("logits_scaling", w.add_logit_scale),
@@ -366,6 +419,7 @@ def make_gguf(out, arch, c):
     w = gguf.GGUFWriter(out / "model.gguf", gguf.MODEL_ARCH_NAMES[arch])
     gguf_keys(w, c, dim)
     tensors = gguf_rope(w, c, dim)
+    experts = {}
     names = gguf.get_tensor_name_map(arch, c["num_hidden_layers"])
 
     for key, t in safetensors.torch.load_file(out / "model.safetensors").items():
@@ -376,7 +430,17 @@ def make_gguf(out, arch, c):
             t = neighbours(t, c["num_key_value_heads"])
         if arch == gguf.MODEL_ARCH.GEMMA2 and "norm" in key:
             t = t + 1
-        tensors[names.get_name(key, try_suffixes=(".weight", ".bias"))] = t
+        if ".experts." in key:
+            # one tensor for all experts of a layer
+            head, tail = key.split(".experts.")
+            number, tail = tail.split(".", 1)
+            experts.setdefault(f"{head}.experts.{tail}", {})[int(number)] = t
+        else:
+            tensors[names.get_name(key, (".weight", ".bias"))] = t
+
+    for key, parts in experts.items():
+        tensors[names.get_name(key, (".weight",))] = torch.stack(
+            [parts[i] for i in range(len(parts))])
 
     for key, t in sorted(tensors.items()):
         if t.dim() == 1:
