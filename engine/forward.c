@@ -48,7 +48,7 @@
 #define FREQS_MAX 512
 
 /* The most ops of a layer, and of what comes before and after the layers. */
-#define LAYER_OPS 20
+#define LAYER_OPS 24
 #define END_OPS   8
 
 enum {
@@ -74,6 +74,8 @@ typedef struct {
     kn_ptr_t k, v;         /* [tokens, kv_heads * head_dim] */
     kn_ptr_t gate, up;     /* [tokens, ffn], or [tokens, experts_used, ffn] */
     kn_ptr_t router;       /* [tokens, experts] */
+    kn_ptr_t shared;       /* [tokens, shared_ffn] */
+    kn_ptr_t h2;           /* [tokens, hidden] */
     kn_ptr_t ids, weights; /* [tokens, experts_used] */
     kn_ptr_t cs[MODEL_ROPES_MAX]; /* [tokens, rope_dims / 2, 2] */
     kn_ptr_t g;                   /* [outs, hidden] */
@@ -269,6 +271,13 @@ open_acts(opening_t *o)
         a->router = alloc(o, t, info->experts * f, "activations");
         a->ids = alloc(o, t, info->experts_used * f, "activations");
         a->weights = alloc(o, t, info->experts_used * f, "activations");
+
+        if (info->shared_ffn > 0) {
+            a->shared = alloc(o, t, info->shared_ffn * f, "activations");
+            a->up = alloc(o, t, info->shared_ffn * f, "activations");
+            a->h2 = alloc(o, t, info->hidden * f, "activations");
+        }
+
     } else {
         a->gate = alloc(o, t, info->ffn * f, "activations");
         a->up = alloc(o, t, info->ffn * f, "activations");
@@ -339,6 +348,7 @@ norm_stream(opening_t *o, const tensor_t *w, int residual)
     if (w == NULL) {
         add.x = acts->x;
         add.add = acts->h;
+        add.gate.a = 0;
         add.dim = info->hidden;
         add.rows = KN_TOKENS;
 
@@ -518,6 +528,33 @@ open_experts(opening_t *o, uint32_t i, kn_ptr_t x)
     PUSH(o, moe_ffn, &moe);
 }
 
+/* What the expert of all tokens adds to acts.h. */
+static void
+open_shared(opening_t *o, const model_layer_t *w, kn_ptr_t x)
+{
+    const acts_t *a = &o->f->acts;
+    const model_info_t *info = model_info(o->f->m);
+    kn_act_mul_t act;
+    kn_add_t add;
+
+    matmul(o, w->shared_gate, NULL, x, a->shared, 1);
+    matmul(o, w->shared_up, NULL, x, a->up, 1);
+    act.gate = a->shared;
+    act.up = a->up;
+    act.dim = info->shared_ffn;
+    act.rows = KN_TOKENS;
+    act.act = info->gelu ? KN_GELU : KN_SILU;
+    PUSH(o, act_mul, &act);
+    matmul(o, w->shared_down, NULL, a->shared, a->h2, 1);
+    matmul(o, w->shared_router, NULL, x, a->router, 1);
+    add.x = a->h;
+    add.add = a->h2;
+    add.gate = a->router;
+    add.dim = info->hidden;
+    add.rows = KN_TOKENS;
+    PUSH(o, add, &add);
+}
+
 static void
 open_layer(opening_t *o, uint32_t i)
 {
@@ -539,6 +576,11 @@ open_layer(opening_t *o, uint32_t i)
 
     if (w->router != NULL) {
         open_experts(o, i, x);
+
+        if (w->shared_router != NULL) {
+            open_shared(o, w, x);
+        }
+
     } else {
         open_gate(o, w, x);
     }

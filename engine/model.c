@@ -228,6 +228,7 @@ model_set_dims(model_t *m)
     m->dims[MODEL_DIM_FFN] = info->ffn;
     m->dims[MODEL_DIM_EXPERTS] = info->experts;
     m->dims[MODEL_DIM_EXPERT] = info->expert_ffn;
+    m->dims[MODEL_DIM_SHARED] = info->shared_ffn;
     m->dims[MODEL_DIM_GATE_UP] = 2 * (uint64_t) info->ffn;
     m->dims[MODEL_DIM_VOCAB] = info->vocab;
     m->dims[MODEL_DIM_ROPE] = info->rope_dims / 2;

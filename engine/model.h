@@ -33,6 +33,7 @@ typedef struct {
     uint32_t experts_used;
     uint32_t expert_ffn;  /* as ffn is, of an expert */
     int experts_normed;   /* their weights add up to one */
+    uint32_t shared_ffn;  /* of the expert of all tokens; 0: there is none */
     int rope_halves;      /* pairs are i, i + rope_dims / 2; else 2i, 2i + 1 */
     int gelu;             /* the gate's activation; else SiLU */
     float eps;            /* of the norms */
@@ -76,6 +77,11 @@ typedef struct {
     const tensor_t **experts_gate; /* [experts], each as gate, of expert_ffn */
     const tensor_t **experts_up;   /* rows */
     const tensor_t **experts_down; /* [experts], each [hidden, expert_ffn] */
+
+    /* The expert of all tokens, and how much of it. */
+    const tensor_t *shared_gate, *shared_up; /* [shared_ffn, hidden] */
+    const tensor_t *shared_down;             /* [hidden, shared_ffn] */
+    const tensor_t *shared_router;           /* [hidden] */
 
     uint32_t window; /* positions that attention looks at; 0 is all */
     uint32_t rope;   /* its set of angles; from MODEL_ROPES_MAX on: none */

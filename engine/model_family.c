@@ -175,18 +175,32 @@ static const model_row_t mixtral_layer[] = {
     END,
 };
 
+#define QWEN_EXPERTS                                                           \
+    ROW("ffn_gate_inp.weight", "mlp.gate.weight",                              \
+        router, MODEL_DIM_EXPERTS, HIDDEN, 0),                                 \
+    EXPERT("ffn_gate_exps.weight", "mlp.experts.N.gate_proj.weight",           \
+        experts_gate, EXPERT_FFN, HIDDEN),                                     \
+    EXPERT("ffn_up_exps.weight", "mlp.experts.N.up_proj.weight",               \
+        experts_up, EXPERT_FFN, HIDDEN),                                       \
+    EXPERT("ffn_down_exps.weight", "mlp.experts.N.down_proj.weight",           \
+        experts_down, HIDDEN, EXPERT_FFN)
+
+static const model_row_t qwen2_moe_layer[] = {
+    PRE_NORMS, QKV, QKV_BIASES(0), O, QWEN_EXPERTS,
+    ROW("ffn_gate_shexp.weight", "mlp.shared_expert.gate_proj.weight",
+        shared_gate, MODEL_DIM_SHARED, HIDDEN, 0),
+    ROW("ffn_up_shexp.weight", "mlp.shared_expert.up_proj.weight",
+        shared_up, MODEL_DIM_SHARED, HIDDEN, 0),
+    ROW("ffn_down_shexp.weight", "mlp.shared_expert.down_proj.weight",
+        shared_down, HIDDEN, MODEL_DIM_SHARED, 0),
+    ROW("ffn_gate_inp_shexp.weight", "mlp.shared_expert_gate.weight",
+        shared_router, NONE, HIDDEN, 0),
+    END,
+};
+
 static const model_row_t qwen3_moe_layer[] = {
     PRE_NORMS, QKV, QKV_BIASES(MODEL_OPTIONAL), O, O_BIAS(MODEL_OPTIONAL),
-    QK_NORMS(HEAD, HEAD),
-    ROW("ffn_gate_inp.weight", "mlp.gate.weight",
-        router, MODEL_DIM_EXPERTS, HIDDEN, 0),
-    EXPERT("ffn_gate_exps.weight", "mlp.experts.N.gate_proj.weight",
-        experts_gate, EXPERT_FFN, HIDDEN),
-    EXPERT("ffn_up_exps.weight", "mlp.experts.N.up_proj.weight",
-        experts_up, EXPERT_FFN, HIDDEN),
-    EXPERT("ffn_down_exps.weight", "mlp.experts.N.down_proj.weight",
-        experts_down, HIDDEN, EXPERT_FFN),
-    END,
+    QK_NORMS(HEAD, HEAD), QWEN_EXPERTS, END,
 };
 
 static const model_must_t silu[] = {
@@ -233,9 +247,13 @@ static const model_family_t families[] = {
         silu, MODEL_HF_HALVES | MODEL_BIAS_KEYS, 0},
     {{NULL, "mixtral"}, "MixtralForCausalLM", BLK, plain_top, mixtral_layer,
         silu, MODEL_HF_HALVES | MODEL_EXPERTS | MODEL_NORMED, 1},
+    {{"qwen2moe", "qwen2_moe"}, "Qwen2MoeForCausalLM", BLK, plain_top,
+        qwen2_moe_layer, silu,
+        HALVES | MODEL_WINDOW_ASKED | MODEL_EXPERTS | MODEL_SHARED, 0},
     {{"qwen3moe", "qwen3_moe"}, "Qwen3MoeForCausalLM", BLK, plain_top,
         qwen3_moe_layer, silu,
-        HALVES | MODEL_WINDOW_ASKED | MODEL_BIAS_KEYS | MODEL_EXPERTS, 0},
+        HALVES | MODEL_WINDOW_ASKED | MODEL_BIAS_KEYS | MODEL_EXPERTS
+            | MODEL_GGUF_NORMED, 0},
     {{"olmo2", "olmo2"}, "Olmo2ForCausalLM", BLK, plain_top, olmo2_layer,
         silu_no_bias, HALVES, 0},
 };

@@ -77,6 +77,8 @@ enum { MODEL_GGUF, MODEL_HF, MODEL_CONTAINERS };
     X(EXPERTS, "expert_count", "num_local_experts num_experts")                \
     X(EXPERTS_USED, "expert_used_count", "num_experts_per_tok")                \
     X(EXPERT_FFN, "expert_feed_forward_length", "moe_intermediate_size")       \
+    X(SHARED_FFN, "expert_shared_feed_forward_length",                         \
+        "shared_expert_intermediate_size")                                     \
     X(EXPERTS_NORMED, "expert_weights_norm", "norm_topk_prob")                 \
     X(EXPERT_STEP, NULL, "decoder_sparse_step")                                \
     X(DENSE_LAYERS, NULL, "mlp_only_layers")                                   \
@@ -112,6 +114,7 @@ typedef enum {
     MODEL_DIM_GATE_UP, /* 2 * ffn */
     MODEL_DIM_EXPERTS,
     MODEL_DIM_EXPERT, /* expert_ffn */
+    MODEL_DIM_SHARED, /* shared_ffn */
     MODEL_DIM_VOCAB,
     MODEL_DIM_ROPE, /* rope_dims / 2 */
     MODEL_DIMS
@@ -154,7 +157,9 @@ enum {
     MODEL_TWO_ROPES = 128, /* layers with a window have angles of their own */
     MODEL_SOME_ROPE = 256, /* every so many layers have none */
     MODEL_EXPERTS = 512,   /* in every layer */
-    MODEL_NORMED = 1024 /* their weights add up to one unless a key says no */
+    MODEL_NORMED = 1024, /* their weights add up to one unless a key says no */
+    MODEL_GGUF_NORMED = 2048, /* the same in GGUF only */
+    MODEL_SHARED = 4096       /* there is one of all tokens, too */
 };
 
 typedef struct {

@@ -88,8 +88,9 @@ read_experts(model_opening_t *o)
     }
 
     info->expert_ffn = info->ffn;
-    info->experts_normed =
-        (o->f->flags & MODEL_NORMED) != 0 || o->s->container == MODEL_GGUF;
+    info->experts_normed = (o->f->flags & MODEL_NORMED) != 0
+                           || ((o->f->flags & MODEL_GGUF_NORMED) != 0
+                               && o->s->container == MODEL_GGUF);
 
     if (!model_need_u32(o, MODEL_KEY_EXPERTS, EXPERTS_MAX, &info->experts)
         || !model_need_u32(
@@ -98,6 +99,12 @@ read_experts(model_opening_t *o)
             o, MODEL_KEY_EXPERT_FFN, MODEL_FFN_MAX, &info->expert_ffn)
         || !model_want_flag(o, MODEL_KEY_EXPERTS_NORMED, &info->experts_normed)
         || !model_want_u32(o, MODEL_KEY_EXPERT_STEP, 1, &step)) {
+        return 0;
+    }
+
+    if ((o->f->flags & MODEL_SHARED)
+        && !model_need_u32(
+            o, MODEL_KEY_SHARED_FFN, MODEL_FFN_MAX, &info->shared_ffn)) {
         return 0;
     }
 

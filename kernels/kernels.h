@@ -196,10 +196,11 @@ typedef struct {
     float eps;
 } kn_rmsnorm_t;
 
-/* x += add */
+/* x += add; with a gate x += add / (1 + exp(-gate)) */
 typedef struct {
-    kn_ptr_t x;   /* [M, dim] */
-    kn_ptr_t add; /* [M, dim] */
+    kn_ptr_t x;    /* [M, dim] */
+    kn_ptr_t add;  /* [M, dim] */
+    kn_ptr_t gate; /* [M] or null */
     uint32_t dim;
     uint32_t rows;
 } kn_add_t;
@@ -336,7 +337,7 @@ typedef struct {
 #define KERNELS(X)                                                             \
     X(embed, "token ids to vectors")                                           \
     X(rmsnorm, "residual sum, then root mean square norm")                     \
-    X(add, "residual sum alone")                                               \
+    X(add, "residual sum alone, gated or not")                                 \
     X(matmul, "vectors times a weight matrix")                                 \
     X(rope_angles, "cosines and sines of the step's positions")                \
     X(rope_store, "rotates q and k, stores k and v")                           \

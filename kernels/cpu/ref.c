@@ -423,13 +423,25 @@ add_part(void *arg, uint32_t part, uint32_t worker)
 {
     const job_t *j = arg;
     const kn_add_t *a = j->a;
-    size_t i, end;
+    uint32_t t, c, end;
+    const float *add;
+    float *x, by;
 
     (void) worker;
-    end = (size_t) min_u32(j->m, (part + 1) * ROWS_PART) * a->dim;
+    end = min_u32(j->m, (part + 1) * ROWS_PART);
 
-    for (i = (size_t) part * ROWS_PART * a->dim; i < end; i++) {
-        HOST(float, a->x)[i] += HOST(const float, a->add)[i];
+    for (t = part * ROWS_PART; t < end; t++) {
+        x = HOST(float, a->x) + (size_t) t * a->dim;
+        add = HOST(const float, a->add) + (size_t) t * a->dim;
+        by = 1;
+
+        if (a->gate.a != 0) {
+            by = 1.0f / (1.0f + expf(-HOST(const float, a->gate)[t]));
+        }
+
+        for (c = 0; c < a->dim; c++) {
+            x[c] += by * add[c];
+        }
     }
 }
 

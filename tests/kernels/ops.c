@@ -426,8 +426,8 @@ run_rmsnorm(sub_t *s, const case_t *c)
 static result_t
 run_add(sub_t *s, const case_t *c)
 {
-    kn_add_t a = {{0}, {0}, c->k, c->which};
-    float *x, *add;
+    kn_add_t a = {{0}, {0}, {0}, c->k, c->which};
+    float *x, *add, *gate;
     uint32_t i, at;
     result_t r;
 
@@ -435,16 +435,25 @@ run_add(sub_t *s, const case_t *c)
     add = vectors(c->seed + 2, op_rows(c), c->k);
     a.x = put_rows(s, c, x, c->k);
     a.add = put_rows(s, c, add, c->k);
+    gate = vectors(c->seed + 3, op_rows(c), 1);
+
+    if (c->add) {
+        a.gate = put_rows(s, c, gate, 1);
+    }
+
     call(s, OP_add, &a);
     r = get_rows(s, c, a.x, c->k);
 
     for (i = 0; i < r.rows * c->k; i++) {
         at = i + (c->only == ALL ? 0 : c->only * c->k);
-        assert_true(r.v[i] == x[at] + add[at]);
+        assert_true(fabs(r.v[i] - x[at]
+                         - add[at] / (c->add ? 1 + exp(-gate[at / c->k]) : 1))
+                    < 2e-7);
     }
 
     free(x);
     free(add);
+    free(gate);
 
     return r;
 }

@@ -273,6 +273,24 @@ MODELS = {
         "sliding_window": None,
         "dtype": "bfloat16",
     },
+    "qwen2-moe": {
+        "architectures": ["Qwen2MoeForCausalLM"],
+        "model_type": "qwen2_moe",
+        "hidden_size": 48,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "num_hidden_layers": 2,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+        "moe_intermediate_size": 20,
+        "shared_expert_intermediate_size": 44,
+        "num_experts": 6,
+        "num_experts_per_tok": 2,
+        "norm_topk_prob": False,
+        "use_sliding_window": False,
+        "sliding_window": None,
+        "dtype": "bfloat16",
+    },
     "qwen3-moe": {
         "architectures": ["Qwen3MoeForCausalLM"],
         "model_type": "qwen3_moe",
@@ -324,6 +342,7 @@ GGUF = {
     "smollm3": gguf.MODEL_ARCH.SMOLLM3,
     "granite": gguf.MODEL_ARCH.GRANITE,
     "olmo2": gguf.MODEL_ARCH.OLMO2,
+    "qwen2-moe": gguf.MODEL_ARCH.QWEN2MOE,
     "qwen3-moe": gguf.MODEL_ARCH.QWEN3MOE,
 }
 
@@ -402,6 +421,8 @@ def gguf_keys(w, c, dim):
     for key, add in (("num_experts", w.add_expert_count),
                      ("num_experts_per_tok", w.add_expert_used_count),
                      ("moe_intermediate_size", w.add_expert_feed_forward_length),
+                     ("shared_expert_intermediate_size",
+                      w.add_expert_shared_feed_forward_length),
                      ("embedding_multiplier", w.add_embedding_scale),
                      ("residual_multiplier", w.add_residual_scale),
                      ("attention_multiplier", w.add_attention_scale),
@@ -430,6 +451,8 @@ def make_gguf(out, arch, c):
             t = neighbours(t, c["num_key_value_heads"])
         if arch == gguf.MODEL_ARCH.GEMMA2 and "norm" in key:
             t = t + 1
+        if key.endswith("shared_expert_gate.weight"):
+            t = t.squeeze(0)
         if ".experts." in key:
             # one tensor for all experts of a layer
             head, tail = key.split(".experts.")
