@@ -93,12 +93,12 @@ struct forward_s {
     kn_ptr_t kv; /* [cfg.blocks] blocks */
     op_t *ops;   /* [ops_max], owned: what a step calls, in order */
     uint32_t ops_n, ops_max;
-    const kn_w_t **experts; /* [layers, 3, experts], owned */
-    kn_row_t *rows;         /* [rows_max], owned */
-    uint32_t *blocks;       /* [blocks_max], owned */
-    kn_out_t *outs;         /* [outs_max], owned */
-    uint32_t outs_n;        /* of the step submitted last */
+    kn_row_t *rows;   /* [rows_max], owned */
+    uint32_t *blocks; /* [blocks_max], owned */
+    kn_out_t *outs;   /* [outs_max], owned */
+    uint32_t outs_n;  /* of the step submitted last */
     int host_logits;
+    const kn_w_t **experts; /* [layers, 3, experts], owned */
 };
 
 /* Bytes of one layer's keys (or values) in a block. */

@@ -286,6 +286,109 @@ numbers(void **state)
     model_close(m);
 }
 
+/* xorshift: the same mutations on every run */
+static uint32_t
+rnd(uint64_t *s)
+{
+    *s ^= *s << 13;
+    *s ^= *s >> 7;
+    *s ^= *s << 17;
+
+    return (uint32_t) (*s >> 32);
+}
+
+static unsigned
+touch(const tensor_t *t)
+{
+    return t == NULL || t->size == 0 ? 0 : t->data[0] + t->data[t->size - 1];
+}
+
+/* The first and last byte of what is a view or one of many. */
+static unsigned
+touch_layers(const model_t *m)
+{
+    uint32_t i, e;
+    unsigned sum = 0;
+    const model_layer_t *l;
+
+    for (i = 0; i < model_info(m)->layers; i++) {
+        l = model_layer(m, i);
+        sum += touch(l->q) + touch(l->k) + touch(l->v) + touch(l->o);
+        sum += touch(l->gate) + touch(l->up) + touch(l->down);
+
+        for (e = 0; e < model_info(m)->experts; e++) {
+            sum += touch(l->experts_gate[e]) + touch(l->experts_up[e]);
+            sum += touch(l->experts_down[e]);
+        }
+    }
+
+    return sum;
+}
+
+/* A file with some bits turned over where keys and shapes are. */
+static void
+mutated(void **state)
+{
+    static const char *const names[] = {
+        "gemma2", "phi3-long", "smollm3", "qwen2-moe", "qwen3-moe"};
+    char path[256], err[1024];
+    uint8_t *bytes;
+    uint32_t i, j, n, at[8], opened = 0, refused_n = 0;
+    uint64_t seed = 88172645463325252ull;
+    size_t k, len;
+    unsigned sum = 0;
+    double freqs[256];
+    FILE *f;
+    gguf_t *g;
+    model_t *m;
+
+    (void) state;
+
+    for (k = 0; k < sizeof(names) / sizeof(names[0]); k++) {
+        snprintf(path, sizeof(path), DIR "%s/model.gguf", names[k]);
+        f = fopen(path, "rb");
+        assert_non_null(f);
+        bytes = malloc(1 << 20);
+        assert_non_null(bytes);
+        len = fread(bytes, 1, 1 << 20, f);
+        fclose(f);
+
+        for (i = 0; i < 400; i++) {
+            n = 1 + rnd(&seed) % 8;
+
+            for (j = 0; j < n; j++) {
+                at[j] = rnd(&seed) % 4096;
+                bytes[at[j]] ^= (uint8_t) (1 << j);
+            }
+
+            err[0] = '\0';
+            g = gguf_open_mem(bytes, len, "x.gguf", err, sizeof(err));
+            m = g == NULL ? NULL : model_open_gguf(g, err, sizeof(err));
+
+            if (m != NULL) {
+                sum += touch_layers(m);
+                sum += model_rope_freqs(m, 0, 512, freqs) > 0;
+                opened++;
+                model_close(m);
+            } else {
+                assert_true(err[0] != '\0');
+                refused_n++;
+            }
+
+            gguf_close(g);
+
+            while (j-- > 0) {
+                bytes[at[j]] ^= (uint8_t) (1 << j);
+            }
+        }
+
+        free(bytes);
+    }
+
+    print_message("%u opened, %u refused (%u)\n", opened, refused_n, sum);
+    assert_true(opened > 20 && refused_n > 200);
+}
+
 int
 main(void)
 {
@@ -294,6 +397,7 @@ main(void)
         cmocka_unit_test(layers),
         cmocka_unit_test(long_and_short),
         cmocka_unit_test(numbers),
+        cmocka_unit_test(mutated),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
