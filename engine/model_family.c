@@ -9,7 +9,7 @@
  * value, so that it is refused and not ignored.
  *
  * Two of Hugging Face's families may be one in GGUF: its name is then NULL in
- * all rows but one.
+ * all rows but one, or but two, of which one has experts.
  *
  * All tables are const: any thread.
  */
@@ -164,13 +164,13 @@ static const model_row_t olmo2_layer[] = {
 
 static const model_row_t mixtral_layer[] = {
     PRE_NORMS, QKV, O,
-    ROW(NULL, "block_sparse_moe.gate.weight",
+    ROW("ffn_gate_inp.weight", "block_sparse_moe.gate.weight",
         router, MODEL_DIM_EXPERTS, HIDDEN, 0),
-    EXPERT(NULL, "block_sparse_moe.experts.N.w1.weight",
+    EXPERT("ffn_gate_exps.weight", "block_sparse_moe.experts.N.w1.weight",
         experts_gate, EXPERT_FFN, HIDDEN),
-    EXPERT(NULL, "block_sparse_moe.experts.N.w3.weight",
+    EXPERT("ffn_up_exps.weight", "block_sparse_moe.experts.N.w3.weight",
         experts_up, EXPERT_FFN, HIDDEN),
-    EXPERT(NULL, "block_sparse_moe.experts.N.w2.weight",
+    EXPERT("ffn_down_exps.weight", "block_sparse_moe.experts.N.w2.weight",
         experts_down, HIDDEN, EXPERT_FFN),
     END,
 };
@@ -245,7 +245,7 @@ static const model_family_t families[] = {
             | MODEL_WINDOW_ASKED | MODEL_SOME_ROPE, 0},
     {{"granite", "granite"}, "GraniteForCausalLM", BLK, plain_top, llama_layer,
         silu, MODEL_HF_HALVES | MODEL_BIAS_KEYS, 0},
-    {{NULL, "mixtral"}, "MixtralForCausalLM", BLK, plain_top, mixtral_layer,
+    {{"llama", "mixtral"}, "MixtralForCausalLM", BLK, plain_top, mixtral_layer,
         silu, MODEL_HF_HALVES | MODEL_EXPERTS | MODEL_NORMED, 1},
     {{"qwen2moe", "qwen2_moe"}, "Qwen2MoeForCausalLM", BLK, plain_top,
         qwen2_moe_layer, silu,
@@ -281,6 +281,33 @@ model_family_find(int container, const char *arch, size_t len)
     return NULL;
 }
 
+const model_family_t *
+model_family_with_experts(const model_family_t *f)
+{
+    size_t i;
+    const char *arch;
+
+    for (i = 0; i < FAMILIES_N; i++) {
+        arch = families[i].arch[MODEL_GGUF];
+
+        if ((families[i].flags & MODEL_EXPERTS) && arch != NULL
+            && strcmp(arch, f->arch[MODEL_GGUF]) == 0) {
+            return &families[i];
+        }
+    }
+
+    return f;
+}
+
+/* Has an earlier row the container's name of row i? */
+static int
+is_again(int container, size_t i)
+{
+    const char *name = families[i].arch[container];
+
+    return model_family_find(container, name, strlen(name)) != &families[i];
+}
+
 void
 model_family_expand(const char *text, uint32_t i, char *buf, size_t size)
 {
@@ -308,11 +335,11 @@ model_family_names(int container, char *buf, size_t size)
     buf[0] = '\0';
 
     for (i = 0; i < FAMILIES_N; i++) {
-        left += families[i].arch[container] != NULL;
+        left += families[i].arch[container] != NULL && !is_again(container, i);
     }
 
     for (i = 0; i < FAMILIES_N; i++) {
-        if (families[i].arch[container] == NULL) {
+        if (families[i].arch[container] == NULL || is_again(container, i)) {
             continue;
         }
 

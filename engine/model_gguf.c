@@ -85,6 +85,7 @@ static const model_family_t *
 find_family(const gguf_t *g, char *err, size_t errlen)
 {
     char names[1024];
+    uint32_t experts;
     gguf_str_t arch;
     const model_family_t *f;
 
@@ -103,9 +104,16 @@ find_family(const gguf_t *g, char *err, size_t errlen)
             "(%s), found \"%s\"",
             gguf_name(g), model_family_names(MODEL_GGUF, names, sizeof(names)),
             tensor_shown(arch).s);
+        return NULL;
     }
 
-    return f;
+    /* Mixtral's files call themselves llama */
+    snprintf(names, sizeof(names), "%s.%s", f->arch[MODEL_GGUF],
+        model_key_name(MODEL_KEY_EXPERTS, MODEL_GGUF));
+
+    return gguf_u32(g, names, &experts) && experts > 0
+               ? model_family_with_experts(f)
+               : f;
 }
 
 model_t *

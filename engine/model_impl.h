@@ -175,6 +175,9 @@ typedef struct {
                       /* layers have one; 0: none has */
 } model_family_t;
 
+/* The family with experts that GGUF calls as f; f itself if there is none. */
+const model_family_t *model_family_with_experts(const model_family_t *f);
+
 /* text with i in the place of its N, in buf. */
 void model_family_expand(const char *text, uint32_t i, char *buf, size_t size);
 

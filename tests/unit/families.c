@@ -46,7 +46,7 @@
     X("smollm3", 4, 1)                                                         \
     X("granite", 3, 1)                                                         \
     X("olmo2", 1, 1)                                                           \
-    X("mixtral", 3, 0)                                                         \
+    X("mixtral", 3, 1)                                                         \
     X("qwen2-moe", 1, 1)                                                       \
     X("qwen3-moe", 8, 1)                                                       \
     X("qwen3-moe-plain", 3, 0)

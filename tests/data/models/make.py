@@ -342,6 +342,7 @@ GGUF = {
     "smollm3": gguf.MODEL_ARCH.SMOLLM3,
     "granite": gguf.MODEL_ARCH.GRANITE,
     "olmo2": gguf.MODEL_ARCH.OLMO2,
+    "mixtral": gguf.MODEL_ARCH.LLAMA,
     "qwen2-moe": gguf.MODEL_ARCH.QWEN2MOE,
     "qwen3-moe": gguf.MODEL_ARCH.QWEN3MOE,
 }
@@ -419,6 +420,7 @@ def gguf_keys(w, c, dim):
     w.add_vocab_size(c["vocab_size"])
     w.add_layer_norm_rms_eps(c["rms_norm_eps"])
     for key, add in (("num_experts", w.add_expert_count),
+                     ("num_local_experts", w.add_expert_count),
                      ("num_experts_per_tok", w.add_expert_used_count),
                      ("moe_intermediate_size", w.add_expert_feed_forward_length),
                      ("shared_expert_intermediate_size",
