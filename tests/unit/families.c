@@ -40,7 +40,7 @@
     X("qwen3", 8, 1)                                                           \
     X("qwen3-yarn", 3, 0)                                                      \
     X("gemma2", 2, 1)                                                          \
-    X("gemma3", 3, 0)                                                          \
+    X("gemma3", 3, 1)                                                          \
     X("phi3-long", 3, 1)                                                       \
     X("phi3-short", 1, 0)                                                      \
     X("smollm3", 4, 1)                                                         \

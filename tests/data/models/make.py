@@ -338,6 +338,7 @@ GGUF = {
     "qwen2": gguf.MODEL_ARCH.QWEN2,
     "qwen3": gguf.MODEL_ARCH.QWEN3,
     "gemma2": gguf.MODEL_ARCH.GEMMA2,
+    "gemma3": gguf.MODEL_ARCH.GEMMA3,
     "phi3-long": gguf.MODEL_ARCH.PHI3,
     "smollm3": gguf.MODEL_ARCH.SMOLLM3,
     "granite": gguf.MODEL_ARCH.GRANITE,
@@ -393,6 +394,9 @@ def gguf_rope(w, c, dim):
     w.add_rope_dimension_count(dim)
     if kind == "llama3":
         return {"rope_freqs.weight": llama3_factors(c, dim)}
+    if kind == "linear":
+        w.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        w.add_rope_scaling_factor(r["factor"])
     if kind == "yarn":
         w.add_rope_scaling_type(gguf.RopeScalingType.YARN)
         w.add_rope_scaling_factor(r["factor"])
@@ -433,6 +437,9 @@ def gguf_keys(w, c, dim):
                      ("final_logit_softcapping", w.add_final_logit_softcapping)):
         if key in c:
             add(c[key])
+    if c["model_type"] == "gemma3_text":
+        w.add_attention_scale(c["query_pre_attn_scalar"] ** -0.5)
+        w.add_sliding_window_pattern(c["sliding_window_pattern"])
     if c.get("sliding_window") and c.get("use_sliding_window", True):
         w.add_sliding_window(c["sliding_window"])
 
@@ -451,7 +458,7 @@ def make_gguf(out, arch, c):
             t = neighbours(t, c["num_attention_heads"])
         if arch in NEIGHBOURS and "k_proj" in key:
             t = neighbours(t, c["num_key_value_heads"])
-        if arch == gguf.MODEL_ARCH.GEMMA2 and "norm" in key:
+        if "gemma" in c["model_type"] and "norm" in key:
             t = t + 1
         if key.endswith("shared_expert_gate.weight"):
             t = t.squeeze(0)
