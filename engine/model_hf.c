@@ -33,7 +33,7 @@
 #define GENERATION "generation_config.json"
 
 struct model_hf_s {
-    char *dir;    /* owned */
+    char *dir;    /* owned; NULL: from memory */
     char *config; /* its path, owned */
     safetensors_t *weights;
     json_t *tree; /* of config.json, while opening */
@@ -376,33 +376,30 @@ take_ends(model_info_t *info, const json_t *ends)
 static int
 read_ends(model_t *m, char *err, size_t errlen)
 {
-    char *path;
+    int ok = 1;
+    char *path = NULL;
     json_t *j;
 
-    if (asprintf(&path, "%s/" GENERATION, m->hf->dir) < 0) {
+    if (m->hf->dir != NULL
+        && asprintf(&path, "%s/" GENERATION, m->hf->dir) < 0) {
         snprintf(err, errlen, "%s: not enough memory", m->hf->dir);
         return 0;
     }
 
-    if (access(path, F_OK) == 0) {
+    if (path != NULL && access(path, F_OK) == 0) {
         j = read_object(path, err, errlen);
-        free(path);
-
-        if (j == NULL) {
-            return 0;
-        }
-
+        ok = j != NULL;
         take_ends(&m->info, value(j, "eos_token_id"));
         json_decref(j);
-    } else {
-        free(path);
     }
+
+    free(path);
 
     if (m->info.ends_n == 0) {
         take_ends(&m->info, value(m->hf->tree, "eos_token_id"));
     }
 
-    return 1;
+    return ok;
 }
 
 
@@ -480,14 +477,18 @@ name_by_dir(model_t *m, const char *dir)
     assert(m->info.name[0] != '\0');
 }
 
+/* Unless they are there: a test's. */
 static int
 open_weights(model_hf_t *hf, char *err, size_t errlen)
 {
-    hf->weights = safetensors_open(hf->dir, err, errlen);
+    if (hf->weights == NULL) {
+        hf->weights = safetensors_open(hf->dir, err, errlen);
+    }
+
     return hf->weights != NULL;
 }
 
-/* All but the directory itself, from its config's tree. */
+/* All but config.json itself, from its tree. */
 static int
 read_all(model_t *m, char *err, size_t errlen)
 {
@@ -503,13 +504,7 @@ read_all(model_t *m, char *err, size_t errlen)
         .item_f32 = read_item_f32,
         .item_word = read_item_word};
 
-    assert(hf->tree == NULL && hf->weights == NULL);
-    hf->tree = read_object(hf->config, err, errlen);
-
-    if (hf->tree == NULL) {
-        return 0;
-    }
-
+    assert(hf->tree != NULL);
     f = find_family(hf->config, hf->tree, err, errlen);
 
     if (f == NULL || !check_quantised(hf->config, hf->tree, err, errlen)
@@ -553,7 +548,8 @@ model_hf_open(const char *path, char *err, size_t errlen)
     }
 
     name_by_dir(m, m->hf->dir);
-    ok = read_all(m, err, errlen);
+    m->hf->tree = read_object(m->hf->config, err, errlen);
+    ok = m->hf->tree != NULL && read_all(m, err, errlen);
     json_decref(m->hf->tree);
     m->hf->tree = NULL;
 
@@ -564,6 +560,43 @@ model_hf_open(const char *path, char *err, size_t errlen)
 
     if (stat(m->hf->config, &st) == 0 && st.st_mtime > 0) {
         m->info.created = (uint64_t) st.st_mtime;
+    }
+
+    return m;
+}
+
+model_t *
+model_hf_open_mem(const char *config, size_t config_len, const uint8_t *weights,
+    size_t weights_len, char *err, size_t errlen)
+{
+    int ok = 0;
+    model_t *m = model_new("mem", err, errlen);
+
+    if (m == NULL) {
+        return NULL;
+    }
+
+    model_rename(m, "mem");
+    m->hf = calloc(1, sizeof(*m->hf));
+
+    if (m->hf != NULL) {
+        m->hf->config = strdup("mem");
+        m->hf->tree =
+            config_len > CONFIG_MAX || m->hf->config == NULL
+                ? NULL
+                : parse_object(config, config_len, "mem", err, errlen);
+        m->hf->weights = m->hf->tree == NULL
+                             ? NULL
+                             : safetensors_open_mem(
+                                 weights, weights_len, "mem", err, errlen);
+        ok = m->hf->weights != NULL && read_all(m, err, errlen);
+        json_decref(m->hf->tree);
+        m->hf->tree = NULL;
+    }
+
+    if (!ok) {
+        model_close(m);
+        return NULL;
     }
 
     return m;

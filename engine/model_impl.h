@@ -350,6 +350,12 @@ void model_name(model_t *m, const char *path, const char *suffix);
 /* Opens a directory (or file in one), as model_open. */
 model_t *model_hf_open(const char *path, char *err, size_t errlen);
 void model_hf_close(model_hf_t *hf);
+
+/* The same from memory that outlives it (fuzz). */
+model_t *model_hf_open_mem(const char *config, size_t config_len,
+    const uint8_t *weights, size_t weights_len, char *err, size_t errlen);
+
+/* NULL: from memory. */
 const char *model_hf_dir(const model_hf_t *hf);
 
 /* Is path a directory, or named like a file that model directories have? */

@@ -1,0 +1,70 @@
+/*
+ * Any bytes as a safetensors file, with a config.json before it if there is a
+ * 0 byte: opened, walked, and opened as a model.  Would catch a read outside
+ * of the file, an endless loop and an allocation that the file's size does not
+ * justify.
+ */
+#include "model_impl.h"
+#include "safetensors.h"
+
+#include <assert.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void
+walk(const uint8_t *data, size_t size)
+{
+    uint32_t i, n;
+    uint64_t sum = 0;
+    char err[256] = "";
+    safetensors_t *s;
+    const tensor_t *t;
+
+    s = safetensors_open_mem(data, size, "mem", err, sizeof(err));
+
+    if (s == NULL) {
+        assert(strncmp(err, "mem: ", 5) == 0);
+        return;
+    }
+
+    t = safetensors_tensors(s, &n);
+
+    for (i = 0; i < n; i++) {
+        assert(t[i].data >= data && t[i].data + t[i].size <= data + size);
+        sum += t[i].size > 0 ? t[i].data[t[i].size - 1] : 0;
+        sum += t[i].name.len > 0 ? (uint8_t) t[i].name.s[0] : 0;
+    }
+
+    assert(sum < UINT64_MAX);
+    safetensors_close(s);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    char err[256] = "";
+    double freq[512];
+    const uint8_t *zero = size > 0 ? memchr(data, 0, size) : NULL;
+    size_t head = zero == NULL ? 0 : (size_t) (zero - data) + 1;
+    model_t *m;
+
+    walk(data + head, size - head);
+
+    if (head == 0) {
+        return 0;
+    }
+
+    m = model_hf_open_mem((const char *) data, head - 1, data + head,
+        size - head, err, sizeof(err));
+
+    if (m == NULL) {
+        assert(strncmp(err, "mem: ", 5) == 0);
+        return 0;
+    }
+
+    (void) model_rope_freqs(m, 0, model_info(m)->context, freq);
+    assert(model_layer(m, model_info(m)->layers - 1)->down != NULL);
+    model_close(m);
+    return 0;
+}
