@@ -96,7 +96,8 @@ struct forward_s {
     kn_row_t *rows;   /* [rows_max], owned */
     uint32_t *blocks; /* [blocks_max], owned */
     kn_out_t *outs;   /* [outs_max], owned */
-    uint32_t outs_n;  /* of the step submitted last */
+    forward_held_t held;
+    uint32_t outs_n; /* of the step submitted last */
     int host_logits;
     const kn_w_t **experts; /* [layers, 3, experts], owned */
 };
@@ -132,6 +133,7 @@ kernel_type(uint32_t type)
 /* Opening's errors: the first one counts, and later calls do nothing. */
 typedef struct {
     forward_t *f;
+    uint64_t *count; /* what allocations are for, in f->held */
     char *err;
     size_t errlen;
     int failed;
@@ -155,6 +157,25 @@ converted(opening_t *o, const tensor_t *t)
 
     tensor_bf16(t, made);
     return made;
+}
+
+/* A weight of type is on the device now. */
+static void
+count_weight(opening_t *o, const tensor_t *t, uint32_t type, int converted)
+{
+    uint64_t bytes = t->size;
+    forward_held_t *h = &o->f->held;
+
+    assert(type < KN_TYPES);
+
+    if (converted) {
+        bytes = t->size / tensor_block_bytes(t->type) * 2;
+        h->converted += bytes;
+    }
+
+    h->weights[type].n++;
+    h->weights[type].bytes += bytes;
+    model_taken(o->f->m, t);
 }
 
 static const kn_w_t *
@@ -188,6 +209,7 @@ load(opening_t *o, const tensor_t *t)
 
     w = o->f->kn->weight_load(o->f->dev, &s, o->err, o->errlen);
     o->failed = w == NULL;
+    count_weight(o, t, s.type, made != NULL);
     free(made);
     return w;
 }
@@ -210,8 +232,10 @@ alloc(opening_t *o, uint64_t n, uint64_t size, const char *what)
             "%s: expected %llu x %llu bytes, found no memory for them", what,
             (unsigned long long) n, (unsigned long long) size);
         o->failed = 1;
+        return p;
     }
 
+    *o->count += n * size;
     return p;
 }
 
@@ -244,6 +268,8 @@ vector(opening_t *o, const tensor_t *t, float offset)
     }
 
     o->f->kn->copy_in(o->f->dev, p, v, t->dims[0] * sizeof(*v));
+    o->f->held.weights[KN_F32].n++;
+    model_taken(o->f->m, t);
     free(v);
     return p;
 }
@@ -733,8 +759,11 @@ forward_open(const kernels_t *kn, kn_dev_t *dev, const model_t *m,
     o.f = f;
 
     open_step(&o);
+    o.count = &f->held.acts;
     open_acts(&o);
+    o.count = &f->held.kv;
     f->kv = alloc(&o, c->blocks, forward_block_bytes(m, c), "KV blocks");
+    o.count = &f->held.weights[KN_F32].bytes;
 
     open_begin(&o, &embed);
 
@@ -750,6 +779,12 @@ forward_open(const kernels_t *kn, kn_dev_t *dev, const model_t *m,
     }
 
     return f;
+}
+
+const forward_held_t *
+forward_held(const forward_t *f)
+{
+    return &f->held;
 }
 
 void

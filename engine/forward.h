@@ -18,6 +18,16 @@ typedef struct {
     uint32_t kv_type; /* KN_F32, KN_F16, KN_BF16 */
 } forward_cfg_t;
 
+/* What opening has put on the device, in bytes. */
+typedef struct {
+    struct {
+        uint64_t n, bytes;
+    } weights[KN_TYPES]; /* by type; vectors count as F32 */
+    uint64_t converted;  /* of those, what has another type in the file */
+    uint64_t kv;         /* the pool */
+    uint64_t acts;       /* of the largest step; committed as steps use it */
+} forward_held_t;
+
 /* Bytes of one KV block (all layers, keys and values). */
 uint64_t forward_block_bytes(const model_t *m, const forward_cfg_t *c);
 
@@ -29,6 +39,8 @@ forward_t *forward_open(const kernels_t *kn, kn_dev_t *dev, const model_t *m,
     const forward_cfg_t *c, char *err, size_t errlen);
 
 void forward_close(forward_t *f);
+
+const forward_held_t *forward_held(const forward_t *f);
 
 /*
  * Starts a step.  b may be reused when it returns; what its outs point to

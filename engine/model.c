@@ -33,6 +33,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* Several times the largest models there are; products fit 64 bits. */
 #define HIDDEN_MAX   (1u << 17)
@@ -737,6 +739,67 @@ model_rename(model_t *m, const char *name)
 {
     assert(name != NULL && name[0] != '\0');
     snprintf(m->info.name, sizeof(m->info.name), "%s", name);
+}
+
+void
+model_watch(model_t *m, void (*taken)(void *arg, uint64_t bytes), void *arg)
+{
+    m->taken = taken;
+    m->taken_arg = arg;
+}
+
+/*
+ * The mapping's pages are given back, whole ones only; the system has the file
+ * and reads them again if need be.  Memory that is no mapping of ours (tests)
+ * is left alone.
+ */
+void
+model_taken(const model_t *m, const tensor_t *t)
+{
+    uintptr_t from, to, page = (uintptr_t) sysconf(_SC_PAGESIZE);
+
+    assert((page & (page - 1)) == 0);
+
+    if (m->owns_gguf || model_dir(m) != NULL) {
+        from = ((uintptr_t) t->data + page - 1) & ~(page - 1);
+        to = ((uintptr_t) t->data + t->size) & ~(page - 1);
+
+        if (from < to) {
+            (void) madvise((void *) from, to - from, MADV_DONTNEED);
+        }
+    }
+
+    if (m->taken != NULL) {
+        m->taken(m->taken_arg, t->size);
+    }
+}
+
+int
+model_has_template(const model_t *m)
+{
+    gguf_str_t s;
+
+    if (m->hf != NULL) {
+        return model_hf_has_template(m->hf);
+    }
+
+    return m->gguf != NULL && gguf_str(m->gguf, "tokenizer.chat_template", &s);
+}
+
+void
+model_container(const model_t *m, char *buf, size_t size)
+{
+    uint32_t n;
+
+    assert(buf != NULL && size > 0);
+
+    if (m->hf == NULL) {
+        snprintf(buf, size, "%s", m->gguf != NULL ? "GGUF" : "none");
+        return;
+    }
+
+    n = model_hf_files(m->hf);
+    snprintf(buf, size, "safetensors, %u file%s", n, n == 1 ? "" : "s");
 }
 
 const model_info_t *

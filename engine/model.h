@@ -126,6 +126,21 @@ const model_layer_t *model_layer(const model_t *m, uint32_t i);
 int model_is_matrix(uint32_t type);
 
 /*
+ * Weights are copied to the device one by one.  taken says that t's bytes are:
+ * the memory that they were read into may go, and who watches is told how many
+ * they were.  They can still be read.
+ */
+void model_watch(
+    model_t *m, void (*taken)(void *arg, uint64_t bytes), void *arg);
+void model_taken(const model_t *m, const tensor_t *t);
+
+/* Is there a chat template beside it or in it? */
+int model_has_template(const model_t *m);
+
+/* What it is from, for people: "GGUF", "safetensors, 4 files". */
+void model_container(const model_t *m, char *buf, size_t size);
+
+/*
  * Set i of the angles per position of the rotated pairs, for sequences of up
  * to context tokens: freq [rope_dims / 2].  Returns what cosines and sines are
  * to be multiplied by.

@@ -29,8 +29,13 @@
 /* Real ones have a few KiB; jansson's tree is some twenty times the text. */
 #define CONFIG_MAX (256u << 10)
 
+/* tokenizer_config.json lists added tokens, thousands at times. */
+#define TOKENIZER_MAX (4u << 20)
+
 #define CONFIG     "config.json"
 #define GENERATION "generation_config.json"
+#define TEMPLATE   "chat_template.jinja"
+#define TOKENIZER  "tokenizer_config.json"
 
 struct model_hf_s {
     char *dir;    /* owned; NULL: from memory */
@@ -205,9 +210,9 @@ read_item_word(
 
 /* --- files -------------------------------------------------------------- */
 
-/* The text of a small file, owned by the caller; NULL with a sentence. */
+/* The text of a file, owned by the caller; NULL with a sentence. */
 static char *
-read_text(const char *path, size_t *len, char *err, size_t errlen)
+read_text(const char *path, size_t max, size_t *len, char *err, size_t errlen)
 {
     char *text;
     FILE *f;
@@ -218,14 +223,14 @@ read_text(const char *path, size_t *len, char *err, size_t errlen)
         return NULL;
     }
 
-    if (st.st_size > CONFIG_MAX) {
-        snprintf(err, errlen, "%s: expected at most %u bytes, found %lld", path,
-            CONFIG_MAX, (long long) st.st_size);
+    if ((uint64_t) st.st_size > max) {
+        snprintf(err, errlen, "%s: expected at most %zu bytes, found %lld",
+            path, max, (long long) st.st_size);
         return NULL;
     }
 
     f = fopen(path, "re");
-    text = f == NULL ? NULL : malloc(CONFIG_MAX);
+    text = f == NULL ? NULL : malloc((size_t) st.st_size + 1);
 
     if (text == NULL) {
         snprintf(err, errlen, "%s: expected a readable file, found \"%s\"",
@@ -238,8 +243,8 @@ read_text(const char *path, size_t *len, char *err, size_t errlen)
         return NULL;
     }
 
-    *len = fread(text, 1, CONFIG_MAX, f);
-    assert(*len <= CONFIG_MAX);
+    *len = fread(text, 1, (size_t) st.st_size, f);
+    assert(*len <= max);
     fclose(f);
     return text;
 }
@@ -264,10 +269,10 @@ parse_object(
 }
 
 static json_t *
-read_object(const char *path, char *err, size_t errlen)
+read_object(const char *path, size_t max, char *err, size_t errlen)
 {
     size_t len;
-    char *text = read_text(path, &len, err, errlen);
+    char *text = read_text(path, max, &len, err, errlen);
     json_t *j = NULL;
 
     if (text != NULL) {
@@ -387,7 +392,7 @@ read_ends(model_t *m, char *err, size_t errlen)
     }
 
     if (path != NULL && access(path, F_OK) == 0) {
-        j = read_object(path, err, errlen);
+        j = read_object(path, CONFIG_MAX, err, errlen);
         ok = j != NULL;
         take_ends(&m->info, value(j, "eos_token_id"));
         json_decref(j);
@@ -548,7 +553,7 @@ model_hf_open(const char *path, char *err, size_t errlen)
     }
 
     name_by_dir(m, m->hf->dir);
-    m->hf->tree = read_object(m->hf->config, err, errlen);
+    m->hf->tree = read_object(m->hf->config, CONFIG_MAX, err, errlen);
     ok = m->hf->tree != NULL && read_all(m, err, errlen);
     json_decref(m->hf->tree);
     m->hf->tree = NULL;
@@ -613,6 +618,37 @@ model_hf_close(model_hf_t *hf)
     free(hf->config);
     free(hf->dir);
     free(hf);
+}
+
+int
+model_hf_has_template(const model_hf_t *hf)
+{
+    int yes;
+    char *file, *config, err[512];
+    json_t *j;
+
+    if (hf->dir == NULL || asprintf(&file, "%s/" TEMPLATE, hf->dir) < 0) {
+        return 0;
+    }
+
+    yes = access(file, R_OK) == 0;
+    free(file);
+
+    if (yes || asprintf(&config, "%s/" TOKENIZER, hf->dir) < 0) {
+        return yes;
+    }
+
+    j = read_object(config, TOKENIZER_MAX, err, sizeof(err));
+    yes = value(j, "chat_template") != NULL;
+    json_decref(j);
+    free(config);
+    return yes;
+}
+
+uint32_t
+model_hf_files(const model_hf_t *hf)
+{
+    return safetensors_files_n(hf->weights);
 }
 
 const char *

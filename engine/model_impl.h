@@ -268,6 +268,8 @@ struct model_s {
     const gguf_t *gguf;    /* where it is from, one of the two or neither: */
     model_hf_t *hf;        /* owned */
     int owns_gguf;
+    void (*taken)(void *arg, uint64_t bytes); /* NULL: nobody watches */
+    void *taken_arg;
 };
 
 /* What reading needs beside the model; err is set when a function fails. */
@@ -354,6 +356,11 @@ void model_hf_close(model_hf_t *hf);
 /* The same from memory that outlives it (fuzz). */
 model_t *model_hf_open_mem(const char *config, size_t config_len,
     const uint8_t *weights, size_t weights_len, char *err, size_t errlen);
+
+int model_hf_has_template(const model_hf_t *hf);
+
+/* How many files the weights are in. */
+uint32_t model_hf_files(const model_hf_t *hf);
 
 /* NULL: from memory. */
 const char *model_hf_dir(const model_hf_t *hf);

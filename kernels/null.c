@@ -47,9 +47,12 @@ null_alloc(kn_dev_t *dev, uint64_t bytes)
         return p;
     }
 
-    /* a mapping, so that what is not touched costs nothing */
+    /*
+     * A mapping, so that what is not touched costs nothing; and none that the
+     * system refuses for its size, since plans are made with this device too.
+     */
     mem = mmap(NULL, (size_t) bytes + 64, PROT_READ | PROT_WRITE,
-        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     if (mem == MAP_FAILED) {
         return p;
