@@ -20,6 +20,7 @@
  */
 #include "clock.h"
 #include "forward.h"
+#include "inspect.h"
 #include "inner.h"
 #include "ipc.h"
 #include "log.h"
@@ -27,6 +28,7 @@
 #include "mem.h"
 #include "model.h"
 #include "opts.h"
+#include "progress.h"
 #include "text_in.h"
 #include "text_out.h"
 #include "token.h"
@@ -66,6 +68,7 @@ typedef struct {
     kn_dev_t *dev;
     forward_cfg_t shape;
     forward_t *forward;
+    progress_t progress; /* of loading */
     inner_t *in;
     loop_t *loop;
     text_out_t *text_out;
@@ -167,7 +170,7 @@ open_kernels(engine_t *e)
 
     if (!null && e->o.model[0] == '\0') {
         snprintf(e->err, sizeof(e->err),
-            "no model: give --model FILE.gguf, or --device null for none");
+            "no model: give --model PATH, or --device null for none");
         return -1;
     }
 
@@ -180,7 +183,39 @@ open_kernels(engine_t *e)
 }
 
 
-/* Model and tokenizer, from the file or canned. */
+/* The tokenizer that the model came with, and what else ends a text. */
+static int
+open_token(engine_t *e)
+{
+    uint32_t i;
+    const model_info_t *m = model_info(e->model);
+
+    if (model_gguf(e->model) == NULL) {
+        e->tok = token_open_dir(model_dir(e->model), e->err, sizeof(e->err));
+    } else {
+        e->tok = token_open_gguf(model_gguf(e->model), e->err, sizeof(e->err));
+    }
+    if (e->tok == NULL) {
+        return -1;
+    }
+
+    if (token_vocab(e->tok) > m->vocab) {
+        snprintf(e->err, sizeof(e->err),
+            "%s: expected a tokenizer of at most %u tokens, as the embeddings "
+            "have, found %u",
+            e->o.model, m->vocab, token_vocab(e->tok));
+        return -1;
+    }
+
+    for (i = 0; i < m->ends_n; i++) {
+        token_add_end(e->tok, m->ends[i]);
+    }
+
+    return 0;
+}
+
+
+/* Model and tokenizer, from their files or canned. */
 static int
 open_model(engine_t *e)
 {
@@ -201,11 +236,7 @@ open_model(engine_t *e)
         return -1;
     }
 
-    e->tok = model_gguf(e->model) != NULL
-                 ? token_open_gguf(model_gguf(e->model), e->err, sizeof(e->err))
-                 : token_open_dir(model_dir(e->model), e->err, sizeof(e->err));
-
-    return e->tok == NULL ? -1 : 0;
+    return open_token(e);
 }
 
 
@@ -306,11 +337,20 @@ plan_blocks(engine_t *e)
 }
 
 
+/* model_watch's: a weight has been loaded. */
+static void
+taken(void *arg, uint64_t bytes)
+{
+    progress_add(arg, bytes, clock_us());
+}
+
+
 /* Weights and KV blocks on the device. */
 static int
 open_forward(engine_t *e)
 {
     kn_open_t ko;
+    char held[1024];
 
     if (parse_kv_type(e) != 0 || plan_blocks(e) != 0) {
         return -1;
@@ -326,10 +366,23 @@ open_forward(engine_t *e)
         return -1;
     }
 
+    progress_open(&e->progress, model_info(e->model)->weight_bytes, clock_us(),
+        STDERR_FILENO);
+    model_watch(e->model, taken, &e->progress);
     e->forward = forward_open(
         e->kn, e->dev, e->model, &e->shape, e->err, sizeof(e->err));
+    model_watch(e->model, NULL, NULL);
+    progress_close(&e->progress);
+    if (e->forward == NULL) {
+        return -1;
+    }
 
-    return e->forward == NULL ? -1 : 0;
+    if (!e->o.inspect) {
+        inspect_held(forward_held(e->forward), held, sizeof(held));
+        log_line(LOG_NOTICE, "holds %s", held);
+    }
+
+    return 0;
 }
 
 
@@ -582,56 +635,54 @@ close_all(engine_t *e)
 
 /* --- main --------------------------------------------------------------- */
 
-/* --check: the model's shape and what the memory goes to. */
-static void
-print_plan(const engine_t *e)
+/*
+ * --inspect; the exit status.  The device is asked its name, and then the null
+ * device stands in for it, which loads nothing.
+ */
+static int
+inspect(engine_t *e)
 {
-    const model_info_t *m = model_info(e->model);
-    const forward_cfg_t *s = &e->shape;
-    uint64_t block = forward_block_bytes(e->model, s), ring;
-    ipc_cfg_t c;
+    kn_open_t ko;
     kn_info_t k;
+    ipc_cfg_t c;
+    inspect_t in;
+
+    if (open_kernels(e) != 0 || open_model(e) != 0 || name_model(e) != 0) {
+        return 1;
+    }
+
+    memset(&ko, 0, sizeof(ko));
+    ko.threads = (uint32_t) e->o.threads;
+    e->dev = e->kn->open(&ko, e->err, sizeof(e->err));
+    if (e->dev == NULL) {
+        return 1;
+    }
+    e->kn->info(e->dev, &k);
+    e->kn->close(e->dev);
+    e->dev = NULL;
+    e->kn = kernels_null();
+    if (open_forward(e) != 0) {
+        return 1;
+    }
 
     memset(&c, 0, sizeof(c));
     c.slots = (uint32_t) e->o.slots;
     c.submit_size = (uint32_t) e->o.submit_ring;
     c.event_size = (uint32_t) e->o.event_ring;
-    ring = ipc_segment_bytes(&c);
-    e->kn->info(e->dev, &k);
 
-#define ROW(name, fmt, ...) printf("%-17s" fmt "\n", name, __VA_ARGS__)
-#define BYTES(n)            (unsigned long long) (n)
-    ROW("model", "%s (%s)", e->name, m->arch);
-    ROW("layers", "%u", m->layers);
-    ROW("hidden", "%u", m->hidden);
-    ROW("heads", "%u, %u for keys, of %u", m->heads, m->kv_heads, m->head_dim);
-    ROW("ffn", "%u", m->ffn);
-    ROW("vocabulary", "%u", m->vocab);
-    ROW("context", "%u tokens, trained on %u", s->context, m->context);
-    ROW("device", "%s", k.name);
-    ROW("weights", "%llu bytes", BYTES(m->weight_bytes));
-    ROW("kv block", "%u tokens, %llu bytes, %s", s->block_tokens, BYTES(block),
-        e->o.kv_type);
-    ROW("kv blocks", "%u, %llu bytes", s->blocks, BYTES(s->blocks * block));
-    ROW("tokens that fit", "%llu",
-        BYTES((uint64_t) s->blocks * s->block_tokens));
-    ROW("device memory", "%llu bytes", BYTES(k.used));
-    ROW("rings", "%llu bytes for each of at most %lld workers", BYTES(ring),
-        (long long) e->o.workers_max);
-#undef BYTES
-#undef ROW
-}
-
-
-/* --check; the exit status. */
-static int
-check(engine_t *e)
-{
-    if (open_kernels(e) != 0 || open_model(e) != 0 || name_model(e) != 0
-        || open_forward(e) != 0) {
-        return 1;
-    }
-    print_plan(e);
+    memset(&in, 0, sizeof(in));
+    in.name = e->name;
+    in.path = e->o.model[0] != '\0' ? e->o.model : "no file";
+    in.model = e->model;
+    in.tok = e->tok;
+    in.chat = model_has_template(e->model) ? "yes" : "no";
+    in.forward = e->forward;
+    in.shape = &e->shape;
+    in.kv_type = e->o.kv_type;
+    in.device = k.name;
+    in.ring_bytes = ipc_segment_bytes(&c);
+    in.workers_max = (uint32_t) e->o.workers_max;
+    inspect_print(&in);
 
     return 0;
 }
@@ -698,7 +749,7 @@ main(int argc, char **argv)
         printf("llm-engine %s, wire version %d\n", ENGINE_VERSION,
             LLM_WIRE_VERSION);
     } else {
-        rc = e.o.check ? check(&e) : serve(&e);
+        rc = e.o.inspect ? inspect(&e) : serve(&e);
     }
 
     if (rc != 0) {

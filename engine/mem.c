@@ -3,7 +3,7 @@
  *
  * DESIGN.  Each table is its own anonymous mapping without reservation: zero
  * until touched, so sizing for the worst case costs address space only, and
- * returned whole.  The total is counted so that --check and the log can say
+ * returned whole.  The total is counted so that --inspect and the log can say
  * what the engine may use at most.  malloc is not touched: libraries use it,
  * on threads that may.
  */

@@ -262,7 +262,7 @@ opts_switch(opts_t *o, const char *arg)
     const struct {
         const char *name;
         int *field;
-    } switches[] = {{"--check", &o->check}, {"--help", &o->help},
+    } switches[] = {{"--inspect", &o->inspect}, {"--help", &o->help},
         {"-h", &o->help}, {"--version", &o->version}, {"-v", &o->version}};
     size_t i;
 
@@ -289,6 +289,12 @@ opts_args(opts_t *o, int argc, char **argv, char *err, size_t errlen)
         arg = argv[i];
 
         if (opts_switch(o, arg)) {
+            /* --inspect may have a path of its own: that of the model */
+            if (strcmp(arg, "--inspect") == 0 && argv[i + 1] != NULL
+                && argv[i + 1][0] != '-'
+                && opts_set(o, "model", argv[++i], err, errlen) != 0) {
+                return -1;
+            }
             continue;
         }
 
@@ -339,7 +345,9 @@ opts_help(void)
 
     printf("usage: llm-engine [-c FILE] [--OPTION VALUE ...]\n\n"
            "  -c FILE            read \"OPTION VALUE\" lines from FILE\n"
-           "  --check            load the model, print shape and memory, exit\n"
+           "  --inspect [MODEL]  print the model's shape, types, tokenizer and "
+           "the memory\n"
+           "                     that serving it takes, load nothing, exit\n"
            "  --version, --help\n\n");
 
     for (i = 0; i < OPTS_N; i++) {

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define OPTS_LIST(X)                                                           \
-    X(model, str, "", 0, 0, "path of the GGUF file")                           \
+    X(model, str, "", 0, 0, "GGUF file, or directory with safetensors")        \
     X(model_name, str, "", 0, 0, "public name; default: the file's")           \
     X(listen, str, "/run/llm/engine.sock", 0, 0,                               \
         "unix socket that nginx workers connect to")                           \
@@ -55,7 +55,7 @@ typedef struct {
 #define X(name, type, def, min, max, help) OPT_TYPE_##type name;
     OPTS_LIST(X)
 #undef X
-    int check;   /* --check: load, print, exit */
+    int inspect; /* --inspect: print, exit */
     int help;    /* --help */
     int version; /* --version */
 } opts_t;
@@ -74,8 +74,8 @@ int opts_set(
 int opts_file(opts_t *o, const char *path, char *err, size_t errlen);
 
 /*
- * The command line: --name value, --name=value, -c file, --check, --help,
- * --version.  0, or -1 with err.
+ * The command line: --name value, --name=value, -c file, --inspect [model],
+ * --help, --version.  0, or -1 with err.
  */
 int opts_args(opts_t *o, int argc, char **argv, char *err, size_t errlen);
 

@@ -161,6 +161,37 @@ token_is_end(const token_t *t, uint32_t id)
 }
 
 
+void
+token_add_end(token_t *t, uint32_t id)
+{
+    assert(t != NULL);
+
+    if (id >= t->n) {
+        return;
+    }
+
+    t->end[id] = 1;
+
+    if (t->eos == TOKEN_NONE) {
+        t->eos = id;
+    }
+}
+
+
+const char *
+token_kind(const token_t *t)
+{
+    if (t->bytes != NULL) {
+        return "bytes";
+    }
+
+    return t->bpe       ? "byte-level BPE"
+           : t->chars   ? "BPE"
+           : t->unigram ? "Unigram"
+                        : "SentencePiece";
+}
+
+
 uint32_t
 token_find(const token_t *t, const char *s, size_t len)
 {

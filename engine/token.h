@@ -64,6 +64,15 @@ uint32_t token_eos(const token_t *t);
 /* Does id end a text (end of text, end of turn)? */
 int token_is_end(const token_t *t, uint32_t id);
 
+/*
+ * Says that id ends a text too: what a model's configuration knows and its
+ * vocabulary does not.  Before other threads look; ids outside are nothing.
+ */
+void token_add_end(token_t *t, uint32_t id);
+
+/* Which kind it is, for people. */
+const char *token_kind(const token_t *t);
+
 /* The id whose piece is exactly s, TOKEN_NONE if none. */
 uint32_t token_find(const token_t *t, const char *s, size_t len);
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env perl
-# The engine's command line: help, configuration file, --check, and one
+# The engine's command line: help, configuration file, --inspect, and one
 # sentence with exit 1 for every model file that is broken.
 
 use strict;
@@ -36,7 +36,7 @@ sub refused {
 my ($st, $out) = engine('--help');
 is($st, 0, '--help');
 like($out, qr/--$_\b/, "--help names $_")
-    for qw(model listen device kv_type batch_tokens step_min drain_timeout check);
+    for qw(model listen device kv_type batch_tokens step_min drain_timeout inspect);
 ($st, $out) = engine('--version');
 is($st, 0, '--version');
 like($out, qr/llm-engine/, 'says its name');
@@ -51,20 +51,29 @@ refused('bad kv_type', qr/f8/, '--device', 'null', '--kv_type', 'f8');
 refused('bad isa', qr/mmx/, '--device', 'null', '--cpu_isa', 'mmx');
 refused('no conf', qr/none\.conf/, '-c', "$dir/none.conf");
 
-($st, $out) = engine('--device', 'null', '--check');
-is($st, 0, '--check without a model');
+($st, $out) = engine('--device', 'null', '--inspect');
+is($st, 0, '--inspect without a model');
 
 open my $f, '>', "$dir/e.conf";
 print $f "device null\nmodel_name fromfile # why\nslots 5\n";
 close $f;
-($st, $out) = engine('-c', "$dir/e.conf", '--check');
+($st, $out) = engine('-c', "$dir/e.conf", '--inspect');
 is($st, 0, 'conf file') or diag($out);
 like($out, qr/fromfile/, 'is used');
 
 {
     my $model = LLM->demo;
-    ($st, $out) = engine('--check', '--model', $model);
-    is($st, 0, '--check');
+    ($st, $out) = engine('--inspect', $model);
+    is($st, 0, '--inspect');
+    like($out, qr/^architecture +llama$/m, 'architecture');
+    like($out, qr/^  Q8_0 +\d+ tensors, \d+ bytes$/m, 'weights by type');
+    like($out, qr/^tokenizer +\S.*, \d+ tokens$/m, 'tokenizer');
+    my ($plan) = $out =~ /^device memory +(\d+) bytes$/m;
+    my ($pool) = $out =~ /^kv blocks +\d+, (\d+) bytes$/m;
+    ($st, $out) = engine('--inspect', $model, '--context', 128, '--batch_rows', 2);
+    my ($less) = $out =~ /^device memory +(\d+) bytes$/m;
+    cmp_ok($less, '<', $plan, 'a shorter context and fewer rows take less');
+    cmp_ok($plan, '>', $pool, 'and weights count too');
     like($out, qr/ngx-llm-demo/, 'name');
     like($out, qr/block/, 'blocks');
     open my $g, '<:raw', $model;
@@ -88,6 +97,18 @@ like($out, qr/fromfile/, 'is used');
     $try->('a missing tensor', $huge, qr/blk\.2\.attn_q\.weight/);
     ($huge = $bytes) =~ s/blk\.2\.attn_q\.weight/blk.2.attn_k.weight/;
     $try->('a tensor twice', $huge, qr/blk\.2\.attn_k\.weight/);
+    mkdir "$dir/hf" or die $!;
+    my $config = sub {
+        open my $h, '>', "$dir/hf/config.json";
+        print $h @_;
+        close $h;
+    };
+    $config->('{"model_type":"llama"');
+    refused('a broken config.json', qr{hf/config\.json: }, '--model', "$dir/hf");
+    $config->('{"model_type":"eliza"}');
+    refused('an unknown family', qr/supported \(.*llama.*found "eliza"/, '--model', "$dir/hf");
+    $config->('{"model_type":"llama"}');
+    refused('no weights', qr/model\.safetensors/, '--model', "$dir/hf/config.json");
     refused('KV memory too small', qr/kv_memory/, '--model', $model,
         '--kv_memory', '1k');
 }
@@ -108,6 +129,6 @@ kill QUIT => $pid;
 waitpid $pid, 0;
 is($?, 0, 'QUIT ends it in order');
 open my $log, '<', "$dir/log" or die $!;
-like(join('', <$log>), qr/ready: null .*blocks.*draining: 0 requests.*exit/s, 'as its log says');
+like(join('', <$log>), qr/holds weights F32 .*ready: null .*blocks.*draining: 0 requests.*exit/s, 'as its log says');
 
 done_testing();

@@ -138,8 +138,12 @@ test_args(void **state)
     assert_int_equal(o.slots, 7);
     assert_int_equal(args_with(&o, err, sizeof(err), "--slots=8", NULL), 0);
     assert_int_equal(o.slots, 8);
-    assert_int_equal(args_with(&o, err, sizeof(err), "--check", "--help"), 0);
-    assert_true(o.check && o.help);
+    assert_int_equal(args_with(&o, err, sizeof(err), "--inspect", "--help"), 0);
+    assert_true(o.inspect && o.help);
+    assert_string_equal(o.model, "");
+    assert_int_equal(args_with(&o, err, sizeof(err), "--inspect", "x/y"), 0);
+    assert_string_equal(o.model, "x/y");
+    assert_int_equal(args_with(&o, err, sizeof(err), "--inspect", NULL), 0);
     assert_int_equal(args_with(&o, err, sizeof(err), "--slots", NULL), -1);
     assert_non_null(strstr(err, "needs a value"));
     assert_int_equal(args_with(&o, err, sizeof(err), "--bogus", NULL), -1);

@@ -1,0 +1,162 @@
+/*
+ * A model's description: see inspect.h.
+ *
+ * DESIGN.  The memory plan is not computed here a second time: the forward
+ * pass was opened on the null device, which takes the same calls, holds
+ * nothing and loads nothing, and counted what they asked for.  So the plan is
+ * what the engine will do, by construction.
+ *
+ * Nothing is owned.  The main thread, before others run.
+ */
+#include "inspect.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#define BYTES(n) (unsigned long long) (n)
+
+static const char *const types[KN_TYPES] = {
+#define X(name, elems, bytes) #name,
+    KN_TYPE_LIST(X)
+#undef X
+};
+
+
+__attribute__((format(printf, 2, 3))) static void
+row(const char *name, const char *fmt, ...)
+{
+    va_list args;
+
+    printf("%-17s", name);
+    va_start(args, fmt);
+    vprintf(fmt, args);
+    va_end(args);
+    printf("\n");
+}
+
+
+static uint64_t
+weights_bytes(const forward_held_t *h)
+{
+    uint32_t i;
+    uint64_t sum = 0;
+
+    for (i = 0; i < KN_TYPES; i++) {
+        sum += h->weights[i].bytes;
+    }
+
+    assert(sum >= h->converted);
+
+    return sum;
+}
+
+
+static void
+print_shape(const inspect_t *in)
+{
+    char from[64];
+    const model_info_t *m = model_info(in->model);
+
+    model_container(in->model, from, sizeof(from));
+    row("model", "%s", in->name);
+    row("from", "%s, %s", from, in->path);
+    row("architecture", "%s", m->arch);
+    row("layers", "%u", m->layers);
+    row("hidden", "%u", m->hidden);
+    row("heads", "%u, %u for keys, of %u", m->heads, m->kv_heads, m->head_dim);
+    row("ffn", "%u", m->ffn);
+    row("vocabulary", "%u", m->vocab);
+    row("embeddings", "%s",
+        model_top(in->model)->output == model_top(in->model)->embed
+            ? "tied"
+            : "two matrices");
+    row("rotary", "%u of %u elements, pairs %s", m->rope_dims, m->head_dim,
+        m->rope_halves ? "half of them apart" : "of neighbours");
+    row("context", "%u tokens, trained on %u", in->shape->context, m->context);
+}
+
+
+static void
+print_weights(const inspect_t *in)
+{
+    uint32_t i;
+    const forward_held_t *h = forward_held(in->forward);
+
+    row("weights", "%llu bytes in the file",
+        BYTES(model_info(in->model)->weight_bytes));
+
+    for (i = 0; i < KN_TYPES; i++) {
+        if (h->weights[i].n > 0) {
+            printf("  %-15s%llu tensors, %llu bytes\n", types[i],
+                BYTES(h->weights[i].n), BYTES(h->weights[i].bytes));
+        }
+    }
+
+    if (h->converted > 0) {
+        row("  converted", "%llu bytes of them", BYTES(h->converted));
+    }
+}
+
+
+static void
+print_memory(const inspect_t *in)
+{
+    const forward_cfg_t *s = in->shape;
+    const forward_held_t *h = forward_held(in->forward);
+    uint64_t tokens = (uint64_t) s->blocks * s->block_tokens;
+
+    assert(s->blocks > 0 && s->context > 0);
+    row("device", "%s", in->device);
+    row("kv block", "%u tokens, %llu bytes, %s", s->block_tokens,
+        BYTES(h->kv / s->blocks), in->kv_type);
+    row("kv blocks", "%u, %llu bytes", s->blocks, BYTES(h->kv));
+    row("tokens that fit", "%llu, or %llu sequences of %u", BYTES(tokens),
+        BYTES(tokens / s->context), s->context);
+    row("step", "%u sequences, %u tokens: %llu bytes of activations",
+        s->rows_max, s->tokens_max, BYTES(h->acts));
+    row("device memory", "%llu bytes",
+        BYTES(weights_bytes(h) + h->kv + h->acts));
+    row("rings", "%llu bytes for each of at most %u workers",
+        BYTES(in->ring_bytes), in->workers_max);
+}
+
+
+void
+inspect_print(const inspect_t *in)
+{
+    assert(in->model != NULL && in->forward != NULL);
+    print_shape(in);
+    row("tokenizer", "%s, %u tokens", token_kind(in->tok),
+        token_vocab(in->tok));
+    row("chat template", "%s", in->chat);
+    print_weights(in);
+    print_memory(in);
+}
+
+
+void
+inspect_held(const forward_held_t *h, char *buf, size_t size)
+{
+    uint32_t i;
+    size_t at = 0;
+    const char *comma = " ";
+
+    assert(size >= 512);
+    at += (size_t) snprintf(buf, size, "weights");
+
+    for (i = 0; i < KN_TYPES && at < size / 2; i++) {
+        if (h->weights[i].n > 0) {
+            at += (size_t) snprintf(buf + at, size - at, "%s%s %.1f MB in %llu",
+                comma, types[i], (double) h->weights[i].bytes / 1e6,
+                BYTES(h->weights[i].n));
+            comma = ", ";
+        }
+    }
+
+    snprintf(buf + at, size - at,
+        "; %.1f MB of them converted; KV pool %.1f MB; activations of the "
+        "largest step %.1f MB",
+        (double) h->converted / 1e6, (double) h->kv / 1e6,
+        (double) h->acts / 1e6);
+}

@@ -1,0 +1,36 @@
+/*
+ * What a model is and what serving it will take, for people: the table of
+ * --inspect, and the line of the log when it is loaded.
+ */
+#ifndef INSPECT_H
+#define INSPECT_H
+
+#include "forward.h"
+#include "model.h"
+#include "token.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* All borrowed during the call. */
+typedef struct {
+    const char *name; /* the public one */
+    const char *path;
+    const model_t *model;
+    const token_t *tok;
+    const char *chat; /* "yes", "no" */
+    const forward_t *forward;
+    const forward_cfg_t *shape;
+    const char *kv_type;
+    const char *device;
+    uint64_t ring_bytes; /* of each worker */
+    uint32_t workers_max;
+} inspect_t;
+
+/* Prints the table to stdout. */
+void inspect_print(const inspect_t *in);
+
+/* "weights Q8_0 1.2 MB in 15, F32 0.1 MB in 5; KV pool 8.0 MB; ..." in buf. */
+void inspect_held(const forward_held_t *held, char *buf, size_t size);
+
+#endif
