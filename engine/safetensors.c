@@ -12,8 +12,8 @@
  *
  * DESIGN.  The file is input: its author may be hostile.  The header is cut
  * into its members (json_cut.h) and jansson reads one small piece at a time,
- * so that the table is all the memory a header can cost: a small multiple of
- * its own size, however it is written.  What is odd but harmless is let pass
+ * so that the table is all the memory a header can cost: less than twice its
+ * own size, however it is written.  What is odd but harmless is let pass
  * (unknown fields, tensors of types that nobody computes with: who needs such
  * a one refuses it by name); names with escapes are refused, since every name
  * in use is plain, and so names are borrowed from the mapping.
@@ -52,6 +52,7 @@ _Static_assert(
 #define HEADER_MAX  (100u << 20) /* the format's own limit */
 #define TENSORS_MAX (1u << 20)
 #define ENTRY_MAX   4096u /* a tensor's member of the header */
+#define ENTRY_MIN   48u /* "a":{"dtype":"U8","shape":[],"data_offsets":[0,0]} */
 #define TNAME_MAX   1024u
 #define FILES_MAX   4096u
 #define FNAME_MAX   255u
@@ -369,36 +370,32 @@ check_places(const told_t *o, file_t *f, uint64_t start)
     return 1;
 }
 
-/* Room for one more tensor: twice as much as there was, when it is full. */
+/*
+ * Room for as many tensors as the header has members, counted before they are
+ * read: so that the table is exact, and no larger than one and a half times
+ * the header that it is made from.
+ */
 static int
-grow(const told_t *o, file_t *f)
+make_room(const told_t *o, file_t *f, json_cut_t c, uint64_t len)
 {
-    tensor_t *more;
-    uint32_t cap;
+    uint64_t n = 0;
+    json_cut_piece_t key, value;
 
-    if (f->n == TENSORS_MAX) {
-        return fail(
-            o, "header: expected at most %u tensors, found more", TENSORS_MAX);
+    while (json_cut_next(&c, &key, &value) > 0) {
+        n++;
     }
 
-    if (f->n >= 64 && (f->n & (f->n - 1)) != 0) {
-        return 1; /* the room is the next power of two */
+    if (n > TENSORS_MAX || (n > 1 && (n - 1) * ENTRY_MIN > len)) {
+        return fail(o,
+            "header: expected at most %u tensors and as many as its %llu bytes "
+            "can describe, found %llu",
+            TENSORS_MAX, (unsigned long long) len, (unsigned long long) n);
     }
 
-    if (f->n > 0 && f->n < 64) {
-        return 1;
-    }
+    _Static_assert(sizeof(*f->tensors) <= 3 * ENTRY_MIN / 2, "see above");
+    f->tensors = malloc((n + 1) * sizeof(*f->tensors));
 
-    cap = f->n == 0 ? 64 : 2 * f->n;
-    assert(cap > f->n && cap <= 2 * TENSORS_MAX);
-    more = realloc(f->tensors, cap * sizeof(*more));
-
-    if (more == NULL) {
-        return fail(o, "table: not enough memory");
-    }
-
-    f->tensors = more;
-    return 1;
+    return f->tensors != NULL || fail(o, "table: not enough memory");
 }
 
 static int
@@ -429,16 +426,16 @@ read_header(const told_t *o, file_t *f, uint64_t *start)
         return fail(o, "header: expected a JSON object, found something else");
     }
 
+    if (!make_room(o, f, c, n)) {
+        return 0;
+    }
+
     while ((r = json_cut_next(&c, &key, &value)) > 0) {
         if (key.len == 12 && memcmp(key.s, "__metadata__", 12) == 0) {
             if (!check_metadata(o, value)) {
                 return 0;
             }
             continue;
-        }
-
-        if (!grow(o, f)) {
-            return 0;
         }
 
         memset(&f->tensors[f->n], 0, sizeof(*f->tensors));
