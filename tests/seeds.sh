@@ -8,6 +8,16 @@ cd "$(dirname "$0")/.."
 data=${LLM_DATA:-../shared/data}
 
 case $1 in
+safetensors) # configuration and weights of whole models, as the target has them
+    seeds=${BUILD:-build}/seeds-safetensors
+    mkdir -p "$seeds"
+    for dir in tests/data/models/* "$data/models/TinyStories-656K"; do
+        [ -f "$dir/config.json" ] && [ -f "$dir/model.safetensors" ] || continue
+        { cat "$dir/config.json" && printf '\000' && cat "$dir/model.safetensors"; } \
+            >"$seeds/${dir##*/}"
+    done
+    echo "$seeds"
+    ;;
 openai) # bodies of requests, and any JSON that is one or nearly
     for dir in JSONTestSuite JSONTestSuite-transform http-requests; do
         [ ! -d "$data/http-json/$dir" ] || echo "$data/http-json/$dir"

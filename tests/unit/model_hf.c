@@ -513,6 +513,51 @@ next_random(uint64_t *x)
     return *x;
 }
 
+/* The same model in two files, cut in the middle of a layer. */
+static void
+sharded(void **state)
+{
+    const char *dir = *state;
+    char header[2][16384] = {"{", "{"}, index[16384] = "{\"weight_map\":{";
+    char name[64], from[128];
+    size_t i, k, at[2] = {0, 0};
+    model_t *m;
+
+    make_model(dir, CONFIG, NULL, NULL);
+    make_gone(dir, "model.safetensors");
+
+    for (i = 0; i < TENSORS_N; i++) {
+        k = i >= TENSORS_N / 2;
+        at[k] += add(header[k], sizeof(header[k]), tensors[i].name,
+            tensors[i].rows, tensors[i].row, "F16", at[k]);
+        snprintf(index + strlen(index), sizeof(index) - strlen(index),
+            "%s\"%s\":\"part%zu.safetensors\"", i > 0 ? "," : "",
+            tensors[i].name, k);
+    }
+
+    strcat(index, "}}");
+    make_text(dir, "model.safetensors.index.json", index);
+
+    for (k = 0; k < 2; k++) {
+        strcat(header[k], "}");
+        make_st(&file, header[k], at[k]);
+        snprintf(name, sizeof(name), "part%zu.safetensors", k);
+        make_file(dir, name, file.p, file.len);
+    }
+
+    m = opened(dir);
+    model_container(m, from, sizeof(from));
+    assert_string_equal(from, "safetensors, 2 files");
+    assert_int_equal(model_top(m)->embed->type, TENSOR_F16);
+    assert_non_null(model_layer(m, 1)->v);
+    model_close(m);
+
+    make_gone(dir, "part1.safetensors");
+    refused(dir, "part1.safetensors", "open: expected a readable file");
+    make_gone(dir, "part0.safetensors");
+    make_gone(dir, "model.safetensors.index.json");
+}
+
 /* A thousand broken copies of each file: one sentence, or a sound model. */
 static void
 broken_files(void **state)
@@ -606,6 +651,7 @@ main(void)
         TEST(wrong_tensors),
         TEST(ends),
         TEST(rope),
+        TEST(sharded),
         TEST(broken_files),
         cmocka_unit_test(real_one),
     };
