@@ -18,7 +18,7 @@ typedef struct {
     const char *path;
     const model_t *model;
     const token_t *tok;
-    const char *chat; /* "yes", "no" */
+    const char *chat; /* what it has of chat templates */
     const forward_t *forward;
     const forward_cfg_t *shape;
     const char *kv_type;

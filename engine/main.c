@@ -646,6 +646,7 @@ inspect(engine_t *e)
     kn_info_t k;
     ipc_cfg_t c;
     inspect_t in;
+    gguf_str_t own, tools;
 
     if (open_kernels(e) != 0 || open_model(e) != 0 || name_model(e) != 0) {
         return 1;
@@ -675,7 +676,10 @@ inspect(engine_t *e)
     in.path = e->o.model[0] != '\0' ? e->o.model : "no file";
     in.model = e->model;
     in.tok = e->tok;
-    in.chat = model_has_template(e->model) ? "yes" : "no";
+    model_templates(e->model, &own, &tools);
+    in.chat = tools.s != NULL ? "yes, and one for tools"
+              : own.s != NULL ? "yes"
+                              : "no";
     in.forward = e->forward;
     in.shape = &e->shape;
     in.kv_type = e->o.kv_type;

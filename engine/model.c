@@ -715,6 +715,8 @@ model_close(model_t *m)
     }
 
     model_hf_close(m->hf);
+    free(m->chat);
+    free(m->chat_tools);
     free(m->ropes[0].factors[0]);
     free(m->ropes[0].factors[1]);
     free(m->layers);
@@ -772,18 +774,6 @@ model_taken(const model_t *m, const tensor_t *t)
     if (m->taken != NULL) {
         m->taken(m->taken_arg, t->size);
     }
-}
-
-int
-model_has_template(const model_t *m)
-{
-    gguf_str_t s;
-
-    if (m->hf != NULL) {
-        return model_hf_has_template(m->hf);
-    }
-
-    return m->gguf != NULL && gguf_str(m->gguf, "tokenizer.chat_template", &s);
 }
 
 void

@@ -29,13 +29,8 @@
 /* Real ones have a few KiB; jansson's tree is some twenty times the text. */
 #define CONFIG_MAX (256u << 10)
 
-/* tokenizer_config.json lists added tokens, thousands at times. */
-#define TOKENIZER_MAX (4u << 20)
-
 #define CONFIG     "config.json"
 #define GENERATION "generation_config.json"
-#define TEMPLATE   "chat_template.jinja"
-#define TOKENIZER  "tokenizer_config.json"
 
 struct model_hf_s {
     char *dir;    /* owned; NULL: from memory */
@@ -210,9 +205,9 @@ read_item_word(
 
 /* --- files -------------------------------------------------------------- */
 
-/* The text of a file, owned by the caller; NULL with a sentence. */
-static char *
-read_text(const char *path, size_t max, size_t *len, char *err, size_t errlen)
+char *
+model_hf_text(
+    const char *path, size_t max, size_t *len, char *err, size_t errlen)
 {
     char *text;
     FILE *f;
@@ -250,13 +245,13 @@ read_text(const char *path, size_t max, size_t *len, char *err, size_t errlen)
 }
 
 static json_t *
-parse_object(
-    const char *text, size_t len, const char *path, char *err, size_t errlen)
+parse_object(const char *text, size_t len, size_t flags, const char *path,
+    char *err, size_t errlen)
 {
     json_t *j;
     json_error_t e;
 
-    j = json_loadb(text, len, JSON_REJECT_DUPLICATES, &e);
+    j = json_loadb(text, len, flags, &e);
 
     if (!json_is_object(j)) {
         snprintf(err, errlen, "%s: expected a JSON object, found %s%.100s",
@@ -268,15 +263,16 @@ parse_object(
     return j;
 }
 
-static json_t *
-read_object(const char *path, size_t max, char *err, size_t errlen)
+json_t *
+model_hf_object(
+    const char *path, size_t max, size_t flags, char *err, size_t errlen)
 {
     size_t len;
-    char *text = read_text(path, max, &len, err, errlen);
+    char *text = model_hf_text(path, max, &len, err, errlen);
     json_t *j = NULL;
 
     if (text != NULL) {
-        j = parse_object(text, len, path, err, errlen);
+        j = parse_object(text, len, flags, path, err, errlen);
         free(text);
     }
 
@@ -392,7 +388,8 @@ read_ends(model_t *m, char *err, size_t errlen)
     }
 
     if (path != NULL && access(path, F_OK) == 0) {
-        j = read_object(path, CONFIG_MAX, err, errlen);
+        j = model_hf_object(
+            path, CONFIG_MAX, JSON_REJECT_DUPLICATES, err, errlen);
         ok = j != NULL;
         take_ends(&m->info, value(j, "eos_token_id"));
         json_decref(j);
@@ -553,8 +550,10 @@ model_hf_open(const char *path, char *err, size_t errlen)
     }
 
     name_by_dir(m, m->hf->dir);
-    m->hf->tree = read_object(m->hf->config, CONFIG_MAX, err, errlen);
-    ok = m->hf->tree != NULL && read_all(m, err, errlen);
+    m->hf->tree = model_hf_object(
+        m->hf->config, CONFIG_MAX, JSON_REJECT_DUPLICATES, err, errlen);
+    ok = m->hf->tree != NULL && read_all(m, err, errlen)
+         && model_hf_templates(m, m->hf->dir, err, errlen);
     json_decref(m->hf->tree);
     m->hf->tree = NULL;
 
@@ -586,10 +585,10 @@ model_hf_open_mem(const char *config, size_t config_len, const uint8_t *weights,
 
     if (m->hf != NULL) {
         m->hf->config = strdup("mem");
-        m->hf->tree =
-            config_len > CONFIG_MAX || m->hf->config == NULL
-                ? NULL
-                : parse_object(config, config_len, "mem", err, errlen);
+        m->hf->tree = config_len > CONFIG_MAX || m->hf->config == NULL
+                          ? NULL
+                          : parse_object(config, config_len,
+                              JSON_REJECT_DUPLICATES, "mem", err, errlen);
         m->hf->weights = m->hf->tree == NULL
                              ? NULL
                              : safetensors_open_mem(
@@ -618,31 +617,6 @@ model_hf_close(model_hf_t *hf)
     free(hf->config);
     free(hf->dir);
     free(hf);
-}
-
-int
-model_hf_has_template(const model_hf_t *hf)
-{
-    int yes;
-    char *file, *config, err[512];
-    json_t *j;
-
-    if (hf->dir == NULL || asprintf(&file, "%s/" TEMPLATE, hf->dir) < 0) {
-        return 0;
-    }
-
-    yes = access(file, R_OK) == 0;
-    free(file);
-
-    if (yes || asprintf(&config, "%s/" TOKENIZER, hf->dir) < 0) {
-        return yes;
-    }
-
-    j = read_object(config, TOKENIZER_MAX, err, sizeof(err));
-    yes = value(j, "chat_template") != NULL;
-    json_decref(j);
-    free(config);
-    return yes;
 }
 
 uint32_t

@@ -268,6 +268,7 @@ struct model_s {
     const gguf_t *gguf;    /* where it is from, one of the two or neither: */
     model_hf_t *hf;        /* owned */
     int owns_gguf;
+    char *chat, *chat_tools; /* a directory's templates, owned, or NULL */
     void (*taken)(void *arg, uint64_t bytes); /* NULL: nobody watches */
     void *taken_arg;
 };
@@ -357,7 +358,18 @@ void model_hf_close(model_hf_t *hf);
 model_t *model_hf_open_mem(const char *config, size_t config_len,
     const uint8_t *weights, size_t weights_len, char *err, size_t errlen);
 
-int model_hf_has_template(const model_hf_t *hf);
+/* Fills in chat and chat_tools. 1, or 0 with one sentence in err. */
+int model_hf_templates(model_t *m, const char *dir, char *err, size_t errlen);
+
+/*
+ * A file's text, with room for a 0 behind it, and a file that is one JSON
+ * object, read with jansson's flags: the caller's to free.  NULL with one
+ * sentence in err.
+ */
+char *model_hf_text(
+    const char *path, size_t max, size_t *len, char *err, size_t errlen);
+struct json_t *model_hf_object(
+    const char *path, size_t max, size_t flags, char *err, size_t errlen);
 
 /* How many files the weights are in. */
 uint32_t model_hf_files(const model_hf_t *hf);

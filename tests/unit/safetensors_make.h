@@ -44,7 +44,7 @@ make_dir(void)
 static inline void
 make_file(const char *dir, const char *name, const void *p, size_t n)
 {
-    char path[512];
+    char path[1024];
     FILE *f;
     size_t written;
 
@@ -66,7 +66,7 @@ make_text(const char *dir, const char *name, const char *text)
 static inline void
 make_gone(const char *dir, const char *name)
 {
-    char path[512];
+    char path[1024];
 
     snprintf(path, sizeof(path), "%s/%s", dir, name);
     (void) unlink(path);
