@@ -94,7 +94,8 @@ print_weights(const inspect_t *in)
     }
 
     if (h->converted > 0) {
-        row("  converted", "%llu bytes of them", BYTES(h->converted));
+        row("  converted", "%llu bytes of BF16, without error",
+            BYTES(h->converted));
     }
 }
 
@@ -154,9 +155,14 @@ inspect_held(const forward_held_t *h, char *buf, size_t size)
         }
     }
 
+    if (h->converted > 0) {
+        /* F8_E4M3 to BF16, which has all of its values */
+        at += (size_t) snprintf(buf + at, size - at,
+            " (%.1f MB of BF16 converted, without error)",
+            (double) h->converted / 1e6);
+    }
+
     snprintf(buf + at, size - at,
-        "; %.1f MB of them converted; KV pool %.1f MB; activations of the "
-        "largest step %.1f MB",
-        (double) h->converted / 1e6, (double) h->kv / 1e6,
-        (double) h->acts / 1e6);
+        "; KV pool %.1f MB; activations of the largest step %.1f MB",
+        (double) h->kv / 1e6, (double) h->acts / 1e6);
 }

@@ -113,6 +113,50 @@ like($out, qr/fromfile/, 'is used');
         '--kv_memory', '1k');
 }
 
+# a directory as Hugging Face has it, whole and broken
+{
+    my $from = "$FindBin::Bin/../tests/data/models/llama-linear";
+    my $hf = "$dir/whole";
+    mkdir $hf or die $!;
+    my $slurp = sub {
+        open my $h, '<:raw', $_[0] or die "$_[0]: $!";
+        local $/;
+        return scalar <$h>;
+    };
+    my $put = sub {
+        my ($name, $bytes) = @_;
+        open my $h, '>:raw', "$hf/$name" or die $!;
+        print $h $bytes;
+        close $h;
+    };
+    my $tokens = sub {
+        my $vocab = join ',', map { qq{"t$_":$_} } 0 .. $_[0] - 1;
+        $put->('tokenizer.json', qq({"decoder":{"type":"Fuse"},"model":{"type":"BPE","vocab":{$vocab},"merges":[]}}));
+    };
+    my $weights = $slurp->("$from/model.safetensors");
+    $put->('config.json', $slurp->("$from/config.json"));
+    $put->('model.safetensors', $weights);
+    refused('no tokenizer', qr/whole: .*tokenizer/, '--model', $hf);
+    $tokens->(307);
+    ($st, $out) = engine('--inspect', $hf);
+    is($st, 0, 'a directory') or diag($out);
+    like($out, qr/^model +whole\nfrom +safetensors, 1 file, \Q$hf\E$/m, 'its name and kind');
+    like($out, qr/^tokenizer +BPE, 307 tokens\nchat template +no$/m, 'its tokenizer');
+    $put->('chat_template.jinja', '{{ messages }}');
+    ($st, $out) = engine('--inspect', "$hf/config.json");
+    like($out, qr/^chat template +yes$/m, 'its template, and a file stands for it');
+    $tokens->(308);
+    refused('more tokens than embeddings', qr/at most 307 tokens.*found 308/, '--model', $hf);
+    $tokens->(307);
+    for my $n (0, 7, 8, 100, 4000, length($weights) - 1) {
+        $put->('model.safetensors', substr $weights, 0, $n);
+        refused("weights cut at $n", qr/model\.safetensors: /, '--model', $hf);
+    }
+    (my $other = $weights) =~ s/layers\.1\.mlp\.up_proj\.weight/layers.1.mlp.uq_proj.weight/;
+    $put->('model.safetensors', $other);
+    refused('a missing weight', qr/layers\.1\.mlp\.up_proj/, '--model', $hf);
+}
+
 # other processes' habits do not end it
 my $sock = "$dir/s.sock";
 my $pid = fork() // die;
