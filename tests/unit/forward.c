@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "forward.h"
+#include "safetensors_make.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -91,12 +92,13 @@ need_data(const char *name)
     free(path);
 }
 
-/* NULL when this machine lacks the instruction set. */
+/* The model at path; NULL when this machine lacks the instruction set. */
 static rig_t *
-rig_open(const char *name, const char *isa, uint32_t threads, uint32_t kv_type)
+rig_open_path(
+    const char *path, const char *isa, uint32_t threads, uint32_t kv_type)
 {
     uint32_t i, j;
-    char err[256], *path;
+    char err[256];
     kn_open_t o = {.threads = threads};
     forward_cfg_t c = {ROWS, TOKENS, TOKENS, CONTEXT, BLOCKS, BLOCK, kv_type};
     rig_t *r;
@@ -111,9 +113,7 @@ rig_open(const char *name, const char *isa, uint32_t threads, uint32_t kv_type)
         return NULL;
     }
 
-    path = data_path(name, ".gguf");
     r->m = model_open(path, err, sizeof(err));
-    free(path);
 
     if (r->m == NULL) {
         fail_msg("%s", err);
@@ -134,6 +134,16 @@ rig_open(const char *name, const char *isa, uint32_t threads, uint32_t kv_type)
         }
     }
 
+    return r;
+}
+
+static rig_t *
+rig_open(const char *name, const char *isa, uint32_t threads, uint32_t kv_type)
+{
+    char *path = data_path(name, ".gguf");
+    rig_t *r = rig_open_path(path, isa, threads, kv_type);
+
+    free(path);
     return r;
 }
 
@@ -613,6 +623,111 @@ batch_is_alone(void **state)
     }
 }
 
+#define F8_CONFIG                                                              \
+    "{\"model_type\":\"llama\",\"num_hidden_layers\":1,\"hidden_size\":24,"    \
+    "\"intermediate_size\":40,\"max_position_embeddings\":512,"                \
+    "\"num_attention_heads\":3,\"num_key_value_heads\":1,\"vocab_size\":50}"
+
+/* Any values of F8 but NaN, or the same in BF16; norms are 1 in F32. */
+static void
+make_f8(const char *dir, int f8)
+{
+    static const struct {
+        const char *name;
+        uint32_t rows, row;
+    } list[] = {{"model.embed_tokens.weight", 50, 24},
+        {"lm_head.weight", 50, 24}, {"model.norm.weight", 0, 24},
+        {"model.layers.0.input_layernorm.weight", 0, 24},
+        {"model.layers.0.post_attention_layernorm.weight", 0, 24},
+        {"model.layers.0.self_attn.q_proj.weight", 24, 24},
+        {"model.layers.0.self_attn.k_proj.weight", 8, 24},
+        {"model.layers.0.self_attn.v_proj.weight", 8, 24},
+        {"model.layers.0.self_attn.o_proj.weight", 24, 24},
+        {"model.layers.0.mlp.gate_proj.weight", 40, 24},
+        {"model.layers.0.mlp.up_proj.weight", 40, 24},
+        {"model.layers.0.mlp.down_proj.weight", 24, 40}};
+    static uint8_t data[1 << 16];
+    static make_st_t file;
+    char header[4096] = "{", shape[32];
+    size_t i, j, n, at = 0, size;
+    uint8_t bytes[2048];
+    float one = 1;
+    uint32_t x = 12345;
+    tensor_t t = {.type = TENSOR_F8_E4M3, .data = bytes};
+
+    for (i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
+        n = (size_t) list[i].row * (list[i].rows != 0 ? list[i].rows : 1);
+        size = list[i].rows == 0 ? 4 * n : f8 ? n : 2 * n;
+        assert_true(n <= sizeof(bytes) && at + size <= sizeof(data));
+
+        for (j = 0; j < n; j++) {
+            x = x * 1664525 + 1013904223;
+            bytes[j] = (uint8_t) (x >> 31 << 7 | (x >> 16 & 0x3f));
+            memcpy(data + at + 4 * j, &one, list[i].rows == 0 ? 4 : 0);
+        }
+
+        if (list[i].rows != 0 && f8) {
+            memcpy(data + at, bytes, n);
+        } else if (list[i].rows != 0) {
+            t.size = n;
+            tensor_bf16(&t, (uint16_t *) (void *) (data + at));
+        }
+
+        snprintf(shape, sizeof(shape), list[i].rows == 0 ? "%u" : "%u,%u",
+            list[i].rows == 0 ? list[i].row : list[i].rows, list[i].row);
+        j = strlen(header);
+        snprintf(header + j, sizeof(header) - j,
+            "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],"
+            "\"data_offsets\":[%zu,%zu]}",
+            i > 0 ? "," : "", list[i].name,
+            list[i].rows == 0 ? "F32"
+            : f8              ? "F8_E4M3"
+                              : "BF16",
+            shape, at, at + size);
+        at += size;
+    }
+
+    strcat(header, "}");
+    make_st(&file, header, at);
+    memcpy(file.p + file.len - at, data, at);
+    make_file(dir, "model.safetensors", file.p, file.len);
+    make_text(dir, "config.json", F8_CONFIG);
+}
+
+/* Weights in F8_E4M3 are computed with as they are: their BF16 twin's bits. */
+static void
+f8_is_bf16(void **state)
+{
+    uint32_t i, f8, ids[30];
+    float logits[2][50];
+    char *dir = make_dir();
+    rig_t *r;
+
+    (void) state;
+
+    for (i = 0; i < 30; i++) {
+        ids[i] = i * 7 % 50;
+    }
+
+    for (f8 = 0; f8 < 2; f8++) {
+        make_f8(dir, (int) f8);
+        r = rig_open_path(dir, "auto", 1, KN_F32);
+        assert_int_equal(forward_held(r->f)->weights[KN_BF16].n, 9);
+        assert_int_equal(forward_held(r->f)->converted > 0, f8);
+        add_row(r, 0, ids, 0, 30, 29);
+        run(r);
+        memcpy(logits[f8], forward_logits(r->f, 0), sizeof(logits[f8]));
+        assert_int_equal(r->got[0].err, 0);
+        rig_close(r);
+    }
+
+    assert_memory_equal(logits[0], logits[1], sizeof(logits[0]));
+    make_gone(dir, "model.safetensors");
+    make_gone(dir, "config.json");
+    assert_int_equal(rmdir(dir), 0);
+    free(dir);
+}
+
 /* A step without outputs computes the cache all the same. */
 static void
 no_outputs(void **state)
@@ -730,6 +845,7 @@ main(void)
         cmocka_unit_test(threads_agree),
         cmocka_unit_test(batch_is_alone_demo),
         cmocka_unit_test(batch_is_alone),
+        cmocka_unit_test(f8_is_bf16),
         cmocka_unit_test(no_outputs),
         cmocka_unit_test(null_words),
         cmocka_unit_test(too_large),
