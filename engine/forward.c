@@ -171,6 +171,7 @@ count_weight(opening_t *o, const tensor_t *t, uint32_t type, int converted)
     if (converted) {
         bytes = t->size / tensor_block_bytes(t->type) * 2;
         h->converted += bytes;
+        h->rounded += t->scale != NULL ? bytes : 0;
     }
 
     h->weights[type].n++;

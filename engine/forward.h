@@ -23,7 +23,8 @@ typedef struct {
     struct {
         uint64_t n, bytes;
     } weights[KN_TYPES]; /* by type; vectors count as F32 */
-    uint64_t converted;  /* of those, what has another type in the file */
+    uint64_t converted;  /* of those, what has another type in the file; */
+    uint64_t rounded;    /* and of that, what is not exact (tensor_bf16) */
     uint64_t kv;         /* the pool */
     uint64_t acts;       /* of the largest step; committed as steps use it */
 } forward_held_t;

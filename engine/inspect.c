@@ -77,6 +77,16 @@ print_shape(const inspect_t *in)
 }
 
 
+/* How good what was converted is. */
+static const char *
+inspect_error(const forward_held_t *h)
+{
+    assert(h->rounded <= h->converted);
+
+    return h->rounded > 0 ? "rounded by at most 0.4 %" : "without error";
+}
+
+
 static void
 print_weights(const inspect_t *in)
 {
@@ -94,8 +104,8 @@ print_weights(const inspect_t *in)
     }
 
     if (h->converted > 0) {
-        row("  converted", "%llu bytes of BF16, without error",
-            BYTES(h->converted));
+        row("  converted", "%llu bytes of BF16, %s", BYTES(h->converted),
+            inspect_error(h));
     }
 }
 
@@ -156,10 +166,10 @@ inspect_held(const forward_held_t *h, char *buf, size_t size)
     }
 
     if (h->converted > 0) {
-        /* F8_E4M3 to BF16, which has all of its values */
+        /* F8_E4M3, all of whose values BF16 has, but not times a factor */
         at += (size_t) snprintf(buf + at, size - at,
-            " (%.1f MB of BF16 converted, without error)",
-            (double) h->converted / 1e6);
+            " (%.1f MB of BF16 converted, %s)", (double) h->converted / 1e6,
+            inspect_error(h));
     }
 
     snprintf(buf + at, size - at,

@@ -363,6 +363,13 @@ check_tensor(model_opening_t *o, const model_row_t *row, const tensor_t *t,
             (unsigned long long) t->dims[2], (unsigned long long) t->dims[3]);
     }
 
+    if (row->pieces != NULL && t->scale != NULL) {
+        return model_fail(o, o->s->weights,
+            "tensor \"%s\": expected a fused matrix without factors of blocks, "
+            "found some",
+            tensor_shown(t->name).s);
+    }
+
     o->m->info.weight_bytes += t->size;
     return check_type(o, row, t);
 }

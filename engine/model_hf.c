@@ -36,7 +36,9 @@ struct model_hf_s {
     char *dir;    /* owned; NULL: from memory */
     char *config; /* its path, owned */
     safetensors_t *weights;
-    json_t *tree; /* of config.json, while opening */
+    int fp8;          /* weights in F8 have factors for blocks, */
+    tensor_t *joined; /* and this is their table; owned */
+    json_t *tree;     /* of config.json, while opening */
 };
 
 
@@ -324,9 +326,27 @@ find_family(const char *file, const json_t *tree, char *err, size_t errlen)
     return f;
 }
 
-/* A quantisation that is not the tensors' own types. */
+/* Are weights in F8 with factors for blocks, as model_fp8.c has them? */
 static int
-check_quantised(const char *file, const json_t *tree, char *err, size_t errlen)
+is_fp8(const json_t *q)
+{
+    const json_t *fmt = json_object_get(q, "fmt");
+    const json_t *block = json_object_get(q, "weight_block_size");
+    const char *s = json_string_value(json_object_get(q, "quant_method"));
+
+    return s != NULL && strcmp(s, "fp8") == 0
+           && (fmt == NULL
+               || (json_is_string(fmt)
+                   && strcmp(json_string_value(fmt), "e4m3") == 0))
+           && json_array_size(block) == 2
+           && json_integer_value(json_array_get(block, 0)) == TENSOR_SCALE_BLOCK
+           && json_integer_value(json_array_get(block, 1))
+                  == TENSOR_SCALE_BLOCK;
+}
+
+/* Refuses a quantisation that is not that and not the tensors' own types. */
+static int
+check_quantised(model_hf_t *hf, char *err, size_t errlen)
 {
     char word[64];
     static const char *const keys[] = {"quantization_config",
@@ -335,18 +355,26 @@ check_quantised(const char *file, const json_t *tree, char *err, size_t errlen)
     size_t i;
 
     for (i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
-        if (value(tree, keys[i]) == NULL) {
+        if (value(hf->tree, keys[i]) == NULL) {
+            continue;
+        }
+
+        if (is_fp8(value(hf->tree, keys[i]))) {
+            hf->fp8 = 1;
             continue;
         }
 
         snprintf(name, sizeof(name), "%s.quant_method", keys[i]);
 
-        if (!read_word(tree, name, word, sizeof(word))) {
+        if (!read_word(hf->tree, name, word, sizeof(word))) {
             snprintf(word, sizeof(word), "something else");
         }
 
-        snprintf(err, errlen, "%s: key %s: expected none, found %s", file, name,
-            word);
+        snprintf(err, errlen,
+            "%s: key %s: expected none, or fp8 (e4m3, in blocks of %u x %u), "
+            "found %s",
+            hf->config, name, TENSOR_SCALE_BLOCK, TENSOR_SCALE_BLOCK,
+            strcmp(word, "fp8") == 0 ? "fp8 of another form" : word);
         return 0;
     }
 
@@ -509,7 +537,7 @@ read_all(model_t *m, char *err, size_t errlen)
     assert(hf->tree != NULL);
     f = find_family(hf->config, hf->tree, err, errlen);
 
-    if (f == NULL || !check_quantised(hf->config, hf->tree, err, errlen)
+    if (f == NULL || !check_quantised(hf, err, errlen)
         || !open_weights(hf, err, errlen)) {
         return 0;
     }
@@ -518,6 +546,16 @@ read_all(model_t *m, char *err, size_t errlen)
     s.keys = hf->config;
     s.weights = safetensors_name(hf->weights);
     s.tensors = safetensors_tensors(hf->weights, &s.tensors_n);
+
+    if (hf->fp8) {
+        hf->joined = model_fp8_join(
+            s.tensors, s.tensors_n, &s.tensors_n, s.weights, err, errlen);
+        s.tensors = hf->joined;
+    }
+
+    if (hf->fp8 && hf->joined == NULL) {
+        return 0;
+    }
 
     return model_read(m, f, &s, err, errlen) && read_ends(m, err, errlen);
 }
@@ -614,6 +652,7 @@ model_hf_close(model_hf_t *hf)
     }
 
     safetensors_close(hf->weights);
+    free(hf->joined);
     free(hf->config);
     free(hf->dir);
     free(hf);

@@ -358,6 +358,13 @@ void model_hf_close(model_hf_t *hf);
 model_t *model_hf_open_mem(const char *config, size_t config_len,
     const uint8_t *weights, size_t weights_len, char *err, size_t errlen);
 
+/*
+ * A table of the n tensors of list where each one of F8_E4M3 has its factors,
+ * which are in it no longer; the caller's to free.  NULL with one sentence.
+ */
+tensor_t *model_fp8_join(const tensor_t *list, uint32_t n, uint32_t *joined_n,
+    const char *file, char *err, size_t errlen);
+
 /* Fills in chat and chat_tools. 1, or 0 with one sentence in err. */
 int model_hf_templates(model_t *m, const char *dir, char *err, size_t errlen);
 

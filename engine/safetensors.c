@@ -372,8 +372,8 @@ check_places(const told_t *o, file_t *f, uint64_t start)
 
 /*
  * Room for as many tensors as the header has members, counted before they are
- * read: so that the table is exact, and no larger than one and a half times
- * the header that it is made from.
+ * read: so that the table is exact, and no larger than twice the header that
+ * it is made from.
  */
 static int
 make_room(const told_t *o, file_t *f, json_cut_t c, uint64_t len)
@@ -392,7 +392,7 @@ make_room(const told_t *o, file_t *f, json_cut_t c, uint64_t len)
             TENSORS_MAX, (unsigned long long) len, (unsigned long long) n);
     }
 
-    _Static_assert(sizeof(*f->tensors) <= 3 * ENTRY_MIN / 2, "see above");
+    _Static_assert(sizeof(*f->tensors) <= 2 * ENTRY_MIN, "see above");
     f->tensors = malloc((n + 1) * sizeof(*f->tensors));
 
     return f->tensors != NULL || fail(o, "table: not enough memory");

@@ -264,6 +264,25 @@ to_bf16(float f)
     return (uint16_t) ((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
+/* The factors of elements from, from + 1... of a matrix, to n values. */
+static void
+scale_values(const tensor_t *t, uint64_t from, uint64_t n, float *v)
+{
+    float factor;
+    uint64_t i, row, col;
+    const tensor_t *s = t->scale;
+
+    assert(s->type == TENSOR_F32 && t->dims[0] > 0);
+
+    for (i = 0; i < n; i++) {
+        row = (from + i) / t->dims[0] / TENSOR_SCALE_BLOCK;
+        col = (from + i) % t->dims[0] / TENSOR_SCALE_BLOCK;
+        memcpy(&factor, s->data + (row * s->dims[0] + col) * sizeof(factor),
+            sizeof(factor));
+        v[i] *= factor;
+    }
+}
+
 void
 tensor_bf16(const tensor_t *t, uint16_t *dst)
 {
@@ -277,6 +296,10 @@ tensor_bf16(const tensor_t *t, uint16_t *dst)
     for (i = 0; i < all; i += n) {
         n = all - i < 256 ? all - i : 256;
         tensor_plain(t->type, t->data + i * bytes, n, part);
+
+        if (t->scale != NULL) {
+            scale_values(t, i, n, part);
+        }
 
         for (j = 0; j < n; j++) {
             dst[i + j] = to_bf16(part[j]);

@@ -74,13 +74,17 @@ typedef struct {
     size_t len;
 } tensor_name_t;
 
-typedef struct {
+/* Of F8_E4M3 with factors: rows and columns that have one in common. */
+#define TENSOR_SCALE_BLOCK 128u
+
+typedef struct tensor_s {
     tensor_name_t name;
     uint32_t type; /* TENSOR_* */
     uint32_t dims_n;
     uint64_t dims[TENSOR_DIMS_MAX]; /* dims[0] is the row's length; rest is 1 */
     uint64_t size;                  /* bytes */
-    const uint8_t *data; /* in the file's mapping; may be unaligned */
+    const uint8_t *data;          /* in the file's mapping; may be unaligned */
+    const struct tensor_s *scale; /* F32, a factor for each block, or NULL */
 } tensor_t;
 
 /* A type's name ("Q8_0"), NULL if the number is unknown. */
@@ -119,7 +123,11 @@ tensor_shown_t tensor_shown(tensor_name_t name);
 int tensor_is_plain(uint32_t type);
 void tensor_plain(uint32_t type, const void *src, uint64_t n, float *dst);
 
-/* A plain tensor's elements rounded to BF16, dst [all]; exact from F8_E4M3. */
+/*
+ * A plain tensor's elements, times their factors if it has such (it is then a
+ * matrix), rounded to BF16, dst [all].  Exact from F8_E4M3 without factors;
+ * else no element is off by more than 2^-8 of itself, 0.4 %.
+ */
 void tensor_bf16(const tensor_t *t, uint16_t *dst);
 
 #endif

@@ -277,7 +277,7 @@ wrong_keys(void **state)
          "\"original_max_position_embeddings\":8192}",
             "key rope_scaling.high_freq_factor: expected a number above"},
         {",\"quantization_config\":{\"quant_method\":\"gptq\"}",
-            "key quantization_config.quant_method: expected none, found gptq"},
+            "key quantization_config.quant_method: expected none, or fp8"},
         {",\"vocab_size\":11", "JSON object"}, /* a key twice */
     };
     size_t i;
@@ -513,6 +513,67 @@ next_random(uint64_t *x)
     return *x;
 }
 
+#define FP8                                                                    \
+    "{" BASE ",\"quantization_config\":{\"quant_method\":\"fp8\","             \
+    "\"fmt\":\"e4m3\",\"weight_block_size\":[128,%u]}}"
+
+/* The good model with one matrix in F8; factors of this shape and dtype. */
+static void
+make_fp8(const char *dir, uint32_t block, const char *scale, uint32_t rows,
+    const char *dtype)
+{
+    static const char name[] = "model.layers.0.mlp.up_proj.weight";
+    size_t i, at = 0;
+    char header[16384] = "{", config[2048];
+
+    for (i = 0; i < TENSORS_N; i++) {
+        at += add(header, sizeof(header), tensors[i].name, tensors[i].rows,
+            tensors[i].row,
+            strcmp(tensors[i].name, name) == 0 ? "F8_E4M3" : "F32", at);
+    }
+
+    if (scale != NULL) {
+        at += add(header, sizeof(header), scale, rows, 1, dtype, at);
+    }
+
+    strcat(header, "}");
+    make_st(&file, header, at);
+    make_file(dir, "model.safetensors", file.p, file.len);
+    snprintf(config, sizeof(config), FP8, block);
+    make_text(dir, "config.json", config);
+}
+
+static void
+fp8(void **state)
+{
+    static const char scale[] = "model.layers.0.mlp.up_proj.weight_scale_inv";
+    const tensor_t *t;
+    model_t *m;
+
+    make_fp8(*state, 128, scale, 1, "F32");
+    m = opened(*state);
+    t = model_layer(m, 0)->up;
+    assert_int_equal(t->type, TENSOR_F8_E4M3);
+    assert_non_null(t->scale);
+    assert_int_equal(t->scale->size, 4);
+    assert_null(model_layer(m, 0)->gate->scale);
+    model_close(m);
+
+    make_fp8(*state, 64, scale, 1, "F32");
+    refused(*state, "config.json", "found fp8 of another form");
+    make_fp8(*state, 128, NULL, 0, "");
+    refused(*state, "model.safetensors", "_scale_inv beside it");
+    make_fp8(*state, 128, scale, 2, "F32");
+    refused(*state, "model.safetensors", "found another type or shape");
+    make_fp8(*state, 128, scale, 1, "F16");
+    refused(*state, "model.safetensors", "found another type or shape");
+
+    /* factors that are of no such weight are left over */
+    make_fp8(*state, 128, scale, 1, "F32");
+    make_text(*state, "config.json", CONFIG);
+    refused(*state, "model.safetensors", "weight_scale_inv\": expected only");
+}
+
 /* What model_templates gives for the files that are there. */
 static void
 check_templates(const char *dir, const char *want, const char *want_tools)
@@ -699,6 +760,7 @@ main(void)
         TEST(wrong_tensors),
         TEST(ends),
         TEST(rope),
+        TEST(fp8),
         TEST(templates),
         TEST(sharded),
         TEST(broken_files),

@@ -567,6 +567,43 @@ plain_values(void **state)
     }
 }
 
+/* Elements of a matrix meet the factor of their own block. */
+static void
+scaled(void **state)
+{
+    enum { ROWS = 130, COLS = 300 };
+    static const float factors[6] = {1, 2, 4, 0.5f, 0.25f, 3};
+    static uint8_t data[ROWS * COLS];
+    static uint16_t got[ROWS * COLS];
+    uint32_t i, u;
+    float v, want;
+    tensor_t scale = {.type = TENSOR_F32,
+        .dims = {3, 2, 1, 1},
+        .size = sizeof(factors),
+        .data = (const uint8_t *) factors};
+    tensor_t t = {.type = TENSOR_F8_E4M3,
+        .dims = {COLS, ROWS, 1, 1},
+        .size = sizeof(data),
+        .data = data,
+        .scale = &scale};
+
+    (void) state;
+
+    for (i = 0; i < ROWS * COLS; i++) {
+        data[i] = (uint8_t) (i % 7 + 0x38);
+    }
+
+    tensor_bf16(&t, got);
+
+    for (i = 0; i < ROWS * COLS; i++) {
+        tensor_plain(TENSOR_F8_E4M3, &data[i], 1, &want);
+        want *= factors[i / COLS / 128 * 3 + i % COLS / 128];
+        u = (uint32_t) got[i] << 16;
+        memcpy(&v, &u, sizeof(v));
+        assert_true(v == want); /* few enough bits for BF16 */
+    }
+}
+
 /* F32 to BF16: to nearest, ties to even, over the 256 at a time. */
 static void
 rounded(void **state)
@@ -641,6 +678,7 @@ main(void)
         cmocka_unit_test(twice_in_shards),
         cmocka_unit_test(one_or_none),
         cmocka_unit_test(plain_values),
+        cmocka_unit_test(scaled),
         cmocka_unit_test(rounded),
         cmocka_unit_test(real_file),
     };
