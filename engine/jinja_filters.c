@@ -1,0 +1,493 @@
+/*
+ * Filters of one value: text, numbers, JSON, defaults.  Those that go through
+ * lists are in jinja_list.c.
+ *
+ * DESIGN.  Rows.  `safe` and `escape` mark a string: what is then added to it
+ * by `+` is escaped, as Jinja2 does even where nothing else is.  tojson is
+ * not Jinja2's but that of chat templates: json.dumps, no character escaped
+ * that need not be.
+ */
+#include "jinja_impl.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define FILTER(name)                                                           \
+    static jv_t f_##name(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
+
+#define UNUSED (void) r, (void) v, (void) a, (void) raw
+
+#define NUMBER_MAX 64 /* bytes of a number in a string */
+
+
+/* --- text --------------------------------------------------------------- */
+
+FILTER(trim)
+{
+    jstr_t *chars =
+        a[0].t == J_ABSENT || a[0].t == J_NONE ? NULL : jinja_arg_str(r, a[0]);
+
+    (void) raw;
+
+    return jinja_str(
+        jinja_text_strip(&r->c, jinja_to_str(&r->c, v), chars, 1, 1));
+}
+
+
+FILTER(lower)
+{
+    UNUSED;
+    return jinja_str(
+        jinja_text_case(&r->c, jinja_to_str(&r->c, v), JINJA_LOWER));
+}
+
+
+FILTER(upper)
+{
+    UNUSED;
+    return jinja_str(
+        jinja_text_case(&r->c, jinja_to_str(&r->c, v), JINJA_UPPER));
+}
+
+
+FILTER(title)
+{
+    UNUSED;
+    return jinja_str(
+        jinja_text_case(&r->c, jinja_to_str(&r->c, v), JINJA_WORDS));
+}
+
+
+FILTER(capitalize)
+{
+    UNUSED;
+    return jinja_str(
+        jinja_text_case(&r->c, jinja_to_str(&r->c, v), JINJA_CAPITAL));
+}
+
+
+FILTER(replace)
+{
+    UNUSED;
+    return jinja_str(jinja_text_replace(&r->c, jinja_to_str(&r->c, v),
+        jinja_to_str(&r->c, a[0]), jinja_to_str(&r->c, a[1]),
+        a[2].t == J_NONE ? -1 : jinja_arg_int(r, a[2], -1)));
+}
+
+
+FILTER(indent)
+{
+    jstr_t *by;
+    int64_t n = 4;
+
+    (void) raw;
+    if (a[0].t == J_STR) {
+        by = a[0].s;
+    } else {
+        n = jinja_arg_int(r, a[0], 4);
+        n = n > INT32_MAX ? INT32_MAX : n;
+        by = jinja_text_pad(&r->c, jinja_str_lit(&r->c, ""), n, 0, ' ');
+    }
+
+    return jinja_str(jinja_text_indent(&r->c, jinja_to_str(&r->c, v), by,
+        jinja_arg_bool(r, a[1], 0), jinja_arg_bool(r, a[2], 0)));
+}
+
+
+FILTER(center)
+{
+    jstr_t *s = jinja_to_str(&r->c, v);
+    int64_t width = jinja_arg_int(r, a[0], 80), more, left;
+
+    (void) raw;
+    more = width > INT32_MAX ? INT32_MAX : width;
+    more -= jinja_str_chars(&r->c, s);
+    more = more < 0 ? 0 : more;
+    left = more / 2 + (more & width & 1);
+
+    return jinja_str(jinja_text_pad(&r->c, s, left, more - left, ' '));
+}
+
+
+FILTER(truncate)
+{
+    jstr_t *s = jinja_str_flat(&r->c, jinja_to_str(&r->c, v)), *cut;
+    jstr_t *end = a[2].t == J_ABSENT ? jinja_str_lit(&r->c, "...")
+                                     : jinja_arg_str(r, a[2]);
+    jstr_t *space = jinja_str_lit(&r->c, " ");
+    int64_t max = jinja_arg_int(r, a[0], 255), leeway, keep;
+    size_t at;
+
+    (void) raw;
+    leeway = a[3].t == J_NONE ? 5 : jinja_arg_int(r, a[3], 5);
+    keep = max - (int64_t) jinja_str_chars(&r->c, end);
+    if (keep < 0 || leeway < 0 || max > INT32_MAX || leeway > INT32_MAX) {
+        jinja_fail(&r->c, "truncate() is given lengths that do not fit.");
+    }
+    if (jinja_str_chars(&r->c, s) <= max + leeway) {
+        return jinja_str(s);
+    }
+
+    cut = jinja_str_sub(&r->c, s, 0, jinja_str_at(&r->c, s, (uint32_t) keep));
+    if (!jinja_arg_bool(r, a[1], 0)) {
+        at = jinja_text_rfind(&r->c, cut, space, cut->len);
+        cut = at == SIZE_MAX ? cut : jinja_str_sub(&r->c, cut, 0, at);
+    }
+
+    return jinja_str(jinja_str_cat(&r->c, cut, end));
+}
+
+
+/* A copy of s that is marked. */
+static jstr_t *
+text_marked(jrun_t *r, jstr_t *s)
+{
+    jstr_t *copy = jinja_mem_get(&r->c, sizeof(*copy));
+
+    *copy = *jinja_str_flat(&r->c, s);
+    copy->markup = 1;
+
+    return copy;
+}
+
+
+FILTER(safe)
+{
+    UNUSED;
+    return jinja_str(text_marked(r, jinja_to_str(&r->c, v)));
+}
+
+
+FILTER(escape)
+{
+    UNUSED;
+    return v.t == J_STR && v.s->markup
+               ? v
+               : jinja_str(jinja_text_escape(&r->c, jinja_to_str(&r->c, v)));
+}
+
+
+FILTER(forceescape)
+{
+    UNUSED;
+    return jinja_str(jinja_text_escape(&r->c, jinja_to_str(&r->c, v)));
+}
+
+
+FILTER(string)
+{
+    UNUSED;
+    return jinja_str(jinja_to_str(&r->c, v));
+}
+
+
+FILTER(format)
+{
+    jv_t map = {.t = J_DICT};
+    uint32_t i;
+
+    (void) a;
+    if (raw->n > 0 && raw->kw_n > 0) {
+        jinja_fail(&r->c, "format() takes values with names or without.");
+    }
+    if (raw->kw_n == 0) {
+        return jinja_percent(
+            &r->c, jinja_to_str(&r->c, v), raw->v, raw->n, jinja_none());
+    }
+
+    map.d = jinja_dict_new(&r->c, raw->kw_n);
+    for (i = 0; i < raw->kw_n; i++) {
+        jinja_dict_set(&r->c, map.d, jinja_str(raw->kw[i].name), raw->kw[i].v);
+    }
+
+    return jinja_percent(&r->c, jinja_to_str(&r->c, v), NULL, 0, map);
+}
+
+
+/* --- numbers ------------------------------------------------------------ */
+
+/* A string's text without white space and underscores; 0 if it is too long. */
+static int
+number_text(jrun_t *r, jstr_t *s, char *buf)
+{
+    size_t i, n = 0;
+
+    s = jinja_str_flat(&r->c, jinja_text_strip(&r->c, s, NULL, 1, 1));
+    for (i = 0; i < s->len; i++) {
+        if (s->s[i] == '_' && i > 0 && i + 1 < s->len) {
+            continue;
+        }
+        if (n + 1 >= NUMBER_MAX || s->s[i] == '\0') {
+            return 0;
+        }
+        buf[n++] = s->s[i];
+    }
+    buf[n] = '\0';
+
+    return n > 0;
+}
+
+
+static int
+number_float(jrun_t *r, jstr_t *s, double *f)
+{
+    char buf[NUMBER_MAX], *end;
+
+    if (!number_text(r, s, buf) || strpbrk(buf, "xXpP(") != NULL) {
+        return 0;
+    }
+    *f = strtod(buf, &end);
+
+    return *end == '\0';
+}
+
+
+static int
+number_int(jrun_t *r, jstr_t *s, int base, int64_t *i)
+{
+    char buf[NUMBER_MAX], *end;
+
+    if (!number_text(r, s, buf) || (strchr(buf, 'x') != NULL && base != 16)) {
+        return 0;
+    }
+    *i = strtoll(buf, &end, base);
+    if (*end == '\0' && (*i == INT64_MAX || *i == INT64_MIN)) {
+        jinja_fail(&r->c, "A number leaves the range of 64 bits.");
+    }
+
+    return *end == '\0';
+}
+
+
+/* An undefined value is no number, and has no default either. */
+static void
+number_defined(jrun_t *r, jv_t v)
+{
+    if (v.t == J_UNDEF) {
+        jinja_fail(&r->c, "An undefined value is no number.");
+    }
+}
+
+
+FILTER(int)
+{
+    jv_t otherwise = a[0].t == J_ABSENT ? jinja_int(0) : a[0];
+    int64_t base = jinja_arg_int(r, a[1], 10), i;
+    double f;
+
+    (void) raw;
+    number_defined(r, v);
+    if (base != 0 && (base < 2 || base > 36)) {
+        return otherwise;
+    }
+
+    if (jinja_is_int(v)) {
+        return jinja_int(v.i);
+    }
+    if (v.t == J_STR && number_int(r, v.s, (int) base, &i)) {
+        return jinja_int(i);
+    }
+    if (v.t == J_FLOAT || (v.t == J_STR && number_float(r, v.s, &f))) {
+        f = v.t == J_FLOAT ? v.f : f;
+        if (!isfinite(f)) {
+            return otherwise;
+        }
+        if (!(fabs(f) < 9e18)) {
+            jinja_fail(&r->c, "A number leaves the range of 64 bits.");
+        }
+        return jinja_int((int64_t) f);
+    }
+
+    return otherwise;
+}
+
+
+FILTER(float)
+{
+    double f;
+
+    (void) raw;
+    number_defined(r, v);
+    if (jinja_is_number(v)) {
+        return jinja_float(v.t == J_FLOAT ? v.f : (double) v.i);
+    }
+    if (v.t == J_STR && number_float(r, v.s, &f)) {
+        return jinja_float(f);
+    }
+
+    return a[0].t == J_ABSENT ? jinja_float(0) : a[0];
+}
+
+
+FILTER(abs)
+{
+    UNUSED;
+    if (v.t == J_FLOAT) {
+        return jinja_float(fabs(v.f));
+    }
+
+    return jinja_neg(&r->c, v, jinja_is_int(v) && v.i < 0);
+}
+
+
+FILTER(round)
+{
+    int64_t digits = jinja_arg_int(r, a[0], 0);
+    jstr_t *how = a[1].t == J_ABSENT ? jinja_str_lit(&r->c, "common")
+                                     : jinja_arg_str(r, a[1]);
+    char buf[400];
+    double f, by;
+
+    (void) raw;
+    if (!jinja_is_number(v) || digits < 0 || digits > 15) {
+        jinja_fail(&r->c, "%s cannot be rounded so.", jinja_type_name(v));
+    }
+
+    f = v.t == J_FLOAT ? v.f : (double) v.i;
+    by = pow(10, (double) digits);
+    if (jinja_str_is(&r->c, how, "ceil")) {
+        return jinja_float(ceil(f * by) / by);
+    }
+    if (jinja_str_is(&r->c, how, "floor")) {
+        return jinja_float(floor(f * by) / by);
+    }
+    if (!jinja_str_is(&r->c, how, "common")) {
+        jinja_fail(&r->c, "round() knows common, ceil and floor.");
+    }
+    if (v.t != J_FLOAT || !isfinite(f)) {
+        return v;
+    }
+
+    /* printf rounds the exact value, as Python does */
+    (void) snprintf(buf, sizeof(buf), "%.*f", (int) digits, f);
+
+    return jinja_float(strtod(buf, NULL));
+}
+
+
+/* --- other -------------------------------------------------------------- */
+
+FILTER(default)
+{
+    int boolean = jinja_arg_bool(r, a[1], 0);
+
+    (void) raw;
+    if (v.t == J_UNDEF || (boolean && !jinja_true(&r->c, v))) {
+        return a[0].t == J_ABSENT ? jinja_str(jinja_str_lit(&r->c, "")) : a[0];
+    }
+
+    return v;
+}
+
+
+FILTER(attr)
+{
+    jv_t item;
+
+    (void) raw;
+    if (v.t == J_DICT || v.t == J_UNDEF) {
+        return jinja_undef(jinja_arg_str(r, a[0])); /* attributes, no items */
+    }
+    item = jinja_get(r, v, jinja_str(jinja_arg_str(r, a[0])));
+
+    return item;
+}
+
+
+FILTER(length)
+{
+    int64_t n = jinja_len(&r->c, v);
+
+    (void) a, (void) raw;
+    if (n < 0) {
+        jinja_fail(&r->c, "%s has no length.", jinja_type_name(v));
+    }
+
+    return jinja_int(n);
+}
+
+
+/* The two separators of tojson, from a pair. */
+static void
+json_separators(jrun_t *r, jv_t v, jinja_json_t *how)
+{
+    jlist_t *l = jinja_arg_items(r, v);
+
+    if (l->n != 2) {
+        jinja_fail(&r->c, "tojson() takes two separators.");
+    }
+    how->comma = jinja_arg_str(r, l->v[0]);
+    how->colon = jinja_arg_str(r, l->v[1]);
+}
+
+
+FILTER(tojson)
+{
+    jinja_json_t how = {.indent = -1, .indent_by = " ", .indent_len = 1};
+    enum { INDENT, ASCII, SEPARATORS, SORT };
+
+    (void) raw;
+    if (a[INDENT].t == J_STR) {
+        (void) jinja_str_flat(&r->c, a[INDENT].s);
+        how.indent = 1;
+        how.indent_by = a[INDENT].s->s;
+        how.indent_len = a[INDENT].s->len;
+    } else if (a[INDENT].t != J_ABSENT && a[INDENT].t != J_NONE) {
+        how.indent = jinja_arg_int(r, a[INDENT], 0);
+        how.indent = how.indent < 0 ? 0 : how.indent;
+        if (how.indent > 1000) {
+            jinja_fail(&r->c, "tojson() indents by at most 1000.");
+        }
+    }
+
+    how.comma = jinja_str_lit(&r->c, how.indent < 0 ? ", " : ",");
+    how.colon = jinja_str_lit(&r->c, ": ");
+    if (a[SEPARATORS].t != J_ABSENT && a[SEPARATORS].t != J_NONE) {
+        json_separators(r, a[SEPARATORS], &how);
+    }
+    how.ascii = jinja_arg_bool(r, a[ASCII], 0);
+    how.sort = jinja_arg_bool(r, a[SORT], 0);
+
+    return jinja_str(jinja_to_json(&r->c, v, &how));
+}
+
+
+static const jrow_t filters[] = {
+    {"trim", 0, {"chars"}, f_trim, 0},
+    {"lower", 0, {NULL}, f_lower, 0},
+    {"upper", 0, {NULL}, f_upper, 0},
+    {"title", 0, {NULL}, f_title, 0},
+    {"capitalize", 0, {NULL}, f_capitalize, 0},
+    {"replace", 2, {"old", "new", "count"}, f_replace, 0},
+    {"indent", 0, {"width", "first", "blank"}, f_indent, 0},
+    {"center", 0, {"width"}, f_center, 0},
+    {"truncate", 0, {"length", "killwords", "end", "leeway"}, f_truncate, 0},
+    {"safe", 0, {NULL}, f_safe, 0},
+    {"escape", 0, {NULL}, f_escape, 0},
+    {"e", 0, {NULL}, f_escape, 0},
+    {"forceescape", 0, {NULL}, f_forceescape, 0},
+    {"string", 0, {NULL}, f_string, 0},
+    {"format", 0, {"*"}, f_format, 0},
+    {"int", 0, {"default", "base"}, f_int, 0},
+    {"float", 0, {"default"}, f_float, 0},
+    {"abs", 0, {NULL}, f_abs, 0},
+    {"round", 0, {"precision", "method"}, f_round, 0},
+    {"default", 0, {"default_value", "boolean"}, f_default, 0},
+    {"d", 0, {"default_value", "boolean"}, f_default, 0},
+    {"attr", 1, {"name"}, f_attr, 0},
+    {"length", 0, {NULL}, f_length, 0},
+    {"count", 0, {NULL}, f_length, 0},
+    {"tojson", 0, {"indent", "ensure_ascii", "separators", "sort_keys"},
+        f_tojson, 0},
+};
+
+
+const jrow_t *
+jinja_filter(const char *name, size_t len)
+{
+    const jrow_t *row =
+        jinja_row(filters, sizeof(filters) / sizeof(filters[0]), name, len);
+
+    return row != NULL ? row : jinja_filter_list(name, len);
+}

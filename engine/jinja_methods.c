@@ -1,0 +1,738 @@
+/*
+ * Methods of strings, mappings, lists and loops.
+ *
+ * DESIGN.  Rows.  Those that would change what they belong to are named with
+ * no function behind them: `x.append` is then not an item of x, and calling
+ * it fails, as in the immutable sandbox.
+ */
+#include "jinja_impl.h"
+
+#include <utf8proc.h>
+
+/* A method's C function; what a method does not use it leaves. */
+#define METHOD(name)                                                           \
+    static jv_t m_##name(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
+
+#define UNUSED (void) r, (void) v, (void) a, (void) raw
+
+
+/* An argument that is a string, NULL if it was not given or is none. */
+static jstr_t *
+opt_str(jrun_t *r, jv_t v)
+{
+    return v.t == J_ABSENT || v.t == J_NONE ? NULL : jinja_arg_str(r, v);
+}
+
+
+/* --- strings: case and ends --------------------------------------------- */
+
+METHOD(lower)
+{
+    UNUSED;
+    return jinja_str(jinja_text_case(&r->c, v.s, JINJA_LOWER));
+}
+
+
+METHOD(upper)
+{
+    UNUSED;
+    return jinja_str(jinja_text_case(&r->c, v.s, JINJA_UPPER));
+}
+
+
+METHOD(title)
+{
+    UNUSED;
+    return jinja_str(jinja_text_case(&r->c, v.s, JINJA_TITLE));
+}
+
+
+METHOD(capitalize)
+{
+    UNUSED;
+    return jinja_str(jinja_text_case(&r->c, v.s, JINJA_CAPITAL));
+}
+
+
+METHOD(swapcase)
+{
+    UNUSED;
+    return jinja_str(jinja_text_case(&r->c, v.s, JINJA_SWAP));
+}
+
+
+METHOD(strip)
+{
+    UNUSED;
+    return jinja_str(jinja_text_strip(&r->c, v.s, opt_str(r, a[0]), 1, 1));
+}
+
+
+METHOD(lstrip)
+{
+    UNUSED;
+    return jinja_str(jinja_text_strip(&r->c, v.s, opt_str(r, a[0]), 1, 0));
+}
+
+
+METHOD(rstrip)
+{
+    UNUSED;
+    return jinja_str(jinja_text_strip(&r->c, v.s, opt_str(r, a[0]), 0, 1));
+}
+
+
+/* Does s begin (or end) with one of what v says, a string or a tuple? */
+static int
+str_borders(jrun_t *r, jstr_t *s, jv_t v, int end)
+{
+    jstr_t *part;
+    uint32_t i;
+
+    if (v.t == J_TUPLE) {
+        for (i = 0; i < v.l->n; i++) {
+            if (str_borders(
+                    r, s, jinja_str(jinja_arg_str(r, v.l->v[i])), end)) {
+                return 1;
+            }
+        }
+        return 0;
+    }
+
+    part = jinja_str_flat(&r->c, jinja_arg_str(r, v));
+    (void) jinja_str_flat(&r->c, s);
+    jinja_step(&r->c, part->len / 16 + 1);
+
+    return part->len <= s->len
+           && memcmp(s->s + (end ? s->len - part->len : 0), part->s, part->len)
+                  == 0;
+}
+
+
+/* The bytes of characters from..to, as Python's optional arguments mean it. */
+static jstr_t *
+str_within(jrun_t *r, jstr_t *s, jv_t from, jv_t to)
+{
+    jv_t none = jinja_none();
+
+    return jinja_slice(&r->c, jinja_str(s), from.t == J_ABSENT ? none : from,
+        to.t == J_ABSENT ? none : to, none)
+        .s;
+}
+
+
+METHOD(startswith)
+{
+    UNUSED;
+    return jinja_bool(str_borders(r, str_within(r, v.s, a[1], a[2]), a[0], 0));
+}
+
+
+METHOD(endswith)
+{
+    UNUSED;
+    return jinja_bool(str_borders(r, str_within(r, v.s, a[1], a[2]), a[0], 1));
+}
+
+
+METHOD(removeprefix)
+{
+    UNUSED;
+    return !str_borders(r, v.s, a[0], 0)
+               ? v
+               : jinja_str(jinja_str_sub(&r->c, v.s, a[0].s->len, v.s->len));
+}
+
+
+METHOD(removesuffix)
+{
+    UNUSED;
+    return !str_borders(r, v.s, a[0], 1) ? v
+                                         : jinja_str(jinja_str_sub(&r->c, v.s,
+                                             0, v.s->len - a[0].s->len));
+}
+
+
+/* --- strings: parts ----------------------------------------------------- */
+
+METHOD(split)
+{
+    UNUSED;
+    return jinja_listed(J_LIST, jinja_text_split(&r->c, v.s, opt_str(r, a[0]),
+                                    jinja_arg_int(r, a[1], -1)));
+}
+
+
+METHOD(rsplit)
+{
+    UNUSED;
+    return jinja_listed(J_LIST, jinja_text_rsplit(&r->c, v.s, opt_str(r, a[0]),
+                                    jinja_arg_int(r, a[1], -1)));
+}
+
+
+METHOD(splitlines)
+{
+    UNUSED;
+    return jinja_listed(
+        J_LIST, jinja_text_lines(&r->c, v.s, jinja_arg_bool(r, a[0], 0)));
+}
+
+
+/* Before, the separator, behind. */
+static jv_t
+str_parted(jrun_t *r, jstr_t *s, jv_t by, int last)
+{
+    jlist_t *l = jinja_list_new(&r->c, 3);
+    jstr_t *b = jinja_arg_str(r, by);
+    jv_t nothing = jinja_str(jinja_str_lit(&r->c, ""));
+    size_t at;
+
+    if (b->len == 0) {
+        jinja_fail(&r->c, "A string cannot be split at nothing.");
+    }
+
+    (void) jinja_str_flat(&r->c, s);
+    at = last ? jinja_text_rfind(&r->c, s, b, s->len)
+              : jinja_str_find(&r->c, s, b, 0);
+    if (at == SIZE_MAX) {
+        jinja_list_add(&r->c, l, last ? nothing : jinja_str(s));
+        jinja_list_add(&r->c, l, nothing);
+        jinja_list_add(&r->c, l, last ? jinja_str(s) : nothing);
+    } else {
+        jinja_list_add(&r->c, l, jinja_str(jinja_str_sub(&r->c, s, 0, at)));
+        jinja_list_add(&r->c, l, jinja_str(b));
+        jinja_list_add(
+            &r->c, l, jinja_str(jinja_str_sub(&r->c, s, at + b->len, s->len)));
+    }
+
+    return jinja_listed(J_TUPLE, l);
+}
+
+
+METHOD(partition)
+{
+    UNUSED;
+    return str_parted(r, v.s, a[0], 0);
+}
+
+
+METHOD(rpartition)
+{
+    UNUSED;
+    return str_parted(r, v.s, a[0], 1);
+}
+
+
+METHOD(replace)
+{
+    UNUSED;
+    return jinja_str(jinja_text_replace(&r->c, v.s, jinja_arg_str(r, a[0]),
+        jinja_arg_str(r, a[1]), jinja_arg_int(r, a[2], -1)));
+}
+
+
+METHOD(join)
+{
+    UNUSED;
+    return jinja_str(jinja_text_join(&r->c, v.s, jinja_arg_items(r, a[0]), 1));
+}
+
+
+METHOD(format)
+{
+    UNUSED;
+    return jinja_format(r, v.s, raw);
+}
+
+
+METHOD(str_count)
+{
+    jstr_t *part = jinja_arg_str(r, a[0]);
+    size_t at = 0;
+    int64_t n = 0;
+
+    (void) raw;
+    if (part->len == 0) {
+        return jinja_int((int64_t) jinja_str_chars(&r->c, v.s) + 1);
+    }
+    while ((at = jinja_str_find(&r->c, v.s, part, at)) != SIZE_MAX) {
+        at += part->len;
+        n++;
+    }
+
+    return jinja_int(n);
+}
+
+
+/* The character that byte `at` begins. */
+static jv_t
+str_place(jrun_t *r, jstr_t *s, size_t at)
+{
+    if (at == SIZE_MAX) {
+        return jinja_int(-1);
+    }
+
+    return jinja_int(jinja_str_chars(&r->c, jinja_str_sub(&r->c, s, 0, at)));
+}
+
+
+METHOD(find)
+{
+    int64_t from = jinja_arg_int(r, a[1], 0), n;
+
+    (void) raw;
+    n = jinja_str_chars(&r->c, v.s);
+    from = from < 0 ? from + n : from;
+    from = from < 0 ? 0 : from > n ? n : from;
+    (void) jinja_str_flat(&r->c, v.s);
+
+    return str_place(r, v.s,
+        jinja_str_find(&r->c, v.s, jinja_arg_str(r, a[0]),
+            jinja_str_at(&r->c, v.s, (uint32_t) from)));
+}
+
+
+METHOD(rfind)
+{
+    (void) raw;
+    (void) jinja_str_flat(&r->c, v.s);
+
+    return str_place(
+        r, v.s, jinja_text_rfind(&r->c, v.s, jinja_arg_str(r, a[0]), v.s->len));
+}
+
+
+METHOD(index)
+{
+    jv_t at = m_find(r, v, a, raw);
+
+    if (at.i < 0) {
+        jinja_fail(&r->c, "index() does not find the string.");
+    }
+
+    return at;
+}
+
+
+METHOD(rindex)
+{
+    jv_t at = m_rfind(r, v, a, raw);
+
+    if (at.i < 0) {
+        jinja_fail(&r->c, "rindex() does not find the string.");
+    }
+
+    return at;
+}
+
+
+/* --- strings: width ----------------------------------------------------- */
+
+static jv_t
+str_padded(jrun_t *r, jv_t v, const jv_t *a, int how)
+{
+    jstr_t *fill = opt_str(r, a[1]);
+    int64_t more = jinja_arg_int(r, a[0], 0), left, width = more;
+    uint32_t cp = ' ';
+
+    if (fill != NULL) {
+        if (jinja_str_chars(&r->c, fill) != 1) {
+            jinja_fail(&r->c, "A string is filled up with one character.");
+        }
+        (void) jinja_char(jinja_str_flat(&r->c, fill)->s, fill->len, &cp);
+    }
+
+    more = more > INT32_MAX ? INT32_MAX : more;
+    more -= jinja_str_chars(&r->c, v.s);
+    if (more <= 0) {
+        return v;
+    }
+    left = how < 0 ? more : how > 0 ? 0 : more / 2 + (more & width & 1);
+
+    return jinja_str(jinja_text_pad(&r->c, v.s, left, more - left, cp));
+}
+
+
+METHOD(ljust)
+{
+    UNUSED;
+    return str_padded(r, v, a, 1);
+}
+
+
+METHOD(rjust)
+{
+    UNUSED;
+    return str_padded(r, v, a, -1);
+}
+
+
+METHOD(center)
+{
+    UNUSED;
+    return str_padded(r, v, a, 0);
+}
+
+
+METHOD(zfill)
+{
+    int64_t more = jinja_arg_int(r, a[0], 0);
+    size_t sign;
+
+    (void) raw;
+    more = more > INT32_MAX ? INT32_MAX : more;
+    more -= jinja_str_chars(&r->c, v.s);
+    (void) jinja_str_flat(&r->c, v.s);
+    sign = v.s->len > 0 && (v.s->s[0] == '-' || v.s->s[0] == '+');
+
+    return jinja_str(jinja_str_cat(&r->c, jinja_str_sub(&r->c, v.s, 0, sign),
+        jinja_text_pad(
+            &r->c, jinja_str_sub(&r->c, v.s, sign, v.s->len), more, 0, '0')));
+}
+
+
+/* --- strings: what they are made of ------------------------------------- */
+
+enum { IS_DIGIT = 1, IS_ALPHA = 2, IS_SPACE = 4, IS_UPPER = 8, IS_LOWER = 16 };
+
+static unsigned
+char_kind(uint32_t cp)
+{
+    switch (utf8proc_category((utf8proc_int32_t) cp)) {
+    case UTF8PROC_CATEGORY_ND:
+        return IS_DIGIT;
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LT:
+        return IS_ALPHA | IS_UPPER;
+    case UTF8PROC_CATEGORY_LL:
+        return IS_ALPHA | IS_LOWER;
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+        return IS_ALPHA;
+    default:
+        return jinja_is_space(cp) ? IS_SPACE : 0;
+    }
+}
+
+
+/* Is each character of a kind, and there is one?  without: none of these. */
+static jv_t
+str_made_of(jrun_t *r, jstr_t *s, unsigned kinds, unsigned without)
+{
+    size_t at;
+    uint32_t cp;
+    int found = 0;
+
+    (void) jinja_str_flat(&r->c, s);
+    jinja_step(&r->c, s->len / 4);
+    for (at = 0; at < s->len;) {
+        at += jinja_char(s->s + at, s->len - at, &cp);
+        if (char_kind(cp) & kinds) {
+            found = 1;
+        } else if (without == 0 || (char_kind(cp) & without)) {
+            return jinja_bool(0);
+        }
+    }
+
+    return jinja_bool(found);
+}
+
+
+METHOD(isdigit)
+{
+    UNUSED;
+    return str_made_of(r, v.s, IS_DIGIT, 0);
+}
+
+
+METHOD(isalpha)
+{
+    UNUSED;
+    return str_made_of(r, v.s, IS_ALPHA, 0);
+}
+
+
+METHOD(isalnum)
+{
+    UNUSED;
+    return str_made_of(r, v.s, IS_ALPHA | IS_DIGIT, 0);
+}
+
+
+METHOD(isspace)
+{
+    UNUSED;
+    return str_made_of(r, v.s, IS_SPACE, 0);
+}
+
+
+METHOD(isupper)
+{
+    UNUSED;
+    return str_made_of(r, v.s, IS_UPPER, IS_LOWER);
+}
+
+
+METHOD(islower)
+{
+    UNUSED;
+    return str_made_of(r, v.s, IS_LOWER, IS_UPPER);
+}
+
+
+/* --- mappings ----------------------------------------------------------- */
+
+METHOD(get)
+{
+    jv_t *p = jinja_dict_get(&r->c, v.d, a[0]);
+
+    (void) raw;
+
+    return p != NULL ? *p : a[1].t != J_ABSENT ? a[1] : jinja_none();
+}
+
+
+METHOD(items)
+{
+    jlist_t *l = jinja_list_new(&r->c, v.d->n), *pair;
+    uint32_t i;
+
+    (void) a, (void) raw;
+    for (i = 0; i < v.d->n; i++) {
+        pair = jinja_list_new(&r->c, 2);
+        jinja_list_add(&r->c, pair, v.d->v[i].k);
+        jinja_list_add(&r->c, pair, v.d->v[i].v);
+        jinja_list_add(&r->c, l, jinja_listed(J_TUPLE, pair));
+    }
+    l->what = "dict_items";
+
+    return jinja_listed(J_VIEW, l);
+}
+
+
+METHOD(keys)
+{
+    jlist_t *l = jinja_items(&r->c, v);
+
+    (void) a, (void) raw;
+    l->what = "dict_keys";
+
+    return jinja_listed(J_VIEW, l);
+}
+
+
+METHOD(values)
+{
+    jlist_t *l = jinja_list_new(&r->c, v.d->n);
+    uint32_t i;
+
+    (void) a, (void) raw;
+    for (i = 0; i < v.d->n; i++) {
+        jinja_list_add(&r->c, l, v.d->v[i].v);
+    }
+    l->what = "dict_values";
+
+    return jinja_listed(J_VIEW, l);
+}
+
+
+/* Nothing changes, so a copy need not be one. */
+METHOD(copy)
+{
+    UNUSED;
+    return v;
+}
+
+
+/* --- lists, loops ------------------------------------------------------- */
+
+METHOD(list_index)
+{
+    uint32_t i;
+
+    (void) raw;
+    for (i = 0; i < v.l->n; i++) {
+        if (jinja_eq(&r->c, v.l->v[i], a[0])) {
+            return jinja_int(i);
+        }
+    }
+    jinja_fail(&r->c, "index() does not find the value.");
+}
+
+
+METHOD(list_count)
+{
+    int64_t n = 0;
+    uint32_t i;
+
+    (void) raw;
+    for (i = 0; i < v.l->n; i++) {
+        n += jinja_eq(&r->c, v.l->v[i], a[0]);
+    }
+
+    return jinja_int(n);
+}
+
+
+METHOD(cycle)
+{
+    (void) a;
+    if (raw->n == 0) {
+        jinja_fail(&r->c, "cycle() takes at least one value.");
+    }
+
+    return raw->v[v.loop->i % raw->n];
+}
+
+
+METHOD(changed)
+{
+    jlist_t *l = jinja_list_new(&r->c, raw->n);
+    jv_t now = jinja_listed(J_TUPLE, l);
+    uint32_t i;
+
+    (void) a;
+    for (i = 0; i < raw->n; i++) {
+        jinja_list_add(&r->c, l, raw->v[i]);
+    }
+    if (v.loop->last.t != J_ABSENT && jinja_eq(&r->c, v.loop->last, now)) {
+        return jinja_bool(0);
+    }
+    v.loop->last = now;
+
+    return jinja_bool(1);
+}
+
+
+METHOD(next)
+{
+    jv_t now = v.l->v[v.l->at];
+
+    (void) r, (void) a, (void) raw;
+    v.l->at = (v.l->at + 1) % v.l->n;
+
+    return now;
+}
+
+
+METHOD(reset)
+{
+    UNUSED;
+    v.l->at = 0;
+
+    return jinja_none();
+}
+
+
+/* --- rows --------------------------------------------------------------- */
+
+static const jrow_t methods[] = {
+    {"lower", 0, {NULL}, m_lower, J_STR},
+    {"casefold", 0, {NULL}, m_lower, J_STR},
+    {"upper", 0, {NULL}, m_upper, J_STR},
+    {"title", 0, {NULL}, m_title, J_STR},
+    {"capitalize", 0, {NULL}, m_capitalize, J_STR},
+    {"swapcase", 0, {NULL}, m_swapcase, J_STR},
+    {"strip", 0, {"chars"}, m_strip, J_STR},
+    {"lstrip", 0, {"chars"}, m_lstrip, J_STR},
+    {"rstrip", 0, {"chars"}, m_rstrip, J_STR},
+    {"startswith", 1, {"prefix", "start", "end"}, m_startswith, J_STR},
+    {"endswith", 1, {"suffix", "start", "end"}, m_endswith, J_STR},
+    {"removeprefix", 1, {"prefix"}, m_removeprefix, J_STR},
+    {"removesuffix", 1, {"suffix"}, m_removesuffix, J_STR},
+    {"split", 0, {"sep", "maxsplit"}, m_split, J_STR},
+    {"rsplit", 0, {"sep", "maxsplit"}, m_rsplit, J_STR},
+    {"splitlines", 0, {"keepends"}, m_splitlines, J_STR},
+    {"partition", 1, {"sep"}, m_partition, J_STR},
+    {"rpartition", 1, {"sep"}, m_rpartition, J_STR},
+    {"replace", 2, {"old", "new", "count"}, m_replace, J_STR},
+    {"join", 1, {"iterable"}, m_join, J_STR},
+    {"format", 0, {"*"}, m_format, J_STR},
+    {"count", 1, {"sub"}, m_str_count, J_STR},
+    {"find", 1, {"sub", "start"}, m_find, J_STR},
+    {"rfind", 1, {"sub"}, m_rfind, J_STR},
+    {"index", 1, {"sub", "start"}, m_index, J_STR},
+    {"rindex", 1, {"sub"}, m_rindex, J_STR},
+    {"ljust", 1, {"width", "fillchar"}, m_ljust, J_STR},
+    {"rjust", 1, {"width", "fillchar"}, m_rjust, J_STR},
+    {"center", 1, {"width", "fillchar"}, m_center, J_STR},
+    {"zfill", 1, {"width"}, m_zfill, J_STR},
+    {"isdigit", 0, {NULL}, m_isdigit, J_STR},
+    {"isdecimal", 0, {NULL}, m_isdigit, J_STR},
+    {"isnumeric", 0, {NULL}, m_isdigit, J_STR},
+    {"isalpha", 0, {NULL}, m_isalpha, J_STR},
+    {"isalnum", 0, {NULL}, m_isalnum, J_STR},
+    {"isspace", 0, {NULL}, m_isspace, J_STR},
+    {"isupper", 0, {NULL}, m_isupper, J_STR},
+    {"islower", 0, {NULL}, m_islower, J_STR},
+    {"get", 1, {"key", "default"}, m_get, J_DICT},
+    {"items", 0, {NULL}, m_items, J_DICT},
+    {"keys", 0, {NULL}, m_keys, J_DICT},
+    {"values", 0, {NULL}, m_values, J_DICT},
+    {"copy", 0, {NULL}, m_copy, J_DICT},
+    {"clear", 0, {"*"}, NULL, J_DICT},
+    {"pop", 0, {"*"}, NULL, J_DICT},
+    {"popitem", 0, {"*"}, NULL, J_DICT},
+    {"setdefault", 0, {"*"}, NULL, J_DICT},
+    {"update", 0, {"*"}, NULL, J_DICT},
+    {"index", 1, {"value"}, m_list_index, J_LIST},
+    {"count", 1, {"value"}, m_list_count, J_LIST},
+    {"copy", 0, {NULL}, m_copy, J_LIST},
+    {"append", 0, {"*"}, NULL, J_LIST},
+    {"clear", 0, {"*"}, NULL, J_LIST},
+    {"extend", 0, {"*"}, NULL, J_LIST},
+    {"insert", 0, {"*"}, NULL, J_LIST},
+    {"pop", 0, {"*"}, NULL, J_LIST},
+    {"remove", 0, {"*"}, NULL, J_LIST},
+    {"reverse", 0, {"*"}, NULL, J_LIST},
+    {"sort", 0, {"*"}, NULL, J_LIST},
+    {"index", 1, {"value"}, m_list_index, J_TUPLE},
+    {"count", 1, {"value"}, m_list_count, J_TUPLE},
+    {"cycle", 0, {"*"}, m_cycle, J_LOOP},
+    {"changed", 0, {"*"}, m_changed, J_LOOP},
+    {"next", 0, {NULL}, m_next, J_CYCLER},
+    {"reset", 0, {NULL}, m_reset, J_CYCLER},
+};
+
+#define METHODS_N (sizeof(methods) / sizeof(methods[0]))
+
+
+static int
+method_is(const jrow_t *row, const char *name, size_t len)
+{
+    return row->name[0] == name[0] && strlen(row->name) == len
+           && memcmp(row->name, name, len) == 0;
+}
+
+
+const jrow_t *
+jinja_method(uint8_t type, const char *name, size_t len)
+{
+    size_t i;
+
+    assert(type < J_TYPES);
+
+    for (i = 0; i < METHODS_N && len > 0; i++) {
+        if (methods[i].type == type && method_is(&methods[i], name, len)) {
+            return &methods[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+int
+jinja_method_name(const char *name, size_t len)
+{
+    size_t i;
+
+    for (i = 0; i < METHODS_N && len > 0; i++) {
+        if (method_is(&methods[i], name, len)) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
