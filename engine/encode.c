@@ -10,11 +10,11 @@
  * What is empty becomes the begin token, if the model has one.
  */
 #include "encode.h"
-#include "template.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* One call's arguments. */
 typedef struct {
@@ -64,12 +64,16 @@ encode_input(const encode_t *c, const submit_input_t *in, uint32_t flags)
     const encode_rules_t *e = c->e;
     const char *param = in->type == LLM_SEC_MESSAGES ? "messages" : "prompt";
     const char *text = (const char *) in->p;
+    template_input_t chat = {.no_prompt = 0};
     submit_fail_t *why = c->why;
     int64_t n;
 
     if (in->type == LLM_SEC_MESSAGES) {
-        n = template_encode(e->tok, text, in->len, c->work, e->work_max,
-            c->cancelled, c->arg, why->text, sizeof(why->text), why->param,
+        chat.messages.s = text;
+        chat.messages.len = in->len;
+        chat.now = time(NULL);
+        n = template_encode(e->tpl, &chat, c->work, e->work_max, c->cancelled,
+            c->arg, why->text, sizeof(why->text), why->param,
             sizeof(why->param));
     } else if (in->type == LLM_SEC_PROMPT) {
         n = token_encode(e->tok, text, in->len,

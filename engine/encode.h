@@ -7,12 +7,14 @@
 
 #include "req.h"
 #include "submit.h"
+#include "template.h"
 #include "token.h"
 
 #include <stdint.h>
 
 typedef struct {
     const token_t *tok;
+    const template_t *tpl;
     uint32_t limit;    /* longest sequence, prompt and answer, tokens */
     uint32_t work_max; /* ids that fit into work */
 } encode_rules_t;

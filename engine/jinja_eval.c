@@ -92,7 +92,7 @@ eval_undefined(jrun_t *r, jv_t v)
 static jv_t
 eval_loop_attr(const jloop_t *l, jstr_t *name)
 {
-    uint32_t i = l->i, n = l->items->n;
+    uint32_t i = l->i, n = l->n;
 
     static const char *const names[] = {"index", "index0", "revindex",
         "revindex0", "first", "last", "length", "depth", "depth0", "previtem",
@@ -126,9 +126,9 @@ eval_loop_attr(const jloop_t *l, jstr_t *name)
     case 8:
         return jinja_int(l->depth);
     case 9:
-        return i == 0 ? jinja_undef(name) : l->items->v[i - 1];
+        return i == 0 ? jinja_undef(name) : jinja_loop_item(l, i - 1);
     case 10:
-        return i + 1 >= n ? jinja_undef(name) : l->items->v[i + 1];
+        return i + 1 >= n ? jinja_undef(name) : jinja_loop_item(l, i + 1);
     default:
         return jinja_undef(name);
     }

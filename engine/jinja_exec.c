@@ -206,58 +206,74 @@ loop_filter(jrun_t *r, const jnode_t *n, jlist_t *items)
 }
 
 
-static void
-loop_run(jrun_t *r, const jnode_t *n, jlist_t *items, uint32_t depth)
+jv_t
+jinja_loop_item(const jloop_t *l, uint32_t i)
 {
-    jscope_t *up = r->scope, *s;
-    jv_t v = {.t = J_LOOP};
-    flow_t flow = FLOW_ON;
+    assert(i < l->n);
 
+    return l->items != NULL ? l->items->v[i] : jinja_range_at(l->range, i);
+}
+
+
+/* What a loop over v goes through; ranges are not spelt out. */
+static jloop_t *
+loop_new(jrun_t *r, const jnode_t *n, jv_t v)
+{
+    jloop_t *l = jinja_mem_zero(&r->c, 1, sizeof(*l));
+
+    l->node = n;
+    l->up = r->scope;
+    l->last = jinja_absent();
+
+    if (v.t == J_RANGE && n->v[1] == NULL) {
+        l->range = v.r;
+        l->n = v.r->n;
+        return l;
+    }
+
+    l->items = jinja_items(&r->c, v);
+    if (l->items == NULL) {
+        jinja_fail(&r->c, "%s cannot be looped over.", jinja_type_name(v));
+    }
     if (n->v[1] != NULL) {
-        items = loop_filter(r, n, items);
+        l->items = loop_filter(r, n, l->items);
     }
-    if (items->n == 0) {
-        if (n->v[0] != NULL) {
-            (void) exec_inner(r, n->v[0]);
-        }
-        return;
-    }
+    l->n = l->items->n;
 
-    v.loop = jinja_mem_zero(&r->c, 1, sizeof(*v.loop));
-    v.loop->node = n;
-    v.loop->up = up;
-    v.loop->items = items;
-    v.loop->depth = depth;
-    v.loop->last = jinja_absent();
-
-    s = scope_new(r, up);
-    for (; v.loop->i < items->n && flow != FLOW_BREAK; v.loop->i++) {
-        if (s->kept) {
-            s = scope_new(r, up);
-        }
-        s->n = 0;
-        r->scope = s;
-        jinja_bind(r, r->t->loop, v);
-        exec_assign(r, n->a, items->v[v.loop->i]);
-        flow = exec_body(r, n->c);
-    }
-    if (v.loop->i > 0) {
-        v.loop->i--; /* whoever kept it sees the last turn */
-    }
-    r->scope = up;
+    return l;
 }
 
 
 static void
-exec_for(jrun_t *r, const jnode_t *n)
+loop_run(jrun_t *r, jloop_t *l)
 {
-    jv_t v = jinja_eval(r, n->b);
-    jlist_t *items = jinja_items(&r->c, v);
+    jscope_t *up = r->scope, *s;
+    jv_t v = {.t = J_LOOP, .loop = l};
+    flow_t flow = FLOW_ON;
 
-    if (items == NULL) {
-        jinja_fail(&r->c, "%s cannot be looped over.", jinja_type_name(v));
+    assert(l->up == up);
+
+    if (l->n == 0) {
+        if (l->node->v[0] != NULL) {
+            (void) exec_inner(r, l->node->v[0]);
+        }
+        return;
     }
-    loop_run(r, n, items, 0);
+
+    s = scope_new(r, up);
+    for (; l->i < l->n && flow != FLOW_BREAK; l->i++) {
+        if (s->kept) {
+            s = scope_new(r, up);
+        }
+        jinja_step(&r->c, 1);
+        s->n = 0;
+        r->scope = s;
+        jinja_bind(r, r->t->loop, v);
+        exec_assign(r, l->node->a, jinja_loop_item(l, l->i));
+        flow = exec_body(r, l->node->c);
+    }
+    l->i--; /* whoever kept it sees the last turn */
+    r->scope = up;
 }
 
 
@@ -265,22 +281,23 @@ jv_t
 jinja_exec_loop(jrun_t *r, jloop_t *l, const jargs_t *a)
 {
     jscope_t *scope = r->scope;
-    jlist_t *items;
     jcapture_t k;
+    jloop_t *inner;
     jstr_t *s;
 
     if (!l->node->flag) {
         jinja_fail(&r->c, "Only a recursive loop can be called.");
     }
-    if (a->n != 1 || a->kw_n != 0
-        || (items = jinja_items(&r->c, a->v[0])) == NULL) {
+    if (a->n != 1 || a->kw_n != 0) {
         jinja_fail(&r->c, "loop() takes one list.");
     }
 
     jinja_enter(&r->c);
     r->scope = l->up;
+    inner = loop_new(r, l->node, a->v[0]);
+    inner->depth = l->depth + 1;
     jinja_out_begin(r, &k);
-    loop_run(r, l->node, items, l->depth + 1);
+    loop_run(r, inner);
     s = jinja_out_end(r, &k);
     r->scope = scope;
     jinja_leave(&r->c);
@@ -507,7 +524,7 @@ exec_statement(jrun_t *r, const jnode_t *n)
     case N_IF:
         return exec_if(r, n);
     case N_FOR:
-        exec_for(r, n);
+        loop_run(r, loop_new(r, n, jinja_eval(r, n->b)));
         break;
     case N_SET:
         exec_assign(r, n->a, jinja_eval(r, n->b));
@@ -545,6 +562,7 @@ exec_body(jrun_t *r, const jnode_t *body)
 
     assert(body->kind == N_BODY);
     jinja_enter(&r->c);
+    jinja_step(&r->c, 1); /* also where there is nothing in it */
 
     for (i = 0; i < body->n && flow == FLOW_ON; i++) {
         n = body->v[i];

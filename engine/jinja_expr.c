@@ -399,7 +399,7 @@ expr_row_name(jparse_t *p, char *buf, size_t cap, size_t *len)
 }
 
 
-/* As in Jinja2, what lies in a branch may be missing until it is reached. */
+/* As in Jinja2, what lies in a branch may be unknown until it is reached. */
 static void
 expr_row(jparse_t *p, jnode_t *n, const char *name, size_t len)
 {
@@ -407,9 +407,8 @@ expr_row(jparse_t *p, jnode_t *n, const char *name, size_t len)
 
     n->row =
         n->kind == N_FILTER ? jinja_filter(name, len) : jinja_test(name, len);
-    if (n->row == NULL && !p->soft) {
-        jinja_parse_fail(p, "there is no %s named \"%.*s\"",
-            n->kind == N_FILTER ? "filter" : "test", (int) len, name);
+    if (n->row == NULL && !p->soft && p->unknown == NULL) {
+        p->unknown = n;
     }
 
     copy = jinja_mem_get(p->c, len + 1);
@@ -675,6 +674,7 @@ expr_or(jparse_t *p)
 jnode_t *
 jinja_expr(jparse_t *p)
 {
+    const jnode_t *unknown = p->unknown;
     int soft = p->soft;
     jnode_t *n, *cond;
 
@@ -685,6 +685,7 @@ jinja_expr(jparse_t *p)
     n = expr_or(p);
     while (jinja_parse_skip_word(p, "if")) {
         p->soft = 1;
+        p->unknown = unknown; /* what came before is a branch, too */
         cond = jinja_parse_node(p, N_COND);
         cond->a = n;
         cond->b = expr_or(p);

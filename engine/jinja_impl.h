@@ -567,7 +567,8 @@ typedef struct {
     uint32_t blocks; /* statements that are open */
     uint32_t loops;  /* around this place, in this macro */
     int soft;        /* an unknown filter fails only when it is reached */
-    uint8_t uses;    /* MACRO_... named in the macro at hand */
+    const jnode_t *unknown; /* a filter or test that fails the template */
+    uint8_t uses;           /* MACRO_... named in the macro at hand */
 } jparse_t;
 
 noreturn void jinja_parse_fail(jparse_t *p, const char *fmt, ...)
@@ -613,7 +614,9 @@ struct jscope_s {
 struct jloop_s {
     const jnode_t *node;
     jscope_t *up;
-    jlist_t *items;
+    jlist_t *items; /* NULL: it goes through range */
+    const jrange_t *range;
+    uint32_t n;     /* of items */
     uint32_t i;     /* the current item */
     uint32_t depth; /* of recursion, from 0 */
     jv_t last;      /* what changed() was told last */
@@ -655,6 +658,7 @@ void jinja_exec(jrun_t *r);
 /* Calls a macro, or the loop that is at hand; the text that comes of it. */
 jv_t jinja_exec_macro(jrun_t *r, jmacro_t *m, const jargs_t *a);
 jv_t jinja_exec_loop(jrun_t *r, jloop_t *l, const jargs_t *a);
+jv_t jinja_loop_item(const jloop_t *l, uint32_t i);
 
 /* What is written from here on goes to a string. */
 typedef struct {

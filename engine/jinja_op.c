@@ -460,6 +460,13 @@ jinja_slice(jctx_t *c, jv_t obj, jv_t from, jv_t to, jv_t step)
     }
 
     all = jinja_items(c, obj);
+    if (by == 1) {
+        l = jinja_list_new(c, 0); /* nothing changes, so it may be shared */
+        l->v = all->v + (count > 0 ? a : 0);
+        l->n = l->cap = (uint32_t) count;
+        return jinja_listed(obj.t == J_TUPLE ? J_TUPLE : J_LIST, l);
+    }
+
     l = jinja_list_new(c, (uint32_t) count);
     for (; count > 0; count--, a += by) {
         jinja_list_add(c, l, all->v[a]);

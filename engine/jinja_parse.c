@@ -567,5 +567,12 @@ jinja_parse(jparse_t *p)
 
     assert(p->nest == 0 && p->loops == 0 && p->blocks == 0);
 
+    if (p->unknown != NULL) {
+        p->c->line = p->unknown->line;
+        jinja_fail(p->c, "There is no %s named \"%.*s\".",
+            p->unknown->kind == N_FILTER ? "filter" : "test",
+            (int) p->unknown->value.s->len, p->unknown->value.s->s);
+    }
+
     return n;
 }

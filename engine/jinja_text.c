@@ -70,9 +70,11 @@ text_put_case(jsb_t *b, uint32_t cp, int how, int begins, unsigned origin)
     }
 
     if (up && cp == SHARP_S) {
-        jinja_sb_put(b, how == JINJA_UPPER ? "SS" : "Ss", 2, origin);
+        jinja_sb_put(b, how == JINJA_UPPER || how == JINJA_WORDS ? "SS" : "Ss",
+            2, origin);
     } else if (up) {
-        jinja_sb_char(b, text_upper(cp, how != JINJA_UPPER), origin);
+        jinja_sb_char(b,
+            text_upper(cp, how != JINJA_UPPER && how != JINJA_WORDS), origin);
     } else {
         jinja_sb_char(b, text_lower(cp), origin);
     }
@@ -304,9 +306,7 @@ text_words(jctx_t *c, jstr_t *s, int64_t max)
             return l;
         }
         if (max-- == 0) {
-            jinja_list_add(c, l,
-                jinja_str(jinja_text_strip(
-                    c, jinja_str_sub(c, s, at, s->len), NULL, 0, 1)));
+            jinja_list_add(c, l, jinja_str(jinja_str_sub(c, s, at, s->len)));
             return l;
         }
         for (from = at; at < s->len; at += k) {
@@ -418,9 +418,8 @@ text_rwords(jctx_t *c, jstr_t *s, int64_t max)
         end = at;
     }
 
-    s = jinja_text_strip(c, jinja_str_sub(c, s, 0, end), NULL, 1, 1);
-    if (s->len > 0) {
-        jinja_list_add(c, l, jinja_str(s));
+    if (end > 0) {
+        jinja_list_add(c, l, jinja_str(jinja_str_sub(c, s, 0, end)));
     }
 
     return text_turned(c, l);

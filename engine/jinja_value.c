@@ -95,7 +95,7 @@ jinja_true(jctx_t *c, jv_t v)
     case J_DICT:
         return jinja_len(c, v) > 0;
     case J_LOOP:
-        return v.loop->items->n > 0;
+        return v.loop->n > 0;
     default:
         assert(v.t != J_ABSENT);
         return 1;

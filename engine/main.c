@@ -6,8 +6,9 @@
  * memory is sealed and three threads run: text_in, loop, text_out (inner.h
  * says how they are tied together).  This thread only waits for a signal.
  *
- *      options ─> kernels ─> socket's lock ─> model ─> tokenizer ─> forward
- *              ─> tables and rings ─> listen ─> threads ─> signal ─> drain
+ *      options ─> kernels ─> socket's lock ─> model ─> tokenizer ─> template
+ *              ─> forward ─> tables and rings ─> listen ─> threads ─> signal
+ *              ─> drain
  *
  * The lock comes before the model: who starts a second engine by mistake is
  * told at once and not after a minute of loading.  The socket comes last:
@@ -29,6 +30,7 @@
 #include "model.h"
 #include "opts.h"
 #include "progress.h"
+#include "template.h"
 #include "text_in.h"
 #include "text_out.h"
 #include "token.h"
@@ -64,6 +66,8 @@ typedef struct {
     ipc_t *ipc;
     model_t *model;
     token_t *tok;
+    template_t *tpl;
+    char *tpl_file; /* what chat_template names */
     const kernels_t *kn;
     kn_dev_t *dev;
     forward_cfg_t shape;
@@ -237,6 +241,76 @@ open_model(engine_t *e)
     }
 
     return open_token(e);
+}
+
+
+/* The file that chat_template names, to e->tpl_file. */
+static int
+read_template(engine_t *e, template_text_t *text)
+{
+    FILE *f = fopen(e->o.chat_template, "rb");
+
+    e->tpl_file = malloc(TEMPLATE_SOURCE_MAX + 1);
+    if (f == NULL || e->tpl_file == NULL) {
+        snprintf(e->err, sizeof(e->err), "cannot read the chat template %s: %s",
+            e->o.chat_template, strerror(errno));
+        if (f != NULL) {
+            (void) fclose(f);
+        }
+        return -1;
+    }
+
+    text->s = e->tpl_file;
+    text->len = fread(e->tpl_file, 1, TEMPLATE_SOURCE_MAX + 1, f);
+    if (ferror(f)) {
+        snprintf(e->err, sizeof(e->err), "cannot read the chat template %s: %s",
+            e->o.chat_template, strerror(errno));
+    }
+    (void) fclose(f);
+
+    return e->err[0] == '\0' ? 0 : -1;
+}
+
+
+/*
+ * The option's template, or the model's own.  The latter may be broken, and
+ * the model still serves; the former was asked for.
+ */
+static int
+open_template(engine_t *e)
+{
+    template_text_t own = {NULL, 0}, tools = {NULL, 0};
+    char warn[384];
+    gguf_str_t s, t;
+
+    e->err[0] = '\0';
+    if (e->o.chat_template[0] != '\0') {
+        if (read_template(e, &own) != 0) {
+            return -1;
+        }
+    } else {
+        model_templates(e->model, &s, &t);
+        own = (template_text_t){s.s, s.len};
+        tools = (template_text_t){t.s, t.len};
+    }
+
+    e->tpl = template_open(e->tok, own, tools, warn, sizeof(warn));
+    if (e->tpl == NULL) {
+        snprintf(e->err, sizeof(e->err), "out of memory");
+        return -1;
+    }
+    if (warn[0] != '\0' && e->tpl_file != NULL) {
+        snprintf(e->err, sizeof(e->err), "%s: %s", e->o.chat_template, warn);
+        return -1;
+    }
+    if (warn[0] != '\0') {
+        log_line(LOG_WARN,
+            "the model's chat template is not used, conversations are "
+            "written as %s: %s",
+            template_form(e->tpl), warn);
+    }
+
+    return 0;
 }
 
 
@@ -442,6 +516,7 @@ open_threads(engine_t *e)
     ic.in = e->in;
     ic.ipc = e->ipc;
     ic.tok = e->tok;
+    ic.tpl = e->tpl;
     ic.model = e->name;
     ic.context = e->shape.context;
     ic.kv_tokens = (uint64_t) e->shape.blocks * e->shape.block_tokens;
@@ -626,6 +701,8 @@ close_all(engine_t *e)
     if (e->dev != NULL) {
         e->kn->close(e->dev);
     }
+    template_close(e->tpl);
+    free(e->tpl_file);
     token_close(e->tok);
     model_close(e->model);
     ipc_close(e->ipc);
@@ -646,9 +723,9 @@ inspect(engine_t *e)
     kn_info_t k;
     ipc_cfg_t c;
     inspect_t in;
-    gguf_str_t own, tools;
 
-    if (open_kernels(e) != 0 || open_model(e) != 0 || name_model(e) != 0) {
+    if (open_kernels(e) != 0 || open_model(e) != 0 || open_template(e) != 0
+        || name_model(e) != 0) {
         return 1;
     }
 
@@ -676,10 +753,7 @@ inspect(engine_t *e)
     in.path = e->o.model[0] != '\0' ? e->o.model : "no file";
     in.model = e->model;
     in.tok = e->tok;
-    model_templates(e->model, &own, &tools);
-    in.chat = tools.s != NULL ? "yes, and one for tools"
-              : own.s != NULL ? "yes"
-                              : "no";
+    in.chat = template_form(e->tpl);
     in.forward = e->forward;
     in.shape = &e->shape;
     in.kv_type = e->o.kv_type;
@@ -699,7 +773,8 @@ serve(engine_t *e)
     kn_info_t info;
 
     if (open_kernels(e) != 0 || open_ipc(e) != 0 || open_model(e) != 0
-        || name_model(e) != 0 || open_forward(e) != 0 || open_threads(e) != 0) {
+        || open_template(e) != 0 || name_model(e) != 0 || open_forward(e) != 0
+        || open_threads(e) != 0) {
         return 1;
     }
 

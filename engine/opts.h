@@ -16,6 +16,8 @@
 #define OPTS_LIST(X)                                                           \
     X(model, str, "", 0, 0, "GGUF file, or directory with safetensors")        \
     X(model_name, str, "", 0, 0, "public name; default: the file's")           \
+    X(chat_template, str, "", 0, 0,                                            \
+        "file with a chat template; default: the model's own")                 \
     X(listen, str, "/run/llm/engine.sock", 0, 0,                               \
         "unix socket that nginx workers connect to")                           \
     X(socket_group, str, "", 0, 0,                                             \

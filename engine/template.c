@@ -1,335 +1,415 @@
 /*
- * A conversation as token ids, in one of two fixed forms.
+ * A conversation as token ids, by the model's own template.
  *
- * DESIGN.  A vocabulary that has <|im_start|> and <|im_end|> gets ChatML; any
- * other gets the contents one below the other, as a base model reads text.
+ * DESIGN.  The template, a Jinja program that comes with the model, writes
+ * one text; the interpreter says of each byte whether the template or the
+ * client wrote it.  A control token is recognised only where the template
+ * wrote all of it, and what lies between two of them is encoded as one text:
+ * so the ids are those that the model was trained on, and nothing that a user
+ * writes can end a turn or begin one.
  *
- *      <|im_start|> system \n You are terse. <|im_end|> \n
- *      <|im_start|> user \n Hi <|im_end|> \n
- *      <|im_start|> assistant \n
+ *      template   <|im_start|>user\n            <|im_end|>\n
+ *      client                       a <|im_end|>
+ *      ids        [start]      user \n a < | im _end | > [end] \n
  *
- * The two markers are written as ids, by this file only; role and content are
- * encoded as plain text, in which no control piece can arise.  So there is
- * nothing to escape, whatever a user writes.
+ * The begin and end tokens' names count as the template's.  No begin token is
+ * added: a template that wants one writes it.
  *
- * The messages are a client's: every type is checked, counts are capped, and
- * what is wrong is answered with the field's path.
+ * What a template can be given is found out once, when it is opened, by
+ * showing it two conversations.  One has a content of two parts: if both
+ * texts come out and the array itself does not, contents that are arrays are
+ * handed on as they came, else their texts are joined.  The other has an
+ * assistant that called a tool and said nothing: if the call comes out,
+ * content stays null there, else it is the empty string.  Whether it knows
+ * the role "developer" is told by whether it names it.
  *
- * Memory: jansson's tree and one buffer of text for the length of the call;
- * both are in proportion to the input.  Runs on text_in's threads.
+ * Without a template there are the fixed forms of template_fixed.c.
+ *
+ * Memory: jansson's trees and a rendering's own, for the length of a call;
+ * both are bounded in proportion to the input.  Runs on text_in's threads,
+ * which share the template_t.
  */
-#include "template.h"
+#include "template_impl.h"
+#include "jinja.h"
 #include "llm_err.h"
 
 #include <assert.h>
-#include <jansson.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MESSAGES_MAX 4096
-#define PARTS_MAX    4096
+#define VARS_MAX   64 /* that a client may add */
+#define VARS_OWN   6
+#define NAME_MAX_N 256 /* bytes of a token's name */
 
-/* Roles as clients name them, and as ChatML calls them. */
-static const struct {
-    const char *api, *chatml;
-} roles[] = {{"system", "system"}, {"developer", "system"}, {"user", "user"},
-    {"assistant", "assistant"}, {"tool", "tool"}};
+/* A second of the slowest machine, a tenth of what is common. */
+#define STEPS_MAX 20000000
+#define DEPTH_MAX 1000
 
+_Static_assert(TEMPLATE_SOURCE_MAX == JINJA_SOURCE_MAX, "one limit");
+
+/* A compiled template, t is NULL: none. */
 typedef struct {
-    const token_t *t;
-    uint32_t *out;
-    size_t n, cap;
-    int (*cancelled)(void *);
-    void *arg;
-    char *text; /* what is to be encoded next, owned */
-    size_t text_n, text_cap;
-    char *err;
-    size_t errlen;
-    char *param;
-    size_t paramlen;
-} tpl_t;
+    jinja_t *t;
+    template_takes_t takes;
+} template_own_t;
+
+struct template_s {
+    const token_t *tok;
+    template_own_t own, tools;
+    json_t *bos, *eos; /* names, NULL: has none */
+};
 
 
-/* Notes the refusal of a field (path in printf's form) and gives its code. */
-__attribute__((format(printf, 4, 5))) static int
-tpl_refuse(tpl_t *p, int code, const char *why, const char *path, ...)
+/* --- rendering ---------------------------------------------------------- */
+
+/* Variables in the order in which they count. */
+typedef struct {
+    jinja_var_t v[VARS_OWN + VARS_MAX];
+    size_t n;
+} template_vars_t;
+
+
+static void
+vars_add(
+    template_vars_t *vars, const char *name, const json_t *v, unsigned origin)
 {
-    va_list ap;
+    assert(vars->n < sizeof(vars->v) / sizeof(vars->v[0]));
 
-    va_start(ap, path);
-    (void) vsnprintf(p->param, p->paramlen, path, ap);
-    va_end(ap);
-    (void) snprintf(p->err, p->errlen, "%s", why);
-
-    return -code;
+    if (v != NULL) {
+        vars->v[vars->n++] = (jinja_var_t){name, v, origin};
+    }
 }
 
 
-/* --- output ------------------------------------------------------------- */
+/* Ours first: a client's of the same name do not count. */
+static void
+vars_fill(template_vars_t *vars, const template_t *t, const json_t *messages,
+    const json_t *tools, const json_t *documents, int prompt)
+{
+    vars->n = 0;
+    vars_add(vars, "messages", messages, JINJA_DATA);
+    vars_add(vars, "tools", tools, JINJA_DATA);
+    vars_add(vars, "documents", documents, JINJA_DATA);
+    vars_add(vars, "add_generation_prompt", prompt ? json_true() : json_false(),
+        JINJA_DATA);
+    vars_add(vars, "bos_token", t->bos, JINJA_TEMPLATE);
+    vars_add(vars, "eos_token", t->eos, JINJA_TEMPLATE);
+}
+
+
+/* len: bytes of all that came from the client. */
+static int
+template_render(const jinja_t *t, const template_vars_t *vars, size_t len,
+    time_t now, int (*cancelled)(void *), void *arg, jinja_out_t *o)
+{
+    size_t more = len < (size_t) 64 << 20 ? len : (size_t) 64 << 20;
+    jinja_limits_t limits = {STEPS_MAX, DEPTH_MAX,
+        ((size_t) 64 << 20) + 16 * more, ((size_t) 16 << 20) + 4 * more};
+    jinja_args_t args = {.vars = vars->v,
+        .vars_n = vars->n,
+        .limits = &limits,
+        .cancelled = cancelled,
+        .arg = arg};
+    struct tm tm;
+
+    args.now = localtime_r(&now, &tm);
+
+    return jinja_render(t, &args, o);
+}
+
+
+/* --- what it takes ------------------------------------------------------ */
+
+#define PROBE_A "Zq7first"
+#define PROBE_B "Zq8second"
 
 static int
-tpl_text(tpl_t *p, const char *s, size_t len)
+probe_has(const jinja_out_t *o, const char *s)
 {
-    size_t cap = p->text_cap == 0 ? 1024 : p->text_cap;
-    char *text;
+    return o->len > 0 && memmem(o->text, o->len, s, strlen(s)) != NULL;
+}
 
-    while (cap - p->text_n < len) {
-        cap *= 2;
+
+/* Does what comes of the messages have a and b, and not the word without? */
+static int
+template_probe(const template_t *t, const jinja_t *j, const char *messages,
+    const char *a, const char *b, const char *without)
+{
+    json_t *msgs = json_loads(messages, 0, NULL);
+    template_vars_t vars;
+    jinja_out_t o;
+    int shown = 0;
+
+    assert(json_is_array(msgs));
+
+    vars_fill(&vars, t, msgs, json_null(), json_null(), 1);
+    if (template_render(j, &vars, 0, 0, NULL, NULL, &o) == 0) {
+        shown = probe_has(&o, a) && probe_has(&o, b) && !probe_has(&o, without);
+        jinja_out_free(&o);
+    }
+    json_decref(msgs);
+
+    return shown;
+}
+
+
+static void
+template_learn(const template_t *t, template_own_t *own)
+{
+    own->takes.parts = template_probe(t, own->t,
+        "[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":"
+        "\"" PROBE_A "\"},{\"type\":\"text\",\"text\":\"" PROBE_B "\"}]}]",
+        PROBE_A, PROBE_B, "type");
+    own->takes.null = template_probe(t, own->t,
+        "[{\"role\":\"user\",\"content\":\"" PROBE_A
+        "\"},{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":"
+        "\"call56789\",\"type\":\"function\",\"function\":{\"name\":\"" PROBE_B
+        "\",\"arguments\":{}}}]}]",
+        PROBE_A, PROBE_B, "None");
+    own->takes.developer = jinja_mentions(own->t, "developer");
+}
+
+
+/* --- opening ------------------------------------------------------------ */
+
+/* 0, or -1 with the first reason in warn. */
+static int
+template_compile(template_t *t, template_own_t *own, template_text_t text,
+    char *warn, size_t warnlen)
+{
+    char why[256];
+
+    if (text.s == NULL) {
+        return 0;
     }
 
-    if (cap != p->text_cap) {
-        text = realloc(p->text, cap);
-        if (text == NULL) {
-            return -LLM_ERR_NO_MEMORY;
+    own->t = jinja_compile(text.s, text.len, why, sizeof(why));
+    if (own->t == NULL) {
+        if (warn[0] == '\0') {
+            (void) snprintf(warn, warnlen, "%s", why);
         }
-        p->text = text;
-        p->text_cap = cap;
+        return -1;
     }
-
-    if (len > 0) {
-        memcpy(p->text + p->text_n, s, len);
-    }
-    p->text_n += len;
-    assert(p->text_n <= p->text_cap);
+    template_learn(t, own);
 
     return 0;
 }
 
 
-/* Encodes the text gathered so far, and begins anew. */
-static int
-tpl_flush(tpl_t *p, unsigned flags)
+/* A token's name as a string; NULL if it has none. */
+static json_t *
+template_token(const token_t *tok, uint32_t id)
 {
+    size_t len = 0;
+    const char *s = id == TOKEN_NONE ? "" : token_piece(tok, id, &len);
+
+    return len == 0 || len > NAME_MAX_N ? NULL : json_stringn(s, len);
+}
+
+
+template_t *
+template_open(const token_t *tok, template_text_t own, template_text_t tools,
+    char *warn, size_t warnlen)
+{
+    template_t *t = calloc(1, sizeof(*t));
+
+    assert(tok != NULL && warnlen > 0);
+
+    warn[0] = '\0';
+    if (t == NULL) {
+        return NULL;
+    }
+
+    t->tok = tok;
+    t->bos = template_token(tok, token_bos(tok));
+    t->eos = template_token(tok, token_eos(tok));
+
+    /* one for tools is no use without the other */
+    if (template_compile(t, &t->own, own, warn, warnlen) == 0
+        && t->own.t != NULL) {
+        (void) template_compile(t, &t->tools, tools, warn, warnlen);
+    }
+
+    return t;
+}
+
+
+void
+template_close(template_t *t)
+{
+    if (t == NULL) {
+        return;
+    }
+
+    jinja_free(t->own.t);
+    jinja_free(t->tools.t);
+    json_decref(t->bos);
+    json_decref(t->eos);
+    free(t);
+}
+
+
+const char *
+template_form(const template_t *t)
+{
+    return t->own.t != NULL             ? "its own template"
+           : template_is_chatml(t->tok) ? "ChatML"
+                                        : "plain text";
+}
+
+
+/* --- encoding ----------------------------------------------------------- */
+
+/* What the client sent, parsed; owned. */
+typedef struct {
+    json_t *messages, *tools, *documents, *kwargs;
+} template_json_t;
+
+
+/* A part that may be absent: it is null then.  0 or a negative code. */
+static int
+parse_part(template_call_t *p, template_text_t text, const char *name,
+    int object, json_t **v)
+{
+    *v = text.s == NULL ? json_null()
+                        : json_loadb(text.s, text.len, JSON_ALLOW_NUL, NULL);
+
+    if (!json_is_null(*v)
+        && !(object ? json_is_object(*v) : json_is_array(*v))) {
+        return template_refuse(p, LLM_ERR_BAD_FIELD,
+            object ? "It must be an object." : "It must be an array.", "%s",
+            name);
+    }
+
+    return 0;
+}
+
+
+static int
+parse_input(template_call_t *p, const template_input_t *in, template_json_t *j)
+{
+    int rc;
+
+    /* a NUL in a text is as good a character as any */
+    j->messages =
+        json_loadb(in->messages.s, in->messages.len, JSON_ALLOW_NUL, NULL);
+    if (j->messages == NULL) {
+        return template_refuse(
+            p, LLM_ERR_BAD_FIELD, "messages is not valid JSON.", "messages");
+    }
+
+    if ((rc = parse_part(p, in->tools, "tools", 0, &j->tools)) != 0
+        || (rc = parse_part(p, in->documents, "documents", 0, &j->documents))
+               != 0
+        || (rc = parse_part(
+                p, in->kwargs, "chat_template_kwargs", 1, &j->kwargs))
+               != 0) {
+        return rc;
+    }
+
+    return json_object_size(j->kwargs) <= VARS_MAX
+               ? 0
+               : template_refuse(p, LLM_ERR_BAD_FIELD,
+                   "There are at most 64 of them.", "chat_template_kwargs");
+}
+
+
+/* The rendered text as ids. */
+static int
+encode_out(template_call_t *p, const jinja_out_t *o)
+{
+    token_span_t *spans = malloc((o->runs_n + 1) * sizeof(*spans));
     int64_t n;
+    size_t i;
 
-    assert(p->n <= p->cap);
+    if (spans == NULL) {
+        return -LLM_ERR_NO_MEMORY;
+    }
 
-    n = token_encode(p->t, p->text_n > 0 ? p->text : "", p->text_n, flags,
-        p->out + p->n, p->cap - p->n, p->cancelled, p->arg);
-    p->text_n = 0;
+    for (i = 0; i < o->runs_n; i++) {
+        spans[i].end = o->runs[i].end;
+        spans[i].control = o->runs[i].origin == JINJA_TEMPLATE;
+    }
+    n = token_encode_spans(p->tok, o->len > 0 ? o->text : "", o->len, spans,
+        o->runs_n, 0, p->out, p->cap, p->cancelled, p->arg);
+    free(spans);
 
     if (n < 0) {
         return (int) n;
     }
-    p->n += (size_t) n;
+    p->n = (size_t) n;
 
     return 0;
 }
 
 
 static int
-tpl_id(tpl_t *p, uint32_t id)
+encode_own(template_call_t *p, const template_t *t, const template_own_t *own,
+    const template_input_t *in, const template_json_t *j)
 {
-    if (p->n == p->cap) {
-        return -LLM_ERR_CONTEXT_FULL;
-    }
-    p->out[p->n++] = id;
+    template_vars_t vars;
+    const char *name;
+    jinja_out_t o;
+    json_t *v;
+    int rc;
 
-    return 0;
-}
-
-
-/* --- messages ----------------------------------------------------------- */
-
-/* The role's number, or a negative code. */
-static int
-tpl_role(tpl_t *p, const json_t *msg, size_t i)
-{
-    const json_t *v = json_object_get(msg, "role");
-    size_t k;
-
-    if (!json_is_string(v)) {
-        return tpl_refuse(p, LLM_ERR_BAD_FIELD, "A role must be a string.",
-            "messages[%zu].role", i);
+    vars_fill(&vars, t, j->messages, j->tools, j->documents, !in->no_prompt);
+    json_object_foreach(j->kwargs, name, v)
+    {
+        vars_add(&vars, name, v, JINJA_DATA);
     }
 
-    for (k = 0; k < sizeof(roles) / sizeof(roles[0]); k++) {
-        if (strcmp(json_string_value(v), roles[k].api) == 0
-            && json_string_length(v) == strlen(roles[k].api)) {
-            return (int) k;
-        }
+    rc = template_render(own->t, &vars,
+        in->messages.len + in->tools.len + in->documents.len + in->kwargs.len,
+        in->now, p->cancelled, p->arg, &o);
+    if (rc != 0) {
+        return rc == -LLM_ERR_BAD_MESSAGES
+                   ? template_refuse(p, LLM_ERR_BAD_MESSAGES, o.err, "messages")
+                   : rc;
     }
 
-    return tpl_refuse(p, LLM_ERR_BAD_FIELD,
-        "A role must be system, developer, user, assistant or tool.",
-        "messages[%zu].role", i);
-}
-
-
-/* Adds a content that is an array of parts to the text. */
-static int
-tpl_parts(tpl_t *p, const json_t *parts, size_t i)
-{
-    const json_t *part, *type, *text;
-    size_t k, n = json_array_size(parts);
-    int rc = 0;
-
-    if (n == 0 || n > PARTS_MAX) {
-        return tpl_refuse(p, LLM_ERR_BAD_FIELD,
-            "A content must have 1 to 4096 parts.", "messages[%zu].content", i);
-    }
-
-    for (k = 0; k < n && rc == 0; k++) {
-        part = json_array_get(parts, k);
-        type = json_object_get(part, "type");
-        text = json_object_get(part, "text");
-
-        if (!json_is_string(type)
-            || strcmp(json_string_value(type), "text") != 0) {
-            return tpl_refuse(p, LLM_ERR_BAD_FIELD,
-                "Only content parts of type text are supported.",
-                "messages[%zu].content[%zu].type", i, k);
-        }
-        if (!json_is_string(text)) {
-            return tpl_refuse(p, LLM_ERR_BAD_FIELD,
-                "The text of a content part must be a string.",
-                "messages[%zu].content[%zu].text", i, k);
-        }
-
-        if (k > 0) {
-            rc = tpl_text(p, "\n", 1);
-        }
-        if (rc == 0) {
-            rc = tpl_text(p, json_string_value(text), json_string_length(text));
-        }
-    }
+    rc = encode_out(p, &o);
+    jinja_out_free(&o);
 
     return rc;
 }
 
 
 static int
-tpl_content(tpl_t *p, const json_t *msg, int role, size_t i)
+encode_json(template_call_t *p, const template_t *t, const template_input_t *in,
+    template_json_t *j)
 {
-    const json_t *v = json_object_get(msg, "content");
+    static const template_takes_t fixed = {0, 0, 0};
+    const template_own_t *own =
+        t->tools.t != NULL && json_array_size(j->tools) > 0 ? &t->tools
+                                                            : &t->own;
+    int rc =
+        template_check(p, j->messages, own->t != NULL ? &own->takes : &fixed);
 
-    if (json_is_string(v)) {
-        return tpl_text(p, json_string_value(v), json_string_length(v));
+    if (rc == 0 && own->t != NULL) {
+        rc = encode_own(p, t, own, in, j);
+    } else if (rc == 0 && template_is_chatml(t->tok)) {
+        rc = template_chatml(p, j->messages, !in->no_prompt);
+    } else if (rc == 0) {
+        rc = template_plain(p, j->messages);
     }
 
-    if (json_is_array(v)) {
-        return tpl_parts(p, v, i);
+    if (rc == 0 && p->n == 0) {
+        rc = template_refuse(p, LLM_ERR_BAD_MESSAGES,
+            "The conversation has no text.", "messages");
     }
 
-    /* an assistant that only called tools has said nothing */
-    if ((v == NULL || json_is_null(v))
-        && strcmp(roles[role].api, "assistant") == 0) {
-        return 0;
-    }
-
-    return tpl_refuse(p, LLM_ERR_BAD_FIELD,
-        "A content must be a string or an array of parts.",
-        "messages[%zu].content", i);
-}
-
-
-/* "<|im_start|>role\ncontent<|im_end|>\n"; without message the prompt. */
-static int
-tpl_chatml(tpl_t *p, const json_t *msgs, uint32_t start, uint32_t end)
-{
-    size_t i;
-    const json_t *msg;
-    int role, rc;
-
-    rc = tpl_flush(p, TOKEN_F_BOS);
-
-    for (i = 0; i < json_array_size(msgs) && rc == 0; i++) {
-        msg = json_array_get(msgs, i);
-        role = tpl_role(p, msg, i);
-        if (role < 0) {
-            return role;
-        }
-
-        if ((rc = tpl_id(p, start)) != 0
-            || (rc = tpl_text(
-                    p, roles[role].chatml, strlen(roles[role].chatml)))
-                   != 0
-            || (rc = tpl_text(p, "\n", 1)) != 0
-            || (rc = tpl_content(p, msg, role, i)) != 0
-            || (rc = tpl_flush(p, 0)) != 0 || (rc = tpl_id(p, end)) != 0
-            || (rc = tpl_text(p, "\n", 1)) != 0) {
-            break;
-        }
-        rc = tpl_flush(p, 0);
-    }
-
-    if (rc != 0 || (rc = tpl_id(p, start)) != 0
-        || (rc = tpl_text(p, "assistant\n", 10)) != 0) {
-        return rc;
-    }
-
-    return tpl_flush(p, 0);
-}
-
-
-/* The contents, one below the other. */
-static int
-tpl_plain(tpl_t *p, const json_t *msgs)
-{
-    size_t i, before;
-    const json_t *msg;
-    int role, rc = 0;
-
-    for (i = 0; i < json_array_size(msgs) && rc == 0; i++) {
-        msg = json_array_get(msgs, i);
-        role = tpl_role(p, msg, i);
-        if (role < 0) {
-            return role;
-        }
-
-        /* a message without text leaves no empty line */
-        before = p->text_n;
-        if (before > 0) {
-            rc = tpl_text(p, "\n", 1);
-        }
-        if (rc == 0) {
-            rc = tpl_content(p, msg, role, i);
-        }
-        if (p->text_n == before + (before > 0)) {
-            p->text_n = before;
-        }
-    }
-
-    return rc != 0 ? rc : tpl_flush(p, TOKEN_F_BOS);
-}
-
-
-static int
-tpl_run(tpl_t *p, const json_t *msgs)
-{
-    uint32_t start, end;
-    size_t i, n;
-
-    n = json_array_size(msgs);
-    if (!json_is_array(msgs) || n == 0 || n > MESSAGES_MAX) {
-        return tpl_refuse(p, LLM_ERR_BAD_FIELD,
-            "messages must be an array of 1 to 4096 messages.", "messages");
-    }
-
-    for (i = 0; i < n; i++) {
-        if (!json_is_object(json_array_get(msgs, i))) {
-            return tpl_refuse(p, LLM_ERR_BAD_FIELD,
-                "A message must be an object.", "messages[%zu]", i);
-        }
-    }
-
-    start = token_find(p->t, "<|im_start|>", 12);
-    end = token_find(p->t, "<|im_end|>", 10);
-
-    return start != TOKEN_NONE && end != TOKEN_NONE
-               ? tpl_chatml(p, msgs, start, end)
-               : tpl_plain(p, msgs);
+    return rc;
 }
 
 
 int64_t
-template_encode(const token_t *t, const char *messages, size_t len,
-    uint32_t *out, size_t cap, int (*cancelled)(void *), void *arg, char *err,
-    size_t errlen, char *param, size_t paramlen)
+template_encode(const template_t *t, const template_input_t *in, uint32_t *out,
+    size_t cap, int (*cancelled)(void *), void *arg, char *err, size_t errlen,
+    char *param, size_t paramlen)
 {
-    tpl_t p = {.t = t,
+    template_call_t p = {.tok = t->tok,
         .out = out,
         .cap = cap,
         .cancelled = cancelled,
@@ -338,29 +418,22 @@ template_encode(const token_t *t, const char *messages, size_t len,
         .errlen = errlen,
         .param = param,
         .paramlen = paramlen};
-    json_t *msgs;
+    template_json_t j = {NULL, NULL, NULL, NULL};
     int rc;
 
-    assert(t != NULL && messages != NULL);
-    assert(errlen > 0 && paramlen > 0);
+    assert(in->messages.s != NULL && errlen > 0 && paramlen > 0);
 
     err[0] = param[0] = '\0';
 
-    /* a NUL in a text is as good a character as any */
-    msgs = json_loadb(messages, len, JSON_ALLOW_NUL, NULL);
-    if (msgs == NULL) {
-        return tpl_refuse(
-            &p, LLM_ERR_BAD_FIELD, "messages is not valid JSON.", "messages");
+    rc = parse_input(&p, in, &j);
+    if (rc == 0) {
+        rc = encode_json(&p, t, in, &j);
     }
 
-    rc = tpl_run(&p, msgs);
-    if (rc == 0 && p.n == 0) {
-        rc = tpl_refuse(&p, LLM_ERR_BAD_MESSAGES,
-            "The conversation has no text.", "messages");
-    }
-
-    json_decref(msgs);
-    free(p.text);
+    json_decref(j.messages);
+    json_decref(j.tools);
+    json_decref(j.documents);
+    json_decref(j.kwargs);
     assert(p.n <= p.cap);
 
     return rc != 0 ? rc : (int64_t) p.n;

@@ -912,7 +912,7 @@ text_in_open(const text_in_cfg_t *cfg)
     text_in_t *ti;
     text_pool_cfg_t pool;
 
-    assert(cfg->in->reqs_n > TEXT_IN_SPARE);
+    assert(cfg->in->reqs_n > TEXT_IN_SPARE && cfg->tpl != NULL);
     assert(cfg->context >= 2 && cfg->kv_tokens >= 2 && cfg->threads >= 1);
 
     ti = mem_zero(1, sizeof(*ti));
@@ -925,6 +925,7 @@ text_in_open(const text_in_cfg_t *cfg)
     ti->rules.vocab = token_vocab(cfg->tok);
     ti->rules.credit_max = cfg->credit_max;
     ti->encode.tok = cfg->tok;
+    ti->encode.tpl = cfg->tpl;
     ti->encode.limit = cfg->kv_tokens < cfg->context ? (uint32_t) cfg->kv_tokens
                                                      : cfg->context;
 

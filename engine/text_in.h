@@ -7,6 +7,7 @@
 
 #include "inner.h"
 #include "ipc.h"
+#include "template.h"
 #include "token.h"
 
 #include <stdint.h>
@@ -27,6 +28,7 @@ typedef struct {
     inner_t *in; /* its reqs_n is more than TEXT_IN_SPARE */
     ipc_t *ipc;
     const token_t *tok;
+    const template_t *tpl;
     const char *model;    /* the name that requests must give */
     uint32_t context;     /* longest sequence, tokens */
     uint64_t kv_tokens;   /* in the whole pool */

@@ -214,6 +214,20 @@ token_bytes(const token_t *t, uint32_t id, size_t *len)
 }
 
 
+const char *
+token_piece(const token_t *t, uint32_t id, size_t *len)
+{
+    if (id >= t->n || t->piece == NULL) {
+        *len = 0;
+        return "";
+    }
+
+    *len = t->piece[id].len;
+
+    return t->piece[id].s;
+}
+
+
 int
 token_strips_space(const token_t *t)
 {
@@ -289,10 +303,33 @@ special_allowed(const token_t *t, uint32_t id, int control)
 }
 
 
+int
+token_sink_control(const token_sink_t *s, const char *p, size_t n)
+{
+    size_t from = (size_t) (p - s->text), low = 0, high = s->spans_n, mid;
+
+    if (s->spans == NULL) {
+        return 1;
+    }
+
+    while (low < high) {
+        mid = (low + high) / 2;
+        if (s->spans[mid].end <= from) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    assert(low < s->spans_n && s->spans[low].end > from);
+
+    return s->spans[low].control && n <= s->spans[low].end - from;
+}
+
+
 /* The longest special piece at the start of text, TOKEN_NONE if none. */
 static uint32_t
-special_at(
-    const token_t *t, const char *text, size_t left, int control, size_t *len)
+special_at(const token_t *t, const char *text, size_t left, int control,
+    const token_sink_t *s, size_t *len)
 {
     uint32_t id;
     size_t n;
@@ -309,7 +346,9 @@ special_at(
             continue;
         }
         id = token_find(t, text, n);
-        if (id != TOKEN_NONE && special_allowed(t, id, control)) {
+        if (id != TOKEN_NONE
+            && special_allowed(
+                t, id, control && token_sink_control(s, text, n))) {
             *len = n;
             return id;
         }
@@ -340,7 +379,7 @@ encode_special(const token_t *t, const char *text, size_t len, int control,
             return -LLM_ERR_CANCELLED;
         }
 
-        id = special_at(t, text + i, len - i, control, &n);
+        id = special_at(t, text + i, len - i, control, s, &n);
         if (id == TOKEN_NONE) {
             i++;
             continue;
@@ -377,19 +416,18 @@ encode_around(const token_around_t *a, token_sink_t *s)
 }
 
 
-int64_t
-token_encode(const token_t *t, const char *text, size_t len, unsigned flags,
-    uint32_t *out, size_t cap, int (*cancelled)(void *), void *arg)
+/* All of a text. */
+static int64_t
+encode_text(const token_t *t, const char *text, size_t len, unsigned flags,
+    token_sink_t *s)
 {
-    token_sink_t s = {
-        .out = out, .cap = cap, .cancelled = cancelled, .arg = arg};
     int control = (flags & TOKEN_F_SPECIAL) != 0, rc = 0;
 
     assert(t != NULL && (text != NULL || len == 0));
-    assert(out != NULL || cap == 0);
+    assert(s->out != NULL || s->cap == 0);
 
     if (flags & TOKEN_F_BOS) {
-        rc = encode_around(&t->before, &s);
+        rc = encode_around(&t->before, s);
     }
 
     if (rc != 0) {
@@ -397,20 +435,52 @@ token_encode(const token_t *t, const char *text, size_t len, unsigned flags,
     }
 
     if (t->bytes != NULL) {
-        rc = encode_bytes(text, len, &s);
+        rc = encode_bytes(text, len, s);
     } else if (t->added != NULL) {
-        rc = token_added_encode(t, text, len, control, &s);
+        rc = token_added_encode(t, text, len, control, s);
     } else if (control || (t->bpe && t->has_user)) {
-        rc = encode_special(t, text, len, control, &s);
+        rc = encode_special(t, text, len, control, s);
     } else {
-        rc = encode_plain(t, text, len, &s);
+        rc = encode_plain(t, text, len, s);
     }
 
     if (rc == 0 && (flags & TOKEN_F_BOS)) {
-        rc = encode_around(&t->after, &s);
+        rc = encode_around(&t->after, s);
     }
 
-    assert(s.n <= s.cap);
+    assert(s->n <= s->cap);
 
-    return rc != 0 ? rc : (int64_t) s.n;
+    return rc != 0 ? rc : (int64_t) s->n;
+}
+
+
+int64_t
+token_encode(const token_t *t, const char *text, size_t len, unsigned flags,
+    uint32_t *out, size_t cap, int (*cancelled)(void *), void *arg)
+{
+    token_sink_t s = {
+        .out = out, .cap = cap, .cancelled = cancelled, .arg = arg};
+
+    return encode_text(t, text, len, flags, &s);
+}
+
+
+int64_t
+token_encode_spans(const token_t *t, const char *text, size_t len,
+    const token_span_t *spans, size_t spans_n, unsigned flags, uint32_t *out,
+    size_t cap, int (*cancelled)(void *), void *arg)
+{
+    token_sink_t s = {.out = out,
+        .cap = cap,
+        .cancelled = cancelled,
+        .arg = arg,
+        .spans = spans,
+        .spans_n = spans_n,
+        .text = text};
+
+    assert(!(flags & TOKEN_F_SPECIAL));
+    assert(len == 0 || (spans_n > 0 && spans[spans_n - 1].end == len));
+
+    return encode_text(
+        t, text, len, len > 0 ? flags | TOKEN_F_SPECIAL : flags, &s);
 }

@@ -88,6 +88,28 @@ int64_t token_encode(const token_t *t, const char *text, size_t len,
     unsigned flags, uint32_t *out, size_t cap, int (*cancelled)(void *),
     void *arg);
 
+/* Bytes from the end of the span before to end, which is in bytes. */
+typedef struct {
+    uint32_t end;
+    uint32_t control; /* may they name control tokens? */
+} token_span_t;
+
+/*
+ * The same for a text of which parts are trusted and others are not: a control
+ * token is recognised only if all of its bytes lie in one span that allows
+ * it.  What is between two such tokens is one text, wherever spans end.  The
+ * spans cover the text, and neighbours differ.  flags has no TOKEN_F_SPECIAL.
+ */
+int64_t token_encode_spans(const token_t *t, const char *text, size_t len,
+    const token_span_t *spans, size_t spans_n, unsigned flags, uint32_t *out,
+    size_t cap, int (*cancelled)(void *), void *arg);
+
+/*
+ * The name of id, as the vocabulary has it ("<|im_end|>"), not 0-terminated,
+ * borrowed; empty if id is outside it or has none.
+ */
+const char *token_piece(const token_t *t, uint32_t id, size_t *len);
+
 /*
  * The bytes that id stands for in running text ("▁a" is " a"; a control token
  * is empty).  Borrowed from t.  An id outside the vocabulary is empty.

@@ -43,6 +43,7 @@ typedef struct {
     const token_t *t;
     token_sink_t *s;
     int control;
+    int moved;      /* the text is no part of what the caller gave */
     int normalized; /* the second pass */
     int first;      /* the text is the beginning of the whole one */
     size_t looked;
@@ -183,7 +184,9 @@ added_at(const added_pass_t *p, const char *s, size_t len, size_t *n)
             continue;
         }
         row = &a->rows[trie->value[node] - 1];
-        if (p->control || !(row->flags & TOKEN_ADDED_SPECIAL)) {
+        if (!(row->flags & TOKEN_ADDED_SPECIAL)
+            || (p->control
+                && (p->moved || token_sink_control(p->s, s, i + 1)))) {
             found = row;
             *n = i + 1;
         }
@@ -283,7 +286,10 @@ added_plain(const added_pass_t *p, const char *s, size_t len, int first)
     second.normalized = 1;
     second.first = first;
 
+    /* where it came from can no longer be told: all of it or nothing */
     if (p->t->norm != NULL) {
+        second.control = p->control && token_sink_control(p->s, s, len);
+        second.moved = 1;
         rc = token_norm_run(p->t->norm, s, len, &b);
         s = b.p != NULL ? b.p : "";
         len = b.n;

@@ -148,6 +148,11 @@ typedef struct {
     int fused; /* the last id stands for a run of unknown text */
     int (*cancelled)(void *);
     void *arg;
+
+    /* where in text control pieces may be named; NULL: wherever the flag says */
+    const token_span_t *spans; /* [spans_n] */
+    size_t spans_n;
+    const char *text;
 } token_sink_t;
 
 /* --- tables (token.c, token_load.c) ------------------------------------- */
@@ -164,6 +169,9 @@ uint32_t token_map_get(
 
 /* 0, or -LLM_ERR_CONTEXT_FULL. */
 int token_sink_put(token_sink_t *s, uint32_t id);
+
+/* May the n bytes at p, a part of what is encoded, name a control piece? */
+int token_sink_control(const token_sink_t *s, const char *p, size_t n);
 
 static inline int
 token_sink_cancelled(const token_sink_t *s)

@@ -18,6 +18,9 @@ safetensors) # configuration and weights of whole models, as the target has them
     done
     echo "$seeds"
     ;;
+jinja) # the templates of real models
+    [ ! -d "$data/chat-templates" ] || echo "$data/chat-templates"
+    ;;
 openai) # bodies of requests, and any JSON that is one or nearly
     for dir in JSONTestSuite JSONTestSuite-transform http-requests; do
         [ ! -d "$data/http-json/$dir" ] || echo "$data/http-json/$dir"

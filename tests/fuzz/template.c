@@ -2,7 +2,8 @@
  * Catches: messages that crash the template, make it write past its room, or
  * smuggle a marker in: there are as many as the form has, whatever was said.
  *
- * The input is the messages; its first byte says which vocabulary.
+ * The input is the messages; its first byte says which vocabulary, how much
+ * room there is, and whether ChatML comes from a template.
  */
 #include "llm_err.h"
 #include "template.h"
@@ -39,6 +40,29 @@ chatml_open(file_t *f, gguf_t **g)
     return token_open_gguf(*g, err, sizeof(err));
 }
 
+/* The two forms over one vocabulary. */
+static void
+forms_open(const token_t *t, template_t *form[2])
+{
+    static const char own[] =
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        "{%- if m.content is string %}{{ m.content | trim }}{% else %}"
+        "{% for c in m.content %}{{ c.text ~ c.type }}{% endfor %}{% endif %}"
+        "{% for c in m.tool_calls or [] %}{{ c.function | tojson }}"
+        "{{ c.function.arguments }}{% endfor %}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    const template_text_t none = {NULL, 0};
+    char warn[256];
+
+    form[0] = template_open(t, none, none, warn, sizeof(warn));
+    form[1] = template_open(
+        t, (template_text_t){own, sizeof(own) - 1}, none, warn, sizeof(warn));
+    if (form[0] == NULL || form[1] == NULL || warn[0] != '\0') {
+        abort();
+    }
+}
+
+
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t len);
 
 int
@@ -46,9 +70,11 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t len)
 {
     static uint32_t ids[IDS_MAX];
     static token_t *chatml, *null;
+    static template_t *forms[2][2];
     static file_t f;
     static gguf_t *g;
     char err[256], param[64];
+    template_input_t in = {.no_prompt = 0};
     const token_t *t;
     int64_t n, i;
     size_t cap;
@@ -57,6 +83,8 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t len)
     if (chatml == NULL) {
         chatml = chatml_open(&f, &g);
         null = token_open_null();
+        forms_open(null, forms[0]);
+        forms_open(chatml, forms[1]);
     }
     if (len == 0) {
         return 0;
@@ -64,7 +92,9 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t len)
 
     t = *p & 1 ? chatml : null;
     cap = *p & 2 ? 16 : IDS_MAX;
-    n = template_encode(t, (const char *) p + 1, len - 1, ids, cap, NULL, NULL,
+    in.messages.s = (const char *) p + 1;
+    in.messages.len = len - 1;
+    n = template_encode(forms[*p & 1][*p >> 2 & 1], &in, ids, cap, NULL, NULL,
         err, sizeof(err), param, sizeof(param));
 
     if (n > (int64_t) cap || n == 0 || n <= -LLM_ERR_END) {

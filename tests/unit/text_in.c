@@ -32,6 +32,7 @@ typedef struct {
     ipc_t *ipc;
     inner_t *in;
     token_t *tok;
+    template_t *tpl;
     text_in_t *ti;
     client_t c;
     uint64_t now_us;
@@ -62,11 +63,15 @@ rig_open(fix_t *f, uint64_t kv_tokens, uint32_t slots)
     f->tok = token_open_null();
     assert_non_null(f->in);
     assert_non_null(f->tok);
+    f->tpl = template_open(f->tok, (template_text_t){NULL, 0},
+        (template_text_t){NULL, 0}, err, sizeof(err));
+    assert_non_null(f->tpl);
 
     memset(&tc, 0, sizeof(tc));
     tc.in = f->in;
     tc.ipc = f->ipc;
     tc.tok = f->tok;
+    tc.tpl = f->tpl;
     tc.model = "m";
     tc.context = CONTEXT;
     tc.kv_tokens = kv_tokens;
@@ -85,6 +90,7 @@ rig_close(fix_t *f)
     text_in_close(f->ti);
     inner_close(f->in);
     ipc_close(f->ipc);
+    template_close(f->tpl);
     token_close(f->tok);
 }
 
