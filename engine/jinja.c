@@ -46,6 +46,7 @@ compile_names(jinja_t *t)
 }
 
 
+/* The whole way from source to tree; leaves by longjmp if it fails. */
 static void
 compile(jinja_t *t, const char *src, size_t len)
 {
@@ -53,6 +54,8 @@ compile(jinja_t *t, const char *src, size_t len)
     char *copy = jinja_mem_get(&t->c, len + 1);
     const jtok_t *tok;
     uint32_t n;
+
+    assert(t->body == NULL);
 
     memcpy(copy, src, len);
     t->src = copy;
@@ -85,6 +88,10 @@ compile_try(jinja_t *t, const char *src, size_t len)
 }
 
 
+/*
+ * The arena's limit is generous: a tree takes some fifty times its
+ * source, and the largest real template has 17 KB.
+ */
 jinja_t *
 jinja_compile(const char *src, size_t len, char *err, size_t errlen)
 {
@@ -135,9 +142,14 @@ jinja_free(jinja_t *t)
 }
 
 
+/*
+ * In its source, so a comment counts too: who writes one about a role
+ * knows it.
+ */
 int
 jinja_mentions(const jinja_t *t, const char *s)
 {
+    assert(t->src != NULL);
     return memmem(t->src, t->src_len, s, strlen(s)) != NULL;
 }
 
@@ -182,12 +194,18 @@ render_try(jrun_t *r, const jinja_args_t *args)
 }
 
 
+/*
+ * All of a rendering's state is on this function's stack or hangs from
+ * it, and is freed here whichever way the rendering ends.
+ */
 int
 jinja_render(const jinja_t *t, const jinja_args_t *args, jinja_out_t *out)
 {
     const jinja_limits_t *l = args->limits;
     jrun_t r;
     int rc;
+
+    assert(t->body != NULL && args != NULL);
 
     assert(l->steps_max > 0 && l->depth_max > 0);
     assert(l->memory_max < (size_t) 1 << 31);
@@ -228,9 +246,11 @@ jinja_render(const jinja_t *t, const jinja_args_t *args, jinja_out_t *out)
 }
 
 
+/* Also of one that was freed already. */
 void
 jinja_out_free(jinja_out_t *out)
 {
+    assert(out != NULL);
     free(out->text);
     free(out->runs);
     out->text = NULL;

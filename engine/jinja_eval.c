@@ -15,6 +15,10 @@
 
 /* --- names -------------------------------------------------------------- */
 
+/*
+ * From the innermost scope out, then the template's own, then functions
+ * of ours: so a template may have a variable called "range".
+ */
 jv_t
 jinja_lookup(jrun_t *r, uint32_t name)
 {
@@ -23,6 +27,8 @@ jinja_lookup(jrun_t *r, uint32_t name)
 
     assert(name < r->t->names_n);
 
+    /* a name that is set in a branch that was not taken is not in its scope
+     * and is found further out, as in Jinja2 */
     for (s = r->scope; s != NULL; s = s->up) {
         for (i = s->n; i > 0; i--) {
             if (s->v[i - 1].name == name) {
@@ -42,6 +48,7 @@ jinja_lookup(jrun_t *r, uint32_t name)
 }
 
 
+/* In the innermost scope, where it may replace what is there. */
 void
 jinja_bind(jrun_t *r, uint32_t name, jv_t v)
 {
@@ -77,9 +84,11 @@ jinja_bind(jrun_t *r, uint32_t name, jv_t v)
 
 /* --- attributes and items ----------------------------------------------- */
 
+/* Names the thing, cut short: it may be a client's key. */
 noreturn static void
 eval_undefined(jrun_t *r, jv_t v)
 {
+    assert(v.t == J_UNDEF);
     if (v.s == NULL) {
         jinja_fail(&r->c, "An undefined value is used.");
     }
@@ -89,10 +98,13 @@ eval_undefined(jrun_t *r, jv_t v)
 }
 
 
+/* What a loop tells of itself; the order of names is that of the cases. */
 static jv_t
 eval_loop_attr(const jloop_t *l, jstr_t *name)
 {
     uint32_t i = l->i, n = l->n;
+
+    assert(l->i < l->n);
 
     static const char *const names[] = {"index", "index0", "revindex",
         "revindex0", "first", "last", "length", "depth", "depth0", "previtem",
@@ -185,6 +197,10 @@ eval_attr(jrun_t *r, jv_t obj, jstr_t *name, int method)
 }
 
 
+/*
+ * An item first: a mapping from a client may have a key that is also the
+ * name of a method.
+ */
 jv_t
 jinja_get(jrun_t *r, jv_t obj, jv_t key)
 {
@@ -208,6 +224,7 @@ jinja_get(jrun_t *r, jv_t obj, jv_t key)
 }
 
 
+/* The parts are evaluated in order, as they may be calls. */
 static jv_t
 eval_slice(jrun_t *r, jv_t obj, const jnode_t *n)
 {
@@ -215,6 +232,8 @@ eval_slice(jrun_t *r, jv_t obj, const jnode_t *n)
     jv_t a = n->a != NULL ? jinja_eval(r, n->a) : none;
     jv_t b = n->b != NULL ? jinja_eval(r, n->b) : none;
     jv_t c = n->c != NULL ? jinja_eval(r, n->c) : none;
+
+    assert(n->kind == N_SLICE);
 
     return jinja_slice(&r->c, obj, a, b, c);
 }
@@ -238,6 +257,10 @@ eval_param(jrun_t *r, const jrow_t *row, jstr_t *name)
 }
 
 
+/*
+ * Arguments are sorted here, so that the functions themselves only see
+ * places: an argument's number in params is its number in a.
+ */
 jv_t
 jinja_call_row(jrun_t *r, const jrow_t *row, jv_t self, const jargs_t *raw)
 {
@@ -287,9 +310,11 @@ jinja_call_row(jrun_t *r, const jrow_t *row, jv_t self, const jargs_t *raw)
 }
 
 
+/* What is called may be anything that a template can name. */
 jv_t
 jinja_call(jrun_t *r, jv_t f, const jargs_t *a)
 {
+    assert(f.t != J_ABSENT);
     switch (f.t) {
     case J_FUNC:
         return jinja_call_row(r, f.row, jinja_none(), a);
@@ -335,10 +360,13 @@ eval_star(jrun_t *r, jargs_t *a, jlist_t *l, uint32_t more)
 }
 
 
+/* One more named argument. */
 static void
 eval_kw(jrun_t *r, jargs_t *a, uint32_t *cap, jstr_t *name, jv_t v)
 {
     jkw_t *more;
+
+    assert(name != NULL && v.t != J_ABSENT);
 
     if (a->kw_n == *cap) {
         *cap = *cap * 2 + 4;
@@ -355,6 +383,7 @@ eval_kw(jrun_t *r, jargs_t *a, uint32_t *cap, jstr_t *name, jv_t v)
 }
 
 
+/* A mapping's pairs as named arguments. */
 static void
 eval_star2(jrun_t *r, jargs_t *a, uint32_t *cap, jv_t v)
 {
@@ -373,11 +402,14 @@ eval_star2(jrun_t *r, jargs_t *a, uint32_t *cap, jv_t v)
 }
 
 
+/* All arguments of a call, filter or test. */
 static void
 eval_args(jrun_t *r, const jnode_t *n, jargs_t *a, jv_t caller)
 {
     uint32_t i, cap = 0;
     const jnode_t *arg;
+
+    assert(n->kind == N_CALL || n->kind == N_FILTER || n->kind == N_TEST);
 
     memset(a, 0, sizeof(*a));
     if (n->n > 0) {
@@ -404,6 +436,10 @@ eval_args(jrun_t *r, const jnode_t *n, jargs_t *a, jv_t caller)
 }
 
 
+/*
+ * A method is called without being made a value first: most calls in
+ * templates are.
+ */
 jv_t
 jinja_eval_call(jrun_t *r, const jnode_t *n, jv_t caller)
 {
@@ -432,11 +468,14 @@ jinja_eval_call(jrun_t *r, const jnode_t *n, jv_t caller)
 }
 
 
+/* Filters and tests alike: rows that take a value. */
 static jv_t
 eval_filter(jrun_t *r, const jnode_t *n)
 {
     jv_t v = n->a != NULL ? jinja_eval(r, n->a) : r->piped;
     jargs_t a;
+
+    assert(n->kind == N_FILTER || n->kind == N_TEST);
 
     if (n->row == NULL) {
         jinja_fail(&r->c, "There is no %s named \"%.*s\".",
@@ -453,11 +492,14 @@ eval_filter(jrun_t *r, const jnode_t *n)
 
 /* --- the rest ----------------------------------------------------------- */
 
+/* A list or tuple, spelt out. */
 static jv_t
 eval_items(jrun_t *r, const jnode_t *n)
 {
     jlist_t *l = jinja_list_new(&r->c, n->n);
     uint32_t i;
+
+    assert(n->kind == N_LIST || n->kind == N_TUPLE);
 
     for (i = 0; i < n->n; i++) {
         jinja_list_add(&r->c, l, jinja_eval(r, n->v[i]));
@@ -467,11 +509,14 @@ eval_items(jrun_t *r, const jnode_t *n)
 }
 
 
+/* Of equal keys the last value counts, at the first one's place. */
 static jv_t
 eval_dict(jrun_t *r, const jnode_t *n)
 {
     jv_t v = {.t = J_DICT}, k;
     uint32_t i;
+
+    assert(n->kind == N_DICT && n->n % 2 == 0);
 
     v.d = jinja_dict_new(&r->c, n->n / 2);
     for (i = 0; i + 1 < n->n; i += 2) {
@@ -483,11 +528,14 @@ eval_dict(jrun_t *r, const jnode_t *n)
 }
 
 
+/* a < b < c: each middle part is evaluated once. */
 static jv_t
 eval_compare(jrun_t *r, const jnode_t *n)
 {
     jv_t a = jinja_eval(r, n->a), b, v = jinja_bool(1);
     uint32_t i;
+
+    assert(n->kind == N_COMPARE && n->n > 0);
 
     for (i = 0; i < n->n && jinja_true(&r->c, v); i++) {
         b = jinja_eval(r, n->v[i]->a);
@@ -499,11 +547,14 @@ eval_compare(jrun_t *r, const jnode_t *n)
 }
 
 
+/* Everything becomes a string, and what was marked safe is no more. */
 static jv_t
 eval_cat(jrun_t *r, const jnode_t *n)
 {
     jstr_t *s = jinja_to_str(&r->c, jinja_eval(r, n->v[0]));
     uint32_t i;
+
+    assert(n->kind == N_CAT && n->n > 1);
 
     for (i = 1; i < n->n; i++) {
         s = jinja_str_cat(
@@ -514,18 +565,23 @@ eval_cat(jrun_t *r, const jnode_t *n)
 }
 
 
+/* The value itself, not its truth, as in Python. */
 static jv_t
 eval_and_or(jrun_t *r, const jnode_t *n)
 {
     jv_t v = jinja_eval(r, n->a);
 
+    assert(n->kind == N_AND || n->kind == N_OR);
+
     return jinja_true(&r->c, v) == (n->kind == N_AND) ? jinja_eval(r, n->b) : v;
 }
 
 
+/* Without `else` it is undefined, which prints as nothing. */
 static jv_t
 eval_cond(jrun_t *r, const jnode_t *n)
 {
+    assert(n->kind == N_COND);
     if (jinja_true(&r->c, jinja_eval(r, n->b))) {
         return jinja_eval(r, n->a);
     }
@@ -561,6 +617,10 @@ eval_parts(jrun_t *r, const jnode_t *n)
 }
 
 
+/*
+ * All that has parts.  Apart from jinja_eval so that constants and names,
+ * which are most nodes, take no stack.
+ */
 static jv_t
 eval_deep(jrun_t *r, const jnode_t *n)
 {
@@ -596,10 +656,13 @@ eval_deep(jrun_t *r, const jnode_t *n)
 }
 
 
+/* Leaves at once, the rest one level deeper. */
 jv_t
 jinja_eval(jrun_t *r, const jnode_t *n)
 {
     jv_t v;
+
+    assert(n != NULL);
 
     jinja_step(&r->c, 1);
 

@@ -40,6 +40,7 @@ out_grow(jrun_t *r, void *p, size_t bytes)
 }
 
 
+/* In the form that jinja_str_each calls. */
 void
 jinja_out_put(void *run, const char *s, size_t len, unsigned origin)
 {
@@ -74,9 +75,11 @@ jinja_out_put(void *run, const char *s, size_t len, unsigned origin)
 }
 
 
+/* Closes the last run, as it belongs to the text around. */
 void
 jinja_out_begin(jrun_t *r, jcapture_t *k)
 {
+    assert(k != NULL);
     k->out_n = r->out_n;
     k->runs_n = r->runs_n;
     k->floor = r->floor;
@@ -84,6 +87,7 @@ jinja_out_begin(jrun_t *r, jcapture_t *k)
 }
 
 
+/* Cuts off what was written since, with its runs counted from there. */
 jstr_t *
 jinja_out_end(jrun_t *r, const jcapture_t *k)
 {
@@ -109,9 +113,11 @@ jinja_out_end(jrun_t *r, const jcapture_t *k)
 }
 
 
+/* An undefined value is nothing, not a failure: templates rely on it. */
 static void
 exec_print(jrun_t *r, jv_t v)
 {
+    assert(v.t != J_ABSENT);
     if (v.t != J_UNDEF) {
         jinja_str_each(&r->c, jinja_to_str(&r->c, v), jinja_out_put, r);
     }
@@ -120,6 +126,7 @@ exec_print(jrun_t *r, jv_t v)
 
 /* --- scopes and assignment ---------------------------------------------- */
 
+/* Empty; its first binding takes memory. */
 static jscope_t *
 scope_new(jrun_t *r, jscope_t *up)
 {
@@ -131,12 +138,15 @@ scope_new(jrun_t *r, jscope_t *up)
 }
 
 
+/* To a name, to a namespace's field, or to several at once. */
 static void
 exec_assign(jrun_t *r, const jnode_t *to, jv_t v)
 {
     jlist_t *l;
     jv_t ns;
     uint32_t i;
+
+    assert(v.t != J_ABSENT);
 
     if (to->kind == N_NAME) {
         jinja_bind(r, to->name, v);
@@ -161,6 +171,7 @@ exec_assign(jrun_t *r, const jnode_t *to, jv_t v)
         jinja_fail(&r->c, "%s cannot be taken apart into %u values.",
             jinja_type_name(v), (unsigned) to->n);
     }
+    /* a target may be taken apart itself: "for (a, b), c in ..." */
     for (i = 0; i < to->n; i++) {
         exec_assign(r, to->v[i], l->v[i]);
     }
@@ -206,6 +217,7 @@ loop_filter(jrun_t *r, const jnode_t *n, jlist_t *items)
 }
 
 
+/* Item i, spelt out or counted. */
 jv_t
 jinja_loop_item(const jloop_t *l, uint32_t i)
 {
@@ -244,6 +256,7 @@ loop_new(jrun_t *r, const jnode_t *n, jv_t v)
 }
 
 
+/* One turn after another; `break` and `continue` end here. */
 static void
 loop_run(jrun_t *r, jloop_t *l)
 {
@@ -277,6 +290,7 @@ loop_run(jrun_t *r, jloop_t *l)
 }
 
 
+/* loop(children): the same loop, one deeper, over other items. */
 jv_t
 jinja_exec_loop(jrun_t *r, jloop_t *l, const jargs_t *a)
 {
@@ -284,6 +298,8 @@ jinja_exec_loop(jrun_t *r, jloop_t *l, const jargs_t *a)
     jcapture_t k;
     jloop_t *inner;
     jstr_t *s;
+
+    assert(l->node->kind == N_FOR);
 
     if (!l->node->flag) {
         jinja_fail(&r->c, "Only a recursive loop can be called.");
@@ -340,6 +356,10 @@ macro_bound(const jrun_t *r, uint32_t name)
 }
 
 
+/*
+ * Named arguments; those without a parameter go to kwargs, if the macro
+ * names that, or are a mistake.
+ */
 static void
 macro_named(jrun_t *r, const jnode_t *n, const jargs_t *a)
 {
@@ -347,6 +367,8 @@ macro_named(jrun_t *r, const jnode_t *n, const jargs_t *a)
     const jnode_t *param;
     jstr_t *name;
     uint32_t i;
+
+    assert(n->kind == N_MACRO);
 
     rest.d = jinja_dict_new(&r->c, 0);
     for (i = 0; i < a->kw_n; i++) {
@@ -412,12 +434,18 @@ macro_bind(jrun_t *r, const jnode_t *n, const jargs_t *a)
 }
 
 
+/*
+ * Its scope hangs below the one where it was defined, not where it is
+ * called.
+ */
 jv_t
 jinja_exec_macro(jrun_t *r, jmacro_t *m, const jargs_t *a)
 {
     jscope_t *scope = r->scope;
     jcapture_t k;
     jstr_t *s;
+
+    assert(m->node->kind == N_MACRO);
 
     jinja_enter(&r->c);
     r->scope = scope_new(r, m->scope);
@@ -432,6 +460,7 @@ jinja_exec_macro(jrun_t *r, jmacro_t *m, const jargs_t *a)
 }
 
 
+/* The scopes around must outlive it, so loops may not clear theirs. */
 static jv_t
 macro_new(jrun_t *r, const jnode_t *n)
 {
@@ -453,9 +482,11 @@ macro_new(jrun_t *r, const jnode_t *n)
 
 /* --- statements --------------------------------------------------------- */
 
+/* The chain of `elif`, without recursion. */
 static flow_t
 exec_if(jrun_t *r, const jnode_t *n)
 {
+    assert(n->kind == N_IF);
     for (; n != NULL && n->kind == N_IF; n = n->c) {
         if (jinja_true(&r->c, jinja_eval(r, n->a))) {
             return exec_body(r, n->b);
@@ -493,6 +524,7 @@ exec_block(jrun_t *r, const jnode_t *n)
 }
 
 
+/* Its names are seen inside only. */
 static flow_t
 exec_with(jrun_t *r, const jnode_t *n)
 {
@@ -500,6 +532,8 @@ exec_with(jrun_t *r, const jnode_t *n)
     jv_t v;
     flow_t flow;
     uint32_t i;
+
+    assert(n->kind == N_WITH && n->n % 2 == 0);
 
     /* all values are those of outside */
     for (i = 0; i + 1 < n->n; i += 2) {
@@ -517,6 +551,7 @@ exec_with(jrun_t *r, const jnode_t *n)
 }
 
 
+/* What is neither text nor printed. */
 static flow_t
 exec_statement(jrun_t *r, const jnode_t *n)
 {
@@ -553,6 +588,7 @@ exec_statement(jrun_t *r, const jnode_t *n)
 }
 
 
+/* Statements in order, until one jumps out of the loop around. */
 static flow_t
 exec_body(jrun_t *r, const jnode_t *body)
 {
@@ -584,9 +620,11 @@ exec_body(jrun_t *r, const jnode_t *body)
 }
 
 
+/* From the first to the last statement; captures are closed by then. */
 void
 jinja_exec(jrun_t *r)
 {
+    assert(r->t->body->kind == N_BODY);
     (void) exec_body(r, r->t->body);
     assert(r->scope == NULL && r->floor == 0 && r->c.depth == 0);
 }

@@ -20,10 +20,13 @@ static jnode_t *expr_or(jparse_t *p);
 static jnode_t *expr_unary(jparse_t *p, int filters);
 
 
+/* A value that is known now. */
 static jnode_t *
 expr_const(jparse_t *p, jv_t v)
 {
     jnode_t *n = jinja_parse_node(p, N_CONST);
+
+    assert(v.t != J_ABSENT);
 
     n->value = v;
 
@@ -43,10 +46,13 @@ expr_str(jparse_t *p, const char *s, size_t len)
 }
 
 
+/* A node over one part or two; b may be NULL. */
 static jnode_t *
 expr_pair(jparse_t *p, unsigned kind, unsigned op, jnode_t *a, jnode_t *b)
 {
     jnode_t *n = jinja_parse_node(p, kind);
+
+    assert(a != NULL);
 
     n->op = (uint8_t) op;
     n->line = a->line;
@@ -63,11 +69,14 @@ expr_pair(jparse_t *p, unsigned kind, unsigned op, jnode_t *a, jnode_t *b)
 
 /* --- literals ----------------------------------------------------------- */
 
+/* "[a, b]", with or without a comma at its end. */
 static jnode_t *
 expr_list(jparse_t *p)
 {
     jnode_t *n = jinja_parse_node(p, N_LIST);
     uint32_t cap = 0;
+
+    assert(jinja_parse_is(p, T_LBRACKET));
 
     jinja_parse_want(p, T_LBRACKET, "[");
     while (!jinja_parse_is(p, T_RBRACKET)) {
@@ -85,11 +94,14 @@ expr_list(jparse_t *p)
 }
 
 
+/* "{a: b}", keys and values in turns. */
 static jnode_t *
 expr_dict(jparse_t *p)
 {
     jnode_t *n = jinja_parse_node(p, N_DICT);
     uint32_t cap = 0;
+
+    assert(jinja_parse_is(p, T_LBRACE));
 
     jinja_parse_want(p, T_LBRACE, "{");
     while (!jinja_parse_is(p, T_RBRACE)) {
@@ -127,11 +139,14 @@ expr_string(jparse_t *p)
 }
 
 
+/* A name, or one of Python's and Jinja2's spellings of constants. */
 static jnode_t *
 expr_name(jparse_t *p)
 {
     const jtok_t *t = p->tok;
     jnode_t *n;
+
+    assert(jinja_parse_is(p, T_NAME));
 
     if (jinja_parse_word(p, "true") || jinja_parse_word(p, "True")) {
         n = expr_const(p, jinja_bool(1));
@@ -153,10 +168,13 @@ expr_name(jparse_t *p)
 }
 
 
+/* Parentheses: a tuple if there is a comma in them, or nothing. */
 static jnode_t *
 expr_paren(jparse_t *p)
 {
     jnode_t *n;
+
+    assert(jinja_parse_is(p, T_LPAREN));
 
     jinja_parse_want(p, T_LPAREN, "(");
     if (jinja_parse_is(p, T_RPAREN)) {
@@ -170,11 +188,14 @@ expr_paren(jparse_t *p)
 }
 
 
+/* What can stand alone. */
 static jnode_t *
 expr_primary(jparse_t *p)
 {
     const jtok_t *t = p->tok;
     jv_t v;
+
+    assert(p->tok < p->end);
 
     switch (t->t) {
     case T_NAME:
@@ -200,11 +221,14 @@ expr_primary(jparse_t *p)
 
 /* --- what follows a value ----------------------------------------------- */
 
+/* One argument of a call, in any of its four forms. */
 static jnode_t *
 expr_arg(jparse_t *p)
 {
     const jtok_t *t = p->tok;
     jnode_t *n;
+
+    assert(p->tok < p->end);
 
     if (jinja_parse_skip(p, T_MUL)) {
         return expr_pair(p, N_STAR, 0, jinja_expr(p), NULL);
@@ -251,10 +275,13 @@ expr_args(jparse_t *p, jnode_t *n)
 }
 
 
+/* a(...) */
 static jnode_t *
 expr_call(jparse_t *p, jnode_t *a)
 {
     jnode_t *n = expr_pair(p, N_CALL, 0, a, NULL);
+
+    assert(jinja_parse_is(p, T_LPAREN));
 
     expr_args(p, n);
 
@@ -275,10 +302,13 @@ expr_slice_part(jparse_t *p)
 }
 
 
+/* What stands in brackets: an item or a slice. */
 static jnode_t *
 expr_subscript(jparse_t *p)
 {
     jnode_t *from = expr_slice_part(p), *n;
+
+    assert(p->tok < p->end);
 
     if (!jinja_parse_skip(p, T_COLON)) {
         if (from == NULL) {
@@ -301,11 +331,14 @@ expr_subscript(jparse_t *p)
 }
 
 
+/* a[b]; with commas the key is a tuple. */
 static jnode_t *
 expr_item(jparse_t *p, jnode_t *a)
 {
     jnode_t *n, *part, *tuple = NULL;
     uint32_t cap = 0;
+
+    assert(jinja_parse_is(p, T_LBRACKET));
 
     jinja_parse_want(p, T_LBRACKET, "[");
     part = expr_subscript(p);
@@ -324,11 +357,14 @@ expr_item(jparse_t *p, jnode_t *a)
 }
 
 
+/* a.b, and a.0, which is an item. */
 static jnode_t *
 expr_attr(jparse_t *p, jnode_t *a)
 {
     const jtok_t *t;
     jnode_t *n, *key;
+
+    assert(jinja_parse_is(p, T_DOT));
 
     jinja_parse_want(p, T_DOT, ".");
     t = p->tok;
@@ -350,9 +386,11 @@ expr_attr(jparse_t *p, jnode_t *a)
 }
 
 
+/* Attributes, items and calls, as many as follow. */
 static jnode_t *
 expr_after(jparse_t *p, jnode_t *n)
 {
+    assert(n != NULL);
     for (;;) {
         if (jinja_parse_is(p, T_DOT)) {
             n = expr_attr(p, n);
@@ -367,6 +405,7 @@ expr_after(jparse_t *p, jnode_t *n)
 }
 
 
+/* A value with what follows it, without filters. */
 jnode_t *
 jinja_expr_postfix(jparse_t *p)
 {
@@ -417,12 +456,15 @@ expr_row(jparse_t *p, jnode_t *n, const char *name, size_t len)
 }
 
 
+/* One filter, behind its "|"; of is NULL in a block. */
 static jnode_t *
 expr_filter(jparse_t *p, jnode_t *of)
 {
     jnode_t *n = jinja_parse_node(p, N_FILTER);
     char name[64];
     size_t len;
+
+    assert(p->tok < p->end);
 
     n->a = of;
     jinja_parse_over(p, n, of);
@@ -436,6 +478,10 @@ expr_filter(jparse_t *p, jnode_t *of)
 }
 
 
+/*
+ * One test, behind its `is`.  An argument may follow without parentheses:
+ * "x is divisibleby 3".
+ */
 static jnode_t *
 expr_test(jparse_t *p, jnode_t *of)
 {
@@ -444,6 +490,8 @@ expr_test(jparse_t *p, jnode_t *of)
     char name[64];
     size_t len;
     unsigned t;
+
+    assert(of != NULL);
 
     n->op = (uint8_t) jinja_parse_skip_word(p, "not");
     expr_row_name(p, name, sizeof(name), &len);
@@ -466,6 +514,7 @@ expr_test(jparse_t *p, jnode_t *of)
 }
 
 
+/* Filters and tests, as many as follow. */
 jnode_t *
 jinja_expr_filters(jparse_t *p, jnode_t *n, int pipe_is_gone)
 {
@@ -491,10 +540,13 @@ jinja_expr_filters(jparse_t *p, jnode_t *n, int pipe_is_gone)
 
 /* --- levels ------------------------------------------------------------- */
 
+/* Signs bind weaker than filters: "-1|abs" is minus one. */
 static jnode_t *
 expr_unary(jparse_t *p, int filters)
 {
     jnode_t *n;
+
+    assert(p->nest <= NEST_MAX);
 
     if (++p->nest > NEST_MAX) {
         jinja_parse_fail(p, "it is nested too deep");
@@ -517,6 +569,7 @@ expr_unary(jparse_t *p, int filters)
 }
 
 
+/* From the left, as Jinja2 has it and Python has not. */
 static jnode_t *
 expr_pow(jparse_t *p)
 {
@@ -530,6 +583,7 @@ expr_pow(jparse_t *p)
 }
 
 
+/* The operators of multiplication. */
 static jnode_t *
 expr_mul(jparse_t *p)
 {
@@ -547,6 +601,7 @@ expr_mul(jparse_t *p)
 }
 
 
+/* All parts of a "~" are one node. */
 static jnode_t *
 expr_cat(jparse_t *p)
 {
@@ -567,6 +622,7 @@ expr_cat(jparse_t *p)
 }
 
 
+/* Plus and minus, which bind weaker than "~". */
 static jnode_t *
 expr_sum(jparse_t *p)
 {
@@ -607,6 +663,7 @@ expr_compare_op(jparse_t *p)
 }
 
 
+/* Comparisons, which may be a chain. */
 static jnode_t *
 expr_compare(jparse_t *p)
 {
@@ -626,10 +683,13 @@ expr_compare(jparse_t *p)
 }
 
 
+/* Any number of them, bounded like parentheses. */
 static jnode_t *
 expr_not(jparse_t *p)
 {
     jnode_t *n;
+
+    assert(p->nest <= NEST_MAX);
 
     if (!jinja_parse_skip_word(p, "not")) {
         return expr_compare(p);
@@ -645,6 +705,7 @@ expr_not(jparse_t *p)
 }
 
 
+/* Both, from the left. */
 static jnode_t *
 expr_and(jparse_t *p)
 {
@@ -658,6 +719,7 @@ expr_and(jparse_t *p)
 }
 
 
+/* Either, from the left. */
 static jnode_t *
 expr_or(jparse_t *p)
 {
@@ -671,6 +733,7 @@ expr_or(jparse_t *p)
 }
 
 
+/* All levels, and "a if b else c" on top. */
 jnode_t *
 jinja_expr(jparse_t *p)
 {
@@ -704,6 +767,7 @@ jinja_expr(jparse_t *p)
 }
 
 
+/* Where an `if` would belong to the statement around. */
 jnode_t *
 jinja_expr_plain(jparse_t *p)
 {
@@ -722,6 +786,7 @@ expr_tuple_ends(const jparse_t *p)
 }
 
 
+/* A comma makes a tuple, also without parentheses. */
 jnode_t *
 jinja_expr_tuple(jparse_t *p, int with_if)
 {
@@ -779,6 +844,7 @@ expr_target_one(jparse_t *p, int with_ns)
 }
 
 
+/* One place, or a tuple of them. */
 jnode_t *
 jinja_expr_target(jparse_t *p, int with_ns)
 {

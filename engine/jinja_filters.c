@@ -23,10 +23,13 @@
 
 /* --- text --------------------------------------------------------------- */
 
+/* White space, or the characters that are given. */
 FILTER(trim)
 {
     jstr_t *chars =
         a[0].t == J_ABSENT || a[0].t == J_NONE ? NULL : jinja_arg_str(r, a[0]);
+
+    assert(v.t != J_ABSENT);
 
     (void) raw;
 
@@ -35,51 +38,64 @@ FILTER(trim)
 }
 
 
+/* Of anything, as its text. */
 FILTER(lower)
 {
     UNUSED;
+    assert(v.t != J_ABSENT);
     return jinja_str(
         jinja_text_case(&r->c, jinja_to_str(&r->c, v), JINJA_LOWER));
 }
 
 
+/* The same. */
 FILTER(upper)
 {
     UNUSED;
+    assert(v.t != J_ABSENT);
     return jinja_str(
         jinja_text_case(&r->c, jinja_to_str(&r->c, v), JINJA_UPPER));
 }
 
 
+/* Not the method's rule: "it's" stays one word here. */
 FILTER(title)
 {
     UNUSED;
+    assert(v.t != J_ABSENT);
     return jinja_str(
         jinja_text_case(&r->c, jinja_to_str(&r->c, v), JINJA_WORDS));
 }
 
 
+/* All but the first character become small. */
 FILTER(capitalize)
 {
     UNUSED;
+    assert(v.t != J_ABSENT);
     return jinja_str(
         jinja_text_case(&r->c, jinja_to_str(&r->c, v), JINJA_CAPITAL));
 }
 
 
+/* Anything can be replaced in, and by. */
 FILTER(replace)
 {
     UNUSED;
+    assert(a[0].t != J_ABSENT && a[1].t != J_ABSENT);
     return jinja_str(jinja_text_replace(&r->c, jinja_to_str(&r->c, v),
         jinja_to_str(&r->c, a[0]), jinja_to_str(&r->c, a[1]),
         a[2].t == J_NONE ? -1 : jinja_arg_int(r, a[2], -1)));
 }
 
 
+/* By a number of spaces or a string; the first line only if told to. */
 FILTER(indent)
 {
     jstr_t *by;
     int64_t n = 4;
+
+    assert(v.t != J_ABSENT);
 
     (void) raw;
     if (a[0].t == J_STR) {
@@ -95,10 +111,13 @@ FILTER(indent)
 }
 
 
+/* The odd space goes where Python puts it. */
 FILTER(center)
 {
     jstr_t *s = jinja_to_str(&r->c, v);
     int64_t width = jinja_arg_int(r, a[0], 80), more, left;
+
+    assert(v.t != J_ABSENT);
 
     (void) raw;
     more = width > INT32_MAX ? INT32_MAX : width;
@@ -110,6 +129,10 @@ FILTER(center)
 }
 
 
+/*
+ * At a space unless told to kill words; a text that is hardly too long
+ * stays whole.
+ */
 FILTER(truncate)
 {
     jstr_t *s = jinja_str_flat(&r->c, jinja_to_str(&r->c, v)), *cut;
@@ -118,6 +141,8 @@ FILTER(truncate)
     jstr_t *space = jinja_str_lit(&r->c, " ");
     int64_t max = jinja_arg_int(r, a[0], 255), leeway, keep;
     size_t at;
+
+    assert(v.t != J_ABSENT);
 
     (void) raw;
     leeway = a[3].t == J_NONE ? 5 : jinja_arg_int(r, a[3], 5);
@@ -152,40 +177,51 @@ text_marked(jrun_t *r, jstr_t *s)
 }
 
 
+/* Printing it changes nothing; only "+" looks at the mark. */
 FILTER(safe)
 {
     UNUSED;
+    assert(v.t != J_ABSENT);
     return jinja_str(text_marked(r, jinja_to_str(&r->c, v)));
 }
 
 
+/* Once: what is marked has been escaped already. */
 FILTER(escape)
 {
     UNUSED;
+    assert(v.t != J_ABSENT);
     return v.t == J_STR && v.s->markup
                ? v
                : jinja_str(jinja_text_escape(&r->c, jinja_to_str(&r->c, v)));
 }
 
 
+/* Also what is marked. */
 FILTER(forceescape)
 {
     UNUSED;
+    assert(v.t != J_ABSENT);
     return jinja_str(jinja_text_escape(&r->c, jinja_to_str(&r->c, v)));
 }
 
 
+/* A mark stays. */
 FILTER(string)
 {
     UNUSED;
+    assert(v.t != J_ABSENT);
     return jinja_str(jinja_to_str(&r->c, v));
 }
 
 
+/* "%s" by values, or "%(name)s" by named ones. */
 FILTER(format)
 {
     jv_t map = {.t = J_DICT};
     uint32_t i;
+
+    assert(v.t != J_ABSENT);
 
     (void) a;
     if (raw->n > 0 && raw->kw_n > 0) {
@@ -229,10 +265,13 @@ number_text(jrun_t *r, jstr_t *s, char *buf)
 }
 
 
+/* 1 if s is a number to Python's float(): no hexadecimal, nothing behind it. */
 static int
 number_float(jrun_t *r, jstr_t *s, double *f)
 {
     char buf[NUMBER_MAX], *end;
+
+    assert(f != NULL);
 
     if (!number_text(r, s, buf) || strpbrk(buf, "xXpP(") != NULL) {
         return 0;
@@ -243,10 +282,13 @@ number_float(jrun_t *r, jstr_t *s, double *f)
 }
 
 
+/* 1 if s is a number to Python's int() of that base. */
 static int
 number_int(jrun_t *r, jstr_t *s, int base, int64_t *i)
 {
     char buf[NUMBER_MAX], *end;
+
+    assert(i != NULL);
 
     if (!number_text(r, s, buf) || (strchr(buf, 'x') != NULL && base != 16)) {
         return 0;
@@ -270,11 +312,17 @@ number_defined(jrun_t *r, jv_t v)
 }
 
 
+/*
+ * A string that is none gives the default; a float loses what is behind
+ * its point.
+ */
 FILTER(int)
 {
     jv_t otherwise = a[0].t == J_ABSENT ? jinja_int(0) : a[0];
     int64_t base = jinja_arg_int(r, a[1], 10), i;
     double f;
+
+    assert(v.t != J_ABSENT);
 
     (void) raw;
     number_defined(r, v);
@@ -303,9 +351,12 @@ FILTER(int)
 }
 
 
+/* The same for floats. */
 FILTER(float)
 {
     double f;
+
+    assert(v.t != J_ABSENT);
 
     (void) raw;
     number_defined(r, v);
@@ -320,9 +371,11 @@ FILTER(float)
 }
 
 
+/* The least integer has no positive like, which jinja_neg says. */
 FILTER(abs)
 {
     UNUSED;
+    assert(v.t != J_ABSENT);
     if (v.t == J_FLOAT) {
         return jinja_float(fabs(v.f));
     }
@@ -331,6 +384,7 @@ FILTER(abs)
 }
 
 
+/* Half to even on the exact value, as Python's round(). */
 FILTER(round)
 {
     int64_t digits = jinja_arg_int(r, a[0], 0);
@@ -338,6 +392,8 @@ FILTER(round)
                                      : jinja_arg_str(r, a[1]);
     char buf[400];
     double f, by;
+
+    assert(v.t != J_ABSENT);
 
     (void) raw;
     if (!jinja_is_number(v) || digits < 0 || digits > 15) {
@@ -368,9 +424,12 @@ FILTER(round)
 
 /* --- other -------------------------------------------------------------- */
 
+/* For what is undefined; with its second argument for what is false, too. */
 FILTER(default)
 {
     int boolean = jinja_arg_bool(r, a[1], 0);
+
+    assert(v.t != J_ABSENT);
 
     (void) raw;
     if (v.t == J_UNDEF || (boolean && !jinja_true(&r->c, v))) {
@@ -381,9 +440,12 @@ FILTER(default)
 }
 
 
+/* Attributes only: of a mapping it finds no keys. */
 FILTER(attr)
 {
     jv_t item;
+
+    assert(a[0].t != J_ABSENT);
 
     (void) raw;
     if (v.t == J_DICT || v.t == J_UNDEF) {
@@ -395,9 +457,12 @@ FILTER(attr)
 }
 
 
+/* Characters of a string, not bytes. */
 FILTER(length)
 {
     int64_t n = jinja_len(&r->c, v);
+
+    assert(v.t != J_ABSENT);
 
     (void) a, (void) raw;
     if (n < 0) {
@@ -422,10 +487,16 @@ json_separators(jrun_t *r, jv_t v, jinja_json_t *how)
 }
 
 
+/*
+ * Its arguments are in the order of transformers' own filter but for the
+ * first: templates name them.
+ */
 FILTER(tojson)
 {
     jinja_json_t how = {.indent = -1, .indent_by = " ", .indent_len = 1};
     enum { INDENT, ASCII, SEPARATORS, SORT };
+
+    assert(v.t != J_ABSENT);
 
     (void) raw;
     if (a[INDENT].t == J_STR) {
@@ -441,6 +512,7 @@ FILTER(tojson)
         }
     }
 
+    /* json.dumps leaves the space behind a comma away where lines end */
     how.comma = jinja_str_lit(&r->c, how.indent < 0 ? ", " : ",");
     how.colon = jinja_str_lit(&r->c, ": ");
     if (a[SEPARATORS].t != J_ABSENT && a[SEPARATORS].t != J_NONE) {
@@ -483,11 +555,14 @@ static const jrow_t filters[] = {
 };
 
 
+/* The two tables share no name. */
 const jrow_t *
 jinja_filter(const char *name, size_t len)
 {
     const jrow_t *row =
         jinja_row(filters, sizeof(filters) / sizeof(filters[0]), name, len);
+
+    assert(name != NULL);
 
     return row != NULL ? row : jinja_filter_list(name, len);
 }

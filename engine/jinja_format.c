@@ -26,6 +26,7 @@ typedef struct {
 
 /* --- one field ---------------------------------------------------------- */
 
+/* n times the character. */
 static void
 fmt_pad(jsb_t *b, int64_t n, uint32_t fill)
 {
@@ -125,6 +126,7 @@ fmt_digits(jctx_t *c, const fmt_spec_t *f, jv_t v, char *buf, size_t size)
 }
 
 
+/* The sign apart from the digits, so that zeros can go between. */
 static void
 fmt_number(jsb_t *b, jv_t v, const fmt_spec_t *f)
 {
@@ -135,6 +137,8 @@ fmt_number(jsb_t *b, jv_t v, const fmt_spec_t *f)
                        : f->sign == '+' ? "+"
                        : f->sign == ' ' ? " "
                                         : "";
+
+    assert(jinja_is_number(v));
 
     fmt_digits(b->c, f, v, buf, sizeof(buf));
     jinja_sb_open(&n, b->c);
@@ -209,6 +213,7 @@ fmt_int(jctx_t *c, const char *p, const char *end, int64_t *v)
 }
 
 
+/* A field of which nothing is said. */
 static fmt_spec_t
 fmt_none(void)
 {
@@ -280,6 +285,7 @@ percent_key(jctx_t *c, jv_t map, jstr_t *fmt, const char **p)
 }
 
 
+/* Fields take values in order, or by key from a mapping. */
 jv_t
 jinja_percent(jctx_t *c, jstr_t *fmt, const jv_t *a, uint32_t n, jv_t map)
 {
@@ -288,6 +294,8 @@ jinja_percent(jctx_t *c, jstr_t *fmt, const jv_t *a, uint32_t n, jv_t map)
     fmt_spec_t f;
     jsb_t b;
     jv_t v;
+
+    assert(n == 0 || a != NULL);
 
     p = jinja_str_flat(c, fmt)->s;
     end = p + fmt->len;
@@ -332,6 +340,7 @@ jinja_percent(jctx_t *c, jstr_t *fmt, const jv_t *a, uint32_t n, jv_t map)
 
 /* --- "{}" --------------------------------------------------------------- */
 
+/* The four ways to stand in a field. */
 static int
 brace_align(char ch)
 {
@@ -449,6 +458,7 @@ brace_field(jrun_t *r, jsb_t *b, const jargs_t *a, const char *p,
 }
 
 
+/* Braces in twos stand for themselves. */
 jv_t
 jinja_format(jrun_t *r, jstr_t *fmt, const jargs_t *a)
 {
@@ -456,6 +466,8 @@ jinja_format(jrun_t *r, jstr_t *fmt, const jargs_t *a)
     size_t at, from = 0, n = fmt->len;
     uint32_t next = 0;
     jsb_t b;
+
+    assert(a != NULL);
 
     jinja_sb_open(&b, &r->c);
     jinja_step(&r->c, n / 4);

@@ -20,6 +20,7 @@
 
 /* --- arguments ---------------------------------------------------------- */
 
+/* A boolean is an integer, as in Python. */
 int64_t
 jinja_arg_int(jrun_t *r, jv_t v, int64_t otherwise)
 {
@@ -35,9 +36,11 @@ jinja_arg_int(jrun_t *r, jv_t v, int64_t otherwise)
 }
 
 
+/* Nothing is turned into a string unasked. */
 jstr_t *
 jinja_arg_str(jrun_t *r, jv_t v)
 {
+    assert(v.t != J_ABSENT);
     if (v.t != J_STR) {
         jinja_fail(
             &r->c, "%s stands where a string belongs.", jinja_type_name(v));
@@ -47,6 +50,7 @@ jinja_arg_str(jrun_t *r, jv_t v)
 }
 
 
+/* By truth: any value will do. */
 int
 jinja_arg_bool(jrun_t *r, jv_t v, int otherwise)
 {
@@ -54,10 +58,13 @@ jinja_arg_bool(jrun_t *r, jv_t v, int otherwise)
 }
 
 
+/* See jinja_items: a generator is used up. */
 jlist_t *
 jinja_arg_items(jrun_t *r, jv_t v)
 {
     jlist_t *l = jinja_items(&r->c, v);
+
+    assert(v.t != J_ABSENT);
 
     if (l == NULL) {
         jinja_fail(
@@ -70,10 +77,13 @@ jinja_arg_items(jrun_t *r, jv_t v)
 
 /* --- functions ---------------------------------------------------------- */
 
+/* Only its ends are kept; the numbers are made when they are asked for. */
 FUNCTION(range)
 {
     int64_t start = 0, stop, step, n;
     jv_t out = {.t = J_RANGE};
+
+    assert(a[0].t != J_ABSENT);
 
     (void) v, (void) raw;
     stop = jinja_arg_int(r, a[0], 0);
@@ -142,24 +152,31 @@ fn_pairs(jrun_t *r, const jargs_t *raw)
 }
 
 
+/* The sandbox forbids to change it, so it is like any other. */
 FUNCTION(dict)
 {
+    assert(raw != NULL);
     (void) v, (void) a;
     return (jv_t){.t = J_DICT, .d = fn_pairs(r, raw)};
 }
 
 
+/* The one value whose fields can be set. */
 FUNCTION(namespace)
 {
+    assert(raw != NULL);
     (void) v, (void) a;
     return (jv_t){.t = J_NS, .d = fn_pairs(r, raw)};
 }
 
 
+/* Its values in turns, one at each next(). */
 FUNCTION(cycler)
 {
     jlist_t *l = jinja_list_new(&r->c, raw->n);
     uint32_t i;
+
+    assert(raw != NULL);
 
     (void) v, (void) a;
     if (raw->n == 0) {
@@ -173,9 +190,12 @@ FUNCTION(cycler)
 }
 
 
+/* Nothing at its first call, the separator from then on. */
 FUNCTION(joiner)
 {
     jlist_t *l = jinja_list_new(&r->c, 1);
+
+    assert(raw != NULL);
 
     (void) v, (void) raw;
     jinja_list_add(&r->c, l,
@@ -185,9 +205,12 @@ FUNCTION(joiner)
 }
 
 
+/* The sentence is the template's own, so no line is named before it. */
 FUNCTION(raise_exception)
 {
     jstr_t *s = jinja_to_str(&r->c, a[0]);
+
+    assert(a[0].t != J_ABSENT);
 
     (void) v, (void) raw;
     (void) jinja_str_flat(&r->c, s);
@@ -199,11 +222,14 @@ FUNCTION(raise_exception)
 }
 
 
+/* Names of days and months are English: the engine sets no locale. */
 FUNCTION(strftime_now)
 {
     jstr_t *s = jinja_str_flat(&r->c, jinja_arg_str(r, a[0]));
     char fmt[TIME_MAX + 2], buf[TIME_MAX + 2], *copy;
     size_t n;
+
+    assert(a[0].t != J_ABSENT);
 
     (void) v, (void) raw;
     if (r->now == NULL) {
@@ -240,9 +266,11 @@ static const jrow_t functions[] = {
 };
 
 
+/* Looked up once for each name of a template, when it is compiled. */
 const jrow_t *
 jinja_function(const char *name, size_t len)
 {
+    assert(name != NULL);
     return jinja_row(
         functions, sizeof(functions) / sizeof(functions[0]), name, len);
 }

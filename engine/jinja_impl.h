@@ -90,7 +90,7 @@ jinja_leave(jctx_t *c)
     c->depth--;
 }
 
-/* --- values --------------------------------------------------------------- */
+/* --- values -------------------------------------------------------------- */
 
 enum {
     J_ABSENT, /* no value at all: an argument that was not given */
@@ -293,7 +293,7 @@ jinja_is_number(jv_t v)
     return jinja_is_int(v) || v.t == J_FLOAT;
 }
 
-/* --- strings (jinja_string.c) --------------------------------------------- */
+/* --- strings (jinja_string.c) -------------------------------------------- */
 
 /* Of bytes that stay where they are. */
 jstr_t *jinja_str_of(jctx_t *c, const char *s, size_t len, unsigned origin);
@@ -316,6 +316,8 @@ uint32_t jinja_str_chars(jctx_t *c, jstr_t *s);
 /* Where character i begins in a flat string; len if there is none. */
 size_t jinja_str_at(jctx_t *c, jstr_t *s, uint32_t i);
 
+
+/* Comparisons look at bytes, whoever wrote them. */
 int jinja_str_eq(jctx_t *c, jstr_t *a, jstr_t *b);
 int jinja_str_cmp(jctx_t *c, jstr_t *a, jstr_t *b);
 int jinja_str_is(jctx_t *c, jstr_t *s, const char *lit);
@@ -348,6 +350,11 @@ typedef struct {
     uint32_t runs_n, runs_cap;
 } jsb_t;
 
+
+/*
+ * Put together in order; the string of it shares the builder's memory, which
+ * is not used again.
+ */
 void jinja_sb_open(jsb_t *b, jctx_t *c);
 void jinja_sb_put(void *b, const char *s, size_t len, unsigned origin);
 void jinja_sb_lit(jsb_t *b, const char *s); /* data */
@@ -356,10 +363,19 @@ void jinja_sb_str(jsb_t *b, jstr_t *s);
 void jinja_sb_sub(jsb_t *b, jstr_t *s, size_t from, size_t to);
 jstr_t *jinja_sb_end(jsb_t *b);
 
-/* --- other values (jinja_value.c) ------------------------------------------ */
+/* --- other values (jinja_value.c) ---------------------------------------- */
 
+
+/* What a value is, for sentences: "a string". */
 const char *jinja_type_name(jv_t v);
+
+/* Its truth, as Python sees it. */
 int jinja_true(jctx_t *c, jv_t v);
+
+/*
+ * Lists and dictionaries are filled by whoever makes them, and not changed
+ * once a template has them; but for a namespace's.
+ */
 jlist_t *jinja_list_new(jctx_t *c, uint32_t cap);
 void jinja_list_add(jctx_t *c, jlist_t *l, jv_t v);
 jdict_t *jinja_dict_new(jctx_t *c, uint32_t cap);
@@ -369,11 +385,20 @@ void jinja_dict_set(jctx_t *c, jdict_t *d, jv_t k, jv_t v);
 jv_t *jinja_dict_get(jctx_t *c, jdict_t *d, jv_t k);
 jv_t *jinja_dict_str(jctx_t *c, jdict_t *d, jstr_t *k);
 
+
+/*
+ * Equality never fails, whatever the types; nested values are compared to
+ * the depth's limit.
+ */
 int jinja_eq(jctx_t *c, jv_t a, jv_t b);
 
 /* -1, 0, 1; fails if they cannot be ordered; op is for the sentence. */
 int jinja_cmp(jctx_t *c, jv_t a, jv_t b, const char *op);
+
+/* Are they one object, as far as values have an identity? */
 int jinja_same(jv_t a, jv_t b);
+
+/* Is a in b?  Fails if nothing can be in b. */
 int jinja_in(jctx_t *c, jv_t a, jv_t b);
 
 /* len(v), or -1 if it has none. */
@@ -388,10 +413,17 @@ jlist_t *jinja_items(jctx_t *c, jv_t v);
 /* Item i of a range. */
 jv_t jinja_range_at(const jrange_t *r, uint32_t i);
 
+
+/* All of j, whose strings are borrowed; they are of that origin. */
 jv_t jinja_from_json(jctx_t *c, const json_t *j, unsigned origin);
 
-/* --- values as text (jinja_print.c) ----------------------------------------- */
+/* --- values as text (jinja_print.c) -------------------------------------- */
 
+
+/*
+ * str(v), and repr(v); what is made of a value is data, a string stays as it
+ * is.
+ */
 jstr_t *jinja_to_str(jctx_t *c, jv_t v);
 jstr_t *jinja_repr(jctx_t *c, jv_t v);
 
@@ -403,16 +435,22 @@ typedef struct {
     int ascii, sort;
 } jinja_json_t;
 
+
+/* json.dumps(v); all of it is data.  Fails if v has no such form. */
 jstr_t *jinja_to_json(jctx_t *c, jv_t v, const jinja_json_t *how);
 
 /* A float as Python shows it; buf has 40 bytes. Returns the length. */
 size_t jinja_float_text(double f, char *buf);
 
-/* --- operators (jinja_op.c) -------------------------------------------------- */
+/* --- operators (jinja_op.c) ---------------------------------------------- */
 
 /* op is a token's number. */
 jv_t jinja_binary(jctx_t *c, unsigned op, jv_t a, jv_t b);
+
+/* The same of comparisons, T_IN and T_NOT_IN among them; a boolean. */
 jv_t jinja_compare(jctx_t *c, unsigned op, jv_t a, jv_t b);
+
+/* A sign before v. */
 jv_t jinja_neg(jctx_t *c, jv_t v, int minus);
 
 /* obj[key], J_ABSENT if there is no such item. */
@@ -421,11 +459,21 @@ jv_t jinja_item(jctx_t *c, jv_t obj, jv_t key);
 /* obj[from:to:step], each may be J_NONE. */
 jv_t jinja_slice(jctx_t *c, jv_t obj, jv_t from, jv_t to, jv_t step);
 
-/* --- jinja_format.c: "%s" % args (map for "%(key)s"), "{}".format(args) */
+/* --- formatting (jinja_format.c) ----------------------------------------- */
+
+/*
+ * "%s" by n values, or by keys of map ("%(key)s"), which is J_NONE if there
+ * is none.
+ */
 jv_t jinja_percent(jctx_t *c, jstr_t *fmt, const jv_t *a, uint32_t n, jv_t map);
+
+/*
+ * "{}".format(a): fields take values in order, by number or by name.  One
+ * that looks into a value ("{0.x}") is refused: it could go anywhere.
+ */
 jv_t jinja_format(jrun_t *r, jstr_t *fmt, const jargs_t *a);
 
-/* --- tokens (jinja_lex.c) ----------------------------------------------------- */
+/* --- tokens (jinja_lex.c) ------------------------------------------------ */
 
 enum {
     T_EOF,
@@ -482,7 +530,7 @@ typedef struct {
 /* The tokens of a template, T_EOF at their end. */
 jtok_t *jinja_lex(jctx_t *c, const char *src, size_t len, uint32_t *n);
 
-/* --- the tree (jinja_parse.c, jinja_expr.c) ------------------------------------ */
+/* --- the tree (jinja_parse.c, jinja_expr.c) ------------------------------ */
 
 enum {
     /* expressions */
@@ -573,12 +621,20 @@ typedef struct {
 
 noreturn void jinja_parse_fail(jparse_t *p, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* Reads the token at hand. */
 void jinja_parse_next(jparse_t *p);
+
+/* Questions about the token at hand: its kind, the name it is. */
 int jinja_parse_is(const jparse_t *p, unsigned t);
 int jinja_parse_word(const jparse_t *p, const char *word);
+
+/* The same, and it is read if so; the last one fails if not. */
 int jinja_parse_skip(jparse_t *p, unsigned t);
 int jinja_parse_skip_word(jparse_t *p, const char *word);
 void jinja_parse_want(jparse_t *p, unsigned t, const char *what);
+
+/* A name's number; and a new node of some kind. */
 uint32_t jinja_parse_name(jparse_t *p, const char *s, size_t len);
 jnode_t *jinja_parse_node(jparse_t *p, unsigned kind);
 
@@ -597,13 +653,17 @@ jnode_t *jinja_expr_filters(jparse_t *p, jnode_t *of, int pipe_is_gone);
 jnode_t *jinja_expr_target(jparse_t *p, int with_ns);
 jnode_t *jinja_expr_postfix(jparse_t *p);
 
-/* --- a rendering (jinja_exec.c, jinja_eval.c) ------------------------------------ */
+/* --- a rendering (jinja_exec.c, jinja_eval.c) ---------------------------- */
 
 typedef struct {
     uint32_t name;
     jv_t v;
 } jbind_t;
 
+/*
+ * Names of a loop's turn, a macro's call or a block.  Looked through from the
+ * end: there are a handful, and what was set last is asked for most.
+ */
 struct jscope_s {
     jscope_t *up; /* NULL: the template's own */
     jbind_t *v;   /* [cap] */
@@ -611,6 +671,10 @@ struct jscope_s {
     uint8_t kept; /* a macro was defined in it */
 };
 
+/*
+ * What `loop` is inside of one.  Items of a range are not spelt out, so that
+ * counting takes no memory.
+ */
 struct jloop_s {
     const jnode_t *node;
     jscope_t *up;
@@ -622,6 +686,10 @@ struct jloop_s {
     jv_t last;      /* what changed() was told last */
 };
 
+/*
+ * One rendering.  The template is shared and only read; all else is its own,
+ * on the stack of jinja_render or hanging from it.
+ */
 struct jrun_s {
     jctx_t c;
     const jinja_t *t;
@@ -639,16 +707,22 @@ struct jrun_s {
     size_t floor; /* runs below it are closed */
 };
 
+
+/* The value of an expression; never J_ABSENT. */
 jv_t jinja_eval(jrun_t *r, const jnode_t *n);
 
 /* A call; caller, if not J_ABSENT, is one more named argument. */
 jv_t jinja_eval_call(jrun_t *r, const jnode_t *n, jv_t caller);
+
+/* Calls a value, or a row with what it is applied to. */
 jv_t jinja_call(jrun_t *r, jv_t f, const jargs_t *a);
 jv_t jinja_call_row(jrun_t *r, const jrow_t *row, jv_t self, const jargs_t *a);
 
 /* obj.name or obj[name], J_UNDEF if there is neither. */
 jv_t jinja_get(jrun_t *r, jv_t obj, jv_t key);
 
+
+/* What a name means here, J_UNDEF if nothing; and sets it in this scope. */
 jv_t jinja_lookup(jrun_t *r, uint32_t name);
 void jinja_bind(jrun_t *r, uint32_t name, jv_t v);
 
@@ -665,11 +739,13 @@ typedef struct {
     size_t out_n, runs_n, floor;
 } jcapture_t;
 
+
+/* Writes; and cuts off as a string what was written since a beginning. */
 void jinja_out_put(void *run, const char *s, size_t len, unsigned origin);
 void jinja_out_begin(jrun_t *r, jcapture_t *k);
 jstr_t *jinja_out_end(jrun_t *r, const jcapture_t *k);
 
-/* --- rows (jinja_filters.c, jinja_list.c, ...) ----------------------- */
+/* --- rows (jinja_filters.c, jinja_list.c, ...) --------------------------- */
 
 /* Each is NULL if there is none of that name. */
 const jrow_t *jinja_filter(const char *name, size_t len);
@@ -695,9 +771,12 @@ int jinja_arg_bool(jrun_t *r, jv_t v, int otherwise);
 /* What a loop over v sees, or a failure. */
 jlist_t *jinja_arg_items(jrun_t *r, jv_t v);
 
-/* --- strings changed (jinja_text.c) ----------------------------------------------- */
+/* --- strings changed (jinja_text.c) -------------------------------------- */
 
-/* WORDS is the filter `title`, TITLE the method: they differ in what a word is. */
+/*
+ * WORDS is the filter `title`, TITLE the method: they differ in what a word
+ * is.
+ */
 enum {
     JINJA_LOWER,
     JINJA_UPPER,

@@ -56,10 +56,13 @@ lex_line(jlex_t *x, size_t at)
 }
 
 
+/* The next token; it is borrowed until another one follows. */
 static jtok_t *
 lex_put(jlex_t *x, uint8_t t, const char *s, size_t len)
 {
     jtok_t *p;
+
+    assert(s != NULL);
 
     if (x->tok_n == x->tok_cap) {
         p = jinja_mem_get(x->c, (x->tok_cap * 2 + 64) * sizeof(*p));
@@ -81,6 +84,7 @@ lex_put(jlex_t *x, uint8_t t, const char *s, size_t len)
 }
 
 
+/* Does s stand at `at`? */
 static int
 lex_is(const jlex_t *x, size_t at, const char *s)
 {
@@ -131,6 +135,7 @@ lex_space_back(const jlex_t *x, size_t from, size_t to)
 }
 
 
+/* The sign of a tag at `at`, 0 if there is none. */
 static int
 lex_sign(const jlex_t *x, size_t at)
 {
@@ -184,12 +189,15 @@ lex_behind(jlex_t *x, size_t end, int sign, int trims)
 }
 
 
+/* Nothing in it is looked at, so it cannot hold another. */
 static void
 lex_comment(jlex_t *x, size_t body)
 {
     const char *p = memmem(x->s + body, x->n - body, "#}", 2);
     size_t end;
     int sign = 0;
+
+    assert(body <= x->n);
 
     if (p == NULL) {
         lex_line(x, body);
@@ -239,6 +247,7 @@ lex_raw(jlex_t *x, size_t at)
         body = lex_space(x, body);
     }
 
+    /* what looks like a tag in it is text, unless it is the one that ends it */
     for (from = body;; from = at + 2) {
         p = memmem(x->s + from, x->n - from, "{%", 2);
         if (p == NULL) {
@@ -324,12 +333,15 @@ lex_escape(jlex_t *x, const char *p, size_t n, char *dst, size_t *len)
 }
 
 
+/* From its quote on.  What it says is never longer than how it is written. */
 static void
 lex_string(jlex_t *x)
 {
     const char *p = x->s + x->at + 1;
     size_t n = 0, left = x->n - x->at - 1, i, k, len, out = 0;
     char *dst;
+
+    assert(x->at < x->n);
 
     while (n < left && p[n] != x->s[x->at]) {
         n += p[n] == '\\' ? 2 : 1;
@@ -356,6 +368,7 @@ lex_string(jlex_t *x)
 }
 
 
+/* Of ASCII's alone, unlike the C library's under some locales. */
 static int
 is_digit(char ch)
 {
@@ -409,12 +422,15 @@ lex_based(jlex_t *x)
 }
 
 
+/* An integer or a float, underscores dropped. */
 static void
 lex_number(jlex_t *x)
 {
     size_t from = x->at, n = 0, e;
     char buf[64];
     int real = 0;
+
+    assert(is_digit(x->s[x->at]));
 
     if (lex_based(x)) {
         return;
@@ -456,6 +472,10 @@ lex_number(jlex_t *x)
 }
 
 
+/*
+ * Letters beyond ASCII are not told from other characters there: names of
+ * templates are ASCII in practice.
+ */
 static int
 is_name(char ch)
 {
@@ -577,12 +597,15 @@ lex_find(const jlex_t *x, size_t at)
 }
 
 
+/* Text and tags in turns. */
 jtok_t *
 jinja_lex(jctx_t *c, const char *src, size_t len, uint32_t *n)
 {
     jlex_t x = {.c = c, .line = 1, .fresh = 1};
     size_t tag;
     int sign, print;
+
+    assert(src != NULL);
 
     lex_source(&x, src, len);
 

@@ -104,6 +104,7 @@ list_rest(const jargs_t *raw, uint32_t n)
 
 /* --- map, select -------------------------------------------------------- */
 
+/* By a filter that is named first, or by a part: attribute="a.b". */
 FILTER(map)
 {
     jlist_t *items = list_if_true(r, v), *l = jinja_list_new(&r->c, items->n);
@@ -111,6 +112,8 @@ FILTER(map)
     const jrow_t *row = NULL;
     jargs_t rest;
     uint32_t i;
+
+    assert(raw != NULL);
 
     (void) a;
     if (raw->n == 0) {
@@ -126,6 +129,7 @@ FILTER(map)
             jinja_fail(&r->c, "map() names a filter that there is not.");
         }
     }
+    /* what follows the filter's name are its own arguments */
     rest = list_rest(raw, 1);
 
     for (i = 0; i < items->n; i++) {
@@ -179,30 +183,38 @@ list_select(jrun_t *r, jv_t v, const jargs_t *raw, int attr, int keep)
 }
 
 
+/* Without a test, those that are true. */
 FILTER(select)
 {
     UNUSED;
+    assert(raw != NULL);
     return list_select(r, v, raw, 0, 1);
 }
 
 
+/* The others. */
 FILTER(reject)
 {
     UNUSED;
+    assert(raw != NULL);
     return list_select(r, v, raw, 0, 0);
 }
 
 
+/* By a part of each; the items come out whole. */
 FILTER(selectattr)
 {
     UNUSED;
+    assert(raw != NULL);
     return list_select(r, v, raw, 1, 1);
 }
 
 
+/* The others. */
 FILTER(rejectattr)
 {
     UNUSED;
+    assert(raw != NULL);
     return list_select(r, v, raw, 1, 0);
 }
 
@@ -221,6 +233,7 @@ typedef struct {
 } list_order_t;
 
 
+/* By the first key in which they differ. */
 static int
 sort_cmp(const list_order_t *o, const list_sort_t *a, const list_sort_t *b)
 {
@@ -236,6 +249,7 @@ sort_cmp(const list_order_t *o, const list_sort_t *a, const list_sort_t *b)
 }
 
 
+/* tmp has room for n.  Of equal ones the left stays left, backwards too. */
 static void
 sort_merge(const list_order_t *o, list_sort_t *v, list_sort_t *tmp, uint32_t n)
 {
@@ -282,10 +296,13 @@ list_sorted(
 }
 
 
+/* By the values, or parts of them: attribute="a,b" is by two. */
 FILTER(sort)
 {
     jstr_t *comma = jinja_str_lit(&r->c, ",");
     jlist_t *paths;
+
+    assert(v.t != J_ABSENT);
 
     (void) raw;
     if (a[2].t == J_STR) {
@@ -315,11 +332,14 @@ list_pairs(jrun_t *r, jv_t v)
 }
 
 
+/* Pairs by their keys, or by their values. */
 FILTER(dictsort)
 {
     jlist_t *paths = jinja_list_new(&r->c, 1);
     int by_value = a[1].t != J_ABSENT
                    && jinja_str_is(&r->c, jinja_arg_str(r, a[1]), "value");
+
+    assert(v.t != J_ABSENT);
 
     (void) raw;
     if (a[1].t != J_ABSENT && !by_value
@@ -355,20 +375,25 @@ list_best(jrun_t *r, jv_t v, const jv_t *a, int sign)
 }
 
 
+/* Nothing has no least value: that is undefined. */
 FILTER(min)
 {
     UNUSED;
+    assert(v.t != J_ABSENT);
     return list_best(r, v, a, -1);
 }
 
 
+/* The same. */
 FILTER(max)
 {
     UNUSED;
+    assert(v.t != J_ABSENT);
     return list_best(r, v, a, 1);
 }
 
 
+/* The first of those that are equal, in their order. */
 FILTER(unique)
 {
     jlist_t *items = jinja_arg_items(r, v), *l = jinja_list_new(&r->c, 0);
@@ -376,6 +401,8 @@ FILTER(unique)
     int cased = jinja_arg_bool(r, a[0], 0);
     jv_t key;
     uint32_t i;
+
+    assert(v.t != J_ABSENT);
 
     (void) raw;
     for (i = 0; i < items->n; i++) {
@@ -390,10 +417,13 @@ FILTER(unique)
 }
 
 
+/* A string stays one; of a list it is a generator, in Python as here. */
 FILTER(reverse)
 {
     jlist_t *items, *l;
     jv_t none = jinja_none();
+
+    assert(v.t != J_ABSENT);
 
     (void) a, (void) raw;
     if (v.t == J_STR) {
@@ -412,9 +442,12 @@ FILTER(reverse)
 
 /* --- parts and sums ----------------------------------------------------- */
 
+/* Undefined if there is none. */
 FILTER(first)
 {
     jlist_t *l = jinja_arg_items(r, v);
+
+    assert(v.t != J_ABSENT);
 
     (void) a, (void) raw;
 
@@ -422,9 +455,12 @@ FILTER(first)
 }
 
 
+/* The same from the end, which a generator does not have. */
 FILTER(last)
 {
     jlist_t *l;
+
+    assert(v.t != J_ABSENT);
 
     (void) a, (void) raw;
     if (v.t == J_GEN) {
@@ -436,27 +472,34 @@ FILTER(last)
 }
 
 
+/* What a loop would see; of a generator what is left. */
 FILTER(list)
 {
     UNUSED;
+    assert(v.t != J_ABSENT);
     return jinja_listed(J_LIST, jinja_arg_items(r, v));
 }
 
 
+/* Unlike the method it takes an undefined value for an empty mapping. */
 FILTER(items)
 {
     UNUSED;
+    assert(v.t != J_ABSENT);
     return v.t == J_UNDEF ? jinja_listed(J_GEN, jinja_list_new(&r->c, 0))
                           : jinja_listed(J_GEN, list_pairs(r, v));
 }
 
 
+/* Unlike the method it takes anything. */
 FILTER(join)
 {
     jlist_t *items = jinja_arg_items(r, v), *l = items;
     jstr_t *by = a[0].t == J_ABSENT ? jinja_str_lit(&r->c, "")
                                     : jinja_to_str(&r->c, a[0]);
     uint32_t i;
+
+    assert(v.t != J_ABSENT);
 
     (void) raw;
     if (a[1].t != J_ABSENT && a[1].t != J_NONE) {
@@ -470,11 +513,14 @@ FILTER(join)
 }
 
 
+/* By "+", so lists can be summed from a list on. */
 FILTER(sum)
 {
     jlist_t *l = jinja_arg_items(r, v);
     jv_t sum = a[1].t == J_ABSENT ? jinja_int(0) : a[1];
     uint32_t i;
+
+    assert(v.t != J_ABSENT);
 
     (void) raw;
     for (i = 0; i < l->n; i++) {
@@ -485,12 +531,15 @@ FILTER(sum)
 }
 
 
+/* Lists of n, the last one filled up if there is something to do so. */
 FILTER(batch)
 {
     jlist_t *items = jinja_arg_items(r, v), *l = jinja_list_new(&r->c, 0);
     jlist_t *part = NULL;
     int64_t n = jinja_arg_int(r, a[0], 1);
     uint32_t i;
+
+    assert(a[0].t != J_ABSENT);
 
     (void) raw;
     if (n < 1) {
@@ -534,8 +583,10 @@ static const jrow_t filters[] = {
 };
 
 
+/* Those of this file only; jinja_filter asks here last. */
 const jrow_t *
 jinja_filter_list(const char *name, size_t len)
 {
+    assert(name != NULL);
     return jinja_row(filters, sizeof(filters) / sizeof(filters[0]), name, len);
 }

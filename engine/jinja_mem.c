@@ -67,6 +67,10 @@ mem_grow(jctx_t *c, size_t n)
 }
 
 
+/*
+ * From the newest chunk, else from a new one; what is left of the old one
+ * is lost, which is at most half of all.
+ */
 void *
 jinja_mem_get(jctx_t *c, size_t n)
 {
@@ -92,11 +96,14 @@ jinja_mem_get(jctx_t *c, size_t n)
 }
 
 
+/* A product that overflows is more than any limit. */
 void *
 jinja_mem_zero(jctx_t *c, size_t n, size_t size)
 {
     size_t bytes;
     void *p;
+
+    assert(size > 0);
 
     if (__builtin_mul_overflow(n, size, &bytes)) {
         bytes = SIZE_MAX;
@@ -108,10 +115,13 @@ jinja_mem_zero(jctx_t *c, size_t n, size_t size)
 }
 
 
+/* Also of an arena that never had a chunk. */
 void
 jinja_mem_free(jmem_t *m)
 {
     jchunk_t *k, *next;
+
+    assert(m != NULL);
 
     for (k = m->chunks; k != NULL; k = next) {
         next = k->next;
@@ -149,12 +159,15 @@ jinja_fail_as(jctx_t *c, int code, const char *text, size_t len)
 }
 
 
+/* The line is that of the innermost node that was begun. */
 noreturn void
 jinja_fail(jctx_t *c, const char *fmt, ...)
 {
     char text[512];
     va_list ap;
     int n = 0, k;
+
+    assert(fmt != NULL);
 
     if (c->line > 0) {
         n = snprintf(text, sizeof(text),
@@ -173,6 +186,7 @@ jinja_fail(jctx_t *c, const char *fmt, ...)
 }
 
 
+/* Rarely called, so the questions may cost something. */
 void
 jinja_look(jctx_t *c)
 {

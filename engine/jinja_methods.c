@@ -26,58 +26,74 @@ opt_str(jrun_t *r, jv_t v)
 
 /* --- strings: case and ends --------------------------------------------- */
 
+/* Character by character; Python's final sigma is not known. */
 METHOD(lower)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return jinja_str(jinja_text_case(&r->c, v.s, JINJA_LOWER));
 }
 
 
+/* See jinja_text_case for the sharp s. */
 METHOD(upper)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return jinja_str(jinja_text_case(&r->c, v.s, JINJA_UPPER));
 }
 
 
+/* A word begins behind whatever is no letter. */
 METHOD(title)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return jinja_str(jinja_text_case(&r->c, v.s, JINJA_TITLE));
 }
 
 
+/* As the filter. */
 METHOD(capitalize)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return jinja_str(jinja_text_case(&r->c, v.s, JINJA_CAPITAL));
 }
 
 
+/* What has no case stays. */
 METHOD(swapcase)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return jinja_str(jinja_text_case(&r->c, v.s, JINJA_SWAP));
 }
 
 
+/* The argument is a set of characters, no prefix. */
 METHOD(strip)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return jinja_str(jinja_text_strip(&r->c, v.s, opt_str(r, a[0]), 1, 1));
 }
 
 
+/* The same, at the left. */
 METHOD(lstrip)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return jinja_str(jinja_text_strip(&r->c, v.s, opt_str(r, a[0]), 1, 0));
 }
 
 
+/* The same, at the right. */
 METHOD(rstrip)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return jinja_str(jinja_text_strip(&r->c, v.s, opt_str(r, a[0]), 0, 1));
 }
 
@@ -121,32 +137,40 @@ str_within(jrun_t *r, jstr_t *s, jv_t from, jv_t to)
 }
 
 
+/* One prefix or a tuple of them; a part of the string may be meant. */
 METHOD(startswith)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return jinja_bool(str_borders(r, str_within(r, v.s, a[1], a[2]), a[0], 0));
 }
 
 
+/* The same at the end. */
 METHOD(endswith)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return jinja_bool(str_borders(r, str_within(r, v.s, a[1], a[2]), a[0], 1));
 }
 
 
+/* Once. */
 METHOD(removeprefix)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return !str_borders(r, v.s, a[0], 0)
                ? v
                : jinja_str(jinja_str_sub(&r->c, v.s, a[0].s->len, v.s->len));
 }
 
 
+/* Once. */
 METHOD(removesuffix)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return !str_borders(r, v.s, a[0], 1) ? v
                                          : jinja_str(jinja_str_sub(&r->c, v.s,
                                              0, v.s->len - a[0].s->len));
@@ -155,25 +179,31 @@ METHOD(removesuffix)
 
 /* --- strings: parts ----------------------------------------------------- */
 
+/* At a separator, or at white space of any length. */
 METHOD(split)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return jinja_listed(J_LIST, jinja_text_split(&r->c, v.s, opt_str(r, a[0]),
                                     jinja_arg_int(r, a[1], -1)));
 }
 
 
+/* Differs from split only where a maximum is given. */
 METHOD(rsplit)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return jinja_listed(J_LIST, jinja_text_rsplit(&r->c, v.s, opt_str(r, a[0]),
                                     jinja_arg_int(r, a[1], -1)));
 }
 
 
+/* At whatever ends a line in Unicode. */
 METHOD(splitlines)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return jinja_listed(
         J_LIST, jinja_text_lines(&r->c, v.s, jinja_arg_bool(r, a[0], 0)));
 }
@@ -210,47 +240,60 @@ str_parted(jrun_t *r, jstr_t *s, jv_t by, int last)
 }
 
 
+/* At the first place. */
 METHOD(partition)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return str_parted(r, v.s, a[0], 0);
 }
 
 
+/* At the last place. */
 METHOD(rpartition)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return str_parted(r, v.s, a[0], 1);
 }
 
 
+/* As the filter, of strings only. */
 METHOD(replace)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return jinja_str(jinja_text_replace(&r->c, v.s, jinja_arg_str(r, a[0]),
         jinja_arg_str(r, a[1]), jinja_arg_int(r, a[2], -1)));
 }
 
 
+/* Of strings only, unlike the filter. */
 METHOD(join)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return jinja_str(jinja_text_join(&r->c, v.s, jinja_arg_items(r, a[0]), 1));
 }
 
 
+/* See jinja_format.c. */
 METHOD(format)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return jinja_format(r, v.s, raw);
 }
 
 
+/* Places that do not overlap. */
 METHOD(str_count)
 {
     jstr_t *part = jinja_arg_str(r, a[0]);
     size_t at = 0;
     int64_t n = 0;
+
+    assert(v.t == J_STR);
 
     (void) raw;
     if (part->len == 0) {
@@ -277,9 +320,12 @@ str_place(jrun_t *r, jstr_t *s, size_t at)
 }
 
 
+/* In characters, and -1 if there is none. */
 METHOD(find)
 {
     int64_t from = jinja_arg_int(r, a[1], 0), n;
+
+    assert(v.t == J_STR);
 
     (void) raw;
     n = jinja_str_chars(&r->c, v.s);
@@ -293,8 +339,10 @@ METHOD(find)
 }
 
 
+/* The last place. */
 METHOD(rfind)
 {
+    assert(v.t == J_STR);
     (void) raw;
     (void) jinja_str_flat(&r->c, v.s);
 
@@ -303,9 +351,12 @@ METHOD(rfind)
 }
 
 
+/* As find, but it must be there. */
 METHOD(index)
 {
     jv_t at = m_find(r, v, a, raw);
+
+    assert(v.t == J_STR);
 
     if (at.i < 0) {
         jinja_fail(&r->c, "index() does not find the string.");
@@ -315,9 +366,12 @@ METHOD(index)
 }
 
 
+/* As rfind, but it must be there. */
 METHOD(rindex)
 {
     jv_t at = m_rfind(r, v, a, raw);
+
+    assert(v.t == J_STR);
 
     if (at.i < 0) {
         jinja_fail(&r->c, "rindex() does not find the string.");
@@ -329,12 +383,15 @@ METHOD(rindex)
 
 /* --- strings: width ----------------------------------------------------- */
 
+/* how: below 0 filled up at the left, above at the right, 0 at both. */
 static jv_t
 str_padded(jrun_t *r, jv_t v, const jv_t *a, int how)
 {
     jstr_t *fill = opt_str(r, a[1]);
     int64_t more = jinja_arg_int(r, a[0], 0), left, width = more;
     uint32_t cp = ' ';
+
+    assert(v.t == J_STR);
 
     if (fill != NULL) {
         if (jinja_str_chars(&r->c, fill) != 1) {
@@ -354,31 +411,40 @@ str_padded(jrun_t *r, jv_t v, const jv_t *a, int how)
 }
 
 
+/* The text stands left. */
 METHOD(ljust)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return str_padded(r, v, a, 1);
 }
 
 
+/* The text stands right. */
 METHOD(rjust)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return str_padded(r, v, a, -1);
 }
 
 
+/* The text stands in the middle. */
 METHOD(center)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return str_padded(r, v, a, 0);
 }
 
 
+/* Zeros go behind a sign. */
 METHOD(zfill)
 {
     int64_t more = jinja_arg_int(r, a[0], 0);
     size_t sign;
+
+    assert(v.t == J_STR);
 
     (void) raw;
     more = more > INT32_MAX ? INT32_MAX : more;
@@ -396,6 +462,7 @@ METHOD(zfill)
 
 enum { IS_DIGIT = 1, IS_ALPHA = 2, IS_SPACE = 4, IS_UPPER = 8, IS_LOWER = 16 };
 
+/* By Unicode's categories. */
 static unsigned
 char_kind(uint32_t cp)
 {
@@ -439,53 +506,68 @@ str_made_of(jrun_t *r, jstr_t *s, unsigned kinds, unsigned without)
 }
 
 
+/* Decimal digits; Python has more for each of its three names. */
 METHOD(isdigit)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return str_made_of(r, v.s, IS_DIGIT, 0);
 }
 
 
+/* Letters of any script. */
 METHOD(isalpha)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return str_made_of(r, v.s, IS_ALPHA, 0);
 }
 
 
+/* Either of them. */
 METHOD(isalnum)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return str_made_of(r, v.s, IS_ALPHA | IS_DIGIT, 0);
 }
 
 
+/* As strip sees it. */
 METHOD(isspace)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return str_made_of(r, v.s, IS_SPACE, 0);
 }
 
 
+/* Characters without case do not matter. */
 METHOD(isupper)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return str_made_of(r, v.s, IS_UPPER, IS_LOWER);
 }
 
 
+/* The same. */
 METHOD(islower)
 {
     UNUSED;
+    assert(v.t == J_STR);
     return str_made_of(r, v.s, IS_LOWER, IS_UPPER);
 }
 
 
 /* --- mappings ----------------------------------------------------------- */
 
+/* None if it is not there, unlike an item, which is undefined. */
 METHOD(get)
 {
     jv_t *p = jinja_dict_get(&r->c, v.d, a[0]);
+
+    assert(v.t == J_DICT);
 
     (void) raw;
 
@@ -493,10 +575,13 @@ METHOD(get)
 }
 
 
+/* The pairs as they are now; nothing can change them. */
 METHOD(items)
 {
     jlist_t *l = jinja_list_new(&r->c, v.d->n), *pair;
     uint32_t i;
+
+    assert(v.t == J_DICT);
 
     (void) a, (void) raw;
     for (i = 0; i < v.d->n; i++) {
@@ -511,9 +596,12 @@ METHOD(items)
 }
 
 
+/* In the order in which they came. */
 METHOD(keys)
 {
     jlist_t *l = jinja_items(&r->c, v);
+
+    assert(v.t == J_DICT);
 
     (void) a, (void) raw;
     l->what = "dict_keys";
@@ -522,10 +610,13 @@ METHOD(keys)
 }
 
 
+/* In the order of their keys. */
 METHOD(values)
 {
     jlist_t *l = jinja_list_new(&r->c, v.d->n);
     uint32_t i;
+
+    assert(v.t == J_DICT);
 
     (void) a, (void) raw;
     for (i = 0; i < v.d->n; i++) {
@@ -547,9 +638,12 @@ METHOD(copy)
 
 /* --- lists, loops ------------------------------------------------------- */
 
+/* The first place; it must be there. */
 METHOD(list_index)
 {
     uint32_t i;
+
+    assert(v.t == J_LIST || v.t == J_TUPLE);
 
     (void) raw;
     for (i = 0; i < v.l->n; i++) {
@@ -561,10 +655,13 @@ METHOD(list_index)
 }
 
 
+/* By equality, so 1 counts 1.0 and True. */
 METHOD(list_count)
 {
     int64_t n = 0;
     uint32_t i;
+
+    assert(v.t == J_LIST || v.t == J_TUPLE);
 
     (void) raw;
     for (i = 0; i < v.l->n; i++) {
@@ -575,8 +672,10 @@ METHOD(list_count)
 }
 
 
+/* One of its arguments, by the turn of the loop. */
 METHOD(cycle)
 {
+    assert(v.t == J_LOOP);
     (void) a;
     if (raw->n == 0) {
         jinja_fail(&r->c, "cycle() takes at least one value.");
@@ -586,11 +685,14 @@ METHOD(cycle)
 }
 
 
+/* Were other values given at the last call? */
 METHOD(changed)
 {
     jlist_t *l = jinja_list_new(&r->c, raw->n);
     jv_t now = jinja_listed(J_TUPLE, l);
     uint32_t i;
+
+    assert(v.t == J_LOOP);
 
     (void) a;
     for (i = 0; i < raw->n; i++) {
@@ -605,9 +707,12 @@ METHOD(changed)
 }
 
 
+/* The current value; then the next one is current. */
 METHOD(next)
 {
     jv_t now = v.l->v[v.l->at];
+
+    assert(v.t == J_CYCLER && v.l->n > 0);
 
     (void) r, (void) a, (void) raw;
     v.l->at = (v.l->at + 1) % v.l->n;
@@ -616,9 +721,11 @@ METHOD(next)
 }
 
 
+/* Back to the first value. */
 METHOD(reset)
 {
     UNUSED;
+    assert(v.t == J_CYCLER);
     v.l->at = 0;
 
     return jinja_none();
@@ -698,18 +805,23 @@ static const jrow_t methods[] = {
 #define METHODS_N (sizeof(methods) / sizeof(methods[0]))
 
 
+/* The first letter tells most names apart. */
 static int
 method_is(const jrow_t *row, const char *name, size_t len)
 {
+    assert(row->name != NULL);
     return row->name[0] == name[0] && strlen(row->name) == len
            && memcmp(row->name, name, len) == 0;
 }
 
 
+/* Rows of one name differ in their type. */
 const jrow_t *
 jinja_method(uint8_t type, const char *name, size_t len)
 {
     size_t i;
+
+    assert(name != NULL);
 
     assert(type < J_TYPES);
 
@@ -723,10 +835,16 @@ jinja_method(uint8_t type, const char *name, size_t len)
 }
 
 
+/*
+ * Asked when a template is compiled, so that most attributes need not be
+ * looked for here when it runs.
+ */
 int
 jinja_method_name(const char *name, size_t len)
 {
     size_t i;
+
+    assert(name != NULL);
 
     for (i = 0; i < METHODS_N && len > 0; i++) {
         if (method_is(&methods[i], name, len)) {

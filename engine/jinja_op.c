@@ -10,6 +10,7 @@
 #include <math.h>
 
 
+/* As a sentence names it. */
 static const char *
 op_text(unsigned op)
 {
@@ -41,6 +42,7 @@ op_text(unsigned op)
 }
 
 
+/* An integer beyond 2^53 is rounded, as in Python. */
 static double
 op_float(jv_t v)
 {
@@ -50,6 +52,7 @@ op_float(jv_t v)
 }
 
 
+/* Python would go on with a longer number. */
 noreturn static void
 op_overflow(jctx_t *c)
 {
@@ -86,6 +89,7 @@ op_divide(jctx_t *c, unsigned op, int64_t a, int64_t b)
 }
 
 
+/* A negative exponent makes a float. */
 static jv_t
 op_power(jctx_t *c, int64_t a, int64_t b)
 {
@@ -115,6 +119,7 @@ op_power(jctx_t *c, int64_t a, int64_t b)
 }
 
 
+/* Division is the one that leaves the integers. */
 static jv_t
 op_ints(jctx_t *c, unsigned op, int64_t a, int64_t b)
 {
@@ -149,6 +154,7 @@ op_ints(jctx_t *c, unsigned op, int64_t a, int64_t b)
 }
 
 
+/* A remainder has the divisor's sign. */
 static jv_t
 op_floats(jctx_t *c, unsigned op, double a, double b)
 {
@@ -178,6 +184,7 @@ op_floats(jctx_t *c, unsigned op, double a, double b)
 }
 
 
+/* A boolean becomes an integer by its sign. */
 jv_t
 jinja_neg(jctx_t *c, jv_t v, int minus)
 {
@@ -213,11 +220,14 @@ op_add_strings(jctx_t *c, jstr_t *a, jstr_t *b)
 }
 
 
+/* A new list: neither may change. */
 static jv_t
 op_add_lists(jctx_t *c, jv_t a, jv_t b)
 {
     jlist_t *l = jinja_list_new(c, a.l->n + b.l->n);
     uint32_t i;
+
+    assert(a.t == b.t);
 
     for (i = 0; i < a.l->n; i++) {
         jinja_list_add(c, l, a.l->v[i]);
@@ -258,6 +268,7 @@ op_repeat(jctx_t *c, jv_t v, int64_t times)
 }
 
 
+/* What can be multiplied by an integer. */
 static int
 op_is_repeated(jv_t v)
 {
@@ -265,10 +276,13 @@ op_is_repeated(jv_t v)
 }
 
 
+/* What Python's types allow, and a sentence for the rest. */
 jv_t
 jinja_binary(jctx_t *c, unsigned op, jv_t a, jv_t b)
 {
     jv_t none = jinja_none();
+
+    assert(op >= T_ADD && op <= T_POW);
 
     if (jinja_is_int(a) && jinja_is_int(b)) {
         return op_ints(c, op, a.i, b.i);
@@ -307,10 +321,13 @@ jinja_binary(jctx_t *c, unsigned op, jv_t a, jv_t b)
 }
 
 
+/* Equality is defined for all values, order for few. */
 jv_t
 jinja_compare(jctx_t *c, unsigned op, jv_t a, jv_t b)
 {
     int d;
+
+    assert(op >= T_EQ && op <= T_NOT_IN);
 
     switch (op) {
     case T_EQ:
@@ -340,12 +357,15 @@ jinja_compare(jctx_t *c, unsigned op, jv_t a, jv_t b)
 
 /* --- items and slices --------------------------------------------------- */
 
+/* Absent, not undefined: the caller may know another meaning. */
 jv_t
 jinja_item(jctx_t *c, jv_t obj, jv_t key)
 {
     int64_t n, i;
     size_t from;
     jv_t *v;
+
+    assert(obj.t != J_ABSENT && key.t != J_ABSENT);
 
     if (obj.t == J_DICT || obj.t == J_NS) {
         if (key.t == J_LIST || key.t == J_DICT) {
@@ -428,6 +448,7 @@ slice_str(jctx_t *c, jstr_t *s, int64_t from, int64_t step, int64_t count)
 }
 
 
+/* Python's rules: places beyond the ends are the ends. */
 jv_t
 jinja_slice(jctx_t *c, jv_t obj, jv_t from, jv_t to, jv_t step)
 {
@@ -450,6 +471,8 @@ jinja_slice(jctx_t *c, jv_t obj, jv_t from, jv_t to, jv_t step)
     by = by > INT32_MAX ? INT32_MAX : by < -INT32_MAX ? -INT32_MAX : by;
     a = slice_place(c, from, by < 0 ? n - 1 : 0, n, by);
     z = slice_place(c, to, by < 0 ? -1 : n, n, by);
+    /* how many there are is known before any is taken: a list of just that
+     * size is made, and no place is looked at that is not there */
     count = by > 0 ? (z - a + by - 1) / by : (a - z - by - 1) / -by;
     if (count < 0 || (by > 0 ? z <= a : a <= z)) {
         count = 0;

@@ -23,11 +23,14 @@ static jnode_t *parse_body(jparse_t *p, const char *const *ends);
 
 /* --- for both parsers --------------------------------------------------- */
 
+/* At the line of the token at hand. */
 noreturn void
 jinja_parse_fail(jparse_t *p, const char *fmt, ...)
 {
     char why[160];
     va_list ap;
+
+    assert(fmt != NULL);
 
     va_start(ap, fmt);
     (void) vsnprintf(why, sizeof(why), fmt, ap);
@@ -38,6 +41,7 @@ jinja_parse_fail(jparse_t *p, const char *fmt, ...)
 }
 
 
+/* Stays at the end, so that no one can run past it. */
 void
 jinja_parse_next(jparse_t *p)
 {
@@ -50,6 +54,7 @@ jinja_parse_next(jparse_t *p)
 }
 
 
+/* Is the token at hand of this kind? */
 int
 jinja_parse_is(const jparse_t *p, unsigned t)
 {
@@ -57,14 +62,17 @@ jinja_parse_is(const jparse_t *p, unsigned t)
 }
 
 
+/* Is it this name?  Words of the language are names to the lexer. */
 int
 jinja_parse_word(const jparse_t *p, const char *word)
 {
+    assert(word != NULL);
     return p->tok->t == T_NAME && p->tok->len == strlen(word)
            && memcmp(p->tok->s, word, p->tok->len) == 0;
 }
 
 
+/* If it is of this kind: 1, and it is read. */
 int
 jinja_parse_skip(jparse_t *p, unsigned t)
 {
@@ -77,6 +85,7 @@ jinja_parse_skip(jparse_t *p, unsigned t)
 }
 
 
+/* The same of a name. */
 int
 jinja_parse_skip_word(jparse_t *p, const char *word)
 {
@@ -89,21 +98,26 @@ jinja_parse_skip_word(jparse_t *p, const char *word)
 }
 
 
+/* It must be of this kind; what names it in the sentence otherwise. */
 void
 jinja_parse_want(jparse_t *p, unsigned t, const char *what)
 {
+    assert(what != NULL);
     if (!jinja_parse_skip(p, t)) {
         jinja_parse_fail(p, "%s is missing", what);
     }
 }
 
 
+/* The number of a name; equal names have one number. */
 uint32_t
 jinja_parse_name(jparse_t *p, const char *s, size_t len)
 {
     jinja_t *t = p->t;
     jstr_t *name = jinja_str_of(p->c, s, len, JINJA_DATA);
     jv_t *v;
+
+    assert(s != NULL);
 
     (void) jinja_str_chars(p->c, name);
     v = jinja_dict_str(p->c, t->names, name);
@@ -117,10 +131,13 @@ jinja_parse_name(jparse_t *p, const char *s, size_t len)
 }
 
 
+/* An empty node, of the line at hand. */
 jnode_t *
 jinja_parse_node(jparse_t *p, unsigned kind)
 {
     jnode_t *n = jinja_mem_zero(p->c, 1, sizeof(*n));
+
+    assert(kind <= N_CONTINUE);
 
     n->kind = (uint8_t) kind;
     n->line = p->tok->line;
@@ -130,9 +147,11 @@ jinja_parse_node(jparse_t *p, unsigned kind)
 }
 
 
+/* So the evaluator needs no bound of its own for one expression. */
 void
 jinja_parse_over(jparse_t *p, jnode_t *n, const jnode_t *part)
 {
+    assert(n->depth > 0);
     if (part != NULL && part->depth >= n->depth) {
         n->depth = (uint16_t) (part->depth + 1);
     }
@@ -142,10 +161,13 @@ jinja_parse_over(jparse_t *p, jnode_t *n, const jnode_t *part)
 }
 
 
+/* cap is the caller's: a node has no room for it, and needs it only now. */
 void
 jinja_parse_add(jparse_t *p, jnode_t *n, jnode_t *part, uint32_t *cap)
 {
     jnode_t **v;
+
+    assert(part != NULL);
 
     if (n->n == *cap) {
         *cap = *cap * 2 + 4;
@@ -182,6 +204,7 @@ parse_close(jparse_t *p)
 }
 
 
+/* All branches are soft: what they name may be missing. */
 static jnode_t *
 parse_if(jparse_t *p)
 {
@@ -189,6 +212,8 @@ parse_if(jparse_t *p)
     static const char *const last[] = {"endif", NULL};
     jnode_t *first = NULL, *n = NULL, **at = &first;
     int soft = p->soft;
+
+    assert(jinja_parse_word(p, "if"));
 
     p->soft = 1;
     do {
@@ -212,6 +237,7 @@ parse_if(jparse_t *p)
 }
 
 
+/* Its parts are looked at in the order in which they stand. */
 static jnode_t *
 parse_for(jparse_t *p)
 {
@@ -219,6 +245,8 @@ parse_for(jparse_t *p)
     static const char *const last[] = {"endfor", NULL};
     jnode_t *n = jinja_parse_node(p, N_FOR);
     int soft = p->soft;
+
+    assert(jinja_parse_word(p, "for"));
 
     n->v = jinja_mem_zero(p->c, 2, sizeof(jnode_t *));
     jinja_parse_next(p);
@@ -251,12 +279,15 @@ parse_for(jparse_t *p)
 }
 
 
+/* With "=" a value, without it a body. */
 static jnode_t *
 parse_set(jparse_t *p)
 {
     static const char *const ends[] = {"endset", NULL};
     jnode_t *n = jinja_parse_node(p, N_SET);
     int soft = p->soft;
+
+    assert(jinja_parse_word(p, "set"));
 
     jinja_parse_next(p);
     n->a = jinja_expr_target(p, 1);
@@ -326,11 +357,14 @@ parse_called_body(jparse_t *p, jnode_t *n, const char *const *ends)
 }
 
 
+/* A macro is a name for what is called. */
 static jnode_t *
 parse_macro(jparse_t *p)
 {
     static const char *const ends[] = {"endmacro", NULL};
     jnode_t *n = jinja_parse_node(p, N_MACRO);
+
+    assert(jinja_parse_word(p, "macro"));
 
     jinja_parse_next(p);
     n->name = jinja_parse_name(p, p->tok->s, p->tok->len);
@@ -343,11 +377,14 @@ parse_macro(jparse_t *p)
 }
 
 
+/* The body is a macro called "caller", handed to the call. */
 static jnode_t *
 parse_call(jparse_t *p)
 {
     static const char *const ends[] = {"endcall", NULL};
     jnode_t *n = jinja_parse_node(p, N_CALL_BLOCK);
+
+    assert(jinja_parse_word(p, "call"));
 
     jinja_parse_next(p);
     n->b = jinja_parse_node(p, N_MACRO);
@@ -367,12 +404,15 @@ parse_call(jparse_t *p)
 }
 
 
+/* The filter stands without a "|" before it. */
 static jnode_t *
 parse_filter(jparse_t *p)
 {
     static const char *const ends[] = {"endfilter", NULL};
     jnode_t *n = jinja_parse_node(p, N_FILTER_BLOCK);
     int soft = p->soft;
+
+    assert(jinja_parse_word(p, "filter"));
 
     jinja_parse_next(p);
     n->b = jinja_expr_filters(p, NULL, 1);
@@ -387,6 +427,7 @@ parse_filter(jparse_t *p)
 }
 
 
+/* Any number of names, none included. */
 static jnode_t *
 parse_with(jparse_t *p)
 {
@@ -394,6 +435,8 @@ parse_with(jparse_t *p)
     jnode_t *n = jinja_parse_node(p, N_WITH);
     uint32_t cap = 0;
     int soft = p->soft;
+
+    assert(jinja_parse_word(p, "with"));
 
     jinja_parse_next(p);
     while (!jinja_parse_is(p, T_BLOCK_END)) {
@@ -414,12 +457,15 @@ parse_with(jparse_t *p)
 }
 
 
+/* Marks what an assistant said, for training; a scope like a call's. */
 static jnode_t *
 parse_generation(jparse_t *p)
 {
     static const char *const ends[] = {"endgeneration", NULL};
     jnode_t *n = jinja_parse_node(p, N_SCOPE);
     int soft = p->soft;
+
+    assert(jinja_parse_word(p, "generation"));
 
     jinja_parse_next(p);
     p->soft = 0;
@@ -432,11 +478,14 @@ parse_generation(jparse_t *p)
 }
 
 
+/* Only inside of a loop, and not through a macro. */
 static jnode_t *
 parse_jump(jparse_t *p)
 {
     jnode_t *n = jinja_parse_node(
         p, jinja_parse_word(p, "break") ? N_BREAK : N_CONTINUE);
+
+    assert(p->tok->t == T_NAME);
 
     if (p->loops == 0) {
         jinja_parse_fail(
@@ -457,11 +506,14 @@ static const struct {
     {"break", parse_jump}, {"continue", parse_jump}};
 
 
+/* By its first word. */
 static jnode_t *
 parse_statement(jparse_t *p)
 {
     jnode_t *n;
     size_t i;
+
+    assert(p->tok < p->end);
 
     for (i = 0; i < sizeof(statements) / sizeof(statements[0]); i++) {
         if (jinja_parse_word(p, statements[i].word)) {
@@ -481,10 +533,13 @@ parse_statement(jparse_t *p)
 
 /* --- bodies ------------------------------------------------------------- */
 
+/* Text between tags: the template's own, all of it. */
 static jnode_t *
 parse_text(jparse_t *p)
 {
     jnode_t *n = jinja_parse_node(p, N_DATA);
+
+    assert(p->tok->t == T_DATA);
 
     n->value =
         jinja_str(jinja_str_of(p->c, p->tok->s, p->tok->len, JINJA_TEMPLATE));
@@ -495,10 +550,13 @@ parse_text(jparse_t *p)
 }
 
 
+/* "{{ a, b }}" prints a tuple. */
 static jnode_t *
 parse_print(jparse_t *p)
 {
     jnode_t *n = jinja_parse_node(p, N_PRINT);
+
+    assert(p->tok->t == T_PRINT);
 
     jinja_parse_next(p);
     n->a = jinja_expr_tuple(p, 1);
@@ -560,10 +618,16 @@ parse_body(jparse_t *p, const char *const *ends)
 }
 
 
+/*
+ * What is unknown and not in a branch fails here, at the end: "nope if x"
+ * is a branch, which is seen behind the name.
+ */
 const jnode_t *
 jinja_parse(jparse_t *p)
 {
     const jnode_t *n = parse_body(p, NULL);
+
+    assert(p->tok < p->end);
 
     assert(p->nest == 0 && p->loops == 0 && p->blocks == 0);
 

@@ -48,11 +48,17 @@ float_digits(double f, char *digits)
 }
 
 
+/*
+ * Python's repr: the shortest digits that read back, an exponent below
+ * 1e-4 and from 1e16 on.
+ */
 size_t
 jinja_float_text(double f, char *buf)
 {
     char d[24];
     int e, n, at = 0;
+
+    assert(buf != NULL);
 
     if (!isfinite(f)) {
         return (size_t) sprintf(buf, "%s",
@@ -84,20 +90,26 @@ jinja_float_text(double f, char *buf)
 }
 
 
+/* With a point always: 1.0 is no integer. */
 static void
 print_float(jsb_t *b, double f)
 {
     char buf[40];
 
+    assert(b->c != NULL);
+
     jinja_sb_put(b, buf, jinja_float_text(f, buf), JINJA_DATA);
 }
 
 
+/* In decimal. */
 static void
 print_int(jsb_t *b, int64_t i)
 {
     char buf[24];
     int n = snprintf(buf, sizeof(buf), "%lld", (long long) i);
+
+    assert(b->c != NULL);
 
     jinja_sb_put(b, buf, (size_t) n, JINJA_DATA);
 }
@@ -118,10 +130,13 @@ print_shown(uint32_t cp)
 }
 
 
+/* Escaped if Python would not show it. */
 static void
 print_repr_char(jsb_t *b, uint32_t cp, char quote)
 {
     char buf[16];
+
+    assert(quote == '\'' || quote == '"');
 
     if (cp == (uint32_t) quote || cp == '\\') {
         (void) snprintf(buf, sizeof(buf), "\\%c", (char) cp);
@@ -144,12 +159,15 @@ print_repr_char(jsb_t *b, uint32_t cp, char quote)
 }
 
 
+/* Single quotes, but for a text that has those and no double ones. */
 static void
 print_repr_str(jsb_t *b, jstr_t *s)
 {
     char quote[2] = "'";
     uint32_t cp;
     size_t at = 0;
+
+    assert(s != NULL);
 
     (void) jinja_str_flat(b->c, s);
     if (memchr(s->s, '\'', s->len) != NULL
@@ -166,11 +184,14 @@ print_repr_str(jsb_t *b, jstr_t *s)
 }
 
 
+/* The items in any kind of brackets. */
 static void
 print_repr_items(
     jsb_t *b, const jlist_t *l, const char *open, const char *close)
 {
     uint32_t i;
+
+    assert(l != NULL);
 
     jinja_sb_lit(b, open);
     for (i = 0; i < l->n; i++) {
@@ -183,10 +204,13 @@ print_repr_items(
 }
 
 
+/* The pairs in their order. */
 static void
 print_repr_dict(jsb_t *b, const jdict_t *d)
 {
     uint32_t i;
+
+    assert(d != NULL);
 
     jinja_sb_lit(b, "{");
     for (i = 0; i < d->n; i++) {
@@ -201,24 +225,28 @@ print_repr_dict(jsb_t *b, const jdict_t *d)
 }
 
 
+/* The step only where it is not 1. */
 static void
-print_repr_range(jsb_t *b, const jrange_t *r)
+print_repr_range(jsb_t *b, const jrange_t *rg)
 {
+    assert(rg != NULL);
     jinja_sb_lit(b, "range(");
-    print_int(b, r->start);
+    print_int(b, rg->start);
     jinja_sb_lit(b, ", ");
-    print_int(b, r->stop);
-    if (r->step != 1) {
+    print_int(b, rg->stop);
+    if (rg->step != 1) {
         jinja_sb_lit(b, ", ");
-        print_int(b, r->step);
+        print_int(b, rg->step);
     }
     jinja_sb_lit(b, ")");
 }
 
 
+/* Any value; one that holds itself ends at the depth's limit. */
 static void
 print_repr(jsb_t *b, jv_t v)
 {
+    assert(v.t != J_ABSENT);
     jinja_enter(b->c);
     jinja_step(b->c, 1);
 
@@ -272,10 +300,13 @@ print_repr(jsb_t *b, jv_t v)
 }
 
 
+/* As an item of a list is shown. */
 jstr_t *
 jinja_repr(jctx_t *c, jv_t v)
 {
     jsb_t b;
+
+    assert(v.t != J_ABSENT);
 
     jinja_sb_open(&b, c);
     print_repr(&b, v);
@@ -284,9 +315,11 @@ jinja_repr(jctx_t *c, jv_t v)
 }
 
 
+/* A string is itself, what is undefined is empty. */
 jstr_t *
 jinja_to_str(jctx_t *c, jv_t v)
 {
+    assert(v.t != J_ABSENT);
     switch (v.t) {
     case J_STR:
         return v.s;
@@ -300,6 +333,7 @@ jinja_to_str(jctx_t *c, jv_t v)
 
 /* --- JSON --------------------------------------------------------------- */
 
+/* Half of a character beyond 16 bits, or a whole one. */
 static void
 json_unit(jsb_t *b, uint32_t unit)
 {
@@ -330,11 +364,14 @@ json_escape(jsb_t *b, uint32_t cp)
 }
 
 
+/* Stretches without anything special are copied whole. */
 static void
 print_json_string(jsb_t *b, jstr_t *s, int ascii)
 {
     size_t at, from = 0, n;
     uint32_t cp;
+
+    assert(s != NULL);
 
     (void) jinja_str_flat(b->c, s);
     jinja_sb_lit(b, "\"");
@@ -357,9 +394,11 @@ print_json_string(jsb_t *b, jstr_t *s, int ascii)
 }
 
 
+/* What is no number has names that JSON does not know. */
 static void
 json_float(jsb_t *b, double f)
 {
+    assert(b->c != NULL);
     if (isfinite(f)) {
         print_float(b, f);
     } else {
@@ -385,10 +424,13 @@ json_line(jsb_t *b, const jinja_json_t *how, uint32_t deep)
 }
 
 
+/* Empty ones stay on one line. */
 static void
 json_list(jsb_t *b, const jlist_t *l, const jinja_json_t *how, uint32_t deep)
 {
     uint32_t i;
+
+    assert(l != NULL);
 
     jinja_sb_lit(b, "[");
     for (i = 0; i < l->n; i++) {
@@ -405,9 +447,11 @@ json_list(jsb_t *b, const jlist_t *l, const jinja_json_t *how, uint32_t deep)
 }
 
 
+/* Numbers become strings, by their JSON. */
 static void
 json_key(jsb_t *b, jv_t k, const jinja_json_t *how)
 {
+    assert(k.t != J_ABSENT);
     if (k.t == J_STR) {
         print_json_string(b, k.s, how->ascii);
     } else if (k.t == J_NONE || jinja_is_number(k)) {
@@ -441,11 +485,14 @@ json_sort(jctx_t *c, jpair_t *v, jpair_t *tmp, uint32_t n)
 }
 
 
+/* A copy is sorted, if they are to be. */
 static void
 json_dict(jsb_t *b, const jdict_t *d, const jinja_json_t *how, uint32_t deep)
 {
     jpair_t *v = d->v;
     uint32_t i;
+
+    assert(d != NULL);
 
     if (how->sort && d->n > 1) {
         v = jinja_mem_get(b->c, d->n * 2 * sizeof(*v));
@@ -470,9 +517,11 @@ json_dict(jsb_t *b, const jdict_t *d, const jinja_json_t *how, uint32_t deep)
 }
 
 
+/* What has no form in JSON is a failure, also what is undefined. */
 static void
 json_value(jsb_t *b, jv_t v, const jinja_json_t *how, uint32_t deep)
 {
+    assert(v.t != J_ABSENT);
     jinja_enter(b->c);
     jinja_step(b->c, 1);
 
@@ -516,11 +565,14 @@ json_data(void *sb, const char *s, size_t len, unsigned origin)
 }
 
 
+/* The separators are stripped of their origin first. */
 jstr_t *
 jinja_to_json(jctx_t *c, jv_t v, const jinja_json_t *how)
 {
     jinja_json_t h = *how;
     jsb_t b;
+
+    assert(how != NULL);
 
     jinja_sb_open(&b, c);
     jinja_str_each(c, how->comma, json_data, &b);

@@ -31,6 +31,7 @@
 
 /* --- characters --------------------------------------------------------- */
 
+/* Does the byte continue a character? */
 static int
 is_cont(char ch)
 {
@@ -38,6 +39,10 @@ is_cont(char ch)
 }
 
 
+/*
+ * Bytes that are no character give U+FFFD, and are as long as what
+ * continues them.
+ */
 size_t
 jinja_char(const char *p, size_t n, uint32_t *cp)
 {
@@ -50,6 +55,8 @@ jinja_char(const char *p, size_t n, uint32_t *cp)
         len++;
     }
 
+    /* the first byte says how long it is; if it is not, it is none.  Forms
+     * that are longer than need be begin with 0xc0 or 0xc1 */
     want = first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
     if (want != len || (first >= 0x80 && first < 0xc2)) {
         *cp = want == 1 ? first : 0xfffd;
@@ -65,9 +72,11 @@ jinja_char(const char *p, size_t n, uint32_t *cp)
 }
 
 
+/* Halves of surrogate pairs are no characters. */
 size_t
 jinja_char_put(char *p, uint32_t cp)
 {
+    assert(p != NULL);
     if (cp > 0x10ffff || (cp >= 0xd800 && cp < 0xe000)) {
         cp = 0xfffd;
     }
@@ -96,6 +105,10 @@ jinja_char_put(char *p, uint32_t cp)
 }
 
 
+/*
+ * Python's str.isspace(), which has four control characters more than
+ * Unicode's White_Space.
+ */
 int
 jinja_is_space(uint32_t cp)
 {
@@ -111,6 +124,10 @@ jinja_is_space(uint32_t cp)
 
 /* --- making ------------------------------------------------------------- */
 
+/*
+ * The bytes are borrowed: from jansson, the template or the arena, all of
+ * which outlive it.
+ */
 jstr_t *
 jinja_str_of(jctx_t *c, const char *s, size_t len, unsigned origin)
 {
@@ -131,9 +148,11 @@ jinja_str_of(jctx_t *c, const char *s, size_t len, unsigned origin)
 }
 
 
+/* Of a C string that is never freed. */
 jstr_t *
 jinja_str_lit(jctx_t *c, const char *s)
 {
+    assert(s != NULL);
     return jinja_str_of(c, s, strlen(s), JINJA_DATA);
 }
 
@@ -154,11 +173,14 @@ str_copied(jctx_t *c, const jstr_t *a, const jstr_t *b)
 }
 
 
+/* An empty half costs nothing. */
 jstr_t *
 jinja_str_cat(jctx_t *c, jstr_t *a, jstr_t *b)
 {
     uint32_t deep;
     jstr_t *p;
+
+    assert(a != NULL && b != NULL);
 
     if (a->len == 0 || b->len == 0) {
         return a->len == 0 ? b : a;
@@ -211,12 +233,18 @@ str_each_flat(const jstr_t *s,
 }
 
 
+/*
+ * A rope is gone through without recursion: it may be as deep as a loop
+ * is long.
+ */
 void
 jinja_str_each(jctx_t *c, jstr_t *s,
     void (*put)(void *, const char *, size_t, unsigned), void *arg)
 {
     jstr_t **todo;
     uint32_t n = 0, max = s->n + 1;
+
+    assert(s != NULL);
 
     jinja_step(c, s->len / 16 + 1);
 
@@ -242,11 +270,17 @@ jinja_str_each(jctx_t *c, jstr_t *s,
 }
 
 
+/*
+ * The node itself becomes the flat string, so whoever holds it need not
+ * do it again.
+ */
 jstr_t *
 jinja_str_flat(jctx_t *c, jstr_t *s)
 {
     jsb_t b;
     jstr_t *flat;
+
+    assert(s != NULL);
 
     if (s->s != NULL) {
         return s;
@@ -271,6 +305,7 @@ jinja_str_flat(jctx_t *c, jstr_t *s)
 
 /* --- parts -------------------------------------------------------------- */
 
+/* By halves: runs are in order. */
 unsigned
 jinja_str_origin(const jstr_t *s, size_t i)
 {
@@ -295,6 +330,7 @@ jinja_str_origin(const jstr_t *s, size_t i)
 }
 
 
+/* Shares the bytes unless there are runs to be cut. */
 jstr_t *
 jinja_str_sub(jctx_t *c, jstr_t *s, size_t from, size_t to)
 {
@@ -319,10 +355,13 @@ jinja_str_sub(jctx_t *c, jstr_t *s, size_t from, size_t to)
 }
 
 
+/* Counted once; if it is as many as bytes, all are ASCII. */
 uint32_t
 jinja_str_chars(jctx_t *c, jstr_t *s)
 {
     uint32_t i, n = 0;
+
+    assert(s != NULL);
 
     if (s->chars == JINJA_CHARS_UNKNOWN) {
         jinja_str_flat(c, s);
@@ -337,10 +376,13 @@ jinja_str_chars(jctx_t *c, jstr_t *s)
 }
 
 
+/* O(1) for ASCII, else from the beginning. */
 size_t
 jinja_str_at(jctx_t *c, jstr_t *s, uint32_t i)
 {
     size_t at = 0;
+
+    assert(s != NULL);
 
     if (i >= jinja_str_chars(c, s)) {
         return s->len;
@@ -360,10 +402,13 @@ jinja_str_at(jctx_t *c, jstr_t *s, uint32_t i)
 }
 
 
+/* An empty b is found at once. */
 size_t
 jinja_str_find(jctx_t *c, jstr_t *a, jstr_t *b, size_t from)
 {
     const char *p;
+
+    assert(a != NULL && b != NULL);
 
     jinja_str_flat(c, a);
     jinja_str_flat(c, b);
@@ -380,18 +425,23 @@ jinja_str_find(jctx_t *c, jstr_t *a, jstr_t *b, size_t from)
 }
 
 
+/* Origins do not matter. */
 int
 jinja_str_eq(jctx_t *c, jstr_t *a, jstr_t *b)
 {
+    assert(a != NULL && b != NULL);
     return a->len == b->len && jinja_str_cmp(c, a, b) == 0;
 }
 
 
+/* By bytes, which in UTF-8 is by characters. */
 int
 jinja_str_cmp(jctx_t *c, jstr_t *a, jstr_t *b)
 {
     uint32_t n = a->len < b->len ? a->len : b->len;
     int d;
+
+    assert(a != NULL && b != NULL);
 
     jinja_str_flat(c, a);
     jinja_str_flat(c, b);
@@ -402,10 +452,13 @@ jinja_str_cmp(jctx_t *c, jstr_t *a, jstr_t *b)
 }
 
 
+/* Against a constant of ours. */
 int
 jinja_str_is(jctx_t *c, jstr_t *s, const char *lit)
 {
     size_t n = strlen(lit);
+
+    assert(lit != NULL);
 
     return s->len == n && memcmp(jinja_str_flat(c, s)->s, lit, n) == 0;
 }
@@ -413,9 +466,11 @@ jinja_str_is(jctx_t *c, jstr_t *s, const char *lit)
 
 /* --- putting together --------------------------------------------------- */
 
+/* Takes no memory yet. */
 void
 jinja_sb_open(jsb_t *b, jctx_t *c)
 {
+    assert(c != NULL);
     memset(b, 0, sizeof(*b));
     b->c = c;
 }
@@ -435,6 +490,7 @@ sb_more(jctx_t *c, const void *old, size_t n, size_t size, size_t cap)
 }
 
 
+/* In the form that jinja_str_each calls. */
 void
 jinja_sb_put(void *sb, const char *s, size_t len, unsigned origin)
 {
@@ -470,29 +526,37 @@ jinja_sb_put(void *sb, const char *s, size_t len, unsigned origin)
 }
 
 
+/* What we write ourselves between values is data. */
 void
 jinja_sb_lit(jsb_t *b, const char *s)
 {
+    assert(s != NULL);
     jinja_sb_put(b, s, strlen(s), JINJA_DATA);
 }
 
 
+/* A character of whoever the one was that it came from. */
 void
 jinja_sb_char(jsb_t *b, uint32_t cp, unsigned origin)
 {
     char buf[4];
 
+    assert(b != NULL);
+
     jinja_sb_put(b, buf, jinja_char_put(buf, cp), origin);
 }
 
 
+/* With its origins. */
 void
 jinja_sb_str(jsb_t *b, jstr_t *s)
 {
+    assert(s != NULL);
     jinja_str_each(b->c, s, jinja_sb_put, b);
 }
 
 
+/* Finds the first run by halves and goes on from there. */
 void
 jinja_sb_sub(jsb_t *b, jstr_t *s, size_t from, size_t to)
 {
@@ -523,11 +587,14 @@ jinja_sb_sub(jsb_t *b, jstr_t *s, size_t from, size_t to)
 }
 
 
+/* b is done with. */
 jstr_t *
 jinja_sb_end(jsb_t *b)
 {
     jstr_t *s = jinja_str_of(b->c, b->n > 0 ? b->p : "", b->n,
         b->runs_n > 0 ? b->runs[0].origin : JINJA_DATA);
+
+    assert(b->n <= b->cap);
 
     if (b->runs_n > 1) {
         s->origin = JINJA_MIXED;

@@ -7,126 +7,44 @@
 #include "jinja_impl.h"
 
 
-static jv_t
-test_defined(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
-{
-    (void) r, (void) a, (void) raw;
-    return jinja_bool(v.t != J_UNDEF);
-}
+/* A test that looks at nothing but the value. */
+#define PREDICATE(name, holds)                                                 \
+    static jv_t test_##name(                                                   \
+        jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)                  \
+    {                                                                          \
+        (void) r, (void) a, (void) raw;                                        \
+        assert(v.t != J_ABSENT);                                               \
+        return jinja_bool(holds);                                              \
+    }
 
-
-static jv_t
-test_undefined(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
-{
-    (void) r, (void) a, (void) raw;
-    return jinja_bool(v.t == J_UNDEF);
-}
-
-
-static jv_t
-test_none(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
-{
-    (void) r, (void) a, (void) raw;
-    return jinja_bool(v.t == J_NONE);
-}
-
-
-static jv_t
-test_boolean(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
-{
-    (void) r, (void) a, (void) raw;
-    return jinja_bool(v.t == J_BOOL);
-}
-
-
-static jv_t
-test_true(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
-{
-    (void) r, (void) a, (void) raw;
-    return jinja_bool(v.t == J_BOOL && v.i != 0);
-}
-
-
-static jv_t
-test_false(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
-{
-    (void) r, (void) a, (void) raw;
-    return jinja_bool(v.t == J_BOOL && v.i == 0);
-}
-
-
-static jv_t
-test_integer(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
-{
-    (void) r, (void) a, (void) raw;
-    return jinja_bool(v.t == J_INT);
-}
-
-
-static jv_t
-test_float(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
-{
-    (void) r, (void) a, (void) raw;
-    return jinja_bool(v.t == J_FLOAT);
-}
-
-
-static jv_t
-test_number(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
-{
-    (void) r, (void) a, (void) raw;
-    return jinja_bool(jinja_is_number(v));
-}
-
-
-static jv_t
-test_string(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
-{
-    (void) r, (void) a, (void) raw;
-    return jinja_bool(v.t == J_STR);
-}
-
-
-static jv_t
-test_mapping(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
-{
-    (void) r, (void) a, (void) raw;
-    return jinja_bool(v.t == J_DICT);
-}
-
-
-static jv_t
-test_iterable(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
-{
-    (void) r, (void) a, (void) raw;
-    return jinja_bool(v.t == J_UNDEF || v.t == J_STR || v.t == J_LIST
-                      || v.t == J_TUPLE || v.t == J_VIEW || v.t == J_GEN
-                      || v.t == J_RANGE || v.t == J_DICT || v.t == J_LOOP);
-}
-
+PREDICATE(defined, v.t != J_UNDEF)
+PREDICATE(undefined, v.t == J_UNDEF)
+PREDICATE(none, v.t == J_NONE)
+PREDICATE(boolean, v.t == J_BOOL)
+PREDICATE(true, v.t == J_BOOL && v.i != 0)
+PREDICATE(false, v.t == J_BOOL && v.i == 0)
+PREDICATE(integer, v.t == J_INT)
+PREDICATE(float, v.t == J_FLOAT)
+PREDICATE(number, jinja_is_number(v))
+PREDICATE(string, v.t == J_STR)
+PREDICATE(mapping, v.t == J_DICT)
+PREDICATE(iterable, v.t == J_UNDEF || v.t == J_STR || v.t == J_LIST
+                        || v.t == J_TUPLE || v.t == J_VIEW || v.t == J_GEN
+                        || v.t == J_RANGE || v.t == J_DICT || v.t == J_LOOP)
 
 /* What has a length and items: to Python an undefined value has, too. */
-static jv_t
-test_sequence(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
-{
-    (void) r, (void) a, (void) raw;
-    return jinja_bool(v.t == J_UNDEF || v.t == J_STR || v.t == J_LIST
-                      || v.t == J_TUPLE || v.t == J_RANGE || v.t == J_DICT);
-}
+PREDICATE(sequence, v.t == J_UNDEF || v.t == J_STR || v.t == J_LIST
+                        || v.t == J_TUPLE || v.t == J_RANGE || v.t == J_DICT)
+PREDICATE(callable, v.t == J_MACRO || v.t == J_FUNC || v.t == J_METHOD
+                        || v.t == J_LOOP || v.t == J_JOINER || v.t == J_UNDEF)
+PREDICATE(escaped, v.t == J_STR && v.s->markup)
 
 
-static jv_t
-test_callable(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
-{
-    (void) r, (void) a, (void) raw;
-    return jinja_bool(v.t == J_MACRO || v.t == J_FUNC || v.t == J_METHOD
-                      || v.t == J_LOOP || v.t == J_JOINER || v.t == J_UNDEF);
-}
-
-
+/* Small numbers are one object in Python, and large ones here too. */
 static jv_t
 test_sameas(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
 {
+    assert(a[0].t != J_ABSENT);
     (void) r, (void) raw;
     return jinja_bool(jinja_same(v, a[0]));
 }
@@ -149,26 +67,32 @@ COMPARISON(ge, T_GE)
 COMPARISON(in, T_IN)
 
 
+/* By zero is a failure. */
 static jv_t
 test_divisibleby(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
 {
+    assert(a[0].t != J_ABSENT);
     (void) raw;
     return jinja_bool(!jinja_true(&r->c, jinja_binary(&r->c, T_MOD, v, a[0])));
 }
 
 
+/* Of floats too, as Python's remainder. */
 static jv_t
 test_odd(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
 {
+    assert(v.t != J_ABSENT);
     (void) a, (void) raw;
     v = jinja_binary(&r->c, T_MOD, v, jinja_int(2));
     return jinja_bool(jinja_eq(&r->c, v, jinja_int(1)));
 }
 
 
+/* The same. */
 static jv_t
 test_even(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
 {
+    assert(v.t != J_ABSENT);
     (void) a, (void) raw;
     v = jinja_binary(&r->c, T_MOD, v, jinja_int(2));
     return jinja_bool(jinja_eq(&r->c, v, jinja_int(0)));
@@ -189,33 +113,31 @@ test_cased(jrun_t *r, jv_t v, int how)
 }
 
 
+/* Of anything, as its text. */
 static jv_t
 test_lower(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
 {
+    assert(v.t != J_ABSENT);
     (void) a, (void) raw;
     return jinja_bool(test_cased(r, v, JINJA_LOWER));
 }
 
 
+/* The same. */
 static jv_t
 test_upper(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
 {
+    assert(v.t != J_ABSENT);
     (void) a, (void) raw;
     return jinja_bool(test_cased(r, v, JINJA_UPPER));
 }
 
 
-static jv_t
-test_escaped(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
-{
-    (void) r, (void) a, (void) raw;
-    return jinja_bool(v.t == J_STR && v.s->markup);
-}
-
-
+/* Is there a filter so called? */
 static jv_t
 test_filter(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
 {
+    assert(v.t != J_ABSENT);
     (void) a, (void) raw;
     return jinja_bool(
         v.t == J_STR
@@ -223,9 +145,11 @@ test_filter(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
 }
 
 
+/* Is there a test so called? */
 static jv_t
 test_test(jrun_t *r, jv_t v, const jv_t *a, const jargs_t *raw)
 {
+    assert(v.t != J_ABSENT);
     (void) a, (void) raw;
     return jinja_bool(
         v.t == J_STR
@@ -276,13 +200,19 @@ static const jrow_t tests[] = {
 };
 
 
+/* Signs are names here: "==". */
 const jrow_t *
 jinja_test(const char *name, size_t len)
 {
+    assert(name != NULL);
     return jinja_row(tests, sizeof(tests) / sizeof(tests[0]), name, len);
 }
 
 
+/*
+ * One after the other: tables are short, and asked when a template is
+ * compiled.
+ */
 const jrow_t *
 jinja_row(const jrow_t *rows, size_t n, const char *name, size_t len)
 {

@@ -20,6 +20,7 @@
 
 /* --- case --------------------------------------------------------------- */
 
+/* ASCII without a call. */
 static uint32_t
 text_lower(uint32_t cp)
 {
@@ -31,6 +32,7 @@ text_lower(uint32_t cp)
 }
 
 
+/* title: of the few letters that have a third form. */
 static uint32_t
 text_upper(uint32_t cp, int title)
 {
@@ -43,6 +45,7 @@ text_upper(uint32_t cp, int title)
 }
 
 
+/* Is there another form of it? */
 static int
 text_has_case(uint32_t cp)
 {
@@ -81,6 +84,10 @@ text_put_case(jsb_t *b, uint32_t cp, int how, int begins, unsigned origin)
 }
 
 
+/*
+ * What a word is differs from method to filter, so `begins` is found out
+ * for each character.
+ */
 jstr_t *
 jinja_text_case(jctx_t *c, jstr_t *s, int how)
 {
@@ -88,6 +95,8 @@ jinja_text_case(jctx_t *c, jstr_t *s, int how)
     uint32_t cp;
     int begins = 1;
     jsb_t b;
+
+    assert(s != NULL);
 
     (void) jinja_str_flat(c, s);
     jinja_step(c, s->len);
@@ -129,11 +138,14 @@ text_is_stripped(const jstr_t *chars, uint32_t cp)
 }
 
 
+/* A string that has nothing to strip is given back. */
 jstr_t *
 jinja_text_strip(jctx_t *c, jstr_t *s, jstr_t *chars, int left, int right)
 {
     size_t from = 0, to, at, k, cost = chars == NULL ? 1 : chars->len / 4 + 1;
     uint32_t cp;
+
+    assert(s != NULL);
 
     (void) jinja_str_flat(c, s);
     if (chars != NULL) {
@@ -194,11 +206,14 @@ text_interleave(jctx_t *c, jstr_t *s, jstr_t *by, int64_t count)
 }
 
 
+/* Each part stays of whoever wrote it. */
 jstr_t *
 jinja_text_replace(jctx_t *c, jstr_t *s, jstr_t *old, jstr_t *by, int64_t count)
 {
     size_t at, from = 0;
     jsb_t b;
+
+    assert(old != NULL && by != NULL);
 
     (void) jinja_str_flat(c, s);
     if (old->len == 0) {
@@ -224,11 +239,14 @@ jinja_text_replace(jctx_t *c, jstr_t *s, jstr_t *old, jstr_t *by, int64_t count)
 }
 
 
+/* The separator between, never at an end. */
 jstr_t *
 jinja_text_join(jctx_t *c, jstr_t *by, const jlist_t *l, int strict)
 {
     uint32_t i;
     jsb_t b;
+
+    assert(by != NULL && l != NULL);
 
     jinja_sb_open(&b, c);
     for (i = 0; i < l->n; i++) {
@@ -255,12 +273,15 @@ text_ends_line(uint32_t cp)
 }
 
 
+/* keep: with what ended them. */
 jlist_t *
 jinja_text_lines(jctx_t *c, jstr_t *s, int keep)
 {
     jlist_t *l = jinja_list_new(c, 0);
     size_t from = 0, at = 0, k;
     uint32_t cp;
+
+    assert(s != NULL);
 
     (void) jinja_str_flat(c, s);
     jinja_step(c, s->len / 4);
@@ -320,11 +341,14 @@ text_words(jctx_t *c, jstr_t *s, int64_t max)
 }
 
 
+/* A last empty part counts, as in Python. */
 jlist_t *
 jinja_text_split(jctx_t *c, jstr_t *s, jstr_t *by, int64_t max)
 {
     jlist_t *l;
     size_t from = 0, at;
+
+    assert(s != NULL);
 
     (void) jinja_str_flat(c, s);
     if (by == NULL) {
@@ -426,11 +450,14 @@ text_rwords(jctx_t *c, jstr_t *s, int64_t max)
 }
 
 
+/* Only a maximum makes it differ from the other. */
 jlist_t *
 jinja_text_rsplit(jctx_t *c, jstr_t *s, jstr_t *by, int64_t max)
 {
     jlist_t *back = jinja_list_new(c, 0);
     size_t end, at;
+
+    assert(s != NULL);
 
     if (max < 0) {
         return jinja_text_split(c, s, by, -1);
@@ -460,6 +487,7 @@ jinja_text_rsplit(jctx_t *c, jstr_t *s, jstr_t *by, int64_t max)
 
 /* --- additions ---------------------------------------------------------- */
 
+/* MarkupSafe's five characters. */
 jstr_t *
 jinja_text_escape(jctx_t *c, jstr_t *s)
 {
@@ -469,6 +497,8 @@ jinja_text_escape(jctx_t *c, jstr_t *s)
     jstr_t *out;
     size_t at;
     jsb_t b;
+
+    assert(s != NULL);
 
     (void) jinja_str_flat(c, s);
     jinja_sb_open(&b, c);
@@ -488,10 +518,13 @@ jinja_text_escape(jctx_t *c, jstr_t *s)
 }
 
 
+/* Negative counts are none. */
 jstr_t *
 jinja_text_pad(jctx_t *c, jstr_t *s, int64_t left, int64_t right, uint32_t fill)
 {
     jsb_t b;
+
+    assert(s != NULL);
 
     jinja_sb_open(&b, c);
     for (; left > 0; left--) {
@@ -508,6 +541,7 @@ jinja_text_pad(jctx_t *c, jstr_t *s, int64_t left, int64_t right, uint32_t fill)
 }
 
 
+/* Line ends become newlines; one at the very end stays. */
 jstr_t *
 jinja_text_indent(jctx_t *c, jstr_t *s, jstr_t *by, int first, int blank)
 {
@@ -515,6 +549,8 @@ jinja_text_indent(jctx_t *c, jstr_t *s, jstr_t *by, int first, int blank)
         c, jinja_str_cat(c, s, jinja_str_of(c, "\n", 1, JINJA_DATA)), 0);
     uint32_t i;
     jsb_t b;
+
+    assert(s != NULL && by != NULL);
 
     jinja_sb_open(&b, c);
     for (i = 0; i < l->n; i++) {

@@ -22,6 +22,7 @@
 
 /* --- names and truth ---------------------------------------------------- */
 
+/* As a sentence names it. */
 const char *
 jinja_type_name(jv_t v)
 {
@@ -52,9 +53,11 @@ jinja_type_name(jv_t v)
 }
 
 
+/* Of a generator there is none. */
 int64_t
 jinja_len(jctx_t *c, jv_t v)
 {
+    assert(v.t != J_ABSENT);
     switch (v.t) {
     case J_UNDEF:
         return 0;
@@ -74,9 +77,11 @@ jinja_len(jctx_t *c, jv_t v)
 }
 
 
+/* As Python sees it: what is empty, zero or nothing is false. */
 int
 jinja_true(jctx_t *c, jv_t v)
 {
+    assert(v.t != J_ABSENT);
     switch (v.t) {
     case J_UNDEF:
     case J_NONE:
@@ -105,17 +110,22 @@ jinja_true(jctx_t *c, jv_t v)
 
 /* --- equality and order ------------------------------------------------- */
 
+/* As a float. */
 static double
 value_number(jv_t v)
 {
+    assert(jinja_is_number(v));
     return v.t == J_FLOAT ? v.f : (double) v.i;
 }
 
 
+/* Item by item. */
 static int
 value_eq_lists(jctx_t *c, const jlist_t *a, const jlist_t *b)
 {
     uint32_t i;
+
+    assert(a != NULL && b != NULL);
 
     if (a->n != b->n) {
         return 0;
@@ -130,11 +140,14 @@ value_eq_lists(jctx_t *c, const jlist_t *a, const jlist_t *b)
 }
 
 
+/* Whatever their orders. */
 static int
 value_eq_dicts(jctx_t *c, jdict_t *a, jdict_t *b)
 {
     uint32_t i;
     jv_t *v;
+
+    assert(a != NULL && b != NULL);
 
     if (a->n != b->n) {
         return 0;
@@ -150,9 +163,11 @@ value_eq_dicts(jctx_t *c, jdict_t *a, jdict_t *b)
 }
 
 
+/* Python's `is`, as far as values have an identity here. */
 int
 jinja_same(jv_t a, jv_t b)
 {
+    assert(a.t != J_ABSENT && b.t != J_ABSENT);
     if (a.t != b.t) {
         return 0;
     }
@@ -173,10 +188,13 @@ jinja_same(jv_t a, jv_t b)
 }
 
 
+/* Numbers by value, the rest by type and value; never a failure. */
 int
 jinja_eq(jctx_t *c, jv_t a, jv_t b)
 {
     int eq = 0;
+
+    assert(a.t != J_ABSENT && b.t != J_ABSENT);
 
     jinja_step(c, 1);
 
@@ -219,12 +237,15 @@ jinja_eq(jctx_t *c, jv_t a, jv_t b)
 }
 
 
+/* Lists by the first items that differ. */
 int
 jinja_cmp(jctx_t *c, jv_t a, jv_t b, const char *op)
 {
     double x, y;
     uint32_t i;
     int d;
+
+    assert(op != NULL);
 
     jinja_step(c, 1);
 
@@ -276,10 +297,13 @@ value_among(jctx_t *c, jv_t a, const jv_t *v, uint32_t n)
 }
 
 
+/* A part of a string, a key of a mapping, an item of a list. */
 int
 jinja_in(jctx_t *c, jv_t a, jv_t b)
 {
     jlist_t *l;
+
+    assert(a.t != J_ABSENT && b.t != J_ABSENT);
 
     if (b.t == J_STR) {
         if (a.t != J_STR) {
@@ -302,6 +326,7 @@ jinja_in(jctx_t *c, jv_t a, jv_t b)
 
 /* --- lists -------------------------------------------------------------- */
 
+/* cap is what is known to come; more may. */
 jlist_t *
 jinja_list_new(jctx_t *c, uint32_t cap)
 {
@@ -316,6 +341,7 @@ jinja_list_new(jctx_t *c, uint32_t cap)
 }
 
 
+/* Only by who makes the list, before a template has it. */
 void
 jinja_list_add(jctx_t *c, jlist_t *l, jv_t v)
 {
@@ -339,6 +365,7 @@ jinja_list_add(jctx_t *c, jlist_t *l, jv_t v)
 }
 
 
+/* Cannot overflow: the ends of a range are 64-bit numbers. */
 jv_t
 jinja_range_at(const jrange_t *r, uint32_t i)
 {
@@ -381,6 +408,7 @@ value_drain(jctx_t *c, jlist_t *g)
 }
 
 
+/* Lists are not copied. */
 jlist_t *
 jinja_items(jctx_t *c, jv_t v)
 {
@@ -418,10 +446,16 @@ jinja_items(jctx_t *c, jv_t v)
 
 /* --- dictionaries ------------------------------------------------------- */
 
+/*
+ * Eight bytes at a time.  Not keyed: collisions cost steps, which have a
+ * limit.
+ */
 static uint32_t
 hash_bytes(const char *s, size_t n)
 {
     uint64_t h = 0xcbf29ce484222325ull, w;
+
+    assert(s != NULL);
 
     for (; n >= 8; s += 8, n -= 8) {
         memcpy(&w, s, 8);
@@ -470,6 +504,7 @@ hash_key(jctx_t *c, jv_t k)
 }
 
 
+/* cap is what is known to come; more may. */
 jdict_t *
 jinja_dict_new(jctx_t *c, uint32_t cap)
 {
@@ -484,10 +519,13 @@ jinja_dict_new(jctx_t *c, uint32_t cap)
 }
 
 
+/* There is room: the index is twice as large as the pairs. */
 static void
 dict_index_put(jdict_t *d, uint32_t place)
 {
     uint32_t i = d->v[place].hash & d->mask;
+
+    assert(place < d->n);
 
     while (d->index[i] != 0) {
         i = (i + 1) & d->mask;
@@ -496,10 +534,13 @@ dict_index_put(jdict_t *d, uint32_t place)
 }
 
 
+/* Anew each time the pairs have moved to a larger place. */
 static void
 dict_index_make(jctx_t *c, jdict_t *d)
 {
     uint32_t size = 32, i;
+
+    assert(d->n <= d->cap);
 
     while (size < d->cap * 2) {
         size *= 2;
@@ -514,9 +555,11 @@ dict_index_make(jctx_t *c, jdict_t *d)
 }
 
 
+/* Strings, which are most keys, without a call. */
 static int
 dict_is(jctx_t *c, const jpair_t *p, jv_t k, uint32_t hash)
 {
+    assert(k.t != J_ABSENT);
     if (p->k.t == J_STR && k.t == J_STR) {
         return p->hash == hash && p->k.s->len == k.s->len
                && memcmp(p->k.s->s, k.s->s, k.s->len) == 0;
@@ -526,10 +569,13 @@ dict_is(jctx_t *c, const jpair_t *p, jv_t k, uint32_t hash)
 }
 
 
+/* The pair, or NULL. */
 static jpair_t *
 dict_find(jctx_t *c, jdict_t *d, jv_t k, uint32_t hash)
 {
     uint32_t i;
+
+    assert(k.t != J_ABSENT);
 
     if (d->index == NULL) {
         assert(d->n <= SMALL);
@@ -554,22 +600,28 @@ dict_find(jctx_t *c, jdict_t *d, jv_t k, uint32_t hash)
 }
 
 
+/* Borrowed until the next pair is set. */
 jv_t *
 jinja_dict_get(jctx_t *c, jdict_t *d, jv_t k)
 {
     jpair_t *p = dict_find(c, d, k, hash_key(c, k));
 
+    assert(d != NULL);
+
     return p == NULL ? NULL : &p->v;
 }
 
 
+/* The same by a string. */
 jv_t *
 jinja_dict_str(jctx_t *c, jdict_t *d, jstr_t *k)
 {
+    assert(k != NULL);
     return jinja_dict_get(c, d, jinja_str(k));
 }
 
 
+/* A key that is there keeps its place. */
 void
 jinja_dict_set(jctx_t *c, jdict_t *d, jv_t k, jv_t v)
 {
@@ -579,6 +631,7 @@ jinja_dict_set(jctx_t *c, jdict_t *d, jv_t k, jv_t v)
     assert(v.t != J_ABSENT);
     jinja_step(c, 1);
 
+    /* only a namespace is ever changed so, once a template has it */
     if (p != NULL) {
         p->v = v;
         return;
@@ -606,11 +659,14 @@ jinja_dict_set(jctx_t *c, jdict_t *d, jv_t k, jv_t v)
 
 /* --- JSON --------------------------------------------------------------- */
 
+/* Item by item. */
 static jv_t
 value_array(jctx_t *c, const json_t *j, unsigned origin)
 {
     size_t i, n = json_array_size(j);
     jlist_t *l;
+
+    assert(json_is_array(j));
 
     if (n > UINT32_MAX / 64) {
         jinja_fail(c, "An array is too long.");
@@ -625,6 +681,7 @@ value_array(jctx_t *c, const json_t *j, unsigned origin)
 }
 
 
+/* In jansson's order, which is that of the text. */
 static jv_t
 value_object(jctx_t *c, const json_t *j, unsigned origin)
 {
@@ -634,6 +691,8 @@ value_object(jctx_t *c, const json_t *j, unsigned origin)
     size_t n = json_object_size(j);
     jstr_t *k;
     void *it;
+
+    assert(json_is_object(j));
 
     if (n > UINT32_MAX / 64) {
         jinja_fail(c, "An object is too large.");
@@ -652,10 +711,13 @@ value_object(jctx_t *c, const json_t *j, unsigned origin)
 }
 
 
+/* Numbers are what jansson takes: integers of 64 bits, other floats. */
 jv_t
 jinja_from_json(jctx_t *c, const json_t *j, unsigned origin)
 {
     jv_t v;
+
+    assert(j != NULL);
 
     switch (json_typeof(j)) {
     case JSON_OBJECT:

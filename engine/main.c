@@ -67,7 +67,6 @@ typedef struct {
     model_t *model;
     token_t *tok;
     template_t *tpl;
-    char *tpl_file; /* what chat_template names */
     const kernels_t *kn;
     kn_dev_t *dev;
     forward_cfg_t shape;
@@ -244,34 +243,6 @@ open_model(engine_t *e)
 }
 
 
-/* The file that chat_template names, to e->tpl_file. */
-static int
-read_template(engine_t *e, template_text_t *text)
-{
-    FILE *f = fopen(e->o.chat_template, "rb");
-
-    e->tpl_file = malloc(TEMPLATE_SOURCE_MAX + 1);
-    if (f == NULL || e->tpl_file == NULL) {
-        snprintf(e->err, sizeof(e->err), "cannot read the chat template %s: %s",
-            e->o.chat_template, strerror(errno));
-        if (f != NULL) {
-            (void) fclose(f);
-        }
-        return -1;
-    }
-
-    text->s = e->tpl_file;
-    text->len = fread(e->tpl_file, 1, TEMPLATE_SOURCE_MAX + 1, f);
-    if (ferror(f)) {
-        snprintf(e->err, sizeof(e->err), "cannot read the chat template %s: %s",
-            e->o.chat_template, strerror(errno));
-    }
-    (void) fclose(f);
-
-    return e->err[0] == '\0' ? 0 : -1;
-}
-
-
 /*
  * The option's template, or the model's own.  The latter may be broken, and
  * the model still serves; the former was asked for.
@@ -279,28 +250,25 @@ read_template(engine_t *e, template_text_t *text)
 static int
 open_template(engine_t *e)
 {
-    template_text_t own = {NULL, 0}, tools = {NULL, 0};
-    char warn[384];
-    gguf_str_t s, t;
+    const char *file = e->o.chat_template;
+    template_files_t f;
+    char warn[256];
 
-    e->err[0] = '\0';
-    if (e->o.chat_template[0] != '\0') {
-        if (read_template(e, &own) != 0) {
-            return -1;
-        }
-    } else {
-        model_templates(e->model, &s, &t);
-        own = (template_text_t){s.s, s.len};
-        tools = (template_text_t){t.s, t.len};
+    if (template_load(&f, file, model_gguf(e->model), model_dir(e->model),
+            e->err, sizeof(e->err))
+        != 0) {
+        return -1;
     }
 
-    e->tpl = template_open(e->tok, own, tools, warn, sizeof(warn));
+    e->tpl = template_open(e->tok, f.own, f.tools, warn, sizeof(warn));
+    template_unload(&f);
     if (e->tpl == NULL) {
         snprintf(e->err, sizeof(e->err), "out of memory");
         return -1;
     }
-    if (warn[0] != '\0' && e->tpl_file != NULL) {
-        snprintf(e->err, sizeof(e->err), "%s: %s", e->o.chat_template, warn);
+
+    if (warn[0] != '\0' && file[0] != '\0') {
+        snprintf(e->err, sizeof(e->err), "%.200s: %s", file, warn);
         return -1;
     }
     if (warn[0] != '\0') {
@@ -702,7 +670,6 @@ close_all(engine_t *e)
         e->kn->close(e->dev);
     }
     template_close(e->tpl);
-    free(e->tpl_file);
     token_close(e->tok);
     model_close(e->model);
     ipc_close(e->ipc);

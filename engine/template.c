@@ -70,6 +70,7 @@ typedef struct {
 } template_vars_t;
 
 
+/* One that is not there is left out: it is undefined then. */
 static void
 vars_add(
     template_vars_t *vars, const char *name, const json_t *v, unsigned origin)
@@ -124,6 +125,7 @@ template_render(const jinja_t *t, const template_vars_t *vars, size_t len,
 #define PROBE_A "Zq7first"
 #define PROBE_B "Zq8second"
 
+/* Does s stand in what came out? */
 static int
 probe_has(const jinja_out_t *o, const char *s)
 {
@@ -154,9 +156,11 @@ template_probe(const template_t *t, const jinja_t *j, const char *messages,
 }
 
 
+/* A template that fails over what it is shown does not take it. */
 static void
 template_learn(const template_t *t, template_own_t *own)
 {
+    assert(own->t != NULL);
     own->takes.parts = template_probe(t, own->t,
         "[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":"
         "\"" PROBE_A "\"},{\"type\":\"text\",\"text\":\"" PROBE_B "\"}]}]",
@@ -208,6 +212,10 @@ template_token(const token_t *tok, uint32_t id)
 }
 
 
+/*
+ * Both templates are compiled now; whatever is wrong with them is known
+ * before the first conversation.
+ */
 template_t *
 template_open(const token_t *tok, template_text_t own, template_text_t tools,
     char *warn, size_t warnlen)
@@ -235,6 +243,7 @@ template_open(const token_t *tok, template_text_t own, template_text_t tools,
 }
 
 
+/* The tokenizer stays the caller's. */
 void
 template_close(template_t *t)
 {
@@ -250,9 +259,11 @@ template_close(template_t *t)
 }
 
 
+/* In the order in which they are chosen. */
 const char *
 template_form(const template_t *t)
 {
+    assert(t != NULL);
     return t->own.t != NULL             ? "its own template"
            : template_is_chatml(t->tok) ? "ChatML"
                                         : "plain text";
@@ -286,10 +297,13 @@ parse_part(template_call_t *p, template_text_t text, const char *name,
 }
 
 
+/* jansson bounds the depth; who renders bounds the rest. */
 static int
 parse_input(template_call_t *p, const template_input_t *in, template_json_t *j)
 {
     int rc;
+
+    assert(p != NULL);
 
     /* a NUL in a text is as good a character as any */
     j->messages =
@@ -344,6 +358,7 @@ encode_out(template_call_t *p, const jinja_out_t *o)
 }
 
 
+/* Render, then encode. */
 static int
 encode_own(template_call_t *p, const template_t *t, const template_own_t *own,
     const template_input_t *in, const template_json_t *j)
@@ -353,6 +368,8 @@ encode_own(template_call_t *p, const template_t *t, const template_own_t *own,
     jinja_out_t o;
     json_t *v;
     int rc;
+
+    assert(own->t != NULL);
 
     vars_fill(&vars, t, j->messages, j->tools, j->documents, !in->no_prompt);
     json_object_foreach(j->kwargs, name, v)
@@ -376,6 +393,7 @@ encode_own(template_call_t *p, const template_t *t, const template_own_t *own,
 }
 
 
+/* The template for tools serves only where there are some. */
 static int
 encode_json(template_call_t *p, const template_t *t, const template_input_t *in,
     template_json_t *j)
@@ -404,6 +422,7 @@ encode_json(template_call_t *p, const template_t *t, const template_input_t *in,
 }
 
 
+/* What the client sent is parsed into trees that are freed here. */
 int64_t
 template_encode(const template_t *t, const template_input_t *in, uint32_t *out,
     size_t cap, int (*cancelled)(void *), void *arg, char *err, size_t errlen,

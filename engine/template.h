@@ -5,6 +5,7 @@
 #ifndef TEMPLATE_H
 #define TEMPLATE_H
 
+#include "gguf.h"
 #include "token.h"
 
 #include <stddef.h>
@@ -20,6 +21,22 @@ typedef struct {
     const char *s;
     size_t len;
 } template_text_t;
+
+/* A model's templates as they were found. */
+typedef struct {
+    template_text_t own, tools; /* either may be absent */
+    char *owned[2];             /* what of them is no part of a GGUF */
+} template_files_t;
+
+/*
+ * Finds them: file, if it is not empty, else what g has, else what lies in
+ * dir (both may be NULL; template_load.c says where).  0, or -1 with one
+ * sentence in err if file cannot be read.  Ended by template_unload, which
+ * template_open's result does not need to wait for.
+ */
+int template_load(template_files_t *f, const char *file, const gguf_t *g,
+    const char *dir, char *err, size_t errlen);
+void template_unload(template_files_t *f);
 
 /*
  * Compiles a model's own template, and the one for conversations with tools

@@ -29,6 +29,7 @@
 #define CALLS_MAX    1024
 
 
+/* The sentence is ours or the template's, the path is ours. */
 int
 template_refuse(
     template_call_t *p, int code, const char *why, const char *path, ...)
@@ -56,6 +57,7 @@ check_put(json_t *obj, const char *key, json_t *v)
 }
 
 
+/* One of five. */
 static int
 check_role(
     template_call_t *p, json_t *msg, size_t i, const template_takes_t *takes)
@@ -64,6 +66,8 @@ check_role(
         "developer", "system", "user", "assistant", "tool"};
     const json_t *v = json_object_get(msg, "role");
     size_t k;
+
+    assert(takes != NULL);
 
     if (!json_is_string(v)) {
         return template_refuse(p, LLM_ERR_BAD_FIELD, "A role must be a string.",
@@ -149,6 +153,7 @@ check_flatten(json_t *msg, const json_t *parts, size_t len)
 }
 
 
+/* A string, an array of parts, or nothing where that is allowed. */
 static int
 check_content(
     template_call_t *p, json_t *msg, size_t i, const template_takes_t *takes)
@@ -156,6 +161,8 @@ check_content(
     json_t *v = json_object_get(msg, "content");
     size_t len;
     int rc;
+
+    assert(takes != NULL);
 
     if (json_is_string(v)) {
         return 0;
@@ -206,12 +213,15 @@ check_arguments(template_call_t *p, json_t *f, size_t i, size_t k)
 }
 
 
+/* Absent and null are no calls. */
 static int
 check_calls(template_call_t *p, json_t *msg, size_t i)
 {
     json_t *calls = json_object_get(msg, "tool_calls"), *f;
     size_t k, n = json_array_size(calls);
     int rc = 0;
+
+    assert(json_is_object(msg));
 
     if (calls == NULL || json_is_null(calls)) {
         return 0;
@@ -256,6 +266,7 @@ check_strings(template_call_t *p, const json_t *msg, size_t i)
 }
 
 
+/* In the order of the messages: the first mistake is told. */
 int
 template_check(
     template_call_t *p, json_t *messages, const template_takes_t *takes)
@@ -263,6 +274,8 @@ template_check(
     size_t i, n = json_array_size(messages);
     json_t *msg;
     int rc = 0;
+
+    assert(takes != NULL);
 
     if (!json_is_array(messages) || n == 0 || n > MESSAGES_MAX) {
         return template_refuse(p, LLM_ERR_BAD_FIELD,

@@ -23,9 +23,11 @@
 #include <string.h>
 
 
+/* Both markers, or it is something else. */
 int
 template_is_chatml(const token_t *tok)
 {
+    assert(tok != NULL);
     return token_find(tok, "<|im_start|>", 12) != TOKEN_NONE
            && token_find(tok, "<|im_end|>", 10) != TOKEN_NONE;
 }
@@ -50,6 +52,7 @@ fixed_text(template_call_t *p, const char *s, size_t len, unsigned flags)
 }
 
 
+/* By its id, not by its name in a text. */
 static int
 fixed_marker(template_call_t *p, const char *name)
 {
@@ -90,11 +93,14 @@ fixed_message(template_call_t *p, const json_t *msg)
 }
 
 
+/* Each message is one text between two markers. */
 int
 template_chatml(template_call_t *p, const json_t *messages, int prompt)
 {
     size_t i;
     int rc = fixed_text(p, "", 0, TOKEN_F_BOS);
+
+    assert(json_is_array(messages));
 
     for (i = 0; i < json_array_size(messages) && rc == 0; i++) {
         if ((rc = fixed_marker(p, "<|im_start|>")) == 0
@@ -112,6 +118,7 @@ template_chatml(template_call_t *p, const json_t *messages, int prompt)
 }
 
 
+/* As a base model reads a page. */
 int
 template_plain(template_call_t *p, const json_t *messages)
 {
@@ -119,6 +126,8 @@ template_plain(template_call_t *p, const json_t *messages)
     size_t i, len = 0, at = 0;
     char *text;
     int rc;
+
+    assert(json_is_array(messages));
 
     for (i = 0; i < json_array_size(messages); i++) {
         content = json_object_get(json_array_get(messages, i), "content");

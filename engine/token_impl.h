@@ -149,7 +149,7 @@ typedef struct {
     int (*cancelled)(void *);
     void *arg;
 
-    /* where in text control pieces may be named; NULL: wherever the flag says */
+    /* where in text control pieces may be named; NULL: as the flag says */
     const token_span_t *spans; /* [spans_n] */
     size_t spans_n;
     const char *text;

@@ -557,6 +557,74 @@ test_own_broken(void **state)
     token_close(t);
 }
 
+/* Writes a file of a directory that a test has made. */
+static void
+put_file(const char *dir, const char *name, const char *what)
+{
+    char path[256];
+    FILE *f;
+
+    (void) snprintf(path, sizeof(path), "%s/%s", dir, name);
+    f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(what, 1, strlen(what), f), strlen(what));
+    assert_int_equal(fclose(f), 0);
+}
+
+/* The templates that are found, "own|tools". */
+static const char *
+found(const char *file, const char *dir)
+{
+    static char buf[256];
+    template_files_t f;
+
+    if (template_load(&f, file, NULL, dir, err, sizeof(err)) != 0) {
+        return err;
+    }
+    (void) snprintf(buf, sizeof(buf), "%.*s|%.*s", (int) f.own.len,
+        f.own.s != NULL ? f.own.s : "", (int) f.tools.len,
+        f.tools.s != NULL ? f.tools.s : "");
+    template_unload(&f);
+
+    return buf;
+}
+
+static void
+test_load(void **state)
+{
+    char dir[] = "/tmp/template-XXXXXX", path[256];
+    static const char *const names[] = {
+        "tokenizer_config.json", "chat_template.jinja", "mine"};
+    size_t i;
+
+    (void) state;
+    assert_non_null(mkdtemp(dir));
+    assert_string_equal(found("", NULL), "|");
+    assert_string_equal(found("", dir), "|");
+
+    put_file(dir, names[0], "{");
+    assert_string_equal(found("", dir), "|");
+    put_file(dir, names[0], "{\"chat_template\":\"c\"}");
+    assert_string_equal(found("", dir), "c|");
+    put_file(dir, names[0],
+        "{\"chat_template\":[1,{\"name\":\"tool_use\",\"template\":\"t\"},"
+        "{\"name\":\"default\",\"template\":\"d\"},{\"name\":\"default\","
+        "\"template\":\"no\"}]}");
+    assert_string_equal(found("", dir), "d|t");
+    put_file(dir, names[1], "j");
+    assert_string_equal(found("", dir), "j|");
+
+    put_file(dir, names[2], "m");
+    (void) snprintf(path, sizeof(path), "%s/mine", dir);
+    assert_string_equal(found(path, dir), "m|");
+    for (i = 0; i < 3; i++) {
+        (void) snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
+        assert_int_equal(remove(path), 0);
+    }
+    assert_non_null(strstr(found(path, dir), "cannot read"));
+    assert_int_equal(remove(dir), 0);
+}
+
 /* The demo model: its template, its vocabulary, the reference's ids. */
 static void
 test_demo(void **state)
@@ -618,6 +686,7 @@ main(void)
         cmocka_unit_test(test_own_takes),
         cmocka_unit_test(test_own_refuses),
         cmocka_unit_test(test_own_broken),
+        cmocka_unit_test(test_load),
         cmocka_unit_test(test_demo),
     };
 
