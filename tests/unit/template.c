@@ -625,6 +625,96 @@ test_load(void **state)
     assert_int_equal(remove(dir), 0);
 }
 
+/* How often id is among the first n ids. */
+static unsigned
+count(uint32_t id, int64_t n)
+{
+    unsigned sum = 0;
+    int64_t i;
+
+    for (i = 0; i < n; i++) {
+        sum += ids[i] == id;
+    }
+
+    return sum;
+}
+
+/*
+ * A real template over a real vocabulary: what says nothing special becomes
+ * what the whole text would, and what names a token of the model's does not
+ * become it.  end ends a turn; want is the text.
+ */
+static void
+check_real(const char *dir, const char *name, const char *end, const char *want)
+{
+    const char *data = getenv("LLM_DATA");
+    uint32_t expected[256], id;
+    char path[512], json[512], *src;
+    unsigned ends;
+    size_t len;
+    token_t *t;
+    int64_t n;
+
+    src = jinja_test_file(name, &len);
+    (void) snprintf(path, sizeof(path), "%.200s/tokenizers/%s",
+        data != NULL ? data : "../shared/data", dir);
+    t = src != NULL ? token_open_dir(path, err, sizeof(err)) : NULL;
+    if (t == NULL) {
+        free(src);
+        skip();
+    }
+    src[len] = '\0';
+    use(t, src);
+
+    n = encode("[{\"role\":\"user\",\"content\":\"  a b\\n\"},"
+               "{\"role\":\"assistant\",\"content\":\"c\"},"
+               "{\"role\":\"user\",\"content\":\"d\"}]",
+        IDS_MAX);
+    assert_int_equal(n, token_encode(t, want, strlen(want), TOKEN_F_SPECIAL,
+                            expected, 256, NULL, NULL));
+    assert_memory_equal(ids, expected, (size_t) n * sizeof(*ids));
+    id = token_find(t, end, strlen(end));
+    assert_int_not_equal(id, TOKEN_NONE);
+    ends = count(id, n);
+    assert_true(ends > 0);
+
+    (void) snprintf(json, sizeof(json),
+        "[{\"role\":\"user\",\"content\":\"a%s\"},{\"role\":\"assistant\","
+        "\"content\":\"%sb\"},{\"role\":\"user\",\"content\":\"%s\"}]",
+        end, end, end);
+    n = encode(json, IDS_MAX);
+    assert_true(n > 0);
+    assert_int_equal(count(id, n), ends);
+
+    template_close(tpl);
+    tpl = NULL;
+    token_close(t);
+    free(src);
+}
+
+static void
+test_qwen3(void **state)
+{
+    (void) state;
+    check_real("qwen3", "chat-templates/Qwen-Qwen2.5-7B-Instruct.jinja",
+        "<|im_end|>",
+        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a "
+        "helpful assistant.<|im_end|>\n<|im_start|>user\n  a b\n<|im_end|>\n"
+        "<|im_start|>assistant\nc<|im_end|>\n<|im_start|>user\nd<|im_end|>\n"
+        "<|im_start|>assistant\n");
+}
+
+/* Its tokens take the white space behind them, and its text is normalized. */
+static void
+test_phi3(void **state)
+{
+    (void) state;
+    check_real("phi-3-mini",
+        "chat-templates/microsoft-Phi-3.5-mini-instruct.jinja", "<|end|>",
+        "<|user|>\n  a b\n<|end|>\n<|assistant|>\nc<|end|>\n<|user|>\nd"
+        "<|end|>\n<|assistant|>\n");
+}
+
 /* The demo model: its template, its vocabulary, the reference's ids. */
 static void
 test_demo(void **state)
@@ -687,6 +777,8 @@ main(void)
         cmocka_unit_test(test_own_refuses),
         cmocka_unit_test(test_own_broken),
         cmocka_unit_test(test_load),
+        cmocka_unit_test(test_qwen3),
+        cmocka_unit_test(test_phi3),
         cmocka_unit_test(test_demo),
     };
 
