@@ -485,7 +485,7 @@ jinja_slice(jctx_t *c, jv_t obj, jv_t from, jv_t to, jv_t step)
     all = jinja_items(c, obj);
     if (by == 1) {
         l = jinja_list_new(c, 0); /* nothing changes, so it may be shared */
-        l->v = all->v + (count > 0 ? a : 0);
+        l->v = count > 0 ? all->v + a : NULL;
         l->n = l->cap = (uint32_t) count;
         return jinja_listed(obj.t == J_TUPLE ? J_TUPLE : J_LIST, l);
     }

@@ -400,7 +400,7 @@ value_drain(jctx_t *c, jlist_t *g)
     jlist_t *l = jinja_list_new(c, 0);
 
     assert(g->at <= g->n);
-    l->v = g->v + g->at;
+    l->v = g->at < g->n ? g->v + g->at : NULL;
     l->n = l->cap = g->n - g->at;
     g->at = g->n;
 

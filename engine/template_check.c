@@ -34,6 +34,7 @@ int
 template_refuse(
     template_call_t *p, int code, const char *why, const char *path, ...)
 {
+    size_t n = strlen(why);
     va_list ap;
 
     assert(code > 0);
@@ -42,6 +43,15 @@ template_refuse(
     (void) vsnprintf(p->param, p->paramlen, path, ap);
     va_end(ap);
     (void) snprintf(p->err, p->errlen, "%s", why);
+
+    /* a template's sentence may be longer: not cut inside a character */
+    if (n >= p->errlen) {
+        n = p->errlen - 1;
+        while (n > 0 && ((uint8_t) why[n] & 0xc0) == 0x80) {
+            n--;
+        }
+        p->err[n] = '\0';
+    }
 
     return -code;
 }

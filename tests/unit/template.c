@@ -515,6 +515,26 @@ test_own_refuses(void **state)
     assert_string_equal(said("{{ '' }}", a), "The conversation has no text.");
 }
 
+/* However little room there is for the sentence. */
+static void
+test_own_short(void **state)
+{
+    const template_input_t in = {
+        .messages = text("[{\"role\":\"user\",\"content\":\"a\"}]")};
+    token_t *t = token_open_null();
+    char small[8];
+
+    (void) state;
+    use(t, "{{ raise_exception('ab\u20ac\u20ac') }}");
+    assert_int_equal(template_encode(tpl, &in, ids, IDS_MAX, NULL, NULL, small,
+                         sizeof(small), param, sizeof(param)),
+        -LLM_ERR_BAD_MESSAGES);
+    assert_string_equal(small, "ab\xe2\x82\xac");
+    template_close(tpl);
+    tpl = NULL;
+    token_close(t);
+}
+
 /* One that does not compile is told of, and the fixed form serves. */
 static void
 test_own_broken(void **state)
@@ -775,6 +795,7 @@ main(void)
         cmocka_unit_test(test_own_variables),
         cmocka_unit_test(test_own_takes),
         cmocka_unit_test(test_own_refuses),
+        cmocka_unit_test(test_own_short),
         cmocka_unit_test(test_own_broken),
         cmocka_unit_test(test_load),
         cmocka_unit_test(test_qwen3),
