@@ -229,12 +229,14 @@ enum {
     LLM_F_HOLD = 1 << 0,     /* answer COUNTED, run only after ADMIT */
     LLM_F_LOGPROBS = 1 << 1, /* send logprobs, top_logprobs of them */
     LLM_F_IGNORE_EOS = 1 << 2,
-    LLM_F_SEED = 1 << 3,   /* seed is given; else the engine draws one */
-    LLM_F_ECHO = 1 << 4,   /* completions: the prompt's text comes first */
-    LLM_F_PROMPT = 1 << 5, /* only the prompt: what ECHO sends, then DONE */
-    LLM_F_IDS = 1 << 6,    /* ECHO sends its ids, in decimal with commas */
-    LLM_F_NO_BOS = 1 << 7, /* a text gets no begin token */
-    LLM_F_ALL = (1 << 8) - 1
+    LLM_F_SEED = 1 << 3,     /* seed is given; else the engine draws one */
+    LLM_F_ECHO = 1 << 4,     /* completions: the prompt's text comes first */
+    LLM_F_PROMPT = 1 << 5,   /* only the prompt: what ECHO sends, then DONE */
+    LLM_F_IDS = 1 << 6,      /* ECHO sends its ids, in decimal with commas */
+    LLM_F_NO_BOS = 1 << 7,   /* a text gets no begin token */
+    LLM_F_NO_TURN = 1 << 8,  /* CHAT: no assistant's turn is begun */
+    LLM_F_TEMPLATE = 1 << 9, /* CHAT: what else the template gets is here */
+    LLM_F_ALL = (1 << 10) - 1
 };
 
 typedef struct {
@@ -271,7 +273,12 @@ enum {
     LLM_SEC_PROMPT = 5,     /* TEXT: UTF-8; may be repeated */
     LLM_SEC_PROMPT_IDS = 6, /* TEXT: u32 each; may be repeated */
     LLM_SEC_STOP = 7,       /* one string, not empty; may be repeated */
-    LLM_SEC_BIAS = 8        /* llm_wire_bias_t each */
+    LLM_SEC_BIAS = 8,       /* llm_wire_bias_t each */
+
+    /* with LLM_F_TEMPLATE, which an engine knows that knows these */
+    LLM_SEC_TOOLS = 9,      /* CHAT: JSON array of functions */
+    LLM_SEC_DOCUMENTS = 10, /* CHAT: JSON array */
+    LLM_SEC_KWARGS = 11     /* CHAT: JSON object, the template's variables */
 };
 
 /* Sections follow the head at head_len (a multiple of 8), each padded to 8. */

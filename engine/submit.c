@@ -100,6 +100,15 @@ submit_section(submit_t *s, const llm_wire_sec_t *sec, const uint8_t *body)
     case LLM_SEC_REQUEST_ID:
         s->id = part;
         break;
+    case LLM_SEC_TOOLS:
+        s->tools = part;
+        break;
+    case LLM_SEC_DOCUMENTS:
+        s->documents = part;
+        break;
+    case LLM_SEC_KWARGS:
+        s->kwargs = part;
+        break;
     case LLM_SEC_MESSAGES:
     case LLM_SEC_PROMPT:
     case LLM_SEC_PROMPT_IDS:

@@ -29,7 +29,8 @@ typedef struct {
     submit_input_t inputs[LLM_CHOICES_MAX];
     uint32_t inputs_n;                /* may be more than there is room for */
     submit_input_t model, tenant, id; /* of repeated ones the last */
-    uint32_t stops_n, stops_len, stops_bad; /* bad: some has a wrong length */
+    submit_input_t tools, documents, kwargs; /* likewise; JSON, untrusted */
+    uint32_t stops_n, stops_len, stops_bad;  /* bad: some has a wrong length */
     uint32_t bias_n, bias_bad; /* bad: cut short, or a wrong value */
     uint32_t bias_token_max;
 } submit_t;

@@ -18,12 +18,15 @@
 #include "ngx_http_llm_module.h"
 
 
+#define NGX_HTTP_LLM_EXTRAS  3
+
 #define ngx_http_llm_section_size(n)                                          \
     (sizeof(llm_wire_sec_t) + ngx_align((uint64_t) (n), 8))
 
 
 static ngx_uint_t ngx_http_llm_submit_record(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_target_t *target);
+static llm_str_t *ngx_http_llm_submit_extra(llm_call_t *call, ngx_uint_t i);
 static size_t ngx_http_llm_submit_size(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_target_t *target);
 static void ngx_http_llm_submit_head(ngx_http_llm_ctx_t *ctx,
@@ -110,6 +113,7 @@ void
 ngx_http_llm_submit_forget(ngx_http_llm_ctx_t *ctx)
 {
     uint32_t     i;
+    llm_str_t   *extra;
     ngx_pool_t  *pool;
 
     ctx->kept = 0;
@@ -119,6 +123,15 @@ ngx_http_llm_submit_forget(ngx_http_llm_ctx_t *ctx)
     if (ctx->call.messages.data) {
         (void) ngx_pfree(pool, (void *) ctx->call.messages.data);
         ngx_memzero(&ctx->call.messages, sizeof(llm_str_t));
+    }
+
+    for (i = 0; i < NGX_HTTP_LLM_EXTRAS; i++) {
+        extra = ngx_http_llm_submit_extra(&ctx->call, i);
+
+        if (extra->data) {
+            (void) ngx_pfree(pool, (void *) extra->data);
+            ngx_memzero(extra, sizeof(llm_str_t));
+        }
     }
 
     for (i = 0; i < ctx->call.prompts_n; i++) {
@@ -137,6 +150,7 @@ ngx_http_llm_submit_record(ngx_http_llm_ctx_t *ctx,
     size_t                   len;
     u_char                  *p;
     uint32_t                 i;
+    llm_str_t               *extra;
     llm_call_t              *call;
     ngx_http_llm_channel_t  *ch;
 
@@ -185,6 +199,15 @@ ngx_http_llm_submit_record(ngx_http_llm_ctx_t *ctx,
         p = ngx_http_llm_section(p, LLM_SEC_MESSAGES, call->messages.data,
                                  call->messages.len);
 
+        for (i = 0; i < NGX_HTTP_LLM_EXTRAS; i++) {
+            extra = ngx_http_llm_submit_extra(call, i);
+
+            if (extra->len) {
+                p = ngx_http_llm_section(p, LLM_SEC_TOOLS + i, extra->data,
+                                         extra->len);
+            }
+        }
+
     } else {
         for (i = 0; i < call->prompts_n; i++) {
             p = ngx_http_llm_section(p, call->prompt_is_ids[i]
@@ -210,6 +233,18 @@ ngx_http_llm_submit_record(ngx_http_llm_ctx_t *ctx,
 }
 
 
+/* what a template gets beside the messages, in the order of LLM_SEC_TOOLS on */
+
+static llm_str_t *
+ngx_http_llm_submit_extra(llm_call_t *call, ngx_uint_t i)
+{
+    llm_str_t *const  extras[NGX_HTTP_LLM_EXTRAS] =
+        { &call->tools, &call->documents, &call->kwargs };
+
+    return extras[i];
+}
+
+
 /* of the record, bytes */
 
 static size_t
@@ -218,6 +253,7 @@ ngx_http_llm_submit_size(ngx_http_llm_ctx_t *ctx,
 {
     size_t       len;
     uint32_t     i;
+    llm_str_t   *extra;
     llm_call_t  *call;
 
     call = &ctx->call;
@@ -232,6 +268,14 @@ ngx_http_llm_submit_size(ngx_http_llm_ctx_t *ctx,
 
     if (call->head.kind == LLM_KIND_CHAT) {
         len += ngx_http_llm_section_size(call->messages.len);
+
+        for (i = 0; i < NGX_HTTP_LLM_EXTRAS; i++) {
+            extra = ngx_http_llm_submit_extra(call, i);
+
+            if (extra->len) {
+                len += ngx_http_llm_section_size(extra->len);
+            }
+        }
 
     } else {
         for (i = 0; i < call->prompts_n; i++) {

@@ -5,6 +5,7 @@
  *     openai.c            the table, routes, the list of models, errors
  *     openai_parse.c      bodies: how to answer
  *     openai_input.c      bodies: what to answer
+ *     openai_template.c   bodies: what a chat template gets beside it
  *     openai_tokenize.c   bodies and answers about token ids
  *     openai_write.c      answers
  *     openai_logprobs.c   their logprobs
@@ -64,6 +65,16 @@ int llm_openai_whole(const json_t *v, int64_t *value);
 /* openai_input.c: chat; completions, after n and logprobs; either */
 int llm_openai_parse_messages(llm_openai_in_t *in, size_t body_len);
 int llm_openai_parse_text(llm_openai_in_t *in);
+
+/* openai_template.c: tools and the like, of a chat */
+int llm_openai_parse_template(llm_openai_in_t *in, size_t body_len);
+
+/* refuses functions, or tools, unless the choice says not to use any */
+int llm_openai_refuse_tools(llm_openai_in_t *in, const char *name,
+    const char *choice_name);
+
+/* json_dump_callback()'s, into a llm_buf_t */
+int llm_openai_dump(const char *p, size_t len, void *data);
 
 /* an array of token ids as prompt number n, blamed on param */
 int llm_openai_prompt_ids(llm_openai_in_t *in, const json_t *v,

@@ -30,6 +30,7 @@ static const char  *llm_openai_unsupported[] = {
     "guided_json",
     "guided_regex",
     "structured_outputs",
+    "chat_template",
     NULL
 };
 
@@ -86,7 +87,7 @@ llm_openai_message(llm_openai_in_t *in, size_t i, const json_t *message)
 }
 
 
-static int
+int
 llm_openai_dump(const char *p, size_t len, void *data)
 {
     llm_buf_t  *b = data;
@@ -170,7 +171,7 @@ llm_openai_parse_messages(llm_openai_in_t *in, size_t body_len)
                          ? (b.len < LLM_LEAD_MAX ? b.len : LLM_LEAD_MAX)
                          : lead;
 
-    return 0;
+    return llm_openai_parse_template(in, body_len);
 }
 
 
@@ -293,54 +294,6 @@ llm_openai_parse_prompt(llm_openai_in_t *in)
 }
 
 
-/* refuses functions, or tools, unless the choice says not to use any */
-
-static int
-llm_openai_refuse_tools(llm_openai_in_t *in, const char *name,
-    const char *choice_name)
-{
-    int      none;
-    json_t  *v, *choice;
-
-    v = llm_openai_field(in->root, name);
-    choice = llm_openai_field(in->root, choice_name);
-
-    if (v != NULL && !json_is_array(v)) {
-        return llm_refuse(in->why, LLM_ERR_BAD_FIELD, name,
-                          "%s must be an array.", name);
-    }
-
-    if (choice != NULL && !json_is_string(choice) && !json_is_object(choice)) {
-        return llm_refuse(in->why, LLM_ERR_BAD_FIELD, choice_name,
-                          "%s must be a string or an object.", choice_name);
-    }
-
-    none = json_is_string(choice)
-           && strcmp(json_string_value(choice), "none") == 0;
-
-    if (none) {
-        return 0;
-    }
-
-    if (json_array_size(v) != 0) {
-        return llm_refuse(in->why, LLM_ERR_UNSUPPORTED, name,
-                          "%s is not supported.", name);
-    }
-
-    /* without tools "auto" asks for nothing; all else asks for a call */
-
-    if (choice != NULL
-        && !(json_is_string(choice)
-             && strcmp(json_string_value(choice), "auto") == 0))
-    {
-        return llm_refuse(in->why, LLM_ERR_UNSUPPORTED, choice_name,
-                          "%s is not supported.", choice_name);
-    }
-
-    return 0;
-}
-
-
 static int
 llm_openai_refuse_format(llm_openai_in_t *in)
 {
@@ -416,16 +369,6 @@ llm_openai_refuse_others(llm_openai_in_t *in)
         }
     }
 
-    rc = llm_openai_refuse_tools(in, "tools", "tool_choice");
-    if (rc != 0) {
-        return rc;
-    }
-
-    rc = llm_openai_refuse_tools(in, "functions", "function_call");
-    if (rc != 0) {
-        return rc;
-    }
-
     rc = llm_openai_refuse_format(in);
     if (rc != 0) {
         return rc;
@@ -443,6 +386,16 @@ llm_openai_parse_text(llm_openai_in_t *in)
     llm_wire_submit_t  *head;
 
     head = &in->call->head;
+
+    rc = llm_openai_refuse_tools(in, "tools", "tool_choice");
+    if (rc != 0) {
+        return rc;
+    }
+
+    rc = llm_openai_refuse_tools(in, "functions", "function_call");
+    if (rc != 0) {
+        return rc;
+    }
 
     rc = llm_openai_parse_prompt(in);
     if (rc != 0) {

@@ -413,8 +413,9 @@ def errors_fields():
         ({"top_logprobs": 5}, "top_logprobs"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"tools": [{"type": "function",
-                     "function": {"name": "f"}}]}, "tools"),
+        ({"functions": [{"name": "f"}]}, "functions"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}],
+          "tool_choice": "required"}, "tool_choice"),
     ]
     for fields, param in cases:
         for stream in (False, True):

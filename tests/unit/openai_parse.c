@@ -269,9 +269,6 @@ static const row_t both[] = {
     {"'response_format':'json'", "response_format", 0},
     {"'tools':[]", NULL, 0},
     {"'tools':{}", "tools", 0},
-    {"'tools':[{}]", "tools", LLM_ERR_UNSUPPORTED},
-    {"'tools':[{}],'tool_choice':'auto'", "tools", LLM_ERR_UNSUPPORTED},
-    {"'tools':[{}],'tool_choice':'none'", NULL, 0},
     {"'tool_choice':'auto'", NULL, 0},
     {"'tool_choice':'required'", "tool_choice", LLM_ERR_UNSUPPORTED},
     {"'tool_choice':{'type':'function'}", "tool_choice", LLM_ERR_UNSUPPORTED},
@@ -301,6 +298,8 @@ test_values(void **state)
     ROWS(LLM_ROUTE_TEXT, both);
 }
 
+#define TOOL "{'type':'function','function':{'name':'f'}}"
+
 static void
 test_values_chat(void **state)
 {
@@ -315,11 +314,63 @@ test_values_chat(void **state)
         {"'logprobs':true,'top_logprobs':true", "top_logprobs", 0},
         {"'best_of':7", NULL, 0},
         {"'echo':7", NULL, 0},
+        {"'tools':[" TOOL "]", NULL, 0},
+        {"'tools':[" TOOL "],'tool_choice':'auto'", NULL, 0},
+        {"'tools':[" TOOL "],'tool_choice':'none'", NULL, 0},
+        {"'tools':[" TOOL "],'tool_choice':'required'", "tool_choice",
+            LLM_ERR_UNSUPPORTED},
+        {"'tools':[" TOOL ",5]", "tools[1]", 0},
+        {"'tools':[{'type':'code'}]", "tools[0].type", LLM_ERR_UNSUPPORTED},
+        {"'tools':[{'type':'function'}]", "tools[0].function.name", 0},
+        {"'tools':[{'type':'function','function':{'name':''}}]",
+            "tools[0].function.name", 0},
+        {"'documents':[{'text':'x'}]", NULL, 0},
+        {"'documents':{}", "documents", 0},
+        {"'chat_template_kwargs':{'enable_thinking':false}", NULL, 0},
+        {"'chat_template_kwargs':[]", "chat_template_kwargs", 0},
+        {"'chat_template':'{{ x }}'", "chat_template", LLM_ERR_UNSUPPORTED},
+        {"'add_generation_prompt':false", NULL, 0},
+        {"'add_generation_prompt':0", "add_generation_prompt", 0},
+        {"'continue_final_message':false", NULL, 0},
+        {"'continue_final_message':true", "continue_final_message",
+            LLM_ERR_UNSUPPORTED},
     };
 
     (void) state;
 
     ROWS(LLM_ROUTE_CHAT, rows);
+}
+
+/* What a template gets goes on as it came, and is gone with tool_choice. */
+static void
+test_template(void **state)
+{
+    pool_t *pool = pool_new();
+    llm_refusal_t why;
+    llm_call_t c;
+
+    (void) state;
+
+    assert_int_equal(more(pool, LLM_ROUTE_CHAT,
+                         "'tools':[" TOOL "],'documents':[ 1 ],"
+                         "'chat_template_kwargs':{ 'a' : 'b' "
+                         "},'add_generation_prompt':false",
+                         &c, &why),
+        0);
+    assert_int_equal(c.head.flags, LLM_F_TEMPLATE | LLM_F_NO_TURN);
+    assert_json(c.tools.data, c.tools.len, "[" TOOL "]");
+    assert_int_equal(c.documents.len, 3);
+    assert_memory_equal(c.documents.data, "[1]", 3);
+    assert_int_equal(c.kwargs.len, 9);
+    assert_memory_equal(c.kwargs.data, "{\"a\":\"b\"}", 9);
+
+    assert_int_equal(more(pool, LLM_ROUTE_CHAT,
+                         "'tools':[" TOOL "],'tool_choice':'none'", &c, &why),
+        0);
+    assert_int_equal(c.head.flags, 0);
+    assert_int_equal(c.tools.len, 0);
+
+    pool_free(pool);
 }
 
 static void
@@ -336,6 +387,9 @@ test_values_text(void **state)
         {"'n':3,'best_of':4", "best_of", LLM_ERR_UNSUPPORTED},
         {"'best_of':2", "best_of", LLM_ERR_UNSUPPORTED},
         {"'best_of':'2'", "best_of", 0},
+        {"'tools':[{}]", "tools", LLM_ERR_UNSUPPORTED},
+        {"'tools':[{}],'tool_choice':'auto'", "tools", LLM_ERR_UNSUPPORTED},
+        {"'tools':[{}],'tool_choice':'none'", NULL, 0},
         {"'echo':1", "echo", 0},
         {"'echo':true", NULL, 0},
         {"'echo':true,'logprobs':1", "echo", LLM_ERR_UNSUPPORTED},
@@ -567,6 +621,7 @@ main(void)
         cmocka_unit_test(test_null_is_absent),
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_values_chat),
+        cmocka_unit_test(test_template),
         cmocka_unit_test(test_values_text),
         cmocka_unit_test(test_long_lists),
         cmocka_unit_test(test_caps),
