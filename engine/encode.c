@@ -19,6 +19,7 @@
 /* One call's arguments. */
 typedef struct {
     const encode_rules_t *e;
+    const submit_t *s;
     uint32_t *work; /* [work_max] */
     int (*cancelled)(void *);
     void *arg;
@@ -57,28 +58,52 @@ encode_ids(const encode_t *c, const submit_input_t *in)
 }
 
 
+static template_text_t
+encode_text(const submit_input_t *in)
+{
+    const template_text_t text = {(const char *) in->p, in->len};
+
+    return text;
+}
+
+
+/* A conversation, with all that its template gets. */
+static int64_t
+encode_chat(const encode_t *c, const submit_input_t *in)
+{
+    template_input_t chat;
+    submit_fail_t *why = c->why;
+
+    memset(&chat, 0, sizeof(chat));
+    chat.messages = encode_text(in);
+    chat.tools = encode_text(&c->s->tools);
+    chat.documents = encode_text(&c->s->documents);
+    chat.kwargs = encode_text(&c->s->kwargs);
+    chat.no_prompt = (c->s->head.flags & LLM_F_NO_TURN) != 0;
+    chat.now = time(NULL);
+
+    return template_encode(c->e->tpl, &chat, c->work, c->e->work_max,
+        c->cancelled, c->arg, why->text, sizeof(why->text), why->param,
+        sizeof(why->param));
+}
+
+
 /* One input to work; the count, or -1 with why. */
 static int64_t
-encode_input(const encode_t *c, const submit_input_t *in, uint32_t flags)
+encode_input(const encode_t *c, const submit_input_t *in)
 {
     const encode_rules_t *e = c->e;
     const char *param = in->type == LLM_SEC_MESSAGES ? "messages" : "prompt";
     const char *text = (const char *) in->p;
-    template_input_t chat = {.no_prompt = 0};
     submit_fail_t *why = c->why;
     int64_t n;
 
     if (in->type == LLM_SEC_MESSAGES) {
-        chat.messages.s = text;
-        chat.messages.len = in->len;
-        chat.now = time(NULL);
-        n = template_encode(e->tpl, &chat, c->work, e->work_max, c->cancelled,
-            c->arg, why->text, sizeof(why->text), why->param,
-            sizeof(why->param));
+        n = encode_chat(c, in);
     } else if (in->type == LLM_SEC_PROMPT) {
         n = token_encode(e->tok, text, in->len,
-            flags & LLM_F_NO_BOS ? 0 : TOKEN_F_BOS, c->work, e->work_max,
-            c->cancelled, c->arg);
+            c->s->head.flags & LLM_F_NO_BOS ? 0 : TOKEN_F_BOS, c->work,
+            e->work_max, c->cancelled, c->arg);
     } else {
         n = encode_ids(c, in);
     }
@@ -106,7 +131,7 @@ uint32_t *
 encode_prompts(const encode_rules_t *e, const submit_t *s, uint32_t *work,
     int (*cancelled)(void *), void *arg, req_t *r, submit_fail_t *why)
 {
-    const encode_t c = {e, work, cancelled, arg, why};
+    const encode_t c = {e, s, work, cancelled, arg, why};
     uint32_t *ids = NULL, *more, *at;
     uint32_t i;
     int64_t n;
@@ -123,7 +148,7 @@ encode_prompts(const encode_rules_t *e, const submit_t *s, uint32_t *work,
             goto failed;
         }
 
-        n = encode_input(&c, &s->inputs[i], s->head.flags);
+        n = encode_input(&c, &s->inputs[i]);
         if (n < 0) {
             goto failed;
         }
