@@ -722,8 +722,6 @@ model_close(model_t *m)
     }
 
     model_hf_close(m->hf);
-    free(m->chat);
-    free(m->chat_tools);
     free(m->ropes[0].factors[0]);
     free(m->ropes[0].factors[1]);
     free(m->layers);

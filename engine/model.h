@@ -134,12 +134,6 @@ void model_watch(
     model_t *m, void (*taken)(void *arg, uint64_t bytes), void *arg);
 void model_taken(const model_t *m, const tensor_t *t);
 
-/*
- * The chat templates that came with it, as text, until model_close: its own,
- * and that for conversations with tools; s is NULL where there is none.
- */
-void model_templates(const model_t *m, gguf_str_t *own, gguf_str_t *tools);
-
 /* What it is from, for people: "GGUF", "safetensors, 4 files". */
 void model_container(const model_t *m, char *buf, size_t size);
 

@@ -590,8 +590,7 @@ model_hf_open(const char *path, char *err, size_t errlen)
     name_by_dir(m, m->hf->dir);
     m->hf->tree = model_hf_object(
         m->hf->config, CONFIG_MAX, JSON_REJECT_DUPLICATES, err, errlen);
-    ok = m->hf->tree != NULL && read_all(m, err, errlen)
-         && model_hf_templates(m, m->hf->dir, err, errlen);
+    ok = m->hf->tree != NULL && read_all(m, err, errlen);
     json_decref(m->hf->tree);
     m->hf->tree = NULL;
 

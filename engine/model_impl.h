@@ -268,7 +268,6 @@ struct model_s {
     const gguf_t *gguf;    /* where it is from, one of the two or neither: */
     model_hf_t *hf;        /* owned */
     int owns_gguf;
-    char *chat, *chat_tools; /* a directory's templates, owned, or NULL */
     void (*taken)(void *arg, uint64_t bytes); /* NULL: nobody watches */
     void *taken_arg;
 };
@@ -364,9 +363,6 @@ model_t *model_hf_open_mem(const char *config, size_t config_len,
  */
 tensor_t *model_fp8_join(const tensor_t *list, uint32_t n, uint32_t *joined_n,
     const char *file, char *err, size_t errlen);
-
-/* Fills in chat and chat_tools. 1, or 0 with one sentence in err. */
-int model_hf_templates(model_t *m, const char *dir, char *err, size_t errlen);
 
 /*
  * A file's text, with room for a 0 behind it, and a file that is one JSON

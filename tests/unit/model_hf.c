@@ -574,54 +574,6 @@ fp8(void **state)
     refused(*state, "model.safetensors", "weight_scale_inv\": expected only");
 }
 
-/* What model_templates gives for the files that are there. */
-static void
-check_templates(const char *dir, const char *want, const char *want_tools)
-{
-    gguf_str_t own, tools;
-    model_t *m = opened(dir);
-
-    model_templates(m, &own, &tools);
-    assert_int_equal(own.len, want != NULL ? strlen(want) : 0);
-    assert_int_equal(own.s != NULL, want != NULL);
-    assert_int_equal(tools.s != NULL, want_tools != NULL);
-    assert_true(want == NULL || memcmp(own.s, want, own.len) == 0);
-    assert_true(
-        want_tools == NULL || memcmp(tools.s, want_tools, tools.len) == 0);
-    model_close(m);
-}
-
-static void
-templates(void **state)
-{
-    const char *dir = *state;
-    char sub[512];
-
-    make_model(dir, CONFIG, NULL, NULL);
-    check_templates(dir, NULL, NULL);
-    make_text(dir, "tokenizer_config.json", "{\"chat_template\":null}");
-    check_templates(dir, NULL, NULL);
-    make_text(dir, "tokenizer_config.json", "{\"chat_template\":\"{{a}}\"}");
-    check_templates(dir, "{{a}}", NULL);
-    make_text(dir, "tokenizer_config.json",
-        "{\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"t\"},7,"
-        "{\"name\":\"rag\",\"template\":\"r\"},{\"name\":\"default\","
-        "\"template\":\"d\"},{\"name\":\"default\"}]}");
-    check_templates(dir, "d", "t");
-    make_text(dir, "chat_template.jinja", "of the file");
-    check_templates(dir, "of the file", "t");
-    snprintf(sub, sizeof(sub), "%s/additional_chat_templates", dir);
-    assert_int_equal(mkdir(sub, 0700), 0);
-    make_text(sub, "tool_use.jinja", "of the other");
-    check_templates(dir, "of the file", "of the other");
-    make_gone(sub, "tool_use.jinja");
-    assert_int_equal(rmdir(sub), 0);
-    make_gone(dir, "chat_template.jinja");
-    make_text(dir, "tokenizer_config.json", "{");
-    refused(dir, "tokenizer_config.json", "a JSON object");
-    make_gone(dir, "tokenizer_config.json");
-}
-
 /* The same model in two files, cut in the middle of a layer. */
 static void
 sharded(void **state)
@@ -761,7 +713,6 @@ main(void)
         TEST(ends),
         TEST(rope),
         TEST(fp8),
-        TEST(templates),
         TEST(sharded),
         TEST(broken_files),
         cmocka_unit_test(real_one),
