@@ -582,6 +582,7 @@ open_shared(opening_t *o, const model_layer_t *w, kn_ptr_t x)
     PUSH(o, add, &add);
 }
 
+/* The args of a layer's ops; what its family has not is null and not called. */
 static void
 open_layer(opening_t *o, uint32_t i)
 {

@@ -253,6 +253,7 @@ model_is_matrix(uint32_t type)
     return 0;
 }
 
+/* A type that the row's tensor may have; norms and biases are small. */
 static int
 check_type(model_opening_t *o, const model_row_t *row, const tensor_t *t)
 {

@@ -59,6 +59,8 @@ read_kind(model_opening_t *o, model_rope_t *r)
         name.s, word);
 }
 
+/* Llama 3.1's: long waves are slowed down, short ones are not, and between
+ * the two it is a mixture. */
 static int
 read_llama3(model_opening_t *o, model_rope_t *r)
 {

@@ -209,6 +209,8 @@ take_shape(const told_t *o, const json_t *shape, tensor_t *t)
     return 1;
 }
 
+/* Where a tensor's bytes lie: inside the file, and as many as its shape
+ * says. */
 static int
 take_offsets(const told_t *o, const file_t *f, uint64_t start,
     const json_t *offsets, tensor_t *t)
@@ -398,6 +400,8 @@ make_room(const told_t *o, file_t *f, json_cut_t c, uint64_t len)
     return f->tensors != NULL || fail(o, "table: not enough memory");
 }
 
+/* The header's length, then its JSON, one tensor at a time: a tree of it all
+ * would be many times the file. */
 static int
 read_header(const told_t *o, file_t *f, uint64_t *start)
 {
@@ -771,6 +775,7 @@ read_index(safetensors_t *s, const told_t *o, const char *dir,
     return merge(s, o, named);
 }
 
+/* The files that the index names, each once, and what each is to have. */
 static int
 open_index(safetensors_t *s, const char *dir, char *err, size_t errlen)
 {

@@ -94,6 +94,7 @@ bpe_above(const bpe_pair_t *a, const bpe_pair_t *b)
 }
 
 
+/* A pair that may be joined, by rank, then by place. */
 static int
 bpe_push(bpe_t *w, const bpe_pair_t *p)
 {

@@ -275,6 +275,7 @@ json_vocab(json_open_t *j)
 }
 
 
+/* The piece for what the vocabulary lacks: an id, a text, or none. */
 static int
 json_unknown(json_open_t *j)
 {
@@ -459,6 +460,7 @@ json_merge(const json_t *v, gguf_str_t *left, gguf_str_t *right)
 }
 
 
+/* Pairs as "a b" or ["a", "b"], in the order of their ranks. */
 static int
 json_merges(json_open_t *j)
 {
@@ -546,6 +548,7 @@ json_special(json_open_t *j, const json_t *ids, int behind)
 }
 
 
+/* What TemplateProcessing puts around one text, special tokens only. */
 static int
 json_template(json_open_t *j, const json_t *o)
 {
@@ -596,6 +599,8 @@ json_bert(json_open_t *j, const json_t *o)
 }
 
 
+/* Post-processors: all but the template change offsets, which nobody asks
+ * for. */
 static int
 json_post(json_open_t *j, const json_t *o, int depth)
 {

@@ -156,6 +156,7 @@ pipe_sequence(
 }
 
 
+/* One step by its type's row, or each of a Sequence; null is none. */
 static int
 pipe_section(
     pipe_t *p, const char *what, const pipe_row_t *rows, const json_t *o)
@@ -322,6 +323,7 @@ base64_read(const char *s, size_t len, uint8_t *dst)
 }
 
 
+/* SentencePiece's table of replacements, in base 64. */
 static int
 norm_charsmap(pipe_t *p, const json_t *o)
 {
@@ -444,6 +446,8 @@ pre_split(pipe_t *p, const json_t *o)
 }
 
 
+/* Bytes become the alphabet's characters, behind GPT-2's pattern if it is
+ * asked for. */
 static int
 pre_bytes(pipe_t *p, const json_t *o)
 {
@@ -468,6 +472,8 @@ pre_bytes(pipe_t *p, const json_t *o)
 }
 
 
+/* Spaces become the mark, which is also put before the text; where "split"
+ * is not false each mark begins a piece. */
 static int
 pre_meta(pipe_t *p, const json_t *o)
 {
@@ -670,6 +676,7 @@ decode_char(const char *s)
 }
 
 
+/* A mark back to what it stands for. */
 static int
 decode_replace(pipe_t *p, const json_t *o)
 {
@@ -695,6 +702,8 @@ decode_replace(pipe_t *p, const json_t *o)
 }
 
 
+/* Of what was fused only one space at its beginning can be taken: more is
+ * not known before the end. */
 static int
 decode_strip(pipe_t *p, const json_t *o)
 {

@@ -144,6 +144,7 @@ texts_build(token_t *t,
 }
 
 
+/* The table from texts to ids; of two pieces with one text the first counts. */
 static void
 piece_index(token_t *t, uint32_t id)
 {
@@ -543,6 +544,8 @@ load_array(const token_t *t, const gguf_t *g, const char *key, gguf_arr_t *a,
 }
 
 
+/* Normal, control, byte, unused ...: as the file says, normal if it does
+ * not. */
 static int
 load_types(token_t *t, const gguf_t *g, char *err, size_t errlen)
 {
@@ -570,6 +573,7 @@ load_types(token_t *t, const gguf_t *g, char *err, size_t errlen)
 }
 
 
+/* SentencePiece's, by which pieces are joined; absent ones are all the same. */
 static int
 load_scores(token_t *t, const gguf_t *g, char *err, size_t errlen)
 {

@@ -62,6 +62,7 @@ model_fail(const model_open_t *m, const char *what)
 
 /* --- protobuf ----------------------------------------------------------- */
 
+/* Protobuf's base 128; at most ten bytes, of which the last has one bit. */
 static int
 msg_varint(model_msg_t *m, uint64_t *v)
 {
@@ -153,6 +154,7 @@ model_float(uint64_t bits)
 }
 
 
+/* A message of piece, score and type; unknown fields are passed over. */
 static int
 model_piece(model_open_t *m, uint32_t id, model_msg_t msg)
 {
@@ -218,6 +220,7 @@ model_trainer(model_open_t *m, model_msg_t msg)
 }
 
 
+/* What is done to a text before its pieces are looked for. */
 static int
 model_normalizer(model_open_t *m, model_msg_t msg)
 {

@@ -185,6 +185,7 @@ token_is_space(int32_t c)
 }
 
 
+/* By simple mappings, character for character, as Unicode has them. */
 static int
 norm_lower(const char *s, size_t len, token_buf_t *out)
 {
@@ -441,6 +442,7 @@ norm_copy(const char *s, size_t len, size_t *at, token_buf_t *out)
 }
 
 
+/* NFC, NFD, NFKC, NFKD, by utf8proc. */
 static int
 norm_forms(const char *s, size_t len, int kind, token_buf_t *out)
 {

@@ -198,6 +198,7 @@ pre_char(const char *s, size_t len, size_t at)
 }
 
 
+/* Cuts at a pattern's matches; behavior says to whom a match belongs. */
 static int
 pre_cut(pre_cut_t *c, uint32_t level, const char *s, size_t len)
 {

@@ -189,6 +189,7 @@ onig_open(onig_t *o)
 }
 
 
+/* Oniguruma's spellings to PCRE2's, where they differ. */
 static int
 onig_translate(onig_t *o)
 {

@@ -271,6 +271,7 @@ spm_offer(spm_t *w, uint32_t left)
 
 /* --- joining ------------------------------------------------------------ */
 
+/* The best pair of neighbours until there is none that is a piece. */
 static int
 spm_join(spm_t *w, const token_sink_t *s)
 {

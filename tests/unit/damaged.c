@@ -26,8 +26,9 @@
 #define CASES   1000
 #define SECONDS 60 /* of processor time: a hang, not a slow machine */
 
-/* What the readers need whatever the file: tables of characters and such. */
-#define CONSTANT (256u << 10)
+/* What is needed whatever the file: the tokenizer's cache of words, tables of
+ * characters and such. */
+#define CONSTANT ((2u << 20) + (256u << 10))
 
 typedef struct {
     uint8_t *p;
