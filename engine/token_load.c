@@ -144,7 +144,7 @@ texts_build(token_t *t,
 }
 
 
-/* The table from texts to ids; of two pieces with one text the first counts. */
+/* Enters a piece wherever it is looked up, by its type. */
 static void
 piece_index(token_t *t, uint32_t id)
 {

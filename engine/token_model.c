@@ -62,7 +62,7 @@ model_fail(const model_open_t *m, const char *what)
 
 /* --- protobuf ----------------------------------------------------------- */
 
-/* Protobuf's base 128; at most ten bytes, of which the last has one bit. */
+/* Protobuf's base 128, at most ten bytes; what is beyond 64 bits is lost. */
 static int
 msg_varint(model_msg_t *m, uint64_t *v)
 {
