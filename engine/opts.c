@@ -262,8 +262,9 @@ opts_switch(opts_t *o, const char *arg)
     const struct {
         const char *name;
         int *field;
-    } switches[] = {{"--inspect", &o->inspect}, {"--help", &o->help},
-        {"-h", &o->help}, {"--version", &o->version}, {"-v", &o->version}};
+    } switches[] = {{"--inspect", &o->inspect}, {"--check", &o->inspect},
+        {"--help", &o->help}, {"-h", &o->help}, {"--version", &o->version},
+        {"-v", &o->version}};
     size_t i;
 
     for (i = 0; i < sizeof(switches) / sizeof(switches[0]); i++) {
@@ -348,6 +349,7 @@ opts_help(void)
            "  --inspect [MODEL]  print the model's shape, types, tokenizer and "
            "the memory\n"
            "                     that serving it takes, load nothing, exit\n"
+           "  --check            the same of the option model\n"
            "  --version, --help\n\n");
 
     for (i = 0; i < OPTS_N; i++) {

@@ -77,7 +77,7 @@ int opts_file(opts_t *o, const char *path, char *err, size_t errlen);
 
 /*
  * The command line: --name value, --name=value, -c file, --inspect [model],
- * --help, --version.  0, or -1 with err.
+ * --check, --help, --version.  0, or -1 with err.
  */
 int opts_args(opts_t *o, int argc, char **argv, char *err, size_t errlen);
 

@@ -24,6 +24,9 @@ sub file {
 
 my $good = file('good.jinja', <<'END');
 {%- if messages[0].role != 'user' %}{{ raise_exception('Only users, not ' ~ messages[0].role ~ '.') }}{% endif %}
+{%- if tools %}{% for tool in tools %}{{ tool.function.name }} {% endfor %}{% endif %}
+{%- if documents %}{{ documents[0].text }}{% endif %}
+{%- if tone %}{{ tone }}{% endif %}
 {%- for m in messages %}
 {{- '<|im_start|>' ~ m.role ~ '\n' ~ m.content ~ '<|im_end|>\n' }}
 {%- endfor %}
@@ -61,6 +64,29 @@ is($d->{error}{param}, 'messages', 'and the field');
 ($r, $d) = ids({ role => 'user', content => [{ type => 'text', text => 'a' }, { type => 'text', text => 'b' }] });
 is_deeply($d->{tokens}, (ids(user("a\nb")))[1]{tokens}, 'parts are joined for a template that takes none');
 
+# --- what else a template gets --------------------------------------------------
+
+my @tools = map { { type => 'function', function => { name => $_ } } } qw(first second);
+my @asked = (messages => [user('Hi.')], model => $model);
+sub text { # what the template made of it, without markers
+    my (%more) = @_;
+    my $r = $t->post('/v1/tokenize', { @asked, %more });
+    my $ids = LLM->decode($r->{body})->{tokens} or return "$r->{status} $r->{body}";
+    return LLM->decode($t->post('/v1/detokenize', { model => $model, tokens => $ids })->{body})->{prompt};
+}
+my $plain = text();
+is(text(tools => \@tools), "first second $plain", 'tools');
+is(text(tools => \@tools, tool_choice => 'none'), $plain, 'none of them');
+is(text(documents => [{ text => 'A page. ' }]), "A page. $plain", 'documents');
+is(text(chat_template_kwargs => { tone => 'Be kind. ' }), "Be kind. $plain", 'its variables');
+is(text(add_generation_prompt => JSON::PP::false) . "assistant\n", $plain, 'no turn begun');
+$r = $t->post('/v1/chat/completions', { @asked, tools => \@tools, max_tokens => 3 });
+is($r->{status}, 200, 'a chat with tools');
+is(LLM->decode($r->{body})->{usage}{prompt_tokens}, LLM->decode($t->post('/v1/tokenize',
+    { @asked, tools => \@tools })->{body})->{count}, 'has them in its prompt');
+$r = $t->post('/v1/chat/completions', { @asked, tools => \@tools, tool_choice => 'required' });
+is($r->{status}, 400, 'none can be demanded');
+
 # --- at the start -------------------------------------------------------------------
 
 sub check {
@@ -68,7 +94,7 @@ sub check {
     my $pid = open(my $p, '-|') // die;
     if (!$pid) {
         open STDERR, '>&', \*STDOUT;
-        exec LLM->build . '/llm-engine', '--check', '--model', LLM->demo, @args;
+        exec LLM->build . '/llm-engine', '--inspect', LLM->demo, @args;
     }
     local $/;
     my $out = <$p> // '';
