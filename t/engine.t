@@ -53,6 +53,8 @@ refused('no conf', qr/none\.conf/, '-c', "$dir/none.conf");
 
 ($st, $out) = engine('--device', 'null', '--inspect');
 is($st, 0, '--inspect without a model');
+my ($other, $same) = engine('--device', 'null', '--check');
+is("$other $same", "$st $out", '--check is the same');
 
 open my $f, '>', "$dir/e.conf";
 print $f "device null\nmodel_name fromfile # why\nslots 5\n";
@@ -141,10 +143,10 @@ like($out, qr/fromfile/, 'is used');
     ($st, $out) = engine('--inspect', $hf);
     is($st, 0, 'a directory') or diag($out);
     like($out, qr/^model +whole\nfrom +safetensors, 1 file, \Q$hf\E$/m, 'its name and kind');
-    like($out, qr/^tokenizer +BPE, 307 tokens\nchat template +no$/m, 'its tokenizer');
+    like($out, qr/^tokenizer +BPE, 307 tokens\nchat template +plain text$/m, 'its tokenizer');
     $put->('chat_template.jinja', '{{ messages }}');
     ($st, $out) = engine('--inspect', "$hf/config.json");
-    like($out, qr/^chat template +yes$/m, 'its template, and a file stands for it');
+    like($out, qr/^chat template +its own template$/m, 'its template, and a file stands for it');
     $tokens->(308);
     refused('more tokens than embeddings', qr/at most 307 tokens.*found 308/, '--model', $hf);
     $tokens->(307);
