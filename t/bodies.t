@@ -162,7 +162,8 @@ $t->reload;
 $t->wait_ready;
 is(chat(slow_body(1))->{status}, 200, 'the new worker answers');
 my @status = map { $_->whole(30)->{status} } @many;
-is(scalar(grep { $_ == 200 || $_ == 0 } @status), 8,
+# 503: what was with the engine when the time was over
+is(scalar(grep { /^(200|503|0)$/ } @status), 8,
     'whatever the old one was parsing is answered or ended')
     or diag("@status");
 ok((grep { $_ == 0 } @status) > 0, 'some were ended in the middle');
