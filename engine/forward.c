@@ -482,22 +482,30 @@ open_attention(opening_t *o, uint32_t i)
     PUSH(o, attn, &attn);
 }
 
+/* The gate's activation times what acts.up has; gate [tokens, dim]. */
+static void
+open_act(opening_t *o, kn_ptr_t gate, uint32_t dim)
+{
+    kn_act_mul_t act;
+
+    act.gate = gate;
+    act.up = o->f->acts.up;
+    act.dim = dim;
+    act.rows = KN_TOKENS;
+    act.act = model_info(o->f->m)->gelu ? KN_GELU : KN_SILU;
+    PUSH(o, act_mul, &act);
+}
+
 /* From the norm's result to acts.h, by one gate for all tokens. */
 static void
 open_gate(opening_t *o, const model_layer_t *w, kn_ptr_t x)
 {
     const acts_t *a = &o->f->acts;
     const model_info_t *info = model_info(o->f->m);
-    kn_act_mul_t act;
 
     matmul(o, w->gate, w->gate_bias, x, a->gate, 1);
     matmul(o, w->up, w->up_bias, x, a->up, 1);
-    act.gate = a->gate;
-    act.up = a->up;
-    act.dim = info->ffn;
-    act.rows = KN_TOKENS;
-    act.act = info->gelu ? KN_GELU : KN_SILU;
-    PUSH(o, act_mul, &act);
+    open_act(o, a->gate, info->ffn);
     matmul(o, w->down, w->down_bias, a->gate, a->h, info->residual_scale);
 }
 
@@ -561,17 +569,11 @@ open_shared(opening_t *o, const model_layer_t *w, kn_ptr_t x)
 {
     const acts_t *a = &o->f->acts;
     const model_info_t *info = model_info(o->f->m);
-    kn_act_mul_t act;
     kn_add_t add;
 
     matmul(o, w->shared_gate, NULL, x, a->shared, 1);
     matmul(o, w->shared_up, NULL, x, a->up, 1);
-    act.gate = a->shared;
-    act.up = a->up;
-    act.dim = info->shared_ffn;
-    act.rows = KN_TOKENS;
-    act.act = info->gelu ? KN_GELU : KN_SILU;
-    PUSH(o, act_mul, &act);
+    open_act(o, a->shared, info->shared_ffn);
     matmul(o, w->shared_down, NULL, a->shared, a->h2, 1);
     matmul(o, w->shared_router, NULL, x, a->router, 1);
     add.x = a->h;

@@ -308,26 +308,37 @@ matmul(const cpu_mm_t *a, uint32_t type)
 }
 
 /*
- * exp(x), x cut to where the result is a normal number; NaN stays.  x is n ln 2
- * and a rest, whose power series is cut where its terms are below rounding.
+ * x is n ln 2 and a rest r, x cut to where exp(x) is a normal number; NaN
+ * stays.  Returns (exp(r) - 1 - r) / r^2, as a power series that is cut where
+ * its terms are below rounding.
  */
+ALWAYS vf_t
+exp_series(vf_t x, vf_t *n, vf_t *r)
+{
+    vf_t y;
+
+    x = V(max)(V(set1)(-87.3f), x);
+    x = V(min)(V(set1)(88.3f), x);
+    *n = nearest(V(mul)(x, V(set1)(1.44269504f)));
+    *r = V(fnmadd)(*n, V(set1)(0.693145752f), x);
+    *r = V(fnmadd)(*n, V(set1)(1.42860677e-6f), *r);
+
+    y = V(set1)(1.0f / 5040);
+    y = V(fmadd)(y, *r, V(set1)(1.0f / 720));
+    y = V(fmadd)(y, *r, V(set1)(1.0f / 120));
+    y = V(fmadd)(y, *r, V(set1)(1.0f / 24));
+    y = V(fmadd)(y, *r, V(set1)(1.0f / 6));
+
+    return V(fmadd)(y, *r, V(set1)(0.5f));
+}
+
+/* exp(x) */
 ALWAYS vf_t
 expv(vf_t x)
 {
     vf_t n, r, y;
 
-    x = V(max)(V(set1)(-87.3f), x);
-    x = V(min)(V(set1)(88.3f), x);
-    n = nearest(V(mul)(x, V(set1)(1.44269504f)));
-    r = V(fnmadd)(n, V(set1)(0.693145752f), x);
-    r = V(fnmadd)(n, V(set1)(1.42860677e-6f), r);
-
-    y = V(set1)(1.0f / 5040);
-    y = V(fmadd)(y, r, V(set1)(1.0f / 720));
-    y = V(fmadd)(y, r, V(set1)(1.0f / 120));
-    y = V(fmadd)(y, r, V(set1)(1.0f / 24));
-    y = V(fmadd)(y, r, V(set1)(1.0f / 6));
-    y = V(fmadd)(y, r, V(set1)(0.5f));
+    y = exp_series(x, &n, &r);
     y = V(fmadd)(y, r, V(set1)(1));
     y = V(fmadd)(y, r, V(set1)(1));
 
@@ -343,18 +354,7 @@ expm1v(vf_t x)
 {
     vf_t n, r, y, s;
 
-    x = V(max)(V(set1)(-87.3f), x);
-    x = V(min)(V(set1)(88.3f), x);
-    n = nearest(V(mul)(x, V(set1)(1.44269504f)));
-    r = V(fnmadd)(n, V(set1)(0.693145752f), x);
-    r = V(fnmadd)(n, V(set1)(1.42860677e-6f), r);
-
-    y = V(set1)(1.0f / 5040);
-    y = V(fmadd)(y, r, V(set1)(1.0f / 720));
-    y = V(fmadd)(y, r, V(set1)(1.0f / 120));
-    y = V(fmadd)(y, r, V(set1)(1.0f / 24));
-    y = V(fmadd)(y, r, V(set1)(1.0f / 6));
-    y = V(fmadd)(y, r, V(set1)(0.5f));
+    y = exp_series(x, &n, &r);
     y = V(fmadd)(V(mul)(y, r), r, r);
     s = scale_by(V(set1)(1), n);
 

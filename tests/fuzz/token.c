@@ -7,7 +7,7 @@
  * the vocabulary is written around the pieces; bits of the first byte leave
  * parts of it out or make them lie.
  */
-#include "token.h"
+#include "token_use.h"
 #include "../unit/vocab_file.h"
 
 #include <stdint.h>
@@ -15,7 +15,6 @@
 #include <string.h>
 
 #define PIECES_MAX 300
-#define IDS_MAX    4096
 
 typedef struct {
     const uint8_t *s;
@@ -57,26 +56,6 @@ build(file_t *f, unsigned how, const fuzz_piece_t *v, uint32_t n)
     file_done(f);
 }
 
-static void
-use(const token_t *t, const char *text, size_t len, unsigned flags)
-{
-    static uint32_t ids[IDS_MAX];
-    int64_t n, i;
-    size_t m;
-
-    n = token_encode(t, text, len, flags, ids, IDS_MAX, NULL, NULL);
-    if (n > IDS_MAX) {
-        abort();
-    }
-    for (i = 0; i < n; i++) {
-        if (ids[i] >= token_vocab(t)) {
-            abort();
-        }
-        (void) token_bytes(t, ids[i], &m);
-        (void) token_is_end(t, ids[i]);
-    }
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t len);
 
 int
@@ -110,8 +89,8 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t len)
     g = gguf_open_mem(f.p, f.n, "fuzz", err, sizeof(err));
     t = g != NULL ? token_open_gguf(g, err, sizeof(err)) : NULL;
     if (t != NULL) {
-        use(t, (const char *) p, len, TOKEN_F_BOS);
-        use(t, (const char *) p, len, TOKEN_F_BOS | TOKEN_F_SPECIAL);
+        token_use(t, (const char *) p, len, TOKEN_F_BOS);
+        token_use(t, (const char *) p, len, TOKEN_F_BOS | TOKEN_F_SPECIAL);
     }
     token_close(t);
     gguf_close(g);

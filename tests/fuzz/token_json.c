@@ -6,34 +6,13 @@
  * The input is the file, then a zero and the text; a file without one gets a
  * text of ours.  No JSON has a zero in it.
  */
-#include "token.h"
+#include "token_use.h"
 
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define IDS_MAX  4096
 #define TEXT_MAX 512 /* a pattern may take its time for each byte */
-
-static void
-use(const token_t *t, const char *text, size_t len, unsigned flags)
-{
-    static uint32_t ids[IDS_MAX];
-    int64_t n, i;
-    size_t m;
-
-    n = token_encode(t, text, len, flags, ids, IDS_MAX, NULL, NULL);
-    if (n > IDS_MAX) {
-        abort();
-    }
-    for (i = 0; i < n; i++) {
-        if (ids[i] >= token_vocab(t)) {
-            abort();
-        }
-        (void) token_bytes(t, ids[i], &m);
-        (void) token_is_end(t, ids[i]);
-    }
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t len);
 
@@ -58,8 +37,8 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t len)
     }
 
     text_len = text_len < TEXT_MAX ? text_len : TEXT_MAX;
-    use(t, text, text_len, TOKEN_F_BOS);
-    use(t, text, text_len, TOKEN_F_SPECIAL);
+    token_use(t, text, text_len, TOKEN_F_BOS);
+    token_use(t, text, text_len, TOKEN_F_SPECIAL);
     token_close(t);
 
     return 0;
