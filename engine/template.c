@@ -172,6 +172,8 @@ template_learn(const template_t *t, template_own_t *own)
         "\",\"arguments\":{}}}]}]",
         PROBE_A, PROBE_B, "None");
     own->takes.developer = jinja_mentions(own->t, "developer");
+    own->takes.tools = jinja_mentions(own->t, "tools");
+    own->takes.documents = jinja_mentions(own->t, "documents");
 }
 
 
@@ -237,6 +239,7 @@ template_open(const token_t *tok, template_text_t own, template_text_t tools,
     if (template_compile(t, &t->own, own, warn, warnlen) == 0
         && t->own.t != NULL) {
         (void) template_compile(t, &t->tools, tools, warn, warnlen);
+        t->tools.takes.tools = 1; /* it is there for nothing else */
     }
 
     return t;
@@ -393,17 +396,40 @@ encode_own(template_call_t *p, const template_t *t, const template_own_t *own,
 }
 
 
+/* What would be left out without a word is refused. */
+static int
+check_extras(
+    template_call_t *p, const template_json_t *j, const template_takes_t *takes)
+{
+    if (json_array_size(j->tools) > 0 && !takes->tools) {
+        return template_refuse(p, LLM_ERR_UNSUPPORTED,
+            "The model's chat template knows no tools.", "tools");
+    }
+
+    if (json_array_size(j->documents) > 0 && !takes->documents) {
+        return template_refuse(p, LLM_ERR_UNSUPPORTED,
+            "The model's chat template knows no documents.", "documents");
+    }
+
+    return 0;
+}
+
+
 /* The template for tools serves only where there are some. */
 static int
 encode_json(template_call_t *p, const template_t *t, const template_input_t *in,
     template_json_t *j)
 {
-    static const template_takes_t fixed = {0, 0, 0};
+    static const template_takes_t fixed = {0, 0, 0, 0, 0};
     const template_own_t *own =
         t->tools.t != NULL && json_array_size(j->tools) > 0 ? &t->tools
                                                             : &t->own;
-    int rc =
-        template_check(p, j->messages, own->t != NULL ? &own->takes : &fixed);
+    const template_takes_t *takes = own->t != NULL ? &own->takes : &fixed;
+    int rc = template_check(p, j->messages, takes);
+
+    if (rc == 0) {
+        rc = check_extras(p, j, takes);
+    }
 
     if (rc == 0 && own->t != NULL) {
         rc = encode_own(p, t, own, in, j);

@@ -14,6 +14,7 @@ typedef struct {
     int parts;     /* contents as arrays of parts */
     int null;      /* the content of an assistant that only called tools */
     int developer; /* the role of that name */
+    int tools, documents;
 } template_takes_t;
 
 /* One call. */

@@ -65,6 +65,7 @@ for (
     ['tokenize', { prompt => 'a', add_special_tokens => 'no' }, 400, 'add_special_tokens'],
     ['tokenize', { prompt => 'word ' x 2000 }, 400, 'prompt'],
     ['tokenize', { prompt => 'a', model => 'none' }, 404, 'model'],
+    ['tokenize', { messages => [{ role => 'user', content => 'a' }], documents => [{}] }, 400, 'documents'],
     ['detokenize', {}, 400, 'tokens'],
     ['detokenize', { tokens => [] }, 400, 'tokens'],
     ['detokenize', { tokens => 'a' }, 400, 'tokens'],

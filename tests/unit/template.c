@@ -457,6 +457,20 @@ test_own_variables(void **state)
     in.tools = text("{");
     assert_string_equal(spelt("x", &in), "It must be an array.");
     assert_string_equal(param, "tools");
+
+    /* what a template does not know is not left out without a word */
+    in.tools = text("[{}]");
+    assert_string_equal(
+        spelt("x", &in), "The model's chat template knows no tools.");
+    assert_string_equal(param, "tools");
+    assert_string_equal(
+        spelt(NULL, &in), "The model's chat template knows no tools.");
+    in.tools = text("[]");
+    assert_string_equal(spelt("x", &in), " x");
+    in.documents = text("[{}]");
+    assert_string_equal(
+        spelt("x", &in), "The model's chat template knows no documents.");
+    assert_string_equal(param, "documents");
 }
 
 /* What a template is given depends on what it takes. */
