@@ -9,7 +9,8 @@ use LLM;
 use Test::More;
 
 my $t = LLM->new(engine => [qw(--device null --model_name m --step_min 10ms --requests 64)], workers => 1, location => 'llm_tenant_key $http_x_tenant;',
-    conf => join '', map { "    llm_tenant c$_ { priority $_; }\n" } 0 .. 7);
+    conf => join '', '    llm_tenant waits { concurrent 1; queue 2 timeout=400ms; }', "\n",
+        map { "    llm_tenant c$_ { priority $_; }\n" } 0 .. 7);
 
 sub begin {
     my ($class) = @_;
@@ -45,5 +46,24 @@ ok($t->pool_is_full(5), 'at rest');
 my ($again, $refused) = begin(7);
 ok(!defined $refused, 'the lowest class is served again');
 $again->close;
+
+# --- a tenant's own queue: so many wait, and so long -----------------------------
+
+sub ask {
+    my ($tokens) = @_;
+    my $c = $t->connect;
+    print $c $t->request_text('POST', '/v1/completions', { model => 'm', prompt => 'x',
+        max_tokens => $tokens }, 'X-Tenant' => 'waits');
+    return LLM::Stream->new($c);
+}
+my $long = ask(100); # a second
+ok($t->wait_for(sub { $t->metric('requests_running') == 1 }, 5), 'one runs');
+my @wait = map { ask(2) } 1 .. 2;
+ok($t->wait_for(sub { $t->metric('requests_waiting') == 2 }, 5), 'two wait');
+is(ask(2)->status(2), 429, 'one more may not');
+is(join(' ', map { LLM->decode($_->whole(5)->{body})->{error}{code} } @wait),
+    'queue_timeout queue_timeout', 'nor for ever');
+is($long->status(5), 200, 'the one ends');
+is(ask(2)->status(5), 200, 'and there is room');
 
 $t->done;

@@ -145,6 +145,30 @@ ok(!(grep { /ratelimit/ } keys %{ ask('free1')->{headers} }), 'and no such heade
 ok($t->reload, 'reload');
 is(ask('day1', { max_tokens => 50 })->{status}, 429, 'a reload remembers too');
 
+# another master beside this one, which only a daemon does
+sub master { (LLM::_slurp("$t->{dir}/nginx.pid") =~ /(\d+)/)[0] }
+if (!$ENV{LLM_NGINX}) {
+    $t->stop('nginx', 'QUIT');
+    $t->write_conf($t->conf_text =~ s/daemon off/daemon on/r);
+    system('/usr/sbin/nginx', '-p', $t->{dir}, '-e', "$t->{dir}/error.log", '-c', "$t->{dir}/nginx.conf");
+    $t->wait_ready;
+    my $old = master();
+    kill USR2 => $old;
+    ok($t->wait_for(sub { -e "$t->{dir}/nginx.pid.oldbin" && master() && master() != $old }, 5),
+        'a binary upgrade');
+    $t->wait_ready;
+    is(join(' ', map { ask('day1', { max_tokens => 50 })->{status} } 1 .. 8),
+        join(' ', (429) x 8), 'both masters remember');
+    kill QUIT => $old;
+    ok($t->wait_for(sub { !kill 0 => $old }, 10), 'the old one ends');
+    is(ask('day1', { max_tokens => 50 })->{status}, 429, 'and so does the new one');
+    my $new = master();
+    kill QUIT => $new;
+    ok($t->wait_for(sub { !kill 0 => $new }, 10), 'it ends');
+    ok($t->start_nginx, 'as before');
+    $t->wait_ready;
+}
+
 # --- refused, and not ---------------------------------------------------------
 
 is(join(' ', map { ask('dry1', { max_tokens => 9 }, '/dry')->{status} } 1 .. 4),
