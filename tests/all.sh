@@ -49,7 +49,7 @@ mk() { # a build directory, make variables, targets...
 sanitized() { # unit tests under address and undefined behaviour sanitizers
     mk "$build/asan" OPT="-O1 -g" \
         SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" \
-        unit-programs && make -s BUILD="$build/asan" OPT="-O1 -g" \
+        unit-programs && LLM_BRIEF=1 make -s BUILD="$build/asan" OPT="-O1 -g" \
         SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" unit
 }
 
