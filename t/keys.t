@@ -54,6 +54,7 @@ my $t = LLM->new(engine => [qw(--device null --model_name canned)], workers => 2
     access_log logs.keys keys;
     map $http_x_subject $tenant { default ""; CN=good good; CN=bad "no name"; CN=poor poor; CN=short short; }
     limit_req_zone $llm_tenant zone=tenants:1m rate=1r/m;
+    limit_conn_zone $llm_tenant zone=conns:1m;
 CONF
         location /open/ { llm_pass main; llm_auth off; }
         location /maybe/ { llm_pass main; llm_auth optional; }
@@ -61,6 +62,7 @@ CONF
         location /subject/ { llm_pass main; llm_tenant_key $tenant; }
         location /any/ { llm_pass main; satisfy any; allow 127.0.0.1; deny all; }
         location /none/ { llm_pass main; satisfy any; deny all; }
+        location /conns/ { llm_pass main; limit_conn conns 1; limit_conn_status 429; }
         location /limited/ { llm_pass main; limit_req zone=tenants; limit_req_status 429; }
 SERVER
 
@@ -141,6 +143,14 @@ $t->allow(qr/is no tenant's name/);
 is(ask('/limited', {}, bearer($key))->{status}, 200, 'limit_req by $llm_tenant: first');
 is(ask('/limited', {}, bearer($key))->{status}, 429, 'second');
 is(ask('/limited', {}, bearer($other))->{status}, 200, 'another tenant has its own');
+my $one = $t->connect;
+print $one $t->request_text('POST', '/conns/completions', { %body, max_tokens => 5,
+    stream => JSON::PP::true() }, bearer($key), 'Content-Length' => 500); # its body never ends
+ok($t->wait_for(sub { ask('/conns', {}, bearer($key))->{status} == 429 }, 5),
+    'limit_conn by $llm_tenant: one at a time');
+is(ask('/conns', {}, bearer($other))->{status}, 200, 'another tenant has its own');
+close $one;
+ok($t->wait_for(sub { ask('/conns', {}, bearer($key))->{status} == 200 }, 5), 'and again');
 
 # --- what they may do ------------------------------------------------------
 
