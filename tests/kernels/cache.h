@@ -1,0 +1,308 @@
+/*
+ * The ops of the paged cache, rope_store and attn, for the differential
+ * runner: both look at a cache that is NaN wherever no sequence of the step
+ * has anything.
+ */
+#ifndef CACHE_H
+#define CACHE_H
+
+#include "rig.h"
+
+static inline kn_kv_t
+cache_shape(const case_t *c)
+{
+    kn_kv_t kv;
+    uint64_t half;
+
+    /* Another layer's keys lie before and its values between. */
+    half = type_bytes(
+        c->type, (size_t) c->kv_heads * c->block_tokens * c->head_dim);
+    memset(&kv, 0, sizeof(kv));
+    kv.k_off = half;
+    kv.v_off = 3 * half;
+    kv.stride = 4 * half;
+    kv.type = c->type;
+    kv.block_tokens = c->block_tokens;
+    kv.kv_heads = c->kv_heads;
+    kv.head_dim = c->head_dim;
+
+    return kv;
+}
+
+/* Where head h of token t's sequence lies at position pos. */
+static inline size_t
+cache_at(const sub_t *s, const kn_kv_t *kv, uint64_t off, uint32_t t,
+    uint32_t pos, uint32_t h)
+{
+    const kn_row_t *r = &s->rows[s->row[t]];
+
+    return s->blocks[r->block + pos / kv->block_tokens] * kv->stride + off
+           + type_bytes(kv->type,
+               ((size_t) h * kv->block_tokens + pos % kv->block_tokens)
+                   * kv->head_dim);
+}
+
+/* Element i of head x, rotated as the row says. */
+static inline double
+rotated(const case_t *c, const float *x, const float *cs, uint32_t i)
+{
+    uint32_t pair, second, half = c->half;
+    double a, b;
+
+    if (i >= 2 * half) {
+        return x[i];
+    }
+
+    if (c->halves) {
+        pair = i % half;
+        second = i / half;
+        a = x[pair];
+        b = x[pair + half];
+    } else {
+        pair = i / 2;
+        second = i % 2;
+        a = x[2 * pair];
+        b = x[2 * pair + 1];
+    }
+
+    return second ? a * cs[2 * pair + 1] + b * cs[2 * pair]
+                  : a * cs[2 * pair] - b * cs[2 * pair + 1];
+}
+
+static inline double
+cache_tolerance(uint32_t type)
+{
+    return type == KN_F32 ? 3e-7 : type == KN_F16 ? 2e-3 : 1e-2;
+}
+
+/* What run_rope_store() gave the op, rows of the case. */
+typedef struct {
+    float *q, *k, *v, *cs;
+} rope_in_t;
+
+/*
+ * Element i of token t's head h in the cache, at off, is expected there up to
+ * its rounding.
+ */
+static inline float
+cached(const sub_t *s, const kn_kv_t *kv, const char *cache, uint64_t off,
+    uint32_t t, uint32_t h, uint32_t i, double expected)
+{
+    double v;
+
+    v = weight_at(kv->type, cache + cache_at(s, kv, off, t, s->pos[t], h), i);
+    assert_true(fabs(v - expected) < cache_tolerance(kv->type));
+
+    return (float) v;
+}
+
+/* Token t's output, [q, its cached k, its cached v], checked on the way. */
+static inline void
+rope_token(const sub_t *s, const case_t *c, const kn_kv_t *kv,
+    const rope_in_t *in, const char *cache, uint32_t t, float *out)
+{
+    uint32_t i, h, e, src, qw, kw;
+    const float *cs;
+
+    src = s->first + t;
+    qw = c->heads * c->head_dim;
+    kw = c->kv_heads * c->head_dim;
+    cs = in->cs + src * c->half * 2;
+
+    for (i = 0; i < qw; i++) {
+        e = i % c->head_dim;
+        assert_true(
+            fabs(out[i] - rotated(c, in->q + src * qw + i - e, cs, e)) < 3e-7);
+    }
+
+    for (i = 0; i < kw; i++) {
+        h = i / c->head_dim;
+        e = i % c->head_dim;
+        out[qw + i] = cached(s, kv, cache, kv->k_off, t, h, e,
+            rotated(c, in->k + src * kw + i - e, cs, e));
+        out[qw + kw + i] =
+            cached(s, kv, cache, kv->v_off, t, h, e, in->v[src * kw + i]);
+    }
+}
+
+static inline result_t
+run_rope_store(sub_t *s, const case_t *c)
+{
+    kn_rope_store_t a;
+    rope_in_t in;
+    uint32_t t, qw, kw;
+    result_t r;
+    char *cache;
+    float *q;
+    size_t size, one, touched, j;
+
+    memset(&a, 0, sizeof(a));
+    qw = c->heads * c->head_dim;
+    kw = c->kv_heads * c->head_dim;
+    in.q = vectors(c->seed + 1, tokens_of(c), qw);
+    in.k = vectors(c->seed + 2, tokens_of(c), kw);
+    in.v = vectors(c->seed + 3, tokens_of(c), kw);
+    in.cs = vectors(c->seed + 4, tokens_of(c), c->half * 2);
+
+    a.q = put_rows(s, c, in.q, qw);
+    a.k = put_rows(s, c, in.k, kw);
+    a.v = put_rows(s, c, in.v, kw);
+    a.cs = put_rows(s, c, in.cs, c->half * 2);
+    a.heads = c->heads;
+    a.half = c->half;
+    a.halves = c->halves;
+    a.kv = cache_shape(c);
+    size = s->pool * a.kv.stride;
+    a.kv.kv = put(s, NULL, size);
+    call(s, OP_rope_store, &a);
+
+    r.rows = s->step.tokens_n;
+    r.width = qw + 2 * kw;
+    r.v = need((size_t) r.rows * r.width * sizeof(float));
+    q = get(s, a.q, (size_t) r.rows * qw * sizeof(float));
+    cache = get(s, a.kv.kv, size);
+
+    for (t = 0; t < r.rows; t++) {
+        memcpy(r.v + t * r.width, q + t * qw, qw * sizeof(float));
+        rope_token(s, c, &a.kv, &in, cache, t, r.v + t * r.width);
+    }
+
+    /* Nothing else in the cache has changed: all ones is a NaN. */
+    one = type_bytes(c->type, 1);
+
+    for (touched = 0, j = 0; j < size; j += one) {
+        touched += memcmp(cache + j, "\xff\xff\xff\xff", one) != 0;
+    }
+
+    assert_int_equal(touched, (size_t) r.rows * 2 * kw);
+    free(in.q);
+    free(in.k);
+    free(in.v);
+    free(in.cs);
+    free(q);
+    free(cache);
+
+    return r;
+}
+
+/* Keys and values of every sequence at its positions, NaN elsewhere. */
+static inline char *
+cache_fill(const sub_t *s, const case_t *c, const kn_kv_t *kv)
+{
+    uint32_t r, pos, h, t, end;
+    uint64_t seed;
+    char *cache;
+
+    cache = need(s->pool * kv->stride);
+
+    for (r = 0, t = 0; r < s->step.rows_n; r++) {
+        end = s->rows[r].q_start + s->rows[r].q_len;
+
+        for (pos = 0; pos < end; pos++) {
+            for (h = 0; h < c->kv_heads; h++) {
+                /* The same whether the row is here whole or in part. */
+                seed = c->seed + 1
+                       + (s->blocks[s->rows[r].block] * 1000ull + pos) * 64 + h;
+                seed *= 0x9E3779B97F4A7C15ull;
+                rnd_weights(&seed, c->type,
+                    cache + cache_at(s, kv, kv->k_off, t, pos, h), c->head_dim);
+                rnd_weights(&seed, c->type,
+                    cache + cache_at(s, kv, kv->v_off, t, pos, h), c->head_dim);
+            }
+        }
+
+        t += s->rows[r].q_len;
+    }
+
+    return cache;
+}
+
+/* Attention of one head of token t, in the plainest way. */
+static inline void
+attn_naive(const sub_t *s, const kn_attn_t *a, const char *cache,
+    const float *q, const float *sink, uint32_t t, uint32_t head, double *y)
+{
+    uint32_t pos, i, h, begin;
+    double w[1000], sum;
+    const char *p;
+
+    h = head / (a->heads / a->kv.kv_heads);
+    begin = 0;
+
+    if (a->window > 0 && s->pos[t] >= a->window) {
+        begin = s->pos[t] - a->window + 1;
+    }
+
+    for (sum = sink ? exp(*sink) : 0, pos = begin; pos <= s->pos[t]; pos++) {
+        p = cache + cache_at(s, &a->kv, a->kv.k_off, t, pos, h);
+
+        for (w[pos] = 0, i = 0; i < a->kv.head_dim; i++) {
+            w[pos] += q[i] * weight_at(a->kv.type, p, i);
+        }
+
+        w[pos] *= a->scale;
+        w[pos] = exp(a->cap > 0 ? a->cap * tanh(w[pos] / a->cap) : w[pos]);
+        sum += w[pos];
+    }
+
+    for (i = 0; i < a->kv.head_dim; i++) {
+        for (y[i] = 0, pos = begin; pos <= s->pos[t]; pos++) {
+            p = cache + cache_at(s, &a->kv, a->kv.v_off, t, pos, h);
+            y[i] += w[pos] / sum * weight_at(a->kv.type, p, i);
+        }
+    }
+}
+
+static inline result_t
+run_attn(sub_t *s, const case_t *c)
+{
+    kn_attn_t a;
+    float *q, *sinks;
+    char *cache;
+    double y[128];
+    uint32_t t, h, i, width;
+    size_t at;
+    result_t r;
+
+    memset(&a, 0, sizeof(a));
+    width = c->heads * c->head_dim;
+    q = vectors(c->seed + 9, tokens_of(c), width);
+    a.kv = cache_shape(c);
+    cache = cache_fill(s, c, &a.kv);
+    a.kv.kv = put(s, cache, s->pool * a.kv.stride);
+    a.q = put_rows(s, c, q, width);
+    a.y = put(s, NULL, s->step.tokens_n * width * sizeof(float));
+    a.heads = c->heads;
+    a.scale = 1.0f / sqrtf((float) c->head_dim);
+    a.window = c->window;
+    a.cap = c->cap;
+    sinks = vectors(c->seed + 3, 1, c->heads);
+
+    if (c->sinks) {
+        a.sinks = put(s, sinks, c->heads * sizeof(float));
+    }
+
+    call(s, OP_attn, &a);
+    r = get_rows(s, c, a.y, width);
+
+    for (t = 0; t < s->step.tokens_n; t++) {
+        for (h = 0; h < c->heads; h++) {
+            at = (size_t) (s->first + t) * width + h * c->head_dim;
+            attn_naive(
+                s, &a, cache, q + at, c->sinks ? sinks + h : NULL, t, h, y);
+
+            for (i = 0; i < c->head_dim; i++) {
+                at = (size_t) t * width + h * c->head_dim + i;
+                assert_true(fabs(r.v[at] - y[i]) < 3e-6);
+            }
+        }
+    }
+
+    free(q);
+    free(sinks);
+    free(cache);
+
+    return r;
+}
+
+#endif
