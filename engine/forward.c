@@ -437,6 +437,8 @@ layer_kv(const forward_t *f, uint32_t i)
     kv.block_tokens = f->cfg.block_tokens;
     kv.kv_heads = info->kv_heads;
     kv.head_dim = info->head_dim;
+    kv.v_dim = info->head_dim;
+    kv.inside = 0;
 
     return kv;
 }

@@ -164,16 +164,26 @@ enum { KN_TOKENS, KN_OUTS };
 /*
  * The paged cache as one layer sees it.  Block b begins at kv + b * stride;
  * in it the layer's keys are [kv_heads, block_tokens, head_dim] at k_off, its
- * values the same at v_off.  Position p of a sequence is token
- * p % block_tokens of its block number p / block_tokens.
+ * values [kv_heads, block_tokens, v_dim] at v_off.  Or a value is the last
+ * v_dim elements of its key, and stored as such only (inside; v_off is then
+ * not looked at).  Position p of a sequence is token p % block_tokens of its
+ * block number p / block_tokens.
  */
 typedef struct {
     kn_ptr_t kv;
     uint64_t stride, k_off, v_off; /* bytes */
     uint32_t type;                 /* KN_F32, KN_F16, KN_BF16 */
     uint32_t block_tokens;
-    uint32_t kv_heads, head_dim;
+    uint32_t kv_heads, head_dim, v_dim;
+    uint32_t inside; /* 0, 1 */
 } kn_kv_t;
+
+/* How much of a key is no value. */
+static inline uint32_t
+kn_kv_own(const kn_kv_t *kv)
+{
+    return kv->head_dim - (kv->inside ? kv->v_dim : 0);
+}
 
 /* y[t] = scale * row tokens[t] of w */
 typedef struct {
@@ -230,12 +240,13 @@ typedef struct {
  * Rotates the first 2 * half elements of each head of q (in place) and of k,
  * by angle i elements 2i and 2i + 1, or i and i + half if halves; stores k and
  * v in the cache at the tokens' positions, rounded to nearest even.  With half
- * 0 it only stores.
+ * 0 it only stores.  Where values are inside of keys, k has what comes before
+ * them, and that is where the rotated elements are.
  */
 typedef struct {
     kn_ptr_t q;  /* [tokens, heads * head_dim] */
-    kn_ptr_t k;  /* [tokens, kv_heads * head_dim] */
-    kn_ptr_t v;  /* [tokens, kv_heads * head_dim] */
+    kn_ptr_t k;  /* [tokens, kv_heads * kn_kv_own()] */
+    kn_ptr_t v;  /* [tokens, kv_heads * v_dim] */
     kn_ptr_t cs; /* of rope_angles, as many angles as half */
     uint32_t heads, half;
     uint32_t halves; /* 0, 1 */
@@ -251,7 +262,7 @@ typedef struct {
  */
 typedef struct {
     kn_ptr_t q;     /* [tokens, heads * head_dim] */
-    kn_ptr_t y;     /* [tokens, heads * head_dim] */
+    kn_ptr_t y;     /* [tokens, heads * v_dim] */
     kn_ptr_t sinks; /* [heads] F32 or null */
     uint32_t heads;
     uint32_t window; /* 0 is none */

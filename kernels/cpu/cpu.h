@@ -45,7 +45,8 @@ typedef struct {
 #define CPU_TILE_M 64
 #define CPU_TILE_N 64
 
-#define CPU_HEAD_DIM_MAX 512
+/* DeepSeek's latent of 512 and its rotated 64; buffers are on the stack */
+#define CPU_HEAD_DIM_MAX 576
 
 /*
  * Rows added up by weights of their own, for some queries:

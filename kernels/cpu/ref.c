@@ -555,10 +555,10 @@ kv_size(const kn_kv_t *kv)
     return kv->type == KN_F32 ? 4 : 2;
 }
 
-/* Where head h of position pos lies, after off, in the cache of row. */
+/* Where, after off, row has position pos and head h: width elements each. */
 static char *
-kv_at(const kn_dev_t *dev, const kn_kv_t *kv, uint64_t off, const kn_row_t *row,
-    uint32_t pos, uint32_t h)
+kv_row(const kn_dev_t *dev, const kn_kv_t *kv, const kn_row_t *row,
+    uint32_t pos, uint32_t h, uint64_t off, uint32_t width)
 {
     uint32_t block;
     uint64_t at;
@@ -569,7 +569,32 @@ kv_at(const kn_dev_t *dev, const kn_kv_t *kv, uint64_t off, const kn_row_t *row,
     at = (uint64_t) h * kv->block_tokens + pos % kv->block_tokens;
 
     return HOST(char, kv->kv) + block * kv->stride + off
-           + at * kv->head_dim * kv_size(kv);
+           + at * width * kv_size(kv);
+}
+
+/* Where head h's key of position pos of row lies in the cache. */
+static char *
+key_at(const kn_dev_t *dev, const kn_kv_t *kv, const kn_row_t *row,
+    uint32_t pos, uint32_t h)
+{
+    return kv_row(dev, kv, row, pos, h, kv->k_off, kv->head_dim);
+}
+
+/* The same for its value. */
+static char *
+value_at(const kn_dev_t *dev, const kn_kv_t *kv, const kn_row_t *row,
+    uint32_t pos, uint32_t h)
+{
+    return kv->inside
+               ? key_at(dev, kv, row, pos, h) + kn_kv_own(kv) * kv_size(kv)
+               : kv_row(dev, kv, row, pos, h, kv->v_off, kv->v_dim);
+}
+
+/* Bytes from one position's value to the next one's. */
+static size_t
+value_stride(const kn_kv_t *kv)
+{
+    return (kv->inside ? kv->head_dim : kv->v_dim) * kv_size(kv);
 }
 
 static void
@@ -604,31 +629,29 @@ rotate_halves(float *x, const float *cs, uint32_t half)
 static void
 rope_store_token(kn_dev_t *dev, const kn_rope_store_t *a, uint32_t t)
 {
-    uint32_t h, dim = a->kv.head_dim;
+    uint32_t h, dim = a->kv.head_dim, own = kn_kv_own(&a->kv);
     const cpu_tok_t *tok = &dev->toks[t];
     const kn_row_t *row = &dev->rows[tok->row];
-    const float *cs;
-    float *q, *k, *v;
+    const float *cs, *v;
+    float *q, *k;
     void (*turn)(float *, const float *, uint32_t);
+    void (*put)(void *, const float *, uint32_t) = dev->isa.kv_put[a->kv.type];
 
     turn = a->halves ? rotate_halves : rotate;
     cs = HOST(const float, a->cs) + (size_t) t * a->half * 2;
     q = HOST(float, a->q) + (size_t) t * a->heads * dim;
-    k = HOST(float, a->k) + (size_t) t * a->kv.kv_heads * dim;
-    v = HOST(float, a->v) + (size_t) t * a->kv.kv_heads * dim;
+    k = HOST(float, a->k) + (size_t) t * a->kv.kv_heads * own;
+    v = HOST(const float, a->v) + (size_t) t * a->kv.kv_heads * a->kv.v_dim;
 
     for (h = 0; h < a->heads; h++) {
         turn(q + h * dim, cs, a->half);
     }
 
     for (h = 0; h < a->kv.kv_heads; h++) {
-        turn(k + h * dim, cs, a->half);
-        dev->isa.kv_put[a->kv.type](
-            kv_at(dev, &a->kv, a->kv.k_off, row, tok->pos, h), k + h * dim,
-            dim);
-        dev->isa.kv_put[a->kv.type](
-            kv_at(dev, &a->kv, a->kv.v_off, row, tok->pos, h), v + h * dim,
-            dim);
+        turn(k + h * own, cs, a->half);
+        put(key_at(dev, &a->kv, row, tok->pos, h), k + h * own, own);
+        put(value_at(dev, &a->kv, row, tok->pos, h), v + h * a->kv.v_dim,
+            a->kv.v_dim);
     }
 }
 
@@ -649,7 +672,8 @@ rope_store_part(void *arg, uint32_t part, uint32_t worker)
 void
 cpu_rope_store(kn_dev_t *dev, const kn_rope_store_t *a)
 {
-    assert(a->kv.type < KN_KV_TYPES && 2 * a->half <= a->kv.head_dim);
+    assert(a->kv.type < KN_KV_TYPES && 2 * a->half <= kn_kv_own(&a->kv));
+    assert(!a->kv.inside || a->kv.v_dim <= a->kv.head_dim);
 
     run_rows(dev, a, dev->step.tokens_n,
         3 * (uint64_t) (a->heads + a->kv.kv_heads) * a->kv.head_dim,
@@ -663,7 +687,7 @@ typedef struct {
     uint32_t h, n;    /* key head, queries */
     uint32_t head;    /* the first query's */
     const float *q;   /* [n, head_dim] */
-    float *y;         /* [n, head_dim], scaled by exp(-max) */
+    float *y;         /* [n, v_dim], scaled by exp(-max) */
     float max[HEADS]; /* of all scores seen */
     float sum[HEADS]; /* of their exponentials, scaled alike */
 } seen_t;
@@ -686,7 +710,7 @@ attn_scores(
     for (pos = from; pos < to; pos += mm.n) {
         mm.n = kv->block_tokens - pos % kv->block_tokens;
         mm.n = min_u32(min_u32(mm.n, to - pos), CPU_TILE_N);
-        mm.w = kv_at(dev, kv, kv->k_off, s->row, pos, s->h);
+        mm.w = key_at(dev, kv, s->row, pos, s->h);
         mm.y = w + (pos - from);
         dev->isa.matmul[kv->type](&mm);
     }
@@ -702,15 +726,15 @@ attn_values(kn_dev_t *dev, const seen_t *s, uint32_t from, uint32_t to,
     cpu_mix_t mix;
 
     mix.y = y;
-    mix.ldy = mix.k = kv->head_dim;
+    mix.ldy = mix.k = kv->v_dim;
     mix.ldp = KV_PART;
-    mix.stride = kv->head_dim * kv_size(kv);
+    mix.stride = value_stride(kv);
     mix.m = s->n;
 
     for (pos = from; pos < to; pos += mix.n) {
         mix.n = kv->block_tokens - pos % kv->block_tokens;
         mix.n = min_u32(mix.n, to - pos);
-        mix.v = kv_at(dev, kv, kv->v_off, s->row, pos, s->h);
+        mix.v = value_at(dev, kv, s->row, pos, s->h);
         mix.p = w + (pos - from);
         dev->isa.mix[kv->type](&mix);
     }
@@ -720,7 +744,7 @@ attn_values(kn_dev_t *dev, const seen_t *s, uint32_t from, uint32_t to,
 static void
 attn_join(seen_t *s, uint32_t i, float max, float sum, const float *y)
 {
-    uint32_t c, dim = s->a->kv.head_dim;
+    uint32_t c, dim = s->a->kv.v_dim;
     float top, fs, fp, *to;
 
     top = s->max[i] > max ? s->max[i] : max;
@@ -756,7 +780,7 @@ attn_weights(kn_dev_t *dev, const seen_t *s, float *w, uint32_t n, float *max,
 static void
 attn_sink(seen_t *s, uint32_t i, uint32_t head)
 {
-    uint32_t c, dim = s->a->kv.head_dim;
+    uint32_t c, dim = s->a->kv.v_dim;
     float sink, f;
 
     sink = HOST(const float, s->a->sinks)[head];
@@ -783,7 +807,7 @@ attn_queries(kn_dev_t *dev, seen_t *s, uint32_t begin, uint32_t end)
 {
     float w[HEADS * KV_PART], part[HEADS * CPU_HEAD_DIM_MAX], *y;
     float max[HEADS], sum[HEADS], r;
-    uint32_t i, c, from, to, dim = s->a->kv.head_dim;
+    uint32_t i, c, from, to, dim = s->a->kv.v_dim;
 
     for (from = begin; from < end; from = to) {
         to = min_u32(from - from % KV_PART + KV_PART, end);
@@ -823,32 +847,38 @@ attn_seen(const kn_attn_t *a, uint32_t pos)
     return a->window == 0 ? pos + 1 : min_u32(pos + 1, a->window);
 }
 
-/* A part is a token and a head of keys, whose queries share it. */
+/* Parts of a token: heads of keys, times the queries taken together. */
+static uint32_t
+attn_parts(const kn_attn_t *a)
+{
+    return a->kv.kv_heads * parts_of(a->heads / a->kv.kv_heads, HEADS);
+}
+
+/* A part is a token, a head of keys, and some of the queries that share it. */
 static void
 attn_part(void *arg, uint32_t part, uint32_t worker)
 {
     const job_t *j = arg;
     const kn_attn_t *a = j->a;
-    uint32_t i, t, group, end;
+    uint32_t i, t, group, each, end;
     size_t at;
     seen_t s;
 
     (void) worker;
     group = a->heads / a->kv.kv_heads;
-    t = part / a->kv.kv_heads;
+    each = parts_of(group, HEADS);
+    t = part / attn_parts(a);
+    i = part % each * HEADS;
     s.a = a;
     s.row = &j->dev->rows[j->dev->toks[t].row];
-    s.h = part % a->kv.kv_heads;
+    s.h = part % attn_parts(a) / each;
+    s.n = min_u32(HEADS, group - i);
+    s.head = s.h * group + i;
+    at = (size_t) t * a->heads + s.head;
+    s.q = HOST(const float, a->q) + at * a->kv.head_dim;
+    s.y = HOST(float, a->y) + at * a->kv.v_dim;
     end = j->dev->toks[t].pos + 1;
-
-    for (i = 0; i < group; i += s.n) {
-        s.n = min_u32(HEADS, group - i);
-        s.head = s.h * group + i;
-        at = ((size_t) t * a->heads + s.head) * a->kv.head_dim;
-        s.q = HOST(const float, a->q) + at;
-        s.y = HOST(float, a->y) + at;
-        attn_queries(j->dev, &s, end - attn_seen(a, end - 1), end);
-    }
+    attn_queries(j->dev, &s, end - attn_seen(a, end - 1), end);
 }
 
 void
@@ -860,13 +890,14 @@ cpu_attn(kn_dev_t *dev, const kn_attn_t *a)
 
     assert(a->kv.type < KN_KV_TYPES && a->heads % a->kv.kv_heads == 0);
     assert(a->kv.head_dim <= CPU_HEAD_DIM_MAX);
+    assert(a->kv.v_dim <= (a->kv.inside ? a->kv.head_dim : CPU_HEAD_DIM_MAX));
 
     for (i = 0, seen = 0; i < j.m; i++) {
         seen += attn_seen(a, dev->toks[i].pos);
     }
 
-    cpu_run(dev, j.m * a->kv.kv_heads,
-        seen * a->heads * (2 * a->kv.head_dim + 16), attn_part, &j);
+    cpu_run(dev, j.m * attn_parts(a),
+        seen * a->heads * (a->kv.head_dim + a->kv.v_dim + 16), attn_part, &j);
 }
 
 static void

@@ -12,34 +12,51 @@ static inline kn_kv_t
 cache_shape(const case_t *c)
 {
     kn_kv_t kv;
-    uint64_t half;
+    uint64_t keys, values, rows = (uint64_t) c->kv_heads * c->block_tokens;
 
     /* Another layer's keys lie before and its values between. */
-    half = type_bytes(
-        c->type, (size_t) c->kv_heads * c->block_tokens * c->head_dim);
+    keys = type_bytes(c->type, rows * c->head_dim);
+    values = type_bytes(c->type, rows * c->v_dim);
     memset(&kv, 0, sizeof(kv));
-    kv.k_off = half;
-    kv.v_off = 3 * half;
-    kv.stride = 4 * half;
+    kv.k_off = keys;
+    kv.v_off = 2 * keys + values;
+    kv.stride = 2 * (keys + values);
     kv.type = c->type;
     kv.block_tokens = c->block_tokens;
     kv.kv_heads = c->kv_heads;
     kv.head_dim = c->head_dim;
+    kv.v_dim = c->v_dim;
+    kv.inside = c->inside;
 
     return kv;
 }
 
-/* Where head h of token t's sequence lies at position pos. */
+/* Where, after off, token t's sequence has position pos and head h. */
 static inline size_t
-cache_at(const sub_t *s, const kn_kv_t *kv, uint64_t off, uint32_t t,
-    uint32_t pos, uint32_t h)
+cache_at(const sub_t *s, const kn_kv_t *kv, uint64_t off, uint32_t width,
+    uint32_t t, uint32_t pos, uint32_t h)
 {
     const kn_row_t *r = &s->rows[s->row[t]];
 
     return s->blocks[r->block + pos / kv->block_tokens] * kv->stride + off
            + type_bytes(kv->type,
                ((size_t) h * kv->block_tokens + pos % kv->block_tokens)
-                   * kv->head_dim);
+                   * width);
+}
+
+static inline size_t
+key_at(const sub_t *s, const kn_kv_t *kv, uint32_t t, uint32_t pos, uint32_t h)
+{
+    return cache_at(s, kv, kv->k_off, kv->head_dim, t, pos, h);
+}
+
+static inline size_t
+value_at(
+    const sub_t *s, const kn_kv_t *kv, uint32_t t, uint32_t pos, uint32_t h)
+{
+    return kv->inside ? key_at(s, kv, t, pos, h)
+                            + type_bytes(kv->type, kv->head_dim - kv->v_dim)
+                      : cache_at(s, kv, kv->v_off, kv->v_dim, t, pos, h);
 }
 
 /* Element i of head x, rotated as the row says. */
@@ -80,17 +97,12 @@ typedef struct {
     float *q, *k, *v, *cs;
 } rope_in_t;
 
-/*
- * Element i of token t's head h in the cache, at off, is expected there up to
- * its rounding.
- */
+/* Element i of what lies at p is expected there up to its rounding. */
 static inline float
-cached(const sub_t *s, const kn_kv_t *kv, const char *cache, uint64_t off,
-    uint32_t t, uint32_t h, uint32_t i, double expected)
+cached(const kn_kv_t *kv, const char *p, uint32_t i, double expected)
 {
-    double v;
+    double v = weight_at(kv->type, p, i);
 
-    v = weight_at(kv->type, cache + cache_at(s, kv, off, t, s->pos[t], h), i);
     assert_true(fabs(v - expected) < cache_tolerance(kv->type));
 
     return (float) v;
@@ -101,12 +113,13 @@ static inline void
 rope_token(const sub_t *s, const case_t *c, const kn_kv_t *kv,
     const rope_in_t *in, const char *cache, uint32_t t, float *out)
 {
-    uint32_t i, h, e, src, qw, kw;
+    uint32_t i, h, e, src, qw, kw, vw, own = kn_kv_own(kv);
     const float *cs;
 
     src = s->first + t;
     qw = c->heads * c->head_dim;
-    kw = c->kv_heads * c->head_dim;
+    kw = c->kv_heads * own;
+    vw = c->kv_heads * c->v_dim;
     cs = in->cs + src * c->half * 2;
 
     for (i = 0; i < qw; i++) {
@@ -116,12 +129,17 @@ rope_token(const sub_t *s, const case_t *c, const kn_kv_t *kv,
     }
 
     for (i = 0; i < kw; i++) {
-        h = i / c->head_dim;
-        e = i % c->head_dim;
-        out[qw + i] = cached(s, kv, cache, kv->k_off, t, h, e,
+        h = i / own;
+        e = i % own;
+        out[qw + i] = cached(kv, cache + key_at(s, kv, t, s->pos[t], h), e,
             rotated(c, in->k + src * kw + i - e, cs, e));
-        out[qw + kw + i] =
-            cached(s, kv, cache, kv->v_off, t, h, e, in->v[src * kw + i]);
+    }
+
+    for (i = 0; i < vw; i++) {
+        h = i / c->v_dim;
+        e = i % c->v_dim;
+        out[qw + kw + i] = cached(kv, cache + value_at(s, kv, t, s->pos[t], h),
+            e, in->v[src * vw + i]);
     }
 }
 
@@ -130,34 +148,35 @@ run_rope_store(sub_t *s, const case_t *c)
 {
     kn_rope_store_t a;
     rope_in_t in;
-    uint32_t t, qw, kw;
+    uint32_t t, qw, kw, vw;
     result_t r;
     char *cache;
     float *q;
     size_t size, one, touched, j;
 
     memset(&a, 0, sizeof(a));
+    a.kv = cache_shape(c);
     qw = c->heads * c->head_dim;
-    kw = c->kv_heads * c->head_dim;
+    kw = c->kv_heads * kn_kv_own(&a.kv);
+    vw = c->kv_heads * c->v_dim;
     in.q = vectors(c->seed + 1, tokens_of(c), qw);
     in.k = vectors(c->seed + 2, tokens_of(c), kw);
-    in.v = vectors(c->seed + 3, tokens_of(c), kw);
+    in.v = vectors(c->seed + 3, tokens_of(c), vw);
     in.cs = vectors(c->seed + 4, tokens_of(c), c->half * 2);
 
     a.q = put_rows(s, c, in.q, qw);
     a.k = put_rows(s, c, in.k, kw);
-    a.v = put_rows(s, c, in.v, kw);
+    a.v = put_rows(s, c, in.v, vw);
     a.cs = put_rows(s, c, in.cs, c->half * 2);
     a.heads = c->heads;
     a.half = c->half;
     a.halves = c->halves;
-    a.kv = cache_shape(c);
     size = s->pool * a.kv.stride;
     a.kv.kv = put(s, NULL, size);
     call(s, OP_rope_store, &a);
 
     r.rows = s->step.tokens_n;
-    r.width = qw + 2 * kw;
+    r.width = qw + kw + vw;
     r.v = need((size_t) r.rows * r.width * sizeof(float));
     q = get(s, a.q, (size_t) r.rows * qw * sizeof(float));
     cache = get(s, a.kv.kv, size);
@@ -174,7 +193,7 @@ run_rope_store(sub_t *s, const case_t *c)
         touched += memcmp(cache + j, "\xff\xff\xff\xff", one) != 0;
     }
 
-    assert_int_equal(touched, (size_t) r.rows * 2 * kw);
+    assert_int_equal(touched, (size_t) r.rows * (kw + vw));
     free(in.q);
     free(in.k);
     free(in.v);
@@ -204,10 +223,10 @@ cache_fill(const sub_t *s, const case_t *c, const kn_kv_t *kv)
                 seed = c->seed + 1
                        + (s->blocks[s->rows[r].block] * 1000ull + pos) * 64 + h;
                 seed *= 0x9E3779B97F4A7C15ull;
-                rnd_weights(&seed, c->type,
-                    cache + cache_at(s, kv, kv->k_off, t, pos, h), c->head_dim);
-                rnd_weights(&seed, c->type,
-                    cache + cache_at(s, kv, kv->v_off, t, pos, h), c->head_dim);
+                rnd_weights(&seed, c->type, cache + key_at(s, kv, t, pos, h),
+                    c->head_dim);
+                rnd_weights(&seed, c->type, cache + value_at(s, kv, t, pos, h),
+                    c->v_dim);
             }
         }
 
@@ -234,7 +253,7 @@ attn_naive(const sub_t *s, const kn_attn_t *a, const char *cache,
     }
 
     for (sum = sink ? exp(*sink) : 0, pos = begin; pos <= s->pos[t]; pos++) {
-        p = cache + cache_at(s, &a->kv, a->kv.k_off, t, pos, h);
+        p = cache + key_at(s, &a->kv, t, pos, h);
 
         for (w[pos] = 0, i = 0; i < a->kv.head_dim; i++) {
             w[pos] += q[i] * weight_at(a->kv.type, p, i);
@@ -245,9 +264,9 @@ attn_naive(const sub_t *s, const kn_attn_t *a, const char *cache,
         sum += w[pos];
     }
 
-    for (i = 0; i < a->kv.head_dim; i++) {
+    for (i = 0; i < a->kv.v_dim; i++) {
         for (y[i] = 0, pos = begin; pos <= s->pos[t]; pos++) {
-            p = cache + cache_at(s, &a->kv, a->kv.v_off, t, pos, h);
+            p = cache + value_at(s, &a->kv, t, pos, h);
             y[i] += w[pos] / sum * weight_at(a->kv.type, p, i);
         }
     }
@@ -259,19 +278,20 @@ run_attn(sub_t *s, const case_t *c)
     kn_attn_t a;
     float *q, *sinks;
     char *cache;
-    double y[128];
-    uint32_t t, h, i, width;
+    double y[CPU_HEAD_DIM_MAX];
+    uint32_t t, h, i, width, out;
     size_t at;
     result_t r;
 
     memset(&a, 0, sizeof(a));
     width = c->heads * c->head_dim;
+    out = c->heads * c->v_dim;
     q = vectors(c->seed + 9, tokens_of(c), width);
     a.kv = cache_shape(c);
     cache = cache_fill(s, c, &a.kv);
     a.kv.kv = put(s, cache, s->pool * a.kv.stride);
     a.q = put_rows(s, c, q, width);
-    a.y = put(s, NULL, s->step.tokens_n * width * sizeof(float));
+    a.y = put(s, NULL, s->step.tokens_n * out * sizeof(float));
     a.heads = c->heads;
     a.scale = 1.0f / sqrtf((float) c->head_dim);
     a.window = c->window;
@@ -283,7 +303,7 @@ run_attn(sub_t *s, const case_t *c)
     }
 
     call(s, OP_attn, &a);
-    r = get_rows(s, c, a.y, width);
+    r = get_rows(s, c, a.y, out);
 
     for (t = 0; t < s->step.tokens_n; t++) {
         for (h = 0; h < c->heads; h++) {
@@ -291,8 +311,8 @@ run_attn(sub_t *s, const case_t *c)
             attn_naive(
                 s, &a, cache, q + at, c->sinks ? sinks + h : NULL, t, h, y);
 
-            for (i = 0; i < c->head_dim; i++) {
-                at = (size_t) t * width + h * c->head_dim + i;
+            for (i = 0; i < c->v_dim; i++) {
+                at = (size_t) t * out + h * c->v_dim + i;
                 assert_true(fabs(r.v[at] - y[i]) < 3e-6);
             }
         }

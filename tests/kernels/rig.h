@@ -24,9 +24,10 @@ typedef struct {
     uint32_t which; /* KN_TOKENS or KN_OUTS */
     uint32_t n, k;  /* of a matrix; k is also the width of vectors */
     uint32_t type;  /* of weights or cache */
-    uint32_t heads, kv_heads, head_dim, half, block_tokens;
-    uint32_t add;  /* rmsnorm: with a residual? matmul: with a bias? */
-    uint32_t same; /* rmsnorm: is y x? */
+    uint32_t heads, kv_heads, head_dim, v_dim, half, block_tokens;
+    uint32_t inside; /* cache: are values in their keys? */
+    uint32_t add;    /* rmsnorm: with a residual? matmul: with a bias? */
+    uint32_t same;   /* rmsnorm: is y x? */
     uint32_t parts, halves, act, window, sinks;
     float scale, cap;
     uint32_t only; /* one of the op's rows alone, or ALL */
@@ -189,8 +190,8 @@ static inline void
 sub_open(sub_t *s, const char *isa, uint32_t threads)
 {
     kn_open_t o = {threads};
-    kn_limits_t l = {
-        TOKENS_MAX, ROWS_MAX, TOKENS_MAX, BLOCKS_MAX, 1000, 32, 128, 1000};
+    kn_limits_t l = {TOKENS_MAX, ROWS_MAX, TOKENS_MAX, BLOCKS_MAX, 1000, 34,
+        CPU_HEAD_DIM_MAX, 1000};
     char err[200];
 
     memset(s, 0, sizeof(*s));
