@@ -5,8 +5,9 @@
  * There is one shape for all work.  A row is a run of consecutive tokens of
  * one sequence: a whole prompt, a chunk of it, one decoding token, a resumed
  * sequence after preemption, a few drafted tokens.  The sequence's keys and
- * values for positions [0, q_start) are in its KV blocks already; the row
- * computes [q_start, q_start + q_len) and stores theirs.
+ * values for positions [0, q_start) are in its KV blocks already, but for
+ * those that no later token looks at; the row computes [q_start, q_start +
+ * q_len) and stores theirs.
  *
  *      positions   0 ........ q_start ...... kv_len = q_start + q_len
  *                  in blocks      this row's
@@ -20,15 +21,23 @@
 
 #include <stdint.h>
 
+#define BATCH_GROUPS 8
+
+/* Blocks of a group of layers, in the order of positions. */
+typedef struct {
+    const uint32_t *ids; /* [n], borrowed from the sequence */
+    uint32_t first;      /* the sequence's block number of ids[0] */
+    uint32_t n;          /* enough for what the row reads and writes */
+} batch_blocks_t;
+
 typedef struct {
     uint32_t seq; /* the scheduler's own name for the sequence */
     uint32_t q_start;
-    uint32_t q_len;    /* >= 1 */
-    uint32_t kv_len;   /* q_start + q_len */
-    uint32_t tok;      /* the row's tokens are tokens[tok .. tok + q_len) */
-    uint32_t adapter;  /* 0 is none */
-    uint32_t blocks_n; /* enough for kv_len */
-    const uint32_t *blocks; /* [blocks_n] block ids, borrowed from the seq */
+    uint32_t q_len;   /* >= 1 */
+    uint32_t kv_len;  /* q_start + q_len */
+    uint32_t tok;     /* the row's tokens are tokens[tok .. tok + q_len) */
+    uint32_t adapter; /* 0 is none */
+    batch_blocks_t blocks[BATCH_GROUPS]; /* as many as the model has groups */
 } batch_row_t;
 
 /*

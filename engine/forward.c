@@ -19,16 +19,14 @@
  * and all numbers come from model.h.  Args structs never change afterwards:
  * what a step brings is in the step block (kernels.h).
  *
- * The keys and values of a layer with a window are kept like all others; the
- * window is what its attention looks at.
- *
  * A residual is added by the norm that follows it (rmsnorm's add), so that
  * the stream is read once less.
  *
  * The KV pool is one allocation of blocks; a block holds block_tokens
- * positions of every layer, so that a block is copied or evicted as a whole:
+ * positions of every layer of a group (model_groups.c), so that a block is
+ * copied or evicted as a whole.  All are of one size:
  *
- *      block:  | layer 0: k | v | layer 1: k | v | ...
+ *      block:  | slot 0: k | v | slot 1: k | v | ...
  *      k, v:   [kv_heads, block_tokens, head_dim], to a multiple of 64 bytes
  *
  * A forward_t owns its host arrays; device memory belongs to the device.  One
@@ -120,7 +118,29 @@ forward_block_bytes(const model_t *m, const forward_cfg_t *c)
     const model_info_t *info = model_info(m);
 
     assert(c->kv_type < KN_KV_TYPES && c->block_tokens > 0);
-    return 2 * info->layers * kv_part_bytes(info, c);
+    return 2 * (c->groups.n > 0 ? c->groups.slots : info->layers)
+           * kv_part_bytes(info, c);
+}
+
+/* The most block ids of a batch's row. */
+static uint64_t
+row_blocks(const forward_cfg_t *c)
+{
+    uint32_t g;
+    uint64_t all, n, sum = 0;
+
+    all = (c->context + c->block_tokens - 1) / c->block_tokens;
+
+    if (c->groups.n == 0) {
+        return all;
+    }
+
+    for (g = 0; g < c->groups.n; g++) {
+        n = ((uint64_t) c->groups.window[g] + c->tokens_max) / c->block_tokens;
+        sum += c->groups.window[g] > 0 && n + 2 < all ? n + 2 : all;
+    }
+
+    return sum;
 }
 
 /* The kernels' number of a tensor type; KN_TYPES if they have none. */
@@ -427,11 +447,13 @@ static kn_kv_t
 layer_kv(const forward_t *f, uint32_t i)
 {
     kn_kv_t kv;
+    uint32_t slot;
     const model_info_t *info = model_info(f->m);
 
+    model_place(f->m, &f->cfg.groups, i, &kv.group, &slot);
     kv.kv = f->kv;
     kv.stride = forward_block_bytes(f->m, &f->cfg);
-    kv.k_off = 2 * i * kv_part_bytes(info, &f->cfg);
+    kv.k_off = 2 * slot * kv_part_bytes(info, &f->cfg);
     kv.v_off = kv.k_off + kv_part_bytes(info, &f->cfg);
     kv.type = f->cfg.kv_type;
     kv.block_tokens = f->cfg.block_tokens;
@@ -695,8 +717,7 @@ open_step(opening_t *o)
     kn_limits_t l;
     kn_info_t dev;
 
-    blocks = (c->context + c->block_tokens - 1) / c->block_tokens;
-    blocks *= c->rows_max;
+    blocks = row_blocks(c) * c->rows_max;
 
     if (blocks > UINT32_MAX) {
         snprintf(o->err, o->errlen,
@@ -750,6 +771,7 @@ forward_open(const kernels_t *kn, kn_dev_t *dev, const model_t *m,
     assert(c->rows_max > 0 && c->tokens_max > 0 && c->outs_max > 0);
     assert(c->block_tokens > 0 && c->blocks > 0 && c->context > 0);
     assert(c->kv_type < KN_KV_TYPES);
+    assert(c->groups.n <= KN_GROUPS && c->groups.n <= BATCH_GROUPS);
 
     f = mem_zero(1, sizeof(*f));
 
@@ -830,11 +852,38 @@ run(void *arg)
     }
 }
 
+/* The group's blocks that row's tokens read and write. */
+static void
+fill_blocks(forward_t *f, const batch_row_t *r, uint32_t group, kn_row_t *row,
+    kn_step_t *s)
+{
+    const batch_blocks_t *from = &r->blocks[group];
+    kn_blocks_t *to = &row->blocks[group];
+    uint32_t i, first = 0, end, window = f->cfg.groups.window[group];
+
+    if (window > 0 && r->q_start >= window) {
+        first = (r->q_start - window + 1) / f->cfg.block_tokens;
+    }
+
+    end = (r->kv_len + f->cfg.block_tokens - 1) / f->cfg.block_tokens;
+    assert(first >= from->first && end - from->first <= from->n);
+    assert(end - first <= f->blocks_max - s->blocks_n);
+
+    to->at = s->blocks_n;
+    to->first = first;
+    to->n = end - first;
+
+    for (i = first; i < end; i++) {
+        assert(from->ids[i - from->first] < f->cfg.blocks);
+        f->blocks[s->blocks_n++] = from->ids[i - from->first];
+    }
+}
+
 /* Rows and block tables of b. */
 static void
 fill_rows(forward_t *f, const batch_t *b, kn_step_t *s)
 {
-    uint32_t i, j, n;
+    uint32_t i, g;
     const batch_row_t *r;
     kn_row_t *row;
 
@@ -844,18 +893,13 @@ fill_rows(forward_t *f, const batch_t *b, kn_step_t *s)
         assert(r->q_len >= 1 && r->kv_len == r->q_start + r->q_len);
         assert(r->kv_len <= f->cfg.context && r->adapter == 0);
 
-        n = (r->kv_len + f->cfg.block_tokens - 1) / f->cfg.block_tokens;
-        assert(n <= r->blocks_n && n <= f->blocks_max - s->blocks_n);
-
         row->q_start = r->q_start;
         row->q_len = r->q_len;
         row->tok = r->tok;
-        row->block = s->blocks_n;
-        row->blocks_n = n;
+        fill_blocks(f, r, 0, row, s);
 
-        for (j = 0; j < n; j++) {
-            assert(r->blocks[j] < f->cfg.blocks);
-            f->blocks[s->blocks_n++] = r->blocks[j];
+        for (g = 1; g < f->cfg.groups.n; g++) {
+            fill_blocks(f, r, g, row, s);
         }
     }
 }

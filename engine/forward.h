@@ -16,6 +16,7 @@ typedef struct {
     uint32_t blocks;                         /* KV blocks in the pool */
     uint32_t block_tokens;
     uint32_t kv_type; /* KN_F32, KN_F16, KN_BF16 */
+    model_groups_t groups;
 } forward_cfg_t;
 
 /* What opening has put on the device, in bytes. */
@@ -29,7 +30,7 @@ typedef struct {
     uint64_t acts;       /* of the largest step; committed as steps use it */
 } forward_held_t;
 
-/* Bytes of one KV block (all layers, keys and values). */
+/* Bytes of one KV block (a group's layers, keys and values). */
 uint64_t forward_block_bytes(const model_t *m, const forward_cfg_t *c);
 
 /*

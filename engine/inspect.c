@@ -110,20 +110,42 @@ print_weights(const inspect_t *in)
 }
 
 
+/* What the cache is made of, and how much goes in. */
+static void
+print_cache(const inspect_t *in)
+{
+    uint32_t i;
+    const forward_cfg_t *s = in->shape;
+    const model_groups_t *g = &s->groups;
+    const forward_held_t *h = forward_held(in->forward);
+    uint64_t fit = s->blocks / in->sequence_blocks;
+
+    assert(s->blocks > 0 && s->context > 0 && in->sequence_blocks > 0);
+    assert(g->n > 0 && g->slots > 0);
+    row("kv block", "%u tokens, %u layers, %llu bytes, %s", s->block_tokens,
+        g->slots, BYTES(h->kv / s->blocks), in->kv_type);
+
+    for (i = 0; i < g->n; i++) {
+        if (g->window[i] > 0) {
+            row("  group", "the last %u positions", g->window[i]);
+        } else {
+            row("  group", "all positions");
+        }
+    }
+
+    row("kv blocks", "%u, %llu bytes", s->blocks, BYTES(h->kv));
+    row("sequences", "%llu of %u tokens fit at once", BYTES(fit), s->context);
+}
+
+
 static void
 print_memory(const inspect_t *in)
 {
     const forward_cfg_t *s = in->shape;
     const forward_held_t *h = forward_held(in->forward);
-    uint64_t tokens = (uint64_t) s->blocks * s->block_tokens;
 
-    assert(s->blocks > 0 && s->context > 0);
     row("device", "%s", in->device);
-    row("kv block", "%u tokens, %llu bytes, %s", s->block_tokens,
-        BYTES(h->kv / s->blocks), in->kv_type);
-    row("kv blocks", "%u, %llu bytes", s->blocks, BYTES(h->kv));
-    row("tokens that fit", "%llu, or %llu sequences of %u", BYTES(tokens),
-        BYTES(tokens / s->context), s->context);
+    print_cache(in);
     row("step", "%u sequences, %u tokens: %llu bytes of activations",
         s->rows_max, s->tokens_max, BYTES(h->acts));
     row("device memory", "%llu bytes",

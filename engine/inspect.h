@@ -21,6 +21,7 @@ typedef struct {
     const char *chat; /* what it has of chat templates */
     const forward_t *forward;
     const forward_cfg_t *shape;
+    uint64_t sequence_blocks; /* of the longest sequence */
     const char *kv_type;
     const char *device;
     uint64_t ring_bytes; /* of each worker */

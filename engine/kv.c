@@ -9,13 +9,26 @@
  *
  *      stack   [ 7 3 9 ... ]          free ids, top at counts[FREE]
  *      owner   [ seq, NONE, ... ]     by block
- *      table   [ 4 0 8 . . ]          by sequence: ids in order of position
- *               ^-- have[seq] --^
+ *      table   [ 4 0 8 . . ]          by sequence and group: ids in order of
+ *                                     position, from block number first to end
  *
- * A sequence's table is a row of one array that is sized for the longest
- * sequence; pages of it that no sequence has reached cost nothing.
+ * GROUPS.  The layers of a model may look back to different positions.  Those
+ * that do alike are a group (model_groups()), whose blocks are its own; blocks
+ * of all groups have one size and come from one pool, so nothing has to be
+ * guessed about how long sequences will be.  A group with a window holds what
+ * the next step can reach and no more:
  *
- * INVARIANTS.  The counts add up to the pool; a private block is in the table
+ *      positions   . . . . . | window | step . |
+ *      first ----------------^                 ^---- end, at the latest
+ *
+ * What a sequence holds of such a group is bounded by span(); kv_slide() gives
+ * it the blocks that it leaves behind again as those it comes to, so that a
+ * sequence that was once given its blocks never waits for them half-way.
+ *
+ * A table is a row of one array that is sized for the longest sequence; pages
+ * of it that no sequence has reached cost nothing.
+ *
+ * INVARIANTS.  The counts add up to the pool; a private block is in one table
  * of its owner, once, and in no other; taking or freeing one block is O(1).
  *
  * Owned and called by the loop thread only, through the scheduler.
@@ -25,59 +38,125 @@
 
 #include <assert.h>
 #include <stddef.h>
+#include <string.h>
+
+/* What a sequence holds of a group: blocks number first to end - 1. */
+typedef struct {
+    uint32_t first, end;
+} span_t;
 
 struct kv_s {
-    uint32_t total;
-    uint32_t block_tokens;
-    uint32_t seqs;
-    uint32_t row; /* table entries of one sequence */
+    kv_cfg_t c;
+    uint32_t window[KV_GROUPS];
+    uint32_t row; /* table entries of one sequence and group */
+    uint32_t fits;
     uint32_t counts[KV_STATES_N];
-    uint32_t *stack; /* [total] owned; the first counts[FREE] are free */
-    uint32_t *owner; /* [total] owned; KV_NONE unless private */
-    uint8_t *states; /* [total] owned; kv_state_t */
-    uint32_t *have;  /* [seqs] owned; blocks in each table */
-    uint32_t *table; /* [seqs, row] owned */
+    uint32_t *stack; /* [blocks] owned; the first counts[FREE] are free */
+    uint32_t *owner; /* [blocks] owned; KV_NONE unless private */
+    uint8_t *states; /* [blocks] owned; kv_state_t */
+    span_t *spans;   /* [seqs, groups] owned */
+    uint32_t *table; /* [seqs, groups, row] owned */
 };
 
 
+static uint32_t
+blocks_of(uint32_t tokens, uint32_t block_tokens)
+{
+    assert(block_tokens > 0);
+
+    /* not (tokens + block_tokens - 1): that may overflow */
+    return tokens / block_tokens + (tokens % block_tokens != 0);
+}
+
+
+/* The most blocks that a sequence holds of a group with that window. */
+static uint64_t
+window_blocks(const kv_cfg_t *c, uint32_t window)
+{
+    /* the window ends, and the step begins, anywhere in a block */
+    return ((uint64_t) window + c->step - 2) / c->block_tokens + 2;
+}
+
+
+uint64_t
+kv_blocks_for(const kv_cfg_t *c, uint32_t tokens)
+{
+    uint32_t g;
+    uint64_t sum = 0, n, most;
+
+    assert(c->step > 0 && c->groups >= 1 && c->groups <= KV_GROUPS);
+
+    for (g = 0; g < c->groups; g++) {
+        n = blocks_of(tokens, c->block_tokens);
+        most = window_blocks(c, c->window[g]);
+        sum += c->window[g] > 0 && most < n ? most : n;
+    }
+
+    return sum;
+}
+
+
+/* By bisection: what a sequence takes grows with its length. */
+uint32_t
+kv_longest(const kv_cfg_t *c)
+{
+    uint32_t low = 0, high = c->context, mid;
+
+    while (low < high) {
+        mid = high - (high - low) / 2;
+
+        if (kv_blocks_for(c, mid) <= c->blocks) {
+            low = mid;
+        } else {
+            high = mid - 1;
+        }
+    }
+
+    return low;
+}
+
+
 kv_t *
-kv_open(uint32_t blocks, uint32_t block_tokens, uint32_t seqs, uint32_t context)
+kv_open(const kv_cfg_t *c)
 {
     kv_t *kv;
     uint32_t i;
+    size_t tables = (size_t) c->seqs * c->groups;
 
-    assert(blocks > 0 && blocks < KV_NONE);
-    assert(block_tokens > 0 && seqs > 0);
-    assert(context > 0 && context <= UINT32_MAX - block_tokens);
+    assert(c->blocks > 0 && c->blocks < KV_NONE);
+    assert(c->block_tokens > 0 && c->seqs > 0);
+    assert(c->context > 0 && c->context <= UINT32_MAX - c->block_tokens);
+    assert(c->step > 0 && c->groups >= 1 && c->groups <= KV_GROUPS);
 
     kv = mem_zero(1, sizeof(*kv));
     if (kv == NULL) {
         return NULL;
     }
 
-    kv->total = blocks;
-    kv->block_tokens = block_tokens;
-    kv->seqs = seqs;
-    kv->row = kv_blocks_for(kv, context);
-    kv->stack = mem_zero(blocks, sizeof(uint32_t));
-    kv->owner = mem_zero(blocks, sizeof(uint32_t));
-    kv->states = mem_zero(blocks, sizeof(uint8_t));
-    kv->have = mem_zero(seqs, sizeof(uint32_t));
-    kv->table = mem_zero(seqs, kv->row * sizeof(uint32_t));
+    kv->c = *c;
+    memcpy(kv->window, c->window, c->groups * sizeof(uint32_t));
+    kv->c.window = kv->window;
+    kv->row = blocks_of(c->context, c->block_tokens);
+    kv->fits = kv_longest(&kv->c);
+    kv->stack = mem_zero(c->blocks, sizeof(uint32_t));
+    kv->owner = mem_zero(c->blocks, sizeof(uint32_t));
+    kv->states = mem_zero(c->blocks, sizeof(uint8_t));
+    kv->spans = mem_zero(tables, sizeof(span_t));
+    kv->table = mem_zero(tables, kv->row * sizeof(uint32_t));
 
     if (kv->stack == NULL || kv->owner == NULL || kv->states == NULL
-        || kv->have == NULL || kv->table == NULL) {
+        || kv->spans == NULL || kv->table == NULL) {
         kv_close(kv);
         return NULL;
     }
 
     /* lowest ids on top, so that a small load touches little memory */
-    for (i = 0; i < blocks; i++) {
-        kv->stack[i] = blocks - 1 - i;
+    for (i = 0; i < c->blocks; i++) {
+        kv->stack[i] = c->blocks - 1 - i;
         kv->owner[i] = KV_NONE;
         kv->states[i] = KV_FREE;
     }
-    kv->counts[KV_FREE] = blocks;
+    kv->counts[KV_FREE] = c->blocks;
 
     return kv;
 }
@@ -93,32 +172,70 @@ kv_close(kv_t *kv)
     mem_free(kv->stack);
     mem_free(kv->owner);
     mem_free(kv->states);
-    mem_free(kv->have);
+    mem_free(kv->spans);
     mem_free(kv->table);
     mem_free(kv);
 }
 
 
 uint32_t
-kv_blocks_for(const kv_t *kv, uint32_t tokens)
+kv_fits(const kv_t *kv)
 {
-    assert(kv != NULL && kv->block_tokens > 0);
+    assert(kv->fits <= kv->c.context);
 
-    /* not (tokens + block_tokens - 1): that may overflow */
-    return tokens / kv->block_tokens + (tokens % kv->block_tokens != 0);
+    return kv->fits;
+}
+
+
+static span_t *
+span_of(const kv_t *kv, uint32_t seq, uint32_t group)
+{
+    assert(seq < kv->c.seqs && group < kv->c.groups);
+
+    return kv->spans + (size_t) seq * kv->c.groups + group;
+}
+
+
+static uint32_t *
+row_of(const kv_t *kv, uint32_t seq, uint32_t group)
+{
+    assert(seq < kv->c.seqs && group < kv->c.groups);
+
+    return kv->table + ((size_t) seq * kv->c.groups + group) * kv->row;
+}
+
+
+/* Where the blocks of a group end that begin at first and reach tokens. */
+static uint32_t
+end_for(const kv_t *kv, uint32_t group, uint32_t first, uint32_t tokens)
+{
+    uint32_t end = blocks_of(tokens, kv->c.block_tokens);
+    uint64_t most;
+
+    assert(end <= kv->row);
+
+    if (kv->window[group] > 0) {
+        most = first + window_blocks(&kv->c, kv->window[group]);
+        end = end > most ? (uint32_t) most : end;
+    }
+
+    return end;
 }
 
 
 uint32_t
 kv_missing(const kv_t *kv, uint32_t seq, uint32_t tokens)
 {
-    uint32_t need = kv_blocks_for(kv, tokens);
+    uint32_t g, end, sum = 0;
+    const span_t *span;
 
-    assert(seq < kv->seqs);
-    assert(need <= kv->row);
-    assert(kv->have[seq] <= kv->row);
+    for (g = 0; g < kv->c.groups; g++) {
+        span = span_of(kv, seq, g);
+        end = end_for(kv, g, span->first, tokens);
+        sum += end > span->end ? end - span->end : 0;
+    }
 
-    return need > kv->have[seq] ? need - kv->have[seq] : 0;
+    return sum;
 }
 
 
@@ -126,7 +243,7 @@ kv_missing(const kv_t *kv, uint32_t seq, uint32_t tokens)
 static void
 kv_move(kv_t *kv, uint32_t id, kv_state_t from, kv_state_t to, uint32_t owner)
 {
-    assert(id < kv->total);
+    assert(id < kv->c.blocks);
     assert(kv->states[id] == from && kv->counts[from] > 0);
     assert((to == KV_PRIVATE) == (owner != KV_NONE));
 
@@ -137,77 +254,154 @@ kv_move(kv_t *kv, uint32_t id, kv_state_t from, kv_state_t to, uint32_t owner)
 }
 
 
+static void
+kv_free_block(kv_t *kv, uint32_t seq, uint32_t id)
+{
+    assert(id < kv->c.blocks && kv->owner[id] == seq);
+    (void) seq;
+
+    kv_move(kv, id, KV_PRIVATE, KV_FREE, KV_NONE);
+    kv->stack[kv->counts[KV_FREE] - 1] = id;
+}
+
+
 int
 kv_grow(kv_t *kv, uint32_t seq, uint32_t tokens)
 {
-    uint32_t n = kv_missing(kv, seq, tokens), id;
-    uint32_t *row = kv->table + (size_t) seq * kv->row;
+    uint32_t g, id, end;
+    uint32_t *row;
+    span_t *span;
 
-    if (n > kv->counts[KV_FREE]) {
+    if (kv_missing(kv, seq, tokens) > kv->counts[KV_FREE]) {
         return -1;
     }
 
-    while (n-- > 0) {
-        id = kv->stack[kv->counts[KV_FREE] - 1];
-        kv_move(kv, id, KV_FREE, KV_PRIVATE, seq);
-        row[kv->have[seq]++] = id;
+    for (g = 0; g < kv->c.groups; g++) {
+        span = span_of(kv, seq, g);
+        row = row_of(kv, seq, g);
+        end = end_for(kv, g, span->first, tokens);
+
+        while (span->end < end) {
+            id = kv->stack[kv->counts[KV_FREE] - 1];
+            kv_move(kv, id, KV_FREE, KV_PRIVATE, seq);
+            row[span->end++] = id;
+        }
     }
 
-    assert(kv->have[seq] <= kv->row);
     assert(kv_missing(kv, seq, tokens) == 0);
 
     return 0;
 }
 
 
+void
+kv_slide(kv_t *kv, uint32_t seq, uint32_t computed, uint32_t tokens)
+{
+    uint32_t g, first, end;
+    uint32_t *row;
+    span_t *span;
+
+    assert(computed <= tokens);
+
+    for (g = 0; g < kv->c.groups; g++) {
+        if (kv->window[g] == 0 || computed < kv->window[g]) {
+            continue;
+        }
+
+        /* the next token looks at its own position, and window - 1 before */
+        span = span_of(kv, seq, g);
+        row = row_of(kv, seq, g);
+        first = (computed - kv->window[g] + 1) / kv->c.block_tokens;
+        end = end_for(kv, g, first, tokens);
+        assert(first <= span->end);
+
+        for (; span->first < first; span->first++) {
+            if (span->end < end) {
+                row[span->end++] = row[span->first];
+            } else {
+                kv_free_block(kv, seq, row[span->first]);
+            }
+        }
+    }
+}
+
+
 uint32_t
 kv_release(kv_t *kv, uint32_t seq)
 {
-    uint32_t n, i, id;
+    uint32_t g, i, n = 0;
     const uint32_t *row;
+    span_t *span;
 
-    assert(seq < kv->seqs);
-    assert(kv->have[seq] <= kv->counts[KV_PRIVATE]);
+    assert(kv_held(kv, seq) <= kv->counts[KV_PRIVATE]);
 
-    row = kv->table + (size_t) seq * kv->row;
-    n = kv->have[seq];
+    for (g = 0; g < kv->c.groups; g++) {
+        span = span_of(kv, seq, g);
+        row = row_of(kv, seq, g);
+        n += span->end - span->first;
 
-    /* backwards: the first block, most likely to be used again, on top */
-    for (i = n; i-- > 0;) {
-        id = row[i];
-        assert(kv->owner[id] == seq);
-        kv_move(kv, id, KV_PRIVATE, KV_FREE, KV_NONE);
-        kv->stack[kv->counts[KV_FREE] - 1] = id;
+        /* backwards: the first, most likely to be used again, on top */
+        for (i = span->end; i-- > span->first;) {
+            kv_free_block(kv, seq, row[i]);
+        }
+
+        span->first = 0;
+        span->end = 0;
     }
-    kv->have[seq] = 0;
+
+    return n;
+}
+
+
+uint32_t
+kv_held(const kv_t *kv, uint32_t seq)
+{
+    uint32_t g, n = 0;
+    const span_t *span;
+
+    for (g = 0; g < kv->c.groups; g++) {
+        span = span_of(kv, seq, g);
+        assert(span->first <= span->end && span->end <= kv->row);
+        n += span->end - span->first;
+    }
 
     return n;
 }
 
 
 const uint32_t *
-kv_table(const kv_t *kv, uint32_t seq, uint32_t *n)
+kv_table(
+    const kv_t *kv, uint32_t seq, uint32_t group, uint32_t *first, uint32_t *n)
 {
-    assert(seq < kv->seqs);
-    assert(kv->have[seq] <= kv->row);
+    const span_t *span = span_of(kv, seq, group);
 
-    *n = kv->have[seq];
+    assert(span->first <= span->end && span->end <= kv->row);
 
-    return kv->table + (size_t) seq * kv->row;
+    *first = span->first;
+    *n = span->end - span->first;
+
+    return row_of(kv, seq, group) + span->first;
+}
+
+
+uint32_t
+kv_groups(const kv_t *kv)
+{
+    return kv->c.groups;
 }
 
 
 uint32_t
 kv_total(const kv_t *kv)
 {
-    return kv->total;
+    return kv->c.blocks;
 }
 
 
 uint32_t
 kv_block_tokens(const kv_t *kv)
 {
-    return kv->block_tokens;
+    return kv->c.block_tokens;
 }
 
 
@@ -227,11 +421,11 @@ kv_check(const kv_t *kv)
     unsigned i;
 
     for (i = 0; i < KV_STATES_N; i++) {
-        assert(kv->counts[i] <= kv->total);
+        assert(kv->counts[i] <= kv->c.blocks);
         sum += kv->counts[i];
     }
 
-    assert(sum == kv->total);
+    assert(sum == kv->c.blocks);
 }
 
 
@@ -239,12 +433,13 @@ void
 kv_check_deep(const kv_t *kv)
 {
     uint32_t counts[KV_STATES_N] = {0};
-    uint32_t i, seq, id;
+    uint32_t i, seq, g, id, first, n;
+    const uint32_t *ids;
     uint64_t held = 0;
 
     kv_check(kv);
 
-    for (i = 0; i < kv->total; i++) {
+    for (i = 0; i < kv->c.blocks; i++) {
         assert(kv->states[i] < KV_STATES_N);
         assert((kv->states[i] == KV_PRIVATE) == (kv->owner[i] != KV_NONE));
         counts[kv->states[i]]++;
@@ -259,11 +454,14 @@ kv_check_deep(const kv_t *kv)
     }
 
     /* owners agree and the sum does, so no block is in two tables */
-    for (seq = 0; seq < kv->seqs; seq++) {
-        held += kv->have[seq];
-        for (i = 0; i < kv->have[seq]; i++) {
-            id = kv->table[(size_t) seq * kv->row + i];
-            assert(id < kv->total && kv->owner[id] == seq);
+    for (seq = 0; seq < kv->c.seqs; seq++) {
+        for (g = 0; g < kv->c.groups; g++) {
+            ids = kv_table(kv, seq, g, &first, &n);
+            held += n;
+            for (i = 0; i < n; i++) {
+                id = ids[i];
+                assert(id < kv->c.blocks && kv->owner[id] == seq);
+            }
         }
     }
     assert(held == kv->counts[KV_PRIVATE]);

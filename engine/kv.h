@@ -1,5 +1,5 @@
 /*
- * The pool of KV blocks and the block table of each sequence: numbers only,
+ * The pool of KV blocks and the block tables of each sequence: numbers only,
  * the memory behind a block is the back end's.  See kv.c.
  */
 #ifndef KV_H
@@ -23,36 +23,70 @@ typedef enum {
 } kv_state_t;
 /* clang-format on */
 
-#define KV_NONE UINT32_MAX
+#define KV_NONE   UINT32_MAX
+#define KV_GROUPS 8
 
 typedef struct kv_s kv_t;
 
 /*
- * A pool of blocks of block_tokens tokens, and tables for seqs sequences of
- * at most context tokens.  NULL when out of memory.
+ * A group of layers has blocks of its own for the same positions.  One with a
+ * window holds, besides those of the next step, the blocks of the last window
+ * positions only.
  */
-kv_t *kv_open(
-    uint32_t blocks, uint32_t block_tokens, uint32_t seqs, uint32_t context);
+typedef struct {
+    uint32_t blocks; /* in the pool */
+    uint32_t block_tokens;
+    uint32_t seqs;
+    uint32_t context;       /* longest sequence, tokens */
+    uint32_t step;          /* most tokens of a sequence in one step */
+    uint32_t groups;        /* 1 to KV_GROUPS */
+    const uint32_t *window; /* [groups], 0 is none; borrowed by kv_open */
+} kv_cfg_t;
+
+/* NULL when out of memory. */
+kv_t *kv_open(const kv_cfg_t *c);
 void kv_close(kv_t *kv);
 
-/* How many blocks hold that many tokens. */
-uint32_t kv_blocks_for(const kv_t *kv, uint32_t tokens);
+/*
+ * The most blocks, over all groups, that a sequence of tokens ever holds: what
+ * the pool must have for it to be computed at all.
+ */
+uint64_t kv_blocks_for(const kv_cfg_t *c, uint32_t tokens);
+
+/* The longest sequence that fits in the pool alone, at most context. */
+uint32_t kv_longest(const kv_cfg_t *c);
+uint32_t kv_fits(const kv_t *kv); /* the same */
 
 /* How many more blocks seq needs to hold tokens; 0 if it has enough. */
 uint32_t kv_missing(const kv_t *kv, uint32_t seq, uint32_t tokens);
 
 /*
- * Gives seq the blocks it lacks for tokens tokens.  0, or -1 with nothing
- * changed if fewer are free.  tokens must be within context.
+ * Gives seq the blocks it lacks for tokens tokens; in a group with a window
+ * as many of them as the next step can reach.  0, or -1 with nothing changed
+ * if fewer are free.  tokens must be within context.
  */
 int kv_grow(kv_t *kv, uint32_t seq, uint32_t tokens);
+
+/*
+ * The first computed tokens of seq are: the blocks that fell out of a window
+ * become those of the positions ahead, up to tokens, or are freed.
+ */
+void kv_slide(kv_t *kv, uint32_t seq, uint32_t computed, uint32_t tokens);
 
 /* Frees all blocks of seq; how many there were. */
 uint32_t kv_release(kv_t *kv, uint32_t seq);
 
-/* Seq's block ids, *n of them; valid until it grows or is released. */
-const uint32_t *kv_table(const kv_t *kv, uint32_t seq, uint32_t *n);
+/* How many blocks seq holds, over all groups. */
+uint32_t kv_held(const kv_t *kv, uint32_t seq);
 
+/*
+ * Seq's blocks of a group: *n ids, the first of which is the sequence's block
+ * number *first; valid until it grows, slides or is released.
+ */
+const uint32_t *kv_table(
+    const kv_t *kv, uint32_t seq, uint32_t group, uint32_t *first, uint32_t *n);
+
+uint32_t kv_groups(const kv_t *kv);
 uint32_t kv_total(const kv_t *kv);
 uint32_t kv_block_tokens(const kv_t *kv);
 

@@ -113,11 +113,27 @@ publish(loop_t *l)
 }
 
 
+void
+loop_kv(const forward_cfg_t *shape, uint32_t seqs, kv_cfg_t *c)
+{
+    assert(shape->groups.n <= KV_GROUPS);
+
+    c->blocks = shape->blocks;
+    c->block_tokens = shape->block_tokens;
+    c->seqs = seqs;
+    c->context = shape->context;
+    c->step = shape->tokens_max;
+    c->groups = shape->groups.n > 0 ? shape->groups.n : 1;
+    c->window = shape->groups.window;
+}
+
+
 static int
 open_tables(loop_t *l, const forward_cfg_t *f)
 {
     uint32_t reqs_n = l->in->reqs_n;
     sched_cfg_t sc;
+    kv_cfg_t kc;
 
     sc.reqs = reqs_n;
     sc.rows = f->rows_max < f->outs_max ? f->rows_max : f->outs_max;
@@ -134,8 +150,8 @@ open_tables(loop_t *l, const forward_cfg_t *f)
     l->takes = mem_zero(f->outs_max, sizeof(sched_take_t));
     l->reqs = mem_zero(reqs_n, sizeof(lreq_t));
     l->live = mem_zero(reqs_n, sizeof(uint32_t));
-    l->kv = kv_open(
-        f->blocks, f->block_tokens, reqs_n * LLM_CHOICES_MAX, f->context);
+    loop_kv(f, reqs_n * LLM_CHOICES_MAX, &kc);
+    l->kv = kv_open(&kc);
 
     if (l->b.rows == NULL || l->b.tokens == NULL || l->b.outs == NULL
         || l->outs == NULL || l->takes == NULL || l->reqs == NULL
@@ -156,8 +172,6 @@ loop_open(const loop_cfg_t *c)
     uint64_t room;
 
     assert(c->inner != NULL && c->token != NULL);
-    assert(
-        (uint64_t) c->shape.blocks * c->shape.block_tokens >= c->shape.context);
 
     l = mem_zero(1, sizeof(*l));
     if (l == NULL) {
@@ -180,6 +194,7 @@ loop_open(const loop_cfg_t *c)
         return NULL;
     }
 
+    assert(kv_fits(l->kv) == c->shape.context);
     l->in->state->blocks_total = c->shape.blocks;
     l->in->state->block_tokens = c->shape.block_tokens;
     publish(l);

@@ -12,6 +12,7 @@
 
 #include "forward.h"
 #include "inner.h"
+#include "kv.h"
 #include "token.h"
 
 #include <stdint.h>
@@ -26,6 +27,9 @@ typedef struct {
     forward_cfg_t shape;  /* what the forward was opened with */
     uint64_t step_min_ms; /* shortest time of a step; 0: as fast as it goes */
 } loop_cfg_t;
+
+/* The pool's configuration for seqs sequences; c borrows from shape. */
+void loop_kv(const forward_cfg_t *shape, uint32_t seqs, kv_cfg_t *c);
 
 /*
  * Everything that the thread will need, and the first values of its rows in

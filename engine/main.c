@@ -337,6 +337,7 @@ plan_blocks(engine_t *e)
     const opts_t *o = &e->o;
     forward_cfg_t *s = &e->shape;
     uint64_t bytes, want, blocks;
+    kv_cfg_t kc;
 
     s->block_tokens = (uint32_t) o->block_tokens;
     s->context =
@@ -346,15 +347,19 @@ plan_blocks(engine_t *e)
             s->context, model_info(e->model)->context);
     }
 
+    model_groups(e->model, s->context, &s->groups);
     bytes = forward_block_bytes(e->model, s);
-    want = ((uint64_t) s->context + s->block_tokens - 1) / s->block_tokens;
+    loop_kv(s, 1, &kc);
+    want = kv_blocks_for(&kc, s->context);
     blocks =
         o->kv_memory > 0 ? (uint64_t) o->kv_memory / bytes : KV_CONTEXTS * want;
     if (blocks > UINT32_MAX / 2) {
         blocks = UINT32_MAX / 2;
     }
 
-    if (blocks < want && (o->context > 0 || blocks * s->block_tokens < 2)) {
+    kc.blocks = (uint32_t) blocks;
+
+    if (blocks < want && (o->context > 0 || kv_longest(&kc) < 2)) {
         snprintf(e->err, sizeof(e->err),
             "kv_memory of %lld bytes is too small: a context of %u tokens "
             "takes %llu bytes",
@@ -363,7 +368,7 @@ plan_blocks(engine_t *e)
         return -1;
     }
     if (blocks < want) {
-        s->context = (uint32_t) (blocks * s->block_tokens);
+        s->context = kv_longest(&kc);
         log_line(LOG_WARN, "kv_memory shortens the context to %u tokens",
             s->context);
     }
@@ -394,12 +399,13 @@ open_forward(engine_t *e)
     kn_open_t ko;
     char held[1024];
 
-    if (parse_kv_type(e) != 0 || plan_blocks(e) != 0) {
-        return -1;
-    }
     e->shape.rows_max = (uint32_t) e->o.batch_rows;
     e->shape.tokens_max = (uint32_t) e->o.batch_tokens;
     e->shape.outs_max = e->shape.rows_max;
+
+    if (parse_kv_type(e) != 0 || plan_blocks(e) != 0) {
+        return -1;
+    }
 
     memset(&ko, 0, sizeof(ko));
     ko.threads = (uint32_t) e->o.threads;
@@ -487,7 +493,6 @@ open_threads(engine_t *e)
     ic.tpl = e->tpl;
     ic.model = e->name;
     ic.context = e->shape.context;
-    ic.kv_tokens = (uint64_t) e->shape.blocks * e->shape.block_tokens;
     ic.slots = (uint32_t) o->slots;
     ic.submit_size = (uint32_t) o->submit_ring;
     ic.credit_max = (uint32_t) o->credit_max;
@@ -690,6 +695,7 @@ inspect(engine_t *e)
     kn_info_t k;
     ipc_cfg_t c;
     inspect_t in;
+    kv_cfg_t kc;
 
     if (open_kernels(e) != 0 || open_model(e) != 0 || open_template(e) != 0
         || name_model(e) != 0) {
@@ -723,6 +729,8 @@ inspect(engine_t *e)
     in.chat = template_form(e->tpl);
     in.forward = e->forward;
     in.shape = &e->shape;
+    loop_kv(&e->shape, 1, &kc);
+    in.sequence_blocks = kv_blocks_for(&kc, e->shape.context);
     in.kv_type = e->o.kv_type;
     in.device = k.name;
     in.ring_bytes = ipc_segment_bytes(&c);

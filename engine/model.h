@@ -17,6 +17,9 @@ typedef struct model_s model_t;
 
 #define MODEL_ENDS_MAX 32
 
+/* Groups of layers that keep their keys and values apart. */
+#define MODEL_GROUPS_MAX 8
+
 /* Sets of rotary angles that a model may have. */
 #define MODEL_ROPES_MAX 2
 
@@ -96,6 +99,16 @@ typedef struct {
 } model_top_t;
 
 /*
+ * How a cache is laid out for sequences of up to context tokens: a block has
+ * room for slots layers, those of one group.  All zero: one group of all.
+ */
+typedef struct {
+    uint32_t n, slots;
+    uint32_t context;                  /* 0: windows are not looked at */
+    uint32_t window[MODEL_GROUPS_MAX]; /* positions; 0 is all */
+} model_groups_t;
+
+/*
  * Opens what lies at path: a GGUF file, a directory with config.json, or a
  * file of such a directory.  NULL with one sentence in err.
  */
@@ -121,6 +134,13 @@ void model_rename(model_t *m, const char *name);
 const model_info_t *model_info(const model_t *m);
 const model_top_t *model_top(const model_t *m);
 const model_layer_t *model_layer(const model_t *m, uint32_t i);
+
+/* The best layout for the model (model_groups.c). */
+void model_groups(const model_t *m, uint32_t context, model_groups_t *g);
+
+/* Where layer's keys and values are: its group, and the place in a block. */
+void model_place(const model_t *m, const model_groups_t *g, uint32_t layer,
+    uint32_t *group, uint32_t *slot);
 
 /* May a weight matrix be of this tensor type? */
 int model_is_matrix(uint32_t type);

@@ -307,17 +307,15 @@ seq_open(sched_t *s, uint32_t req, uint32_t c, uint64_t key)
     const req_t *r = s->reqs[req].r;
     uint32_t id = req * LLM_CHOICES_MAX + c;
     seq_t *q = &s->seqs[id];
-    uint64_t limit, pool;
+    uint64_t limit;
 
     limit = (uint64_t) r->prompts[c / r->n].len
             + (r->max_tokens > 0 ? r->max_tokens : 1);
-    pool = (uint64_t) kv_total(s->kv) * kv_block_tokens(s->kv);
-
     if (limit > s->c.context) {
         limit = s->c.context;
     }
-    if (limit > pool) {
-        limit = pool;
+    if (limit > kv_fits(s->kv)) {
+        limit = kv_fits(s->kv);
     }
 
     sched_seq_state(q, SCHED_QUEUED);
@@ -486,8 +484,9 @@ sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes)
         row = &b->rows[i];
         q = &s->seqs[row->seq];
         assert(q->state == SCHED_RUNNING && q->computed == row->q_start);
-        assert(row->kv_len <= q->known_n);
+        assert(row->kv_len <= q->known_n && q->known_n < q->limit);
         q->computed = row->kv_len;
+        kv_slide(s->kv, row->seq, q->computed, q->known_n + 1);
     }
 
     for (i = 0; i < b->outs_n; i++) {

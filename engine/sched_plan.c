@@ -137,10 +137,10 @@ victim(const sched_t *s, uint64_t key)
 
 
 /* Blocks that admission must leave to those who decode already. */
-static uint32_t
+static uint64_t
 reserve(const sched_t *s)
 {
-    return s->run_n;
+    return (uint64_t) s->run_n * kv_groups(s->kv);
 }
 
 
@@ -149,12 +149,11 @@ static uint64_t
 dry_blocks(const sched_t *s)
 {
     uint64_t sum = 0;
-    uint32_t id, n;
+    uint32_t id;
 
     for (id = s->held.head; id != NONE; id = s->links[id].next) {
         if (!s->reqs[seq_req(id)].credit) {
-            (void) kv_table(s->kv, id, &n);
-            sum += n;
+            sum += kv_held(s->kv, id);
         }
     }
 
@@ -280,7 +279,7 @@ plan_seats(sched_t *s)
 static uint32_t
 first_unseated(const sched_t *s, uint32_t req, uint32_t *mine)
 {
-    uint32_t c, id, n;
+    uint32_t c, id;
 
     *mine = 0;
 
@@ -292,8 +291,7 @@ first_unseated(const sched_t *s, uint32_t req, uint32_t *mine)
         case SCHED_HELD:
             return id;
         default:
-            (void) kv_table(s->kv, id, &n);
-            *mine += n;
+            *mine += kv_held(s->kv, id);
         }
     }
 
@@ -367,7 +365,7 @@ plan_row(sched_t *s, batch_t *b, uint32_t id, uint32_t n)
     seq_t *q = &s->seqs[id];
     const req_t *r = s->reqs[seq_req(id)].r;
     batch_row_t *row = &b->rows[b->rows_n];
-    uint32_t end = q->computed + n;
+    uint32_t end = q->computed + n, g;
     batch_out_t *out;
 
     assert(b->rows_n < s->c.rows && n <= s->c.tokens - b->tokens_n);
@@ -379,8 +377,12 @@ plan_row(sched_t *s, batch_t *b, uint32_t id, uint32_t n)
     row->kv_len = end;
     row->tok = b->tokens_n;
     row->adapter = 0;
-    row->blocks = kv_table(s->kv, id, &row->blocks_n);
     assert(kv_missing(s->kv, id, end) == 0);
+
+    for (g = 0; g < kv_groups(s->kv); g++) {
+        row->blocks[g].ids =
+            kv_table(s->kv, id, g, &row->blocks[g].first, &row->blocks[g].n);
+    }
 
     memcpy(b->tokens + b->tokens_n, seq_known(s, id) + q->computed,
         n * sizeof(uint32_t));

@@ -913,7 +913,7 @@ text_in_open(const text_in_cfg_t *cfg)
     text_pool_cfg_t pool;
 
     assert(cfg->in->reqs_n > TEXT_IN_SPARE && cfg->tpl != NULL);
-    assert(cfg->context >= 2 && cfg->kv_tokens >= 2 && cfg->threads >= 1);
+    assert(cfg->context >= 2 && cfg->threads >= 1);
 
     ti = mem_zero(1, sizeof(*ti));
     if (ti == NULL) {
@@ -926,8 +926,7 @@ text_in_open(const text_in_cfg_t *cfg)
     ti->rules.credit_max = cfg->credit_max;
     ti->encode.tok = cfg->tok;
     ti->encode.tpl = cfg->tpl;
-    ti->encode.limit = cfg->kv_tokens < cfg->context ? (uint32_t) cfg->kv_tokens
-                                                     : cfg->context;
+    ti->encode.limit = cfg->context;
 
     /* more than fits, so that a prompt that is too long can mostly be told
      * how long it is; memory that is not used costs nothing */

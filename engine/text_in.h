@@ -31,7 +31,6 @@ typedef struct {
     const template_t *tpl;
     const char *model;    /* the name that requests must give */
     uint32_t context;     /* longest sequence, tokens */
-    uint64_t kv_tokens;   /* in the whole pool */
     uint32_t slots;       /* of one worker */
     uint32_t submit_size; /* of a SUBMIT ring, bytes */
     uint32_t credit_max;  /* bytes */

@@ -127,13 +127,22 @@ typedef struct {
     const void *data; /* unaligned; borrowed during the call */
 } kn_source_t;
 
+/* Layers of different windows have different blocks: groups of them. */
+#define KN_GROUPS 8
+
+/* Those of a row: its blocks number first to first + n - 1. */
+typedef struct {
+    uint32_t at; /* their ids are blocks[at .. at + n) */
+    uint32_t first;
+    uint32_t n; /* up to the last position, from the first that is read */
+} kn_blocks_t;
+
 /* A sequence's consecutive tokens in a step. */
 typedef struct {
     uint32_t q_start; /* position of the first one */
     uint32_t q_len;
-    uint32_t tok;      /* they are tokens[tok .. tok + q_len) */
-    uint32_t block;    /* its block ids begin at blocks[block] */
-    uint32_t blocks_n; /* enough for q_start + q_len positions */
+    uint32_t tok; /* they are tokens[tok .. tok + q_len) */
+    kn_blocks_t blocks[KN_GROUPS];
 } kn_row_t;
 
 /* A token whose logits are wanted. See sample.h for the policy. */
@@ -167,10 +176,11 @@ enum { KN_TOKENS, KN_OUTS };
  * values [kv_heads, block_tokens, v_dim] at v_off.  Or a value is the last
  * v_dim elements of its key, and stored as such only (inside; v_off is then
  * not looked at).  Position p of a sequence is token p % block_tokens of its
- * block number p / block_tokens.
+ * block number p / block_tokens in the layer's group.
  */
 typedef struct {
     kn_ptr_t kv;
+    uint32_t group;
     uint64_t stride, k_off, v_off; /* bytes */
     uint32_t type;                 /* KN_F32, KN_F16, KN_BF16 */
     uint32_t block_tokens;

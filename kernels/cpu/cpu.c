@@ -295,6 +295,7 @@ dev_plan(kn_dev_t *dev, const kn_step_t *step)
 {
     uint32_t i, j, t;
     const kn_row_t *row;
+    const kn_blocks_t *blocks;
 
     assert(step->tokens_n <= dev->limits.tokens);
     assert(step->rows_n <= dev->limits.rows);
@@ -318,8 +319,12 @@ dev_plan(kn_dev_t *dev, const kn_step_t *step)
     for (i = 0, t = 0; i < step->rows_n; i++) {
         row = &dev->rows[i];
         assert(row->tok == t && row->q_len <= step->tokens_n - t);
-        assert(row->block <= step->blocks_n
-               && row->blocks_n <= step->blocks_n - row->block);
+
+        for (j = 0; j < KN_GROUPS; j++) {
+            blocks = &row->blocks[j];
+            assert(blocks->at <= step->blocks_n
+                   && blocks->n <= step->blocks_n - blocks->at);
+        }
 
         for (j = 0; j < row->q_len; j++, t++) {
             dev->toks[t].pos = row->q_start + j;

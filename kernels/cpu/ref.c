@@ -560,12 +560,14 @@ static char *
 kv_row(const kn_dev_t *dev, const kn_kv_t *kv, const kn_row_t *row,
     uint32_t pos, uint32_t h, uint64_t off, uint32_t width)
 {
-    uint32_t block;
+    uint32_t block, number = pos / kv->block_tokens;
+    const kn_blocks_t *blocks = &row->blocks[kv->group];
     uint64_t at;
 
-    assert(pos / kv->block_tokens < row->blocks_n);
+    assert(kv->group < KN_GROUPS);
+    assert(number >= blocks->first && number - blocks->first < blocks->n);
 
-    block = dev->blocks[row->block + pos / kv->block_tokens];
+    block = dev->blocks[blocks->at + number - blocks->first];
     at = (uint64_t) h * kv->block_tokens + pos % kv->block_tokens;
 
     return HOST(char, kv->kv) + block * kv->stride + off

@@ -140,7 +140,7 @@ static double
 turn(job_t *j, uint32_t rows, int copies)
 {
     static const uint32_t tokens[ROWS];
-    kn_row_t row = {0, rows, 0, 0, 0};
+    kn_row_t row = {0, rows, 0, {{0, 0, 0}}};
     kn_step_t step;
     double t;
 

@@ -21,6 +21,7 @@ cache_shape(const case_t *c)
     kv.k_off = keys;
     kv.v_off = 2 * keys + values;
     kv.stride = 2 * (keys + values);
+    kv.group = c->group;
     kv.type = c->type;
     kv.block_tokens = c->block_tokens;
     kv.kv_heads = c->kv_heads;
@@ -36,9 +37,11 @@ static inline size_t
 cache_at(const sub_t *s, const kn_kv_t *kv, uint64_t off, uint32_t width,
     uint32_t t, uint32_t pos, uint32_t h)
 {
-    const kn_row_t *r = &s->rows[s->row[t]];
+    const kn_blocks_t *b = &s->rows[s->row[t]].blocks[kv->group];
+    uint32_t number = pos / kv->block_tokens - b->first;
 
-    return s->blocks[r->block + pos / kv->block_tokens] * kv->stride + off
+    assert_true(number < b->n);
+    return s->blocks[b->at + number] * kv->stride + off
            + type_bytes(kv->type,
                ((size_t) h * kv->block_tokens + pos % kv->block_tokens)
                    * width);
@@ -204,24 +207,26 @@ run_rope_store(sub_t *s, const case_t *c)
     return r;
 }
 
-/* Keys and values of every sequence at its positions, NaN elsewhere. */
+/* Keys and values of every sequence in its blocks, NaN elsewhere. */
 static inline char *
 cache_fill(const sub_t *s, const case_t *c, const kn_kv_t *kv)
 {
     uint32_t r, pos, h, t, end;
     uint64_t seed;
     char *cache;
+    const kn_blocks_t *b;
 
     cache = need(s->pool * kv->stride);
 
     for (r = 0, t = 0; r < s->step.rows_n; r++) {
         end = s->rows[r].q_start + s->rows[r].q_len;
+        b = &s->rows[r].blocks[kv->group];
 
-        for (pos = 0; pos < end; pos++) {
+        for (pos = b->first * c->block_tokens; pos < end; pos++) {
             for (h = 0; h < c->kv_heads; h++) {
                 /* The same whether the row is here whole or in part. */
-                seed = c->seed + 1
-                       + (s->blocks[s->rows[r].block] * 1000ull + pos) * 64 + h;
+                seed =
+                    c->seed + 1 + (s->blocks[b->at] * 1000ull + pos) * 64 + h;
                 seed *= 0x9E3779B97F4A7C15ull;
                 rnd_weights(&seed, c->type, cache + key_at(s, kv, t, pos, h),
                     c->head_dim);

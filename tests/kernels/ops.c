@@ -513,6 +513,7 @@ make_case(int op, uint32_t i)
 
         c.halves = i / 2 % 2;
         c.window = windows[i / 2 % 5];
+        c.group = i / 2 % KN_GROUPS;
         c.sinks = i / 8 % 2;
         c.block_tokens = blocks[i / 3 % 4];
         c.n = c.k = 1;

@@ -25,6 +25,7 @@ typedef struct {
     uint32_t n, k;  /* of a matrix; k is also the width of vectors */
     uint32_t type;  /* of weights or cache */
     uint32_t heads, kv_heads, head_dim, v_dim, half, block_tokens;
+    uint32_t group;  /* of layers, for the block tables */
     uint32_t inside; /* cache: are values in their keys? */
     uint32_t add;    /* rmsnorm: with a residual? matmul: with a bias? */
     uint32_t same;   /* rmsnorm: is y x? */
@@ -209,6 +210,15 @@ blocks_of(const case_t *c, uint32_t i)
            / c->block_tokens;
 }
 
+/* Blocks of row i that its window has left. */
+static inline uint32_t
+left_behind(const case_t *c, uint32_t i)
+{
+    return c->window > 0 && c->q_start[i] >= c->window
+               ? (c->q_start[i] - c->window + 1) / c->block_tokens
+               : 0;
+}
+
 /* A power of two that has room for every sequence of the case. */
 static inline uint32_t
 pool_of(const case_t *c)
@@ -241,9 +251,14 @@ sub_step(sub_t *s, const case_t *c)
     s->first = only == ALL ? 0 : only;
 
     for (at = 0, t = 0, n = 0, b = 0, i = 0; i < c->rows_n; i++) {
-        kn_row_t r = {c->q_start[i], c->q_len[i], n, b, blocks_of(c, i)};
+        kn_row_t r = {c->q_start[i], c->q_len[i], n, {{0, 0, 0}}};
 
-        for (j = 0; j < r.blocks_n; j++, b++) {
+        j = left_behind(c, i);
+        r.blocks[c->group].at = b + j;
+        r.blocks[c->group].first = j;
+        r.blocks[c->group].n = blocks_of(c, i) - j;
+
+        for (j = 0; j < blocks_of(c, i); j++, b++) {
             s->blocks[b] = (b * 151 + 77) % s->pool;
         }
 

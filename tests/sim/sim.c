@@ -15,6 +15,7 @@
  * The figures are of the model, not of a machine.
  */
 #include "sched.h"
+#include "../unit/kv_plain.h"
 
 #include <assert.h>
 #include <math.h>
@@ -147,7 +148,7 @@ sim_open(sim_t *m, const sim_opts_t *o)
     c.rows = (uint32_t) o->rows;
     c.tokens = (uint32_t) o->tokens;
     c.context = SIM_CONTEXT;
-    m->kv = kv_open(
+    m->kv = kv_open_plain(
         (uint32_t) o->blocks, SIM_BT, SIM_REQS * LLM_CHOICES_MAX, SIM_CONTEXT);
     assert(m->kv != NULL);
     m->s = sched_open(&c, m->kv);

@@ -13,6 +13,8 @@
 
 #include "brief.h"
 #include "forward.h"
+#include "kv.h"
+#include "loop.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -25,7 +27,6 @@
 #define TOKENS    320
 #define CONTEXT   512
 #define BLOCK     16
-#define BLOCKS    (CONTEXT / BLOCK)
 #define TOLERANCE 1e-4
 
 /*
@@ -65,7 +66,7 @@ typedef struct {
     const kernels_t *kn;
     kn_dev_t *dev;
     forward_t *f;
-    uint32_t blocks[BLOCKS];
+    kv_t *kv;
     float *got; /* as want.logits, owned */
 } rig_t;
 
@@ -104,14 +105,19 @@ golden_open(golden_t *g, const char *name)
     fclose(f);
 }
 
-/* 0 when this machine lacks the instruction set. */
+/*
+ * For steps of at most so many tokens; the cache in groups of layers or in
+ * one.  0 when this machine lacks the instruction set.
+ */
 static int
-rig_open(rig_t *r, const char *name, const char *file, const char *isa)
+rig_open(rig_t *r, const char *name, const char *file, const char *isa,
+    uint32_t tokens, int groups)
 {
-    uint32_t i;
     char path[256], err[256];
     kn_open_t o = {.threads = 2};
-    forward_cfg_t c = {1, TOKENS, TOKENS, CONTEXT, BLOCKS, BLOCK, KN_F32};
+    forward_cfg_t c = {
+        1, tokens, tokens, CONTEXT, 0, BLOCK, KN_F32, .groups = {.n = 0}};
+    kv_cfg_t kc;
 
     memset(r, 0, sizeof(*r));
     r->kn = kernels_cpu(isa, err, sizeof(err));
@@ -132,15 +138,21 @@ rig_open(rig_t *r, const char *name, const char *file, const char *isa)
     assert_int_equal(model_info(r->m)->vocab, r->want.vocab);
     r->dev = r->kn->open(&o, err, sizeof(err));
     assert_non_null(r->dev);
+
+    if (groups) {
+        model_groups(r->m, CONTEXT, &c.groups);
+    }
+
+    /* as few blocks as it can be done with: those left behind come again */
+    loop_kv(&c, 1, &kc);
+    c.blocks = (uint32_t) kv_blocks_for(&kc, CONTEXT);
+    kc.blocks = c.blocks;
+    r->kv = kv_open(&kc);
+    assert_non_null(r->kv);
     r->f = forward_open(r->kn, r->dev, r->m, &c, err, sizeof(err));
 
     if (r->f == NULL) {
         fail_msg("%s", err);
-    }
-
-    /* no block is beside the one before it */
-    for (i = 0; i < BLOCKS; i++) {
-        r->blocks[i] = i * 13 % BLOCKS;
     }
 
     r->got =
@@ -154,6 +166,7 @@ static void
 rig_close(rig_t *r)
 {
     forward_close(r->f);
+    kv_close(r->kv);
     r->kn->close(r->dev);
     model_close(r->m);
     free(r->want.logits);
@@ -166,7 +179,7 @@ step(rig_t *r, uint32_t from, uint32_t to)
 {
     uint32_t i, vocab = r->want.vocab;
     uint32_t which[TOKENS];
-    batch_row_t row = {0, from, to - from, to, 0, 0, BLOCKS, r->blocks};
+    batch_row_t row = {0, from, to - from, to, 0, 0, {{NULL, 0, 0}}};
     batch_out_t outs[TOKENS];
     sample_out_t sampled[TOKENS];
     batch_t b = {.rows_n = 1,
@@ -183,8 +196,15 @@ step(rig_t *r, uint32_t from, uint32_t to)
         }
     }
 
+    for (i = 0; i < kv_groups(r->kv); i++) {
+        row.blocks[i].ids =
+            kv_table(r->kv, 0, i, &row.blocks[i].first, &row.blocks[i].n);
+    }
+
     forward_submit(r->f, &b);
     forward_wait(r->f, sampled);
+    kv_slide(r->kv, 0, to, r->want.ids_n);
+    kv_check_deep(r->kv);
 
     for (i = 0; i < b.outs_n; i++) {
         assert_int_equal(sampled[i].err, 0);
@@ -200,6 +220,7 @@ in_chunks(rig_t *r, uint32_t size)
 
     memset(r->got, 0xff,
         (size_t) r->want.positions_n * r->want.vocab * sizeof(float));
+    assert_int_equal(kv_grow(r->kv, 0, r->want.ids_n), 0);
 
     for (from = 0; from < r->want.ids_n; from = to) {
         to = from + size < r->want.ids_n ? from + size : r->want.ids_n;
@@ -236,17 +257,18 @@ static void
 check_isa(const char *name, const char *file, const char *isa, uint32_t group)
 {
     static const uint32_t sizes[] = {7, 1};
-    uint32_t i;
+    uint32_t i, heads;
     double far;
     size_t bytes;
     float *whole;
     rig_t r;
 
-    if (!rig_open(&r, name, file, isa)) {
+    if (!rig_open(&r, name, file, isa, TOKENS, 0)) {
         return;
     }
 
-    assert_int_equal(model_info(r.m)->heads, group * model_info(r.m)->kv_heads);
+    heads = model_info(r.m)->heads;
+    assert_int_equal(heads, group * model_info(r.m)->kv_heads);
     bytes = (size_t) r.want.positions_n * r.want.vocab * sizeof(float);
     in_chunks(&r, r.want.ids_n);
     far = distance(&r);
@@ -255,15 +277,17 @@ check_isa(const char *name, const char *file, const char *isa, uint32_t group)
     whole = malloc(bytes);
     assert_non_null(whole);
     memcpy(whole, r.got, bytes);
+    rig_close(&r);
 
     for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        assert_true(rig_open(&r, name, file, isa, sizes[i], 1));
         in_chunks(&r, sizes[i]);
         assert_true(distance(&r) < TOLERANCE);
         assert_memory_equal(r.got, whole, bytes);
+        rig_close(&r);
     }
 
     free(whole);
-    rig_close(&r);
 }
 
 typedef struct {

@@ -101,7 +101,8 @@ rig_open_path(
     uint32_t i, j;
     char err[256];
     kn_open_t o = {.threads = threads};
-    forward_cfg_t c = {ROWS, TOKENS, TOKENS, CONTEXT, BLOCKS, BLOCK, kv_type};
+    forward_cfg_t c = {ROWS, TOKENS, TOKENS, CONTEXT, BLOCKS, BLOCK, kv_type,
+        .groups = {.n = 0}};
     rig_t *r;
 
     r = calloc(1, sizeof(*r));
@@ -172,8 +173,9 @@ add_row(rig_t *r, uint32_t seq, const uint32_t *ids, uint32_t from, uint32_t to,
     row->kv_len = to;
     row->tok = r->b.tokens_n;
     row->adapter = 0;
-    row->blocks_n = SEQ_BLOCKS;
-    row->blocks = r->blocks[seq];
+    row->blocks[0].n = SEQ_BLOCKS;
+    row->blocks[0].first = 0;
+    row->blocks[0].ids = r->blocks[seq];
 
     for (p = from; p < to; p++) {
         if (p >= out) {
@@ -764,7 +766,8 @@ null_words(void **state)
     uint32_t i, words = 7, ids[CONTEXT] = {0};
     char err[256];
     kn_open_t o = {0};
-    forward_cfg_t c = {ROWS, TOKENS, TOKENS, CONTEXT, BLOCKS, BLOCK, KN_F16};
+    forward_cfg_t c = {ROWS, TOKENS, TOKENS, CONTEXT, BLOCKS, BLOCK, KN_F16,
+        .groups = {.n = 0}};
     rig_t *r;
 
     (void) state;
@@ -797,8 +800,8 @@ too_large(void **state)
 {
     char err[256], *path;
     kn_open_t o = {.threads = 1};
-    forward_cfg_t c = {
-        ROWS, TOKENS, TOKENS, CONTEXT, UINT32_MAX, 1 << 20, KN_F32};
+    forward_cfg_t c = {ROWS, TOKENS, TOKENS, CONTEXT, UINT32_MAX, 1 << 20,
+        KN_F32, .groups = {.n = 0}};
     const kernels_t *kn = kernels_cpu("ref", err, sizeof(err));
     kn_dev_t *dev;
     model_t *m;

@@ -137,7 +137,8 @@ logits_of(const kernels_t *kn, const uint8_t *file, size_t len)
     char err[256];
     uint32_t i, blocks[TOKENS / BLOCK], tokens[TOKENS];
     float *all = malloc((TOKENS + 1) * VOCAB * sizeof(float));
-    forward_cfg_t c = {1, TOKENS, TOKENS, 64, 64 / BLOCK, BLOCK, KN_F32};
+    forward_cfg_t c = {
+        1, TOKENS, TOKENS, 64, 64 / BLOCK, BLOCK, KN_F32, .groups = {.n = 0}};
     kn_open_t o = {1};
     batch_row_t row = {0};
     batch_out_t outs[TOKENS];
@@ -170,8 +171,9 @@ logits_of(const kernels_t *kn, const uint8_t *file, size_t len)
 
     row.q_len = TOKENS;
     row.kv_len = TOKENS;
-    row.blocks = blocks;
-    row.blocks_n = TOKENS / BLOCK;
+    row.blocks[0].ids = blocks;
+    row.blocks[0].first = 0;
+    row.blocks[0].n = TOKENS / BLOCK;
     b.rows = &row;
     b.rows_n = 1;
     b.tokens = tokens;

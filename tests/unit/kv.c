@@ -1,8 +1,10 @@
 /*
  * Catches a block pool that loses a block, gives one to two sequences, grows
- * half-way when it should refuse, or whose counts drift from the truth.
+ * half-way when it should refuse, or whose counts drift from the truth; one
+ * that drops a block of a window while a step still looks at it, or keeps it
+ * for longer, or lets a sequence that slides wait for a block.
  */
-#include "kv.h"
+#include "kv_plain.h"
 
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,17 +19,18 @@
 static void
 test_sizes(void **state)
 {
-    kv_t *kv = kv_open(10, 4, 3, 40);
+    kv_t *kv = kv_open_plain(10, 4, 3, 40);
 
     (void) state;
     assert_non_null(kv);
     assert_int_equal(kv_total(kv), 10);
     assert_int_equal(kv_block_tokens(kv), 4);
-    assert_int_equal(kv_blocks_for(kv, 0), 0);
-    assert_int_equal(kv_blocks_for(kv, 1), 1);
-    assert_int_equal(kv_blocks_for(kv, 4), 1);
-    assert_int_equal(kv_blocks_for(kv, 5), 2);
-    assert_int_equal(kv_blocks_for(kv, UINT32_MAX), 1u << 30);
+    assert_int_equal(kv_groups(kv), 1);
+    assert_int_equal(kv_fits(kv), 40);
+    assert_int_equal(kv_missing(kv, 0, 0), 0);
+    assert_int_equal(kv_missing(kv, 0, 1), 1);
+    assert_int_equal(kv_missing(kv, 0, 4), 1);
+    assert_int_equal(kv_missing(kv, 0, 5), 2);
     assert_int_equal(kv_count(kv, KV_FREE), 10);
     assert_int_equal(kv_count(kv, KV_PRIVATE), 0);
     assert_int_equal(kv_count(kv, KV_CACHED), 0);
@@ -39,20 +42,20 @@ test_sizes(void **state)
 static void
 test_grow_all_or_nothing(void **state)
 {
-    kv_t *kv = kv_open(5, 4, 2, 20);
+    kv_t *kv = kv_open_plain(5, 4, 2, 20);
     const uint32_t *t;
-    uint32_t n, first[3];
+    uint32_t n, at, first[3];
 
     (void) state;
     assert_int_equal(kv_grow(kv, 0, 9), 0);
-    t = kv_table(kv, 0, &n);
+    t = kv_table(kv, 0, 0, &at, &n);
     assert_int_equal(n, 3);
     memcpy(first, t, sizeof(first));
 
     /* two are left, three are asked for */
     assert_int_equal(kv_missing(kv, 1, 12), 3);
     assert_int_equal(kv_grow(kv, 1, 12), -1);
-    (void) kv_table(kv, 1, &n);
+    (void) kv_table(kv, 1, 0, &at, &n);
     assert_int_equal(n, 0);
     assert_int_equal(kv_count(kv, KV_FREE), 2);
 
@@ -61,14 +64,14 @@ test_grow_all_or_nothing(void **state)
     assert_int_equal(kv_grow(kv, 0, 12), 0); /* has room for it already */
     assert_int_equal(kv_grow(kv, 0, 13), -1);
 
-    t = kv_table(kv, 0, &n);
+    t = kv_table(kv, 0, 0, &at, &n);
     assert_int_equal(n, 3);
     assert_memory_equal(t, first, sizeof(first));
 
     assert_int_equal(kv_release(kv, 1), 2);
     assert_int_equal(kv_release(kv, 1), 0);
     assert_int_equal(kv_grow(kv, 0, 13), 0);
-    t = kv_table(kv, 0, &n);
+    t = kv_table(kv, 0, 0, &at, &n);
     assert_int_equal(n, 4);
     assert_memory_equal(t, first, sizeof(first)); /* positions stay put */
     kv_check_deep(kv);
@@ -81,8 +84,8 @@ static void
 test_storm(void **state)
 {
     enum { BLOCKS = 97, SEQS = 13, CONTEXT = 150, BT = 8 };
-    kv_t *kv = kv_open(BLOCKS, BT, SEQS, CONTEXT);
-    uint32_t len[SEQS] = {0}, seq, want, n, i, round, used;
+    kv_t *kv = kv_open_plain(BLOCKS, BT, SEQS, CONTEXT);
+    uint32_t len[SEQS] = {0}, seq, want, n, at, i, round, used;
     uint8_t seen[BLOCKS];
     const uint32_t *t;
     int refused = 0;
@@ -93,7 +96,7 @@ test_storm(void **state)
     for (round = 0; round < 20000; round++) {
         seq = (uint32_t) rand() % SEQS;
         if (rand() % 6 == 0) {
-            assert_int_equal(kv_release(kv, seq), kv_blocks_for(kv, len[seq]));
+            assert_int_equal(kv_release(kv, seq), (len[seq] + BT - 1) / BT);
             len[seq] = 0;
         } else {
             want = len[seq] + (uint32_t) rand() % 20;
@@ -109,8 +112,9 @@ test_storm(void **state)
 
         memset(seen, 0, sizeof(seen));
         for (seq = 0, used = 0; seq < SEQS; seq++) {
-            t = kv_table(kv, seq, &n);
-            assert_int_equal(n, kv_blocks_for(kv, len[seq]));
+            t = kv_table(kv, seq, 0, &at, &n);
+            assert_int_equal(at, 0);
+            assert_int_equal(n, (len[seq] + BT - 1) / BT);
             for (i = 0; i < n; i++, used++) {
                 assert_true(t[i] < BLOCKS);
                 assert_int_equal(seen[t[i]], 0);
@@ -127,6 +131,151 @@ test_storm(void **state)
 }
 
 
+/* Two groups, one with a window of 10: blocks of 4, steps of at most 6. */
+static const uint32_t windows[] = {0, 10};
+static const kv_cfg_t windowed = {40, 4, 3, 60, 6, 2, windows};
+
+
+static void
+test_window(void **state)
+{
+    kv_t *kv = kv_open(&windowed);
+    uint32_t n, at, free_n;
+
+    (void) state;
+
+    /* 60 tokens: 15 blocks, and 5 of the window (16 positions and one) */
+    assert_int_equal(kv_blocks_for(&windowed, 60), 20);
+    assert_int_equal(kv_blocks_for(&windowed, 8), 4);
+    assert_int_equal(kv_fits(kv), 60);
+    assert_int_equal(kv_missing(kv, 0, 60), 20);
+    assert_int_equal(kv_grow(kv, 0, 60), 0);
+    assert_int_equal(kv_held(kv, 0), 20);
+    free_n = kv_count(kv, KV_FREE);
+
+    /* token 9 looks at 0 to 9, token 13 at 4 to 13 */
+    kv_slide(kv, 0, 9, 60);
+    (void) kv_table(kv, 0, 1, &at, &n);
+    assert_int_equal(at, 0);
+    kv_slide(kv, 0, 12, 60);
+    (void) kv_table(kv, 0, 1, &at, &n);
+    assert_int_equal(at, 0);
+    kv_slide(kv, 0, 13, 60);
+    (void) kv_table(kv, 0, 1, &at, &n);
+    assert_int_equal(at, 1);
+    assert_int_equal(n, 5);
+    assert_int_equal(kv_missing(kv, 0, 60), 0);
+    assert_int_equal(kv_count(kv, KV_FREE), free_n);
+
+    /* what has nothing to come to is freed; the full group keeps its own */
+    for (at = 14; at < 60; at++) {
+        kv_slide(kv, 0, at, 60);
+    }
+    (void) kv_table(kv, 0, 1, &at, &n);
+    assert_int_equal(at, 12);
+    assert_int_equal(n, 3);
+    (void) kv_table(kv, 0, 0, &at, &n);
+    assert_int_equal(at, 0);
+    assert_int_equal(n, 15);
+    assert_int_equal(kv_count(kv, KV_FREE), free_n + 2);
+    assert_int_equal(kv_release(kv, 0), 18);
+    (void) kv_table(kv, 0, 1, &at, &n);
+    assert_int_equal(at, 0);
+    kv_check_deep(kv);
+    kv_close(kv);
+}
+
+
+/* The longest sequence is what the pool holds, to the token. */
+static void
+test_fits(void **state)
+{
+    uint32_t blocks, fits, before = 0;
+    kv_cfg_t c = windowed;
+
+    (void) state;
+
+    for (blocks = 2; blocks <= 24; blocks++) {
+        c.blocks = blocks;
+        fits = kv_longest(&c);
+        assert_true(kv_blocks_for(&c, fits) <= blocks);
+        assert_true(fits == 60 || kv_blocks_for(&c, fits + 1) > blocks);
+        assert_true(fits >= before);
+        before = fits;
+    }
+
+    assert_int_equal(before, 60);
+}
+
+
+/*
+ * Sequences that are computed in steps of any length and decode, until the
+ * pool is empty: before each step the blocks that it reads and writes are
+ * there, and those of others are not among them.
+ */
+static void
+test_window_storm(void **state)
+{
+    enum { SEQS = 3, BT = 4, STEP = 6 };
+    kv_t *kv = kv_open(&windowed);
+    uint32_t computed[SEQS] = {0}, known[SEQS] = {0};
+    uint32_t round, seq, to, g, i, n, at, from, refused = 0;
+    uint8_t seen[40];
+    const uint32_t *t;
+
+    (void) state;
+    srand(11);
+
+    for (round = 0; round < 20000; round++) {
+        seq = (uint32_t) rand() % SEQS;
+
+        if (rand() % 50 == 0 || computed[seq] >= 59) {
+            (void) kv_release(kv, seq);
+            computed[seq] = known[seq] = 0;
+        }
+
+        if (known[seq] == 0) {
+            to = 1 + (uint32_t) rand() % 58;
+            if (kv_grow(kv, seq, to + 1) != 0) {
+                refused++;
+                continue;
+            }
+            known[seq] = to;
+        }
+
+        to = computed[seq] + 1 + (uint32_t) rand() % STEP;
+        to = to > known[seq] ? known[seq] : to;
+
+        /* a decoding one may have to wait, and nothing of it changes */
+        if (kv_grow(kv, seq, to) != 0) {
+            assert_int_equal(to, computed[seq] + 1);
+            refused++;
+            continue;
+        }
+
+        from = computed[seq] >= 10 ? (computed[seq] - 9) / BT : 0;
+        memset(seen, 0, sizeof(seen));
+
+        for (g = 0; g < 2; g++) {
+            t = kv_table(kv, seq, g, &at, &n);
+            assert_int_equal(at, g == 0 ? 0 : from);
+            assert_true((at + n) * BT >= to);
+            for (i = 0; i < n; i++) {
+                assert_int_equal(seen[t[i]]++, 0);
+            }
+        }
+
+        computed[seq] = to;
+        known[seq] += known[seq] == to;
+        kv_slide(kv, seq, to, known[seq] < 60 ? known[seq] + 1 : 60);
+        kv_check_deep(kv);
+    }
+
+    assert_true(refused > 100);
+    kv_close(kv);
+}
+
+
 int
 main(void)
 {
@@ -134,6 +283,9 @@ main(void)
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_grow_all_or_nothing),
         cmocka_unit_test(test_storm),
+        cmocka_unit_test(test_window),
+        cmocka_unit_test(test_fits),
+        cmocka_unit_test(test_window_storm),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

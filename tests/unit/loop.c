@@ -110,6 +110,7 @@ void
 forward_submit(forward_t *f, const batch_t *b)
 {
     const batch_row_t *r;
+    const batch_blocks_t *blocks;
     uint8_t used[BLOCKS] = {0};
     uint32_t i, k, sum = 0;
 
@@ -122,15 +123,18 @@ forward_submit(forward_t *f, const batch_t *b)
         r = &b->rows[i];
         sum += r->q_len;
         assert_int_equal(r->kv_len, r->q_start + r->q_len);
-        assert_true(r->blocks_n * BT >= r->kv_len);
-        for (k = 0; k < r->blocks_n; k++) {
-            assert_true(r->blocks[k] < BLOCKS);
-            assert_int_equal(used[r->blocks[k]]++, 0);
+        blocks = &r->blocks[0];
+        assert_int_equal(blocks->first, 0);
+        assert_true(blocks->n * BT >= r->kv_len);
+        for (k = 0; k < blocks->n; k++) {
+            assert_true(blocks->ids[k] < BLOCKS);
+            assert_int_equal(used[blocks->ids[k]]++, 0);
         }
         for (k = 0; k < r->q_len; k++) {
             uint32_t pos = r->q_start + k;
 
-            g->kv[r->blocks[pos / BT] * BT + pos % BT] = b->tokens[r->tok + k];
+            g->kv[blocks->ids[pos / BT] * BT + pos % BT] =
+                b->tokens[r->tok + k];
         }
     }
     assert_int_equal(sum, b->tokens_n);
@@ -156,7 +160,7 @@ forward_wait(forward_t *f, sample_out_t *out)
     for (i = 0; i < g->b.outs_n; i++) {
         r = &g->rows[g->outs[i].row];
         for (k = 0; k < r->kv_len; k++) {
-            ids[k] = g->kv[r->blocks[k / BT] * BT + k % BT];
+            ids[k] = g->kv[r->blocks[0].ids[k / BT] * BT + k % BT];
         }
         assert_int_equal(g->outs[i].known_n, r->kv_len);
         assert_memory_equal(g->outs[i].known, ids, r->kv_len * 4);

@@ -30,15 +30,20 @@ typedef struct {
 } world_t;
 
 
+/* Groups of layers with these windows share the blocks. */
 static world_t *
-world_open(uint32_t rows, uint32_t tokens, uint32_t context, uint32_t blocks)
+world_open_groups(uint32_t rows, uint32_t tokens, uint32_t context,
+    uint32_t blocks, uint32_t groups, const uint32_t *windows)
 {
     world_t *w = calloc(1, sizeof(*w));
     sched_cfg_t c = {REQS, rows, tokens, context};
+    kv_cfg_t kc = {
+        blocks, BT, REQS * LLM_CHOICES_MAX, context, tokens, groups, windows};
     uint32_t i;
 
     assert_non_null(w);
-    w->kv = kv_open(blocks, BT, REQS * LLM_CHOICES_MAX, context);
+    w->kv = kv_open(&kc);
+    assert_non_null(w->kv);
     w->s = sched_open(&c, w->kv);
     assert_non_null(w->s);
     w->b.rows_max = w->b.outs_max = rows;
@@ -51,6 +56,15 @@ world_open(uint32_t rows, uint32_t tokens, uint32_t context, uint32_t blocks)
     }
 
     return w;
+}
+
+
+static world_t *
+world_open(uint32_t rows, uint32_t tokens, uint32_t context, uint32_t blocks)
+{
+    static const uint32_t none[1];
+
+    return world_open_groups(rows, tokens, context, blocks, 1, none);
 }
 
 
@@ -186,7 +200,7 @@ test_chunks(void **state)
         assert_int_equal(r->q_start, at);
         assert_int_equal(r->q_len, lens[i]);
         assert_int_equal(r->kv_len, at + lens[i]);
-        assert_true(r->blocks_n * BT >= r->kv_len);
+        assert_true(r->blocks[0].n * BT >= r->kv_len);
         for (k = 0; k < r->q_len && at + k < 100; k++) {
             assert_int_equal(w->b.tokens[r->tok + k], w->ids[at + k]);
         }
@@ -728,11 +742,29 @@ test_door(void **state)
 }
 
 
+/* A row's blocks are there for all that its tokens read and write. */
+static void
+check_blocks(const batch_row_t *r, uint32_t groups, const uint32_t *windows)
+{
+    uint32_t g, first;
+    const batch_blocks_t *b;
+
+    for (g = 0; g < groups; g++) {
+        b = &r->blocks[g];
+        first = windows[g] > 0 && r->q_start >= windows[g]
+                    ? (r->q_start - windows[g] + 1) / BT
+                    : 0;
+        assert_int_equal(b->first, first);
+        assert_true((b->first + b->n) * BT >= r->kv_len);
+    }
+}
+
+
 /* Everything at random; limits and sums hold, and all come to an end. */
 static void
-storm(unsigned seed)
+storm(unsigned seed, uint32_t blocks, uint32_t groups, const uint32_t *windows)
 {
-    world_t *w = world_open(6, 24, 64, 20);
+    world_t *w = world_open_groups(6, 24, 64, blocks, groups, windows);
     uint8_t live[REQS] = {0};
     uint32_t i, t, req, k, live_n = 0, rows;
     uint64_t seen[REQS];
@@ -785,6 +817,7 @@ storm(unsigned seed)
             assert_false(seen[req] >> (w->b.rows[k].seq % LLM_CHOICES_MAX) & 1);
             seen[req] |= 1u << (w->b.rows[k].seq % LLM_CHOICES_MAX);
             rows += w->b.rows[k].q_len;
+            check_blocks(&w->b.rows[k], groups, windows);
         }
         assert_int_equal(rows, w->b.tokens_n);
         assert_true(rows <= 24 && w->b.rows_n <= 6);
@@ -802,7 +835,7 @@ storm(unsigned seed)
     sched_stats(w->s, &st);
     assert_int_equal(st.waiting + st.running + st.stalled, 0);
     assert_true(st.preemptions > 10);
-    assert_int_equal(kv_count(w->kv, KV_FREE), 20);
+    assert_int_equal(kv_count(w->kv, KV_FREE), blocks);
     world_close(w);
 }
 
@@ -810,11 +843,27 @@ storm(unsigned seed)
 static void
 test_storm(void **state)
 {
+    static const uint32_t none[1];
     unsigned seed;
 
     (void) state;
     for (seed = 1; seed <= 12; seed++) {
-        storm(seed);
+        storm(seed, 20, 1, none);
+    }
+}
+
+
+/* The same where layers have windows. */
+static void
+test_windows(void **state)
+{
+    static const uint32_t windows[] = {0, 10, 10}, all[] = {10};
+    unsigned seed;
+
+    (void) state;
+    for (seed = 1; seed <= 6; seed++) {
+        storm(seed, 44, 3, windows);
+        storm(seed, 16, 1, all);
     }
 }
 
@@ -839,6 +888,7 @@ main(void)
         cmocka_unit_test(test_large_gets_in),
         cmocka_unit_test(test_door),
         cmocka_unit_test(test_storm),
+        cmocka_unit_test(test_windows),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

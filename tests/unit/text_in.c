@@ -50,7 +50,7 @@ typedef struct {
 
 
 static void
-rig_open(fix_t *f, uint64_t kv_tokens, uint32_t slots)
+rig_open(fix_t *f, uint32_t context, uint32_t slots)
 {
     char err[256] = "";
     ipc_cfg_t ic = {f->path, "", slots, 3, SUBMIT, 1 << 17, 4096, 0};
@@ -73,8 +73,7 @@ rig_open(fix_t *f, uint64_t kv_tokens, uint32_t slots)
     tc.tok = f->tok;
     tc.tpl = f->tpl;
     tc.model = "m";
-    tc.context = CONTEXT;
-    tc.kv_tokens = kv_tokens;
+    tc.context = context;
     tc.slots = slots;
     tc.submit_size = SUBMIT;
     tc.credit_max = 4096;
@@ -127,7 +126,7 @@ setup(void **state)
     snprintf(f->path, sizeof(f->path), "%s/e.sock", f->dir);
     f->now_us = 1000000;
     f->requests = REQS;
-    rig_open(f, 1000, SLOTS);
+    rig_open(f, CONTEXT, SLOTS);
     attach(f, &f->c);
     *state = f;
 
@@ -740,7 +739,7 @@ test_busy(void **state)
 
     client_close(&f->c);
     rig_close(f);
-    rig_open(f, 1000, 128);
+    rig_open(f, CONTEXT, 128);
     attach(f, &f->c);
 
     for (i = 0; i < MORE; i++) {
@@ -788,7 +787,7 @@ test_share(void **state)
     client_close(&f->c);
     rig_close(f);
     f->requests = 100;
-    rig_open(f, 1000, 128);
+    rig_open(f, CONTEXT, 128);
     attach(f, &f->c);
     attach(f, &d);
 
