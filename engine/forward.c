@@ -512,6 +512,7 @@ open_act(opening_t *o, kn_ptr_t gate, uint32_t dim)
 {
     kn_act_mul_t act;
 
+    memset(&act, 0, sizeof(act));
     act.gate = gate;
     act.up = o->f->acts.up;
     act.dim = dim;
@@ -559,6 +560,7 @@ open_experts(opening_t *o, uint32_t i, kn_ptr_t x)
     kn_router_t router;
     kn_moe_ffn_t moe;
 
+    memset(&moe, 0, sizeof(moe));
     assert(info->residual_scale == 1 && info->experts_used > 0);
     matmul(o, w->router, NULL, x, a->router, 1);
     router.logits = a->router;
