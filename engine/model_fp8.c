@@ -55,7 +55,8 @@ model_fp8_join(const tensor_t *list, uint32_t n, uint32_t *joined_n,
     const char *file, char *err, size_t errlen)
 {
     uint32_t i, k = 0;
-    tensor_t *to = malloc(((size_t) n + 1) * sizeof(*to));
+    tensor_lay_t *lay;
+    tensor_t *to = calloc((size_t) n + 1, sizeof(*to) + sizeof(*lay));
     const tensor_t **scales = calloc((size_t) n + 1, sizeof(*scales));
     uint8_t *taken = calloc((size_t) n + 1, 1);
 
@@ -80,11 +81,21 @@ model_fp8_join(const tensor_t *list, uint32_t n, uint32_t *joined_n,
         taken[scales[i] - list] = 1;
     }
 
+    lay = (tensor_lay_t *) (void *) (to + n + 1);
+
     for (i = 0; i < n; i++) {
-        if (!taken[i]) {
-            to[k] = list[i];
-            to[k++].scale = scales[i];
+        if (taken[i]) {
+            continue;
         }
+
+        to[k] = list[i];
+
+        if (scales[i] != NULL) {
+            lay->scale = scales[i];
+            to[k].lay = lay++;
+        }
+
+        k++;
     }
 
     assert(k <= n);
