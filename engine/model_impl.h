@@ -376,6 +376,9 @@ model_t *model_hf_open_mem(const char *config, size_t config_len,
 tensor_t *model_fp8_join(const tensor_t *list, uint32_t n, uint32_t *joined_n,
     const char *file, char *err, size_t errlen);
 
+/* Room for such a table and, behind it, for what n / 2 of its tensors lay. */
+tensor_t *model_join_room(uint32_t n, tensor_lay_t **lays);
+
 /* The same of MXFP4 in two tensors of bytes, which become one. */
 tensor_t *model_mxfp4_join(const tensor_t *list, uint32_t n, uint32_t *joined_n,
     const char *file, char *err, size_t errlen);

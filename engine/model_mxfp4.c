@@ -90,7 +90,7 @@ model_mxfp4_join(const tensor_t *list, uint32_t n, uint32_t *joined_n,
     uint32_t i, k = 0;
     const tensor_t *s;
     tensor_lay_t *lay;
-    tensor_t *to = calloc((size_t) n + 1, sizeof(*to) + sizeof(*lay));
+    tensor_t *to = model_join_room(n, &lay);
     uint8_t *taken = calloc((size_t) n + 1, 1);
 
     assert(n == 0 || list != NULL);
@@ -99,8 +99,6 @@ model_mxfp4_join(const tensor_t *list, uint32_t n, uint32_t *joined_n,
         snprintf(err, errlen, "%s: not enough memory", file);
         goto failed;
     }
-
-    lay = (tensor_lay_t *) (void *) (to + n + 1);
 
     for (i = 0; i < n; i++) {
         if (!is_blocks(&list[i])) {
