@@ -2,7 +2,8 @@
  * Would catch: a nibble of MXFP4 that goes to another place on the way from
  * safetensors to the kernels, an exponent that goes to another block, a row or
  * an element that is another's in a matrix that is not dense, bytes read
- * beyond it; blocks and scales that do not belong together and are joined.
+ * beyond it; blocks and scales that do not belong together and are joined; a
+ * damaged checkpoint that is taken for more than its bytes.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,6 +15,7 @@
 #include "model_impl.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -265,6 +267,123 @@ refused(void **state)
     }
 }
 
+/* A file of the golden checkpoints, in as much memory as it has bytes. */
+static uint8_t *
+read_file(const char *name, const char *file, size_t *len)
+{
+    char path[128];
+    uint8_t *p;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "tests/data/models/%s/%s", name, file);
+    f = fopen(path, "rb");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, 0, SEEK_END), 0);
+    *len = (size_t) ftell(f);
+    rewind(f);
+    p = malloc(*len);
+    assert_non_null(p);
+    assert_int_equal(fread(p, 1, *len, f), *len);
+    fclose(f);
+    return p;
+}
+
+/* Every byte of what loading makes of one; a sum, so that it is made. */
+static unsigned
+made_of(const tensor_t *t)
+{
+    uint8_t *p;
+    unsigned sum;
+
+    if (tensor_is_dense(t)) {
+        return t->data[0] + t->data[t->size - 1];
+    }
+
+    p = malloc(t->size);
+    assert_non_null(p);
+    tensor_dense(t, p);
+    sum = p[0] + p[t->size - 1];
+    free(p);
+    return sum;
+}
+
+static unsigned
+made_of_all(const model_t *m)
+{
+    uint32_t i, e;
+    unsigned sum = 0;
+    const model_layer_t *l;
+
+    for (i = 0; i < model_info(m)->layers; i++) {
+        l = model_layer(m, i);
+        sum += made_of(l->experts_gate_bias) + made_of(l->experts_up_bias);
+        sum += made_of(l->experts_down_bias) + made_of(l->sinks);
+
+        for (e = 0; e < model_info(m)->experts; e++) {
+            sum += made_of(l->experts_gate[e]) + made_of(l->experts_up[e]);
+            sum += made_of(l->experts_down[e]);
+        }
+    }
+
+    return sum;
+}
+
+/* Some bytes of the configuration and of the weights' table are others. */
+static void
+check_damaged(const char *name, uint32_t cases)
+{
+    enum { HEAD = 4096, BYTES = 3 };
+    uint64_t seed = 0x9E3779B97F4A7C15ull;
+    uint32_t i, j, opened = 0;
+    unsigned sum = 0;
+    size_t config_n, n;
+    uint8_t *config = read_file(name, "config.json", &config_n);
+    uint8_t *weights = read_file(name, "model.safetensors", &n);
+    uint8_t *at[BYTES], was[BYTES];
+    char err[1024];
+    model_t *m;
+
+    for (i = 0; i < cases; i++) {
+        for (j = 0; j < BYTES; j++) {
+            at[j] = i % 2 == 0 ? config + rnd(&seed) % config_n
+                               : weights + rnd(&seed) % HEAD;
+            was[j] = *at[j];
+            *at[j] = rnd(&seed) % 2 ? (uint8_t) ('0' + rnd(&seed) % 10)
+                                    : was[j] ^ (uint8_t) (1 << j);
+        }
+
+        err[0] = '\0';
+        m = model_hf_open_mem(
+            (char *) config, config_n, weights, n, err, sizeof(err));
+
+        if (m != NULL) {
+            sum += made_of_all(m);
+            opened++;
+            model_close(m);
+        } else {
+            assert_true(strlen(err) > 10);
+            assert_null(strchr(err, '\n'));
+        }
+
+        while (j-- > 0) {
+            *at[j] = was[j];
+        }
+    }
+
+    print_message("%s: %u of %u opened (%u)\n", name, opened, cases, sum % 256);
+    assert_in_range(opened, 1, cases / 2);
+    free(config);
+    free(weights);
+}
+
+static void
+damaged(void **state)
+{
+    (void) state;
+    check_damaged("gpt-oss", 1000);
+    check_damaged("gpt-oss-mxfp4", 1000);
+}
+
 int
 main(void)
 {
@@ -274,6 +393,7 @@ main(void)
         cmocka_unit_test(rows_apart),
         cmocka_unit_test(joined),
         cmocka_unit_test(refused),
+        cmocka_unit_test(damaged),
     };
 
     return cmocka_run_group_tests_name("model_mxfp4", tests, NULL, NULL);

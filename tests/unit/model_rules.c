@@ -353,8 +353,8 @@ touch_layers(const model_t *m)
 static void
 mutated(void **state)
 {
-    static const char *const names[] = {
-        "gemma2", "phi3-long", "smollm3", "qwen2-moe", "qwen3-moe"};
+    static const char *const names[] = {"gemma2", "phi3-long", "smollm3",
+        "qwen2-moe", "qwen3-moe", "gpt-oss-mxfp4"};
     char path[256], err[1024];
     uint8_t *bytes;
     uint32_t i, j, n, at[8], opened = 0, refused_n = 0;
