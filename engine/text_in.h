@@ -35,6 +35,8 @@ typedef struct {
     uint32_t submit_size; /* of a SUBMIT ring, bytes */
     uint32_t credit_max;  /* bytes */
     uint32_t threads;     /* that tokenise */
+    uint32_t share;       /* cached prefixes are for all tenants */
+    uint64_t space_key[2]; /* nobody outside may know it */
 } text_in_cfg_t;
 
 /*
