@@ -165,8 +165,7 @@ open_tables(loop_t *l, const forward_cfg_t *f)
     }
 
     /* the scheduler knows twice as many tenants as there are requests */
-    if (l->c.cache
-        && kv_cache(l->kv, 2 * reqs_n, l->c.cache_seed) != 0) {
+    if (l->c.cache && kv_cache(l->kv, 2 * reqs_n, l->c.cache_seed) != 0) {
         return -1;
     }
     if (l->c.cache && !kv_caches(l->kv)) {

@@ -483,8 +483,8 @@ open_threads(engine_t *e)
     uint64_t secrets[3];
 
     if (getrandom(secrets, sizeof(secrets), 0) != sizeof(secrets)) {
-        snprintf(e->err, sizeof(e->err), "no random numbers: %s",
-            strerror(errno));
+        snprintf(
+            e->err, sizeof(e->err), "no random numbers: %s", strerror(errno));
         return -1;
     }
 

@@ -231,8 +231,7 @@ text_in_space(const text_in_t *ti, const submit_t *sub)
     const space_part_t parts[] = {
         {tenant->p, ti->cfg.share ? 0 : tenant->len}, {salt->p, salt->len}};
 
-    return space_of(
-        ti->cfg.space_key, parts, sizeof(parts) / sizeof(parts[0]));
+    return space_of(ti->cfg.space_key, parts, sizeof(parts) / sizeof(parts[0]));
 }
 
 
