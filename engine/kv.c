@@ -28,35 +28,19 @@
  * A table is a row of one array that is sized for the longest sequence; pages
  * of it that no sequence has reached cost nothing.
  *
+ * What of a sequence's blocks is cached (kv_cache.c) stands in its table like
+ * the rest.
+ *
  * INVARIANTS.  The counts add up to the pool; a private block is in one table
- * of its owner, once, and in no other; taking or freeing one block is O(1).
+ * of its owner, once, and in no other; taking or freeing one block is O(1), or
+ * O(log) when the cache must give one up.
  *
  * Owned and called by the loop thread only, through the scheduler.
  */
-#include "kv.h"
+#include "kv_impl.h"
 #include "mem.h"
 
-#include <assert.h>
-#include <stddef.h>
 #include <string.h>
-
-/* What a sequence holds of a group: blocks number first to end - 1. */
-typedef struct {
-    uint32_t first, end;
-} span_t;
-
-struct kv_s {
-    kv_cfg_t c;
-    uint32_t window[KV_GROUPS];
-    uint32_t row; /* table entries of one sequence and group */
-    uint32_t fits;
-    uint32_t counts[KV_STATES_N];
-    uint32_t *stack; /* [blocks] owned; the first counts[FREE] are free */
-    uint32_t *owner; /* [blocks] owned; KV_NONE unless private */
-    uint8_t *states; /* [blocks] owned; kv_state_t */
-    span_t *spans;   /* [seqs, groups] owned */
-    uint32_t *table; /* [seqs, groups, row] owned */
-};
 
 
 static uint32_t
@@ -141,7 +125,7 @@ kv_open(const kv_cfg_t *c)
     kv->stack = mem_zero(c->blocks, sizeof(uint32_t));
     kv->owner = mem_zero(c->blocks, sizeof(uint32_t));
     kv->states = mem_zero(c->blocks, sizeof(uint8_t));
-    kv->spans = mem_zero(tables, sizeof(span_t));
+    kv->spans = mem_zero(tables, sizeof(kv_span_t));
     kv->table = mem_zero(tables, kv->row * sizeof(uint32_t));
 
     if (kv->stack == NULL || kv->owner == NULL || kv->states == NULL
@@ -174,6 +158,7 @@ kv_close(kv_t *kv)
     mem_free(kv->states);
     mem_free(kv->spans);
     mem_free(kv->table);
+    kv_cache_close(kv);
     mem_free(kv);
 }
 
@@ -184,24 +169,6 @@ kv_fits(const kv_t *kv)
     assert(kv->fits <= kv->c.context);
 
     return kv->fits;
-}
-
-
-static span_t *
-span_of(const kv_t *kv, uint32_t seq, uint32_t group)
-{
-    assert(seq < kv->c.seqs && group < kv->c.groups);
-
-    return kv->spans + (size_t) seq * kv->c.groups + group;
-}
-
-
-static uint32_t *
-row_of(const kv_t *kv, uint32_t seq, uint32_t group)
-{
-    assert(seq < kv->c.seqs && group < kv->c.groups);
-
-    return kv->table + ((size_t) seq * kv->c.groups + group) * kv->row;
 }
 
 
@@ -227,10 +194,10 @@ uint32_t
 kv_missing(const kv_t *kv, uint32_t seq, uint32_t tokens)
 {
     uint32_t g, end, sum = 0;
-    const span_t *span;
+    const kv_span_t *span;
 
     for (g = 0; g < kv->c.groups; g++) {
-        span = span_of(kv, seq, g);
+        span = kv_span(kv, seq, g);
         end = end_for(kv, g, span->first, tokens);
         sum += end > span->end ? end - span->end : 0;
     }
@@ -239,46 +206,22 @@ kv_missing(const kv_t *kv, uint32_t seq, uint32_t tokens)
 }
 
 
-/* Moves block id from one state to another, and the counts with it. */
-static void
-kv_move(kv_t *kv, uint32_t id, kv_state_t from, kv_state_t to, uint32_t owner)
-{
-    assert(id < kv->c.blocks);
-    assert(kv->states[id] == from && kv->counts[from] > 0);
-    assert((to == KV_PRIVATE) == (owner != KV_NONE));
-
-    kv->states[id] = (uint8_t) to;
-    kv->owner[id] = owner;
-    kv->counts[from]--;
-    kv->counts[to]++;
-}
-
-
-static void
-kv_free_block(kv_t *kv, uint32_t seq, uint32_t id)
-{
-    assert(id < kv->c.blocks && kv->owner[id] == seq);
-    (void) seq;
-
-    kv_move(kv, id, KV_PRIVATE, KV_FREE, KV_NONE);
-    kv->stack[kv->counts[KV_FREE] - 1] = id;
-}
-
-
 int
 kv_grow(kv_t *kv, uint32_t seq, uint32_t tokens)
 {
-    uint32_t g, id, end;
+    uint32_t g, id, end, missing;
     uint32_t *row;
-    span_t *span;
+    kv_span_t *span;
 
-    if (kv_missing(kv, seq, tokens) > kv->counts[KV_FREE]) {
+    missing = kv_missing(kv, seq, tokens);
+    if (missing > kv_avail(kv)) {
         return -1;
     }
+    kv_cache_room(kv, missing);
 
     for (g = 0; g < kv->c.groups; g++) {
-        span = span_of(kv, seq, g);
-        row = row_of(kv, seq, g);
+        span = kv_span(kv, seq, g);
+        row = kv_row(kv, seq, g);
         end = end_for(kv, g, span->first, tokens);
 
         while (span->end < end) {
@@ -299,7 +242,7 @@ kv_slide(kv_t *kv, uint32_t seq, uint32_t computed, uint32_t tokens)
 {
     uint32_t g, first, end;
     uint32_t *row;
-    span_t *span;
+    kv_span_t *span;
 
     assert(computed <= tokens);
 
@@ -309,8 +252,8 @@ kv_slide(kv_t *kv, uint32_t seq, uint32_t computed, uint32_t tokens)
         }
 
         /* the next token looks at its own position, and window - 1 before */
-        span = span_of(kv, seq, g);
-        row = row_of(kv, seq, g);
+        span = kv_span(kv, seq, g);
+        row = kv_row(kv, seq, g);
         first = (computed - kv->window[g] + 1) / kv->c.block_tokens;
         end = end_for(kv, g, first, tokens);
         assert(first <= span->end);
@@ -319,7 +262,8 @@ kv_slide(kv_t *kv, uint32_t seq, uint32_t computed, uint32_t tokens)
             if (span->end < end) {
                 row[span->end++] = row[span->first];
             } else {
-                kv_free_block(kv, seq, row[span->first]);
+                assert(kv->owner[row[span->first]] == seq);
+                kv_put_free(kv, row[span->first], KV_PRIVATE);
             }
         }
     }
@@ -327,29 +271,39 @@ kv_slide(kv_t *kv, uint32_t seq, uint32_t computed, uint32_t tokens)
 
 
 uint32_t
-kv_release(kv_t *kv, uint32_t seq)
+kv_drop(kv_t *kv, uint32_t seq, uint32_t tokens)
 {
     uint32_t g, i, n = 0;
     const uint32_t *row;
-    span_t *span;
-
-    assert(kv_held(kv, seq) <= kv->counts[KV_PRIVATE]);
+    kv_span_t *span;
 
     for (g = 0; g < kv->c.groups; g++) {
-        span = span_of(kv, seq, g);
-        row = row_of(kv, seq, g);
+        span = kv_span(kv, seq, g);
+        row = kv_row(kv, seq, g);
         n += span->end - span->first;
 
         /* backwards: the first, most likely to be used again, on top */
         for (i = span->end; i-- > span->first;) {
-            kv_free_block(kv, seq, row[i]);
+            if (kv->states[row[i]] == KV_PRIVATE) {
+                assert(kv->owner[row[i]] == seq);
+                kv_put_free(kv, row[i], KV_PRIVATE);
+            }
         }
 
         span->first = 0;
         span->end = 0;
     }
 
+    kv_cache_release(kv, seq, tokens);
+
     return n;
+}
+
+
+uint32_t
+kv_release(kv_t *kv, uint32_t seq)
+{
+    return kv_drop(kv, seq, UINT32_MAX);
 }
 
 
@@ -357,10 +311,10 @@ uint32_t
 kv_held(const kv_t *kv, uint32_t seq)
 {
     uint32_t g, n = 0;
-    const span_t *span;
+    const kv_span_t *span;
 
     for (g = 0; g < kv->c.groups; g++) {
-        span = span_of(kv, seq, g);
+        span = kv_span(kv, seq, g);
         assert(span->first <= span->end && span->end <= kv->row);
         n += span->end - span->first;
     }
@@ -373,14 +327,42 @@ const uint32_t *
 kv_table(
     const kv_t *kv, uint32_t seq, uint32_t group, uint32_t *first, uint32_t *n)
 {
-    const span_t *span = span_of(kv, seq, group);
+    const kv_span_t *span = kv_span(kv, seq, group);
 
     assert(span->first <= span->end && span->end <= kv->row);
 
     *first = span->first;
     *n = span->end - span->first;
 
-    return row_of(kv, seq, group) + span->first;
+    return kv_row(kv, seq, group) + span->first;
+}
+
+
+uint32_t
+kv_shared(const kv_t *kv, uint32_t a, uint32_t b)
+{
+    const uint32_t *x = kv_row(kv, a, 0), *y = kv_row(kv, b, 0);
+    uint32_t n = kv_span(kv, a, 0)->end, i = 0;
+
+    if (kv_span(kv, b, 0)->end < n) {
+        n = kv_span(kv, b, 0)->end;
+    }
+    if (kv_span(kv, a, 0)->first + kv_span(kv, b, 0)->first > 0) {
+        return 0;
+    }
+
+    while (i < n && x[i] == y[i]) {
+        i++;
+    }
+
+    return i;
+}
+
+
+uint32_t
+kv_avail(const kv_t *kv)
+{
+    return kv->counts[KV_FREE] + kv_cache_idle(kv);
 }
 
 
@@ -426,6 +408,7 @@ kv_check(const kv_t *kv)
     }
 
     assert(sum == kv->c.blocks);
+    kv_cache_check(kv);
 }
 
 
@@ -457,12 +440,14 @@ kv_check_deep(const kv_t *kv)
     for (seq = 0; seq < kv->c.seqs; seq++) {
         for (g = 0; g < kv->c.groups; g++) {
             ids = kv_table(kv, seq, g, &first, &n);
-            held += n;
             for (i = 0; i < n; i++) {
                 id = ids[i];
-                assert(id < kv->c.blocks && kv->owner[id] == seq);
+                assert(id < kv->c.blocks);
+                assert(kv->owner[id] == seq || kv->states[id] == KV_CACHED);
+                held += kv->states[id] == KV_PRIVATE;
             }
         }
     }
     assert(held == kv->counts[KV_PRIVATE]);
+    kv_cache_check_deep(kv);
 }

@@ -43,6 +43,14 @@ typedef struct {
     const uint32_t *window; /* [groups], 0 is none; borrowed by kv_open */
 } kv_cfg_t;
 
+/* Whose blocks they are, in the prefix cache; see radix.h. */
+typedef struct {
+    uint64_t space; /* who has another one never meets these */
+    uint32_t owner;
+    uint32_t weight;
+    uint32_t keep;
+} kv_who_t;
+
 /* NULL when out of memory. */
 kv_t *kv_open(const kv_cfg_t *c);
 void kv_close(kv_t *kv);
@@ -63,7 +71,7 @@ uint32_t kv_missing(const kv_t *kv, uint32_t seq, uint32_t tokens);
 /*
  * Gives seq the blocks it lacks for tokens tokens; in a group with a window
  * as many of them as the next step can reach.  0, or -1 with nothing changed
- * if fewer are free.  tokens must be within context.
+ * if fewer are available.  tokens must be within context.
  */
 int kv_grow(kv_t *kv, uint32_t seq, uint32_t tokens);
 
@@ -73,8 +81,47 @@ int kv_grow(kv_t *kv, uint32_t seq, uint32_t tokens);
  */
 void kv_slide(kv_t *kv, uint32_t seq, uint32_t computed, uint32_t tokens);
 
-/* Frees all blocks of seq; how many there were. */
+/*
+ * Takes all blocks of seq; how many there were.  What is in the cache stays
+ * there; with kv_drop only as far as the first tokens tokens go.
+ */
 uint32_t kv_release(kv_t *kv, uint32_t seq);
+uint32_t kv_drop(kv_t *kv, uint32_t seq, uint32_t tokens);
+
+/*
+ * From now on blocks are kept for who comes with the same tokens; owners is
+ * how many of those are told apart, and nobody outside may know seed.  To be
+ * called once, before the first use; 0, or -1 when out of memory.
+ */
+int kv_cache(kv_t *kv, uint32_t owners, uint64_t seed);
+
+/* Is there a cache?  For models with windows there is none. */
+int kv_caches(const kv_t *kv);
+
+/*
+ * Gives seq, which has no blocks, those of the longest prefix of tokens that
+ * is in the cache, in whole blocks within the first n.  Returns how many
+ * tokens they hold.
+ */
+uint32_t kv_match(kv_t *kv, uint32_t seq, const kv_who_t *who,
+    const uint32_t *tokens, uint32_t n);
+
+/*
+ * The first computed of seq's tokens are: what of their blocks is full serves
+ * others, too, from now on.
+ */
+void kv_insert(kv_t *kv, uint32_t seq, const kv_who_t *who,
+    const uint32_t *tokens, uint32_t computed);
+
+/* Blocks that can be had: free ones, and cached ones that nobody uses. */
+uint32_t kv_avail(const kv_t *kv);
+
+/* How many of the first blocks of two sequences are the same. */
+uint32_t kv_shared(const kv_t *kv, uint32_t a, uint32_t b);
+
+/* Blocks that the cache gave up so far, and those in it of one owner. */
+uint64_t kv_evicted(const kv_t *kv);
+uint64_t kv_owned(const kv_t *kv, uint32_t owner);
 
 /* How many blocks seq holds, over all groups. */
 uint32_t kv_held(const kv_t *kv, uint32_t seq);

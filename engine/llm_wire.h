@@ -55,6 +55,7 @@
 #define LLM_STOPS_MAX        16
 #define LLM_STOP_LEN_MAX     256 /* bytes of one stop string */
 #define LLM_BIAS_MAX         1024
+#define LLM_SALT_MAX         256 /* bytes */
 #define LLM_TOP_LOGPROBS_MAX 20
 
 
@@ -179,7 +180,11 @@ typedef struct {
     X(credit_stalls, counter, "times that a request ran out of credit")        \
     X(preemptions, counter, "requests that lost their blocks")                 \
     X(turns, counter, "batches run")                                           \
-    X(attachments, gauge, "workers attached")
+    X(attachments, gauge, "workers attached")                                  \
+    X(cache_asked, counter, "tokens looked for in the prefix cache")           \
+    X(cache_hits, counter, "of them, tokens that it had")                      \
+    X(cache_evictions, counter, "KV blocks that the prefix cache gave up")     \
+    X(cache_waits, counter, "sequences that waited for another's prefix")
 
 /*
  * Each field is one atomic (__atomic_load_n, relaxed); no two are consistent
@@ -278,7 +283,9 @@ enum {
     /* with LLM_F_TEMPLATE, which an engine knows that knows these */
     LLM_SEC_TOOLS = 9,      /* CHAT: JSON array of functions */
     LLM_SEC_DOCUMENTS = 10, /* CHAT: JSON array */
-    LLM_SEC_KWARGS = 11     /* CHAT: JSON object, the template's variables */
+    LLM_SEC_KWARGS = 11,    /* CHAT: JSON object, the template's variables */
+
+    LLM_SEC_SALT = 12 /* narrows whom cached prefixes are shared with */
 };
 
 /* Sections follow the head at head_len (a multiple of 8), each padded to 8. */

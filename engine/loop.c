@@ -34,6 +34,7 @@
  */
 #include "loop.h"
 #include "clock.h"
+#include "log.h"
 #include "mem.h"
 #include "sched.h"
 
@@ -109,6 +110,10 @@ publish(loop_t *l)
     PUT(computed_tokens, l->computed);
     PUT(completion_tokens, l->sampled);
     PUT(turns, l->turns);
+    PUT(cache_asked, ss.cache_asked);
+    PUT(cache_hits, ss.cache_hits);
+    PUT(cache_waits, ss.follows);
+    PUT(cache_evictions, kv_evicted(l->kv));
 #undef PUT
 }
 
@@ -157,6 +162,14 @@ open_tables(loop_t *l, const forward_cfg_t *f)
         || l->outs == NULL || l->takes == NULL || l->reqs == NULL
         || l->live == NULL || l->kv == NULL) {
         return -1;
+    }
+
+    /* the scheduler knows twice as many tenants as there are requests */
+    if (l->c.cache && kv_cache(l->kv, 2 * reqs_n, l->c.cache_seed) != 0) {
+        return -1;
+    }
+    if (l->c.cache && !kv_caches(l->kv)) {
+        log_line(LOG_INFO, "no prefix cache: this model's layers have windows");
     }
 
     l->sched = sched_open(&sc, l->kv);
@@ -319,6 +332,7 @@ finish(loop_t *l, uint32_t i, uint32_t err, int known)
 
     if (known) {
         m.completion_tokens = sched_completion(l->sched, i);
+        m.cached_tokens = sched_cached(l->sched, i);
         sched_end(l->sched, i);
     }
 

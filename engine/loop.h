@@ -26,6 +26,8 @@ typedef struct {
     const token_t *token; /* says which tokens end a text */
     forward_cfg_t shape;  /* what the forward was opened with */
     uint64_t step_min_ms; /* shortest time of a step; 0: as fast as it goes */
+    uint32_t cache;       /* is there a prefix cache? */
+    uint64_t cache_seed;  /* nobody outside may know it */
 } loop_cfg_t;
 
 /* The pool's configuration for seqs sequences; c borrows from shape. */

@@ -44,6 +44,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -326,6 +327,27 @@ parse_kv_type(engine_t *e)
 }
 
 
+/* Words of the prefix cache's options. */
+static int
+check_cache(engine_t *e)
+{
+    const char *on = e->o.prefix_cache, *share = e->o.prefix_share;
+
+    if (strcmp(on, "on") != 0 && strcmp(on, "off") != 0) {
+        snprintf(e->err, sizeof(e->err),
+            "prefix_cache must be on or off, found \"%s\"", on);
+        return -1;
+    }
+    if (strcmp(share, "tenant") != 0 && strcmp(share, "all") != 0) {
+        snprintf(e->err, sizeof(e->err),
+            "prefix_share must be tenant or all, found \"%s\"", share);
+        return -1;
+    }
+
+    return 0;
+}
+
+
 /*
  * How many blocks, and how long a sequence may be, from the options.  A pool
  * that the user made small shortens the context, unless that was asked for
@@ -403,7 +425,7 @@ open_forward(engine_t *e)
     e->shape.tokens_max = (uint32_t) e->o.batch_tokens;
     e->shape.outs_max = e->shape.rows_max;
 
-    if (parse_kv_type(e) != 0 || plan_blocks(e) != 0) {
+    if (parse_kv_type(e) != 0 || check_cache(e) != 0 || plan_blocks(e) != 0) {
         return -1;
     }
 
@@ -458,6 +480,13 @@ open_threads(engine_t *e)
     loop_cfg_t lc;
     text_out_args_t oc;
     text_in_cfg_t ic;
+    uint64_t secrets[3];
+
+    if (getrandom(secrets, sizeof(secrets), 0) != sizeof(secrets)) {
+        snprintf(
+            e->err, sizeof(e->err), "no random numbers: %s", strerror(errno));
+        return -1;
+    }
 
     e->in =
         inner_open((uint32_t) o->requests + TEXT_IN_SPARE, ipc_state(e->ipc));
@@ -471,6 +500,8 @@ open_threads(engine_t *e)
     lc.token = e->tok;
     lc.shape = e->shape;
     lc.step_min_ms = (uint64_t) o->step_min;
+    lc.cache = strcmp(o->prefix_cache, "on") == 0;
+    lc.cache_seed = secrets[0];
     e->loop = loop_open(&lc);
     if (e->loop == NULL) {
         goto failed;
@@ -497,6 +528,8 @@ open_threads(engine_t *e)
     ic.submit_size = (uint32_t) o->submit_ring;
     ic.credit_max = (uint32_t) o->credit_max;
     ic.threads = (uint32_t) o->text_threads;
+    ic.share = strcmp(o->prefix_share, "all") == 0;
+    memcpy(ic.space_key, secrets + 1, sizeof(ic.space_key));
     e->text_in = text_in_open(&ic);
     if (e->text_in != NULL) {
         return 0;

@@ -33,6 +33,10 @@
     X(kv_type, str, "f16", 0, 0, "keys and values as f32, f16 or bf16")        \
     X(kv_memory, size, "0", 0, 1ll << 46,                                      \
         "memory for KV blocks; 0: eight contexts' worth")                      \
+    X(prefix_cache, str, "on", 0, 0,                                           \
+        "on or off: keep what was computed for who begins alike")              \
+    X(prefix_share, str, "tenant", 0, 0,                                       \
+        "with whom: tenant (its own requests) or all")                         \
     X(block_tokens, int, "16", 4, 256, "tokens in a KV block")                 \
     X(batch_tokens, int, "512", 1, 65536, "tokens computed in one step")       \
     X(batch_rows, int, "64", 1, 4096, "sequences computed in one step")        \

@@ -78,6 +78,7 @@ typedef struct {
     uint32_t credit;        /* bytes */
     uint32_t weight, priority, concurrent, queue_max, queue_ms;
     uint32_t tenant; /* small number, equal for equal names */
+    uint64_t space;  /* who has another one shares no cached prefix */
     req_prompt_t prompts[LLM_CHOICES_MAX];
     uint32_t stops_n;
     req_stop_t stops[LLM_STOPS_MAX];

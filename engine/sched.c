@@ -29,7 +29,9 @@
  * active, so that being idle saves up nothing.  A token computed again after
  * preemption is not charged again.
  *
- * MEMORY.  Admission takes the blocks of all known tokens and one more, and
+ * MEMORY.  Blocks that the prefix cache has and nobody uses are as good as free
+ * ones (sched_cache.c tells how it is used).
+ * Admission takes the blocks of all known tokens and one more, and
  * leaves one block per seated sequence free for growth; a prompt in chunks
  * therefore never waits for blocks half-way.  A decode that finds the pool
  * empty takes the blocks of, first, sequences without credit, then the least
@@ -324,6 +326,11 @@ seq_open(sched_t *s, uint32_t req, uint32_t c, uint64_t key)
     q->computed = 0;
     q->charged = 0;
     q->limit = (uint32_t) limit;
+    q->found = 0;
+    q->stays = UINT32_MAX;
+    q->leader = NONE;
+    q->alone = 0;
+    q->met = 0;
     s->links[id].key = key | c;
 
     /* text_in refused what can never fit */
@@ -442,7 +449,7 @@ seq_finish(sched_t *s, uint32_t id)
 
     sched_seq_detach(s, id);
     sched_seq_state(&s->seqs[id], SCHED_ENDED);
-    (void) kv_release(s->kv, id);
+    (void) kv_drop(s->kv, id, s->seqs[id].stays);
     sr->open_n--;
 }
 
@@ -478,7 +485,7 @@ sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes)
 {
     const batch_row_t *row;
     seq_t *q;
-    uint32_t i;
+    uint32_t i, o = 0;
 
     for (i = 0; i < b->rows_n; i++) {
         row = &b->rows[i];
@@ -487,7 +494,13 @@ sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes)
         assert(row->kv_len <= q->known_n && q->known_n < q->limit);
         q->computed = row->kv_len;
         kv_slide(s->kv, row->seq, q->computed, q->known_n + 1);
+        if (o < b->outs_n && b->outs[o].row == i && takes[o++].err != 0) {
+            q->stays = q->found; /* what it computed is not to be trusted */
+        } else {
+            sched_cache_keep(s, row->seq);
+        }
     }
+    assert(o == b->outs_n);
 
     for (i = 0; i < b->outs_n; i++) {
         row = &b->rows[b->outs[i].row];
@@ -520,6 +533,7 @@ sched_cut(sched_t *s, uint32_t req, uint32_t choice, uint32_t index)
     if (q->known_n - q->prompt_n > (uint64_t) index + 1) {
         wasted = q->known_n - q->prompt_n - index - 1;
         q->known_n -= wasted;
+        q->stays = q->known_n;
         assert(sr->sampled >= wasted);
         sr->sampled -= wasted;
     }
@@ -550,6 +564,15 @@ sched_completion(const sched_t *s, uint32_t req)
 }
 
 
+uint32_t
+sched_cached(const sched_t *s, uint32_t req)
+{
+    assert(req < s->c.reqs && s->reqs[req].r != NULL);
+
+    return s->reqs[req].cached;
+}
+
+
 void
 sched_end(sched_t *s, uint32_t req)
 {
@@ -576,7 +599,7 @@ sched_end(sched_t *s, uint32_t req)
         id = req * LLM_CHOICES_MAX + c;
         sched_seq_detach(s, id);
         sched_seq_state(&s->seqs[id], SCHED_FREE);
-        (void) kv_release(s->kv, id);
+        (void) kv_drop(s->kv, id, s->seqs[id].stays);
     }
 
     list_remove(&s->all, s->all_links, req);
@@ -602,6 +625,9 @@ sched_stats(const sched_t *s, sched_stats_t *st)
     st->seats_used = s->run_n;
     st->credit_stalls = s->credit_stalls;
     st->preemptions = s->preemptions;
+    st->cache_asked = s->cache_asked;
+    st->cache_hits = s->cache_hits;
+    st->follows = s->follows;
 }
 
 

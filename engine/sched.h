@@ -61,6 +61,9 @@ typedef struct {
     uint32_t seats_used;    /* sequences that take part in every step */
     uint64_t credit_stalls; /* times that a request ran out of credit */
     uint64_t preemptions;   /* sequences that lost their blocks */
+    uint64_t cache_asked;   /* tokens looked for in the prefix cache */
+    uint64_t cache_hits;    /* of them, found */
+    uint64_t follows;       /* sequences that waited for another's blocks */
 } sched_stats_t;
 
 /*
@@ -113,6 +116,9 @@ int sched_done(const sched_t *s, uint32_t req);
 
 /* Tokens sampled for req that count, over all choices. */
 uint32_t sched_completion(const sched_t *s, uint32_t req);
+
+/* Prompt tokens of req that the prefix cache had. */
+uint32_t sched_cached(const sched_t *s, uint32_t req);
 
 /* Frees all that req holds and forgets it, wherever it stands. */
 void sched_end(sched_t *s, uint32_t req);

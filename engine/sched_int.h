@@ -26,6 +26,16 @@ typedef struct {
     uint32_t charged; /* positions that the tenant has paid for */
     uint32_t limit;   /* known_n at which it ends */
     uint32_t todo;    /* next in the tenant's todo list */
+
+    /* the prefix cache: see sched_cache.c */
+    uint32_t found;      /* tokens that were there at the last admission */
+    uint32_t stays;      /* tokens whose blocks stay there when it ends */
+    uint32_t share;      /* tokens that its leader will have computed */
+    uint32_t leader;     /* the sequence it waits for; NONE: it does not */
+    uint64_t leader_key; /* tells that one from the next of its name */
+    uint64_t until;      /* the plan after which it waits no longer */
+    uint8_t alone;       /* has waited enough */
+    uint8_t met;         /* has had a seat */
 } seq_t;
 
 typedef struct {
@@ -34,6 +44,7 @@ typedef struct {
     uint32_t tenant;     /* index in tenants */
     uint32_t open_n;     /* choices that have not ended */
     uint32_t sampled;
+    uint32_t cached; /* prompt tokens that were not computed */
     uint8_t started;
     uint8_t expired;
     uint8_t credit;
@@ -66,6 +77,7 @@ struct sched_s {
     uint32_t tenants_n, active_n, run_n;
     uint32_t pressed; /* blocks were taken away in this plan */
     uint64_t credit_stalls, preemptions;
+    uint64_t plans, follows, cache_asked, cache_hits;
     list_t all;         /* live requests */
     list_t held;        /* sequences in state HELD */
     list_t expired;     /* requests taken out of their queue */
@@ -114,5 +126,26 @@ void sched_seq_state(seq_t *q, sched_state_t state);
 
 /* Takes it out of the list or array that its state put it in. */
 void sched_seq_detach(sched_t *s, uint32_t id);
+
+/* What it knows, whether it was copied yet or not. */
+const uint32_t *sched_cache_tokens(const sched_t *s, uint32_t id);
+
+/*
+ * Gives a sequence without blocks what the cache has of it, and says so in
+ * computed and found.  Either it is admitted then, or that is taken back.
+ */
+void sched_cache_match(sched_t *s, uint32_t id);
+void sched_cache_unmatch(sched_t *s, uint32_t id);
+void sched_cache_admitted(sched_t *s, uint32_t id);
+
+/* What it has computed is kept. */
+void sched_cache_keep(sched_t *s, uint32_t id);
+
+/* Should a matched sequence wait for one that computes the same?  If so, it
+ * has a leader from then on. */
+int sched_cache_follow(sched_t *s, uint32_t id);
+
+/* Does it still wait for its leader? */
+int sched_cache_waits(sched_t *s, uint32_t id);
 
 #endif

@@ -19,6 +19,10 @@
 #include <assert.h>
 #include <string.h>
 
+/* Sequences that one plan finds to be another's followers, at most: each
+ * costs a look at the cache. */
+#define PLAN_FOLLOWERS 64
+
 /* What has begun goes before what has not. */
 enum { PICK_TODO, PICK_READY, PICK_WAIT, PICK_NONE };
 
@@ -165,7 +169,7 @@ dry_blocks(const sched_t *s)
 static int
 room_for(sched_t *s, uint32_t id)
 {
-    uint64_t need, free_n = kv_count(s->kv, KV_FREE);
+    uint64_t need, free_n = kv_avail(s->kv);
     uint32_t v;
 
     need =
@@ -178,9 +182,12 @@ room_for(sched_t *s, uint32_t id)
         return 0;
     }
 
-    while (kv_count(s->kv, KV_FREE) < need) {
+    while (kv_avail(s->kv) < need) {
         v = victim(s, UINT64_MAX);
-        assert(v != NONE && !s->reqs[seq_req(v)].credit);
+        if (v == NONE) {
+            return 0; /* others use those blocks, too */
+        }
+        assert(!s->reqs[seq_req(v)].credit);
         seq_preempt(s, v);
     }
 
@@ -188,18 +195,20 @@ room_for(sched_t *s, uint32_t id)
 }
 
 
-/* Gives a waiting sequence blocks and a seat, which must be there. */
+/*
+ * Gives a waiting sequence, which has what the cache had of it, the other
+ * blocks and a seat, which must be there.
+ */
 static void
 seq_admit(sched_t *s, uint32_t id)
 {
     seq_t *q = &s->seqs[id];
-    const req_t *r = s->reqs[seq_req(id)].r;
     int rc;
 
-    assert(q->state == SCHED_WAITING && q->computed == 0);
+    assert(q->state == SCHED_WAITING && q->computed < q->known_n);
 
     if (q->known_n == q->prompt_n) {
-        memcpy(seq_known(s, id), r->prompts[id % LLM_CHOICES_MAX / r->n].ids,
+        memcpy(seq_known(s, id), sched_cache_tokens(s, id),
             q->prompt_n * sizeof(uint32_t));
     }
 
@@ -207,7 +216,31 @@ seq_admit(sched_t *s, uint32_t id)
     assert(rc == 0);
     (void) rc;
 
+    sched_cache_admitted(s, id);
     seq_seat(s, id);
+}
+
+
+/*
+ * Looks what the cache has of a sequence without blocks, and keeps it if it
+ * may be admitted.  *full: there are no blocks for the rest.
+ */
+static int
+seq_enter(sched_t *s, uint32_t id, int *full)
+{
+    sched_cache_match(s, id);
+
+    *full = 0;
+    if (!sched_cache_follow(s, id)) {
+        if (room_for(s, id)) {
+            return 1;
+        }
+        *full = 1;
+    }
+
+    sched_cache_unmatch(s, id);
+
+    return 0;
 }
 
 
@@ -275,7 +308,7 @@ plan_seats(sched_t *s)
 
 
 /* The first choice of req that has neither a seat nor ended; NONE if none.
- * *mine is what its choices before that hold. */
+ * *mine is how many blocks its choices before that hold, at most. */
 static uint32_t
 first_unseated(const sched_t *s, uint32_t req, uint32_t *mine)
 {
@@ -292,10 +325,41 @@ first_unseated(const sched_t *s, uint32_t req, uint32_t *mine)
             return id;
         default:
             *mine += kv_held(s->kv, id);
+            if (c % s->reqs[req].r->n > 0) {
+                *mine -= kv_shared(s->kv, id, id - 1);
+            }
         }
     }
 
     return NONE;
+}
+
+
+/* Takes blocks and, if need be, a seat from others until there are enough
+ * for a sequence of this key.  0: it did not come to that. */
+static int
+plan_force(sched_t *s, uint64_t key, uint32_t need)
+{
+    uint32_t v;
+
+    if (s->run_n == s->seats) {
+        v = s->run[s->run_n - 1];
+        if (s->links[v].key < key) {
+            return 0;
+        }
+        seq_hold(s, v);
+    }
+
+    while (kv_avail(s->kv) < need) {
+        v = victim(s, key);
+        if (v == NONE) {
+            return 0;
+        }
+        seq_preempt(s, v);
+        s->pressed = 1;
+    }
+
+    return 1;
 }
 
 
@@ -307,50 +371,34 @@ first_unseated(const sched_t *s, uint32_t req, uint32_t *mine)
 static void
 plan_top(sched_t *s, uint32_t req)
 {
-    uint32_t id, need = 0, mine, v;
-    uint64_t key;
+    uint32_t id, need, mine;
     seq_t *q;
 
     id = first_unseated(s, req, &mine);
-    if (id == NONE) {
+    if (id == NONE || sched_cache_waits(s, id)) {
         return;
     }
 
     q = &s->seqs[id];
-    key = s->links[id].key;
-
-    if (q->state != SCHED_HELD) {
-        need = kv_missing(s->kv, id, q->known_n + 1);
-        if (s->run_n < s->seats
-            && (uint64_t) need + reserve(s) <= kv_count(s->kv, KV_FREE)) {
-            return;
-        }
-        if (need > kv_total(s->kv) - mine) {
-            return;
-        }
-    }
-
-    if (s->run_n == s->seats) {
-        v = s->run[s->run_n - 1];
-        if (s->links[v].key < key) {
-            return;
-        }
-        seq_hold(s, v);
-    }
-
-    while (kv_count(s->kv, KV_FREE) < need) {
-        v = victim(s, key);
-        if (v == NONE) {
-            return;
-        }
-        seq_preempt(s, v);
-        s->pressed = 1;
-    }
 
     if (q->state == SCHED_HELD) {
-        seq_seat(s, id);
+        if (plan_force(s, s->links[id].key, 0)) {
+            seq_seat(s, id);
+        }
         return;
     }
+
+    sched_cache_match(s, id);
+    mine += kv_held(s->kv, id);
+    need = kv_missing(s->kv, id, q->known_n + 1);
+
+    if ((s->run_n < s->seats && (uint64_t) need + reserve(s) <= kv_avail(s->kv))
+        || (uint64_t) need + mine > kv_total(s->kv) || sched_cache_follow(s, id)
+        || !plan_force(s, s->links[id].key, need)) {
+        sched_cache_unmatch(s, id);
+        return;
+    }
+
     if (q->state == SCHED_QUEUED) {
         req_start(s, req);
     }
@@ -486,7 +534,7 @@ pick_better(const sched_t *s, tenant_t *t, uint32_t id, uint32_t kind)
 
 /* Finds what tenant t would do next; admit: are there seats and blocks? */
 static void
-plan_pick(const sched_t *s, tenant_t *t, int admit)
+plan_pick(sched_t *s, tenant_t *t, int admit)
 {
     uint32_t id, req;
 
@@ -501,7 +549,8 @@ plan_pick(const sched_t *s, tenant_t *t, int admit)
     }
 
     id = t->ready.head;
-    while (id != NONE && !s->reqs[seq_req(id)].credit) {
+    while (id != NONE
+           && (!s->reqs[seq_req(id)].credit || sched_cache_waits(s, id))) {
         id = s->links[id].next;
     }
     if (id != NONE) {
@@ -509,7 +558,9 @@ plan_pick(const sched_t *s, tenant_t *t, int admit)
     }
 
     req = t->wait.head;
-    while (req != NONE && !s->reqs[req].credit) {
+    while (req != NONE
+           && (!s->reqs[req].credit
+               || sched_cache_waits(s, req * LLM_CHOICES_MAX))) {
         req = s->wait_links[req].next;
     }
     if (req != NONE && may_start(s, &s->reqs[req])) {
@@ -553,8 +604,8 @@ plan_turn(const sched_t *s)
 static void
 plan_prompts(sched_t *s, batch_t *b)
 {
-    int admit = !s->pressed;
-    uint32_t i, id, left, want;
+    int admit = !s->pressed, full = 0;
+    uint32_t i, id, left, want, tries = PLAN_FOLLOWERS;
     tenant_t *t;
 
     plan_todo(s);
@@ -569,9 +620,10 @@ plan_prompts(sched_t *s, batch_t *b)
         if (t->pick_kind == PICK_TODO) {
             t->todo = s->seqs[id].todo;
 
-        } else if (!admit || s->run_n == s->seats || !room_for(s, id)) {
-            admit = 0;
-            plan_pick(s, t, 0);
+        } else if (!admit || s->run_n == s->seats || !seq_enter(s, id, &full)) {
+            /* one who follows another keeps nobody out */
+            admit = admit && s->run_n < s->seats && !full && tries-- > 0;
+            plan_pick(s, t, admit);
             continue;
 
         } else {
@@ -601,6 +653,7 @@ sched_plan(sched_t *s, uint64_t now_us, batch_t *b)
     b->tokens_n = 0;
     b->outs_n = 0;
     s->pressed = 0;
+    s->plans++;
 
     top = plan_scan(s, now_us);
     plan_seats(s);

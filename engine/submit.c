@@ -100,6 +100,9 @@ submit_section(submit_t *s, const llm_wire_sec_t *sec, const uint8_t *body)
     case LLM_SEC_REQUEST_ID:
         s->id = part;
         break;
+    case LLM_SEC_SALT:
+        s->salt = part;
+        break;
     case LLM_SEC_TOOLS:
         s->tools = part;
         break;
@@ -266,6 +269,12 @@ submit_check(const submit_t *s, const submit_rules_t *rules, submit_fail_t *why)
 
     if (submit_check_head(&s->head, why) != 0
         || submit_check_inputs(s, rules, why) != 0) {
+        return -1;
+    }
+
+    if (s->salt.len > LLM_SALT_MAX) {
+        submit_refuse(why, LLM_ERR_BAD_FIELD, "cache_salt",
+            "cache_salt must be a string of 1 to %d bytes.", LLM_SALT_MAX);
         return -1;
     }
 

@@ -27,8 +27,8 @@ typedef struct {
 typedef struct {
     llm_wire_submit_t head; /* what the sender did not know of is 0 */
     submit_input_t inputs[LLM_CHOICES_MAX];
-    uint32_t inputs_n;                /* may be more than there is room for */
-    submit_input_t model, tenant, id; /* of repeated ones the last */
+    uint32_t inputs_n; /* may be more than there is room for */
+    submit_input_t model, tenant, id, salt;  /* of repeated ones the last */
     submit_input_t tools, documents, kwargs; /* likewise; JSON, untrusted */
     uint32_t stops_n, stops_len, stops_bad;  /* bad: some has a wrong length */
     uint32_t bias_n, bias_bad; /* bad: cut short, or a wrong value */

@@ -45,6 +45,7 @@
 #include "encode.h"
 #include "log.h"
 #include "mem.h"
+#include "space.h"
 #include "submit.h"
 #include "text_pool.h"
 
@@ -219,6 +220,18 @@ text_in_tenant(text_in_t *ti, const submit_input_t *in)
     }
 
     return hash % TEXT_IN_TENANTS;
+}
+
+
+/* The prefix cache's namespace: the tenant's, narrowed by a salt. */
+static uint64_t
+text_in_space(const text_in_t *ti, const submit_t *sub)
+{
+    const submit_input_t *tenant = &sub->tenant, *salt = &sub->salt;
+    const space_part_t parts[] = {
+        {tenant->p, ti->cfg.share ? 0 : tenant->len}, {salt->p, salt->len}};
+
+    return space_of(ti->cfg.space_key, parts, sizeof(parts) / sizeof(parts[0]));
 }
 
 
@@ -508,6 +521,7 @@ text_in_start(text_in_t *ti, uint32_t i, const submit_t *sub, uint32_t len)
 
     submit_fill(&j->sub, &ti->rules, j->rec, len, j->keep, r);
     r->tenant = text_in_tenant(ti, &j->sub.tenant);
+    r->space = text_in_space(ti, &j->sub);
 
     if ((r->flags & LLM_F_SEED) == 0
         && getrandom(&r->params.seed, sizeof(r->params.seed), 0)

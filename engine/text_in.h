@@ -29,12 +29,14 @@ typedef struct {
     ipc_t *ipc;
     const token_t *tok;
     const template_t *tpl;
-    const char *model;    /* the name that requests must give */
-    uint32_t context;     /* longest sequence, tokens */
-    uint32_t slots;       /* of one worker */
-    uint32_t submit_size; /* of a SUBMIT ring, bytes */
-    uint32_t credit_max;  /* bytes */
-    uint32_t threads;     /* that tokenise */
+    const char *model;     /* the name that requests must give */
+    uint32_t context;      /* longest sequence, tokens */
+    uint32_t slots;        /* of one worker */
+    uint32_t submit_size;  /* of a SUBMIT ring, bytes */
+    uint32_t credit_max;   /* bytes */
+    uint32_t threads;      /* that tokenise */
+    uint32_t share;        /* cached prefixes are for all tenants */
+    uint64_t space_key[2]; /* nobody outside may know it */
 } text_in_cfg_t;
 
 /*

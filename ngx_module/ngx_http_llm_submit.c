@@ -195,6 +195,11 @@ ngx_http_llm_submit_record(ngx_http_llm_ctx_t *ctx,
                                  ctx->tenant.len);
     }
 
+    if (call->salt.len) {
+        p = ngx_http_llm_section(p, LLM_SEC_SALT, call->salt.data,
+                                 call->salt.len);
+    }
+
     if (call->head.kind == LLM_KIND_CHAT) {
         p = ngx_http_llm_section(p, LLM_SEC_MESSAGES, call->messages.data,
                                  call->messages.len);
@@ -264,6 +269,10 @@ ngx_http_llm_submit_size(ngx_http_llm_ctx_t *ctx,
 
     if (ctx->tenant.len) {
         len += ngx_http_llm_section_size(ctx->tenant.len);
+    }
+
+    if (call->salt.len) {
+        len += ngx_http_llm_section_size(call->salt.len);
     }
 
     if (call->head.kind == LLM_KIND_CHAT) {

@@ -48,6 +48,8 @@ refused('no such file', qr/nowhere/, '--model', "$dir/nowhere.gguf");
 refused('a directory', qr/\Q$dir/, '--model', $dir);
 refused('bad device', qr/tpu/, '--device', 'tpu');
 refused('bad kv_type', qr/f8/, '--device', 'null', '--kv_type', 'f8');
+refused('bad prefix_cache', qr/prefix_cache/, '--device', 'null', '--prefix_cache', 'yes');
+refused('bad prefix_share', qr/prefix_share/, '--device', 'null', '--prefix_share', 'some');
 refused('bad isa', qr/mmx/, '--device', 'null', '--cpu_isa', 'mmx');
 refused('no conf', qr/none\.conf/, '-c', "$dir/none.conf");
 

@@ -95,6 +95,7 @@ typedef struct {
     llm_str_t          tools;           /* the same, or none */
     llm_str_t          documents;       /* the same, or none */
     llm_str_t          kwargs;          /* CHAT: compact JSON object, or none */
+    llm_str_t          salt;            /* of the prefix cache, or none */
     uint32_t           prompts_n;       /* TEXT */
     llm_str_t          prompts[LLM_CHOICES_MAX];
     int                prompt_is_ids[LLM_CHOICES_MAX];  /* then u32 each */

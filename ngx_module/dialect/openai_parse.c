@@ -558,6 +558,31 @@ llm_openai_parse_sampling(llm_openai_in_t *in)
 }
 
 
+/* vLLM's: requests with another one share no cached prefix */
+
+static int
+llm_openai_parse_salt(llm_openai_in_t *in)
+{
+    json_t  *v;
+
+    v = llm_openai_field(in->root, "cache_salt");
+
+    if (v == NULL) {
+        return 0;
+    }
+
+    if (!json_is_string(v) || json_string_length(v) == 0
+        || json_string_length(v) > LLM_SALT_MAX)
+    {
+        return llm_refuse(in->why, LLM_ERR_BAD_FIELD, "cache_salt",
+                          "cache_salt must be a string of 1 to %d bytes.",
+                          LLM_SALT_MAX);
+    }
+
+    return llm_openai_copy(in, v, &in->call->salt);
+}
+
+
 static int
 llm_openai_parse_fields(llm_openai_in_t *in, size_t body_len)
 {
@@ -570,6 +595,7 @@ llm_openai_parse_fields(llm_openai_in_t *in, size_t body_len)
         llm_openai_parse_stop,
         llm_openai_parse_bias,
         llm_openai_parse_logprobs,
+        llm_openai_parse_salt,
         llm_openai_refuse_others,
         NULL
     };

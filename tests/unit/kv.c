@@ -276,6 +276,189 @@ test_window_storm(void **state)
 }
 
 
+/* A pool with a cache, for sequences that follow one of a few texts. */
+enum { C_BLOCKS = 40, C_SEQS = 8, C_CONTEXT = 60, C_BT = 4 };
+
+typedef struct {
+    uint32_t text[C_CONTEXT];
+    uint32_t n, computed, matched;
+    kv_who_t who;
+} cseq_t;
+
+
+static kv_t *
+open_cache(void)
+{
+    kv_t *kv = kv_open_plain(C_BLOCKS, C_BT, C_SEQS, C_CONTEXT);
+
+    assert_non_null(kv);
+    assert_false(kv_caches(kv));
+    assert_int_equal(kv_cache(kv, 4, 99), 0);
+    assert_true(kv_caches(kv));
+
+    return kv;
+}
+
+
+/* Blocks live on, serve others, keep apart by namespace, give way. */
+static void
+test_cache(void **state)
+{
+    kv_t *kv = open_cache();
+    uint32_t text[C_CONTEXT], i, n, first;
+    const kv_who_t a = {1, 1, 1, 0}, b = {2, 2, 1, 0};
+    const uint32_t *t;
+
+    (void) state;
+    for (i = 0; i < C_CONTEXT; i++) {
+        text[i] = i;
+    }
+
+    assert_int_equal(kv_match(kv, 0, &a, text, 60), 0);
+    assert_int_equal(kv_grow(kv, 0, 22), 0);
+    kv_insert(kv, 0, &a, text, 19);
+    kv_check_deep(kv);
+    assert_int_equal(kv_count(kv, KV_CACHED), 4);
+    assert_int_equal(kv_count(kv, KV_PRIVATE), 2);
+    assert_int_equal(kv_avail(kv), C_BLOCKS - 6); /* all in use */
+
+    /* at once, for whoever has the same */
+    assert_int_equal(kv_match(kv, 1, &a, text, 15), 12);
+    assert_int_equal(kv_match(kv, 2, &b, text, 15), 0);
+    assert_int_equal(kv_shared(kv, 0, 1), 3);
+    assert_int_equal(kv_held(kv, 1), 3);
+    t = kv_table(kv, 1, 0, &first, &n);
+    assert_memory_equal(t, kv_table(kv, 0, 0, &first, &n), 12);
+    assert_int_equal(kv_grow(kv, 1, 15), 0);
+    assert_int_equal(kv_count(kv, KV_PRIVATE), 3);
+
+    /* the same computed twice: the second keeps its own */
+    kv_insert(kv, 1, &a, text, 15);
+    assert_int_equal(kv_count(kv, KV_CACHED), 4);
+    assert_int_equal(kv_grow(kv, 1, 16), 0);
+    kv_insert(kv, 1, &a, text, 16);
+    kv_check_deep(kv);
+    assert_int_equal(kv_count(kv, KV_CACHED), 4);
+    assert_int_equal(kv_count(kv, KV_PRIVATE), 3);
+
+    assert_int_equal(kv_release(kv, 0), 6);
+    assert_int_equal(kv_release(kv, 1), 4);
+    kv_check_deep(kv);
+    assert_int_equal(kv_count(kv, KV_CACHED), 4);
+    assert_int_equal(kv_avail(kv), C_BLOCKS);
+
+    /* it gives way, the end before the beginning */
+    for (i = 3; i < 5; i++) {
+        assert_int_equal(kv_grow(kv, i, C_CONTEXT), 0);
+    }
+    assert_int_equal(kv_grow(kv, 5, 8 * C_BT), 0);
+    assert_int_equal(kv_evicted(kv), 2);
+    assert_int_equal(kv_match(kv, 0, &a, text, 60), 8);
+    assert_int_equal(kv_grow(kv, 0, 12), -1);
+    assert_int_equal(kv_held(kv, 0), 2);
+    kv_check_deep(kv);
+    for (i = 0; i < C_SEQS; i++) {
+        (void) kv_release(kv, i);
+    }
+    assert_int_equal(kv_avail(kv), C_BLOCKS);
+    kv_close(kv);
+}
+
+
+/* What stands behind a stop does not stay, but for who has it. */
+static void
+test_cache_drop(void **state)
+{
+    kv_t *kv = open_cache();
+    uint32_t text[C_CONTEXT] = {0};
+    const kv_who_t a = {1, 1, 1, 0};
+
+    (void) state;
+    assert_int_equal(kv_grow(kv, 0, 30), 0);
+    kv_insert(kv, 0, &a, text, 28);
+    assert_int_equal(kv_count(kv, KV_CACHED), 7);
+    assert_int_equal(kv_match(kv, 1, &a, text, 20), 20);
+    assert_int_equal(kv_drop(kv, 0, 13), 8);
+    kv_check_deep(kv);
+    assert_int_equal(kv_count(kv, KV_CACHED), 5); /* 1 has five of them */
+    assert_int_equal(kv_drop(kv, 1, 0), 5);
+    assert_int_equal(kv_count(kv, KV_CACHED), 0);
+    assert_int_equal(kv_count(kv, KV_FREE), C_BLOCKS);
+    kv_check_deep(kv);
+    kv_close(kv);
+}
+
+
+/* A plain model of what each block says: nobody reads another's tokens. */
+static void
+test_cache_storm(void **state)
+{
+    kv_t *kv = open_cache();
+    static cseq_t q[C_SEQS];
+    uint32_t mem[C_BLOCKS * C_BT] = {0}, round, s, i, k, n, first, hits = 0;
+    const uint32_t *t;
+    int refused = 0;
+
+    (void) state;
+    memset(q, 0, sizeof(q));
+    srand(11);
+
+    for (round = 0; round < 30000; round++) {
+        s = (uint32_t) rand() % C_SEQS;
+        if (q[s].n == 0) {
+            q[s].n = 1 + (uint32_t) rand() % C_CONTEXT;
+            q[s].who.owner = (uint32_t) rand() % 3;
+            q[s].who.space = q[s].who.owner / 2;
+            q[s].who.weight = 1;
+            k = (uint32_t) rand() % 3;
+            for (i = 0; i < q[s].n; i++) {
+                q[s].text[i] = 1 + k * 100 + i;
+                k = rand() % 30 ? k : (uint32_t) rand() % 3;
+            }
+            q[s].computed = kv_match(kv, s, &q[s].who, q[s].text, q[s].n - 1);
+            hits += q[s].computed;
+        } else if (rand() % 12 == 0 || q[s].computed == q[s].n) {
+            (void) kv_drop(kv, s,
+                rand() % 4 ? UINT32_MAX : (uint32_t) rand() % (q[s].n + 1));
+            q[s].n = 0;
+        } else {
+            k = q[s].computed + 1 + (uint32_t) rand() % 9;
+            k = k > q[s].n ? q[s].n : k;
+            if (kv_missing(kv, s, k) > kv_avail(kv)) {
+                assert_int_equal(kv_grow(kv, s, k), -1);
+                refused++;
+            } else {
+                assert_int_equal(kv_grow(kv, s, k), 0);
+                t = kv_table(kv, s, 0, &first, &n);
+                for (i = q[s].computed; i < k; i++) {
+                    mem[t[i / C_BT] * C_BT + i % C_BT] =
+                        q[s].who.space * 1000 + q[s].text[i];
+                }
+                q[s].computed = k;
+                kv_insert(kv, s, &q[s].who, q[s].text, k);
+            }
+        }
+
+        kv_check_deep(kv);
+        for (s = 0; s < C_SEQS; s++) {
+            t = kv_table(kv, s, 0, &first, &n);
+            for (i = 0; q[s].n > 0 && i < q[s].computed; i++) {
+                assert_int_equal(mem[t[i / C_BT] * C_BT + i % C_BT],
+                    q[s].who.space * 1000 + q[s].text[i]);
+            }
+        }
+    }
+
+    assert_true(hits > 5000 && refused > 50 && kv_evicted(kv) > 1000);
+    for (s = 0; s < C_SEQS; s++) {
+        (void) kv_release(kv, s);
+    }
+    kv_check_deep(kv);
+    assert_int_equal(kv_avail(kv), C_BLOCKS);
+    kv_close(kv);
+}
+
+
 int
 main(void)
 {
@@ -283,6 +466,9 @@ main(void)
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_grow_all_or_nothing),
         cmocka_unit_test(test_storm),
+        cmocka_unit_test(test_cache),
+        cmocka_unit_test(test_cache_drop),
+        cmocka_unit_test(test_cache_storm),
         cmocka_unit_test(test_window),
         cmocka_unit_test(test_fits),
         cmocka_unit_test(test_window_storm),

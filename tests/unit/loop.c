@@ -128,7 +128,7 @@ forward_submit(forward_t *f, const batch_t *b)
         assert_true(blocks->n * BT >= r->kv_len);
         for (k = 0; k < blocks->n; k++) {
             assert_true(blocks->ids[k] < BLOCKS);
-            assert_int_equal(used[blocks->ids[k]]++, 0);
+            used[blocks->ids[k]]++;
         }
         for (k = 0; k < r->q_len; k++) {
             uint32_t pos = r->q_start + k;
@@ -138,6 +138,14 @@ forward_submit(forward_t *f, const batch_t *b)
         }
     }
     assert_int_equal(sum, b->tokens_n);
+
+    /* what is written is nobody else's */
+    for (i = 0; i < b->rows_n; i++) {
+        r = &b->rows[i];
+        for (k = r->q_start / BT; k <= (r->kv_len - 1) / BT; k++) {
+            assert_int_equal(used[r->blocks[0].ids[k]], 1);
+        }
+    }
     assert_int_equal(g->state.blocks_free + g->state.blocks_private
                          + g->state.blocks_cached + g->state.blocks_transit,
         BLOCKS);
@@ -301,7 +309,7 @@ fill(uint32_t i, uint32_t len, uint32_t max_tokens, uint32_t choices)
 {
     fake_req_t *f = &g->reqs[i];
     req_t *r = &g->in->reqs[i];
-    uint32_t gen = r->gen + 1, c, k;
+    uint32_t gen = r->gen + 1, c, k, alike, text;
 
     assert_int_equal(r->state, REQ_FREE);
     memset(f, 0, sizeof(*f));
@@ -318,9 +326,13 @@ fill(uint32_t i, uint32_t len, uint32_t max_tokens, uint32_t choices)
     r->max_tokens = max_tokens;
     r->credit = 100;
     r->weight = 1;
+    alike = g->quiet ? 0 : (uint32_t) rand() % 60;
+    text = g->quiet ? 0 : (uint32_t) rand() % 3;
     for (c = 0; c < choices; c++) {
         for (k = 0; k < len; k++) {
-            f->ids[c][k] = 10 + (i * 31 + gen * 7 + k) % (VOCAB - 10);
+            f->ids[c][k] = 10
+                           + (k < alike ? text * 100 + k : i * 31 + gen * 7 + k)
+                                 % (VOCAB - 10);
         }
         f->known[c] = len;
     }
@@ -417,6 +429,7 @@ on_end(const req_msg_end_t *m)
             assert_true(f->finish[c] != LLM_FINISH_NONE || f->verdict[c]);
         }
     }
+    assert_true(m->cached_tokens < r->prompts[0].len);
     if (verdicts == 0) {
         assert_int_equal(m->completion_tokens, f->tokens);
     } else {
@@ -483,6 +496,7 @@ random_events(void)
             rand() % 2 ? 0 : (uint32_t) rand() % (SAMPLE_TOPS_MAX + 1);
         r->flags = rand() % 3 ? 0 : LLM_F_IGNORE_EOS;
         r->tenant = (uint32_t) rand() % 4;
+        r->space = r->tenant / 2;
         r->priority = (uint32_t) rand() % 2;
         r->queue_max = rand() % 4 ? 0 : 1;
         r->concurrent = r->tenant == 3;
@@ -572,6 +586,8 @@ open_world(unsigned seed, int until, void (*script)(void), uint64_t step_min)
     c.shape.blocks = BLOCKS;
     c.shape.block_tokens = BT;
     c.step_min_ms = step_min;
+    c.cache = 1;
+    c.cache_seed = seed;
     g->loop = loop_open(&c);
     assert_non_null(g->loop);
     assert_int_equal(g->state.blocks_total, BLOCKS);
@@ -591,7 +607,7 @@ close_world(void)
         assert_int_equal(g->in->reqs[i].state, REQ_FREE);
         assert_false(g->reqs[i].live);
     }
-    assert_int_equal(g->state.blocks_free, BLOCKS);
+    assert_int_equal(g->state.blocks_free + g->state.blocks_cached, BLOCKS);
     assert_int_equal(g->state.blocks_private, 0);
     assert_int_equal(g->state.requests_running, 0);
     assert_int_equal(g->state.requests_waiting, 0);
@@ -609,7 +625,7 @@ static void
 test_storm(void **state)
 {
     uint32_t ended[LLM_ERR_END] = {0}, k;
-    uint64_t stalls = 0, preemptions = 0;
+    uint64_t stalls = 0, preemptions = 0, hits = 0, evictions = 0, follows = 0;
     int waits = 0;
     unsigned seed;
 
@@ -623,6 +639,10 @@ test_storm(void **state)
         stalls += g->state.credit_stalls;
         preemptions += g->state.preemptions;
         waits += g->waits;
+        hits += g->state.cache_hits;
+        evictions += g->state.cache_evictions;
+        follows += g->state.cache_waits;
+        assert_true(g->state.cache_hits <= g->state.cache_asked);
         close_world();
     }
 
@@ -633,6 +653,7 @@ test_storm(void **state)
     assert_true(ended[LLM_ERR_BUSY] > 10);
     assert_int_equal(ended[LLM_ERR_DRAINING], 0);
     assert_true(stalls > 100 && preemptions > 100 && waits > 50);
+    assert_true(hits > 10000 && evictions > 10000 && follows > 100);
 }
 
 

@@ -92,6 +92,7 @@ test_all_fields(void **state)
                          "'logit_bias':{'50256':-100,'0':1.5},'logprobs':true,"
                          "'top_logprobs':20,'seed':-3,'top_k':40,'min_p':0.125,"
                          "'repetition_penalty':1.25,'ignore_eos':true,"
+                         "'cache_salt':'s\\u0000t',"
                          "'user':'u','metadata':{'a':['b']},'store':false",
                          &c, &why),
         0);
@@ -119,6 +120,8 @@ test_all_fields(void **state)
     assert_int_equal(c.head.top_k, 40);
     assert_true(c.head.min_p == 0.125f);
     assert_true(c.head.repetition_penalty == 1.25f);
+    assert_int_equal(c.salt.len, 3);
+    assert_memory_equal(c.salt.data, "s\0t", 3);
 
     pool_free(pool);
 }
@@ -132,7 +135,8 @@ test_null_is_absent(void **state)
         "'n':null,'stop':null,'presence_penalty':null,'frequency_penalty':null,"
         "'logit_bias':null,'logprobs':null,'top_logprobs':null,'seed':null,"
         "'top_k':null,'min_p':null,'repetition_penalty':null,"
-        "'ignore_eos':null,'tools':null,'tool_choice':null,'functions':null,"
+        "'ignore_eos':null,'cache_salt':null,'tools':null,'tool_choice':null,'"
+        "functions':null,"
         "'function_call':null,'response_format':null,'audio':null,"
         "'modalities':null,'suffix':null,'best_of':null,'echo':null";
     pool_t *pool = pool_new();
@@ -238,6 +242,9 @@ static const row_t both[] = {
     {"'seed':0", NULL, 0},
     {"'seed':9223372036854775808", "", 0},
     {"'ignore_eos':0", "ignore_eos", 0},
+    {"'cache_salt':'x'", NULL, 0},
+    {"'cache_salt':''", "cache_salt", 0},
+    {"'cache_salt':7", "cache_salt", 0},
     {"'stop':'x'", NULL, 0},
     {"'stop':[]", NULL, 0},
     {"'stop':''", "stop", 0},

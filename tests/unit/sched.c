@@ -4,181 +4,7 @@
  * what it knew, and limits (concurrent, queue_max, queue_ms, max_tokens,
  * context) that are off by one.
  */
-#include "sched.h"
-
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
-#include <cmocka.h>
-
-#include <stdlib.h>
-#include <string.h>
-
-#define REQS 64
-#define BT   4
-#define END  2 /* the token that ends a text */
-
-typedef struct {
-    kv_t *kv;
-    sched_t *s;
-    batch_t b;
-    sched_take_t takes[64];
-    req_t reqs[REQS];
-    uint32_t ids[4096]; /* every prompt is a piece of it */
-    uint64_t now;
-} world_t;
-
-
-/* Groups of layers with these windows share the blocks. */
-static world_t *
-world_open_groups(uint32_t rows, uint32_t tokens, uint32_t context,
-    uint32_t blocks, uint32_t groups, const uint32_t *windows)
-{
-    world_t *w = calloc(1, sizeof(*w));
-    sched_cfg_t c = {REQS, rows, tokens, context};
-    kv_cfg_t kc = {
-        blocks, BT, REQS * LLM_CHOICES_MAX, context, tokens, groups, windows};
-    uint32_t i;
-
-    assert_non_null(w);
-    w->kv = kv_open(&kc);
-    assert_non_null(w->kv);
-    w->s = sched_open(&c, w->kv);
-    assert_non_null(w->s);
-    w->b.rows_max = w->b.outs_max = rows;
-    w->b.tokens_max = tokens;
-    w->b.rows = calloc(rows, sizeof(batch_row_t));
-    w->b.outs = calloc(rows, sizeof(batch_out_t));
-    w->b.tokens = calloc(tokens, sizeof(uint32_t));
-    for (i = 0; i < 4096; i++) {
-        w->ids[i] = 100 + i;
-    }
-
-    return w;
-}
-
-
-static world_t *
-world_open(uint32_t rows, uint32_t tokens, uint32_t context, uint32_t blocks)
-{
-    static const uint32_t none[1];
-
-    return world_open_groups(rows, tokens, context, blocks, 1, none);
-}
-
-
-static void
-world_close(world_t *w)
-{
-    kv_check_deep(w->kv);
-    sched_close(w->s);
-    kv_close(w->kv);
-    free(w->b.rows);
-    free(w->b.outs);
-    free(w->b.tokens);
-    free(w);
-}
-
-
-/* A request with usual values, not yet added. */
-static req_t *
-make(world_t *w, uint32_t i, uint32_t len, uint32_t max_tokens)
-{
-    req_t *r = &w->reqs[i];
-
-    memset(r, 0, sizeof(*r));
-    r->n = r->prompts_n = r->choices = 1;
-    r->prompts[0].ids = w->ids;
-    r->prompts[0].len = len;
-    r->max_tokens = max_tokens;
-    r->weight = 1;
-    r->arrival_us = w->now;
-
-    return r;
-}
-
-
-static void
-add(world_t *w, uint32_t i, uint32_t len, uint32_t max_tokens)
-{
-    assert_int_equal(sched_add(w->s, i, make(w, i, len, max_tokens)), 0);
-}
-
-
-static void
-plan(world_t *w)
-{
-    w->now += 1000;
-    sched_plan(w->s, w->now, &w->b);
-    kv_check_deep(w->kv);
-}
-
-
-/* Runs the planned step; each output samples 1000 + its position. */
-static void
-commit(world_t *w)
-{
-    uint32_t i;
-
-    memset(w->takes, 0, sizeof(w->takes));
-    for (i = 0; i < w->b.outs_n; i++) {
-        w->takes[i].token = 1000 + w->b.outs[i].pos;
-    }
-    sched_commit(w->s, &w->b, w->takes);
-}
-
-
-static void
-turn(world_t *w)
-{
-    plan(w);
-    commit(w);
-}
-
-
-/* Ends what is done; how many. */
-static int
-reap(world_t *w)
-{
-    uint32_t i;
-    int n = 0;
-
-    for (i = 0; i < w->b.outs_n; i++) {
-        if (sched_done(w->s, w->takes[i].req)) {
-            sched_end(w->s, w->takes[i].req);
-            w->takes[i].finish = 0;
-            n++;
-        }
-    }
-
-    return n;
-}
-
-
-/* The row of request i's choice 0 in the batch, or NULL. */
-static const batch_row_t *
-row_of(const world_t *w, uint32_t i)
-{
-    uint32_t k;
-
-    for (k = 0; k < w->b.rows_n; k++) {
-        if (w->b.rows[k].seq == i * LLM_CHOICES_MAX) {
-            return &w->b.rows[k];
-        }
-    }
-
-    return NULL;
-}
-
-
-static sched_state_t
-state_of(const world_t *w, uint32_t i)
-{
-    uint32_t known, computed;
-
-    return sched_seq(w->s, i * LLM_CHOICES_MAX, &known, &computed);
-}
+#include "sched_world.h"
 
 
 static void
@@ -762,7 +588,8 @@ check_blocks(const batch_row_t *r, uint32_t groups, const uint32_t *windows)
 
 /* Everything at random; limits and sums hold, and all come to an end. */
 static void
-storm(unsigned seed, uint32_t blocks, uint32_t groups, const uint32_t *windows)
+storm(unsigned seed, uint32_t blocks, uint32_t groups, const uint32_t *windows,
+    int cache)
 {
     world_t *w = world_open_groups(6, 24, 64, blocks, groups, windows);
     uint8_t live[REQS] = {0};
@@ -771,6 +598,9 @@ storm(unsigned seed, uint32_t blocks, uint32_t groups, const uint32_t *windows)
     sched_stats_t st;
     req_t *r;
 
+    if (cache) {
+        assert_int_equal(kv_cache(w->kv, 4, seed), 0);
+    }
     srand(seed);
     for (t = 0; t < 4000 || live_n > 0; t++) {
         assert_true(t < 20000);
@@ -835,7 +665,8 @@ storm(unsigned seed, uint32_t blocks, uint32_t groups, const uint32_t *windows)
     sched_stats(w->s, &st);
     assert_int_equal(st.waiting + st.running + st.stalled, 0);
     assert_true(st.preemptions > 10);
-    assert_int_equal(kv_count(w->kv, KV_FREE), blocks);
+    assert_int_equal(kv_avail(w->kv), blocks);
+    assert_true(cache == (st.cache_hits > 500 && kv_evicted(w->kv) > 100));
     world_close(w);
 }
 
@@ -848,7 +679,10 @@ test_storm(void **state)
 
     (void) state;
     for (seed = 1; seed <= 12; seed++) {
-        storm(seed, 20, 1, none);
+        storm(seed, 20, 1, none, 0);
+        if (seed <= 5) {
+            storm(seed, 20, 1, none, 1);
+        }
     }
 }
 
@@ -862,8 +696,8 @@ test_windows(void **state)
 
     (void) state;
     for (seed = 1; seed <= 6; seed++) {
-        storm(seed, 44, 3, windows);
-        storm(seed, 16, 1, all);
+        storm(seed, 44, 3, windows, 0);
+        storm(seed, 16, 1, all, 0);
     }
 }
 

@@ -68,6 +68,7 @@ static void
 test_sound(void **state)
 {
     _Alignas(8) uint8_t rec[1024], keep[256];
+    uint8_t long_[LLM_SALT_MAX + 1];
     uint32_t len, head_len;
     submit_fail_t why;
     submit_t s;
@@ -93,6 +94,22 @@ test_sound(void **state)
         assert_memory_equal(r.stops[1].s, "x", 1);
         assert_string_equal(r.id, "a_b_c__s");
     }
+
+    /* the salt of the prefix cache, and one too long */
+    len = make(rec, 112);
+    len = add(rec, len, LLM_SEC_SALT, "pepper", 6);
+    assert_int_equal(submit_parse(rec, len, &s), 0);
+    assert_int_equal(submit_check(&s, &rules, &why), 0);
+    assert_int_equal(s.salt.len, 6);
+    assert_memory_equal(s.salt.p, "pepper", 6);
+    memset(long_, 'x', sizeof(long_));
+    len = add(rec, make(rec, 112), LLM_SEC_SALT, long_, LLM_SALT_MAX);
+    assert_int_equal(submit_parse(rec, len, &s), 0);
+    assert_int_equal(submit_check(&s, &rules, &why), 0);
+    len = add(rec, make(rec, 112), LLM_SEC_SALT, long_, LLM_SALT_MAX + 1);
+    assert_int_equal(submit_parse(rec, len, &s), 0);
+    assert_int_equal(submit_check(&s, &rules, &why), -1);
+    assert_string_equal(why.param, "cache_salt");
 
     /* the shortest head there is: what it lacks is zero, and refused */
     len = make(rec, 24);

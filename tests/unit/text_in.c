@@ -363,6 +363,38 @@ test_text(void **state)
 }
 
 
+/* Whose blocks a request may meet: tenant and salt tell. */
+static void
+test_space(void **state)
+{
+    static const char *const rows[][2] = {
+        {"a", ""}, {"a", ""}, {"b", ""}, {"a", "b"}, {"", "a"}, {"", ""}};
+    uint64_t spaces[6];
+    fix_t *f = *state;
+    req_msg_fail_t m;
+    const req_t *r;
+    uint32_t i, k;
+    rec_t *s;
+
+    for (i = 0; i < 6; i++) {
+        s = text(&f->c, 0, i + 1, "x");
+        if (rows[i][0][0] != 0) {
+            section(s, LLM_SEC_TENANT, rows[i][0], 1);
+        }
+        if (rows[i][1][0] != 0) {
+            section(s, LLM_SEC_SALT, rows[i][1], 1);
+        }
+        push(&f->c, s);
+        r = expect_ready(f, &m);
+        spaces[i] = r->space;
+        give_back(f, &m);
+        for (k = 0; k < i; k++) {
+            assert_int_equal(spaces[i] == spaces[k], i == 1);
+        }
+    }
+}
+
+
 static void
 test_ids_and_many(void **state)
 {
@@ -1042,6 +1074,7 @@ main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_text),
+        T(test_space),
         T(test_ids_and_many),
         T(test_chat),
         T(test_values),

@@ -1,0 +1,101 @@
+/*
+ * The block pool's inside, shared by kv.c (who holds which block) and
+ * kv_cache.c (blocks that the prefix tree holds).  Nobody else includes it.
+ */
+#ifndef KV_IMPL_H
+#define KV_IMPL_H
+
+#include "kv.h"
+#include "radix.h"
+
+#include <assert.h>
+#include <stddef.h>
+
+/* What a sequence holds of a group: blocks number first to end - 1. */
+typedef struct {
+    uint32_t first, end;
+} kv_span_t;
+
+struct kv_s {
+    kv_cfg_t c;
+    uint32_t window[KV_GROUPS];
+    uint32_t row; /* table entries of one sequence and group */
+    uint32_t fits;
+    uint32_t counts[KV_STATES_N];
+    uint32_t *stack;  /* [blocks] owned; the first counts[FREE] are free */
+    uint32_t *owner;  /* [blocks] owned; KV_NONE unless private */
+    uint8_t *states;  /* [blocks] owned; kv_state_t */
+    kv_span_t *spans; /* [seqs, groups] owned */
+    uint32_t *table;  /* [seqs, groups, row] owned */
+
+    /* the prefix cache; its time is what it was asked so far */
+    radix_t *tree; /* owned; NULL: there is none */
+    uint64_t clock;
+    uint32_t *tips;   /* [seqs] owned; the last of its nodes, if any */
+    uint32_t *depths; /* [seqs] owned; how many nodes it has references to */
+    uint32_t *path;   /* [row] owned; for one call, as is taken */
+    uint8_t *taken;   /* [row] owned */
+};
+
+
+static inline kv_span_t *
+kv_span(const kv_t *kv, uint32_t seq, uint32_t group)
+{
+    assert(seq < kv->c.seqs && group < kv->c.groups);
+
+    return kv->spans + (size_t) seq * kv->c.groups + group;
+}
+
+
+static inline uint32_t *
+kv_row(const kv_t *kv, uint32_t seq, uint32_t group)
+{
+    assert(seq < kv->c.seqs && group < kv->c.groups);
+
+    return kv->table + ((size_t) seq * kv->c.groups + group) * kv->row;
+}
+
+
+/* Moves block id from one state to another, and the counts with it. */
+static inline void
+kv_move(kv_t *kv, uint32_t id, kv_state_t from, kv_state_t to, uint32_t owner)
+{
+    assert(id < kv->c.blocks);
+    assert(kv->states[id] == from && kv->counts[from] > 0);
+    assert((to == KV_PRIVATE) == (owner != KV_NONE));
+
+    kv->states[id] = (uint8_t) to;
+    kv->owner[id] = owner;
+    kv->counts[from]--;
+    kv->counts[to]++;
+}
+
+
+/* Makes a block free that was in state from. */
+static inline void
+kv_put_free(kv_t *kv, uint32_t id, kv_state_t from)
+{
+    kv_move(kv, id, from, KV_FREE, KV_NONE);
+    kv->stack[kv->counts[KV_FREE] - 1] = id;
+}
+
+
+void kv_cache_close(kv_t *kv);
+
+/* Evicts until n blocks are free, which must be possible. */
+void kv_cache_room(kv_t *kv, uint32_t n);
+
+/* Blocks in the tree that nobody uses. */
+uint32_t kv_cache_idle(const kv_t *kv);
+
+/*
+ * Gives up what seq has of the tree; the nodes behind its first tokens tokens
+ * leave it, if nobody else has them.
+ */
+void kv_cache_release(kv_t *kv, uint32_t seq, uint32_t tokens);
+
+/* The tree has as many blocks as are in state CACHED. */
+void kv_cache_check(const kv_t *kv);
+void kv_cache_check_deep(const kv_t *kv);
+
+#endif

@@ -1,0 +1,128 @@
+/*
+ * The prefix cache: which blocks hold the keys and values of which tokens.
+ * Pure: no clock, no randomness, no memory taken after radix_open; the blocks
+ * themselves are the pool's (kv.c).  See radix.c.
+ *
+ * A model's layers come in groups with a pool of blocks each.  Group 0 is
+ * always there: its layers need the whole context, and a node is named by its
+ * block of group 0.  Layers of a further group look back over a window only,
+ * so that its blocks may be missing from a node.
+ */
+#ifndef RADIX_H
+#define RADIX_H
+
+#include <stdint.h>
+
+#define RADIX_NONE       UINT32_MAX
+#define RADIX_GROUPS_MAX 4
+
+typedef struct radix_s radix_t;
+
+typedef struct {
+    uint32_t nodes;                    /* blocks in the pool of group 0 */
+    uint32_t block_tokens;             /* >= 1 */
+    uint32_t groups;                   /* 1 .. RADIX_GROUPS_MAX */
+    uint32_t window[RADIX_GROUPS_MAX]; /* blocks before a match's end that a
+                                        * group must have; not of group 0 */
+    uint32_t owners;     /* told apart; further ones are taken as one */
+    uint64_t seed;       /* nobody outside may know it */
+    uint64_t keep_bonus; /* by which each step of keep delays eviction */
+    uint64_t stale;      /* not seen for so long, an owner has no share */
+} radix_cfg_t;
+
+/* A run of blocks that is to enter the tree. */
+typedef struct {
+    uint32_t parent; /* referenced by the caller; RADIX_NONE: the first */
+    uint32_t owner;  /* a name: whose share it counts against */
+    uint32_t weight; /* of the owner, >= 1 */
+    uint32_t keep;   /* 0 goes first, 255 last; see keep_bonus */
+    uint64_t space;  /* namespace: equal tokens of two never meet */
+    uint64_t now;
+    uint32_t n;                               /* blocks, >= 1 */
+    const uint32_t *tokens;                   /* [n, block_tokens] */
+    const uint32_t *blocks[RADIX_GROUPS_MAX]; /* [n] each; of a further group
+                                               * RADIX_NONE: not there */
+} radix_new_t;
+
+typedef struct {
+    uint64_t blocks[RADIX_GROUPS_MAX]; /* in the tree */
+    uint64_t idle[RADIX_GROUPS_MAX];   /* of them, nobody's: may be evicted */
+    uint64_t evicted;                  /* blocks of group 0, ever */
+    uint32_t owners;                   /* with blocks in the tree */
+} radix_stats_t;
+
+/* All memory that it will ever need.  NULL when there is not that much. */
+radix_t *radix_open(const radix_cfg_t *c);
+void radix_close(radix_t *r);
+
+/*
+ * The longest prefix of tokens, in whole blocks and at most `most` of them,
+ * that can be computed on from: path gets its nodes, and the caller a
+ * reference to each, and to the window's blocks of each further group.
+ * Returns how many there are.  now and owner say who used it when.
+ */
+uint32_t radix_match(radix_t *r, uint64_t space, uint32_t owner,
+    const uint32_t *tokens, uint32_t most, uint64_t now, uint32_t *path);
+
+/* How many blocks radix_match would find; changes nothing. */
+uint32_t radix_peek(
+    const radix_t *r, uint64_t space, const uint32_t *tokens, uint32_t most);
+
+/*
+ * Adds a run below parent, whose whole path the caller must have referenced.
+ * path gets its nodes, and the caller a reference to each.  Bit g of taken[i]
+ * says that block i of group g is the tree's now, and used by the caller;
+ * where it is 0 the tree has another, and the caller keeps its own.  Returns
+ * the last node.
+ */
+uint32_t radix_insert(
+    radix_t *r, const radix_new_t *w, uint32_t *path, uint8_t *taken);
+
+/* The caller's window of group g > 0 has left the node's block behind. */
+void radix_leave(radix_t *r, uint32_t node, uint32_t g, uint64_t now);
+
+/*
+ * Gives up the references to tip and all above it.  Blocks of further groups
+ * must have been left.  A prefix is pinned by not giving it up.
+ */
+void radix_release(radix_t *r, uint32_t tip, uint64_t now);
+
+/*
+ * Takes back the caller's last insertion: gives up its reference to tip, but
+ * not those to what is above.  1 if nobody else has one: then the node is
+ * gone, and blocks gets its blocks, RADIX_NONE where there is none.
+ */
+int radix_retreat(
+    radix_t *r, uint32_t tip, uint64_t now, uint32_t blocks[RADIX_GROUPS_MAX]);
+
+/*
+ * Makes one block of group g free.  1 and its id in blocks[g], for group 0
+ * beside those of its node's other groups (else RADIX_NONE); 0: all are used.
+ */
+int radix_evict(
+    radix_t *r, uint32_t g, uint64_t now, uint32_t blocks[RADIX_GROUPS_MAX]);
+
+/* The node above; RADIX_NONE at the top. */
+uint32_t radix_parent(const radix_t *r, uint32_t node);
+
+/* The block of group g at the node; RADIX_NONE: it was evicted. */
+uint32_t radix_block(const radix_t *r, uint32_t node, uint32_t g);
+
+/* References to the node. */
+uint32_t radix_refs(const radix_t *r, uint32_t node);
+
+/* Blocks of group g that count against an owner's share. */
+uint64_t radix_owned(const radix_t *r, uint32_t owner, uint32_t g);
+
+void radix_stats(const radix_t *r, radix_stats_t *st);
+
+/* Bytes that radix_open takes. */
+uint64_t radix_bytes(const radix_cfg_t *c);
+
+/* O(1). */
+void radix_check(const radix_t *r);
+
+/* O(nodes log nodes), for tests: asserts all that the files promise. */
+void radix_check_deep(const radix_t *r);
+
+#endif

@@ -1,0 +1,146 @@
+/*
+ * The prefix cache's inside, shared by radix.c (the tree) and radix_order.c
+ * (who is evicted next).  Nobody else includes it.
+ */
+#ifndef RADIX_IMPL_H
+#define RADIX_IMPL_H
+
+#include "radix.h"
+
+#include <assert.h>
+#include <stddef.h>
+
+#define NONE RADIX_NONE
+
+/*
+ * A node's part in one group.  Parts that may be evicted are in the heap of
+ * their owner: linked, because the heaps of all owners share the parts.
+ */
+typedef struct {
+    uint64_t key; /* when it goes: the lowest first, then by node */
+    uint32_t left, right, up;
+    uint32_t rank;  /* 0: not in a heap */
+    uint32_t block; /* NONE: none; of group 0 not used: it is the node */
+    uint32_t users; /* references; of group 0 the node has them */
+} radix_part_t;
+
+/* What a match reads lies in one line, and the tokens in those behind it. */
+typedef struct {
+    uint64_t space;
+    uint64_t used; /* when the last reference was given up */
+    uint32_t hash; /* of parent or space, and tokens */
+    uint32_t parent;
+    uint32_t child; /* one that was used lately: the first guess */
+    uint32_t kids;
+    uint32_t users;
+    uint32_t owner; /* index */
+    uint8_t keep;
+    uint8_t live;
+    uint8_t pad[22];
+    uint32_t tokens[];
+} radix_node_t;
+
+_Static_assert(sizeof(radix_node_t) == 64, "a line");
+
+/* A place of the table, found by linear probing. */
+typedef struct {
+    uint32_t hash;
+    uint32_t node; /* NONE: empty */
+} radix_place_t;
+
+typedef struct {
+    uint64_t used;
+    uint32_t name;
+    uint32_t weight;
+    uint32_t next; /* in the same bucket, or free */
+    uint32_t older, newer;
+    uint8_t live;
+    uint8_t stale;
+    uint32_t blocks[RADIX_GROUPS_MAX];
+    uint32_t heap[RADIX_GROUPS_MAX]; /* root: the part that goes next */
+    uint32_t at[RADIX_GROUPS_MAX];   /* place in order; NONE: nothing idle */
+} radix_owner_t;
+
+struct radix_s {
+    radix_cfg_t c;
+    size_t stride;                     /* bytes from node to node */
+    uint32_t mask;                     /* places - 1 */
+    uint32_t owner_mask;               /* owner buckets - 1 */
+    uint64_t blocks[RADIX_GROUPS_MAX]; /* in the tree */
+    uint64_t idle[RADIX_GROUPS_MAX];   /* of them, without users */
+    uint64_t evicted;
+    uint32_t owners_n;
+    uint32_t owner_free;     /* list */
+    uint32_t oldest, newest; /* of the owners not stale */
+    uint32_t order_n[RADIX_GROUPS_MAX];
+    uint8_t *nodes; /* [nodes, stride] owned, as are all below */
+    radix_part_t *parts[RADIX_GROUPS_MAX]; /* [nodes] */
+    radix_place_t *places;                 /* [mask + 1] */
+    radix_owner_t *owners;                 /* [c.owners + 1] the last: rest */
+    uint32_t *owner_buckets;               /* [owner_mask + 1] */
+    uint32_t *order[RADIX_GROUPS_MAX];     /* [c.owners + 1] a heap: who has
+                                            * most of what is its share */
+};
+
+
+static inline radix_node_t *
+radix_node(const radix_t *r, uint32_t i)
+{
+    return (radix_node_t *) (void *) (r->nodes + i * r->stride);
+}
+
+
+static inline uint32_t *
+radix_users(const radix_t *r, uint32_t i, uint32_t g)
+{
+    return g == 0 ? &radix_node(r, i)->users : &r->parts[g][i].users;
+}
+
+
+static inline uint32_t
+radix_part_block(const radix_t *r, uint32_t i, uint32_t g)
+{
+    if (g > 0) {
+        return r->parts[g][i].block;
+    }
+
+    return radix_node(r, i)->live ? i : NONE;
+}
+
+
+/* May this part be evicted?  A node only when nothing hangs from it. */
+static inline int
+radix_loose(const radix_t *r, uint32_t i, uint32_t g)
+{
+    return radix_part_block(r, i, g) != NONE && *radix_users(r, i, g) == 0
+           && (g > 0 || radix_node(r, i)->kids == 0);
+}
+
+
+/* Marks owner index o as used; a stale one has a share again. */
+void radix_order_touch(radix_t *r, uint32_t o, uint64_t now);
+
+/* The index of an owner that has blocks; NONE: there is none of that name. */
+uint32_t radix_order_find(const radix_t *r, uint32_t name);
+
+/* The index of an owner, made if need be. */
+uint32_t radix_order_owner(radix_t *r, uint32_t name, uint32_t weight);
+
+/* n blocks of group g more, or one less, count against owner index o. */
+void radix_order_more(radix_t *r, uint32_t o, uint32_t g, uint32_t n);
+void radix_order_less(radix_t *r, uint32_t o, uint32_t g);
+
+/* The part has become loose; it has ceased to be. */
+void radix_order_push(radix_t *r, uint32_t node, uint32_t g, uint64_t used);
+void radix_order_pull(radix_t *r, uint32_t node, uint32_t g);
+
+/* The node whose part of group g goes next; NONE: nothing is loose. */
+uint32_t radix_order_next(radix_t *r, uint32_t g, uint64_t now);
+
+/* Forgets all, at start. */
+void radix_order_init(radix_t *r);
+
+/* For tests: heaps, shares and lists are what they should be. */
+void radix_order_check_deep(const radix_t *r);
+
+#endif

@@ -1,0 +1,546 @@
+/*
+ * Which block of the prefix cache goes next.
+ *
+ * DESIGN.  Two heaps, one inside the other.  The owner goes first that has
+ * most blocks for its weight, among those with anything to evict; of that
+ * owner's parts the one that was used least lately, a little later for each
+ * step of keep.
+ *
+ *      order[g]     owners, by blocks / weight        array heap
+ *        └ heap[g]  its loose parts, by (key, node)   leftist heap
+ *
+ * So no owner who has less than its weighted share, of all that is cached,
+ * loses a block while one who has more could lose one: a flood of unique
+ * prompts evicts itself.  An owner who was not seen for c.stale goes before
+ * all others: a share is for those who use it.
+ *
+ * A leftist heap has no place for the nth of its members, so the heaps of all
+ * owners fit in the parts themselves, whoever owns how many.  A merge walks
+ * down two right spines, which are no longer than log2(n + 1).  Taking a part
+ * out merges its two children into its place and then mends ranks upwards;
+ * each rank that changes is one higher than the one below, so there are no
+ * more than log2(n + 1) of these either.  No operation here takes longer than
+ * O(log), whatever came before.
+ *
+ * INVARIANTS.  A part is in its owner's heap exactly while it is loose; an
+ * owner is in order[g] exactly while its heap of g is not empty; it is live
+ * while it has blocks; it is in the list of those not stale while it is live
+ * and not stale, by the time of its last use.
+ *
+ * Owned and called by the thread that has the tree.
+ */
+#include "radix_impl.h"
+
+#include <string.h>
+
+
+/* --- leftist heap ------------------------------------------------------- */
+
+static uint32_t
+rank(const radix_part_t *p, uint32_t i)
+{
+    return i == NONE ? 0 : p[i].rank;
+}
+
+
+/* Puts the higher rank to the left; sets i's rank from its right. */
+static void
+lean(radix_part_t *p, uint32_t i)
+{
+    uint32_t left = p[i].left;
+
+    if (rank(p, left) < rank(p, p[i].right)) {
+        p[i].left = p[i].right;
+        p[i].right = left;
+    }
+    p[i].rank = rank(p, p[i].right) + 1;
+}
+
+
+/* One heap of two; its root's up is left to the caller. */
+static uint32_t
+merge(radix_part_t *p, uint32_t a, uint32_t b)
+{
+    uint32_t low, high, right;
+
+    if (a == NONE || b == NONE) {
+        return a == NONE ? b : a;
+    }
+
+    low = p[a].key < p[b].key || (p[a].key == p[b].key && a < b) ? a : b;
+    high = low == a ? b : a;
+
+    right = merge(p, p[low].right, high);
+    p[low].right = right;
+    p[right].up = low;
+    lean(p, low);
+
+    return low;
+}
+
+
+/* Takes i out of the heap with that root; returns the new root. */
+static uint32_t
+cut(radix_part_t *p, uint32_t root, uint32_t i)
+{
+    uint32_t up = p[i].up, sub, old;
+
+    sub = merge(p, p[i].left, p[i].right);
+    p[i].rank = 0;
+
+    if (sub != NONE) {
+        p[sub].up = up;
+    }
+    if (up == NONE) {
+        assert(root == i);
+        return sub;
+    }
+
+    if (p[up].left == i) {
+        p[up].left = sub;
+    } else {
+        assert(p[up].right == i);
+        p[up].right = sub;
+    }
+
+    while (up != NONE) {
+        old = p[up].rank;
+        lean(p, up);
+        if (p[up].rank == old) {
+            break;
+        }
+        up = p[up].up;
+    }
+
+    return root;
+}
+
+
+/* --- the order of owners ------------------------------------------------ */
+
+/* Does owner a lose a block before owner b? */
+static int
+richer(const radix_t *r, uint32_t g, uint32_t a, uint32_t b)
+{
+    const radix_owner_t *x = &r->owners[a], *y = &r->owners[b];
+    uint64_t p = (uint64_t) x->blocks[g] * y->weight;
+    uint64_t q = (uint64_t) y->blocks[g] * x->weight;
+
+    if (x->stale != y->stale) {
+        return x->stale;
+    }
+
+    return p > q || (p == q && a < b);
+}
+
+
+static void
+order_set(radix_t *r, uint32_t g, uint32_t at, uint32_t o)
+{
+    r->order[g][at] = o;
+    r->owners[o].at[g] = at;
+}
+
+
+/* Moves the owner at that place to where it belongs. */
+static void
+order_sift(radix_t *r, uint32_t g, uint32_t at)
+{
+    uint32_t *v = r->order[g], o = v[at], n = r->order_n[g], kid;
+
+    while (at > 0 && richer(r, g, o, v[(at - 1) / 2])) {
+        order_set(r, g, at, v[(at - 1) / 2]);
+        at = (at - 1) / 2;
+    }
+
+    while ((kid = 2 * at + 1) < n) {
+        if (kid + 1 < n && richer(r, g, v[kid + 1], v[kid])) {
+            kid++;
+        }
+        if (!richer(r, g, v[kid], o)) {
+            break;
+        }
+        order_set(r, g, at, v[kid]);
+        at = kid;
+    }
+
+    order_set(r, g, at, o);
+}
+
+
+/* Owner o is worth something else: in all groups that have it in order. */
+static void
+order_again(radix_t *r, uint32_t o)
+{
+    uint32_t g;
+
+    for (g = 0; g < r->c.groups; g++) {
+        if (r->owners[o].at[g] != NONE) {
+            order_sift(r, g, r->owners[o].at[g]);
+        }
+    }
+}
+
+
+static void
+order_add(radix_t *r, uint32_t g, uint32_t o)
+{
+    assert(r->owners[o].at[g] == NONE && r->order_n[g] <= r->c.owners);
+
+    order_set(r, g, r->order_n[g]++, o);
+    order_sift(r, g, r->order_n[g] - 1);
+}
+
+
+static void
+order_remove(radix_t *r, uint32_t g, uint32_t o)
+{
+    uint32_t at = r->owners[o].at[g], last = r->order[g][--r->order_n[g]];
+
+    assert(r->order[g][at] == o);
+
+    r->owners[o].at[g] = NONE;
+    if (last != o) {
+        order_set(r, g, at, last);
+        order_sift(r, g, at);
+    }
+}
+
+
+/* --- owners ------------------------------------------------------------- */
+
+static uint32_t *
+owner_bucket(const radix_t *r, uint32_t name)
+{
+    return &r->owner_buckets[name * 2654435761u & r->owner_mask];
+}
+
+
+static void
+list_out(radix_t *r, radix_owner_t *o)
+{
+    if (o->older == NONE) {
+        r->oldest = o->newer;
+    } else {
+        r->owners[o->older].newer = o->newer;
+    }
+    if (o->newer == NONE) {
+        r->newest = o->older;
+    } else {
+        r->owners[o->newer].older = o->older;
+    }
+}
+
+
+static void
+list_in(radix_t *r, radix_owner_t *o)
+{
+    uint32_t i = (uint32_t) (o - r->owners);
+
+    o->older = r->newest;
+    o->newer = NONE;
+    if (r->newest == NONE) {
+        r->oldest = i;
+    } else {
+        r->owners[r->newest].newer = i;
+    }
+    r->newest = i;
+}
+
+
+void
+radix_order_init(radix_t *r)
+{
+    uint32_t i;
+
+    memset(r->owner_buckets, 255, (r->owner_mask + 1ull) * sizeof(uint32_t));
+    r->oldest = r->newest = NONE;
+    r->owner_free = NONE;
+
+    /* the last one stands for those who find no place, and is not freed */
+    for (i = r->c.owners; i-- > 0;) {
+        r->owners[i].next = r->owner_free;
+        r->owner_free = i;
+    }
+    for (i = 0; i <= r->c.owners; i++) {
+        memset(r->owners[i].heap, 255, sizeof(r->owners[i].heap));
+        memset(r->owners[i].at, 255, sizeof(r->owners[i].at));
+        r->owners[i].weight = 1;
+    }
+}
+
+
+uint32_t
+radix_order_find(const radix_t *r, uint32_t name)
+{
+    uint32_t i = *owner_bucket(r, name);
+
+    while (i != NONE && r->owners[i].name != name) {
+        i = r->owners[i].next;
+    }
+
+    return i;
+}
+
+
+uint32_t
+radix_order_owner(radix_t *r, uint32_t name, uint32_t weight)
+{
+    uint32_t i = radix_order_find(r, name), *bucket;
+    radix_owner_t *o;
+
+    assert(weight > 0);
+
+    if (i == NONE && r->owner_free == NONE) {
+        i = r->c.owners; /* weight 1, whoever they are */
+        weight = 1;
+    } else if (i == NONE) {
+        i = r->owner_free;
+        o = &r->owners[i];
+        assert(!o->live);
+        r->owner_free = o->next;
+        bucket = owner_bucket(r, name);
+        o->next = *bucket;
+        *bucket = i;
+        o->name = name;
+        o->weight = weight;
+    }
+
+    o = &r->owners[i];
+    if (!o->live) {
+        o->live = 1;
+        o->stale = 0;
+        r->owners_n++;
+        list_in(r, o);
+    }
+    if (o->weight != weight) {
+        o->weight = weight;
+        order_again(r, i);
+    }
+
+    return i;
+}
+
+
+void
+radix_order_touch(radix_t *r, uint32_t i, uint64_t now)
+{
+    radix_owner_t *o = &r->owners[i];
+
+    assert(o->live);
+
+    o->used = now;
+    if (!o->stale) {
+        list_out(r, o);
+    }
+    list_in(r, o);
+
+    if (o->stale) {
+        o->stale = 0;
+        order_again(r, i);
+    }
+}
+
+
+/* It has no block left: somebody else may have its place. */
+static void
+owner_free(radix_t *r, uint32_t i)
+{
+    radix_owner_t *o = &r->owners[i];
+    uint32_t *link;
+
+    assert(o->live && r->owners_n > 0);
+
+    o->live = 0;
+    r->owners_n--;
+    if (!o->stale) {
+        list_out(r, o);
+    }
+
+    if (i < r->c.owners) {
+        link = owner_bucket(r, o->name);
+        while (*link != i) {
+            assert(*link != NONE);
+            link = &r->owners[*link].next;
+        }
+        *link = o->next;
+        o->next = r->owner_free;
+        r->owner_free = i;
+    }
+}
+
+
+void
+radix_order_more(radix_t *r, uint32_t i, uint32_t g, uint32_t n)
+{
+    radix_owner_t *o = &r->owners[i];
+
+    assert(o->live);
+
+    o->blocks[g] += n;
+    if (o->at[g] != NONE) {
+        order_sift(r, g, o->at[g]);
+    }
+}
+
+
+void
+radix_order_less(radix_t *r, uint32_t i, uint32_t g)
+{
+    radix_owner_t *o = &r->owners[i];
+
+    assert(o->live && o->blocks[g] > 0);
+
+    o->blocks[g]--;
+    if (o->at[g] != NONE) {
+        order_sift(r, g, o->at[g]);
+    }
+
+    /* every node has a block of group 0, which is the last to go */
+    if (g == 0 && o->blocks[0] == 0) {
+        owner_free(r, i);
+    }
+}
+
+
+/* --- parts -------------------------------------------------------------- */
+
+void
+radix_order_push(radix_t *r, uint32_t node, uint32_t g, uint64_t used)
+{
+    radix_part_t *parts = r->parts[g], *p = &parts[node];
+    uint32_t i = radix_node(r, node)->owner;
+    radix_owner_t *o = &r->owners[i];
+
+    assert(p->rank == 0 && radix_loose(r, node, g));
+
+    p->key = used + radix_node(r, node)->keep * r->c.keep_bonus;
+    p->left = p->right = NONE;
+    p->rank = 1;
+
+    o->heap[g] = merge(parts, o->heap[g], node);
+    parts[o->heap[g]].up = NONE;
+    if (o->at[g] == NONE) {
+        order_add(r, g, i);
+    }
+}
+
+
+void
+radix_order_pull(radix_t *r, uint32_t node, uint32_t g)
+{
+    uint32_t i = radix_node(r, node)->owner;
+    radix_owner_t *o = &r->owners[i];
+
+    assert(r->parts[g][node].rank > 0);
+
+    o->heap[g] = cut(r->parts[g], o->heap[g], node);
+    if (o->heap[g] == NONE) {
+        order_remove(r, g, i);
+    }
+}
+
+
+uint32_t
+radix_order_next(radix_t *r, uint32_t g, uint64_t now)
+{
+    radix_owner_t *o;
+    uint32_t i;
+
+    /* each owner becomes stale once between two uses */
+    while ((i = r->oldest) != NONE && r->c.stale > 0
+           && now - r->owners[i].used > r->c.stale) {
+        o = &r->owners[i];
+        assert(o->used <= now);
+        list_out(r, o);
+        o->stale = 1;
+        order_again(r, i);
+    }
+
+    return r->order_n[g] == 0 ? NONE : r->owners[r->order[g][0]].heap[g];
+}
+
+
+/* --- for tests ---------------------------------------------------------- */
+
+/* Members of the heap below i; asserts its order and its leaning. */
+static uint32_t
+check_heap(const radix_t *r, uint32_t g, uint32_t owner, uint32_t i)
+{
+    const radix_part_t *p = r->parts[g];
+    uint32_t kids[2], k, n = 1;
+
+    if (i == NONE) {
+        return 0;
+    }
+
+    assert(p[i].rank > 0 && radix_loose(r, i, g));
+    assert(radix_node(r, i)->owner == owner && radix_node(r, i)->live);
+    assert(rank(p, p[i].left) >= rank(p, p[i].right));
+    assert(p[i].rank == rank(p, p[i].right) + 1);
+
+    kids[0] = p[i].left;
+    kids[1] = p[i].right;
+    for (k = 0; k < 2; k++) {
+        if (kids[k] != NONE) {
+            assert(p[kids[k]].up == i);
+            assert(p[kids[k]].key > p[i].key
+                   || (p[kids[k]].key == p[i].key && kids[k] > i));
+            n += check_heap(r, g, owner, kids[k]);
+        }
+    }
+
+    return n;
+}
+
+
+/* The order of group g; how many parts its owners have in heaps. */
+static uint32_t
+check_order(const radix_t *r, uint32_t g)
+{
+    const uint32_t *v = r->order[g];
+    uint32_t i, n = 0;
+
+    for (i = 0; i < r->order_n[g]; i++) {
+        assert(r->owners[v[i]].at[g] == i && r->owners[v[i]].live);
+        assert(r->owners[v[i]].heap[g] != NONE);
+        assert(r->parts[g][r->owners[v[i]].heap[g]].up == NONE);
+        assert(i == 0 || !richer(r, g, v[i], v[(i - 1) / 2]));
+        n += check_heap(r, g, v[i], r->owners[v[i]].heap[g]);
+    }
+
+    return n;
+}
+
+
+void
+radix_order_check_deep(const radix_t *r)
+{
+    uint32_t g, i, loose, live = 0, listed = 0, stale = 0;
+
+    for (g = 0; g < r->c.groups; g++) {
+        for (i = 0, loose = 0; i < r->c.nodes; i++) {
+            assert(radix_loose(r, i, g) == (r->parts[g][i].rank > 0));
+            loose += (uint32_t) radix_loose(r, i, g);
+        }
+        assert(check_order(r, g) == loose);
+    }
+
+    for (i = 0; i <= r->c.owners; i++) {
+        live += r->owners[i].live;
+        stale += r->owners[i].live && r->owners[i].stale;
+        for (g = 0; g < r->c.groups; g++) {
+            assert(
+                (r->owners[i].at[g] != NONE) == (r->owners[i].heap[g] != NONE));
+        }
+    }
+    assert(live == r->owners_n);
+
+    for (i = r->oldest; i != NONE; i = r->owners[i].newer) {
+        assert(r->owners[i].live && !r->owners[i].stale);
+        assert(r->owners[i].newer == NONE
+               || r->owners[r->owners[i].newer].used >= r->owners[i].used);
+        listed++;
+    }
+    assert(listed + stale == live);
+}

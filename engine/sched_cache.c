@@ -1,0 +1,223 @@
+/*
+ * The scheduler's use of the prefix cache: who computes, who takes over, who
+ * waits for another's blocks.
+ *
+ * DESIGN.  A sequence that is to get a seat looks first what of it is there
+ * (sched_cache_match).  At least its last known token is computed again, for
+ * its logits are wanted.  What is found is neither computed nor charged.
+ * After each step what has become a full block enters the cache
+ * (sched_cache_keep), of prompts as of generated tokens; so a preempted
+ * sequence finds its own again, and whoever comes with the same text finds it
+ * while it is still being computed.
+ *
+ * FOLLOWING.  Of those that come together with the same prefix one computes
+ * it; the others wait until the blocks that they share are there:
+ *
+ *      leader    [ computed ......|...... shared ......|.. its own .. ]
+ *      follower  [ found ...............................^ from here on ]
+ *
+ * A follower looks each plan whether its leader still runs; if that ended,
+ * was preempted, or is out of credit, the follower goes on with what is there,
+ * as the next leader maybe.  It waits no longer than a few times what the
+ * shared part takes, and only for one of its own class or a higher one.
+ *
+ * What was sampled behind a stop leaves the cache with its sequence; so do the
+ * blocks of one whose logits were not finite.
+ */
+#include "sched_int.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* Blocks to come that are worth waiting for: less is computed at once. */
+#define SCHED_FOLLOW_MIN 2
+
+/* Plans that a follower waits beyond what its leader should need. */
+#define SCHED_FOLLOW_SLACK 16
+
+/* What is kept for the highest class counts as used so much later. */
+#define SCHED_KEEP_MAX 3
+
+
+static kv_who_t
+seq_who(const sched_t *s, uint32_t id)
+{
+    const req_t *r = s->reqs[seq_req(id)].r;
+    kv_who_t who;
+
+    who.space = r->space;
+    who.owner = r->tenant;
+    who.weight = r->weight > 0 ? r->weight : 1;
+    who.keep = r->priority < SCHED_KEEP_MAX ? SCHED_KEEP_MAX - r->priority : 0;
+
+    return who;
+}
+
+
+const uint32_t *
+sched_cache_tokens(const sched_t *s, uint32_t id)
+{
+    const req_t *r = s->reqs[seq_req(id)].r;
+    const seq_t *q = &s->seqs[id];
+
+    /* before its first seat its prompt has not been copied */
+    return q->known_n == q->prompt_n
+               ? r->prompts[id % LLM_CHOICES_MAX / r->n].ids
+               : seq_known(s, id);
+}
+
+
+void
+sched_cache_match(sched_t *s, uint32_t id)
+{
+    seq_t *q = &s->seqs[id];
+    kv_who_t who = seq_who(s, id);
+
+    assert(q->computed == 0 && kv_held(s->kv, id) == 0);
+
+    q->computed =
+        kv_match(s->kv, id, &who, sched_cache_tokens(s, id), q->known_n - 1);
+    q->found = q->computed;
+    assert(q->computed < q->known_n);
+}
+
+
+void
+sched_cache_unmatch(sched_t *s, uint32_t id)
+{
+    (void) kv_release(s->kv, id);
+    s->seqs[id].computed = 0;
+}
+
+
+void
+sched_cache_admitted(sched_t *s, uint32_t id)
+{
+    seq_t *q = &s->seqs[id];
+    sreq_t *sr = &s->reqs[seq_req(id)];
+
+    assert(q->found == q->computed);
+
+    if (!kv_caches(s->kv)) {
+        return;
+    }
+
+    s->cache_asked += q->known_n;
+    s->cache_hits += q->found;
+
+    if (q->charged < q->found) {
+        q->charged = q->found;
+    }
+
+    /* a prompt counts once, with its first choice, as in prompt_tokens */
+    if (!q->met && id % LLM_CHOICES_MAX % sr->r->n == 0) {
+        sr->cached += q->found;
+    }
+    q->met = 1;
+}
+
+
+void
+sched_cache_keep(sched_t *s, uint32_t id)
+{
+    seq_t *q = &s->seqs[id];
+    kv_who_t who;
+
+    if (kv_caches(s->kv)) {
+        who = seq_who(s, id);
+        kv_insert(s->kv, id, &who, seq_known(s, id), q->computed);
+    }
+}
+
+
+/* --- following ---------------------------------------------------------- */
+
+/* How many tokens of whole blocks two sequences begin with alike. */
+static uint32_t
+common(const sched_t *s, uint32_t leader, uint32_t id)
+{
+    const uint32_t *a = seq_known(s, leader), *b = sched_cache_tokens(s, id);
+    uint32_t bt = kv_block_tokens(s->kv), n = s->seqs[leader].known_n, i = 0;
+
+    /* the follower's last token is its own to compute */
+    if (s->seqs[id].known_n - 1 < n) {
+        n = s->seqs[id].known_n - 1;
+    }
+
+    while (n - i >= bt && memcmp(a + i, b + i, bt * sizeof(*a)) == 0) {
+        i += bt;
+    }
+
+    return i;
+}
+
+
+/* May id wait for leader, as far as can be told without its tokens? */
+static int
+may_lead(const sched_t *s, uint32_t leader, uint32_t id)
+{
+    const seq_t *q = &s->seqs[leader];
+
+    return leader != id && q->known_n - q->computed > 1
+           && s->reqs[seq_req(leader)].r->space == s->reqs[seq_req(id)].r->space
+           && key_class(s->links[leader].key) <= key_class(s->links[id].key);
+}
+
+
+int
+sched_cache_follow(sched_t *s, uint32_t id)
+{
+    uint32_t i, n, best = NONE, share = 0, bt = kv_block_tokens(s->kv);
+    seq_t *q = &s->seqs[id];
+
+    if (q->alone || !kv_caches(s->kv)
+        || q->known_n - 1 < q->found + SCHED_FOLLOW_MIN * bt) {
+        return 0;
+    }
+
+    for (i = 0; i < s->run_n; i++) {
+        if (may_lead(s, s->run[i], id)) {
+            n = common(s, s->run[i], id);
+            if (n > share && n > s->seqs[s->run[i]].computed) {
+                share = n;
+                best = s->run[i];
+            }
+        }
+    }
+
+    if (best == NONE || share < q->found + SCHED_FOLLOW_MIN * bt) {
+        return 0;
+    }
+
+    q->leader = best;
+    q->leader_key = s->links[best].key;
+    q->share = share;
+    q->until = s->plans + SCHED_FOLLOW_SLACK
+               + 4ull * (share - s->seqs[best].computed) / s->c.tokens;
+    s->follows++;
+
+    return 1;
+}
+
+
+int
+sched_cache_waits(sched_t *s, uint32_t id)
+{
+    seq_t *q = &s->seqs[id];
+    const seq_t *l;
+
+    if (q->leader == NONE) {
+        return 0;
+    }
+
+    l = &s->seqs[q->leader];
+    q->alone |= s->plans > q->until;
+
+    if (q->alone || s->links[q->leader].key != q->leader_key
+        || l->state != SCHED_RUNNING || l->computed >= q->share) {
+        q->leader = NONE;
+        return 0;
+    }
+
+    return 1;
+}

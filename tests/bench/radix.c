@@ -1,0 +1,259 @@
+/*
+ * What the prefix cache costs: bytes per block, and the time to match and
+ * insert a prompt of 8,192 tokens in blocks of 16, in trees of 10,000, 100,000
+ * and 1,000,000 blocks, which shows how it grows.
+ *
+ *   hit      a prompt is matched that is all there, and released
+ *   new      a prompt of which nothing is there is matched and inserted
+ *   half     one of which half is there: both
+ *   evict    room is made for it, block by block, by a full tree
+ *
+ * "hot" prompts are used again and again; "cold" ones come from anywhere in
+ * the tree, so that what is read of it is in no cache.  Blocks are handed out
+ * in no order, as in a pool that has been in use for a while.  The target is
+ * 20 us for match and insertion of a hot prompt: "half" in the tables.
+ */
+#include "radix.h"
+#include "mem.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { BT = 16, BLOCKS = 512, TENANTS = 50, ROUNDS = 400 };
+
+typedef struct {
+    radix_t *r;
+    uint32_t nodes;
+    uint32_t *free; /* [nodes] a stack */
+    uint32_t free_n;
+    uint64_t now;
+    uint64_t random;
+    uint32_t prompts; /* in the tree */
+    uint32_t tokens[BLOCKS * BT];
+    uint32_t path[BLOCKS];
+    uint8_t taken[BLOCKS];
+} bench_t;
+
+typedef struct {
+    double v[ROUNDS];
+} times_t;
+
+
+static double
+now_us(void)
+{
+    struct timespec t;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &t);
+
+    return (double) t.tv_sec * 1e6 + (double) t.tv_nsec * 1e-3;
+}
+
+
+static uint64_t
+rnd(bench_t *b)
+{
+    uint64_t z = b->random += 0x9e3779b97f4a7c15ull;
+
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+
+    return z ^ z >> 31;
+}
+
+
+/* Makes prompt number `which`; whose it is. */
+static uint32_t
+prompt(bench_t *b, uint32_t which)
+{
+    uint64_t z = which;
+    uint32_t i;
+
+    for (i = 0; i < BLOCKS * BT; i++) {
+        z = z * 6364136223846793005ull + 1442695040888963407ull;
+        b->tokens[i] = (uint32_t) (z >> 45);
+    }
+
+    return which % TENANTS;
+}
+
+
+/* Inserts blocks [from, BLOCKS) of the prompt. */
+static void
+insert(bench_t *b, uint32_t tenant, uint32_t from)
+{
+    radix_new_t w;
+    uint32_t i;
+
+    memset(&w, 0, sizeof(w));
+    w.parent = from == 0 ? RADIX_NONE : b->path[from - 1];
+    w.space = w.owner = tenant;
+    w.weight = 1;
+    w.now = b->now;
+    w.n = BLOCKS - from;
+    w.tokens = b->tokens + from * BT;
+    b->free_n -= w.n;
+    w.blocks[0] = b->free + b->free_n;
+    (void) radix_insert(b->r, &w, b->path + from, b->taken);
+    for (i = 0; i < w.n; i++) {
+        if (!b->taken[i]) {
+            abort();
+        }
+    }
+}
+
+
+static void
+evict(bench_t *b, uint32_t n)
+{
+    uint32_t blocks[RADIX_GROUPS_MAX];
+
+    while (n-- > 0) {
+        if (!radix_evict(b->r, 0, b->now, blocks)) {
+            abort();
+        }
+        b->free[b->free_n++] = blocks[0];
+    }
+}
+
+
+static int
+by_value(const void *a, const void *b)
+{
+    double x = *(const double *) a, y = *(const double *) b;
+
+    return (x > y) - (x < y);
+}
+
+
+static void
+print(const char *name, times_t *t)
+{
+    qsort(t->v, ROUNDS, sizeof(double), by_value);
+    printf("  %-12s %8.1f %8.1f %8.1f\n", name, t->v[ROUNDS / 2],
+        t->v[ROUNDS * 99 / 100], t->v[ROUNDS / 2] * 1000 / BLOCKS);
+}
+
+
+static void
+open_full(bench_t *b, uint32_t nodes)
+{
+    radix_cfg_t c = {.nodes = nodes, .block_tokens = BT, .groups = 1};
+    uint32_t i, k, t, tenant;
+
+    memset(b, 0, sizeof(*b));
+    c.owners = 1024;
+    c.seed = 12345;
+    b->nodes = nodes;
+    b->r = radix_open(&c);
+    b->free = malloc(nodes * sizeof(uint32_t));
+    if (b->r == NULL || b->free == NULL) {
+        abort();
+    }
+    for (i = 0; i < nodes; i++) {
+        b->free[i] = i;
+    }
+    for (i = nodes; i-- > 1;) {
+        k = (uint32_t) (rnd(b) % (i + 1));
+        t = b->free[i];
+        b->free[i] = b->free[k];
+        b->free[k] = t;
+    }
+    b->free_n = nodes;
+
+    while (b->free_n >= BLOCKS) {
+        b->now++;
+        tenant = prompt(b, b->prompts++);
+        insert(b, tenant, 0);
+        radix_release(b->r, b->path[BLOCKS - 1], b->now);
+    }
+
+    printf("%u blocks of %d tokens: %.1f bytes a block, with tokens\n", nodes,
+        BT, (double) radix_bytes(&c) / nodes);
+    printf("  %-12s %8s %8s %8s\n", "us", "p50", "p99", "ns/block");
+}
+
+
+/* Matches a prompt that is there; from anywhere, or one of a few. */
+static void
+run_hit(bench_t *b, const char *name, uint32_t among)
+{
+    static times_t t;
+    uint32_t i, n, tenant;
+    double at;
+
+    for (i = 0; i < ROUNDS; i++) {
+        b->now++;
+        tenant = prompt(b, b->prompts - 1 - (uint32_t) (rnd(b) % among));
+        at = now_us();
+        n = radix_match(
+            b->r, tenant, tenant, b->tokens, BLOCKS, b->now, b->path);
+        if (n != BLOCKS) {
+            abort();
+        }
+        radix_release(b->r, b->path[n - 1], b->now);
+        t.v[i] = now_us() - at;
+    }
+    print(name, &t);
+}
+
+
+/* Keeps the first `keep` blocks of a prompt and makes a new one of it. */
+static void
+run_new(bench_t *b, const char *name, uint32_t keep, times_t *evictions)
+{
+    static times_t t;
+    uint32_t i, k, n, tenant;
+    double at;
+
+    for (i = 0; i < ROUNDS; i++) {
+        b->now++;
+        at = now_us();
+        evict(b, BLOCKS - keep);
+        evictions->v[i] = now_us() - at;
+
+        tenant = prompt(b, b->prompts - 1);
+        for (k = keep * BT; k < BLOCKS * BT; k++) {
+            b->tokens[k] = (uint32_t) (rnd(b) >> 44);
+        }
+        at = now_us();
+        n = radix_match(
+            b->r, tenant, tenant, b->tokens, BLOCKS - 1, b->now, b->path);
+        if (n != keep) {
+            abort();
+        }
+        insert(b, tenant, n);
+        t.v[i] = now_us() - at;
+        radix_release(b->r, b->path[BLOCKS - 1], b->now);
+    }
+    print(name, &t);
+}
+
+
+int
+main(void)
+{
+    static const uint32_t sizes[] = {10000, 100000, 1000000};
+    static times_t evictions;
+    bench_t *b = malloc(sizeof(*b));
+    size_t i;
+
+    if (b == NULL) {
+        return 1;
+    }
+    for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        open_full(b, sizes[i]);
+        run_hit(b, "hit, cold", b->prompts);
+        run_hit(b, "hit, hot", 4);
+        run_new(b, "half, hot", BLOCKS / 2, &evictions);
+        run_new(b, "new", 0, &evictions);
+        print("evict", &evictions);
+        radix_close(b->r);
+        free(b->free);
+    }
+    free(b);
+
+    return 0;
+}
