@@ -20,9 +20,8 @@
  *
  * Short words are looked up first among those that were encoded before
  * (token_cache.c).  Vocabularies of characters often come without a
- * pre-tokenizer, a whole text being one word; where no merge reaches over the
- * beginning of a "▁" (token_s's cuts), the word is cut there: the parts
- * cannot know of each other.
+ * pre-tokenizer, a whole text being one word, which is cut at its seams
+ * (token_seam.c).
  *
  * Memory: a work area from malloc for one call, grown to the longest word: at
  * most about 80 bytes for each byte of it, real words being short.  Runs on
@@ -36,9 +35,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BPE_NIL       UINT32_MAX
-#define BPE_SPACE     "\xe2\x96\x81"
-#define BPE_SPACE_LEN 3
+#define BPE_NIL UINT32_MAX
 
 typedef struct {
     uint32_t id;
@@ -441,32 +438,20 @@ bpe_word(void *arg, const char *s, size_t len)
 }
 
 
-/* The same for a long word that may be cut where a "▁" begins. */
+/* The same for a long word that has seams. */
 static int
 bpe_parts(void *arg, const char *s, size_t len)
 {
-    const char *p;
-    size_t from = 0, at;
+    const bpe_t *w = arg;
+    size_t at, end;
     int rc = 0;
 
-    for (at = 1; at < len && rc == 0; at++) {
-        p = memchr(s + at, BPE_SPACE[0], len - at);
-        if (p == NULL) {
-            break;
-        }
-        at = (size_t) (p - s);
-        if (len - at < BPE_SPACE_LEN
-            || memcmp(p, BPE_SPACE, BPE_SPACE_LEN) != 0) {
-            continue;
-        }
-        if (at - from < BPE_SPACE_LEN
-            || memcmp(p - BPE_SPACE_LEN, BPE_SPACE, BPE_SPACE_LEN) != 0) {
-            rc = bpe_word(arg, s + from, at - from);
-            from = at;
-        }
+    for (at = 0; at < len && rc == 0; at = end) {
+        end = token_seam_next(w->t, s, len, at);
+        rc = bpe_word(arg, s + at, end - at);
     }
 
-    return rc == 0 ? bpe_word(arg, s + from, len - from) : rc;
+    return rc;
 }
 
 
@@ -493,7 +478,7 @@ token_bpe_encode(
     }
 
     rc = token_pre_split(
-        t->pre, text, len, first, t->cuts ? bpe_parts : bpe_word, &w);
+        t->pre, text, len, first, t->seams ? bpe_parts : bpe_word, &w);
 
     free(w.heap);
     free(w.syms);

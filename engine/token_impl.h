@@ -132,6 +132,10 @@ struct token_s {
     int fuse;             /* a run of unknown characters is one token */
     int cuts; /* no merge reaches over the beginning of a "â" */
 
+    /* vocabularies of characters that are joined: token_seam.c */
+    int seams;
+    uint8_t joined[256][32];
+
     /* SentencePiece and Unigram */
     token_charsmap_t *charsmap; /* owned; NULL: none */
     token_trie_t tree;          /* what Unigram looks for; id + 1 */
@@ -242,10 +246,6 @@ int token_load_unigram(token_t *t);
 int token_load_merges_open(token_t *t, uint32_t n);
 void token_load_merge(token_t *t, const gguf_str_t *left,
     const gguf_str_t *right, uint32_t rank, uint32_t *used);
-
-
-/* Does a "▁" in a piece follow another character? */
-int token_load_reaches(const char *s, size_t n);
 
 /* "<0x0A>" is 10; -1 if p is no such piece. */
 int token_load_byte(const gguf_str_t *p);
@@ -383,6 +383,19 @@ int token_added_put(
  */
 int token_added_encode(const token_t *t, const char *text, size_t len,
     int control, token_sink_t *s);
+
+
+/* --- seams (token_seam.c) ------------------------------------------------ */
+
+/* Texts may be cut from now on; t knows its bytes' pieces already. */
+void token_seam_open(token_t *t);
+
+/* Except where a piece that may arise from a text says otherwise. */
+void token_seam_piece(token_t *t, const char *s, size_t len);
+
+/* Where the part of s that begins at from ends, not behind len. */
+size_t token_seam_next(
+    const token_t *t, const char *s, size_t len, size_t from);
 
 
 /* --- words and their ids (token_cache.c) -------------------------------- */

@@ -480,9 +480,11 @@ json_merges(json_open_t *j)
         return json_memory(j);
     }
 
-    /* until a merge says otherwise */
-    t->cuts = t->chars
-              && token_map_get(t, &t->merge, "\xe2\x96\x81", 3) != TOKEN_NONE;
+    /* a word that is a piece may have what no merge makes */
+    if (t->chars && !t->whole
+        && token_map_get(t, &t->merge, "\xe2\x96\x81", 3) != TOKEN_NONE) {
+        token_seam_open(t);
+    }
 
     for (i = 0; i < n; i++) {
         if (json_merge(json_array_get(list, i), &left, &right) != 0) {

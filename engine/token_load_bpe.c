@@ -143,7 +143,9 @@ token_load_merge(token_t *t, const gguf_str_t *left, const gguf_str_t *right,
         m->right = b;
         m->rank = rank;
         m->joint = joint + 1;
-        t->cuts = t->cuts && !token_load_reaches(both, n);
+        if (t->seams) {
+            token_seam_piece(t, both, n);
+        }
         (*used)++;
     }
 }
