@@ -338,6 +338,9 @@ void token_norm_close(token_norm_t *n);
 int token_norm_run(
     const token_norm_t *n, const char *text, size_t len, token_buf_t *out);
 
+/* The length of the run at s that is all whole characters, or all none. */
+size_t token_run(const char *s, size_t len, int *valid);
+
 /* White space as Unicode has it; -1 is none. */
 int token_is_space(int32_t c);
 
@@ -400,20 +403,33 @@ size_t token_seam_next(
 
 /* --- words and their ids (token_cache.c) -------------------------------- */
 
-#define TOKEN_CACHE_KEY 24 /* longest word that is kept, bytes */
-#define TOKEN_CACHE_IDS 8
+#define TOKEN_CACHE_KEY    24 /* longest word that is kept, bytes */
+#define TOKEN_CACHE_IDS    8
+#define TOKEN_CACHE_LEVELS 32
 
 /* NULL when out of memory. */
 token_cache_t *token_cache_open(void);
 void token_cache_close(token_cache_t *c);
 
-/* The ids of a word (len <= TOKEN_CACHE_KEY): how many, 0 if not there. */
+/*
+ * The ids of a word (level 0) or of a piece that a step of the pre-tokenizer
+ * left; len <= TOKEN_CACHE_KEY.  How many, 0 if not there.
+ */
 uint32_t token_cache_get(
-    token_cache_t *c, const char *s, size_t len, uint32_t *ids);
+    token_cache_t *c, unsigned level, const char *s, size_t len, uint32_t *ids);
 
 /* May keep n <= TOKEN_CACHE_IDS ids for it. */
-void token_cache_put(
-    token_cache_t *c, const char *s, size_t len, const uint32_t *ids, size_t n);
+void token_cache_put(token_cache_t *c, unsigned level, const char *s,
+    size_t len, const uint32_t *ids, size_t n);
+
+/* The same from and to where ids go: 1 if they were there, or 0, or what
+ * token_encode returns. */
+int token_cache_known(const token_t *t, unsigned level, const char *s,
+    size_t len, token_sink_t *sink);
+
+/* Keeps what has been put since the sink had from ids, if it is not much. */
+void token_cache_note(const token_t *t, unsigned level, const char *s,
+    size_t len, const token_sink_t *sink, size_t from);
 
 
 /* --- encoders ------------------------------------------------------------ */
@@ -465,6 +481,9 @@ int token_pre_add(token_pre_t *p, const token_step_t *step);
 /* Drops a last step that would only turn words into letters. */
 void token_pre_trim(token_pre_t *p);
 
+/* Says that all steps are there. */
+void token_pre_ready(token_pre_t *p);
+
 /* Other habits of a named pre-tokenizer's models. */
 typedef struct {
     int whole;   /* token_s's */
@@ -478,13 +497,25 @@ token_pre_t *token_pre_open(const char *file, const gguf_str_t *name,
 void token_pre_close(token_pre_t *p);
 
 
+/* What is done with words. */
+typedef struct {
+    /* a word; nonzero ends the cutting */
+    int (*word)(void *arg, const char *s, size_t len);
+
+    /* 1 if what a piece becomes at that level was noted and has been put again,
+     * else as word; and: the piece has come out as it is, and is the last
+     * word.  Both may be NULL. */
+    int (*known)(void *arg, unsigned level, const char *s, size_t len);
+    void (*note)(void *arg, unsigned level, const char *s, size_t len);
+    void *arg;
+} token_words_t;
+
 /*
- * Cuts text into words and calls word for each, in order; a nonzero result of
- * it ends the cutting and is returned.  first: the text is the beginning of
- * the whole one.  Else 0, -LLM_ERR_NO_MEMORY or -LLM_ERR_BAD_TEXT (a word
- * took more steps than any real one).
+ * Cuts text into words, in order; what ends the cutting is returned.  first:
+ * the text is the beginning of the whole one.  Else 0, -LLM_ERR_NO_MEMORY or
+ * -LLM_ERR_BAD_TEXT (a word took more steps than any real one).
  */
 int token_pre_split(const token_pre_t *p, const char *text, size_t len,
-    int first, int (*word)(void *, const char *, size_t), void *arg);
+    int first, const token_words_t *words);
 
 #endif

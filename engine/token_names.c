@@ -151,6 +151,7 @@ token_pre_open(const char *file, const gguf_str_t *name, token_rules_t *rules,
         }
     }
 
+    token_pre_ready(p);
     *rules = row->rules;
 
     return p;

@@ -434,34 +434,27 @@ spm_make(spm_t *w, uint32_t at, uint32_t end, token_sink_t *s)
 static int
 spm_part(spm_t *w, uint32_t at, uint32_t end, token_sink_t *s)
 {
-    uint32_t ids[TOKEN_CACHE_IDS], n, i;
+    const char *part = w->text + at;
     size_t from = s->n;
-    int rc = 0;
+    int rc;
 
     assert(at < end && w->heap_n == 0);
 
     if (++w->parts % TOKEN_CANCEL_EVERY == 0 && token_sink_cancelled(s)) {
         return -LLM_ERR_CANCELLED;
     }
-    if (end - at > TOKEN_CACHE_KEY) {
-        return spm_make(w, at, end, s);
-    }
 
-    n = token_cache_get(w->t->cache, w->text + at, end - at, ids);
-    for (i = 0; i < n && rc == 0; i++) {
-        rc = token_sink_put(s, ids[i]);
-    }
-    if (n > 0) {
-        return rc;
+    rc = token_cache_known(w->t, 0, part, end - at, s);
+    if (rc != 0) {
+        return rc < 0 ? rc : 0;
     }
 
     /* unknown text at its beginning may be in the token before */
     rc = spm_make(w, at, end, s);
-    if (rc == 0 && s->n > from && s->n - from <= TOKEN_CACHE_IDS
+    if (rc == 0
         && (w->t->bytes_n == 256
-            || memcmp(w->text + at, SPM_SPACE, SPM_SPACE_LEN) == 0)) {
-        token_cache_put(
-            w->t->cache, w->text + at, end - at, s->out + from, s->n - from);
+            || memcmp(part, SPM_SPACE, SPM_SPACE_LEN) == 0)) {
+        token_cache_note(w->t, 0, part, end - at, s, from);
     }
 
     return rc;

@@ -64,8 +64,9 @@ cuts(const char *name, const char *text, const char *want)
 {
     token_pre_t *p = open_pre(name);
     words_t w = {.n = 0};
+    const token_words_t words = {note, NULL, NULL, &w};
 
-    assert_int_equal(token_pre_split(p, text, strlen(text), 1, note, &w), 0);
+    assert_int_equal(token_pre_split(p, text, strlen(text), 1, &words), 0);
     if (strcmp(w.text, want) != 0) {
         fail_msg("%s: \"%s\", expected \"%s\"", name, w.text, want);
     }
@@ -163,9 +164,10 @@ test_ends(void **state)
     (void) state;
     for (i = 0; i < NAMES; i++) {
         token_pre_t *p = open_pre(names[i]);
+        const token_words_t words = {third, NULL, NULL, &n};
 
         n = 0;
-        assert_int_equal(token_pre_split(p, "a, b, c, d", 10, 1, third, &n),
+        assert_int_equal(token_pre_split(p, "a, b, c, d", 10, 1, &words),
             -LLM_ERR_CANCELLED);
         assert_int_equal(n, 3);
         token_pre_close(p);
@@ -200,6 +202,7 @@ test_linear(void **state)
     assert_non_null(big);
     for (k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
         token_pre_t *p = open_pre(kinds[k]);
+        const token_words_t words = {add, NULL, NULL, &sum};
 
         for (i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
             len = strlen(runs[i]);
@@ -209,7 +212,7 @@ test_linear(void **state)
             big[at++] = 'x';
             sum = 0;
             start = clock();
-            assert_int_equal(token_pre_split(p, big, at, 1, add, &sum), 0);
+            assert_int_equal(token_pre_split(p, big, at, 1, &words), 0);
             assert_int_equal(sum, at);
             assert_true((double) (clock() - start) / CLOCKS_PER_SEC < 5.0);
         }
@@ -217,6 +220,96 @@ test_linear(void **state)
     }
     free(big);
 }
+
+/* --- pieces that are known already ---------------------------------------- */
+
+#define MEMO 4096
+
+typedef struct {
+    words_t w;
+    token_cache_t *memo;
+    unsigned hits;
+} memo_t;
+
+static int
+memo_word(void *arg, const char *s, size_t len)
+{
+    return note(&((memo_t *) arg)->w, s, len);
+}
+
+static int
+memo_known(void *arg, unsigned level, const char *s, size_t len)
+{
+    memo_t *m = arg;
+    uint32_t ids[TOKEN_CACHE_IDS];
+
+    if (token_cache_get(m->memo, level, s, len, ids) == 0) {
+        return 0;
+    }
+    m->hits++;
+    assert_int_equal(note(&m->w, s, len), 0);
+
+    return 1;
+}
+
+static void
+memo_note(void *arg, unsigned level, const char *s, size_t len)
+{
+    memo_t *m = arg;
+    uint32_t id = 0;
+
+    /* the word that came last, and nothing else */
+    assert_true(m->w.n > len);
+    assert_memory_equal(m->w.text + m->w.n - len - 1, s, len);
+    token_cache_put(m->memo, level, s, len, &id, 1);
+}
+
+/* With what was noted before, the words are the same. */
+static void
+test_known(void **state)
+{
+    static const char *const bits[] = {" ", "\n", "a", "the", "12", "3", ",",
+        ".", "\xc2\xa0", "\xe4\xb8\x80", "\xe3\x80\x80", "\xe3\x81\x82",
+        "\xe0\xa5\xa7", "\xe0\xa5\x8d", "+", "'s", "\xff", "\xcc\x81"};
+    uint32_t seed = 1, i, k, n;
+    char text[128];
+    memo_t m;
+
+    (void) state;
+    for (k = 0; k < NAMES; k++) {
+        token_pre_t *p = open_pre(names[k]);
+        const token_words_t asked = {memo_word, memo_known, memo_note, &m};
+        const token_words_t plain = {note, NULL, NULL, NULL};
+        words_t w;
+
+        memset(&m, 0, sizeof(m));
+        m.memo = token_cache_open();
+        assert_non_null(m.memo);
+        for (i = 0; i < MEMO; i++) {
+            token_words_t to = plain;
+
+            text[0] = '\0';
+            for (n = seed >> 29; n < 8; n++) {
+                seed = seed * 1664525u + 1013904223u;
+                strcat(
+                    text, bits[(seed >> 8) % (sizeof(bits) / sizeof(*bits))]);
+            }
+            m.w.n = w.n = 0;
+            to.arg = &w;
+            assert_int_equal(
+                token_pre_split(p, text, strlen(text), 1, &asked), 0);
+            assert_int_equal(token_pre_split(p, text, strlen(text), 1, &to), 0);
+            assert_int_equal(w.n, m.w.n);
+            assert_memory_equal(w.text, m.w.text, w.n);
+        }
+        if (strcmp(names[k], "deepseek-coder") == 0) {
+            assert_true(m.hits > MEMO);
+        }
+        token_cache_close(m.memo);
+        token_pre_close(p);
+    }
+}
+
 
 static void
 test_unknown(void **state)
@@ -287,6 +380,7 @@ main(void)
         cmocka_unit_test(test_invalid),
         cmocka_unit_test(test_ends),
         cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_known),
         cmocka_unit_test(test_unknown),
         cmocka_unit_test(test_alphabet),
     };
