@@ -125,10 +125,10 @@ struct token_s {
     token_pre_t *pre;     /* owned */
     int whole;            /* a word that is a piece is not put together */
     token_cache_t *cache; /* owned; words and their ids */
+    token_norm_t *norm;   /* owned; NULL: none */
 
     /* tokenizer.json only */
     token_added_t *added; /* owned; NULL: pieces' types say what is special */
-    token_norm_t *norm;   /* owned; NULL: none */
     int fuse;             /* a run of unknown characters is one token */
     int cuts; /* no merge reaches over the beginning of a "â" */
 
@@ -488,6 +488,7 @@ void token_pre_ready(token_pre_t *p);
 typedef struct {
     int whole;   /* token_s's */
     int add_bos; /* where the file does not say */
+    int nfc;     /* the text is composed before it is cut */
 } token_rules_t;
 
 /* The pre-tokenizer that file calls name; NULL with one sentence in err. */
