@@ -283,11 +283,13 @@ token_encode_plain(
     if (t->bpe || t->chars) {
         return token_bpe_encode(t, text, len, first, s);
     }
-    if (t->unigram && t->added != NULL) {
+    /* what SentencePiece's own files have no steps for is done there */
+    if (t->unigram && t->pre != NULL) {
         return token_unigram_encode(t, text, len, first, s);
     }
 
-    return token_spm_encode(t, text, len, t->add_space, s);
+    return token_spm_encode(
+        t, text, len, t->add_space && (first || !t->first_only), s);
 }
 
 

@@ -115,7 +115,8 @@ struct token_s {
     uint8_t special_len[TOKEN_SPECIAL_MAX + 1];
     token_around_t before, after;
     int add_bos, add_space;
-    int collapse; /* runs of spaces are one, none at either end */
+    int first_only; /* the space goes before a whole text only */
+    int collapse;   /* runs of spaces are one, none at either end */
     int has_unused;
     int has_user; /* are there pieces that were added as text? */
 
@@ -399,6 +400,24 @@ void token_seam_piece(token_t *t, const char *s, size_t len);
 /* Where the part of s that begins at from ends, not behind len. */
 size_t token_seam_next(
     const token_t *t, const char *s, size_t len, size_t from);
+
+
+/* --- what stands beside a vocabulary (token_model.c, token_dir.c) --------- */
+
+/* A token that another file adds to a vocabulary. */
+typedef struct {
+    uint32_t id;
+    unsigned flags; /* TOKEN_ADDED_... */
+    const char *s;  /* borrowed */
+    size_t len;
+} token_extra_t;
+
+/*
+ * token_open_model with such tokens, which are cut out of a text before all
+ * else, as are the file's own special ones.  first_only is token_s's.
+ */
+token_t *token_open_model_added(const char *path, const token_extra_t *extra,
+    uint32_t extra_n, int first_only, char *err, size_t errlen);
 
 
 /* --- words and their ids (token_cache.c) -------------------------------- */

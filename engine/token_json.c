@@ -321,8 +321,8 @@ json_unknown(json_open_t *j)
 
 /* --- added tokens ------------------------------------------------------- */
 
-static unsigned
-json_added_flags(const json_t *o)
+unsigned
+token_json_flags(const json_t *o)
 {
     return (json_flag(o, "lstrip") ? TOKEN_ADDED_LSTRIP : 0)
            | (json_flag(o, "rstrip") ? TOKEN_ADDED_RSTRIP : 0)
@@ -339,7 +339,7 @@ json_added_one(json_open_t *j, const json_t *o)
     const json_t *content = json_object_get(o, "content");
     const char *s = json_string_value(content);
     size_t len = json_string_length(content);
-    unsigned flags = json_added_flags(o);
+    unsigned flags = token_json_flags(o);
     token_buf_t form = {NULL, 0, 0};
     token_t *t = j->t;
     uint32_t id = 0;
