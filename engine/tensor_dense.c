@@ -19,8 +19,11 @@
 #include <assert.h>
 #include <string.h>
 
-/* Rows that are gathered together: neighbours in memory, if they take turns */
-#define ROWS 16u
+/*
+ * Rows that are gathered together: neighbours in memory, if they take turns,
+ * so that a visit to a far line takes more of it.
+ */
+#define ROWS 64u
 
 const tensor_t *
 tensor_scale(const tensor_t *t)
