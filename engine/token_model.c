@@ -413,9 +413,10 @@ model_extra(model_open_t *m, char *own)
 {
     token_t *t = m->t;
     const token_extra_t *e;
-    uint32_t id;
+    uint32_t id, i;
 
-    for (e = m->extra; e < m->extra + m->extra_n; e++) {
+    for (i = 0; i < m->extra_n; i++) {
+        e = &m->extra[i];
         assert(e->id < t->n);
         memcpy(own, e->s, e->len);
         t->piece[e->id].s = own;
@@ -444,7 +445,7 @@ model_added(model_open_t *m)
 {
     token_t *t = m->t;
     const token_extra_t *e;
-    uint32_t id, special;
+    uint32_t id, i, special;
     int rc = 0;
 
     t->added = token_added_open(m->extra_n + t->n);
@@ -452,7 +453,8 @@ model_added(model_open_t *m)
         return -1;
     }
 
-    for (e = m->extra; e < m->extra + m->extra_n && rc == 0; e++) {
+    for (i = 0; i < m->extra_n && rc == 0; i++) {
+        e = &m->extra[i];
         special = t->type[e->id] != TOKEN_USER ? TOKEN_ADDED_SPECIAL : 0;
         rc = token_added_put(t->added, e->s, e->len, e->id,
             (e->flags & ~TOKEN_ADDED_NORMALIZED) | special);
