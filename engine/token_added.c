@@ -32,9 +32,10 @@ typedef struct {
 } added_row_t;
 
 struct token_added_s {
-    token_trie_t tries[2]; /* as it stands, normalized; row + 1 */
-    uint8_t first[256];    /* bit 0, 1: does a token of that trie start so? */
-    added_row_t *rows;     /* [n] owned */
+    token_trie_t tries[2];     /* as it stands, normalized; row + 1 */
+    uint8_t first[2][256];     /* does a token of that trie begin so? */
+    uint8_t pairs[2][256][32]; /* and go on with that byte, or end? a bit */
+    added_row_t *rows;         /* [n] owned */
     uint32_t n, cap;
 };
 
@@ -98,7 +99,13 @@ token_added_put(
     a->rows[a->n].id = id;
     a->rows[a->n].flags = flags;
     a->n++;
-    a->first[(uint8_t) s[0]] |= 1u << which;
+    a->first[which][(uint8_t) s[0]] = 1;
+    if (len > 1) {
+        a->pairs[which][(uint8_t) s[0]][(uint8_t) s[1] / 8] |=
+            (uint8_t) (1u << (uint8_t) s[1] % 8);
+    } else {
+        memset(a->pairs[which][(uint8_t) s[0]], 0xff, 32);
+    }
 
     return token_trie_put(&a->tries[which], s, len, a->n);
 }
@@ -227,23 +234,58 @@ added_edges(const added_row_t *row, const char *s, size_t len, size_t done,
 }
 
 
+/* Counts bytes that were looked at, and asks now and then. */
+static int
+added_cancelled(added_pass_t *p, size_t n)
+{
+    p->looked += n;
+    if (p->looked < TOKEN_CANCEL_EVERY) {
+        return 0;
+    }
+    p->looked = 0;
+
+    return token_sink_cancelled(p->s);
+}
+
+
+/* How many bytes at s no token can begin with; some thousands at most. */
+static size_t
+added_none(const added_pass_t *p, const char *s, size_t len)
+{
+    const token_added_t *a = p->t->added;
+    const uint8_t *first = a->first[p->normalized], *u = (const uint8_t *) s;
+    size_t i, end = len < TOKEN_CANCEL_EVERY ? len : TOKEN_CANCEL_EVERY;
+
+    for (i = 0; i < end; i++) {
+        if (first[u[i]]
+            && (i + 1 == len
+                || (a->pairs[p->normalized][u[i]][u[i + 1] / 8] >> u[i + 1] % 8
+                    & 1))) {
+            break;
+        }
+    }
+
+    return i;
+}
+
+
 static int
 added_pass(added_pass_t *p, const char *s, size_t len)
 {
     const added_row_t *row;
     size_t done = 0, i = 0, n = 0, from, to;
-    uint8_t bit = p->normalized ? 2 : 1;
     int rc = 0;
 
     while (i < len && rc == 0) {
-        if (p->looked++ % TOKEN_CANCEL_EVERY == 0
-            && token_sink_cancelled(p->s)) {
+        n = added_none(p, s + i, len - i);
+        i += n;
+        if (added_cancelled(p, n + 1)) {
             return -LLM_ERR_CANCELLED;
         }
-
-        row = p->t->added->first[(uint8_t) s[i]] & bit
-                  ? added_at(p, s + i, len - i, &n)
-                  : NULL;
+        if (i == len) {
+            break;
+        }
+        row = added_at(p, s + i, len - i, &n);
         if (row == NULL) {
             i++;
             continue;

@@ -222,6 +222,38 @@ pre_char(const char *s, size_t len, size_t at)
 }
 
 
+/* The same where matches and what lies between them are all words' own. */
+static int
+pre_isolated(pre_cut_t *c, uint32_t level, const char *s, size_t len)
+{
+    const token_regex_t *regex = c->p->steps[level].regex;
+    size_t at = 0, look = 0, from, to;
+    int rc = 0, found;
+
+    while (at < len && rc == 0) {
+        found = look <= len
+                    ? token_match(c->match, regex, s, len, look, &from, &to)
+                    : 0;
+        if (found < 0) {
+            return found;
+        }
+        if (!found) {
+            return pre_run(c, level + 1, s + at, len - at);
+        }
+        if (from > at) {
+            rc = pre_run(c, level + 1, s + at, from - at);
+        }
+        if (to > from && rc == 0) {
+            rc = pre_run(c, level + 1, s + from, to - from);
+        }
+        look = to > from ? to : to + pre_char(s, len, to);
+        at = to;
+    }
+
+    return rc;
+}
+
+
 /* Cuts at a pattern's matches; behavior says to whom a match belongs. */
 static int
 pre_cut(pre_cut_t *c, uint32_t level, const char *s, size_t len)
@@ -367,7 +399,9 @@ pre_step(pre_cut_t *c, uint32_t level, const char *s, size_t len)
 {
     switch (c->p->steps[level].kind) {
     case TOKEN_PRE_CUT:
-        return pre_cut(c, level, s, len);
+        return c->p->steps[level].behavior == TOKEN_CUT_ISOLATED
+                   ? pre_isolated(c, level, s, len)
+                   : pre_cut(c, level, s, len);
     case TOKEN_PRE_SPACE:
         return pre_space(c, level, s, len);
     case TOKEN_PRE_META:
