@@ -99,19 +99,15 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t len)
     token_t *t;
     size_t i, n;
 
-    if (dir[0] == '\0') {
-        (void) snprintf(dir, sizeof(dir), "/tmp/fuzz-token-dir-XXXXXX");
-        if (mkdtemp(dir) == NULL) {
-            abort();
-        }
-        put("tokenizer.model", model, sizeof(model) - 1);
-        (void) atexit(clean);
+    (void) snprintf(dir, sizeof(dir), "/tmp/fuzz-token-dir-XXXXXX");
+    if (mkdtemp(dir) == NULL) {
+        abort();
     }
+    put("tokenizer.model", model, sizeof(model) - 1);
 
     for (i = 0; i < 3; i++) {
         end = len > 0 ? memchr(p, 0, len) : NULL;
         n = end != NULL ? (size_t) (end - p) : len;
-        drop(names[i]);
         if (n > 0) {
             put(names[i], p, n);
         }
@@ -121,6 +117,7 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t len)
     }
 
     t = token_open_dir(dir, err, sizeof(err));
+    clean();
     if (t == NULL) {
         if (strncmp(err, dir, strlen(dir)) != 0) {
             abort();
