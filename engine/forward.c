@@ -638,12 +638,15 @@ open_experts(opening_t *o, uint32_t i, kn_ptr_t x)
     memset(&moe, 0, sizeof(moe));
     assert(info->residual_scale == 1 && info->experts_used > 0);
     matmul(o, w->router, w->router_bias, x, a->router, 1);
+    memset(&router, 0, sizeof(router));
     router.logits = a->router;
     router.ids = a->ids;
     router.weights = a->weights;
     router.experts = info->experts;
     router.used = info->experts_used;
+    router.score = KN_SOFTMAX;
     router.normed = (uint32_t) info->experts_normed;
+    router.scale = 1;
     router.rows = KN_TOKENS;
     PUSH(o, router, &router);
 

@@ -237,6 +237,20 @@ typedef struct {
 } kn_matmul_t;
 
 /*
+ * Each head of x times a matrix of its own.  What a head has beyond k elements
+ * goes, as it is, before its product:
+ *
+ *      y[t, h] = x[t, h, k ...], x[t, h, 0 ... k) w[h]^T
+ */
+typedef struct {
+    const kn_w_t *w; /* [heads * n, k], the matrices one after another */
+    kn_ptr_t x;      /* [M, heads, k + rest] */
+    kn_ptr_t y;      /* [M, heads, rest + n] */
+    uint32_t heads, rest;
+    uint32_t rows;
+} kn_headmul_t;
+
+/*
  * cs[t, i] = scale * cos, sin of pos(t) * freq[i] * 1 rad, from F64 products:
  * once a step, for all layers.  Any scaling of the frequencies is in freq.
  */
@@ -314,19 +328,34 @@ typedef struct {
     float limit;  /* of KN_CLAMP */
 } kn_act_mul_t;
 
+/* What an expert's logit is turned into. */
+enum { KN_SOFTMAX, KN_SIGMOID, KN_SCORES };
+
 /*
- * The experts of each token: of softmax(logits) the used largest, the first of
- * equals, in falling order; their weights are those, or their share of the
- * sum of them if normed.
+ * The experts of each token: the used ones with the largest scores, the first
+ * of equals, in falling order.  Scores are softmax(logits) or sigmoid(logits);
+ * a bias is added to them for the choice only.  With groups the experts are so
+ * many runs of equal length, and only those of the groups_used best are looked
+ * at: a group is as good as its group_best (1 or 2) largest scores together.
+ *
+ * The weights of the chosen are their scores, or their share of the sum of
+ * them (plus 1e-20) if normed, times scale.
  */
 typedef struct {
     kn_ptr_t logits;  /* [M, experts] */
+    kn_ptr_t bias;    /* [experts] F32 or null */
     kn_ptr_t ids;     /* [M, used] u32 */
     kn_ptr_t weights; /* [M, used] */
     uint32_t experts, used;
-    uint32_t normed; /* 0, 1 */
+    uint32_t groups, groups_used, group_best; /* groups 0: there are none */
+    uint32_t score;                           /* KN_SOFTMAX, KN_SIGMOID */
+    uint32_t normed;                          /* 0, 1 */
+    float scale;
     uint32_t rows;
 } kn_router_t;
+
+/* At most so many; the CPU's has their scores on its stack. */
+#define KN_EXPERTS_MAX 1024
 
 /*
  * y = sum over a token's experts of weight * down(act(gate(x), up(x))), each
@@ -374,6 +403,7 @@ typedef struct {
     X(rmsnorm, "residual sum, then root mean square norm")                     \
     X(add, "residual sum alone, gated or not")                                 \
     X(matmul, "vectors times a weight matrix")                                 \
+    X(headmul, "each head times a matrix of its own")                          \
     X(rope_angles, "cosines and sines of the step's positions")                \
     X(rope_store, "rotates q and k, stores k and v")                           \
     X(attn, "causal attention over the paged cache")                           \

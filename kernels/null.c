@@ -219,6 +219,7 @@ null_sample(kn_dev_t *dev, const kn_sample_t *a)
     X(rmsnorm)                                                                 \
     X(add)                                                                     \
     X(matmul)                                                                  \
+    X(headmul)                                                                 \
     X(rope_angles)                                                             \
     X(rope_store)                                                              \
     X(attn)                                                                    \

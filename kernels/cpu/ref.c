@@ -1,5 +1,6 @@
 /*
- * Every op row on the CPU, and the reference instruction set: plain C.
+ * The op rows of vectors and matrices on the CPU, and the reference instruction
+ * set: plain C.
  *
  * DESIGN.  A row splits its work into parts (rows, tiles, token and head) and
  * hands them to the pool.  A part computes whole outputs, and in an order that
@@ -9,16 +10,9 @@
  * in order: exact enough to judge F32 by, and the compiler can still use two
  * lanes at a time.
  *
- * Attention walks a token's positions in partitions of KV_PART, counted from
- * position 0 (a window cuts the first one short) and joined in order by the
- * running maximum.  The partition, not the block or the chunk, decides the
- * order of additions.  The queries that share a key head go together, so that
- * keys and values are read and turned into floats once; a block of keys is to
- * them what a weight is to tokens.
- *
  * Runs on the pool's threads; owns no memory; scratch is on the stack.
  */
-#include "cpu.h"
+#include "job.h"
 
 #define DEQUANT_HALF(h) dequant_half_bits(h)
 
@@ -28,36 +22,7 @@
 #include <math.h>
 #include <string.h>
 
-#define LANES   8
-#define KV_PART 256
-
-/* Queries that attention takes through the cache together. */
-#define HEADS 8
-
-/* Tokens of a part where rows are cheap. */
-#define ROWS_PART 8
-
-#define HOST(type, ptr) ((type *) (ptr).a)
-
-static uint32_t
-parts_of(uint32_t n, uint32_t size)
-{
-    return (n + size - 1) / size;
-}
-
-static uint32_t
-min_u32(uint32_t a, uint32_t b)
-{
-    return a < b ? a : b;
-}
-
-/* The M of an op. */
-static uint32_t
-rows_of(const kn_dev_t *dev, uint32_t which)
-{
-    assert(which == KN_TOKENS || which == KN_OUTS);
-    return which == KN_TOKENS ? dev->step.tokens_n : dev->step.outs_n;
-}
+#define LANES 8
 
 /* The reference functions */
 
@@ -357,23 +322,6 @@ const cpu_isa_t cpu_ref = {
 
 /* The op rows */
 
-/* What a part needs: the device and the op's arguments. */
-typedef struct {
-    kn_dev_t *dev;
-    const void *a;
-    uint32_t m;
-} job_t;
-
-/* Runs fn over parts of ROWS_PART rows of m. */
-static void
-run_rows(kn_dev_t *dev, const void *a, uint32_t m, uint64_t row_cost,
-    void (*fn)(void *, uint32_t, uint32_t))
-{
-    job_t j = {dev, a, m};
-
-    cpu_run(dev, parts_of(m, ROWS_PART), m * row_cost, fn, &j);
-}
-
 static void
 embed_part(void *arg, uint32_t part, uint32_t worker)
 {
@@ -530,6 +478,54 @@ cpu_matmul(kn_dev_t *dev, const kn_matmul_t *a)
         (uint64_t) j.m * a->w->n * a->w->k, matmul_part, &j);
 }
 
+/* Part numbers run over the tiles of m first, then over those of a head. */
+static void
+headmul_part(void *arg, uint32_t part, uint32_t worker)
+{
+    const job_t *j = arg;
+    const kn_headmul_t *a = j->a;
+    uint32_t i, h, c, n, tiles, each = a->w->n / a->heads;
+    const float *x;
+    float *y;
+    cpu_mm_t mm;
+
+    (void) worker;
+    tiles = parts_of(j->m, CPU_TILE_M);
+    i = part % tiles * CPU_TILE_M;
+    part /= tiles;
+    h = part / parts_of(each, CPU_TILE_N);
+    n = part % parts_of(each, CPU_TILE_N) * CPU_TILE_N;
+
+    mm.k = a->w->k;
+    mm.ldx = (size_t) a->heads * (mm.k + a->rest);
+    mm.ldy = (size_t) a->heads * (a->rest + each);
+    x = HOST(const float, a->x) + i * mm.ldx + h * (mm.k + a->rest);
+    y = HOST(float, a->y) + i * mm.ldy + h * (a->rest + each);
+    mm.x = x;
+    mm.y = y + a->rest + n;
+    mm.w = a->w->data + ((size_t) h * each + n) * a->w->stride;
+    mm.stride = a->w->stride;
+    mm.m = min_u32(CPU_TILE_M, j->m - i);
+    mm.n = min_u32(CPU_TILE_N, each - n);
+    j->dev->isa.matmul[a->w->type](&mm);
+
+    for (c = 0; n == 0 && a->rest > 0 && c < mm.m; c++) {
+        memcpy(y + c * mm.ldy, x + c * mm.ldx + mm.k, a->rest * sizeof(*y));
+    }
+}
+
+void
+cpu_headmul(kn_dev_t *dev, const kn_headmul_t *a)
+{
+    job_t j = {dev, a, rows_of(dev, a->rows)};
+
+    assert(a->heads > 0 && a->w->n % a->heads == 0 && a->x.a != a->y.a);
+    cpu_run(dev,
+        parts_of(j.m, CPU_TILE_M) * a->heads
+            * parts_of(a->w->n / a->heads, CPU_TILE_N),
+        (uint64_t) j.m * a->w->n * a->w->k, headmul_part, &j);
+}
+
 static void
 rope_angles_part(void *arg, uint32_t part, uint32_t worker)
 {
@@ -560,360 +556,6 @@ cpu_rope_angles(kn_dev_t *dev, const kn_rope_angles_t *a)
         dev, a, dev->step.tokens_n, 100 * (uint64_t) a->half, rope_angles_part);
 }
 
-/* Bytes of an element of the cache. */
-static size_t
-kv_size(const kn_kv_t *kv)
-{
-    return kv->type == KN_F32 ? 4 : 2;
-}
-
-/* Where, after off, row has position pos and head h: width elements each. */
-static char *
-kv_row(const kn_dev_t *dev, const kn_kv_t *kv, const kn_row_t *row,
-    uint32_t pos, uint32_t h, uint64_t off, uint32_t width)
-{
-    uint32_t block, number = pos / kv->block_tokens;
-    const kn_blocks_t *blocks = &row->blocks[kv->group];
-    uint64_t at;
-
-    assert(kv->group < KN_GROUPS);
-    assert(number >= blocks->first && number - blocks->first < blocks->n);
-
-    block = dev->blocks[blocks->at + number - blocks->first];
-    at = (uint64_t) h * kv->block_tokens + pos % kv->block_tokens;
-
-    return HOST(char, kv->kv) + block * kv->stride + off
-           + at * width * kv_size(kv);
-}
-
-/* Where head h's key of position pos of row lies in the cache. */
-static char *
-key_at(const kn_dev_t *dev, const kn_kv_t *kv, const kn_row_t *row,
-    uint32_t pos, uint32_t h)
-{
-    return kv_row(dev, kv, row, pos, h, kv->k_off, kv->head_dim);
-}
-
-/* The same for its value. */
-static char *
-value_at(const kn_dev_t *dev, const kn_kv_t *kv, const kn_row_t *row,
-    uint32_t pos, uint32_t h)
-{
-    return kv->inside
-               ? key_at(dev, kv, row, pos, h) + kn_kv_own(kv) * kv_size(kv)
-               : kv_row(dev, kv, row, pos, h, kv->v_off, kv->v_dim);
-}
-
-/* Bytes from one position's value to the next one's. */
-static size_t
-value_stride(const kn_kv_t *kv)
-{
-    return (kv->inside ? kv->head_dim : kv->v_dim) * kv_size(kv);
-}
-
-static void
-rotate(float *x, const float *cs, uint32_t half)
-{
-    uint32_t i;
-    float a, b;
-
-    for (i = 0; i < half; i++) {
-        a = x[2 * i];
-        b = x[2 * i + 1];
-        x[2 * i] = a * cs[2 * i] - b * cs[2 * i + 1];
-        x[2 * i + 1] = a * cs[2 * i + 1] + b * cs[2 * i];
-    }
-}
-
-/* The same with the pairs' second elements half a rotation behind. */
-static void
-rotate_halves(float *x, const float *cs, uint32_t half)
-{
-    uint32_t i;
-    float a, b;
-
-    for (i = 0; i < half; i++) {
-        a = x[i];
-        b = x[half + i];
-        x[i] = a * cs[2 * i] - b * cs[2 * i + 1];
-        x[half + i] = a * cs[2 * i + 1] + b * cs[2 * i];
-    }
-}
-
-static void
-rope_store_token(kn_dev_t *dev, const kn_rope_store_t *a, uint32_t t)
-{
-    uint32_t h, dim = a->kv.head_dim, own = kn_kv_own(&a->kv);
-    const cpu_tok_t *tok = &dev->toks[t];
-    const kn_row_t *row = &dev->rows[tok->row];
-    const float *cs, *v;
-    float *q, *k;
-    void (*turn)(float *, const float *, uint32_t);
-    void (*put)(void *, const float *, uint32_t) = dev->isa.kv_put[a->kv.type];
-
-    turn = a->halves ? rotate_halves : rotate;
-    cs = HOST(const float, a->cs) + (size_t) t * a->half * 2;
-    q = HOST(float, a->q) + (size_t) t * a->heads * dim;
-    k = HOST(float, a->k) + (size_t) t * a->kv.kv_heads * own;
-    v = HOST(const float, a->v) + (size_t) t * a->kv.kv_heads * a->kv.v_dim;
-
-    for (h = 0; h < a->heads; h++) {
-        turn(q + h * dim, cs, a->half);
-    }
-
-    for (h = 0; h < a->kv.kv_heads; h++) {
-        turn(k + h * own, cs, a->half);
-        put(key_at(dev, &a->kv, row, tok->pos, h), k + h * own, own);
-        put(value_at(dev, &a->kv, row, tok->pos, h), v + h * a->kv.v_dim,
-            a->kv.v_dim);
-    }
-}
-
-static void
-rope_store_part(void *arg, uint32_t part, uint32_t worker)
-{
-    const job_t *j = arg;
-    uint32_t t, end;
-
-    (void) worker;
-    end = min_u32(j->m, (part + 1) * ROWS_PART);
-
-    for (t = part * ROWS_PART; t < end; t++) {
-        rope_store_token(j->dev, j->a, t);
-    }
-}
-
-void
-cpu_rope_store(kn_dev_t *dev, const kn_rope_store_t *a)
-{
-    assert(a->kv.type < KN_KV_TYPES && 2 * a->half <= kn_kv_own(&a->kv));
-    assert(!a->kv.inside || a->kv.v_dim <= a->kv.head_dim);
-
-    run_rows(dev, a, dev->step.tokens_n,
-        3 * (uint64_t) (a->heads + a->kv.kv_heads) * a->kv.head_dim,
-        rope_store_part);
-}
-
-/* Queries of one token and key head, and what they have seen so far. */
-typedef struct {
-    const kn_attn_t *a;
-    const kn_row_t *row;
-    uint32_t h, n;    /* key head, queries */
-    uint32_t head;    /* the first query's */
-    const float *q;   /* [n, head_dim] */
-    float *y;         /* [n, v_dim], scaled by exp(-max) */
-    float max[HEADS]; /* of all scores seen */
-    float sum[HEADS]; /* of their exponentials, scaled alike */
-} seen_t;
-
-/* Queries meet the keys of positions [from, to): w[i, pos - from]. */
-static void
-attn_scores(
-    kn_dev_t *dev, const seen_t *s, uint32_t from, uint32_t to, float *w)
-{
-    const kn_kv_t *kv = &s->a->kv;
-    uint32_t pos;
-    cpu_mm_t mm;
-
-    mm.x = s->q;
-    mm.ldx = mm.k = kv->head_dim;
-    mm.ldy = KV_PART;
-    mm.stride = kv->head_dim * kv_size(kv);
-    mm.m = s->n;
-
-    for (pos = from; pos < to; pos += mm.n) {
-        mm.n = kv->block_tokens - pos % kv->block_tokens;
-        mm.n = min_u32(min_u32(mm.n, to - pos), CPU_TILE_N);
-        mm.w = key_at(dev, kv, s->row, pos, s->h);
-        mm.y = w + (pos - from);
-        dev->isa.matmul[kv->type](&mm);
-    }
-}
-
-/* y[i] += the values of positions [from, to), weighted by w. */
-static void
-attn_values(kn_dev_t *dev, const seen_t *s, uint32_t from, uint32_t to,
-    const float *w, float *y)
-{
-    const kn_kv_t *kv = &s->a->kv;
-    uint32_t pos;
-    cpu_mix_t mix;
-
-    mix.y = y;
-    mix.ldy = mix.k = kv->v_dim;
-    mix.ldp = KV_PART;
-    mix.stride = value_stride(kv);
-    mix.m = s->n;
-
-    for (pos = from; pos < to; pos += mix.n) {
-        mix.n = kv->block_tokens - pos % kv->block_tokens;
-        mix.n = min_u32(mix.n, to - pos);
-        mix.v = value_at(dev, kv, s->row, pos, s->h);
-        mix.p = w + (pos - from);
-        dev->isa.mix[kv->type](&mix);
-    }
-}
-
-/* s->y[i] and its sum take in those of a later partition. */
-static void
-attn_join(seen_t *s, uint32_t i, float max, float sum, const float *y)
-{
-    uint32_t c, dim = s->a->kv.v_dim;
-    float top, fs, fp, *to;
-
-    top = s->max[i] > max ? s->max[i] : max;
-    fs = expf(s->max[i] - top);
-    fp = expf(max - top);
-    s->max[i] = top;
-    s->sum[i] = s->sum[i] * fs + sum * fp;
-    to = s->y + (size_t) i * dim;
-
-    for (c = 0; c < dim; c++) {
-        to[c] = to[c] * fs + y[c] * fp;
-    }
-}
-
-/* Weights of n positions from w[i] on; their maximum and sum. */
-static void
-attn_weights(kn_dev_t *dev, const seen_t *s, float *w, uint32_t n, float *max,
-    float *sum)
-{
-    uint32_t i;
-    float scale = s->a->scale;
-
-    for (i = 0; i < s->n; i++, w += KV_PART) {
-        if (s->a->cap > 0) {
-            dev->isa.soft_cap(w, n, scale, s->a->cap);
-        }
-
-        sum[i] = dev->isa.softmax(w, n, s->a->cap > 0 ? 1 : scale, &max[i]);
-    }
-}
-
-/* The sink of query i takes its share: head is the query's. */
-static void
-attn_sink(seen_t *s, uint32_t i, uint32_t head)
-{
-    uint32_t c, dim = s->a->kv.v_dim;
-    float sink, f;
-
-    sink = HOST(const float, s->a->sinks)[head];
-
-    if (sink <= s->max[i]) {
-        s->sum[i] += expf(sink - s->max[i]);
-        return;
-    }
-
-    f = expf(s->max[i] - sink);
-    s->sum[i] = s->sum[i] * f + 1;
-
-    for (c = 0; c < dim; c++) {
-        s->y[(size_t) i * dim + c] *= f;
-    }
-}
-
-/*
- * Positions from begin to end.  The first partition goes into y as it is;
- * each later one is computed apart and joined.
- */
-static void
-attn_queries(kn_dev_t *dev, seen_t *s, uint32_t begin, uint32_t end)
-{
-    float w[HEADS * KV_PART], part[HEADS * CPU_HEAD_DIM_MAX], *y;
-    float max[HEADS], sum[HEADS], r;
-    uint32_t i, c, from, to, dim = s->a->kv.v_dim;
-
-    for (from = begin; from < end; from = to) {
-        to = min_u32(from - from % KV_PART + KV_PART, end);
-        y = from == begin ? s->y : part;
-        attn_scores(dev, s, from, to, w);
-        attn_weights(dev, s, w, to - from, max, sum);
-        memset(y, 0, (size_t) s->n * dim * sizeof(float));
-        attn_values(dev, s, from, to, w, y);
-
-        for (i = 0; i < s->n; i++) {
-            if (from > begin) {
-                attn_join(s, i, max[i], sum[i], part + (size_t) i * dim);
-            } else {
-                s->max[i] = max[i];
-                s->sum[i] = sum[i];
-            }
-        }
-    }
-
-    for (i = 0; i < s->n; i++) {
-        if (s->a->sinks.a != 0) {
-            attn_sink(s, i, s->head + i);
-        }
-
-        r = 1.0f / s->sum[i];
-
-        for (c = 0; c < dim; c++) {
-            s->y[(size_t) i * dim + c] *= r;
-        }
-    }
-}
-
-/* How many positions a token at pos looks at. */
-static uint32_t
-attn_seen(const kn_attn_t *a, uint32_t pos)
-{
-    return a->window == 0 ? pos + 1 : min_u32(pos + 1, a->window);
-}
-
-/* Parts of a token: heads of keys, times the queries taken together. */
-static uint32_t
-attn_parts(const kn_attn_t *a)
-{
-    return a->kv.kv_heads * parts_of(a->heads / a->kv.kv_heads, HEADS);
-}
-
-/* A part is a token, a head of keys, and some of the queries that share it. */
-static void
-attn_part(void *arg, uint32_t part, uint32_t worker)
-{
-    const job_t *j = arg;
-    const kn_attn_t *a = j->a;
-    uint32_t i, t, group, each, end;
-    size_t at;
-    seen_t s;
-
-    (void) worker;
-    group = a->heads / a->kv.kv_heads;
-    each = parts_of(group, HEADS);
-    t = part / attn_parts(a);
-    i = part % each * HEADS;
-    s.a = a;
-    s.row = &j->dev->rows[j->dev->toks[t].row];
-    s.h = part % attn_parts(a) / each;
-    s.n = min_u32(HEADS, group - i);
-    s.head = s.h * group + i;
-    at = (size_t) t * a->heads + s.head;
-    s.q = HOST(const float, a->q) + at * a->kv.head_dim;
-    s.y = HOST(float, a->y) + at * a->kv.v_dim;
-    end = j->dev->toks[t].pos + 1;
-    attn_queries(j->dev, &s, end - attn_seen(a, end - 1), end);
-}
-
-void
-cpu_attn(kn_dev_t *dev, const kn_attn_t *a)
-{
-    uint32_t i;
-    uint64_t seen;
-    job_t j = {dev, a, dev->step.tokens_n};
-
-    assert(a->kv.type < KN_KV_TYPES && a->heads % a->kv.kv_heads == 0);
-    assert(a->kv.head_dim <= CPU_HEAD_DIM_MAX);
-    assert(a->kv.v_dim <= (a->kv.inside ? a->kv.head_dim : CPU_HEAD_DIM_MAX));
-
-    for (i = 0, seen = 0; i < j.m; i++) {
-        seen += attn_seen(a, dev->toks[i].pos);
-    }
-
-    cpu_run(dev, j.m * attn_parts(a),
-        seen * a->heads * (a->kv.head_dim + a->kv.v_dim + 16), attn_part, &j);
-}
-
 static void
 act_mul_part(void *arg, uint32_t part, uint32_t worker)
 {
@@ -938,66 +580,6 @@ cpu_act_mul(kn_dev_t *dev, const kn_act_mul_t *a)
     assert(a->act < KN_ACTS);
     run_rows(
         dev, a, rows_of(dev, a->rows), 8 * (uint64_t) a->dim, act_mul_part);
-}
-
-/* The experts of one token: logits are read until an id is taken. */
-static void
-router_token(const kn_router_t *a, const float *logits, uint32_t *ids, float *w)
-{
-    uint32_t i, j, e, best;
-    float max, sum, taken;
-
-    for (max = logits[0], e = 1; e < a->experts; e++) {
-        max = logits[e] > max ? logits[e] : max;
-    }
-
-    for (sum = 0, e = 0; e < a->experts; e++) {
-        sum += expf(logits[e] - max);
-    }
-
-    for (taken = 0, i = 0; i < a->used; i++) {
-        for (best = UINT32_MAX, e = 0; e < a->experts; e++) {
-            for (j = 0; j < i && ids[j] != e; j++) { /* none */
-            }
-
-            if (j == i && (best == UINT32_MAX || logits[e] > logits[best])) {
-                best = e;
-            }
-        }
-
-        ids[i] = best;
-        w[i] = expf(logits[best] - max) / sum;
-        taken += w[i];
-    }
-
-    for (i = 0; a->normed && i < a->used; i++) {
-        w[i] /= taken;
-    }
-}
-
-static void
-router_part(void *arg, uint32_t part, uint32_t worker)
-{
-    const job_t *j = arg;
-    const kn_router_t *a = j->a;
-    uint32_t t, end;
-
-    (void) worker;
-    end = min_u32(j->m, (part + 1) * ROWS_PART);
-
-    for (t = part * ROWS_PART; t < end; t++) {
-        router_token(a, HOST(const float, a->logits) + (size_t) t * a->experts,
-            HOST(uint32_t, a->ids) + (size_t) t * a->used,
-            HOST(float, a->weights) + (size_t) t * a->used);
-    }
-}
-
-void
-cpu_router(kn_dev_t *dev, const kn_router_t *a)
-{
-    assert(a->used > 0 && a->used <= a->experts);
-    run_rows(dev, a, rows_of(dev, a->rows),
-        (uint64_t) a->experts * (a->used + 20), router_part);
 }
 
 /*

@@ -11,6 +11,7 @@
  */
 #include "cache.h"
 #include "rig.h"
+#include "router.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -215,46 +216,51 @@ run_act_mul(sub_t *s, const case_t *c)
 }
 
 static result_t
-run_router(sub_t *s, const case_t *c)
+run_headmul(sub_t *s, const case_t *c)
 {
-    kn_router_t a = {{0}, {0}, {0}, c->k, 1 + (c->k - 1) / 3, c->add, c->which};
-    float *logits, *w;
-    uint32_t i, j, e, rows, larger, *ids;
-    double sum, taken, v;
-    const float *l;
+    kn_headmul_t a;
+    case_t all = *c;
+    float *x, *w;
+    const float *from;
+    uint32_t i, j, e, t, h, out = c->rest + c->n;
+    double v, sum, size;
     result_t r;
 
-    rows = c->only == ALL ? op_rows(c) : 1;
-    logits = vectors(c->seed + 1, op_rows(c), c->k);
-    a.logits = put_rows(s, c, logits, c->k);
-    a.ids = put(s, NULL, (size_t) rows * a.used * 4);
-    a.weights = put(s, NULL, (size_t) rows * a.used * 4);
-    call(s, OP_router, &a);
-    ids = get(s, a.ids, (size_t) rows * a.used * 4);
-    w = get(s, a.weights, (size_t) rows * a.used * 4);
-    r = (result_t){need((size_t) rows * a.used * 8), rows, 2 * a.used};
+    all.n = c->heads * c->n;
+    memset(&a, 0, sizeof(a));
+    a.w = weight(s, &all);
+    a.heads = c->heads;
+    a.rest = c->rest;
+    a.rows = c->which;
+    x = vectors(c->seed + 2, op_rows(c), c->heads * (c->k + c->rest));
+    a.x = put_rows(s, c, x, c->heads * (c->k + c->rest));
+    a.y = put(s, NULL,
+        (c->only == ALL ? op_rows(c) : 1) * c->heads * out * sizeof(float));
+    call(s, OP_headmul, &a);
+    r = get_rows(s, c, a.y, c->heads * out);
+    w = need((size_t) all.n * c->k * sizeof(float));
+    weight_floats(&all, w);
 
-    for (i = 0; i < rows * a.used; i++) {
-        l = logits + (c->only == ALL ? i / a.used : c->only) * c->k;
+    for (i = 0; i < r.rows * c->heads; i++) {
+        t = i / c->heads + (c->only == ALL ? 0 : c->only);
+        h = i % c->heads;
+        from = x + (size_t) (t * c->heads + h) * (c->k + c->rest);
+        assert_memory_equal(
+            r.v + (size_t) i * out, from + c->k, c->rest * sizeof(float));
 
-        for (sum = 0, larger = 0, e = 0; e < c->k; e++) {
-            sum += exp(l[e]);
-            larger += l[e] > l[ids[i]] || (l[e] == l[ids[i]] && e < ids[i]);
+        for (j = 0; j < c->n; j++) {
+            for (sum = size = 0, e = 0; e < c->k; e++) {
+                v = (double) from[e] * w[(size_t) (h * c->n + j) * c->k + e];
+                sum += v;
+                size += fabs(v);
+            }
+
+            v = r.v[(size_t) i * out + c->rest + j];
+            assert_true(fabs(v - sum) <= 2e-6 * size);
         }
-
-        for (taken = 0, j = i / a.used * a.used; j / a.used == i / a.used;
-             j++) {
-            taken += exp(l[ids[j]]);
-        }
-
-        v = exp(l[ids[i]]) / (c->add ? taken : sum);
-        assert_true(larger == i % a.used && fabs(w[i] - v) < 1e-6);
-        r.v[i * 2] = (float) ids[i];
-        r.v[i * 2 + 1] = w[i];
     }
 
-    free(logits);
-    free(ids);
+    free(x);
     free(w);
 
     return r;
@@ -504,6 +510,7 @@ typedef struct {
 #define TOLERANCE_rmsnorm     1e-6
 #define TOLERANCE_add         0
 #define TOLERANCE_matmul      1e-6
+#define TOLERANCE_headmul     1e-6
 #define TOLERANCE_rope_angles 0
 #define TOLERANCE_rope_store  1e-6
 #define TOLERANCE_attn        2e-6
@@ -631,7 +638,8 @@ make_case(int op, uint32_t i)
     c.seed = i * 7919 + 17;
     c.which = op == OP_gather || op == OP_sample ? KN_OUTS
               : op == OP_rmsnorm || op == OP_add || op == OP_matmul
-                      || op == OP_act_mul || op == OP_router || op == OP_moe_ffn
+                      || op == OP_headmul || op == OP_act_mul || op == OP_router
+                      || op == OP_moe_ffn
                   ? i / 3 % 2 ? KN_OUTS : KN_TOKENS
                   : KN_TOKENS;
     c.scale = i % 4 == 3 ? 0.37f : 1;
@@ -672,6 +680,17 @@ make_case(int op, uint32_t i)
     c.parts = i / 4 % 3 ? 1 : 3;
     c.act = i / 2 % KN_ACTS;
     c.limit = 0.6f;
+
+    if (op == OP_headmul) {
+        c.heads = 1 + i % 5;
+        c.rest = i / 3 % 3 * 5;
+    }
+
+    if (op == OP_router) {
+        c.groups = i / 2 % 3 && c.k % 4 == 0 ? 4 : 0;
+        c.score = i / 4 % KN_SCORES;
+        c.group_best = 1 + i / 3 % 2;
+    }
 
     return c;
 }

@@ -30,6 +30,9 @@ typedef struct {
     uint32_t add;    /* rmsnorm: with a residual? matmul, moe_ffn: a bias? */
     uint32_t same;   /* rmsnorm: is y x? */
     uint32_t parts, halves, act, window, sinks;
+    uint32_t rest;   /* headmul: elements before the product */
+    uint32_t groups; /* of experts, or 0 */
+    uint32_t score, group_best;
     float scale, cap, limit;
     uint32_t only; /* one of the op's rows alone, or ALL */
 } case_t;
@@ -342,6 +345,19 @@ weight(sub_t *s, const case_t *c)
     guard_close(&g);
 
     return w;
+}
+
+/* The same matrix as plain floats, [n, k]. */
+static inline void
+weight_floats(const case_t *c, float *w)
+{
+    uint64_t seed = c->seed + 1;
+    size_t n = (size_t) c->n * c->k;
+    void *raw = need(type_bytes(c->type, n));
+
+    rnd_weights(&seed, c->type, raw, n);
+    kernels_dequant(c->type, w, raw, n);
+    free(raw);
 }
 
 #endif
