@@ -6,6 +6,8 @@
  *          x += h;  n = norm(x)                (no h before the first layer)
  *          q, k, v = n Wq, n Wk, n Wv;  norms of q and k
  *          rotate q and k; k, v ─> cache;  a = attention(q, cache)
+ *              (of latents: v = norm(n Wv) is one, k what all heads share;
+ *              q = q Wkb and a = a Wvb by head, before and after)
  *          h = a Wo;  norm of h
  *          x += h;  n = norm(x)
  *          h = (act(n Wgate) * n Wup) Wdown, or the sum of some experts'
@@ -27,13 +29,15 @@
  * copied or evicted as a whole.  All are of one size:
  *
  *      block:  | slot 0: k | v | slot 1: k | v | ...
- *      k, v:   [kv_heads, block_tokens, head_dim], to a multiple of 64 bytes
+ *      k, v:   [kv_heads, block_tokens, head_dim], to a multiple of 64 bytes;
+ *              of latents there is no v: it is inside of k
  *
  * A forward_t owns its host arrays; device memory belongs to the device.  One
  * thread, the loop, calls it.  The batch comes from the scheduler: what it
  * says is asserted, not judged.
  */
 #include "forward.h"
+#include "forward_latent.h"
 #include "mem.h"
 
 #include <assert.h>
@@ -70,6 +74,11 @@ typedef struct {
     kn_ptr_t x, n, h;      /* [tokens, hidden] */
     kn_ptr_t q, a;         /* [tokens, heads * head_dim] */
     kn_ptr_t k, v;         /* [tokens, kv_heads * head_dim] */
+    kn_ptr_t qa;           /* [tokens, q_latent] */
+    kn_ptr_t ql;           /* [tokens, heads * head_dim], by latents' matrices;
+                              then q is [tokens, heads, key_dim + rope_dims] or
+                              [tokens, heads, value_dim], a of latents, and
+                              k and v are an entry's two parts */
     kn_ptr_t gate, up;     /* [tokens, ffn], or [tokens, experts_used, ffn] */
     kn_ptr_t router;       /* [tokens, experts] */
     kn_ptr_t shared;       /* [tokens, shared_ffn] */
@@ -100,7 +109,7 @@ struct forward_s {
     const kn_w_t **experts; /* [layers, 3, experts], owned */
 };
 
-/* Bytes of one layer's keys (or values) in a block. */
+/* Bytes of one layer's keys in a block. */
 static uint64_t
 kv_part_bytes(const model_info_t *info, const forward_cfg_t *c)
 {
@@ -112,14 +121,21 @@ kv_part_bytes(const model_info_t *info, const forward_cfg_t *c)
     return (bytes + 63) & ~(uint64_t) 63;
 }
 
+/* Bytes of one layer in a block: its values are as many, or inside of keys. */
+static uint64_t
+kv_layer_bytes(const model_info_t *info, const forward_cfg_t *c)
+{
+    return kv_part_bytes(info, c) * (info->latent > 0 ? 1 : 2);
+}
+
 uint64_t
 forward_block_bytes(const model_t *m, const forward_cfg_t *c)
 {
     const model_info_t *info = model_info(m);
 
     assert(c->kv_type < KN_KV_TYPES && c->block_tokens > 0);
-    return 2 * (c->groups.n > 0 ? c->groups.slots : info->layers)
-           * kv_part_bytes(info, c);
+    return (c->groups.n > 0 ? c->groups.slots : info->layers)
+           * kv_layer_bytes(info, c);
 }
 
 /* The most block ids of a batch's row. */
@@ -231,11 +247,11 @@ count_weight(opening_t *o, const tensor_t *t, uint32_t type, int converted)
 
     h->weights[type].n++;
     h->weights[type].bytes += bytes;
-    model_taken(o->f->m, t);
 }
 
+/* From the file's bytes, or from others. */
 static const kn_w_t *
-load(opening_t *o, const tensor_t *t)
+load_bytes(opening_t *o, const tensor_t *t)
 {
     kn_w_t *w;
     tensor_shown_t name;
@@ -258,7 +274,7 @@ load(opening_t *o, const tensor_t *t)
     name = tensor_shown(t->name);
     s.name = name.s;
     s.type = kernel_type(t->type);
-    s.n = (uint32_t) t->dims[1];
+    s.n = (uint32_t) (t->dims[1] * t->dims[2]);
     s.k = (uint32_t) t->dims[0];
     s.data = as.data;
     convert = s.type == KN_TYPES;
@@ -278,6 +294,18 @@ load(opening_t *o, const tensor_t *t)
     count_weight(o, t, s.type, convert);
     free(made);
     free(rows);
+    return w;
+}
+
+static const kn_w_t *
+load(opening_t *o, const tensor_t *t)
+{
+    const kn_w_t *w = load_bytes(o, t);
+
+    if (!o->failed) {
+        model_taken(o->f->m, t);
+    }
+
     return w;
 }
 
@@ -354,6 +382,76 @@ some_vector(opening_t *o, const tensor_t *t)
     return t != NULL ? vector(o, t, 0) : none;
 }
 
+static uint64_t
+max_u64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static void
+open_attention_acts(opening_t *o)
+{
+    acts_t *a = &o->f->acts;
+    const model_info_t *info = model_info(o->f->m);
+    uint64_t t = o->f->cfg.tokens_max, f = sizeof(float);
+    uint64_t head = info->head_dim, whole = info->key_dim + info->rope_dims;
+
+    if (info->latent == 0) {
+        a->q = alloc(o, t, info->heads * head * f, "activations");
+        a->a = alloc(o, t, info->heads * head * f, "activations");
+        a->k = alloc(o, t, info->kv_heads * head * f, "activations");
+        a->v = alloc(o, t, info->kv_heads * head * f, "activations");
+        return;
+    }
+
+    whole = max_u64(whole, info->value_dim);
+    a->q = alloc(o, t, info->heads * whole * f, "activations");
+    a->ql = alloc(o, t, info->heads * head * f, "activations");
+    a->a = alloc(o, t, info->heads * info->latent * f, "activations");
+    a->k = alloc(o, t, info->rope_dims * f, "activations");
+    a->v = alloc(o, t, info->latent * f, "activations");
+
+    if (info->q_latent > 0) {
+        a->qa = alloc(o, t, info->q_latent * f, "activations");
+    }
+}
+
+/* Those of gates: layers with experts and without share them. */
+static void
+open_gate_acts(opening_t *o)
+{
+    uint32_t i;
+    acts_t *a = &o->f->acts;
+    const model_info_t *info = model_info(o->f->m);
+    uint64_t t = o->f->cfg.tokens_max, f = sizeof(float);
+    uint64_t gate = (uint64_t) info->experts_used * info->expert_ffn;
+    uint64_t up = info->shared_ffn;
+
+    for (i = 0; i < info->layers; i++) {
+        if (model_layer(o->f->m, i)->router == NULL) {
+            gate = max_u64(gate, info->ffn);
+            up = max_u64(up, info->ffn);
+        }
+    }
+
+    a->gate = alloc(o, t, gate * f, "activations");
+
+    if (up > 0) {
+        a->up = alloc(o, t, up * f, "activations");
+    }
+
+    if (info->experts > 0) {
+        a->router = alloc(o, t, info->experts * f, "activations");
+        a->ids = alloc(o, t, info->experts_used * f, "activations");
+        a->weights = alloc(o, t, info->experts_used * f, "activations");
+    }
+
+    if (info->shared_ffn > 0) {
+        a->shared = alloc(o, t, info->shared_ffn * f, "activations");
+        a->h2 = alloc(o, t, info->hidden * f, "activations");
+    }
+}
+
 static void
 open_acts(opening_t *o)
 {
@@ -366,29 +464,8 @@ open_acts(opening_t *o)
     a->x = alloc(o, t, info->hidden * f, "activations");
     a->n = alloc(o, t, info->hidden * f, "activations");
     a->h = alloc(o, t, info->hidden * f, "activations");
-    a->q = alloc(o, t, info->heads * info->head_dim * f, "activations");
-    a->a = alloc(o, t, info->heads * info->head_dim * f, "activations");
-    a->k = alloc(o, t, info->kv_heads * info->head_dim * f, "activations");
-    a->v = alloc(o, t, info->kv_heads * info->head_dim * f, "activations");
-
-    if (info->experts > 0) {
-        a->gate = alloc(
-            o, t * info->experts_used, info->expert_ffn * f, "activations");
-        a->router = alloc(o, t, info->experts * f, "activations");
-        a->ids = alloc(o, t, info->experts_used * f, "activations");
-        a->weights = alloc(o, t, info->experts_used * f, "activations");
-
-        if (info->shared_ffn > 0) {
-            a->shared = alloc(o, t, info->shared_ffn * f, "activations");
-            a->up = alloc(o, t, info->shared_ffn * f, "activations");
-            a->h2 = alloc(o, t, info->hidden * f, "activations");
-        }
-
-    } else {
-        a->gate = alloc(o, t, info->ffn * f, "activations");
-        a->up = alloc(o, t, info->ffn * f, "activations");
-    }
-
+    open_attention_acts(o);
+    open_gate_acts(o);
 
     for (i = 0; i < info->ropes; i++) {
         a->cs[i] = alloc(o, t, info->rope_dims * f, "activations");
@@ -477,7 +554,7 @@ norm_stream(opening_t *o, const tensor_t *w, int residual)
 
 /* The norm of x [tokens, width], if it has one: of each part as long as w. */
 static void
-norm_parts(opening_t *o, const tensor_t *w, kn_ptr_t x, uint32_t width)
+norm_by(opening_t *o, const tensor_t *w, kn_ptr_t x, uint32_t width, float eps)
 {
     kn_rmsnorm_t a;
 
@@ -493,8 +570,61 @@ norm_parts(opening_t *o, const tensor_t *w, kn_ptr_t x, uint32_t width)
     a.dim = (uint32_t) w->dims[0];
     a.parts = width / a.dim;
     a.rows = KN_TOKENS;
-    a.eps = model_info(o->f->m)->eps;
+    a.eps = eps;
     PUSH(o, rmsnorm, &a);
+}
+
+static void
+norm_parts(opening_t *o, const tensor_t *w, kn_ptr_t x, uint32_t width)
+{
+    norm_by(o, w, x, width, model_info(o->f->m)->eps);
+}
+
+/* The two matrices of each head, made of one or as the file has them. */
+static void
+load_latent(
+    opening_t *o, const model_layer_t *l, const kn_w_t **k, const kn_w_t **v)
+{
+    forward_latent_t made;
+    forward_held_t *h = &o->f->held;
+    const model_info_t *info = model_info(o->f->m);
+
+    if (l->kv_b == NULL) {
+        *k = load(o, l->k_b);
+        *v = load(o, l->v_b);
+        return;
+    }
+
+    if (o->failed
+        || !forward_latent_open(&made, l->kv_b, info, o->err, o->errlen)) {
+        o->failed = 1;
+        return;
+    }
+
+    *k = load_bytes(o, &made.k);
+    *v = load_bytes(o, &made.v);
+    h->converted += made.converted;
+    h->rounded += made.rounded;
+    forward_latent_close(&made);
+
+    if (!o->failed) {
+        model_taken(o->f->m, l->kv_b);
+    }
+}
+
+/* y = each head of x by its own of w, what x has beyond going before. */
+static void
+headmul(opening_t *o, const kn_w_t *w, kn_ptr_t x, kn_ptr_t y, uint32_t rest)
+{
+    kn_headmul_t a;
+
+    a.w = w;
+    a.x = x;
+    a.y = y;
+    a.heads = model_info(o->f->m)->heads;
+    a.rest = rest;
+    a.rows = KN_TOKENS;
+    PUSH(o, headmul, &a);
 }
 
 /* Layer i's place in the cache. */
@@ -508,21 +638,21 @@ layer_kv(const forward_t *f, uint32_t i)
     model_place(f->m, &f->cfg.groups, i, &kv.group, &slot);
     kv.kv = f->kv;
     kv.stride = forward_block_bytes(f->m, &f->cfg);
-    kv.k_off = 2 * slot * kv_part_bytes(info, &f->cfg);
+    kv.k_off = slot * kv_layer_bytes(info, &f->cfg);
     kv.v_off = kv.k_off + kv_part_bytes(info, &f->cfg);
     kv.type = f->cfg.kv_type;
     kv.block_tokens = f->cfg.block_tokens;
     kv.kv_heads = info->kv_heads;
     kv.head_dim = info->head_dim;
-    kv.v_dim = info->head_dim;
-    kv.inside = 0;
+    kv.v_dim = info->latent > 0 ? info->latent : info->head_dim;
+    kv.inside = info->latent > 0;
 
     return kv;
 }
 
-/* From q, k and v to the attention's result in acts.a. */
+/* From q, k and v, queries in at, to the attention's result in acts.a. */
 static void
-open_attention(opening_t *o, uint32_t i)
+open_attention(opening_t *o, uint32_t i, kn_ptr_t q)
 {
     const forward_t *f = o->f;
     const acts_t *a = &f->acts;
@@ -532,11 +662,8 @@ open_attention(opening_t *o, uint32_t i)
     kn_attn_t attn;
 
     assert(w->rope >= MODEL_ROPES_MAX || w->rope < info->ropes);
-    norm_parts(o, w->q_norm, a->q, info->heads * info->head_dim);
-    norm_parts(o, w->k_norm, a->k, info->kv_heads * info->head_dim);
-
     memset(&store, 0, sizeof(store));
-    store.q = a->q;
+    store.q = q;
     store.k = a->k;
     store.v = a->v;
     store.heads = info->heads;
@@ -551,7 +678,7 @@ open_attention(opening_t *o, uint32_t i)
     PUSH(o, rope_store, &store);
 
     memset(&attn, 0, sizeof(attn));
-    attn.q = a->q;
+    attn.q = q;
     attn.y = a->a;
     attn.sinks = some_vector(o, w->sinks);
     attn.heads = info->heads;
@@ -567,6 +694,50 @@ static uint32_t
 act_of(const model_info_t *info)
 {
     return info->act_limit > 0 ? KN_CLAMP : info->gelu ? KN_GELU : KN_SILU;
+}
+
+/* From x to the attention's result; where it is. */
+static kn_ptr_t
+open_heads(opening_t *o, uint32_t i, kn_ptr_t x)
+{
+    const acts_t *a = &o->f->acts;
+    const model_info_t *info = model_info(o->f->m);
+    const model_layer_t *w = model_layer(o->f->m, i);
+
+    matmul(o, w->q, w->q_bias, x, a->q, 1);
+    matmul(o, w->k, w->k_bias, x, a->k, 1);
+    matmul(o, w->v, w->v_bias, x, a->v, 1);
+    norm_parts(o, w->q_norm, a->q, info->heads * info->head_dim);
+    norm_parts(o, w->k_norm, a->k, info->kv_heads * info->head_dim);
+    open_attention(o, i, a->q);
+    return a->a;
+}
+
+/* The same of latents. */
+static kn_ptr_t
+open_latents(opening_t *o, uint32_t i, kn_ptr_t x)
+{
+    const acts_t *a = &o->f->acts;
+    const model_info_t *info = model_info(o->f->m);
+    const model_layer_t *w = model_layer(o->f->m, i);
+    const kn_w_t *k = NULL, *v = NULL;
+    kn_ptr_t from = x;
+
+    if (w->q_a != NULL) {
+        matmul(o, w->q_a, NULL, x, a->qa, 1);
+        norm_by(o, w->q_a_norm, a->qa, info->q_latent, info->latent_eps);
+        from = a->qa;
+    }
+
+    load_latent(o, w, &k, &v);
+    matmul(o, w->q, NULL, from, a->q, 1);
+    matmul(o, w->k, NULL, x, a->k, 1);
+    matmul(o, w->v, NULL, x, a->v, 1);
+    norm_by(o, w->v_norm, a->v, info->latent, info->latent_eps);
+    headmul(o, k, a->q, a->ql, info->rope_dims);
+    open_attention(o, i, a->ql);
+    headmul(o, v, a->a, a->q, 0);
+    return a->q;
 }
 
 /* The gate's activation times what acts.up has; gate [tokens, dim]. */
@@ -644,9 +815,17 @@ open_experts(opening_t *o, uint32_t i, kn_ptr_t x)
     router.weights = a->weights;
     router.experts = info->experts;
     router.used = info->experts_used;
-    router.score = KN_SOFTMAX;
+    router.groups = info->groups;
+    router.groups_used = info->groups_used;
+    router.group_best = info->group_best;
+    router.score = info->experts_sigmoid ? KN_SIGMOID : KN_SOFTMAX;
     router.normed = (uint32_t) info->experts_normed;
-    router.scale = 1;
+    router.scale = info->experts_scale;
+
+    if (w->choice_bias != NULL) {
+        router.bias = vector(o, w->choice_bias, 0);
+    }
+
     router.rows = KN_TOKENS;
     PUSH(o, router, &router);
 
@@ -678,10 +857,15 @@ open_shared(opening_t *o, const model_layer_t *w, kn_ptr_t x)
     matmul(o, w->shared_up, NULL, x, a->up, 1);
     open_act(o, a->shared, info->shared_ffn);
     matmul(o, w->shared_down, NULL, a->shared, a->h2, 1);
-    matmul(o, w->shared_router, NULL, x, a->router, 1);
     add.x = a->h;
     add.add = a->h2;
-    add.gate = a->router;
+    add.gate.a = 0;
+
+    if (w->shared_router != NULL) {
+        matmul(o, w->shared_router, NULL, x, a->router, 1);
+        add.gate = a->router;
+    }
+
     add.dim = info->hidden;
     add.rows = KN_TOKENS;
     PUSH(o, add, &add);
@@ -698,11 +882,8 @@ open_layer(opening_t *o, uint32_t i)
     kn_ptr_t x;
 
     x = norm_stream(o, w->attn_norm, i > 0);
-    matmul(o, w->q, w->q_bias, x, a->q, 1);
-    matmul(o, w->k, w->k_bias, x, a->k, 1);
-    matmul(o, w->v, w->v_bias, x, a->v, 1);
-    open_attention(o, i);
-    matmul(o, w->o, w->o_bias, a->a, a->h, info->residual_scale);
+    x = info->latent > 0 ? open_latents(o, i, x) : open_heads(o, i, x);
+    matmul(o, w->o, w->o_bias, x, a->h, info->residual_scale);
     norm_parts(o, w->attn_post_norm, a->h, info->hidden);
 
     x = norm_stream(o, w->ffn_norm, 1);
@@ -710,7 +891,7 @@ open_layer(opening_t *o, uint32_t i)
     if (w->router != NULL) {
         open_experts(o, i, x);
 
-        if (w->shared_router != NULL) {
+        if (w->shared_gate != NULL) {
             open_shared(o, w, x);
         }
 

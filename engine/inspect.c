@@ -89,7 +89,15 @@ print_shape(const inspect_t *in)
     row("architecture", "%s", m->arch);
     row("layers", "%u", m->layers);
     row("hidden", "%u", m->hidden);
-    row("heads", "%u, %u for keys, of %u", m->heads, m->kv_heads, m->head_dim);
+
+    if (m->latent > 0) {
+        row("heads", "%u, keys of %u and values of %u out of latents of %u",
+            m->heads, m->key_dim + m->rope_dims, m->value_dim, m->latent);
+    } else {
+        row("heads", "%u, %u for keys, of %u", m->heads, m->kv_heads,
+            m->head_dim);
+    }
+
     row("ffn", "%u", m->ffn);
     print_parts(in->model);
     row("vocabulary", "%u", m->vocab);
@@ -97,7 +105,8 @@ print_shape(const inspect_t *in)
         model_top(in->model)->output == model_top(in->model)->embed
             ? "tied"
             : "two matrices");
-    row("rotary", "%u of %u elements, pairs %s", m->rope_dims, m->head_dim,
+    row("rotary", "%u of %u elements, pairs %s", m->rope_dims,
+        m->latent > 0 ? m->key_dim + m->rope_dims : m->head_dim,
         m->rope_halves ? "half of them apart" : "of neighbours");
     row("context", "%u tokens, trained on %u", in->shape->context, m->context);
 }
@@ -133,6 +142,12 @@ print_weights(const inspect_t *in)
         row("  converted", "%llu bytes of BF16, %s", BYTES(h->converted),
             inspect_error(h));
     }
+
+    if (model_info(in->model)->left_n > 0) {
+        row("left out", "%llu tensors, %llu bytes: %s",
+            BYTES(model_info(in->model)->left_n),
+            BYTES(model_info(in->model)->left_bytes), INSPECT_LEFT);
+    }
 }
 
 
@@ -150,6 +165,10 @@ print_cache(const inspect_t *in)
     assert(g->n > 0 && g->slots > 0);
     row("kv block", "%u tokens, %u layers, %llu bytes, %s", s->block_tokens,
         g->slots, BYTES(h->kv / s->blocks), in->kv_type);
+    row("kv token", "%llu bytes a layer: %s",
+        BYTES(h->kv / s->blocks / s->block_tokens / g->slots),
+        model_info(in->model)->latent > 0 ? "a latent and what is rotated"
+                                          : "keys and values");
 
     for (i = 0; i < g->n; i++) {
         if (g->window[i] > 0) {

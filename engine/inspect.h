@@ -28,6 +28,9 @@ typedef struct {
     uint32_t workers_max;
 } inspect_t;
 
+/* What tensors that are left out are for. */
+#define INSPECT_LEFT "they predict further tokens (MTP), which is not built"
+
 /* Prints the table to stdout. */
 void inspect_print(const inspect_t *in);
 

@@ -414,6 +414,17 @@ taken(void *arg, uint64_t bytes)
 }
 
 
+/* Tensors that no one looks at are no secret. */
+static void
+log_left(const model_info_t *info)
+{
+    if (info->left_n > 0) {
+        log_line(LOG_NOTICE, "left out %llu tensors, %.1f MB: " INSPECT_LEFT,
+            (unsigned long long) info->left_n, (double) info->left_bytes / 1e6);
+    }
+}
+
+
 /* Weights and KV blocks on the device. */
 static int
 open_forward(engine_t *e)
@@ -450,6 +461,7 @@ open_forward(engine_t *e)
     if (!e->o.inspect) {
         inspect_held(forward_held(e->forward), held, sizeof(held));
         log_line(LOG_NOTICE, "holds %s", held);
+        log_left(model_info(e->model));
     }
 
     return 0;

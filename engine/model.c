@@ -41,6 +41,7 @@
 #define HEADS_MAX    1024
 #define HEAD_DIM_MAX 512
 #define VOCAB_MAX    (1u << 22)
+#define MTP_MAX      8
 
 /* Tensor types that a matrix may have: the kernels', and F8_E4M3. */
 static const uint32_t matrix_types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16,
@@ -197,6 +198,34 @@ read_vocab(model_opening_t *o)
     return 1;
 }
 
+/* How many there are; GGUF counts those that predict further tokens, too. */
+static int
+read_layers(model_opening_t *o)
+{
+    model_info_t *info = &o->m->info;
+    uint32_t *mtp = &o->m->mtp_layers;
+    model_key_name_t name;
+
+    if (!model_need_u32(o, MODEL_KEY_LAYERS, MODEL_LAYERS_MAX, &info->layers)
+        || !model_want_count(o, MODEL_KEY_MTP_LAYERS, MTP_MAX, mtp)) {
+        return 0;
+    }
+
+    if (o->s->container != MODEL_GGUF) {
+        return 1;
+    }
+
+    if (*mtp >= info->layers) {
+        return model_fail(o, o->s->keys,
+            "key %s: expected fewer than the %u layers, found %u",
+            model_key_shown(o, MODEL_KEY_MTP_LAYERS, &name), info->layers,
+            *mtp);
+    }
+
+    info->layers -= *mtp;
+    return 1;
+}
+
 static int
 read_sizes(model_opening_t *o)
 {
@@ -205,12 +234,14 @@ read_sizes(model_opening_t *o)
     o->m->tied = (o->f->flags & MODEL_TIED) != 0;
     info->eps = 1e-5f;
 
-    return model_need_u32(o, MODEL_KEY_LAYERS, MODEL_LAYERS_MAX, &info->layers)
+    return read_layers(o)
            && model_need_u32(o, MODEL_KEY_HIDDEN, HIDDEN_MAX, &info->hidden)
            && model_need_u32(o, MODEL_KEY_FFN, MODEL_FFN_MAX, &info->ffn)
            && model_need_u32(
                o, MODEL_KEY_CONTEXT, MODEL_CONTEXT_MAX, &info->context)
-           && model_want_flag(o, MODEL_KEY_TIED, &o->m->tied) && read_heads(o)
+           && model_want_flag(o, MODEL_KEY_TIED, &o->m->tied)
+           && (o->f->flags & MODEL_LATENT ? model_read_latent(o)
+                                          : read_heads(o))
            && model_read_ropes(o)
            && model_want_f32(o, MODEL_KEY_EPS, &info->eps)
            && model_check_musts(o) && model_read_rules(o) && read_vocab(o);
@@ -236,6 +267,21 @@ model_set_dims(model_t *m)
     m->dims[MODEL_DIM_GATE_UP] = 2 * (uint64_t) info->ffn;
     m->dims[MODEL_DIM_VOCAB] = info->vocab;
     m->dims[MODEL_DIM_ROPE] = info->rope_dims / 2;
+
+    if (info->latent > 0) {
+        m->dims[MODEL_DIM_Q] =
+            (uint64_t) info->heads * (info->key_dim + info->rope_dims);
+    }
+
+    m->dims[MODEL_DIM_LATENT] = info->latent;
+    m->dims[MODEL_DIM_Q_LATENT] = info->q_latent;
+    m->dims[MODEL_DIM_TURNED] = info->rope_dims;
+    m->dims[MODEL_DIM_ENTRY] = info->latent + info->rope_dims;
+    m->dims[MODEL_DIM_KEY] = info->key_dim;
+    m->dims[MODEL_DIM_VALUE] = info->value_dim;
+    m->dims[MODEL_DIM_VALUES] = (uint64_t) info->heads * info->value_dim;
+    m->dims[MODEL_DIM_KEYS_VALUES] =
+        (uint64_t) info->heads * (info->key_dim + info->value_dim);
 }
 
 
@@ -310,8 +356,43 @@ take_turns(
     }
 }
 
+/*
+ * The factors of view, rows from one on of t: a whole number of blocks comes
+ * before them, or there are no factors.
+ */
+static int
+piece_factors(
+    model_opening_t *o, const tensor_t *t, tensor_t *view, uint64_t from)
+{
+    const tensor_t *all = tensor_scale(t);
+    tensor_t *s;
+    uint64_t row;
+
+    if (all == NULL) {
+        return 1;
+    }
+
+    if (from % TENSOR_SCALE_BLOCK != 0) {
+        return model_fail(o, o->s->weights,
+            "tensor \"%s\": expected a fused matrix without factors of blocks, "
+            "found some",
+            tensor_shown(t->name).s);
+    }
+
+    assert(all->dims[1] > 0);
+    row = all->size / all->dims[1];
+    s = o->piece++;
+    *s = *all;
+    s->dims[1] = (view->dims[1] + TENSOR_SCALE_BLOCK - 1) / TENSOR_SCALE_BLOCK;
+    s->size = s->dims[1] * row;
+    s->data += from / TENSOR_SCALE_BLOCK * row;
+    o->lay->scale = s;
+    view->lay = o->lay++;
+    return 1;
+}
+
 /* The tensors that t is made of, each a view of some of its rows. */
-static void
+static int
 take_pieces(
     model_opening_t *o, const model_row_t *row, const tensor_t *t, void *base)
 {
@@ -328,14 +409,20 @@ take_pieces(
         view->dims[1] = o->m->dims[p->out];
         view->size = view->dims[1] * bytes;
         view->data = t->data + from;
-        from += view->size;
         *(const tensor_t **) (void *) ((char *) base + p->at) = view;
+
+        if (!piece_factors(o, t, view, from / bytes)) {
+            return 0;
+        }
+
+        from += view->size;
     }
 
     assert(from == t->size);
+    return 1;
 }
 
-/* How many pieces the tensors of a list have. */
+/* How many views the tensors of a list have, with those of their factors. */
 static uint32_t
 count_pieces(const model_row_t *row)
 {
@@ -344,7 +431,7 @@ count_pieces(const model_row_t *row)
 
     for (; row->name[0] != NULL || row->name[1] != NULL; row++) {
         for (p = row->pieces; p != NULL && p->out != MODEL_DIM_NONE; p++) {
-            n++;
+            n += 2;
         }
     }
 
@@ -360,7 +447,10 @@ find_tensor(
 
     assert(row->in < MODEL_DIMS && row->out < MODEL_DIMS);
     t = tensor_find(o->s->tensors, o->s->tensors_n, name);
-    *missing = t == NULL && (row->flags & (MODEL_OPTIONAL | MODEL_UNUSED)) != 0;
+    *missing = t == NULL
+               && ((row->flags & (MODEL_OPTIONAL | MODEL_UNUSED)) != 0
+                   || ((row->flags & MODEL_GGUF_OPTIONAL) != 0
+                       && o->s->container == MODEL_GGUF));
 
     if (t != NULL) {
         o->used[t - o->s->tensors] = 1;
@@ -405,7 +495,7 @@ check_tensor(model_opening_t *o, const model_row_t *row, const tensor_t *t,
     }
 
     if (views
-        && (tensor_scale(t) != NULL
+        && ((tensor_scale(t) != NULL && (depth > 1 || row->flags != 0))
             || (!tensor_is_dense(t) && (row->flags & MODEL_ACROSS) == 0))) {
         return model_fail(o, o->s->weights,
             "tensor \"%s\": expected a fused matrix without factors of blocks, "
@@ -589,27 +679,46 @@ take_tensor(
         return 1;
     }
 
-    if (!check_tensor(o, row, t, 1)) {
+    if (!check_tensor(
+            o, row, t, row->flags & MODEL_BY_HEAD ? o->m->info.heads : 1)) {
         return 0;
     }
 
     if (row->flags & MODEL_TURNS) {
         take_turns(o, row, t, base);
-    } else if (row->pieces != NULL) {
-        take_pieces(o, row, t, base);
-    } else {
-        slot = (const tensor_t **) (void *) ((char *) base + row->at);
-        assert(*slot == NULL);
-        *slot = t;
+        return 1;
     }
 
+    if (row->pieces != NULL) {
+        return take_pieces(o, row, t, base);
+    }
+
+    slot = (const tensor_t **) (void *) ((char *) base + row->at);
+    assert(*slot == NULL);
+    *slot = t;
     return 1;
 }
 
-/* Finds the tensors of one list; base is the struct that row->at is of. */
+/* Is the row for a layer like l? */
 static int
-take_list(
-    model_opening_t *o, const model_row_t *row, const char *prefix, void *base)
+is_for(const model_info_t *info, const model_row_t *row, const model_layer_t *l)
+{
+    unsigned in = row->flags;
+    int dense = info->experts == 0 || (l != NULL && l->dense);
+
+    return !((in & MODEL_IN_SPARSE && dense) || (in & MODEL_IN_DENSE && !dense)
+             || (in & MODEL_IN_SHARED && info->shared_ffn == 0)
+             || (in & MODEL_IN_Q_WHOLE && info->q_latent > 0)
+             || (in & MODEL_IN_Q_LATENT && info->q_latent == 0));
+}
+
+/*
+ * Finds the tensors of one list; base is the struct that row->at is of, and l
+ * is it, if it is a layer.
+ */
+static int
+take_list(model_opening_t *o, const model_row_t *row, const char *prefix,
+    void *base, const model_layer_t *l)
 {
     char name[96];
     const char *tail;
@@ -617,7 +726,7 @@ take_list(
     for (; row->name[0] != NULL || row->name[1] != NULL; row++) {
         tail = row->name[o->s->container];
 
-        if (tail == NULL) {
+        if (tail == NULL || !is_for(&o->m->info, row, l)) {
             continue;
         }
 
@@ -672,18 +781,48 @@ tie(model_opening_t *o)
     return 1;
 }
 
-/* Refuses a tensor that no list names. */
+/* Is t of a layer behind the last one that predicts further tokens? */
+static int
+is_further(model_opening_t *o, const tensor_t *t)
+{
+    uint32_t i, layers = o->m->info.layers;
+    char prefix[64];
+    size_t n;
+
+    for (i = layers; i < layers + o->m->mtp_layers; i++) {
+        model_family_prefix(o->f, o->s->container, i, prefix, sizeof(prefix));
+        n = strlen(prefix);
+
+        if (t->name.len > n && memcmp(t->name.s, prefix, n) == 0) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+/* Refuses a tensor that no list names and that is not known to be of no use. */
 static int
 all_used(model_opening_t *o)
 {
     uint32_t i;
+    const tensor_t *t;
 
     for (i = 0; i < o->s->tensors_n; i++) {
-        if (!o->used[i]) {
+        t = &o->s->tensors[i];
+
+        if (o->used[i]) {
+            continue;
+        }
+
+        if (is_further(o, t)) {
+            o->m->info.left_n++;
+            o->m->info.left_bytes += t->size;
+        } else {
             return model_fail(o, o->s->weights,
                 "tensor \"%s\": expected only tensors of the %s family, "
                 "found this one",
-                tensor_shown(o->s->tensors[i].name).s, o->m->info.arch);
+                tensor_shown(t->name).s, o->m->info.arch);
         }
     }
 
@@ -699,7 +838,7 @@ read_tensors(model_opening_t *o)
 
     assert(m->info.layers > 0 && o->used != NULL);
 
-    if (!take_list(o, o->f->top, "", &m->top) || !tie(o)
+    if (!take_list(o, o->f->top, "", &m->top, NULL) || !tie(o)
         || !model_take_rope_factors(o)) {
         return 0;
     }
@@ -707,12 +846,12 @@ read_tensors(model_opening_t *o)
     for (i = 0; i < m->info.layers; i++) {
         model_family_prefix(o->f, o->s->container, i, prefix, sizeof(prefix));
 
-        if (!take_list(o, o->f->layer, prefix, &m->layers[i])) {
+        if (!take_list(o, o->f->layer, prefix, &m->layers[i], &m->layers[i])) {
             return 0;
         }
     }
 
-    return all_used(o) && model_read_layers(o);
+    return all_used(o) && model_check_latent(o) && model_read_layers(o);
 }
 
 int
@@ -744,7 +883,7 @@ model_read(model_t *m, const model_family_t *f, const model_source_t *s,
         || o.used == NULL) {
         model_fail(&o, s->weights, "layers: not enough memory");
     } else {
-        ok = read_tensors(&o);
+        ok = model_read_dense(&o) && read_tensors(&o);
     }
 
     free(o.used);

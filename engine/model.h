@@ -34,9 +34,24 @@ typedef struct {
     uint32_t ropes;     /* sets of angles */
     uint32_t experts;   /* of a layer; 0: it has a plain gate */
     uint32_t experts_used;
-    uint32_t expert_ffn;  /* as ffn is, of an expert */
-    int experts_normed;   /* their weights add up to one */
-    uint32_t shared_ffn;  /* of the expert of all tokens; 0: there is none */
+    uint32_t expert_ffn; /* as ffn is, of an expert */
+    int experts_normed;  /* their weights add up to one */
+    uint32_t shared_ffn; /* of the expert of all tokens; 0: there is none */
+    uint32_t groups, groups_used; /* of experts, as the router's; 0: none */
+    uint32_t group_best;
+    int experts_sigmoid; /* their scores; else a softmax's */
+    float experts_scale; /* of their weights */
+
+    /*
+     * Latent attention: the cache has an entry for each token, rope_dims
+     * rotated elements and a latent, which is head_dim and one key head.
+     */
+    uint32_t latent;    /* elements of it; 0: there are keys and values */
+    uint32_t q_latent;  /* what queries are made of; 0: of the stream */
+    uint32_t key_dim;   /* of a head's key in full: what is not rotated, */
+    uint32_t value_dim; /* and of its value */
+    float latent_eps;   /* of latents' norms */
+
     int rope_halves;      /* pairs are i, i + rope_dims / 2; else 2i, 2i + 1 */
     int gelu;             /* the gate's activation; else SiLU, */
     float act_limit;      /* or, if above 0, the clamped one */
@@ -50,6 +65,7 @@ typedef struct {
     float logit_cap;               /* 0 is none */
     uint32_t ends[MODEL_ENDS_MAX]; /* ids that end a text, beside those that */
     uint32_t ends_n;               /* the tokenizer knows; below vocab */
+    uint64_t left_n, left_bytes;   /* tensors that are left out knowingly */
 } model_info_t;
 
 /*
@@ -73,12 +89,26 @@ typedef struct {
     const tensor_t *gate_bias, *up_bias; /* [ffn] */
     const tensor_t *down_bias;           /* [hidden] */
     const tensor_t *q_norm, *k_norm;     /* [head_dim], or of all heads */
-    const tensor_t *attn_post_norm;      /* [hidden] */
-    const tensor_t *ffn_post_norm;       /* [hidden] */
-    const tensor_t *sinks;               /* [heads] */
+
+    /*
+     * Of latents: q is [heads * (key_dim + rope_dims), hidden or q_latent],
+     * k [rope_dims, hidden], v [latent, hidden], o [hidden, heads * value_dim].
+     */
+    const tensor_t *q_a;      /* [q_latent, hidden] or NULL */
+    const tensor_t *q_a_norm; /* [q_latent] or NULL */
+    const tensor_t *v_norm;   /* [latent] */
+    const tensor_t *kv_b;     /* [heads * (key_dim + value_dim),
+                                            latent], or both of: */
+    const tensor_t *k_b;      /* [heads, latent, key_dim] */
+    const tensor_t *v_b;      /* [heads, value_dim, latent] */
+
+    const tensor_t *attn_post_norm; /* [hidden] */
+    const tensor_t *ffn_post_norm;  /* [hidden] */
+    const tensor_t *sinks;          /* [heads] */
 
     /* In the place of gate, up and down, where there are experts. */
     const tensor_t *router;        /* [experts, hidden] */
+    const tensor_t *choice_bias;   /* [experts] or NULL */
     const tensor_t **experts_gate; /* [experts], each as gate, of expert_ffn */
     const tensor_t **experts_up;   /* rows */
     const tensor_t **experts_down; /* [experts], each [hidden, expert_ffn] */
@@ -89,10 +119,11 @@ typedef struct {
     /* The expert of all tokens, and how much of it. */
     const tensor_t *shared_gate, *shared_up; /* [shared_ffn, hidden] */
     const tensor_t *shared_down;             /* [hidden, shared_ffn] */
-    const tensor_t *shared_router;           /* [hidden] */
+    const tensor_t *shared_router;           /* [hidden] or NULL: in full */
 
     uint32_t window; /* positions that attention looks at; 0 is all */
     uint32_t rope;   /* its set of angles; from MODEL_ROPES_MAX on: none */
+    int dense;       /* it has no experts, where there are such */
 } model_layer_t;
 
 typedef struct {

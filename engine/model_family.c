@@ -159,8 +159,17 @@ static const model_row_t olmo2_layer[] = {
     QKV, QK_NORMS(Q, KV), GATE_UP, OUTS, END,
 };
 
+/* A gate for all tokens, in layers that have no experts. */
+#define DENSE_GATE                                                             \
+    ROW("ffn_gate.weight", "mlp.gate_proj.weight",                             \
+        gate, FFN, HIDDEN, MODEL_IN_DENSE),                                    \
+    ROW("ffn_up.weight", "mlp.up_proj.weight",                                 \
+        up, FFN, HIDDEN, MODEL_IN_DENSE),                                      \
+    ROW("ffn_down.weight", "mlp.down_proj.weight",                             \
+        down, HIDDEN, FFN, MODEL_IN_DENSE)
+
 #define EXPERT(gguf, hf, field, out, in)                                       \
-    ROW(gguf, hf, field, out, in, MODEL_EACH)
+    ROW(gguf, hf, field, out, in, MODEL_EACH | MODEL_IN_SPARSE)
 
 static const model_row_t mixtral_layer[] = {
     PRE_NORMS, QKV, O,
@@ -176,8 +185,9 @@ static const model_row_t mixtral_layer[] = {
 };
 
 #define QWEN_EXPERTS                                                           \
+    DENSE_GATE,                                                                \
     ROW("ffn_gate_inp.weight", "mlp.gate.weight",                              \
-        router, MODEL_DIM_EXPERTS, HIDDEN, 0),                                 \
+        router, MODEL_DIM_EXPERTS, HIDDEN, MODEL_IN_SPARSE),                   \
     EXPERT("ffn_gate_exps.weight", "mlp.experts.N.gate_proj.weight",           \
         experts_gate, EXPERT_FFN, HIDDEN),                                     \
     EXPERT("ffn_up_exps.weight", "mlp.experts.N.up_proj.weight",               \
@@ -188,13 +198,13 @@ static const model_row_t mixtral_layer[] = {
 static const model_row_t qwen2_moe_layer[] = {
     PRE_NORMS, QKV, QKV_BIASES(0), O, QWEN_EXPERTS,
     ROW("ffn_gate_shexp.weight", "mlp.shared_expert.gate_proj.weight",
-        shared_gate, MODEL_DIM_SHARED, HIDDEN, 0),
+        shared_gate, MODEL_DIM_SHARED, HIDDEN, MODEL_IN_SPARSE),
     ROW("ffn_up_shexp.weight", "mlp.shared_expert.up_proj.weight",
-        shared_up, MODEL_DIM_SHARED, HIDDEN, 0),
+        shared_up, MODEL_DIM_SHARED, HIDDEN, MODEL_IN_SPARSE),
     ROW("ffn_down_shexp.weight", "mlp.shared_expert.down_proj.weight",
-        shared_down, HIDDEN, MODEL_DIM_SHARED, 0),
+        shared_down, HIDDEN, MODEL_DIM_SHARED, MODEL_IN_SPARSE),
     ROW("ffn_gate_inp_shexp.weight", "mlp.shared_expert_gate.weight",
-        shared_router, NONE, HIDDEN, 0),
+        shared_router, NONE, HIDDEN, MODEL_IN_SPARSE),
     END,
 };
 
@@ -248,6 +258,60 @@ static const model_row_t gpt_oss_layer[] = {
     END,
 };
 
+/* Rows of one matrix: the latent, then what is rotated. */
+static const model_piece_t latent_pieces[] = {
+    {LAYER(v), MODEL_DIM_LATENT}, {LAYER(k), MODEL_DIM_TURNED}, {0, NONE},
+};
+
+#define LATENT_ATTENTION                                                       \
+    ROW("attn_q.weight", "self_attn.q_proj.weight",                            \
+        q, Q, HIDDEN, MODEL_IN_Q_WHOLE),                                       \
+    ROW("attn_q_a.weight", "self_attn.q_a_proj.weight",                        \
+        q_a, MODEL_DIM_Q_LATENT, HIDDEN, MODEL_IN_Q_LATENT),                   \
+    ROW("attn_q_a_norm.weight", "self_attn.q_a_layernorm.weight",              \
+        q_a_norm, NONE, MODEL_DIM_Q_LATENT, MODEL_IN_Q_LATENT),                \
+    ROW("attn_q_b.weight", "self_attn.q_b_proj.weight",                        \
+        q, Q, MODEL_DIM_Q_LATENT, MODEL_IN_Q_LATENT),                          \
+    {{"attn_kv_a_mqa.weight", "self_attn.kv_a_proj_with_mqa.weight"},          \
+        LAYER(v), MODEL_DIM_ENTRY, HIDDEN, 0, latent_pieces},                  \
+    ROW("attn_kv_a_norm.weight", "self_attn.kv_a_layernorm.weight",            \
+        v_norm, NONE, MODEL_DIM_LATENT, 0),                                    \
+    ROW("attn_kv_b.weight", "self_attn.kv_b_proj.weight",                      \
+        kv_b, MODEL_DIM_KEYS_VALUES, MODEL_DIM_LATENT, MODEL_GGUF_OPTIONAL),   \
+    ROW("attn_k_b.weight", NULL,                                               \
+        k_b, MODEL_DIM_LATENT, MODEL_DIM_KEY,                                  \
+        MODEL_OPTIONAL | MODEL_BY_HEAD),                                       \
+    ROW("attn_v_b.weight", NULL,                                               \
+        v_b, MODEL_DIM_VALUE, MODEL_DIM_LATENT,                                \
+        MODEL_OPTIONAL | MODEL_BY_HEAD),                                       \
+    ROW("attn_output.weight", "self_attn.o_proj.weight",                       \
+        o, HIDDEN, MODEL_DIM_VALUES, 0),                                       \
+    {{NULL, "self_attn.rotary_emb.inv_freq"},                                  \
+        0, NONE, MODEL_DIM_ROPE, MODEL_UNUSED, NULL}
+
+#define SHARED_EXPERTS                                                         \
+    ROW("ffn_gate_shexp.weight", "mlp.shared_experts.gate_proj.weight",        \
+        shared_gate, MODEL_DIM_SHARED, HIDDEN,                                 \
+        MODEL_IN_SPARSE | MODEL_IN_SHARED),                                    \
+    ROW("ffn_up_shexp.weight", "mlp.shared_experts.up_proj.weight",            \
+        shared_up, MODEL_DIM_SHARED, HIDDEN,                                   \
+        MODEL_IN_SPARSE | MODEL_IN_SHARED),                                    \
+    ROW("ffn_down_shexp.weight", "mlp.shared_experts.down_proj.weight",        \
+        shared_down, HIDDEN, MODEL_DIM_SHARED,                                 \
+        MODEL_IN_SPARSE | MODEL_IN_SHARED)
+
+static const model_row_t deepseek2_layer[] = {
+    PRE_NORMS, LATENT_ATTENTION, QWEN_EXPERTS, SHARED_EXPERTS, END,
+};
+
+static const model_row_t deepseek3_layer[] = {
+    PRE_NORMS, LATENT_ATTENTION, QWEN_EXPERTS, SHARED_EXPERTS,
+    {{"exp_probs_b.bias", "mlp.gate.e_score_correction_bias"},
+        LAYER(choice_bias), NONE, MODEL_DIM_EXPERTS,
+        MODEL_IN_SPARSE | MODEL_GGUF_OPTIONAL, NULL},
+    END,
+};
+
 static const model_must_t silu[] = {
     {"hidden_act", "silu"},
     {NULL, NULL},
@@ -269,6 +333,23 @@ static const model_must_t silu_no_bias[] = {
 static const model_must_t silu_and_bias[] = {
     {"hidden_act", "silu"},
     {"attention_bias", "true"},
+    {NULL, NULL},
+};
+
+static const model_must_t deepseek2_musts[] = {
+    {"hidden_act", "silu"},
+    {"attention_bias", "false"},
+    {"mlp_bias", "false"},
+    {"scoring_func", "softmax"},
+    {"norm_topk_prob", "false"},
+    {NULL, NULL},
+};
+
+static const model_must_t deepseek3_musts[] = {
+    {"hidden_act", "silu"},
+    {"attention_bias", "false"},
+    {"scoring_func", "sigmoid"},
+    {"topk_method", "noaux_tc"},
     {NULL, NULL},
 };
 
@@ -311,6 +392,12 @@ static const model_family_t families[] = {
             | MODEL_GGUF_PAIRS, 2},
     {{"olmo2", "olmo2"}, "Olmo2ForCausalLM", BLK, plain_top, olmo2_layer,
         silu_no_bias, HALVES, 0},
+    {{NULL, "deepseek_v2"}, "DeepseekV2ForCausalLM", BLK, plain_top,
+        deepseek2_layer, deepseek2_musts,
+        MODEL_LATENT | MODEL_EXPERTS | MODEL_COUNTED, 0},
+    {{"deepseek2", "deepseek_v3"}, "DeepseekV3ForCausalLM", BLK, plain_top,
+        deepseek3_layer, deepseek3_musts,
+        MODEL_LATENT | MODEL_EXPERTS | MODEL_COUNTED | MODEL_SIGMOID, 0},
 };
 /* clang-format on */
 

@@ -30,7 +30,7 @@ enum { MODEL_GGUF, MODEL_HF, MODEL_CONTAINERS };
     X(VOCAB, "vocab_size", "vocab_size")                                       \
     X(TIED, NULL, "tie_word_embeddings")                                       \
     X(EPS, "attention.layer_norm_rms_epsilon", "rms_norm_eps")                 \
-    X(ROPE_DIMS, "rope.dimension_count", NULL)                                 \
+    X(ROPE_DIMS, "rope.dimension_count", "qk_rope_head_dim")                   \
     X(ROPE_PART, NULL,                                                         \
         "partial_rotary_factor rope_parameters.partial_rotary_factor")         \
     X(ROPE_BASE, "rope.freq_base",                                             \
@@ -61,6 +61,7 @@ enum { MODEL_GGUF, MODEL_HF, MODEL_CONTAINERS };
     X(ROPE_MSCALE, NULL, "rope_scaling.mscale rope_parameters.mscale")         \
     X(ROPE_MSCALE_ALL, NULL,                                                   \
         "rope_scaling.mscale_all_dim rope_parameters.mscale_all_dim")          \
+    X(ROPE_LOG_MUL, "rope.scaling.yarn_log_multiplier", NULL)                  \
     X(ROPE_TRUNCATE, NULL, "rope_scaling.truncate rope_parameters.truncate")   \
     X(ROPE_SHORT, NULL,                                                        \
         "rope_scaling.short_factor rope_parameters.short_factor")              \
@@ -74,14 +75,31 @@ enum { MODEL_GGUF, MODEL_HF, MODEL_CONTAINERS };
     X(LAYER_TYPES, NULL, "layer_types")                                        \
     X(ROPE_LAYERS, NULL, "no_rope_layers")                                     \
     X(ROPE_INTERVAL, NULL, "no_rope_layer_interval")                           \
-    X(EXPERTS, "expert_count", "num_local_experts num_experts")                \
+    X(ROPE_NEIGHBOURS, NULL, "rope_interleave")                                \
+    X(LATENT, "attention.kv_lora_rank", "kv_lora_rank")                        \
+    X(Q_LATENT, "attention.q_lora_rank", "q_lora_rank")                        \
+    X(KEY_PART, NULL, "qk_nope_head_dim")                                      \
+    X(KEY_WHOLE, "attention.key_length_mla", NULL)                             \
+    X(VALUE_WHOLE, "attention.value_length_mla", "v_head_dim")                 \
+    X(MTP_LAYERS, "nextn_predict_layers",                                      \
+        "num_nextn_predict_layers num_mtp_layers")                             \
+    X(EXPERTS, "expert_count",                                                 \
+        "num_local_experts num_experts n_routed_experts")                      \
     X(EXPERTS_USED, "expert_used_count",                                       \
         "num_experts_per_tok experts_per_token")                               \
     X(EXPERT_FFN, "expert_feed_forward_length", "moe_intermediate_size")       \
     X(SHARED_FFN, "expert_shared_feed_forward_length",                         \
         "shared_expert_intermediate_size")                                     \
+    X(SHARED_COUNT, "expert_shared_count", "n_shared_experts")                 \
+    X(EXPERT_SCALE, "expert_weights_scale", "routed_scaling_factor")           \
+    X(EXPERT_SCORE, "expert_gating_func", NULL)                                \
+    X(EXPERT_METHOD, NULL, "topk_method")                                      \
+    X(GROUPS, "expert_group_count", "n_group")                                 \
+    X(GROUPS_USED, "expert_group_used_count", "topk_group")                    \
     X(EXPERTS_NORMED, "expert_weights_norm", "norm_topk_prob")                 \
     X(EXPERT_STEP, NULL, "decoder_sparse_step")                                \
+    X(EXPERT_FREQ, NULL, "moe_layer_freq")                                     \
+    X(DENSE_FIRST, "leading_dense_block_count", "first_k_dense_replace")       \
     X(DENSE_LAYERS, NULL, "mlp_only_layers")                                   \
     X(ACT_LIMIT, NULL, "swiglu_limit")                                         \
     X(ACT_SLOPE, NULL, "swiglu_alpha")                                         \
@@ -109,7 +127,7 @@ typedef enum {
 typedef enum {
     MODEL_DIM_NONE, /* the tensor is a vector */
     MODEL_DIM_HIDDEN,
-    MODEL_DIM_Q,  /* heads * head_dim */
+    MODEL_DIM_Q,  /* heads * head_dim, or of the keys that latents are for */
     MODEL_DIM_KV, /* kv_heads * head_dim */
     MODEL_DIM_QKV,
     MODEL_DIM_HEAD, /* head_dim */
@@ -122,6 +140,14 @@ typedef enum {
     MODEL_DIM_SHARED,         /* shared_ffn */
     MODEL_DIM_VOCAB,
     MODEL_DIM_ROPE, /* rope_dims / 2 */
+    MODEL_DIM_LATENT,
+    MODEL_DIM_Q_LATENT,
+    MODEL_DIM_TURNED,      /* rope_dims */
+    MODEL_DIM_ENTRY,       /* latent + rope_dims */
+    MODEL_DIM_KEY,         /* key_dim */
+    MODEL_DIM_VALUE,       /* value_dim */
+    MODEL_DIM_VALUES,      /* heads * value_dim */
+    MODEL_DIM_KEYS_VALUES, /* heads * (key_dim + value_dim) */
     MODEL_DIMS
 } model_dim_t;
 
@@ -131,7 +157,17 @@ enum {
     MODEL_EACH = 4,     /* one for each expert: N of its name, or dims[2] */
     MODEL_ACROSS = 8,   /* in their one tensor in is rows, but in MXFP4 */
     MODEL_TURNS = 16,   /* rows of its pieces, or elements of vectors, take */
-    MODEL_VECTORS = 32  /* turns; its rows are vectors */
+    MODEL_VECTORS = 32, /* turns; its rows are vectors */
+
+    /* and in which layers it is: */
+    MODEL_IN_SPARSE = 64,     /* those with experts */
+    MODEL_IN_DENSE = 128,     /* those without */
+    MODEL_IN_SHARED = 256,    /* if there is an expert of all tokens */
+    MODEL_IN_Q_WHOLE = 512,   /* if queries come from the stream itself, */
+    MODEL_IN_Q_LATENT = 1024, /* or from a latent */
+
+    MODEL_BY_HEAD = 2048,      /* dims[2] is heads */
+    MODEL_GGUF_OPTIONAL = 4096 /* in GGUF it may be missing */
 };
 
 /* Rows of a tensor that is several; where a view of them goes. */
@@ -169,7 +205,10 @@ enum {
     MODEL_GGUF_NORMED = 2048, /* the same in GGUF only */
     MODEL_SHARED = 4096,      /* there is one of all tokens, too */
     MODEL_CLAMP = 8192,       /* gates are clamped, of experts */
-    MODEL_GGUF_PAIRS = 16384  /* YaRN's bounds are no whole pairs in GGUF */
+    MODEL_GGUF_PAIRS = 16384, /* YaRN's bounds are no whole pairs in GGUF */
+    MODEL_LATENT = 1 << 15,   /* keys and values are made of a latent */
+    MODEL_SIGMOID = 1 << 16,  /* in safetensors experts are chosen as in V3 */
+    MODEL_COUNTED = 1 << 17   /* experts of all tokens are so many of others' */
 };
 
 typedef struct {
@@ -261,6 +300,7 @@ typedef struct {
     float fast, slow;  /* yarn: the same, from not at all on */
     int truncate;      /* yarn: to whole pairs */
     float scale;       /* of cosines and sines */
+    float sharper;     /* yarn: of attention over latents */
     float *factors[2]; /* longrope: [rope_dims / 2] for short and long, owned */
 } model_rope_t;
 
@@ -279,6 +319,7 @@ struct model_s {
     const gguf_t *gguf;    /* where it is from, one of the two or neither: */
     model_hf_t *hf;        /* owned */
     int owns_gguf;
+    uint32_t mtp_layers;                      /* whose tensors are left out */
     void (*taken)(void *arg, uint64_t bytes); /* NULL: nobody watches */
     void *taken_arg;
 };
@@ -323,6 +364,10 @@ int model_want_u32(
     model_opening_t *o, model_key_t key, uint32_t max, uint32_t *v);
 int model_need_f32(model_opening_t *o, model_key_t key, float *v);
 int model_want_f32(model_opening_t *o, model_key_t key, float *v);
+
+/* As want_u32, from 0 on. */
+int model_want_count(
+    model_opening_t *o, model_key_t key, uint32_t max, uint32_t *v);
 int model_want_flag(model_opening_t *o, model_key_t key, int *v);
 
 /* Keys that would change what is computed have the value that does not. */
@@ -341,6 +386,17 @@ int model_take_rope_factors(model_opening_t *o);
 /* What is done with the sizes (model_rules.c): nothing more; read. */
 void model_plain_rules(model_t *m);
 int model_read_rules(model_opening_t *o);
+
+/* Which layers have experts, before their tensors are looked for. */
+int model_read_dense(model_opening_t *o);
+
+/* The experts' numbers, and how they are chosen (model_experts.c). */
+int model_read_experts(model_opening_t *o);
+
+/* Sizes of heads whose keys and values are latents (model_latent.c), and are
+ * all tensors there that a layer of such needs? */
+int model_read_latent(model_opening_t *o);
+int model_check_latent(model_opening_t *o);
 
 /* Windows and angles of the layers, once their tensors are known. */
 int model_read_layers(model_opening_t *o);

@@ -81,6 +81,26 @@ model_want_u32(model_opening_t *o, model_key_t key, uint32_t max, uint32_t *v)
     return !model_find_key(o, key, &name) || model_need_u32(o, key, max, v);
 }
 
+int
+model_want_count(model_opening_t *o, model_key_t key, uint32_t max, uint32_t *v)
+{
+    model_key_name_t name;
+
+    assert(v != NULL);
+
+    if (!model_find_key(o, key, &name)) {
+        return 1;
+    }
+
+    if (!o->s->u32(o->s->at, name.s, v) || *v > max) {
+        return model_fail(o, o->s->keys,
+            "key %s: expected a number from 0 to %u, found another", name.s,
+            max);
+    }
+
+    return 1;
+}
+
 /* A required number that is positive and finite. */
 int
 model_need_f32(model_opening_t *o, model_key_t key, float *v)

@@ -90,6 +90,25 @@ yarn_scale(float factor, float weight)
     return factor <= 1 ? 1 : 0.1f * weight * logf(factor) + 1;
 }
 
+/*
+ * What GGUF files of models with latents say instead: a tenth of it.  The
+ * rotation's is the same there, so that cosines and sines have none.
+ */
+static int
+read_yarn_log(model_opening_t *o, float *all)
+{
+    if (o->s->container != MODEL_GGUF || (o->f->flags & MODEL_LATENT) == 0) {
+        return 1;
+    }
+
+    if (!model_want_f32(o, MODEL_KEY_ROPE_LOG_MUL, all)) {
+        return 0;
+    }
+
+    *all *= 10;
+    return 1;
+}
+
 /* GGUF's number is multiplied with the usual one, config.json's replaces it. */
 static int
 read_yarn(model_opening_t *o, model_rope_t *r)
@@ -111,6 +130,7 @@ read_yarn(model_opening_t *o, model_rope_t *r)
         || !model_want_f32(o, MODEL_KEY_ROPE_SLOW, &r->slow)
         || !model_want_f32(o, MODEL_KEY_ROPE_MSCALE, &one)
         || !model_want_f32(o, MODEL_KEY_ROPE_MSCALE_ALL, &all)
+        || !read_yarn_log(o, &all)
         || !model_want_flag(o, MODEL_KEY_ROPE_TRUNCATE, &r->truncate)
         || !model_want_f32(o, MODEL_KEY_ROPE_SCALE, &said)) {
         return 0;
@@ -127,6 +147,11 @@ read_yarn(model_opening_t *o, model_rope_t *r)
     r->scale = one > 0 && all > 0
                    ? yarn_scale(r->factor, one) / yarn_scale(r->factor, all)
                    : yarn_scale(r->factor, 1);
+
+    if (o->f->flags & MODEL_LATENT) {
+        r->sharper = yarn_scale(r->factor, all);
+        r->scale = o->s->container == MODEL_GGUF ? 1 : r->scale;
+    }
 
     if (said > 0) {
         r->scale = o->s->container == MODEL_GGUF ? r->scale * said : said;
@@ -246,6 +271,7 @@ model_plain_ropes(model_t *m)
         m->ropes[i].base = 10000;
         m->ropes[i].factor = 1;
         m->ropes[i].scale = 1;
+        m->ropes[i].sharper = 1;
     }
 }
 

@@ -19,9 +19,6 @@
 #include <math.h>
 #include <string.h>
 
-/* Twice as many as any model has. */
-#define EXPERTS_MAX 1024
-
 /* Gemma 2's soft caps; its first GGUF files do not have them. */
 #define GEMMA2_ATTN_CAP  50
 #define GEMMA2_LOGIT_CAP 30
@@ -44,6 +41,7 @@ model_plain_rules(model_t *m)
     info->attn_scale = 1.0f / sqrtf((float) info->head_dim);
     info->residual_scale = 1;
     info->logit_scale = 1;
+    info->experts_scale = 1;
 }
 
 static int
@@ -100,50 +98,27 @@ read_clamp(model_opening_t *o)
     return 1;
 }
 
-/* The experts' numbers; a layer without experts among others is not built. */
+/* Heads are as long as their keys are in full; YaRN sharpens attention. */
 static int
-read_experts(model_opening_t *o)
+read_latent_rules(model_opening_t *o)
 {
-    uint32_t n = 0, step = 1;
-    model_key_name_t name;
+    int neighbours = 1;
+    const model_rope_t *r = &o->m->ropes[0];
     model_info_t *info = &o->m->info;
 
-    if ((o->f->flags & MODEL_EXPERTS) == 0) {
+    if (info->latent == 0) {
         return 1;
     }
 
-    info->expert_ffn = info->ffn;
-    info->experts_normed = (o->f->flags & MODEL_NORMED) != 0
-                           || ((o->f->flags & MODEL_GGUF_NORMED) != 0
-                               && o->s->container == MODEL_GGUF);
+    assert(info->key_dim > 0 && r->sharper >= 1);
+    info->attn_scale = r->sharper * r->sharper
+                       / sqrtf((float) (info->key_dim + info->rope_dims));
 
-    if (!model_need_u32(o, MODEL_KEY_EXPERTS, EXPERTS_MAX, &info->experts)
-        || !model_need_u32(
-            o, MODEL_KEY_EXPERTS_USED, info->experts, &info->experts_used)
-        || !model_want_u32(
-            o, MODEL_KEY_EXPERT_FFN, MODEL_FFN_MAX, &info->expert_ffn)
-        || !model_want_flag(o, MODEL_KEY_EXPERTS_NORMED, &info->experts_normed)
-        || !model_want_u32(o, MODEL_KEY_EXPERT_STEP, 1, &step)) {
+    if (!model_want_flag(o, MODEL_KEY_ROPE_NEIGHBOURS, &neighbours)) {
         return 0;
     }
 
-    if ((o->f->flags & MODEL_CLAMP) && !read_clamp(o)) {
-        return 0;
-    }
-
-    if ((o->f->flags & MODEL_SHARED)
-        && !model_need_u32(
-            o, MODEL_KEY_SHARED_FFN, MODEL_FFN_MAX, &info->shared_ffn)) {
-        return 0;
-    }
-
-    if (model_find_key(o, MODEL_KEY_DENSE_LAYERS, &name)
-        && (!o->s->list(o->s->at, name.s, &n) || n > 0)) {
-        return model_fail(o, o->s->keys,
-            "key %s: expected no layers, as all have experts here, found %u",
-            name.s, n);
-    }
-
+    info->rope_halves = !neighbours;
     return 1;
 }
 
@@ -156,11 +131,13 @@ model_read_rules(model_opening_t *o)
 
     model_plain_rules(o->m);
 
-    if (!read_experts(o)) {
+    if (!model_read_experts(o)) {
         return 0;
     }
 
-    if ((o->f->flags & MODEL_GEMMA) && !read_gemma(o)) {
+    if (((o->f->flags & MODEL_GEMMA) && !read_gemma(o))
+        || ((o->f->flags & MODEL_CLAMP) && !read_clamp(o))
+        || !read_latent_rules(o)) {
         return 0;
     }
 

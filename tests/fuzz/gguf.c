@@ -84,6 +84,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char err[256];
     gguf_t *g;
     model_t *m;
+    const model_layer_t *last;
     const tensor_t *t;
 
     g = gguf_open_mem(data, size, "fuzz", err, sizeof(err));
@@ -106,7 +107,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     m = model_open_gguf(g, err, sizeof(err));
 
     if (m != NULL) {
-        sum += model_layer(m, model_info(m)->layers - 1)->down->data[0];
+        last = model_layer(m, model_info(m)->layers - 1);
+        sum +=
+            (last->down != NULL ? last->down : last->experts_down[0])->data[0];
     }
 
     assert(sum < UINT64_MAX);

@@ -53,7 +53,13 @@
     X("qwen3-moe", 8, 1)                                                       \
     X("qwen3-moe-plain", 3, 0)                                                 \
     X("gpt-oss", 8, 0)                                                         \
-    X("gpt-oss-mxfp4", 3, 1)
+    X("gpt-oss-mxfp4", 3, 1)                                                   \
+    X("qwen2-moe-dense", 3, 0)                                                 \
+    X("qwen3-moe-dense", 8, 0)                                                 \
+    X("deepseek2-lite", 3, 1)                                                  \
+    X("deepseek2", 8, 0)                                                       \
+    X("deepseek3", 9, 1)                                                       \
+    X("deepseek3-plain", 4, 0)
 
 /* golden.bin */
 typedef struct {
@@ -255,6 +261,20 @@ distance(const rig_t *r)
     return far;
 }
 
+/* The cache has latents where there are such, and nothing beside. */
+static void
+check_cache(const rig_t *r)
+{
+    const model_info_t *info = model_info(r->m);
+    forward_cfg_t c = {.block_tokens = BLOCK, .kv_type = KN_F32};
+    uint64_t entry = info->latent > 0
+                         ? info->latent + info->rope_dims
+                         : 2 * (uint64_t) info->kv_heads * info->head_dim;
+
+    assert_int_equal(forward_block_bytes(r->m, &c),
+        info->layers * BLOCK * entry * sizeof(float));
+}
+
 static void
 check_isa(const char *name, const char *file, const char *isa, uint32_t group)
 {
@@ -271,6 +291,7 @@ check_isa(const char *name, const char *file, const char *isa, uint32_t group)
 
     heads = model_info(r.m)->heads;
     assert_int_equal(heads, group * model_info(r.m)->kv_heads);
+    check_cache(&r);
     bytes = (size_t) r.want.positions_n * r.want.vocab * sizeof(float);
     in_chunks(&r, r.want.ids_n);
     far = distance(&r);
@@ -333,7 +354,7 @@ unknown(void **state)
     assert_non_null(strstr(err, "\"perceptron\""));
     assert_non_null(strstr(err, "llama, "));
     assert_non_null(strstr(err, "qwen3"));
-    assert_non_null(strstr(err, "olmo2"));
+    assert_non_null(strstr(err, "deepseek_v3"));
     unlink(path);
     rmdir(dir);
 }

@@ -328,7 +328,7 @@ what_it_is(void **state)
     static const struct {
         const char *config, *word;
     } list[] = {
-        {"{\"model_type\":\"mamba\"}", "olmo2), found \"mamba\""},
+        {"{\"model_type\":\"mamba\"}", "deepseek_v3), found \"mamba\""},
         {"{\"model_type\":\"a\\u001bb\"}", "found \"a?b\""},
         {"{\"model_type\":7}", "found \"\""},
         {"{}", "key model_type"},

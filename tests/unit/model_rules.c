@@ -142,9 +142,62 @@ static const struct {
     {"mixtral", "{\"residual_multiplier\": 0.5}",
         "key residual_multiplier: expected 1"},
     {"qwen3-moe", "{\"mlp_only_layers\": [1]}",
-        "key mlp_only_layers: expected no layers"},
-    {"qwen3-moe", "{\"decoder_sparse_step\": 2}",
-        "key decoder_sparse_step: expected 1 to 1, found 2"},
+        "layers.1.mlp.gate_proj.weight\": expected one, found none"},
+    {"qwen3-moe", "{\"mlp_only_layers\": [-1]}",
+        "key mlp_only_layers: expected numbers of layers"},
+    {"qwen3-moe", "{\"mlp_only_layers\": 1}",
+        "key mlp_only_layers: expected a list of numbers"},
+    {"qwen3-moe", "{\"decoder_sparse_step\": 0}",
+        "key decoder_sparse_step: expected 1 to 1024, found 0"},
+    {"qwen3-moe-dense", "{\"decoder_sparse_step\": 1}",
+        "layers.0.mlp.gate.weight\": expected one, found none"},
+    {"deepseek2", "{\"norm_topk_prob\": true}",
+        "key norm_topk_prob: expected false"},
+    {"deepseek2", "{\"scoring_func\": \"sigmoid\"}",
+        "key scoring_func: expected softmax"},
+    {"deepseek2", "{\"topk_method\": \"noaux_tc\"}",
+        "key topk_method: expected greedy or group_limited_greedy, found noau"},
+    {"deepseek2", "{\"topk_method\": 3}", "found something else"},
+    {"deepseek2", "{\"n_group\": 5}",
+        "key n_group: expected groups of equal length of 1 or more of 12 "
+        "experts, found 5 groups"},
+    {"deepseek2", "{\"topk_group\": 1}",
+        "key topk_group: expected at most 4, with room for 4 experts, found 1"},
+    {"deepseek2", "{\"topk_group\": 5}", "key topk_group: expected at most 4"},
+    {"deepseek2", "{\"n_group\": -4}", "key n_group: expected a number from 0"},
+    {"deepseek3", "{\"n_group\": 12}",
+        "key n_group: expected groups of equal length of 2 or more"},
+    {"deepseek3", "{\"topk_method\": \"greedy\"}",
+        "key topk_method: expected noaux_tc"},
+    {"deepseek3", "{\"attention_bias\": true}",
+        "key attention_bias: expected false"},
+    {"deepseek3", "{\"moe_layer_freq\": 2}", "key moe_layer_freq: expected 1"},
+    {"deepseek3", "{\"first_k_dense_replace\": 5}",
+        "key first_k_dense_replace: expected a number from 0 to 4"},
+    {"deepseek3", "{\"first_k_dense_replace\": 1}",
+        "layers.1.mlp.gate.weight\": expected one, found none"},
+    {"deepseek3", "{\"num_nextn_predict_layers\": 0}",
+        "model.layers.4.eh_proj.weight\": expected only tensors of the"},
+    {"deepseek3", "{\"num_nextn_predict_layers\": 9}",
+        "key num_nextn_predict_layers: expected a number from 0 to 8"},
+    {"deepseek3", "{\"n_shared_experts\": 2}",
+        "shared_experts.gate_proj.weight\": expected shape [48, 40], found"},
+    {"deepseek3", "{\"n_shared_experts\": null}",
+        "expected only tensors of the deepseek_v3 family"},
+    {"deepseek3", "{\"kv_lora_rank\": 40}",
+        "kv_a_proj_with_mqa.weight\": expected shape [48, 48], found [48, 56"},
+    {"deepseek3", "{\"kv_lora_rank\": 20000}", "key kv_lora_rank: expected 1"},
+    {"deepseek3", "{\"q_lora_rank\": null}",
+        "self_attn.q_proj.weight\": expected one, found none"},
+    {"deepseek3", "{\"qk_rope_head_dim\": 7}",
+        "key qk_rope_head_dim: expected an even number, found 7"},
+    {"deepseek3", "{\"qk_nope_head_dim\": 17}",
+        "q_b_proj.weight\": expected shape [28, 225], found [28, 216"},
+    {"deepseek3", "{\"qk_nope_head_dim\": null}",
+        "key qk_nope_head_dim: expected a number from 1"},
+    {"deepseek3", "{\"v_head_dim\": 0}", "key v_head_dim: expected 1 to"},
+    {"deepseek3", "{\"num_key_value_heads\": 3}",
+        "key num_key_value_heads: expected 9 or 1, found 3"},
     {"qwen3-moe", "{\"moe_intermediate_size\": 24}",
         "experts.0.gate_proj.weight\": expected shape [48, 24], found"},
     {"gpt-oss", "{\"hidden_act\": \"gelu\"}",
@@ -276,6 +329,7 @@ numbers(void **state)
 {
     char err[1024] = "";
     model_t *m;
+    double freqs[8];
     const model_info_t *info;
 
     (void) state;
@@ -302,6 +356,32 @@ numbers(void **state)
     info = model_info(m);
     assert_true(info->norm_offset == 0 && info->rope_halves);
     assert_true(info->attn_cap == 3 && info->logit_cap == 2.5f);
+    model_close(m);
+
+    m = model_open(DIR "deepseek2/", err, sizeof(err));
+    assert_non_null(m);
+    info = model_info(m);
+    assert_true(info->head_dim == 54 && info->kv_heads == 1);
+    assert_true(info->latent == 40 && info->q_latent == 33);
+    assert_true(info->key_dim == 12 && info->value_dim == 31);
+    assert_true(info->groups == 4 && info->groups_used == 2);
+    assert_true(info->group_best == 1 && !info->experts_sigmoid);
+    assert_true(info->experts_scale == 2.5f && info->left_n == 0);
+    assert_true(model_layer(m, 0)->dense && !model_layer(m, 1)->dense);
+    assert_true(
+        fabs(info->attn_scale - pow(0.0707 * log(4) + 1, 2) / sqrt(12 + 14))
+        < 1e-6);
+    assert_true(fabs(model_rope_freqs(m, 0, 512, freqs)
+                     - (0.1 * log(4) + 1) / (0.0707 * log(4) + 1))
+                < 1e-6);
+    model_close(m);
+
+    m = model_open(DIR "deepseek3/", err, sizeof(err));
+    assert_non_null(m);
+    info = model_info(m);
+    assert_true(info->left_n == 5 && info->left_bytes > 0);
+    assert_true(info->group_best == 2 && info->experts_sigmoid);
+    assert_true(info->experts_normed && !info->rope_halves);
     model_close(m);
 
     m = model_open(DIR "smollm3/model.gguf", err, sizeof(err));
@@ -340,7 +420,9 @@ touch_layers(const model_t *m)
         sum += touch(l->q) + touch(l->k) + touch(l->v) + touch(l->o);
         sum += touch(l->gate) + touch(l->up) + touch(l->down);
 
-        for (e = 0; e < model_info(m)->experts; e++) {
+        sum += touch(l->kv_b) + touch(l->k_b) + touch(l->v_b);
+
+        for (e = 0; !l->dense && e < model_info(m)->experts; e++) {
             sum += touch(l->experts_gate[e]) + touch(l->experts_up[e]);
             sum += touch(l->experts_down[e]);
         }
@@ -354,7 +436,8 @@ static void
 mutated(void **state)
 {
     static const char *const names[] = {"gemma2", "phi3-long", "smollm3",
-        "qwen2-moe", "qwen3-moe", "gpt-oss-mxfp4"};
+        "qwen2-moe", "qwen3-moe", "gpt-oss-mxfp4", "deepseek2-lite",
+        "deepseek3"};
     char path[256], err[1024];
     uint8_t *bytes;
     uint32_t i, j, n, at[8], opened = 0, refused_n = 0;

@@ -393,6 +393,177 @@ MODELS = {
         "swiglu_limit": 7.0,
         "dtype": "bfloat16",
     },
+    # Layers without experts among others: in a list, and all but every second.
+    "qwen2-moe-dense": {
+        "architectures": ["Qwen2MoeForCausalLM"],
+        "model_type": "qwen2_moe",
+        "hidden_size": 48,
+        "num_hidden_layers": 3,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [0, 2],
+        "moe_intermediate_size": 20,
+        "shared_expert_intermediate_size": 44,
+        "num_experts": 6,
+        "num_experts_per_tok": 2,
+        "norm_topk_prob": False,
+        "use_sliding_window": False,
+        "sliding_window": None,
+        "dtype": "bfloat16",
+    },
+    "qwen3-moe-dense": {
+        "architectures": ["Qwen3MoeForCausalLM"],
+        "model_type": "qwen3_moe",
+        "hidden_size": 48,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 1,
+        "head_dim": 18,
+        "attention_bias": False,
+        "decoder_sparse_step": 2,
+        "mlp_only_layers": [],
+        "moe_intermediate_size": 20,
+        "num_experts": 9,
+        "num_experts_per_tok": 3,
+        "norm_topk_prob": True,
+        "use_sliding_window": False,
+        "sliding_window": None,
+        "dtype": "bfloat16",
+    },
+    # V2-Lite's: queries of the stream itself, the best of all experts.
+    "deepseek2-lite": {
+        "architectures": ["DeepseekV2ForCausalLM"],
+        "model_type": "deepseek_v2",
+        "hidden_size": 48,
+        "num_attention_heads": 3,
+        "num_key_value_heads": 3,
+        "attention_bias": False,
+        "first_k_dense_replace": 1,
+        "kv_lora_rank": 36,
+        "q_lora_rank": None,
+        "qk_nope_head_dim": 18,
+        "qk_rope_head_dim": 10,
+        "v_head_dim": 14,
+        "moe_intermediate_size": 20,
+        "moe_layer_freq": 1,
+        "n_group": 1,
+        "n_routed_experts": 7,
+        "n_shared_experts": 2,
+        "norm_topk_prob": False,
+        "num_experts_per_tok": 3,
+        "routed_scaling_factor": 1.0,
+        "scoring_func": "softmax",
+        "topk_group": 1,
+        "topk_method": "greedy",
+        "rope_scaling": {
+            "beta_fast": 32,
+            "beta_slow": 1,
+            "factor": 4,
+            "mscale": 0.707,
+            "mscale_all_dim": 0.707,
+            "original_max_position_embeddings": 128,
+            "type": "yarn",
+        },
+        "dtype": "bfloat16",
+    },
+    # V2's: queries of a latent, the best experts of the best groups.
+    "deepseek2": {
+        "architectures": ["DeepseekV2ForCausalLM"],
+        "model_type": "deepseek_v2",
+        "hidden_size": 56,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 8,
+        "attention_bias": False,
+        "first_k_dense_replace": 1,
+        "kv_lora_rank": 40,
+        "q_lora_rank": 33,
+        "qk_nope_head_dim": 12,
+        "qk_rope_head_dim": 14,
+        "v_head_dim": 31,
+        "moe_intermediate_size": 24,
+        "moe_layer_freq": 1,
+        "n_group": 4,
+        "n_routed_experts": 12,
+        "n_shared_experts": 1,
+        "norm_topk_prob": False,
+        "num_experts_per_tok": 4,
+        "routed_scaling_factor": 2.5,
+        "scoring_func": "softmax",
+        "topk_group": 2,
+        "topk_method": "group_limited_greedy",
+        "rope_scaling": {
+            "beta_fast": 32,
+            "beta_slow": 1,
+            "factor": 4,
+            "mscale": 1.0,
+            "mscale_all_dim": 0.707,
+            "original_max_position_embeddings": 128,
+            "type": "yarn",
+        },
+        "dtype": "bfloat16",
+    },
+    # V3's and R1's: sigmoids, a bias for the choice, and a layer more that
+    # predicts a further token.
+    "deepseek3": {
+        "architectures": ["DeepseekV3ForCausalLM"],
+        "model_type": "deepseek_v3",
+        "hidden_size": 48,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 9,
+        "num_hidden_layers": 4,
+        "attention_bias": False,
+        "first_k_dense_replace": 2,
+        "kv_lora_rank": 48,
+        "q_lora_rank": 28,
+        "qk_nope_head_dim": 16,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 13,
+        "moe_intermediate_size": 20,
+        "moe_layer_freq": 1,
+        "n_group": 4,
+        "n_routed_experts": 12,
+        "n_shared_experts": 1,
+        "norm_topk_prob": True,
+        "num_experts_per_tok": 4,
+        "num_nextn_predict_layers": 1,
+        "rms_norm_eps": 1e-5,
+        "routed_scaling_factor": 2.5,
+        "scoring_func": "sigmoid",
+        "topk_group": 2,
+        "topk_method": "noaux_tc",
+        "rope_scaling": {
+            "beta_fast": 32,
+            "beta_slow": 1,
+            "factor": 4,
+            "mscale": 1.0,
+            "mscale_all_dim": 1.0,
+            "original_max_position_embeddings": 128,
+            "type": "yarn",
+        },
+        "dtype": "bfloat16",
+    },
+    # What of it may be otherwise: one group, no scaling, pairs half apart.
+    "deepseek3-plain": {
+        "architectures": ["DeepseekV3ForCausalLM"],
+        "model_type": "deepseek_v3",
+        "hidden_size": 48,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "num_hidden_layers": 2,
+        "first_k_dense_replace": 0,
+        "kv_lora_rank": 28,
+        "q_lora_rank": None,
+        "qk_nope_head_dim": 16,
+        "qk_rope_head_dim": 12,
+        "v_head_dim": 16,
+        "moe_intermediate_size": 20,
+        "n_group": 1,
+        "n_routed_experts": 6,
+        "n_shared_experts": 2,
+        "norm_topk_prob": False,
+        "num_experts_per_tok": 2,
+        "rope_interleave": False,
+        "routed_scaling_factor": 1.5,
+        "topk_group": 1,
+    },
 }
 
 
@@ -412,6 +583,8 @@ GGUF = {
     "qwen2-moe": gguf.MODEL_ARCH.QWEN2MOE,
     "qwen3-moe": gguf.MODEL_ARCH.QWEN3MOE,
     "gpt-oss-mxfp4": gguf.MODEL_ARCH.GPT_OSS,
+    "deepseek2-lite": gguf.MODEL_ARCH.DEEPSEEK2,
+    "deepseek3": gguf.MODEL_ARCH.DEEPSEEK2,
 }
 
 # Matrices that have their inputs as rows, in GPT-OSS.
@@ -427,6 +600,8 @@ def draw(name, old, tied, gen, across):
     noise = torch.randn(old.shape, generator=gen)
     if name.endswith("sinks"):
         return noise
+    if name.endswith("e_score_correction_bias"):
+        return 0.1 * noise
     if "norm" in name:
         # around what it was made with: 1, or 0 where 1 is added to it
         return old.detach().mean().round() + 0.3 * noise
@@ -521,6 +696,8 @@ def gguf_rope(w, c, dim):
         w.add_rope_scaling_type(gguf.RopeScalingType.YARN)
         w.add_rope_scaling_factor(r["factor"])
         w.add_rope_scaling_orig_ctx_len(r["original_max_position_embeddings"])
+        if "mscale_all_dim" in r:
+            w.add_rope_scaling_yarn_log_mul(0.1 * r["mscale_all_dim"])
     if kind == "longrope":
         original = c["original_max_position_embeddings"]
         ratio = c["max_position_embeddings"] / original
@@ -532,18 +709,37 @@ def gguf_rope(w, c, dim):
     return {}
 
 
+def gguf_heads(w, c, dim):
+    """Heads' sizes; of latents as files with joint matrices (no q_lora_rank
+    here) and as those with split ones have them."""
+    key, value, keys = dim, dim, c["num_key_value_heads"]
+    if "kv_lora_rank" in c:
+        key, value = c["qk_nope_head_dim"] + dim, c["v_head_dim"]
+        w.add_kv_lora_rank(c["kv_lora_rank"])
+    if c.get("q_lora_rank"):
+        w.add_q_lora_rank(c["q_lora_rank"])
+        w.add_key_length_mla(key)
+        w.add_value_length_mla(value)
+        key, value, keys = c["kv_lora_rank"] + dim, c["kv_lora_rank"], 1
+    w.add_head_count(c["num_attention_heads"])
+    w.add_head_count_kv(keys)
+    w.add_key_length(key)
+    w.add_value_length(value)
+
+
 def gguf_keys(w, c, dim):
     w.add_context_length(c["max_position_embeddings"])
     w.add_embedding_length(c["hidden_size"])
     w.add_block_count(c["num_hidden_layers"])
     w.add_feed_forward_length(c["intermediate_size"])
-    w.add_head_count(c["num_attention_heads"])
-    w.add_head_count_kv(c["num_key_value_heads"])
-    w.add_key_length(dim)
-    w.add_value_length(dim)
+    gguf_heads(w, c, dim)
     w.add_vocab_size(c["vocab_size"])
     w.add_layer_norm_rms_eps(c["rms_norm_eps"])
     for key, add in (("num_experts", w.add_expert_count),
+                     ("n_routed_experts", w.add_expert_count),
+                     ("n_shared_experts", w.add_expert_shared_count),
+                     ("first_k_dense_replace", w.add_leading_dense_block_count),
+                     ("routed_scaling_factor", w.add_expert_weights_scale),
                      ("num_local_experts", w.add_expert_count),
                      ("num_experts_per_tok", w.add_expert_used_count),
                      ("moe_intermediate_size", w.add_expert_feed_forward_length),
@@ -559,6 +755,13 @@ def gguf_keys(w, c, dim):
             add(c[key])
     if c["model_type"] == "gpt_oss":
         w.add_expert_feed_forward_length(c["intermediate_size"])
+    if "scoring_func" in c:
+        w.add_expert_gating_func(
+            gguf.ExpertGatingFuncType[c["scoring_func"].upper()])
+        w.add_expert_weights_norm(c["norm_topk_prob"])
+    if c.get("n_group", 1) > 1:
+        w.add_expert_group_count(c["n_group"])
+        w.add_expert_group_used_count(c["topk_group"])
     if c["model_type"] == "gemma3_text":
         w.add_attention_scale(c["query_pre_attn_scalar"] ** -0.5)
         w.add_sliding_window_pattern(c["sliding_window_pattern"])
@@ -566,8 +769,17 @@ def gguf_keys(w, c, dim):
         w.add_sliding_window(c["sliding_window"])
 
 
+def split_latent(key, t, c):
+    """kv_b_proj's two parts by head, the keys' turned over."""
+    k = c["qk_nope_head_dim"]
+    t = t.reshape(c["num_attention_heads"], k + c["v_head_dim"], -1)
+    return {key.replace("kv_b", "k_b"): t[:, :k].transpose(1, 2).contiguous(),
+            key.replace("kv_b", "v_b"): t[:, k:].contiguous()}
+
+
 def make_gguf(out, arch, c):
-    dim = c.get("head_dim", c["hidden_size"] // c["num_attention_heads"])
+    dim = c.get("head_dim", c.get("qk_rope_head_dim",
+                c["hidden_size"] // c["num_attention_heads"]))
     w = gguf.GGUFWriter(out / "model.gguf", gguf.MODEL_ARCH_NAMES[arch])
     gguf_keys(w, c, dim)
     tensors = gguf_rope(w, c, dim)
@@ -580,6 +792,13 @@ def make_gguf(out, arch, c):
 
     for key, t in weights.items():
         t = t.float()
+        if key.startswith(f"model.layers.{c['num_hidden_layers']}."):
+            continue # the further layer, which converters leave out
+        if "kv_b_proj" in key and c["q_lora_rank"]:
+            for part, value in split_latent(key, t, c).items():
+                tensors[names.get_name(part, (".weight",))] = value
+            continue
+        key = key.replace("e_score_correction_bias", "e_score_correction.bias")
         if arch in NEIGHBOURS and "q_proj" in key:
             t = neighbours(t, c["num_attention_heads"])
         if arch in NEIGHBOURS and "k_proj" in key:
@@ -630,6 +849,19 @@ def pack(model):
     return saved
 
 
+def further_layer(path, c, gen):
+    """A layer behind the last one, which no forward pass looks at."""
+    kept = getattr(torch, c["dtype"])
+    hidden, at = c["hidden_size"], f"model.layers.{c['num_hidden_layers']}."
+    tensors = safetensors.torch.load_file(path)
+    for key, shape in (("eh_proj.weight", (hidden, 2 * hidden)),
+                       ("enorm.weight", (hidden,)), ("hnorm.weight", (hidden,)),
+                       ("self_attn.o_proj.weight", (hidden, 24)),
+                       ("shared_head.norm.weight", (hidden,))):
+        tensors[at + key] = torch.randn(shape, generator=gen).to(kept)
+    safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
+
+
 def make(name):
     out = HERE / name
     shutil.rmtree(out, ignore_errors=True)
@@ -652,6 +884,9 @@ def make(name):
             p.copy_(draw(key, p, config["tie_word_embeddings"], gen,
                          ACROSS if config["model_type"] == "gpt_oss" else ()
                          ).to(kept).float())
+        for key, p in sorted(model.named_buffers()):
+            if key.endswith("e_score_correction_bias"):
+                p.copy_(draw(key, p, False, gen).to(kept).float())
         packed = pack(model) if "quantization_config" in config else None
         ids = torch.randint(3, config["vocab_size"], (1, IDS_N), generator=gen)
         logits = model(ids, use_cache=False).logits[0]
@@ -666,6 +901,9 @@ def make(name):
         with tempfile.TemporaryDirectory() as tmp:
             model.save_pretrained(tmp)
             shutil.copy(pathlib.Path(tmp) / "model.safetensors", out)
+
+    if config.get("num_nextn_predict_layers"):
+        further_layer(out / "model.safetensors", config, gen)
 
     if name in GGUF:
         make_gguf(out, GGUF[name], config)
