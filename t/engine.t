@@ -156,6 +156,15 @@ like($out, qr/fromfile/, 'is used');
         $put->('model.safetensors', substr $weights, 0, $n);
         refused("weights cut at $n", qr/model\.safetensors: /, '--model', $hf);
     }
+    # latents in the cache, and a layer that is not looked at
+    $put->($_, $slurp->("$from/../deepseek3/$_")) for qw(config.json model.safetensors);
+    ($st, $out) = engine('--inspect', $hf, '--kv_type', 'f32');
+    like($out, qr/^kv token +@{[4 * (48 + 8)]} bytes a layer: a latent and what is rotated$/m, 'latents');
+    like($out, qr/^left out +5 tensors, \d+ bytes: they predict further tokens/m, 'left out');
+    ($st, $out) = engine('--inspect', $hf, '--kv_type', 'bf16');
+    like($out, qr/^kv token +@{[2 * (48 + 8)]} bytes/m, 'and smaller ones');
+    $put->('config.json', $slurp->("$from/config.json"));
+
     (my $other = $weights) =~ s/layers\.1\.mlp\.up_proj\.weight/layers.1.mlp.uq_proj.weight/;
     $put->('model.safetensors', $other);
     refused('a missing weight', qr/layers\.1\.mlp\.up_proj/, '--model', $hf);
