@@ -59,6 +59,7 @@
     X("deepseek2-lite", 3, 1)                                                  \
     X("deepseek2", 8, 0)                                                       \
     X("deepseek3", 9, 1)                                                       \
+    X("deepseek3-fp8", 3, 0)                                                   \
     X("deepseek3-plain", 4, 0)
 
 /* golden.bin */

@@ -540,6 +540,42 @@ MODELS = {
         },
         "dtype": "bfloat16",
     },
+    # As V3 is published: weights in F8_E4M3 with a factor for each block of
+    # 128 x 128, and blocks that begin in the middle of a head.
+    "deepseek3-fp8": {
+        "architectures": ["DeepseekV3ForCausalLM"],
+        "model_type": "deepseek_v3",
+        "hidden_size": 136,
+        "intermediate_size": 140,
+        "num_attention_heads": 3,
+        "num_key_value_heads": 3,
+        "num_hidden_layers": 2,
+        "attention_bias": False,
+        "first_k_dense_replace": 1,
+        "kv_lora_rank": 128,
+        "q_lora_rank": 44,
+        "qk_nope_head_dim": 28,
+        "qk_rope_head_dim": 10,
+        "v_head_dim": 22,
+        "moe_intermediate_size": 20,
+        "n_group": 2,
+        "n_routed_experts": 8,
+        "n_shared_experts": 1,
+        "norm_topk_prob": True,
+        "num_experts_per_tok": 3,
+        "quantization_config": {
+            "activation_scheme": "dynamic",
+            "fmt": "e4m3",
+            "quant_method": "fp8",
+            "weight_block_size": [128, 128],
+        },
+        "routed_scaling_factor": 2.5,
+        "scoring_func": "sigmoid",
+        "topk_group": 1,
+        "topk_method": "noaux_tc",
+        "rope_scaling": None,
+        "dtype": "bfloat16",
+    },
     # What of it may be otherwise: one group, no scaling, pairs half apart.
     "deepseek3-plain": {
         "architectures": ["DeepseekV3ForCausalLM"],
@@ -862,6 +898,40 @@ def further_layer(path, c, gen):
     safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
 
 
+def quantise(path):
+    """Makes matrices of the file F8_E4M3 with factors, but for the embeddings
+    and the router's; what they are worth in BF16."""
+    tensors, worth = {}, {}
+    for key, t in safetensors.torch.load_file(path).items():
+        tensors[key] = worth[key] = t
+        if t.dim() != 2 or any(s in key for s in ("embed", "lm_head", "gate.w")):
+            continue
+        rows, cols = (-(-n // 128) for n in t.shape)
+        factors = torch.zeros(rows, cols)
+        for i in range(rows):
+            for j in range(cols):
+                part = t[128 * i:128 * i + 128, 128 * j:128 * j + 128].float()
+                factors[i, j] = part.abs().max() / 448
+        wide = factors.repeat_interleave(128, 0).repeat_interleave(128, 1)
+        wide = wide[:t.shape[0], :t.shape[1]]
+        tensors[key] = (t.float() / wide).to(torch.float8_e4m3fn)
+        tensors[key + "_scale_inv"] = factors
+        worth[key] = (tensors[key].float() * wide).to(torch.bfloat16)
+    safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
+    return worth
+
+
+def quantised(model, path):
+    """The model with the weights that path has after it was quantised."""
+    with tempfile.TemporaryDirectory() as tmp:
+        safetensors.torch.save_file(quantise(path),
+            pathlib.Path(tmp) / "model.safetensors", metadata={"format": "pt"})
+        model.config.save_pretrained(tmp)
+        return type(model).from_pretrained(tmp, dtype=torch.float32,
+            attn_implementation="eager",
+            experts_implementation="eager").eval()
+
+
 def make(name):
     out = HERE / name
     shutil.rmtree(out, ignore_errors=True)
@@ -873,9 +943,12 @@ def make(name):
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
     gen = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    computed = transformers.AutoConfig.from_pretrained(out)
+    method = config.get("quantization_config", {}).get("quant_method")
+    if method is not None:
+        del computed.quantization_config
     model = transformers.AutoModelForCausalLM.from_config(
-        transformers.AutoConfig.from_pretrained(out),
-        attn_implementation="eager", dtype=torch.float32,
+        computed, attn_implementation="eager", dtype=torch.float32,
         experts_implementation="eager").eval()
     kept = getattr(torch, config.get("dtype", "float32"))
 
@@ -886,14 +959,12 @@ def make(name):
                          ).to(kept).float())
         for key, p in sorted(model.named_buffers()):
             if key.endswith("e_score_correction_bias"):
-                p.copy_(draw(key, p, False, gen).to(kept).float())
-        packed = pack(model) if "quantization_config" in config else None
+                p.copy_(draw(key, p, False, gen, ()).to(kept).float())
+        packed = pack(model) if method == "mxfp4" else None
         ids = torch.randint(3, config["vocab_size"], (1, IDS_N), generator=gen)
         logits = model(ids, use_cache=False).logits[0]
 
-    assert logits.dtype == torch.float32 and bool(logits.isfinite().all())
-    spread = logits.std(dim=-1).mean().item()
-    model.to(kept)
+    model.to(kept) # the angles too: it computes nothing any more
 
     if packed is not None:
         safetensors.torch.save_file(packed, out / "model.safetensors")
@@ -901,6 +972,14 @@ def make(name):
         with tempfile.TemporaryDirectory() as tmp:
             model.save_pretrained(tmp)
             shutil.copy(pathlib.Path(tmp) / "model.safetensors", out)
+
+    if method == "fp8":
+        model = quantised(model, out / "model.safetensors")
+        with torch.no_grad():
+            logits = model(ids, use_cache=False).logits[0]
+
+    assert logits.dtype == torch.float32 and bool(logits.isfinite().all())
+    spread = logits.std(dim=-1).mean().item()
 
     if config.get("num_nextn_predict_layers"):
         further_layer(out / "model.safetensors", config, gen)
