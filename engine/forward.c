@@ -37,7 +37,7 @@
  * says is asserted, not judged.
  */
 #include "forward.h"
-#include "forward_latent.h"
+#include "forward_load.h"
 #include "mem.h"
 
 #include <assert.h>
@@ -105,7 +105,7 @@ struct forward_s {
     kn_out_t *outs;   /* [outs_max], owned */
     forward_held_t held;
     uint32_t outs_n;        /* of the step submitted last */
-    int host_logits, blind; /* of the device: kn_info_t */
+    int host_logits;        /* of the device: kn_info_t */
     const kn_w_t **experts; /* [layers, 3, experts], owned */
 };
 
@@ -159,228 +159,11 @@ row_blocks(const forward_cfg_t *c)
     return sum;
 }
 
-/* The kernels' number of a tensor type; KN_TYPES if they have none. */
-static uint32_t
-kernel_type(uint32_t type)
-{
-    return kernels_type(tensor_type_name(type));
-}
-
-/* Opening's errors: the first one counts, and later calls do nothing. */
+/* An opening: what is put on the device, and for whom. */
 typedef struct {
     forward_t *f;
-    uint64_t *count; /* what allocations are for, in f->held */
-    char *err;
-    size_t errlen;
-    int failed;
+    forward_load_t l;
 } opening_t;
-
-/* size bytes for what is made of t, the caller's; NULL when out of memory. */
-static void *
-room(opening_t *o, const tensor_t *t, uint64_t size)
-{
-    void *made = malloc(size);
-
-    if (made == NULL) {
-        snprintf(o->err, o->errlen, "weight \"%s\": not enough memory",
-            tensor_shown(t->name).s);
-        o->failed = 1;
-    }
-
-    return made;
-}
-
-/*
- * *t with its rows one after another, in memory that is the caller's to free;
- * NULL when they are so in the file.
- */
-static void *
-dense(opening_t *o, tensor_t *t)
-{
-    void *made;
-
-    if (tensor_is_dense(t)) {
-        return NULL;
-    }
-
-    made = room(o, t, t->size);
-
-    if (made != NULL) {
-        tensor_dense(t, made);
-        t->data = made;
-        t->lay = NULL; /* model.c lets no factors pass with it */
-    }
-
-    return made;
-}
-
-/* t as BF16, for what no kernel takes; the same. */
-static uint16_t *
-converted(opening_t *o, const tensor_t *t)
-{
-    uint16_t *made;
-
-    assert(tensor_is_plain(t->type)); /* model_is_matrix has no other such */
-    made = room(o, t, t->size / tensor_block_bytes(t->type) * sizeof(*made));
-
-    if (made != NULL) {
-        tensor_bf16(t, made);
-    }
-
-    return made;
-}
-
-/* A weight of type is on the device now. */
-static void
-count_weight(opening_t *o, const tensor_t *t, uint32_t type, int converted)
-{
-    uint64_t bytes = t->size;
-    forward_held_t *h = &o->f->held;
-
-    assert(type < KN_TYPES);
-
-    if (converted) {
-        bytes = t->size / tensor_block_bytes(t->type) * 2;
-        h->converted += bytes;
-        h->rounded += tensor_scale(t) != NULL ? bytes : 0;
-    }
-
-    h->weights[type].n++;
-    h->weights[type].bytes += bytes;
-}
-
-/* From the file's bytes, or from others. */
-static const kn_w_t *
-load_bytes(opening_t *o, const tensor_t *t)
-{
-    kn_w_t *w;
-    tensor_shown_t name;
-    kn_source_t s;
-    tensor_t as;
-    void *rows = NULL;
-    uint16_t *made = NULL;
-    int convert;
-
-    if (o->failed) {
-        return NULL;
-    }
-
-    as = *t;
-
-    if (!o->f->blind) {
-        rows = dense(o, &as);
-    }
-
-    name = tensor_shown(t->name);
-    s.name = name.s;
-    s.type = kernel_type(t->type);
-    s.n = (uint32_t) (t->dims[1] * t->dims[2]);
-    s.k = (uint32_t) t->dims[0];
-    s.data = as.data;
-    convert = s.type == KN_TYPES;
-
-    if (convert) {
-        s.type = KN_BF16;
-    }
-
-    if (convert && !o->f->blind && !o->failed) {
-        made = converted(o, &as);
-        s.data = made;
-    }
-
-    w = o->failed ? NULL
-                  : o->f->kn->weight_load(o->f->dev, &s, o->err, o->errlen);
-    o->failed = w == NULL;
-    count_weight(o, t, s.type, convert);
-    free(made);
-    free(rows);
-    return w;
-}
-
-static const kn_w_t *
-load(opening_t *o, const tensor_t *t)
-{
-    const kn_w_t *w = load_bytes(o, t);
-
-    if (!o->failed) {
-        model_taken(o->f->m, t);
-    }
-
-    return w;
-}
-
-static kn_ptr_t
-alloc(opening_t *o, uint64_t n, uint64_t size, const char *what)
-{
-    kn_ptr_t p = {0};
-
-    if (o->failed) {
-        return p;
-    }
-
-    if (size == 0 || n <= UINT64_MAX / size) {
-        p = o->f->kn->alloc(o->f->dev, n * size);
-    }
-
-    if (p.a == 0) {
-        snprintf(o->err, o->errlen,
-            "%s: expected %llu x %llu bytes, found no memory for them", what,
-            (unsigned long long) n, (unsigned long long) size);
-        o->failed = 1;
-        return p;
-    }
-
-    *o->count += n * size;
-    return p;
-}
-
-/*
- * t, one vector or some, + offset as F32: model.c lets no type pass that is
- * not exact so.
- */
-static kn_ptr_t
-vector(opening_t *o, const tensor_t *t, float offset)
-{
-    uint64_t i, n = t->dims[0] * t->dims[1];
-    kn_ptr_t p;
-    tensor_t as = *t;
-    void *rows;
-    float *v;
-
-    p = alloc(o, n, sizeof(float), "vector");
-
-    if (o->failed || t->data == NULL) {
-        return p;
-    }
-
-    rows = dense(o, &as);
-    v = o->failed ? NULL : room(o, t, n * sizeof(*v));
-
-    if (v != NULL) {
-        tensor_plain(as.type, as.data, n, v);
-
-        for (i = 0; offset != 0 && i < n; i++) {
-            v[i] += offset;
-        }
-
-        o->f->kn->copy_in(o->f->dev, p, v, n * sizeof(*v));
-        o->f->held.weights[KN_F32].n++;
-        model_taken(o->f->m, t);
-    }
-
-    free(rows);
-    free(v);
-    return p;
-}
-
-/* The same; null where there is none. */
-static kn_ptr_t
-some_vector(opening_t *o, const tensor_t *t)
-{
-    const kn_ptr_t none = {0};
-
-    return t != NULL ? vector(o, t, 0) : none;
-}
 
 static uint64_t
 max_u64(uint64_t a, uint64_t b)
@@ -397,22 +180,25 @@ open_attention_acts(opening_t *o)
     uint64_t head = info->head_dim, whole = info->key_dim + info->rope_dims;
 
     if (info->latent == 0) {
-        a->q = alloc(o, t, info->heads * head * f, "activations");
-        a->a = alloc(o, t, info->heads * head * f, "activations");
-        a->k = alloc(o, t, info->kv_heads * head * f, "activations");
-        a->v = alloc(o, t, info->kv_heads * head * f, "activations");
+        a->q = forward_alloc(&o->l, t, info->heads * head * f, "activations");
+        a->a = forward_alloc(&o->l, t, info->heads * head * f, "activations");
+        a->k =
+            forward_alloc(&o->l, t, info->kv_heads * head * f, "activations");
+        a->v =
+            forward_alloc(&o->l, t, info->kv_heads * head * f, "activations");
         return;
     }
 
     whole = max_u64(whole, info->value_dim);
-    a->q = alloc(o, t, info->heads * whole * f, "activations");
-    a->ql = alloc(o, t, info->heads * head * f, "activations");
-    a->a = alloc(o, t, info->heads * info->latent * f, "activations");
-    a->k = alloc(o, t, info->rope_dims * f, "activations");
-    a->v = alloc(o, t, info->latent * f, "activations");
+    a->q = forward_alloc(&o->l, t, info->heads * whole * f, "activations");
+    a->ql = forward_alloc(&o->l, t, info->heads * head * f, "activations");
+    a->a =
+        forward_alloc(&o->l, t, info->heads * info->latent * f, "activations");
+    a->k = forward_alloc(&o->l, t, info->rope_dims * f, "activations");
+    a->v = forward_alloc(&o->l, t, info->latent * f, "activations");
 
     if (info->q_latent > 0) {
-        a->qa = alloc(o, t, info->q_latent * f, "activations");
+        a->qa = forward_alloc(&o->l, t, info->q_latent * f, "activations");
     }
 }
 
@@ -434,21 +220,23 @@ open_gate_acts(opening_t *o)
         }
     }
 
-    a->gate = alloc(o, t, gate * f, "activations");
+    a->gate = forward_alloc(&o->l, t, gate * f, "activations");
 
     if (up > 0) {
-        a->up = alloc(o, t, up * f, "activations");
+        a->up = forward_alloc(&o->l, t, up * f, "activations");
     }
 
     if (info->experts > 0) {
-        a->router = alloc(o, t, info->experts * f, "activations");
-        a->ids = alloc(o, t, info->experts_used * f, "activations");
-        a->weights = alloc(o, t, info->experts_used * f, "activations");
+        a->router = forward_alloc(&o->l, t, info->experts * f, "activations");
+        a->ids = forward_alloc(&o->l, t, info->experts_used * f, "activations");
+        a->weights =
+            forward_alloc(&o->l, t, info->experts_used * f, "activations");
     }
 
     if (info->shared_ffn > 0) {
-        a->shared = alloc(o, t, info->shared_ffn * f, "activations");
-        a->h2 = alloc(o, t, info->hidden * f, "activations");
+        a->shared =
+            forward_alloc(&o->l, t, info->shared_ffn * f, "activations");
+        a->h2 = forward_alloc(&o->l, t, info->hidden * f, "activations");
     }
 }
 
@@ -461,19 +249,19 @@ open_acts(opening_t *o)
     uint64_t t = o->f->cfg.tokens_max, outs = o->f->cfg.outs_max;
     uint64_t f = sizeof(float);
 
-    a->x = alloc(o, t, info->hidden * f, "activations");
-    a->n = alloc(o, t, info->hidden * f, "activations");
-    a->h = alloc(o, t, info->hidden * f, "activations");
+    a->x = forward_alloc(&o->l, t, info->hidden * f, "activations");
+    a->n = forward_alloc(&o->l, t, info->hidden * f, "activations");
+    a->h = forward_alloc(&o->l, t, info->hidden * f, "activations");
     open_attention_acts(o);
     open_gate_acts(o);
 
     for (i = 0; i < info->ropes; i++) {
-        a->cs[i] = alloc(o, t, info->rope_dims * f, "activations");
+        a->cs[i] = forward_alloc(&o->l, t, info->rope_dims * f, "activations");
     }
 
-    a->g = alloc(o, outs, info->hidden * f, "outputs");
-    a->logits = alloc(o, outs, info->vocab * f, "logits");
-    a->out = alloc(o, outs, sizeof(sample_out_t), "outputs");
+    a->g = forward_alloc(&o->l, outs, info->hidden * f, "outputs");
+    a->logits = forward_alloc(&o->l, outs, info->vocab * f, "logits");
+    a->out = forward_alloc(&o->l, outs, sizeof(sample_out_t), "outputs");
 }
 
 /* The next call of the list. */
@@ -483,7 +271,7 @@ push(opening_t *o, uint32_t op, const void *args, size_t size)
     op_t *to;
     forward_t *f = o->f;
 
-    if (o->failed) {
+    if (o->l.failed) {
         return;
     }
 
@@ -503,12 +291,12 @@ matmul(opening_t *o, const tensor_t *w, const tensor_t *bias, kn_ptr_t x,
     kn_matmul_t a;
 
     memset(&a, 0, sizeof(a));
-    a.w = load(o, w);
+    a.w = forward_load(&o->l, w);
     a.x = x;
     a.y = y;
     a.rows = KN_TOKENS;
     a.scale = scale;
-    a.bias = some_vector(o, bias);
+    a.bias = forward_some_vector(&o->l, bias);
     PUSH(o, matmul, &a);
 }
 
@@ -541,7 +329,7 @@ norm_stream(opening_t *o, const tensor_t *w, int residual)
     memset(&a, 0, sizeof(a));
     a.x = acts->x;
     a.add.a = residual ? acts->h.a : 0;
-    a.w = vector(o, w, model_info(o->f->m)->norm_offset);
+    a.w = forward_vector(&o->l, w, model_info(o->f->m)->norm_offset);
     a.y = acts->n;
     a.parts = 1;
     a.dim = info->hidden;
@@ -565,7 +353,7 @@ norm_by(opening_t *o, const tensor_t *w, kn_ptr_t x, uint32_t width, float eps)
     assert(w->dims[0] > 0 && width % w->dims[0] == 0);
     memset(&a, 0, sizeof(a));
     a.x = x;
-    a.w = vector(o, w, model_info(o->f->m)->norm_offset);
+    a.w = forward_vector(&o->l, w, model_info(o->f->m)->norm_offset);
     a.y = x;
     a.dim = (uint32_t) w->dims[0];
     a.parts = width / a.dim;
@@ -578,38 +366,6 @@ static void
 norm_parts(opening_t *o, const tensor_t *w, kn_ptr_t x, uint32_t width)
 {
     norm_by(o, w, x, width, model_info(o->f->m)->eps);
-}
-
-/* The two matrices of each head, made of one or as the file has them. */
-static void
-load_latent(
-    opening_t *o, const model_layer_t *l, const kn_w_t **k, const kn_w_t **v)
-{
-    forward_latent_t made;
-    forward_held_t *h = &o->f->held;
-    const model_info_t *info = model_info(o->f->m);
-
-    if (l->kv_b == NULL) {
-        *k = load(o, l->k_b);
-        *v = load(o, l->v_b);
-        return;
-    }
-
-    if (o->failed
-        || !forward_latent_open(&made, l->kv_b, info, o->err, o->errlen)) {
-        o->failed = 1;
-        return;
-    }
-
-    *k = load_bytes(o, &made.k);
-    *v = load_bytes(o, &made.v);
-    h->converted += made.converted;
-    h->rounded += made.rounded;
-    forward_latent_close(&made);
-
-    if (!o->failed) {
-        model_taken(o->f->m, l->kv_b);
-    }
 }
 
 /* y = each head of x by its own of w, what x has beyond going before. */
@@ -680,7 +436,7 @@ open_attention(opening_t *o, uint32_t i, kn_ptr_t q)
     memset(&attn, 0, sizeof(attn));
     attn.q = q;
     attn.y = a->a;
-    attn.sinks = some_vector(o, w->sinks);
+    attn.sinks = forward_some_vector(&o->l, w->sinks);
     attn.heads = info->heads;
     attn.window = w->window;
     attn.scale = info->attn_scale;
@@ -729,7 +485,7 @@ open_latents(opening_t *o, uint32_t i, kn_ptr_t x)
         from = a->qa;
     }
 
-    load_latent(o, w, &k, &v);
+    forward_load_latent(&o->l, w, &k, &v);
     matmul(o, w->q, NULL, from, a->q, 1);
     matmul(o, w->k, NULL, x, a->k, 1);
     matmul(o, w->v, NULL, x, a->v, 1);
@@ -785,14 +541,14 @@ load_experts(
     moe->down = at + 2 * (size_t) n;
 
     for (i = 0; i < n; i++) {
-        at[i] = load(o, w->experts_gate[i]);
-        at[n + i] = load(o, w->experts_up[i]);
-        at[2 * (size_t) n + i] = load(o, w->experts_down[i]);
+        at[i] = forward_load(&o->l, w->experts_gate[i]);
+        at[n + i] = forward_load(&o->l, w->experts_up[i]);
+        at[2 * (size_t) n + i] = forward_load(&o->l, w->experts_down[i]);
     }
 
-    moe->gate_bias = some_vector(o, w->experts_gate_bias);
-    moe->up_bias = some_vector(o, w->experts_up_bias);
-    moe->down_bias = some_vector(o, w->experts_down_bias);
+    moe->gate_bias = forward_some_vector(&o->l, w->experts_gate_bias);
+    moe->up_bias = forward_some_vector(&o->l, w->experts_up_bias);
+    moe->down_bias = forward_some_vector(&o->l, w->experts_down_bias);
 }
 
 /* The same by those of each token's experts. */
@@ -823,7 +579,7 @@ open_experts(opening_t *o, uint32_t i, kn_ptr_t x)
     router.scale = info->experts_scale;
 
     if (w->choice_bias != NULL) {
-        router.bias = vector(o, w->choice_bias, 0);
+        router.bias = forward_vector(&o->l, w->choice_bias, 0);
     }
 
     router.rows = KN_TOKENS;
@@ -913,7 +669,7 @@ open_begin(opening_t *o, const kn_w_t **embed)
     const model_info_t *info = model_info(f->m);
     double freqs[FREQS_MAX];
 
-    a.w = load(o, model_top(f->m)->embed);
+    a.w = forward_load(&o->l, model_top(f->m)->embed);
     a.y = f->acts.x;
     a.scale = info->embed_scale;
     *embed = a.w;
@@ -921,13 +677,14 @@ open_begin(opening_t *o, const kn_w_t **embed)
 
     assert(info->rope_dims / 2 <= FREQS_MAX);
 
-    for (i = 0; i < info->ropes && !o->failed; i++) {
+    for (i = 0; i < info->ropes && !o->l.failed; i++) {
         angles.half = info->rope_dims / 2;
         angles.cs = f->acts.cs[i];
-        angles.freq = alloc(o, angles.half, sizeof(double), "angles");
+        angles.freq =
+            forward_alloc(&o->l, angles.half, sizeof(double), "angles");
         angles.scale = model_rope_freqs(f->m, i, f->cfg.context, freqs);
 
-        if (!o->failed) {
+        if (!o->l.failed) {
             f->kn->copy_in(
                 f->dev, angles.freq, freqs, angles.half * sizeof(double));
             PUSH(o, rope_angles, &angles);
@@ -952,7 +709,8 @@ open_end(opening_t *o, const kn_w_t *embed)
     PUSH(o, gather, &gather);
 
     memset(&output, 0, sizeof(output));
-    output.w = top->output == top->embed ? embed : load(o, top->output);
+    output.w =
+        top->output == top->embed ? embed : forward_load(&o->l, top->output);
     output.x = f->acts.g;
     output.y = f->acts.logits;
     output.rows = KN_OUTS;
@@ -980,11 +738,11 @@ open_step(opening_t *o)
     blocks = row_blocks(c) * c->rows_max;
 
     if (blocks > UINT32_MAX) {
-        snprintf(o->err, o->errlen,
+        snprintf(o->l.err, o->l.errlen,
             "step: expected fewer blocks than 2^32, found %u rows of %u "
             "tokens",
             c->rows_max, c->context);
-        o->failed = 1;
+        o->l.failed = 1;
         return;
     }
 
@@ -999,8 +757,8 @@ open_step(opening_t *o)
 
     if (f->rows == NULL || f->outs == NULL || f->blocks == NULL
         || f->ops == NULL || f->experts == NULL) {
-        snprintf(o->err, o->errlen, "step: not enough memory");
-        o->failed = 1;
+        snprintf(o->l.err, o->l.errlen, "step: not enough memory");
+        o->l.failed = 1;
         return;
     }
 
@@ -1013,11 +771,11 @@ open_step(opening_t *o)
     l.heads = info->heads;
     l.head_dim = info->head_dim;
     l.vocab = info->vocab;
-    o->failed = f->kn->reserve(f->dev, &l, o->err, o->errlen) != 0;
+    o->l.failed = f->kn->reserve(f->dev, &l, o->l.err, o->l.errlen) != 0;
 
     f->kn->info(f->dev, &dev);
     f->host_logits = dev.host;
-    f->blind = dev.blind;
+    o->l.blind = dev.blind;
 }
 
 forward_t *
@@ -1027,7 +785,8 @@ forward_open(const kernels_t *kn, kn_dev_t *dev, const model_t *m,
     uint32_t i;
     forward_t *f;
     const kn_w_t *embed = NULL;
-    opening_t o = {.err = err, .errlen = errlen};
+    opening_t o = {
+        .l = {.kn = kn, .dev = dev, .m = m, .err = err, .errlen = errlen}};
 
     assert(c->rows_max > 0 && c->tokens_max > 0 && c->outs_max > 0);
     assert(c->block_tokens > 0 && c->blocks > 0 && c->context > 0);
@@ -1046,23 +805,25 @@ forward_open(const kernels_t *kn, kn_dev_t *dev, const model_t *m,
     f->m = m;
     f->cfg = *c;
     o.f = f;
+    o.l.held = &f->held;
 
     open_step(&o);
-    o.count = &f->held.acts;
+    o.l.count = &f->held.acts;
     open_acts(&o);
-    o.count = &f->held.kv;
-    f->kv = alloc(&o, c->blocks, forward_block_bytes(m, c), "KV blocks");
-    o.count = &f->held.weights[KN_F32].bytes;
+    o.l.count = &f->held.kv;
+    f->kv =
+        forward_alloc(&o.l, c->blocks, forward_block_bytes(m, c), "KV blocks");
+    o.l.count = &f->held.weights[KN_F32].bytes;
 
     open_begin(&o, &embed);
 
-    for (i = 0; i < model_info(m)->layers && !o.failed; i++) {
+    for (i = 0; i < model_info(m)->layers && !o.l.failed; i++) {
         open_layer(&o, i);
     }
 
     open_end(&o, embed);
 
-    if (o.failed) {
+    if (o.l.failed) {
         forward_close(f);
         return NULL;
     }

@@ -14,9 +14,12 @@ typedef struct {
     void *data[2];               /* owned */
 } forward_latent_t;
 
-/* Takes kv_b apart.  0 with one sentence in err. */
+/*
+ * Takes kv_b apart.  0 with one sentence in err.  If blind, only what the parts
+ * are is said, and they have no data.
+ */
 int forward_latent_open(forward_latent_t *l, const tensor_t *kv_b,
-    const model_info_t *info, char *err, size_t errlen);
+    const model_info_t *info, int blind, char *err, size_t errlen);
 
 /* Frees what was made; l may be zeroed. */
 void forward_latent_close(forward_latent_t *l);

@@ -68,9 +68,9 @@ check(const tensor_t *t, const float *want, int exact, uint32_t v_type)
 {
     uint32_t h;
     char err[256];
-    forward_latent_t l;
+    forward_latent_t l, blind;
 
-    assert_true(forward_latent_open(&l, t, &info, err, sizeof(err)));
+    assert_true(forward_latent_open(&l, t, &info, 0, err, sizeof(err)));
     assert_int_equal(l.k.dims[0], KEY);
     assert_int_equal(l.k.dims[1], HEADS * LATENT);
     assert_int_equal(l.v.dims[0], LATENT);
@@ -84,6 +84,11 @@ check(const tensor_t *t, const float *want, int exact, uint32_t v_type)
     assert_int_equal(l.converted, (l.k.type == t->type ? 0 : l.k.size)
                                       + (l.v.type == t->type ? 0 : l.v.size));
     assert_int_equal(l.rounded, exact ? 0 : l.converted);
+    assert_true(forward_latent_open(&blind, t, &info, 1, err, sizeof(err)));
+    assert_true(blind.k.size == l.k.size && blind.v.size == l.v.size);
+    assert_true(blind.k.data == NULL && blind.v.data == NULL);
+    assert_true(blind.converted == l.converted && blind.rounded == l.rounded);
+    forward_latent_close(&blind);
     forward_latent_close(&l);
 }
 
