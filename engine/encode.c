@@ -80,6 +80,7 @@ encode_chat(const encode_t *c, const submit_input_t *in)
     chat.documents = encode_text(&c->s->documents);
     chat.kwargs = encode_text(&c->s->kwargs);
     chat.no_prompt = (c->s->head.flags & LLM_F_NO_TURN) != 0;
+    chat.go_on = (c->s->head.flags & LLM_F_GO_ON) != 0;
     chat.now = time(NULL);
 
     return template_encode(c->e->tpl, &chat, c->work, c->e->work_max,

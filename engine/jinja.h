@@ -84,4 +84,7 @@ int jinja_render(const jinja_t *t, const jinja_args_t *args, jinja_out_t *out);
 
 void jinja_out_free(jinja_out_t *out);
 
+/* Bytes of s without what Python calls white space at its end. */
+size_t jinja_trimmed(const char *s, size_t len);
+
 #endif

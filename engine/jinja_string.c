@@ -122,6 +122,27 @@ jinja_is_space(uint32_t cp)
 }
 
 
+/* Backwards, character by character; what is none is no space. */
+size_t
+jinja_trimmed(const char *s, size_t len)
+{
+    size_t at;
+    uint32_t cp;
+
+    while (len > 0) {
+        for (at = len - 1; at > 0 && len - at < 4 && is_cont(s[at]); at--) {
+        }
+        if (jinja_char(s + at, len - at, &cp) != len - at
+            || !jinja_is_space(cp)) {
+            break;
+        }
+        len = at;
+    }
+
+    return len;
+}
+
+
 /* --- making ------------------------------------------------------------- */
 
 /*

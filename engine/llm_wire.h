@@ -241,7 +241,8 @@ enum {
     LLM_F_NO_BOS = 1 << 7,   /* a text gets no begin token */
     LLM_F_NO_TURN = 1 << 8,  /* CHAT: no assistant's turn is begun */
     LLM_F_TEMPLATE = 1 << 9, /* CHAT: what else the template gets is here */
-    LLM_F_ALL = (1 << 10) - 1
+    LLM_F_GO_ON = 1 << 10,   /* CHAT: the last message's turn stays open */
+    LLM_F_ALL = (1 << 11) - 1
 };
 
 typedef struct {

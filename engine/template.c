@@ -30,7 +30,6 @@
  * which share the template_t.
  */
 #include "template_impl.h"
-#include "jinja.h"
 #include "llm_err.h"
 
 #include <assert.h>
@@ -374,7 +373,12 @@ encode_own(template_call_t *p, const template_t *t, const template_own_t *own,
 
     assert(own->t != NULL);
 
-    vars_fill(&vars, t, j->messages, j->tools, j->documents, !in->no_prompt);
+    if (in->go_on && (rc = template_go_on_mark(j->messages)) != 0) {
+        return rc;
+    }
+
+    vars_fill(&vars, t, j->messages, j->tools, j->documents,
+        !in->no_prompt && !in->go_on);
     json_object_foreach(j->kwargs, name, v)
     {
         vars_add(&vars, name, v, JINJA_DATA);
@@ -389,7 +393,10 @@ encode_own(template_call_t *p, const template_t *t, const template_own_t *own,
                    : rc;
     }
 
-    rc = encode_out(p, &o);
+    rc = in->go_on ? template_go_on_cut(p, &o) : 0;
+    if (rc == 0) {
+        rc = encode_out(p, &o);
+    }
     jinja_out_free(&o);
 
     return rc;
@@ -430,11 +437,15 @@ encode_json(template_call_t *p, const template_t *t, const template_input_t *in,
     if (rc == 0) {
         rc = check_extras(p, j, takes);
     }
+    if (rc == 0 && in->go_on) {
+        rc = template_go_on_check(p, j->messages);
+    }
 
     if (rc == 0 && own->t != NULL) {
         rc = encode_own(p, t, own, in, j);
     } else if (rc == 0 && template_is_chatml(t->tok)) {
-        rc = template_chatml(p, j->messages, !in->no_prompt);
+        rc = template_chatml(
+            p, j->messages, !in->no_prompt && !in->go_on, in->go_on);
     } else if (rc == 0) {
         rc = template_plain(p, j->messages);
     }

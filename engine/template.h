@@ -61,11 +61,13 @@ typedef struct {
     template_text_t documents; /* the same */
     template_text_t kwargs;    /* an object: further variables, may be absent */
     int no_prompt; /* without what the assistant's turn begins with */
+    int go_on;     /* the last message is not over: nothing comes behind it */
     time_t now;    /* what templates that ask for the date are told */
 } template_input_t;
 
 /*
- * Writes at most cap ids to out, the generation prompt at their end.  Returns
+ * Writes at most cap ids to out, the generation prompt, or with go_on the last
+ * message's text, at their end.  Returns
  * the count or a negative llm_err.h code as token_encode does, also
  * -LLM_ERR_BAD_FIELD and -LLM_ERR_BAD_MESSAGES; then err holds one sentence
  * for the client, the template's own if it refuses, and param the field to

@@ -95,16 +95,18 @@ fixed_message(template_call_t *p, const json_t *msg)
 
 /* Each message is one text between two markers. */
 int
-template_chatml(template_call_t *p, const json_t *messages, int prompt)
+template_chatml(
+    template_call_t *p, const json_t *messages, int prompt, int go_on)
 {
-    size_t i;
+    size_t i, n = json_array_size(messages);
     int rc = fixed_text(p, "", 0, TOKEN_F_BOS);
 
-    assert(json_is_array(messages));
+    assert(json_is_array(messages) && !(prompt && go_on));
 
-    for (i = 0; i < json_array_size(messages) && rc == 0; i++) {
+    for (i = 0; i < n && rc == 0; i++) {
         if ((rc = fixed_marker(p, "<|im_start|>")) == 0
             && (rc = fixed_message(p, json_array_get(messages, i))) == 0
+            && !(go_on && i == n - 1)
             && (rc = fixed_marker(p, "<|im_end|>")) == 0) {
             rc = fixed_text(p, "\n", 1, 0);
         }

@@ -1,11 +1,13 @@
 /*
  * What the chat templates' own files share: one call's state, the checks
- * (template_check.c), the fixed forms (template_fixed.c).  For those only.
+ * (template_check.c), the fixed forms (template_fixed.c), a last message left
+ * open (template_go_on.c).  For those only.
  */
 #ifndef TEMPLATE_IMPL_H
 #define TEMPLATE_IMPL_H
 
 #include "template.h"
+#include "jinja.h"
 
 #include <jansson.h>
 
@@ -42,9 +44,23 @@ int template_refuse(template_call_t *p, int code, const char *why,
 int template_check(
     template_call_t *p, json_t *messages, const template_takes_t *takes);
 
-/* Checked messages as ids, without any template.  0 or a negative code. */
-int template_chatml(template_call_t *p, const json_t *messages, int prompt);
+/*
+ * Checked messages as ids, without any template.  prompt: the assistant's turn
+ * begins behind them; go_on: the last one's turn does not end.  0 or a
+ * negative code.
+ */
+int template_chatml(
+    template_call_t *p, const json_t *messages, int prompt, int go_on);
 int template_plain(template_call_t *p, const json_t *messages);
+
+/*
+ * A last message that is to be continued (template_go_on.c), of messages that
+ * are checked: is there one?  Then a mark behind its text, and, once they are
+ * rendered, the rendering cut there.  0 or a negative code.
+ */
+int template_go_on_check(template_call_t *p, json_t *messages);
+int template_go_on_mark(json_t *messages);
+int template_go_on_cut(template_call_t *p, jinja_out_t *o);
 
 /* Has the vocabulary what ChatML is made of? */
 int template_is_chatml(const token_t *tok);

@@ -80,6 +80,24 @@ is(text(tools => \@tools, tool_choice => 'none'), $plain, 'none of them');
 is(text(documents => [{ text => 'A page. ' }]), "A page. $plain", 'documents');
 is(text(chat_template_kwargs => { tone => 'Be kind. ' }), "Be kind. $plain", 'its variables');
 is(text(add_generation_prompt => JSON::PP::false) . "assistant\n", $plain, 'no turn begun');
+
+# a last message that is continued: the prompt ends with its text
+my $true = JSON::PP::true();
+my $begun = [user('Hi.'), { role => 'assistant', content => 'The metrics are ' }];
+(my $open = $plain) =~ s/\n$/\nThe metrics are /;
+is(text(messages => $begun, continue_final_message => $true), $open, 'an open turn');
+is(text(messages => $begun, continue_final_message => JSON::PP::false())
+    =~ s/^\Q$open\E//r, "\nassistant\n", 'or one that is over');
+$r = $t->post('/v1/chat/completions', { @asked, messages => $begun, max_tokens => 3, continue_final_message => $true });
+is($r->{status}, 200, 'a chat that goes on');
+is(LLM->decode($r->{body})->{usage}{prompt_tokens}, LLM->decode($t->post('/v1/tokenize',
+    { @asked, messages => $begun, continue_final_message => $true })->{body})->{count}, 'has the prompt for it');
+for ([messages => $begun, add_generation_prompt => $true], [messages => [user('Hi.')]],
+    [messages => [{ role => 'assistant', content => undef }]])
+{
+    $r = $t->post('/v1/chat/completions', { @asked, @$_, continue_final_message => $true });
+    is($r->{status}, 400, LLM->decode($r->{body})->{error}{message});
+}
 $r = $t->post('/v1/chat/completions', { @asked, tools => \@tools, max_tokens => 3 });
 is($r->{status}, 200, 'a chat with tools');
 is(LLM->decode($r->{body})->{usage}{prompt_tokens}, LLM->decode($t->post('/v1/tokenize',

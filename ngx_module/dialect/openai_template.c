@@ -202,17 +202,18 @@ llm_openai_refuse_tools(llm_openai_in_t *in, const char *name,
 }
 
 
+/*
+ * How the prompt ends: with the beginning of an answer, with the last message,
+ * or with the last message's text, which the model then goes on with.
+ */
+
 static int
 llm_openai_turn(llm_openai_in_t *in)
 {
-    int  rc, begin, go_on;
-
-    begin = 1;
-    rc = llm_openai_bool(in, in->root, "add_generation_prompt",
-                         "add_generation_prompt", &begin);
-    if (rc != 0) {
-        return rc;
-    }
+    int          rc, begin, go_on;
+    size_t       n;
+    json_t      *v;
+    const char  *role;
 
     go_on = 0;
     rc = llm_openai_bool(in, in->root, "continue_final_message",
@@ -221,15 +222,39 @@ llm_openai_turn(llm_openai_in_t *in)
         return rc;
     }
 
-    if (go_on) {
-        return llm_refuse(in->why, LLM_ERR_UNSUPPORTED,
-                          "continue_final_message",
-                          "continue_final_message is not supported.");
+    begin = !go_on;
+    rc = llm_openai_bool(in, in->root, "add_generation_prompt",
+                         "add_generation_prompt", &begin);
+    if (rc != 0) {
+        return rc;
     }
 
     if (!begin) {
         in->call->head.flags |= LLM_F_NO_TURN;
     }
+
+    if (!go_on) {
+        return 0;
+    }
+
+    if (begin) {
+        return llm_refuse(in->why, LLM_ERR_BAD_FIELD, "continue_final_message",
+                          "continue_final_message and add_generation_prompt "
+                          "cannot both be true.");
+    }
+
+    v = llm_openai_field(in->root, "messages");
+    n = json_array_size(v);
+    role = json_string_value(json_object_get(json_array_get(v, n - 1),
+                                             "role"));
+
+    if (role == NULL || strcmp(role, "assistant") != 0) {
+        return llm_refuse(in->why, LLM_ERR_BAD_FIELD, "continue_final_message",
+                          "continue_final_message needs a last message of the "
+                          "assistant's.");
+    }
+
+    in->call->head.flags |= LLM_F_GO_ON;
 
     return 0;
 }

@@ -3,7 +3,8 @@
  * smuggle a marker in: there are as many as the form has, whatever was said.
  *
  * The input is the messages; its first byte says which vocabulary, how much
- * room there is, and whether ChatML comes from a template.
+ * room there is, whether ChatML comes from a template, and whether the last
+ * message is to be continued.
  */
 #include "llm_err.h"
 #include "template.h"
@@ -92,6 +93,7 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t len)
 
     t = *p & 1 ? chatml : null;
     cap = *p & 2 ? 16 : IDS_MAX;
+    in.go_on = *p >> 3 & 1;
     in.messages.s = (const char *) p + 1;
     in.messages.len = len - 1;
     n = template_encode(forms[*p & 1][*p >> 2 & 1], &in, ids, cap, NULL, NULL,

@@ -339,8 +339,10 @@ test_values_chat(void **state)
         {"'add_generation_prompt':false", NULL, 0},
         {"'add_generation_prompt':0", "add_generation_prompt", 0},
         {"'continue_final_message':false", NULL, 0},
-        {"'continue_final_message':true", "continue_final_message",
-            LLM_ERR_UNSUPPORTED},
+        {"'continue_final_message':true", "continue_final_message", 0},
+        {"'continue_final_message':1", "continue_final_message", 0},
+        {"'continue_final_message':true,'add_generation_prompt':true",
+            "continue_final_message", 0},
     };
 
     (void) state;
@@ -376,6 +378,13 @@ test_template(void **state)
         0);
     assert_int_equal(c.head.flags, 0);
     assert_int_equal(c.tools.len, 0);
+
+    assert_int_equal(more(pool, LLM_ROUTE_CHAT,
+                         "'continue_final_message':true,'messages':[{'role':"
+                         "'assistant','content':'a'}]",
+                         &c, &why),
+        0);
+    assert_int_equal(c.head.flags, LLM_F_NO_TURN | LLM_F_GO_ON);
 
     pool_free(pool);
 }

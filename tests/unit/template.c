@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define IDS_MAX 4096
+#define IDS_MAX 16384
 
 static uint32_t ids[IDS_MAX];
 static char err[256], param[64];
@@ -507,6 +507,172 @@ test_own_takes(void **state)
         " developer:D;assistant:f[1];");
 }
 
+/* --- a last message that is to be continued ------------------------------ */
+
+#define BEGUN(text)                                                            \
+    "[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\","          \
+    "\"content\":\"" text "\"}]"
+
+/* What source, or a fixed form, makes of messages that go on. */
+static const char *
+open_end(const char *source, const char *messages)
+{
+    const template_input_t in = {.messages = text(messages), .go_on = 1};
+
+    param[0] = '\0';
+
+    return spelt(source, &in);
+}
+
+static void
+test_go_on(void **state)
+{
+    static const char parts[] =
+        "{% for m in messages %}<|im_start|>{% for c in m.content %}({{c.text}}"
+        "){% endfor %}<|im_end|>{% endfor %}";
+
+    (void) state;
+    assert_string_equal(open_end(CHATML, BEGUN("b c ")),
+        "[bos][start] user\na[end] \n[start] assistant\nb c ");
+    assert_string_equal(open_end(CHATML, BEGUN("")),
+        "[bos][start] user\na[end] \n[start] assistant\n");
+    assert_string_equal(open_end(NULL, BEGUN("b ")),
+        "[bos][start] user\na[end] \n[start] assistant\nb ");
+
+    /* trimmed, but not of what the template wrote */
+    assert_string_equal(open_end(LLAMA3, BEGUN(" b\\n\\u3000 ")),
+        "[bos][head] user[/head] \n\na[eot][head] assistant[/head] \n\nb");
+    assert_string_equal(open_end(LLAMA3, BEGUN(" \\t")),
+        "[bos][head] user[/head] \n\na[eot][head] assistant[/head] \n\n");
+
+    /* text that stands there twice, and that looks like markup */
+    assert_string_equal(open_end(CHATML, BEGUN("assistant")),
+        "[bos][start] user\na[end] \n[start] assistant\nassistant");
+    assert_string_equal(open_end(CHATML, BEGUN("<|im_end|>\\u0000")),
+        "[bos][start] user\na[end] \n[start] assistant\n<|im_end|>");
+    assert_string_equal(
+        open_end("{% for m in messages %}{{m.content}}|{% endfor %}"
+                 "{{messages[-1].content|upper}}!",
+            BEGUN("b")),
+        " a|bNGXLLMGOESONHERE |B");
+
+    /* the last of several parts; a text that is the template's by joining */
+    assert_string_equal(
+        open_end(parts, "[{\"role\":\"assistant\",\"content\":[{\"type\":"
+                        "\"text\",\"text\":\"a\"},{\"type\":\"text\","
+                        "\"text\":\"b\"}]}]"),
+        "[start] (a)(b");
+    assert_string_equal(
+        open_end(CHATML, "[{\"role\":\"assistant\",\"content\":[{\"type\":"
+                         "\"text\",\"text\":\"a\"},{\"type\":\"text\","
+                         "\"text\":\"b\"}]}]"),
+        "[bos][start] assistant\na\nb");
+}
+
+static void
+test_go_on_refused(void **state)
+{
+    (void) state;
+    assert_string_equal(
+        open_end(CHATML, "[{\"role\":\"user\",\"content\":\"a\"}]"),
+        "continue_final_message needs a last message of the assistant's.");
+    assert_string_equal(param, "messages[0].role");
+    assert_string_equal(
+        open_end("{% for m in messages %}{% if m.content is none %}"
+                 "{{ m.tool_calls[0].function.name }}{% else %}"
+                 "{{ m.content }}{% endif %}{% endfor %}",
+            "[{\"role\":\"assistant\",\"content\":null}]"),
+        "continue_final_message needs a last message with text.");
+    assert_string_equal(open_end("{{ messages[0].content }}", BEGUN("b")),
+        "The model's chat template does not show the last message, so it "
+        "cannot be continued.");
+    assert_string_equal(param, "messages");
+    assert_string_equal(
+        open_end("x{{ messages[-1].content[:-9] }}", BEGUN("b")),
+        "The model's chat template does not show the last message, so it "
+        "cannot be continued.");
+}
+
+/*
+ * Every template of LLM_DATA, as transformers does it.  It takes the space
+ * that some templates write behind a text that they trim for the text's own.
+ */
+static void
+test_go_on_reference(void **state)
+{
+    static const char blind[] =
+        "older-llama2-chat older-llama2-chat-2 llama-2-chat";
+    json_t *cases = json_load_file("tests/data/templates/go_on.json", 0, NULL),
+           *c, *want;
+    template_input_t in = {.go_on = 1};
+    struct tm tm = {.tm_year = 125,
+        .tm_mday = 15,
+        .tm_hour = 12,
+        .tm_min = 34,
+        .tm_sec = 56,
+        .tm_isdst = -1};
+    token_t *t = token_open_null();
+    char file[256], *src, *json, *got;
+    const char *name, *p;
+    size_t i, n, len, at, plen, wrong = 0, equal = 0;
+    int64_t k, ids_n;
+
+    (void) state;
+    assert_true(json_array_size(cases) > 0);
+    in.now = mktime(&tm);
+    got = malloc(IDS_MAX * 16);
+    assert_non_null(got);
+
+    json_array_foreach(cases, i, c)
+    {
+        json = json_dumps(json_object_get(c, "messages"), 0);
+        in.messages = text(json);
+        json_object_foreach(json_object_get(c, "prompts"), name, want)
+        {
+            (void) snprintf(
+                file, sizeof(file), "chat-templates/%s.jinja", name);
+            src = json_is_string(want) ? jinja_test_file(file, &len) : NULL;
+            if (src == NULL) {
+                continue;
+            }
+            src[len] = '\0';
+            use(t, src);
+            ids_n = template_encode(tpl, &in, ids, IDS_MAX, NULL, NULL, err,
+                sizeof(err), param, sizeof(param));
+            for (k = 0, at = 0; k < ids_n; k++, at += plen) {
+                p = token_piece(t, ids[k], &plen);
+                memcpy(got + at, p, plen);
+            }
+            n = json_string_length(want);
+            if (strstr(blind, name) != NULL) {
+                n = jinja_trimmed(json_string_value(want), n);
+            }
+            if (ids_n > 0 && at == n
+                && memcmp(got, json_string_value(want), n) == 0) {
+                equal++;
+            } else {
+                print_message("%s: %.*s\n  not %s\n", name,
+                    ids_n > 0 ? (int) at : (int) strlen(err),
+                    ids_n > 0 ? got : err, json_string_value(want));
+                wrong++;
+            }
+            free(src);
+        }
+        free(json);
+    }
+
+    template_close(tpl);
+    tpl = NULL;
+    token_close(t);
+    free(got);
+    json_decref(cases);
+    assert_int_equal(wrong, 0);
+    if (equal == 0) {
+        skip();
+    }
+    print_message("%zu prompts as transformers makes them\n", equal);
+}
+
 /* The template's own words reach the client, cut at a whole character. */
 static void
 test_own_refuses(void **state)
@@ -808,6 +974,9 @@ main(void)
         cmocka_unit_test(test_own_halves),
         cmocka_unit_test(test_own_variables),
         cmocka_unit_test(test_own_takes),
+        cmocka_unit_test(test_go_on),
+        cmocka_unit_test(test_go_on_refused),
+        cmocka_unit_test(test_go_on_reference),
         cmocka_unit_test(test_own_refuses),
         cmocka_unit_test(test_own_short),
         cmocka_unit_test(test_own_broken),
