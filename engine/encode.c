@@ -167,6 +167,14 @@ encode_prompts(const encode_rules_t *e, const submit_t *s, uint32_t *work,
         r->prompt_tokens += (uint32_t) n;
     }
 
+    /* messages are one prompt */
+    r->apart = e->reason != NULL && s->head.kind == LLM_KIND_CHAT
+               && (s->head.wants & LLM_W_REASONING) != 0;
+    if (r->apart) {
+        reason_begin(e->reason, ids, r->prompts[0].len,
+            (s->head.flags & LLM_F_GO_ON) != 0, &r->reason);
+    }
+
     /* only now do the ids stay where they are */
     for (i = 0, at = ids; i < r->prompts_n; i++) {
         r->prompts[i].ids = at;

@@ -208,6 +208,7 @@ inspect_print(const inspect_t *in)
     row("tokenizer", "%s, %u tokens", token_kind(in->tok),
         token_vocab(in->tok));
     row("chat template", "%s", in->chat);
+    row("reasoning", "%s", in->reasoning);
     print_weights(in);
     print_memory(in);
 }

@@ -268,8 +268,12 @@ typedef struct {
     uint32_t concurrent; /* of the tenant, 0 is no limit */
     uint32_t queue_max;  /* of the tenant, 0 is no limit */
     uint32_t queue_ms;   /* longest wait, 0 is no limit */
-    uint32_t pad;
+    uint32_t wants;      /* LLM_W_*: what an engine may leave undone */
 } llm_wire_submit_t;
+
+enum {
+    LLM_W_REASONING = 1 << 0 /* CHAT: thought apart from the answer */
+};
 
 enum {
     LLM_SEC_MODEL = 1,      /* engine's model name */
@@ -316,11 +320,18 @@ typedef struct {
 
 enum { LLM_FINISH_NONE, LLM_FINISH_STOP, LLM_FINISH_LENGTH, LLM_FINISHES };
 
+/* What a text is. */
+enum { LLM_TEXT_ANSWER, LLM_TEXT_REASONING, LLM_TEXTS };
+
 /*
  * New text of one choice: text_len bytes, padded to 4, then lp_len bytes of
  * logprob entries.  Text is whole UTF-8 characters.  finish says that this
  * was the choice's last.  Payload, in the sense of credit and taken, is
  * text_len + lp_len.
+ *
+ * The payload is behind the first LLM_TOKENS_HEAD bytes.  The fields from
+ * kind on are behind the payload, at the record's end, and all zero if they
+ * are not there.
  */
 typedef struct {
     llm_ring_hdr_t hdr; /* LLM_REC_TOKENS */
@@ -330,7 +341,13 @@ typedef struct {
     uint32_t tokens; /* sampled tokens that this text stands for */
     uint32_t text_len;
     uint32_t lp_len;
+
+    uint32_t kind;      /* LLM_TEXT_* of all this text */
+    uint32_t reasoning; /* tokens that were thought, as is now known */
 } llm_wire_tokens_t;
+
+#define LLM_TOKENS_HEAD 40
+#define LLM_TOKENS_TAIL ((uint32_t) sizeof(llm_wire_tokens_t) - LLM_TOKENS_HEAD)
 
 /*
  * A logprob entry: this head, len bytes of the token, padded to 4, then top
@@ -366,7 +383,8 @@ typedef struct {
 
 _Static_assert(sizeof(llm_wire_submit_t) % 8 == 0, "sections are aligned");
 _Static_assert(sizeof(llm_wire_submit_t) == 112, "wire");
-_Static_assert(sizeof(llm_wire_tokens_t) == 40, "wire");
+_Static_assert(
+    offsetof(llm_wire_tokens_t, kind) == LLM_TOKENS_HEAD, "never moves");
 _Static_assert(sizeof(llm_wire_lp_t) == 12, "wire");
 _Static_assert(sizeof(llm_wire_done_t) <= LLM_TERMINAL_MAX, "wire");
 _Static_assert(sizeof(llm_wire_error_t) <= LLM_TERMINAL_MAX, "wire");
@@ -522,24 +540,30 @@ llm_tokens_ok(const void *rec, uint32_t len, llm_wire_tokens_t *t,
     const uint8_t **text, const uint8_t **lp)
 {
     const uint8_t *p = (const uint8_t *) rec;
-    uint64_t text_pad;
+    uint64_t text_pad, end;
 
-    if (len < sizeof(*t)) {
+    if (len < LLM_TOKENS_HEAD) {
         return 0;
     }
 
-    memcpy(t, p, sizeof(*t));
+    memset(t, 0, sizeof(*t));
+    memcpy(t, p, LLM_TOKENS_HEAD);
     text_pad = ((uint64_t) t->text_len + 3) & ~3ull;
+    end = LLM_TOKENS_HEAD + text_pad + t->lp_len;
 
     if (t->choice >= LLM_CHOICES_MAX || t->finish >= LLM_FINISHES
-        || sizeof(*t) + text_pad + t->lp_len > len) {
+        || end > len) {
         return 0;
     }
 
-    *text = p + sizeof(*t);
+    if (len - end >= LLM_TOKENS_TAIL) {
+        memcpy(&t->kind, p + end, LLM_TOKENS_TAIL);
+    }
+
+    *text = p + LLM_TOKENS_HEAD;
     *lp = *text + text_pad;
 
-    return 1;
+    return t->kind < LLM_TEXTS;
 }
 
 

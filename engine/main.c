@@ -68,6 +68,7 @@ typedef struct {
     model_t *model;
     token_t *tok;
     template_t *tpl;
+    reason_t *reason; /* NULL: the model marks no thought */
     const kernels_t *kn;
     kn_dev_t *dev;
     forward_cfg_t shape;
@@ -254,6 +255,7 @@ open_template(engine_t *e)
     const char *file = e->o.chat_template;
     template_files_t f;
     char warn[256];
+    int rc;
 
     if (template_load(&f, file, model_gguf(e->model), model_dir(e->model),
             e->err, sizeof(e->err))
@@ -262,9 +264,11 @@ open_template(engine_t *e)
     }
 
     e->tpl = template_open(e->tok, f.own, f.tools, warn, sizeof(warn));
+    rc = e->tpl == NULL ? snprintf(e->err, sizeof(e->err), "out of memory")
+                        : reason_open(&e->reason, e->o.reasoning, f.own.s,
+                            f.own.len, e->tok, e->err, sizeof(e->err));
     template_unload(&f);
-    if (e->tpl == NULL) {
-        snprintf(e->err, sizeof(e->err), "out of memory");
+    if (rc != 0) {
         return -1;
     }
 
@@ -523,6 +527,7 @@ open_threads(engine_t *e)
     oc.in = e->in;
     oc.ipc = e->ipc;
     oc.tok = e->tok;
+    oc.reason = e->reason;
     oc.credit_max = (uint32_t) o->credit_max;
     e->text_out = text_out_open(&oc);
     if (e->text_out == NULL) {
@@ -534,6 +539,7 @@ open_threads(engine_t *e)
     ic.ipc = e->ipc;
     ic.tok = e->tok;
     ic.tpl = e->tpl;
+    ic.reason = e->reason;
     ic.model = e->name;
     ic.context = e->shape.context;
     ic.slots = (uint32_t) o->slots;
@@ -720,6 +726,7 @@ close_all(engine_t *e)
         e->kn->close(e->dev);
     }
     template_close(e->tpl);
+    reason_close(e->reason);
     token_close(e->tok);
     model_close(e->model);
     ipc_close(e->ipc);
@@ -772,6 +779,7 @@ inspect(engine_t *e)
     in.model = e->model;
     in.tok = e->tok;
     in.chat = template_form(e->tpl);
+    in.reasoning = e->reason != NULL ? reason_name(e->reason) : "not marked";
     in.forward = e->forward;
     in.shape = &e->shape;
     loop_kv(&e->shape, 1, &kc);

@@ -18,6 +18,8 @@
     X(model_name, str, "", 0, 0, "public name; default: the file's")           \
     X(chat_template, str, "", 0, 0,                                            \
         "file with a chat template; default: the model's own")                 \
+    X(reasoning, str, "auto", 0, 0,                                            \
+        "marks of thought: auto, off, think, harmony, granite, ...")           \
     X(listen, str, "/run/llm/engine.sock", 0, 0,                               \
         "unix socket that nginx workers connect to")                           \
     X(socket_group, str, "", 0, 0,                                             \

@@ -28,6 +28,7 @@
 
 #include "llm_err.h"
 #include "llm_wire.h"
+#include "reason.h"
 #include "sample.h"
 
 #include <stdint.h>
@@ -83,8 +84,10 @@ typedef struct {
     uint32_t stops_n;
     req_stop_t stops[LLM_STOPS_MAX];
     sample_params_t params;
-    char id[64]; /* for logs, 0-terminated */
-    void *arena; /* text_in's: holds all that is pointed to */
+    uint32_t apart;        /* is thought to be told from the answer? */
+    reason_state_t reason; /* then where the prompt leaves off */
+    char id[64];           /* for logs, 0-terminated */
+    void *arena;           /* text_in's: holds all that is pointed to */
 
     /* atomic: payload bytes that text_out has posted or holds ready to post,
      * written by text_out; the loop samples while sent - taken < credit */

@@ -21,7 +21,8 @@
  * handed on as they came, else their texts are joined.  The other has an
  * assistant that called a tool and said nothing: if the call comes out,
  * content stays null there, else it is the empty string.  Whether it knows
- * the role "developer" is told by whether it names it.
+ * the role "developer" is told by whether it names it, and so is what it calls
+ * an assistant's thought.
  *
  * Without a template there are the fixed forms of template_fixed.c.
  *
@@ -173,6 +174,13 @@ template_learn(const template_t *t, template_own_t *own)
     own->takes.developer = jinja_mentions(own->t, "developer");
     own->takes.tools = jinja_mentions(own->t, "tools");
     own->takes.documents = jinja_mentions(own->t, "documents");
+
+    /* "thinking" alone may be what switches it on */
+    if (!jinja_mentions(own->t, "reasoning_content")) {
+        own->takes.thought = jinja_mentions(own->t, "reasoning")  ? "reasoning"
+                             : jinja_mentions(own->t, "thinking") ? "thinking"
+                                                                  : NULL;
+    }
 }
 
 
@@ -427,7 +435,7 @@ static int
 encode_json(template_call_t *p, const template_t *t, const template_input_t *in,
     template_json_t *j)
 {
-    static const template_takes_t fixed = {0, 0, 0, 0, 0};
+    static const template_takes_t fixed;
     const template_own_t *own =
         t->tools.t != NULL && json_array_size(j->tools) > 0 ? &t->tools
                                                             : &t->own;

@@ -12,6 +12,7 @@
  *      content null or absent      "", unless the template takes null there
  *      role developer              system, unless the template knows it
  *      arguments "{\"a\": 1}"      the object, if the string is one
+ *      reasoning_content           also under the template's name for it
  *
  * All else that a message has is left for the template to look at.
  */
@@ -260,7 +261,8 @@ check_calls(template_call_t *p, json_t *msg, size_t i)
 static int
 check_strings(template_call_t *p, const json_t *msg, size_t i)
 {
-    static const char *const names[] = {"name", "tool_call_id"};
+    static const char *const names[] = {
+        "name", "tool_call_id", "reasoning_content"};
     const json_t *v;
     size_t k;
 
@@ -273,6 +275,24 @@ check_strings(template_call_t *p, const json_t *msg, size_t i)
     }
 
     return 0;
+}
+
+
+/* An assistant's thought, also by the name that the template has for it. */
+static int
+check_thought(json_t *msg, const template_takes_t *takes)
+{
+    json_t *v = json_object_get(msg, "reasoning_content");
+
+    assert(json_is_object(msg));
+
+    if (takes->thought == NULL || json_string_length(v) == 0
+        || json_object_get(msg, takes->thought) != NULL) {
+        return 0;
+    }
+
+    return json_object_set(msg, takes->thought, v) != 0 ? -LLM_ERR_NO_MEMORY
+                                                        : 0;
 }
 
 
@@ -303,8 +323,9 @@ template_check(
         msg = json_array_get(messages, i);
         if ((rc = check_role(p, msg, i, takes)) == 0
             && (rc = check_content(p, msg, i, takes)) == 0
-            && (rc = check_calls(p, msg, i)) == 0) {
-            rc = check_strings(p, msg, i);
+            && (rc = check_calls(p, msg, i)) == 0
+            && (rc = check_strings(p, msg, i)) == 0) {
+            rc = check_thought(msg, takes);
         }
     }
 

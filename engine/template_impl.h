@@ -17,6 +17,7 @@ typedef struct {
     int null;      /* the content of an assistant that only called tools */
     int developer; /* the role of that name */
     int tools, documents;
+    const char *thought; /* the name of a message's thought; NULL: as it came */
 } template_takes_t;
 
 /* One call. */

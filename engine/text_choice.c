@@ -1,15 +1,21 @@
 /*
  * The way of one choice's tokens to its client: see text_choice.h.
  *
- * DESIGN.  Three stages, each of which may keep the end of the stream back:
+ * DESIGN.  Stages, each of which may keep the end of the stream back:
  *
- *      token ─> stop strings ─> whole characters ─> text ─┐
- *        │      keeps what may    keeps an unfinished     ├─> TOKENS
- *        │      begin one         character               │
- *        └─> held entries ───────────────────> groups ────┘
+ *      token ─> stop strings ─> thought ─> whole characters ─> text ─┐
+ *        │      keeps what may  keeps the   keeps an unfinished      ├─> TOKENS
+ *        │      begin one       same of     character                │
+ *        │                      a mark                               │
+ *        └─> held entries ──────────────────────────> groups ────────┘
  *
- * Only the last stage stores text: what the first holds is the beginning of a
- * stop string, so it is known, and the second holds three bytes at most.
+ * Only the last stage stores text: what the first two hold is the beginning of
+ * a string that is known, and the third holds three bytes at most.  The second
+ * (reason.c) is there if thought is to be told from the answer; then the text
+ * is stretches of the one and the other, and a record has text of one.
+ *
+ * A mark that is a control token ends what a stop string could match: what is
+ * held for one goes on, and the stop strings begin anew behind it.
  *
  * A logprob entry is made when all its token's text is out, so that both
  * travel together; until then only numbers are kept.  A group is an entry with
@@ -36,12 +42,12 @@
 #define ROOM (LLM_TOKENS_MAX - (uint32_t) sizeof(llm_wire_tokens_t) - 3)
 
 /*
- * Entries that may be held: one for each byte of a stop string and of an
- * unfinished character, and as many for tokens without text between them.
+ * Entries that may be held: one for each byte of a stop string, of a mark and
+ * of an unfinished character, and as many for tokens without text between them.
  * Beyond that somebody makes the model say nothing on purpose: what is held
  * is not counted as sent, so credit would not stop it.
  */
-#define HELD_MAX (2 * (LLM_STOP_LEN_MAX + 4))
+#define HELD_MAX (2 * (LLM_STOP_LEN_MAX + REASON_HELD_MAX + 4))
 
 /* A held entry; its tops follow as text_top_t. */
 typedef struct {
@@ -56,6 +62,12 @@ typedef struct {
     uint32_t token;
     float logprob;
 } text_top_t;
+
+/* A stretch of text of one kind. */
+typedef struct {
+    size_t bytes;
+    uint32_t kind;
+} text_kind_t;
 
 /* An entry ready to go; its lp bytes follow. */
 typedef struct {
@@ -192,8 +204,68 @@ text_put(text_shared_t *sh, text_choice_t *c, const char *p, size_t n,
     if (n > 0 && fifo_put(&sh->pool, &c->text, p, n) != 0) {
         return -1;
     }
+    c->last += n;
     c->behind += n;
     *sent += n;
+
+    return 0;
+}
+
+
+/* From here on the text is of another kind. */
+static int
+text_turn(text_shared_t *sh, text_choice_t *c, uint32_t kind, uint64_t *sent)
+{
+    char buf[UTF8_TAIL_MAX];
+    text_kind_t k;
+
+    /* half a character stays what it was */
+    if (text_put(sh, c, buf, utf8_end(&c->utf8, buf), sent) != 0) {
+        return -1;
+    }
+
+    if (c->last > 0) {
+        memset(&k, 0, sizeof(k));
+        k.bytes = c->last;
+        k.kind = c->kind;
+        if (fifo_put(&sh->pool, &c->kinds, &k, sizeof(k)) != 0) {
+            return -1;
+        }
+    }
+    c->kind = kind;
+    c->last = 0;
+
+    return 0;
+}
+
+
+/* What reason_put_t is given to pass on. */
+typedef struct {
+    text_shared_t *sh;
+    text_choice_t *c;
+    uint64_t *sent;
+} text_to_t;
+
+/* Bytes that are known to be of a kind. */
+static int
+text_of(void *arg, uint32_t kind, const char *p, size_t n)
+{
+    const text_to_t *to = arg;
+    char buf[UTF8_OUT_MAX(BLOCK)];
+    size_t part;
+
+    if (kind != to->c->kind && text_turn(to->sh, to->c, kind, to->sent) != 0) {
+        return -1;
+    }
+
+    for (; n > 0; p += part, n -= part) {
+        part = n < BLOCK ? n : BLOCK;
+        if (text_put(to->sh, to->c, buf, utf8_feed(&to->c->utf8, p, part, buf),
+                to->sent)
+            != 0) {
+            return -1;
+        }
+    }
 
     return 0;
 }
@@ -204,18 +276,13 @@ static int
 text_release(text_shared_t *sh, text_choice_t *c, const char *p, size_t n,
     uint64_t *sent)
 {
-    char buf[UTF8_OUT_MAX(BLOCK)];
-    size_t part;
+    text_to_t to = {sh, c, sent};
 
-    for (; n > 0; p += part, n -= part) {
-        part = n < BLOCK ? n : BLOCK;
-        if (text_put(sh, c, buf, utf8_feed(&c->utf8, p, part, buf), sent)
-            != 0) {
-            return -1;
-        }
+    if (c->apart) {
+        return reason_feed(sh->reason, &c->reason, p, n, text_of, &to);
     }
 
-    return 0;
+    return text_of(&to, LLM_TEXT_ANSWER, p, n);
 }
 
 
@@ -228,8 +295,13 @@ text_end(text_shared_t *sh, text_choice_t *c, uint64_t cut, uint32_t finish,
     uint64_t *sent)
 {
     char buf[UTF8_TAIL_MAX];
+    text_to_t to = {sh, c, sent};
 
     assert(c->finish == LLM_FINISH_NONE && finish < LLM_FINISHES);
+
+    if (c->apart && reason_end(sh->reason, &c->reason, text_of, &to) != 0) {
+        return -1;
+    }
 
     if (text_put(sh, c, buf, utf8_end(&c->utf8, buf), sent) != 0
         || lp_release(sh, c, cut, 1, sent) != 0) {
@@ -240,6 +312,20 @@ text_end(text_shared_t *sh, text_choice_t *c, uint64_t cut, uint32_t finish,
     c->finish = finish;
 
     return 0;
+}
+
+
+/* Entries of what is out go out.  stop: bytes held for a stop string. */
+static int
+text_settle(text_shared_t *sh, text_choice_t *c, size_t stop, uint64_t *sent)
+{
+    size_t held = stop + c->utf8.n;
+
+    if (c->apart) {
+        held += reason_held(sh->reason, &c->reason);
+    }
+
+    return lp_release(sh, c, held < c->fed ? c->fed - held : 0, 0, sent);
 }
 
 
@@ -279,7 +365,57 @@ text_feed(text_shared_t *sh, text_choice_t *c, const stop_t *stops,
 
     c->fed += len;
 
-    return lp_release(sh, c, c->fed - kept - c->utf8.n, 0, sent);
+    return text_settle(sh, c, kept, sent);
+}
+
+
+/* A token that is a mark: what is held before it is not its beginning. */
+static int
+text_mark(text_shared_t *sh, text_choice_t *c, const stop_t *stops, uint32_t id,
+    uint64_t *sent)
+{
+    text_to_t to = {sh, c, sent};
+    const char *p;
+    size_t held = stop_held(stops, &c->stop, &p);
+
+    if (text_release(sh, c, p, held, sent) != 0) {
+        return -1;
+    }
+    memset(&c->stop, 0, sizeof(c->stop));
+
+    return reason_mark(sh->reason, &c->reason, id, text_of, &to);
+}
+
+
+/* The text of a token, by way of the stages.  As text_choice_token. */
+static int
+text_token(text_shared_t *sh, text_choice_t *c, const stop_t *stops,
+    uint32_t id, const char *p, size_t len, uint64_t *sent)
+{
+    uint32_t was;
+    int rc;
+
+    if (!c->apart) {
+        return text_feed(sh, c, stops, p, len, sent);
+    }
+
+    was = reason_counts(&c->reason);
+    if (reason_is_mark(sh->reason, &c->reason, id)
+        && text_mark(sh, c, stops, id, sent) != 0) {
+        return -1;
+    }
+
+    /* a header is no text, in which a stop string could be */
+    if (reason_in_head(&c->reason)) {
+        c->fed += len;
+        rc = text_release(sh, c, p, len, sent);
+        rc = rc == 0 ? text_settle(sh, c, 0, sent) : rc;
+    } else {
+        rc = text_feed(sh, c, stops, p, len, sent);
+    }
+    c->thought += reason_count(&c->reason, was);
+
+    return rc;
 }
 
 
@@ -305,7 +441,7 @@ text_choice_token(text_shared_t *sh, text_choice_t *c, const stop_t *stops,
         if (c->logprobs && lp_hold(sh, c, token, len, strip) != 0) {
             return -1;
         }
-        rc = text_feed(sh, c, stops, p, len, sent);
+        rc = text_token(sh, c, stops, token->token, p, len, sent);
         if (rc != 0) {
             return rc;
         }
@@ -350,24 +486,43 @@ text_whole(const text_shared_t *sh, const text_choice_t *c, size_t at, size_t n)
 }
 
 
+/* The first stretch of the text; returns its bytes. */
+static size_t
+text_first(const text_shared_t *sh, const text_choice_t *c, uint32_t *kind)
+{
+    text_kind_t k = {c->last, c->kind};
+
+    if (c->kinds.len > 0) {
+        fifo_copy(&sh->pool, &c->kinds, 0, &k, sizeof(k));
+    }
+    assert(k.bytes >= c->gone);
+    *kind = k.kind;
+
+    return k.bytes - c->gone;
+}
+
+
 int
 text_choice_plan(
     const text_shared_t *sh, const text_choice_t *c, text_cut_t *cut)
 {
     text_group_t g;
     uint32_t front = c->front, need = 0;
-    size_t at = 0, rest;
+    size_t at = 0, rest, most;
 
     memset(cut, 0, sizeof(*cut));
     if (c->closed) {
         return 0;
     }
 
+    most = text_first(sh, c, &cut->kind);
+
     while (at < c->groups.len) {
         fifo_copy(&sh->pool, &c->groups, at, &g, sizeof(g));
         assert(g.text >= front);
         need = g.text - front;
-        if ((uint64_t) cut->text + cut->lp + need + g.lp > ROOM) {
+        if ((uint64_t) cut->text + cut->lp + need + g.lp > ROOM
+            || (uint64_t) cut->text + need > most) {
             break;
         }
         cut->text += need;
@@ -380,14 +535,21 @@ text_choice_plan(
     if (at == c->groups.len) {
         rest = ROOM - cut->text - cut->lp;
         rest = rest < c->behind ? rest : c->behind;
+        rest = rest < most - cut->text ? rest : most - cut->text;
         cut->text += text_whole(sh, c, cut->text, rest);
     } else if (cut->groups == 0) {
         /* the text alone is too long for its entry to come along */
-        cut->text = text_whole(sh, c, 0, need < ROOM ? need : ROOM);
+        rest = need < ROOM ? need : ROOM;
+        cut->text = text_whole(sh, c, 0, rest < most ? rest : most);
     }
 
     if (at == c->groups.len && cut->text == c->text.len) {
         cut->finish = c->finish;
+    }
+
+    cut->kind = cut->text > 0 ? cut->kind : LLM_TEXT_ANSWER;
+    if (cut->kind != LLM_TEXT_ANSWER || c->thought > 0) {
+        cut->tail = LLM_TOKENS_TAIL;
     }
 
     return cut->text > 0 || cut->lp > 0 || cut->finish != LLM_FINISH_NONE;
@@ -397,8 +559,31 @@ text_choice_plan(
 uint32_t
 text_choice_len(const text_cut_t *cut)
 {
-    return (uint32_t) sizeof(llm_wire_tokens_t) + ((cut->text + 3) & ~3u)
-           + cut->lp;
+    return LLM_TOKENS_HEAD + ((cut->text + 3) & ~3u) + cut->lp + cut->tail;
+}
+
+
+/* Text of the first stretch has gone. */
+static void
+text_gone(text_shared_t *sh, text_choice_t *c, size_t n)
+{
+    text_kind_t k;
+
+    c->gone += n;
+
+    if (c->kinds.len == 0) {
+        assert(c->gone <= c->last);
+        c->last -= c->gone;
+        c->gone = 0;
+        return;
+    }
+
+    fifo_copy(&sh->pool, &c->kinds, 0, &k, sizeof(k));
+    assert(c->gone <= k.bytes);
+    if (c->gone == k.bytes) {
+        fifo_drop(&sh->pool, &c->kinds, sizeof(k));
+        c->gone = 0;
+    }
 }
 
 
@@ -418,7 +603,10 @@ text_choice_take(text_shared_t *sh, text_choice_t *c, const text_cut_t *cut,
     head->tokens = c->tokens;
     head->text_len = cut->text;
     head->lp_len = cut->lp;
+    head->kind = cut->kind;
+    head->reasoning = c->thought;
 
+    text_gone(sh, c, cut->text);
     fifo_copy(&sh->pool, &c->text, 0, body, cut->text);
     fifo_drop(&sh->pool, &c->text, cut->text);
     memset(body + cut->text, 0, pad);
@@ -432,6 +620,7 @@ text_choice_take(text_shared_t *sh, text_choice_t *c, const text_cut_t *cut,
         grouped += g.text - c->front;
         c->front = 0;
     }
+    memcpy(body, &head->kind, cut->tail);
 
     /* text beyond the groups is the next group's, or nobody's */
     assert(grouped <= cut->text);
@@ -442,7 +631,7 @@ text_choice_take(text_shared_t *sh, text_choice_t *c, const text_cut_t *cut,
         c->behind -= cut->text - grouped;
     }
 
-    c->tokens = 0;
+    c->tokens = c->thought = 0;
     c->closed = cut->finish != LLM_FINISH_NONE;
 }
 
@@ -453,5 +642,6 @@ text_choice_clear(text_shared_t *sh, text_choice_t *c)
     fifo_clear(&sh->pool, &c->held);
     fifo_clear(&sh->pool, &c->text);
     fifo_clear(&sh->pool, &c->groups);
+    fifo_clear(&sh->pool, &c->kinds);
     memset(c, 0, sizeof(*c));
 }

@@ -7,6 +7,7 @@
 
 #include "fifo.h"
 #include "llm_wire.h"
+#include "reason.h"
 #include "sample.h"
 #include "stop.h"
 #include "token.h"
@@ -23,7 +24,8 @@
 
 /* What all choices of all requests share. */
 typedef struct {
-    const token_t *tok; /* borrowed */
+    const token_t *tok;     /* borrowed */
+    const reason_t *reason; /* borrowed, NULL: the model has no marks */
     fifo_pool_t pool;
 } text_shared_t;
 
@@ -35,11 +37,18 @@ typedef struct {
     uint32_t closed;   /* the record with finish has been taken */
     uint32_t strip;    /* the next byte is dropped if it is a space */
     uint32_t logprobs; /* are entries wanted? */
+    uint32_t apart;    /* is thought to be told from the answer? */
+    uint32_t thought;  /* tokens of it that no record has counted yet */
     utf8_t utf8;
     stop_state_t stop;
-    fifo_t held;    /* entries whose text is not out: text_lp_t, tops */
-    fifo_t text;    /* ready to be posted, whole characters */
-    fifo_t groups;  /* entries ready to be posted: text_group_t, bytes */
+    reason_state_t reason; /* moved on if apart */
+    fifo_t held;           /* entries whose text is not out: text_lp_t, tops */
+    fifo_t text;           /* ready to be posted, whole characters */
+    fifo_t groups;         /* entries ready to be posted: text_group_t, bytes */
+    fifo_t kinds;   /* text_kind_t: stretches of text before the last one */
+    uint32_t kind;  /* LLM_TEXT_* of the last one */
+    size_t last;    /* its bytes */
+    size_t gone;    /* bytes of the first stretch that are gone */
     size_t behind;  /* bytes at the end of text that no group refers to */
     uint32_t front; /* bytes of the first group's text that are gone */
 } text_choice_t;
@@ -58,12 +67,14 @@ int text_choice_token(text_shared_t *sh, text_choice_t *c, const stop_t *stops,
 typedef struct {
     uint32_t text, lp; /* payload bytes */
     uint32_t groups;
+    uint32_t kind;   /* LLM_TEXT_* */
+    uint32_t tail;   /* bytes of what is behind the payload */
     uint32_t finish; /* LLM_FINISH_*: it takes all, and the choice ended */
 } text_cut_t;
 
 /*
  * How much goes out with the next record: as much as fits, whole characters,
- * a token's entry with its text.  0: nothing is to be posted.
+ * all of one kind, a token's entry with its text.  0: nothing is to be posted.
  */
 int text_choice_plan(
     const text_shared_t *sh, const text_choice_t *c, text_cut_t *cut);
@@ -74,7 +85,7 @@ uint32_t text_choice_len(const text_cut_t *cut);
 /*
  * Takes what was planned.  head is the caller's own and filled in but for id
  * and choice; body is what follows it in the record, text_choice_len(cut) -
- * sizeof(*head) bytes, and is only written to.
+ * LLM_TOKENS_HEAD bytes, and is only written to.
  */
 void text_choice_take(text_shared_t *sh, text_choice_t *c,
     const text_cut_t *cut, llm_wire_tokens_t *head, uint8_t *body);

@@ -940,6 +940,7 @@ text_in_open(const text_in_cfg_t *cfg)
     ti->rules.credit_max = cfg->credit_max;
     ti->encode.tok = cfg->tok;
     ti->encode.tpl = cfg->tpl;
+    ti->encode.reason = cfg->reason;
     ti->encode.limit = cfg->context;
 
     /* more than fits, so that a prompt that is too long can mostly be told

@@ -56,7 +56,7 @@
 #define ECHO_MAX  2048 /* bytes of one record of prompt text */
 #define IDS_ONE   12   /* of one of its ids, a comma and the final 0 */
 
-_Static_assert(sizeof(llm_wire_tokens_t) + ECHO_MAX + 8 <= LLM_TOKENS_MAX,
+_Static_assert(LLM_TOKENS_HEAD + ECHO_MAX + 8 <= LLM_TOKENS_MAX,
     "prompt text fits a record");
 _Static_assert(UTF8_OUT_MAX(ECHO_PART) + UTF8_TAIL_MAX < ECHO_MAX,
     "a part of a prompt's token fits a record");
@@ -118,6 +118,7 @@ text_out_open(const text_out_args_t *a)
     to->in = a->in;
     to->ipc = a->ipc;
     to->sh.tok = a->tok;
+    to->sh.reason = a->reason;
 
     /* entries carry a head of 8 bytes on at least 12: credit times 5/3 */
     bytes = ((uint64_t) a->credit_max / 3 + 1) * 5 + REQ_SLACK;
@@ -272,6 +273,8 @@ begin(text_out_t *to, text_req_t *x, const req_t *r)
         bos_only = p->len == 1 && p->ids[0] == token_bos(to->sh.tok);
         x->choices[i].strip = bos_only && token_strips_space(to->sh.tok);
         x->choices[i].logprobs = (r->flags & LLM_F_LOGPROBS) != 0;
+        x->choices[i].apart = r->apart;
+        x->choices[i].reason = r->reason;
         x->echoes[i].on = (r->flags & LLM_F_ECHO) != 0;
         x->echoes[i].strip = (uint32_t) token_strips_space(to->sh.tok);
     }
@@ -596,38 +599,36 @@ ids_next(const req_prompt_t *p, text_echo_t *e, char *dst)
 static int
 post_echo(text_out_t *to, text_req_t *x, req_t *r, uint32_t choice)
 {
-    struct {
-        llm_wire_tokens_t head;
-        char text[ECHO_MAX + 4];
-    } rec;
+    llm_wire_tokens_t head;
+    char text[ECHO_MAX + 4];
     text_echo_t next;
     uint32_t n;
-    void *p;
+    uint8_t *p;
 
     while (x->echoes[choice].on) {
         if (!req_has_credit(r)) {
             return 0;
         }
 
-        memset(&rec.head, 0, sizeof(rec.head));
+        memset(&head, 0, sizeof(head));
         next = x->echoes[choice];
         n = r->flags & LLM_F_IDS
-                ? ids_next(&r->prompts[choice / r->n], &next, rec.text)
-                : echo_next(to, &r->prompts[choice / r->n], &next, rec.text);
-        memset(rec.text + n, 0, 4);
+                ? ids_next(&r->prompts[choice / r->n], &next, text)
+                : echo_next(to, &r->prompts[choice / r->n], &next, text);
+        memset(text + n, 0, 4);
 
         if (n > 0) {
-            rec.head.hdr.len = (uint32_t) sizeof(rec.head) + ((n + 3) & ~3u);
-            rec.head.hdr.type = LLM_REC_TOKENS;
-            rec.head.id = r->wire;
-            rec.head.choice = choice;
-            rec.head.text_len = n;
-            p = ipc_event_reserve(
-                to->ipc, r->att, rec.head.hdr.len, 0, to->now_ms);
+            head.hdr.len = LLM_TOKENS_HEAD + ((n + 3) & ~3u);
+            head.hdr.type = LLM_REC_TOKENS;
+            head.id = r->wire;
+            head.choice = choice;
+            head.text_len = n;
+            p = ipc_event_reserve(to->ipc, r->att, head.hdr.len, 0, to->now_ms);
             if (p == NULL) {
                 return 0;
             }
-            memcpy(p, &rec, rec.head.hdr.len);
+            memcpy(p, &head, LLM_TOKENS_HEAD);
+            memcpy(p + LLM_TOKENS_HEAD, text, (n + 3) & ~3u);
             __atomic_store_n(&r->sent, r->sent + n, __ATOMIC_RELEASE);
             commit_text(to, r, n);
         }
@@ -657,10 +658,10 @@ post_choice(text_out_t *to, text_req_t *x, req_t *r, uint32_t choice)
         if (p == NULL) {
             return 0;
         }
-        text_choice_take(&to->sh, c, &cut, &head, p + sizeof(head));
+        text_choice_take(&to->sh, c, &cut, &head, p + LLM_TOKENS_HEAD);
         head.id = r->wire;
         head.choice = choice;
-        memcpy(p, &head, sizeof(head));
+        memcpy(p, &head, LLM_TOKENS_HEAD);
         commit_text(to, r, head.text_len + head.lp_len);
     }
 

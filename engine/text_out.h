@@ -7,6 +7,7 @@
 
 #include "inner.h"
 #include "ipc.h"
+#include "reason.h"
 #include "token.h"
 
 #include <stdint.h>
@@ -16,7 +17,8 @@ typedef struct {
     inner_t *in;
     ipc_t *ipc;
     const token_t *tok;
-    uint32_t credit_max; /* bytes: the option; sizes the pending memory */
+    const reason_t *reason; /* NULL: the model has no marks of thought */
+    uint32_t credit_max;    /* bytes: the option; sizes the pending memory */
 } text_out_args_t;
 
 typedef struct text_out_s text_out_t;

@@ -335,11 +335,20 @@ struct ngx_http_llm_channel_s {
 /* text that waits because its client is slow, per choice */
 
 typedef struct {
+    size_t                     len;
+    uint32_t                   kind;       /* LLM_TEXT_* */
+} ngx_http_llm_kind_t;
+
+
+typedef struct {
     llm_buf_t                  text;
     llm_buf_t                  logprobs;
+    llm_buf_t                  kinds;      /* of text: ngx_http_llm_kind_t */
     size_t                     text_pos;   /* rendered so far */
     size_t                     logprobs_pos;
+    size_t                     kinds_pos;
     uint32_t                   tokens;
+    uint32_t                   reasoning;  /* of tokens */
     uint32_t                   finish;
 } ngx_http_llm_held_t;
 
@@ -775,6 +784,17 @@ void ngx_http_llm_channel_taken(ngx_http_llm_ctx_t *ctx, size_t n);
  * stays with the channel until it has.
  */
 void ngx_http_llm_channel_cancel(ngx_http_llm_ctx_t *ctx);
+
+
+/*
+ * ngx_http_llm_held.c: text that waits because its client is slow.  add takes
+ * an event's, NGX_ERROR when memory ran out; piece hands out what makes one
+ * event, in t, text and lp, which are good until the next add.
+ */
+ngx_int_t ngx_http_llm_held_add(ngx_http_llm_ctx_t *ctx,
+    const llm_wire_tokens_t *t, const uint8_t *text, const uint8_t *lp);
+void ngx_http_llm_held_piece(ngx_http_llm_ctx_t *ctx, ngx_uint_t choice,
+    llm_wire_tokens_t *t, const uint8_t **text, const uint8_t **lp);
 
 
 /* ngx_http_llm_stream.c */

@@ -30,13 +30,9 @@
 #include "ngx_http_llm_module.h"
 
 
-#define NGX_HTTP_LLM_PIECE     2048     /* of held text, in one event */
 #define NGX_HTTP_LLM_TIMER     60000    /* when there is nothing to wait for */
 
 
-static void ngx_http_llm_stream_hold(ngx_http_llm_ctx_t *ctx,
-    const llm_wire_tokens_t *t, const uint8_t *text, const uint8_t *lp);
-static void ngx_http_llm_stream_shift(llm_buf_t *b, size_t *pos, size_t n);
 static void ngx_http_llm_stream_abort(ngx_http_llm_ctx_t *ctx,
     ngx_uint_t err);
 static void ngx_http_llm_stream_again(ngx_http_llm_ctx_t *ctx);
@@ -44,7 +40,6 @@ static void ngx_http_llm_stream_whole(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_stream_render(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_stream_piece(ngx_http_llm_ctx_t *ctx,
     ngx_uint_t choice);
-static size_t ngx_http_llm_stream_lp_size(const uint8_t *lp, size_t len);
 static ngx_int_t ngx_http_llm_stream_output(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_stream_head(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_stream_sent(ngx_http_llm_ctx_t *ctx,
@@ -227,7 +222,10 @@ ngx_http_llm_stream_tokens(ngx_http_llm_ctx_t *ctx,
     if (ctx->call.stream
         && (ctx->holding || ctx->answer->out.len >= ctx->conf->output_buffer))
     {
-        ngx_http_llm_stream_hold(ctx, t, text, lp);
+        if (ngx_http_llm_held_add(ctx, t, text, lp) != NGX_OK) {
+            ngx_http_llm_stream_abort(ctx, LLM_ERR_NO_MEMORY);
+        }
+
         return;
     }
 
@@ -244,75 +242,6 @@ ngx_http_llm_stream_tokens(ngx_http_llm_ctx_t *ctx,
     } else {
         ngx_http_llm_channel_taken(ctx, n);
     }
-}
-
-
-static void
-ngx_http_llm_stream_hold(ngx_http_llm_ctx_t *ctx,
-    const llm_wire_tokens_t *t, const uint8_t *text, const uint8_t *lp)
-{
-    ngx_uint_t            i;
-    ngx_pool_t           *pool;
-    ngx_http_llm_held_t  *h;
-
-    if (ctx->held == NULL) {
-
-        pool = ctx->request->pool;
-
-        ctx->held = ngx_pcalloc(pool,
-                                ctx->choices * sizeof(ngx_http_llm_held_t));
-        if (ctx->held == NULL) {
-            ngx_http_llm_stream_abort(ctx, LLM_ERR_NO_MEMORY);
-            return;
-        }
-
-        for (i = 0; i < ctx->choices; i++) {
-            llm_buf_init(&ctx->held[i].text, ctx->answer->out.max,
-                         ngx_http_llm_alloc, pool);
-            llm_buf_init(&ctx->held[i].logprobs, ctx->answer->out.max,
-                         ngx_http_llm_alloc, pool);
-        }
-    }
-
-    h = &ctx->held[t->choice];
-
-    ngx_http_llm_stream_shift(&h->text, &h->text_pos, t->text_len);
-    ngx_http_llm_stream_shift(&h->logprobs, &h->logprobs_pos, t->lp_len);
-
-    llm_buf_add(&h->text, text, t->text_len);
-    llm_buf_add(&h->logprobs, lp, t->lp_len);
-
-    if (h->text.failed || h->logprobs.failed) {
-        ngx_http_llm_stream_abort(ctx, LLM_ERR_NO_MEMORY);
-        return;
-    }
-
-    h->tokens += t->tokens;
-
-    if (h->finish == LLM_FINISH_NONE) {
-        h->finish = t->finish;
-    }
-
-    ctx->held_payload += (size_t) t->text_len + t->lp_len;
-    ctx->holding = 1;
-}
-
-
-/*
- * What has been rendered gives its place to n new bytes, if there is no other:
- * a client that is slow enough never lets the buffer become empty.
- */
-
-static void
-ngx_http_llm_stream_shift(llm_buf_t *b, size_t *pos, size_t n)
-{
-    if (*pos == 0 || n <= b->cap - b->len) {
-        return;
-    }
-
-    b->len -= *pos;
-    ngx_memmove(b->data, b->data + *pos, b->len);
-    *pos = 0;
 }
 
 
@@ -626,60 +555,16 @@ ngx_http_llm_stream_render(ngx_http_llm_ctx_t *ctx)
 }
 
 
-/*
- * Renders some of a choice's held text, cut between characters and between
- * logprob entries.  NGX_ERROR when the request has failed by it.
- */
+/* renders some of a choice's held text; NGX_ERROR when that failed all */
 
 static ngx_int_t
 ngx_http_llm_stream_piece(ngx_http_llm_ctx_t *ctx, ngx_uint_t choice)
 {
-    int                   rv;
-    size_t                n;
-    const uint8_t        *text, *lp;
-    llm_wire_tokens_t     t;
-    ngx_http_llm_held_t  *h;
+    int                rv;
+    const uint8_t     *text, *lp;
+    llm_wire_tokens_t  t;
 
-    h = &ctx->held[choice];
-
-    text = (uint8_t *) h->text.data + h->text_pos;
-    n = h->text.len - h->text_pos;
-
-    if (n > NGX_HTTP_LLM_PIECE) {
-        n = NGX_HTTP_LLM_PIECE;
-
-        while (n > NGX_HTTP_LLM_PIECE - 4 && (text[n] & 0xc0) == 0x80) {
-            n--;
-        }
-    }
-
-    ngx_memzero(&t, sizeof(llm_wire_tokens_t));
-
-    t.choice = (uint32_t) choice;
-    t.text_len = (uint32_t) n;
-
-    lp = (uint8_t *) h->logprobs.data + h->logprobs_pos;
-    t.lp_len = (uint32_t) ngx_http_llm_stream_lp_size(lp,
-                                         h->logprobs.len - h->logprobs_pos);
-
-    h->text_pos += t.text_len;
-    h->logprobs_pos += t.lp_len;
-
-    ctx->held_payload -= (size_t) t.text_len + t.lp_len;
-    ctx->out_payload += (size_t) t.text_len + t.lp_len;
-
-    if (h->text_pos == h->text.len && h->logprobs_pos == h->logprobs.len) {
-
-        t.tokens = h->tokens;
-        t.finish = h->finish;
-
-        h->text.len = 0;
-        h->text_pos = 0;
-        h->logprobs.len = 0;
-        h->logprobs_pos = 0;
-        h->tokens = 0;
-        h->finish = LLM_FINISH_NONE;
-    }
+    ngx_http_llm_held_piece(ctx, choice, &t, &text, &lp);
 
     rv = ctx->dialect->tokens(ctx->answer, &t, text, lp);
 
@@ -690,54 +575,6 @@ ngx_http_llm_stream_piece(ngx_http_llm_ctx_t *ctx, ngx_uint_t choice)
     }
 
     return NGX_OK;
-}
-
-
-/*
- * How much of len bytes of logprobs makes a piece: whole entries, each with
- * its alternatives.  Nonsense is one piece: the dialect refuses it.
- */
-
-static size_t
-ngx_http_llm_stream_lp_size(const uint8_t *lp, size_t len)
-{
-    size_t          size;
-    uint32_t        left;
-    ngx_uint_t      top;
-    const uint8_t  *p, *bytes;
-    llm_wire_lp_t   e;
-
-    p = lp;
-    left = (uint32_t) len;
-    size = 0;
-    top = 0;
-
-    while (left) {
-
-        if (llm_lp_next(&p, &left, &e, &bytes) != 1) {
-            return len;
-        }
-
-        if (top) {
-            top--;
-
-        } else {
-            top = e.top;
-        }
-
-        if (top == 0) {
-
-            /* the end of an entry: does it still belong to this piece? */
-
-            if (size && (size_t) (p - lp) > NGX_HTTP_LLM_PIECE) {
-                return size;
-            }
-
-            size = p - lp;
-        }
-    }
-
-    return len;
 }
 
 

@@ -550,8 +550,8 @@ fake_commit(fake_t *f, peer_t *p, job_t *j, uint32_t kind, void *rec)
 
     if (mine) {
         if (mutate_rows[was].kind == MUTATE_LP) {
-            memcpy(&t, rec, sizeof(t));
-            at += sizeof(t) + ((t.text_len + 3) & ~3u);
+            memcpy(&t, rec, LLM_TOKENS_HEAD);
+            at += LLM_TOKENS_HEAD + ((t.text_len + 3) & ~3u);
             /* the first entry or the last */
             if (t.lp_len == 0) {
                 mine = 0;
@@ -725,7 +725,7 @@ static int
 fake_token(fake_t *f, peer_t *p, uint32_t slot)
 {
     job_t *j = &p->jobs[slot];
-    uint32_t c, i, len, lp_len, need, tops;
+    uint32_t c, i, len, lp_len, need, tops, tail[2];
     llm_wire_tokens_t *t;
     llm_wire_lp_t lp;
     uint8_t *at;
@@ -765,7 +765,7 @@ fake_token(fake_t *f, peer_t *p, uint32_t slot)
         t->tokens = 1;
         t->text_len = len;
         t->lp_len = lp_len;
-        at = (uint8_t *) t + sizeof(*t);
+        at = (uint8_t *) t + LLM_TOKENS_HEAD;
         memcpy(at, text, len);
         at += (len + 3) & ~3u;
         for (i = 0; i < tops && lp_len; i++) {
@@ -777,6 +777,9 @@ fake_token(fake_t *f, peer_t *p, uint32_t slot)
             memcpy(at + sizeof(lp), text, len);
             at += sizeof(lp) + ((len + 3) & ~3u);
         }
+        tail[0] = tail[1] =
+            j->at < f->o.think && (j->head.wants & LLM_W_REASONING) != 0;
+        memcpy(at, tail, sizeof(tail));
         (void) fake_commit(f, p, j, MUTATE_TOKENS, t);
         j->sent += len + lp_len;
         f->tokens_sent++;

@@ -18,7 +18,8 @@
 typedef struct {
     const char *listen, *model, *garbage;
     unsigned rate, tokens, bytes, slots, error, delay_ms;
-    int die_after; /* tokens; -1: never */
+    unsigned think; /* first tokens that are thought, where that is wanted */
+    int die_after;  /* tokens; -1: never */
     int refuse, bad_version, hang_hello, never_done, not_ready, no_heartbeat;
     int stamps;
     uint64_t mutate; /* seed; 0: none */
@@ -34,7 +35,7 @@ fake_usage(void)
         "    [--bytes N] [--rate TOKENS/S] [--delay MS] [--error LLM_ERR]\n"
         "    [--refuse] [--bad-version] [--hang-hello] [--not-ready]\n"
         "    [--no-heartbeat] [--never-done] [--die-after TOKENS]\n"
-        "    [--stamps] [--mutate SEED] [--newer BYTES]\n"
+        "    [--stamps] [--mutate SEED] [--newer BYTES] [--think TOKENS]\n"
         "    [--garbage-ring[=tail|len|type|epoch|slot|gen|choice|text|done]]"
         "\n");
     exit(2);
@@ -70,7 +71,7 @@ fake_options(options_t *o, int argc, char **argv)
         {"no-heartbeat", 0, 0, 'B'}, {"never-done", 0, 0, 'D'},
         {"die-after", 1, 0, 'x'}, {"garbage-ring", 2, 0, 'g'},
         {"stamps", 0, 0, 'S'}, {"mutate", 1, 0, 'M'}, {"newer", 1, 0, 'n'},
-        {0, 0, 0, 0}};
+        {"think", 1, 0, 'T'}, {0, 0, 0, 0}};
     int c;
 
     memset(o, 0, sizeof(*o));
@@ -110,6 +111,9 @@ fake_options(options_t *o, int argc, char **argv)
             break;
         case 'n':
             o->more = (unsigned) atoi(optarg) % (MORE_MAX + 1);
+            break;
+        case 'T':
+            o->think = (unsigned) atoi(optarg);
             break;
         case 'M':
             o->mutate = strtoull(optarg, NULL, 0);

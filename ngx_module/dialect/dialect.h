@@ -130,10 +130,12 @@ typedef struct {
 
     struct {
         llm_buf_t      text;
+        llm_buf_t      reasoning;       /* thought before the text */
         llm_buf_t      logprobs;        /* JSON, comma separated */
         uint32_t       finish;
         uint32_t       started;         /* role chunk sent */
         uint32_t       tokens;
+        uint32_t       thought;         /* of tokens, those of reasoning */
         size_t         text_offset;     /* completions' logprobs */
         llm_buf_t      lp_aux[4];       /* completions' parallel lists */
     } choices[LLM_CHOICES_MAX];

@@ -11,6 +11,9 @@
  *
  * The template's variables (chat_template_kwargs, such as enable_thinking) and
  * documents go on as they are, as compact JSON.
+ *
+ * Whether thought is told from the answer (separate_reasoning) stands here too,
+ * as it is the other half of what a template does with it.
  */
 
 
@@ -260,6 +263,28 @@ llm_openai_turn(llm_openai_in_t *in)
 }
 
 
+/* thought apart from the answer, unless the client wants all of one piece */
+
+static int
+llm_openai_apart(llm_openai_in_t *in)
+{
+    int  rc, apart;
+
+    apart = 1;
+    rc = llm_openai_bool(in, in->root, "separate_reasoning",
+                         "separate_reasoning", &apart);
+    if (rc != 0) {
+        return rc;
+    }
+
+    if (apart) {
+        in->call->head.wants |= LLM_W_REASONING;
+    }
+
+    return 0;
+}
+
+
 int
 llm_openai_parse_template(llm_openai_in_t *in, size_t body_len)
 {
@@ -277,6 +302,11 @@ llm_openai_parse_template(llm_openai_in_t *in, size_t body_len)
     }
 
     rc = llm_openai_turn(in);
+    if (rc != 0) {
+        return rc;
+    }
+
+    rc = llm_openai_apart(in);
     if (rc != 0) {
         return rc;
     }

@@ -14,6 +14,8 @@
  *     then          no choices, usage (if stream_options asks), [DONE]
  *
  * Completions have no role chunk, and their finish chunk has an empty text.
+ * What a model thought before its answer, if the engine tells it from that, is
+ * reasoning_content in the message or delta, as several servers have it.
  * Text goes out as events bring it: the engine splits no character.  Bytes of
  * a single token, in logprobs, may well be a part of one.
  *
@@ -101,8 +103,20 @@ llm_openai_head(llm_answer_t *a, llm_buf_t *b)
 
 
 static void
-llm_openai_usage(llm_buf_t *b, const llm_wire_done_t *d)
+llm_openai_usage(llm_answer_t *a, llm_buf_t *b, const llm_wire_done_t *d)
 {
+    uint32_t  i, thought;
+
+    thought = 0;
+
+    for (i = 0; i < LLM_CHOICES_MAX; i++) {
+        thought += a->choices[i].thought;
+    }
+
+    if (thought > d->completion_tokens) {
+        thought = d->completion_tokens;
+    }
+
     llm_buf_lit(b, "\"usage\":{\"prompt_tokens\":");
     llm_buf_u64(b, d->prompt_tokens);
     llm_buf_lit(b, ",\"completion_tokens\":");
@@ -112,7 +126,9 @@ llm_openai_usage(llm_buf_t *b, const llm_wire_done_t *d)
     llm_buf_lit(b, ",\"prompt_tokens_details\":{\"cached_tokens\":");
     llm_buf_u64(b, d->cached_tokens);
     llm_buf_lit(b, "},\"completion_tokens_details\":"
-                   "{\"reasoning_tokens\":0}}");
+                   "{\"reasoning_tokens\":");
+    llm_buf_u64(b, thought);
+    llm_buf_lit(b, "}}");
 }
 
 
@@ -165,7 +181,9 @@ llm_openai_chat_chunk(llm_answer_t *a, const llm_wire_tokens_t *t,
     llm_openai_chunk_head(a);
     llm_buf_lit(out, "{\"index\":");
     llm_buf_u64(out, t->choice);
-    llm_buf_lit(out, ",\"delta\":{\"content\":\"");
+    llm_buf_str(out, t->kind == LLM_TEXT_REASONING
+                     ? ",\"delta\":{\"reasoning_content\":\""
+                     : ",\"delta\":{\"content\":\"");
     llm_buf_json(out, (const char *) text, t->text_len);
 
     if (!(a->call->head.flags & LLM_F_LOGPROBS)) {
@@ -292,7 +310,9 @@ llm_openai_collect(llm_answer_t *a, const llm_wire_tokens_t *t,
     int         rc, i;
     llm_buf_t  *b, *lists;
 
-    b = llm_openai_buf(a, &a->choices[t->choice].text);
+    b = llm_openai_buf(a, t->kind == LLM_TEXT_REASONING
+                          ? &a->choices[t->choice].reasoning
+                          : &a->choices[t->choice].text);
     llm_buf_json(b, (const char *) text, t->text_len);
 
     if (b->failed) {
@@ -339,6 +359,7 @@ llm_openai_tokens(llm_answer_t *a, const llm_wire_tokens_t *t,
     }
 
     if (t->choice >= llm_openai_choices(a->call) || t->finish >= LLM_FINISHES
+        || (t->kind != LLM_TEXT_ANSWER && a->call->route != LLM_ROUTE_CHAT)
         || a->choices[t->choice].finish != LLM_FINISH_NONE)
     {
         return -LLM_ERR_PROTOCOL;
@@ -362,9 +383,42 @@ llm_openai_tokens(llm_answer_t *a, const llm_wire_tokens_t *t,
     a->choices[t->choice].started = 1;
     a->choices[t->choice].finish = t->finish;
     a->choices[t->choice].tokens += t->tokens;
+    a->choices[t->choice].thought += t->reasoning;
     a->choices[t->choice].text_offset += llm_openai_chars(text, t->text_len);
 
     return 0;
+}
+
+
+/* no text at all behind a thought is null, as nothing was answered */
+
+static void
+llm_openai_message_out(llm_answer_t *a, uint32_t i)
+{
+    llm_buf_t  *out, *text, *reasoning;
+
+    out = &a->out;
+    text = &a->choices[i].text;
+    reasoning = &a->choices[i].reasoning;
+
+    llm_buf_lit(out, ",\"message\":{\"role\":\"assistant\",\"content\":");
+
+    if (text->len == 0 && reasoning->len != 0) {
+        llm_buf_lit(out, "null");
+
+    } else {
+        llm_buf_lit(out, "\"");
+        llm_buf_add(out, text->data, text->len);
+        llm_buf_lit(out, "\"");
+    }
+
+    if (reasoning->len != 0) {
+        llm_buf_lit(out, ",\"reasoning_content\":\"");
+        llm_buf_add(out, reasoning->data, reasoning->len);
+        llm_buf_lit(out, "\"");
+    }
+
+    llm_buf_lit(out, ",\"refusal\":null}");
 }
 
 
@@ -380,15 +434,18 @@ llm_openai_choice(llm_answer_t *a, uint32_t i)
 
     llm_buf_lit(out, "{\"index\":");
     llm_buf_u64(out, i);
-    llm_buf_str(out, chat
-                     ? ",\"message\":{\"role\":\"assistant\",\"content\":\""
-                     : ",\"text\":\"");
 
-    b = &a->choices[i].text;
-    llm_buf_add(out, b->data, b->len);
+    if (chat) {
+        llm_openai_message_out(a, i);
 
-    llm_buf_str(out, chat ? "\",\"refusal\":null},\"logprobs\":"
-                          : "\",\"logprobs\":");
+    } else {
+        b = &a->choices[i].text;
+        llm_buf_lit(out, ",\"text\":\"");
+        llm_buf_add(out, b->data, b->len);
+        llm_buf_lit(out, "\"");
+    }
+
+    llm_buf_lit(out, ",\"logprobs\":");
 
     if (!lps) {
         llm_buf_lit(out, "null");
@@ -435,7 +492,7 @@ llm_openai_done(llm_answer_t *a, const llm_wire_done_t *d)
         if (a->call->include_usage) {
             llm_openai_chunk_head(a);
             llm_buf_lit(out, "],");
-            llm_openai_usage(out, d);
+            llm_openai_usage(a, out, d);
             llm_buf_lit(out, "}\n\n");
         }
 
@@ -454,7 +511,7 @@ llm_openai_done(llm_answer_t *a, const llm_wire_done_t *d)
         }
 
         llm_buf_lit(out, "],");
-        llm_openai_usage(out, d);
+        llm_openai_usage(a, out, d);
         llm_buf_lit(out, "}\n");
     }
 

@@ -113,6 +113,7 @@ walk_tokens(const uint8_t *p, uint32_t len)
         return;
     }
     must(t.choice < LLM_CHOICES_MAX && t.finish < LLM_FINISHES);
+    must(t.kind < LLM_TEXTS);
     touch(text, t.text_len);
     touch(lp, t.lp_len);
     walk_lp(lp, t.lp_len);

@@ -111,15 +111,18 @@ event_send(llm_answer_t *a, const uint8_t **p, size_t *left)
     }
     memset(&head, 0, sizeof(head));
     head.choice = (*p)[0] & 31;
+    head.kind = (*p)[0] >> 5 & 1;
     head.finish = (*p)[0] >> 6;
     head.text_len = text_len;
     head.lp_len = lp_len;
     pad = (text_len + 3) & ~3u;
 
+    head.reasoning = text_len;
     rec = calloc(1, sizeof(head) + pad + lp_len);
-    memcpy(rec, &head, sizeof(head));
-    memcpy(rec + sizeof(head), *p + 3, text_len);
-    memcpy(rec + sizeof(head) + pad, *p + 3 + text_len, lp_len);
+    memcpy(rec, &head, LLM_TOKENS_HEAD);
+    memcpy(rec + LLM_TOKENS_HEAD, *p + 3, text_len);
+    memcpy(rec + LLM_TOKENS_HEAD + pad, *p + 3 + text_len, lp_len);
+    memcpy(rec + LLM_TOKENS_HEAD + pad + lp_len, &head.kind, LLM_TOKENS_TAIL);
     if (llm_tokens_ok(
             rec, (uint32_t) sizeof(head) + pad + lp_len, &t, &text, &lp)) {
         rc = llm_dialect_openai.tokens(a, &t, text, lp);

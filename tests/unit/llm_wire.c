@@ -476,8 +476,11 @@ tokens_lengths(void **state)
     for (text_len = 0; text_len < 20; text_len++) {
         for (lp_len = 0; lp_len < 40; lp_len += 3) {
             t = tokens(text_len, lp_len);
-            memcpy(rec, &t, sizeof(t));
-            need = (uint32_t) sizeof(t) + ((text_len + 3) & ~3u) + lp_len;
+            memcpy(rec, &t, LLM_TOKENS_HEAD);
+            need = LLM_TOKENS_HEAD + ((text_len + 3) & ~3u) + lp_len;
+            t.kind = LLM_TEXT_REASONING;
+            t.reasoning = 7;
+            memcpy(rec + need, &t.kind, LLM_TOKENS_TAIL);
 
             /* cut short, exact, and with what a newer peer adds behind */
             for (len = 0; len < need + 20; len++) {
@@ -486,7 +489,10 @@ tokens_lengths(void **state)
                 assert_int_equal(ok, len >= need);
                 if (ok) {
                     assert_int_equal(got.text_len, text_len);
-                    assert_ptr_equal(text, p + sizeof(t));
+                    assert_ptr_equal(text, p + LLM_TOKENS_HEAD);
+                    ok = len >= need + LLM_TOKENS_TAIL;
+                    assert_int_equal(got.kind, ok ? LLM_TEXT_REASONING : 0);
+                    assert_int_equal(got.reasoning, ok ? 7 : 0);
                     assert_true(lp + lp_len <= p + len);
                     assert_true(lp >= text + text_len);
                 }
@@ -511,10 +517,14 @@ tokens_that_lie(void **state)
             p = at_edge(state, &t, sizeof(t));
             assert_false(llm_tokens_ok(p, sizeof(t), &got, &text, &lp));
         }
-        t = tokens(odd[i], 0);
+        t = tokens(0, 0);
+        t.kind = odd[i];
         p = at_edge(state, &t, sizeof(t));
         assert_false(llm_tokens_ok(p, sizeof(t), &got, &text, &lp));
-        t = tokens(0, odd[i]);
+        t = tokens(odd[i] | 16, 0);
+        p = at_edge(state, &t, sizeof(t));
+        assert_false(llm_tokens_ok(p, sizeof(t), &got, &text, &lp));
+        t = tokens(0, odd[i] | 16);
         p = at_edge(state, &t, sizeof(t));
         assert_false(llm_tokens_ok(p, sizeof(t), &got, &text, &lp));
     }

@@ -338,6 +338,8 @@ test_values_chat(void **state)
         {"'chat_template':'{{ x }}'", "chat_template", LLM_ERR_UNSUPPORTED},
         {"'add_generation_prompt':false", NULL, 0},
         {"'add_generation_prompt':0", "add_generation_prompt", 0},
+        {"'separate_reasoning':true", NULL, 0},
+        {"'separate_reasoning':1", "separate_reasoning", 0},
         {"'continue_final_message':false", NULL, 0},
         {"'continue_final_message':true", "continue_final_message", 0},
         {"'continue_final_message':1", "continue_final_message", 0},
@@ -385,6 +387,13 @@ test_template(void **state)
                          &c, &why),
         0);
     assert_int_equal(c.head.flags, LLM_F_NO_TURN | LLM_F_GO_ON);
+    assert_int_equal(c.head.wants, LLM_W_REASONING);
+
+    assert_int_equal(
+        more(pool, LLM_ROUTE_CHAT, "'separate_reasoning':false", &c, &why), 0);
+    assert_int_equal(c.head.wants, 0);
+    assert_int_equal(more(pool, LLM_ROUTE_TEXT, "", &c, &why), 0);
+    assert_int_equal(c.head.wants, 0);
 
     pool_free(pool);
 }

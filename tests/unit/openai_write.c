@@ -62,6 +62,72 @@ test_whole_chat(void **state)
     pool_free(pool);
 }
 
+static int
+send_kind(llm_answer_t *a, const char *text, uint32_t kind, uint32_t thought)
+{
+    llm_wire_tokens_t t;
+
+    memset(&t, 0, sizeof(t));
+    t.tokens = 1;
+    t.kind = kind;
+    t.reasoning = thought;
+    t.text_len = (uint32_t) strlen(text);
+
+    return llm_dialect_openai.tokens(
+        a, &t, (const uint8_t *) text, (const uint8_t *) "");
+}
+
+/* Thought is a field of its own, and counted. */
+static void
+test_reasoning(void **state)
+{
+    pool_t *pool = pool_new();
+    llm_answer_t a;
+    llm_call_t c;
+    json_t *v;
+    char *s;
+    int i;
+
+    (void) state;
+
+    for (i = 0; i < 2; i++) {
+        call_init(&c, LLM_ROUTE_CHAT, 0, 1);
+        answer_init(&a, pool, &c);
+        assert_int_equal(send_kind(&a, "a\"", LLM_TEXT_REASONING, 1), 0);
+        assert_int_equal(send_kind(&a, "b", LLM_TEXT_REASONING, 1), 0);
+        assert_int_equal(send_text(&a, 0, i ? "c" : "", LLM_FINISH_LENGTH), 0);
+        assert_int_equal(send_done(&a), 0);
+        s = take(&a);
+        v = json_loads(s, 0, NULL);
+        assert_non_null(v);
+        assert_non_null(strstr(s, "\"reasoning_content\":\"a\\\"b\""));
+        assert_non_null(
+            strstr(s, i ? "\"content\":\"c\"" : "\"content\":null"));
+        assert_non_null(strstr(s, "\"reasoning_tokens\":2"));
+        json_decref(v);
+        free(s);
+    }
+
+    call_init(&c, LLM_ROUTE_CHAT, 1, 1);
+    answer_init(&a, pool, &c);
+    assert_int_equal(send_kind(&a, "a", LLM_TEXT_REASONING, 90), 0);
+    assert_int_equal(send_text(&a, 0, "c", LLM_FINISH_STOP), 0);
+    c.include_usage = 1;
+    assert_int_equal(send_done(&a), 0);
+    s = take(&a);
+    assert_non_null(strstr(s, "\"delta\":{\"reasoning_content\":\"a\"}"));
+    assert_non_null(strstr(s, "\"delta\":{\"content\":\"c\"}"));
+    assert_non_null(strstr(s, "\"reasoning_tokens\":3")); /* of 3 */
+    free(s);
+
+    /* a completion is one text */
+    call_init(&c, LLM_ROUTE_TEXT, 0, 1);
+    answer_init(&a, pool, &c);
+    assert_int_equal(
+        send_kind(&a, "a", LLM_TEXT_REASONING, 1), -LLM_ERR_PROTOCOL);
+    pool_free(pool);
+}
+
 static void
 test_whole_text(void **state)
 {
@@ -417,6 +483,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole_chat),
+        cmocka_unit_test(test_reasoning),
         cmocka_unit_test(test_whole_text),
         cmocka_unit_test(test_stream_chat),
         cmocka_unit_test(test_stream_text),

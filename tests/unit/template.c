@@ -231,6 +231,8 @@ test_refused(void **state)
             "messages[0].content[0].text"},
         {"[{\"role\":\"user\",\"content\":\"\",\"name\":1}]",
             "messages[0].name"},
+        {"[{\"role\":\"assistant\",\"content\":\"\",\"reasoning_content\":7}]",
+            "messages[0].reasoning_content"},
         {"[{\"role\":\"tool\",\"content\":\"\",\"tool_call_id\":[]}]",
             "messages[0].tool_call_id"},
         {"[{\"role\":\"assistant\",\"tool_calls\":{}}]",
@@ -673,6 +675,32 @@ test_go_on_reference(void **state)
     print_message("%zu prompts as transformers makes them\n", equal);
 }
 
+/* A thought comes to the template under the name that it has for it. */
+static void
+test_own_thought(void **state)
+{
+    static const char all[] =
+        "[{\"role\":\"assistant\",\"content\":\"c\",\"reasoning_content\":"
+        "\"r\"},{\"role\":\"assistant\",\"content\":\"d\","
+        "\"reasoning_content\":null},{\"role\":\"assistant\",\"content\":"
+        "\"e\",\"thinking\":\"t\",\"reasoning_content\":\"r\"}]";
+    static const char *const names[] = {
+        "reasoning_content", "thinking", "reasoning"};
+    static const char *const want[] = {" rcder", " rcdet", " rcder"};
+    char source[256];
+    size_t i;
+
+    (void) state;
+    for (i = 0; i < 3; i++) {
+        (void) snprintf(source, sizeof(source),
+            "{%% for m in messages %%}{%% if m.content == 'c' %%}{{ m.%s }}{{ "
+            "m.content }}{%% else %%}{{ m.content }}{{ m.%s or '' }}"
+            "{%% endif %%}{%% endfor %%}",
+            names[i], names[i]);
+        assert_string_equal(said(source, all), want[i]);
+    }
+}
+
 /* The template's own words reach the client, cut at a whole character. */
 static void
 test_own_refuses(void **state)
@@ -974,6 +1002,7 @@ main(void)
         cmocka_unit_test(test_own_halves),
         cmocka_unit_test(test_own_variables),
         cmocka_unit_test(test_own_takes),
+        cmocka_unit_test(test_own_thought),
         cmocka_unit_test(test_go_on),
         cmocka_unit_test(test_go_on_refused),
         cmocka_unit_test(test_go_on_reference),

@@ -17,13 +17,16 @@
 #define TEXT_MAX 8192
 
 typedef struct {
-    uint8_t text[TEXT_MAX * 3 + 16];
+    uint8_t text[(TEXT_MAX + 16) * 3];
+    uint8_t kinds[(TEXT_MAX + 16) * 3]; /* of each byte */
     size_t text_n;
+    uint32_t thought;
     uint32_t tokens, entries, finish, records;
-    uint32_t ids[TEXT_MAX];
+    uint32_t ids[TEXT_MAX + 16];
 } client_t;
 
 static text_shared_t sh;
+static reason_t *marks;
 static client_t client;
 
 /* Takes all records that are ready, as a worker would read them. */
@@ -41,8 +44,8 @@ take(text_choice_t *c)
 
     while (text_choice_plan(&sh, c, &cut)) {
         memset(rec, 0xee, sizeof(rec));
-        text_choice_take(&sh, c, &cut, &head, rec + sizeof(head));
-        memcpy(rec, &head, sizeof(head));
+        text_choice_take(&sh, c, &cut, &head, rec + LLM_TOKENS_HEAD);
+        memcpy(rec, &head, LLM_TOKENS_HEAD);
         assert_int_equal(head.hdr.len, text_choice_len(&cut));
         assert_true(head.hdr.len <= LLM_TOKENS_MAX);
         assert_int_equal(rec[head.hdr.len], 0xee);
@@ -54,6 +57,8 @@ take(text_choice_t *c)
             assert_true(len > 0);
         }
         memcpy(client.text + client.text_n, text, head.text_len);
+        memset(client.kinds + client.text_n, (int) head.kind, head.text_len);
+        client.thought += head.reasoning;
         client.text_n += head.text_len;
         for (left = head.lp_len; llm_lp_next(&lp, &left, &e, &bytes) == 1;) {
             if (e.logprob < 0) {
@@ -105,16 +110,79 @@ some_byte(void)
     return some[(size_t) rand() % sizeof(some)];
 }
 
-static void
-one_run(uint32_t logprobs)
+/* What a text comes to: characters, told apart as one piece would be. */
+typedef struct {
+    uint8_t text[(TEXT_MAX + 16) * 3], kinds[(TEXT_MAX + 16) * 3];
+    size_t n;
+    utf8_t utf8;
+    uint32_t kind;
+} want_t;
+
+static int
+want_put(void *arg, uint32_t kind, const char *p, size_t n)
 {
-    uint8_t s[TEXT_MAX], want[TEXT_MAX * 3 + 16];
+    want_t *w = arg;
+    size_t was = w->n;
+
+    if (kind != w->kind) {
+        w->n += utf8_end(&w->utf8, (char *) w->text + w->n);
+        memset(w->kinds + was, (int) w->kind, w->n - was);
+        w->kind = kind;
+        was = w->n;
+    }
+    w->n += utf8_feed(&w->utf8, p, n, (char *) w->text + w->n);
+    memset(w->kinds + was, (int) kind, w->n - was);
+
+    return 0;
+}
+
+static void
+want_all(want_t *w, const uint8_t *s, size_t n, int apart)
+{
+    reason_state_t st;
+
+    memset(w, 0, sizeof(*w));
+    if (apart) {
+        reason_begin(sh.reason, NULL, 0, 0, &st);
+        (void) reason_feed(sh.reason, &st, (const char *) s, n, want_put, w);
+        (void) reason_end(sh.reason, &st, want_put, w);
+    } else {
+        (void) want_put(w, LLM_TEXT_ANSWER, (const char *) s, n);
+    }
+    (void) want_put(w, LLM_TEXTS, NULL, 0); /* an unfinished character */
+}
+
+/* About n bytes, among them marks; returns how many. */
+static size_t
+some_text(uint8_t *s, size_t n, uint32_t marked)
+{
+    static const char *const pieces[] = {
+        "<think>", "\n", "</think>", "<response>", "</response>", "</"};
+    size_t i, k;
+
+    for (i = 0; i < n; i++) {
+        s[i] = some_byte();
+        if (marked && (i == 0 || rand() % 8 == 0)) {
+            k = (size_t) rand() % (i == 0 ? 2 : 6);
+            memcpy(s + i, pieces[k], strlen(pieces[k]));
+            i += strlen(pieces[k]) - 1;
+            n = n > i ? n : i + 1;
+        }
+    }
+
+    return n;
+}
+
+static void
+one_run(uint32_t logprobs, uint32_t apart)
+{
+    static want_t want;
+    uint8_t s[TEXT_MAX + 16];
     char words[3][4];
-    size_t n, i, cut, end, want_n;
+    size_t n, i, cut, end;
     sample_out_t out;
     text_choice_t c;
     stop_t stops;
-    utf8_t u;
     uint64_t sent = 0, got = 0;
     int rc = 0;
 
@@ -122,13 +190,14 @@ one_run(uint32_t logprobs)
     memset(&stops, 0, sizeof(stops));
     memset(&c, 0, sizeof(c));
     memset(&out, 0, sizeof(out));
-    memset(&u, 0, sizeof(u));
     c.logprobs = logprobs;
+    c.apart = apart;
+    if (apart) {
+        reason_begin(sh.reason, NULL, 0, 0, &c.reason);
+    }
 
     n = (size_t) rand() % (rand() % 8 == 0 ? TEXT_MAX : 40);
-    for (i = 0; i < n; i++) {
-        s[i] = some_byte();
-    }
+    n = some_text(s, n, apart);
     for (i = 0; i < (size_t) rand() % 4; i++) {
         for (end = 0; end < 3 + (size_t) rand() % 2; end++) {
             words[i][end] = (char) some_byte();
@@ -157,10 +226,14 @@ one_run(uint32_t logprobs)
     }
     got += take(&c);
 
-    want_n = utf8_feed(&u, (char *) s, cut, (char *) want);
-    want_n += utf8_end(&u, (char *) want + want_n);
-    assert_int_equal(client.text_n, want_n);
-    assert_memory_equal(client.text, want, want_n);
+    want_all(&want, s, cut, apart);
+    assert_int_equal(client.text_n, want.n);
+    assert_memory_equal(client.text, want.text, want.n);
+    assert_memory_equal(client.kinds, want.kinds, want.n);
+    assert_true(client.thought <= client.tokens);
+    assert_int_equal(client.thought > 0,
+        apart && cut >= 7
+            && memcmp(s + strspn((char *) s, "\n"), "<think>", 7) == 0);
     assert_int_equal(client.finish, rc ? LLM_FINISH_STOP : LLM_FINISH_LENGTH);
     assert_int_equal(client.tokens, end);
     assert_int_equal(got, sent);
@@ -181,8 +254,10 @@ test_property(void **state)
     (void) state;
     srand(3);
     for (i = 0; i < 3000; i++) {
-        one_run(0);
-        one_run(1);
+        one_run(0, 0);
+        one_run(1, 0);
+        one_run(0, 1);
+        one_run(1, 1);
     }
 }
 
@@ -219,8 +294,15 @@ test_plan(void **state)
 static int
 setup(void **state)
 {
+    char why[256];
+
     (void) state;
     sh.tok = token_open_null();
+    if (reason_open(&marks, "granite", NULL, 0, sh.tok, why, sizeof(why))
+        != 0) {
+        return -1;
+    }
+    sh.reason = marks;
 
     return fifo_pool_open(&sh.pool, 8 << 20);
 }
@@ -230,6 +312,7 @@ teardown(void **state)
 {
     (void) state;
     token_close((token_t *) sh.tok);
+    reason_close(marks);
     fifo_pool_close(&sh.pool);
 
     return 0;

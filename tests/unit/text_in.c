@@ -32,6 +32,7 @@ typedef struct {
     ipc_t *ipc;
     inner_t *in;
     token_t *tok;
+    reason_t *reason;
     template_t *tpl;
     text_in_t *ti;
     client_t c;
@@ -72,6 +73,9 @@ rig_open(fix_t *f, uint32_t context, uint32_t slots)
     tc.ipc = f->ipc;
     tc.tok = f->tok;
     tc.tpl = f->tpl;
+    assert_int_equal(
+        reason_open(&f->reason, "think", NULL, 0, f->tok, err, sizeof(err)), 0);
+    tc.reason = f->reason;
     tc.model = "m";
     tc.context = context;
     tc.slots = slots;
@@ -90,6 +94,7 @@ rig_close(fix_t *f)
     inner_close(f->in);
     ipc_close(f->ipc);
     template_close(f->tpl);
+    reason_close(f->reason);
     token_close(f->tok);
 }
 
@@ -456,6 +461,8 @@ test_chat(void **state)
 {
     fix_t *f = *state;
     static const char good[] = "[{\"role\":\"user\",\"content\":\"hello\"}]";
+    static const char thought[] =
+        "[{\"role\":\"user\",\"content\":\"<think>\"}]";
     static const char *const bad[] = {"", "[", "{}", "[{\"role\":1}]", "[]"};
     req_msg_fail_t m;
     const req_t *r;
@@ -467,6 +474,18 @@ test_chat(void **state)
     push(&f->c, s);
     r = expect_ready(f, &m);
     assert_true(r->prompts[0].len >= 5);
+    give_back(f, &m);
+
+    assert_int_equal(r->apart, 0);
+
+    /* thought apart, from where the prompt leaves off */
+    s = submit(&f->c, 0, 1, LLM_KIND_CHAT);
+    s->u.head.wants = LLM_W_REASONING;
+    section(s, LLM_SEC_MESSAGES, thought, sizeof(thought) - 1);
+    push(&f->c, s);
+    r = expect_ready(f, &m);
+    assert_int_equal(r->apart, 1);
+    assert_int_equal(r->reason.lead, 1);
     give_back(f, &m);
 
     for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {

@@ -85,6 +85,7 @@ typedef struct {
     llm_state_t page;
     inner_t *in;
     token_t *tok;
+    reason_t *reason;
     text_out_t *to;
     llm_slot_line_t line;
     uint32_t dead;
@@ -187,6 +188,16 @@ static int
 turn(void)
 {
     return text_out_turn(w->to, 1000);
+}
+
+static uint32_t
+rec_len(uint32_t i)
+{
+    llm_ring_hdr_t hdr;
+
+    memcpy(&hdr, w->ipc.recs[i], sizeof(hdr));
+
+    return hdr.len;
 }
 
 /* All text of a choice so far, '|' between records; finish as a digit. */
@@ -297,6 +308,7 @@ static int
 world_open(token_t *tok)
 {
     text_out_args_t a;
+    char err[256];
 
     w = calloc(1, sizeof(*w));
     assert_non_null(w);
@@ -304,7 +316,9 @@ world_open(token_t *tok)
     w->in = inner_open(REQS, &w->page);
     assert_non_null(w->in);
     w->tok = tok != NULL ? tok : token_open_null();
-    a = (text_out_args_t){w->in, &w->ipc, w->tok, 65536};
+    assert_int_equal(
+        reason_open(&w->reason, "think", NULL, 0, w->tok, err, sizeof(err)), 0);
+    a = (text_out_args_t){w->in, &w->ipc, w->tok, w->reason, 65536};
     w->to = text_out_open(&a);
     assert_non_null(w->to);
 
@@ -329,6 +343,7 @@ teardown(void **state)
     }
     text_out_close(w->to);
     token_close(w->tok);
+    reason_close(w->reason);
     inner_close(w->in);
     free(w);
 
@@ -669,13 +684,93 @@ test_pool_empty(void **state)
 }
 
 
+/* --- thought ------------------------------------------------------------ */
+
+/* A choice's text, thought in braces; *thought is how many tokens. */
+static const char *
+told(uint32_t choice, uint32_t *thought)
+{
+    static char buf[4096];
+    const uint8_t *p = NULL, *lp = NULL;
+    llm_wire_tokens_t t;
+    uint32_t i, kind = LLM_TEXT_ANSWER;
+    size_t at = 0;
+
+    memset(&t, 0, sizeof(t));
+
+    for (i = 0, *thought = 0; i < w->ipc.recs_n; i++) {
+        if (!llm_tokens_ok(w->ipc.recs[i], rec_len(i), &t, &p, &lp)
+            || t.hdr.type != LLM_REC_TOKENS || t.choice != choice) {
+            continue;
+        }
+        if (t.text_len > 0 && t.kind != kind) {
+            buf[at++] = t.kind == LLM_TEXT_REASONING ? '{' : '}';
+            kind = t.kind;
+        }
+        memcpy(buf + at, p, t.text_len);
+        at += t.text_len;
+        *thought += t.reasoning;
+        assert_true(
+            (t.kind == 0 && t.reasoning == 0)
+            == (rec_len(i)
+                == LLM_TOKENS_HEAD + ((t.text_len + 3) & ~3u) + t.lp_len));
+    }
+    buf[at] = '\0';
+
+    return buf;
+}
+
+/* Each choice for itself; a stop string ends thought as it ends answers. */
+static void
+test_thought(void **state)
+{
+    uint32_t n;
+    req_t *r;
+
+    (void) state;
+    r = request(0, 3);
+    r->apart = 1;
+    r->flags = LLM_F_LOGPROBS;
+    reason_begin(w->reason, NULL, 0, 0, &r->reason);
+    stop(r, "STOP");
+
+    text(0, 0, "<think>\nab");
+    text(0, 1, "cd");
+    text(0, 2, "<think>STO");
+    turn();
+    assert_string_equal(told(0, &n), "{ab");
+    text(0, 0, "\n</think>\n\nef");
+    text(0, 2, "P and more");
+    turn();
+    assert_string_equal(told(0, &n), "{ab}ef");
+    assert_int_equal(n, 19);
+    assert_string_equal(told(1, &n), "cd");
+    assert_int_equal(n, 0);
+    assert_string_equal(told(2, &n), "");
+    assert_int_equal(n, 11);
+    assert_int_equal(w->in->reqs[0].sent, w->in->reqs[0].posted);
+
+    token(0, 0, 21, token_eos(w->tok), LLM_FINISH_STOP, 0);
+    token(0, 1, 2, token_eos(w->tok), LLM_FINISH_STOP, 0);
+    end(0, 0);
+    turn();
+    assert_true(freed(0));
+
+    /* one that does not ask for it has all in one piece */
+    request(1, 1);
+    text(1, 0, "<think>x</think>y");
+    turn();
+    assert_string_equal(posted(1, 0), "<think>x</think>y|");
+}
+
+
 /* --- logprobs, echo, spaces --------------------------------------------- */
 
 static void
 test_logprobs(void **state)
 {
     const uint8_t *p = NULL, *lp = NULL, *bytes;
-    llm_wire_tokens_t t;
+    llm_wire_tokens_t t = {.text_len = 0};
     llm_wire_lp_t e;
     req_msg_token_t m;
     uint32_t left, i, entries = 0, tops = 0;
@@ -700,7 +795,7 @@ test_logprobs(void **state)
     text(0, 0, "bc");
     turn();
     assert_int_equal(w->ipc.recs_n, 1);
-    assert_true(llm_tokens_ok(w->ipc.recs[0], LLM_TOKENS_MAX, &t, &p, &lp));
+    assert_true(llm_tokens_ok(w->ipc.recs[0], rec_len(0), &t, &p, &lp));
     assert_int_equal(t.text_len, 1);
     assert_int_equal(t.tokens, 3);
     left = t.lp_len;
@@ -720,7 +815,7 @@ test_logprobs(void **state)
     /* no stop after all: three tokens, three entries, with their text */
     text(0, 0, "x");
     turn();
-    assert_true(llm_tokens_ok(w->ipc.recs[1], LLM_TOKENS_MAX, &t, &p, &lp));
+    assert_true(llm_tokens_ok(w->ipc.recs[1], rec_len(1), &t, &p, &lp));
     assert_int_equal(t.text_len, 3);
     left = t.lp_len;
     for (i = 0; llm_lp_next(&lp, &left, &e, &bytes) == 1; i++) {
@@ -732,7 +827,7 @@ test_logprobs(void **state)
     /* tokens that a stop string swallowed have no entry */
     text(0, 0, "ybcd");
     turn();
-    assert_true(llm_tokens_ok(w->ipc.recs[2], LLM_TOKENS_MAX, &t, &p, &lp));
+    assert_true(llm_tokens_ok(w->ipc.recs[2], rec_len(2), &t, &p, &lp));
     assert_int_equal(t.finish, LLM_FINISH_STOP);
     assert_int_equal(t.text_len, 1);
     assert_int_equal(t.tokens, 4);
@@ -744,7 +839,7 @@ static void
 test_logprobs_long(void **state)
 {
     const uint8_t *p = NULL, *lp = NULL, *bytes;
-    llm_wire_tokens_t t;
+    llm_wire_tokens_t t = {.text_len = 0};
     llm_wire_lp_t e;
     req_msg_token_t m;
     uint32_t left, i, k, at = 0;
@@ -1015,6 +1110,7 @@ main(void)
         TEST(test_cancel),
         TEST(test_dead),
         TEST(test_pool_empty),
+        TEST(test_thought),
         TEST(test_logprobs),
         TEST(test_logprobs_long),
         TEST(test_echo),
