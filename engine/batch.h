@@ -41,8 +41,8 @@ typedef struct {
 } batch_row_t;
 
 /*
- * A position whose logits are wanted.  The token sampled there has the
- * position pos + 1 of its sequence.
+ * A position whose logits are wanted.  The token sampled there, or asked for,
+ * has the position pos + 1 of its sequence.
  */
 typedef struct {
     uint32_t row;
@@ -53,6 +53,8 @@ typedef struct {
     const uint32_t *known;         /* [known_n] prompt and output so far */
     uint32_t known_n;
     uint32_t prompt_n; /* how many of them are prompt */
+    uint32_t wanted;   /* 1 + a token whose logprob is asked for, and none is
+                        * sampled; 0: one is */
 } batch_out_t;
 
 typedef struct {

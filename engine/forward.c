@@ -945,6 +945,7 @@ fill_outs(forward_t *f, const batch_t *b)
         to->prompt_n = from->prompt_n;
         to->known = from->known;
         to->params = from->params;
+        to->wanted = from->wanted;
     }
 }
 

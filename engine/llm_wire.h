@@ -242,7 +242,9 @@ enum {
     LLM_F_NO_TURN = 1 << 8,  /* CHAT: no assistant's turn is begun */
     LLM_F_TEMPLATE = 1 << 9, /* CHAT: what else the template gets is here */
     LLM_F_GO_ON = 1 << 10,   /* CHAT: the last message's turn stays open */
-    LLM_F_ALL = (1 << 11) - 1
+    LLM_F_PROMPT_LPS = 1 << 11, /* logprobs of the prompt's tokens too */
+    LLM_F_SCORE = 1 << 12,      /* of the prompt only: nothing is sampled */
+    LLM_F_ALL = (1 << 13) - 1
 };
 
 typedef struct {
@@ -269,6 +271,10 @@ typedef struct {
     uint32_t queue_max;  /* of the tenant, 0 is no limit */
     uint32_t queue_ms;   /* longest wait, 0 is no limit */
     uint32_t wants;      /* LLM_W_*: what an engine may leave undone */
+
+    /* not in the oldest version */
+    uint32_t prompt_tops; /* as top_logprobs, with LLM_F_PROMPT_LPS */
+    uint32_t pad;
 } llm_wire_submit_t;
 
 enum {
@@ -344,6 +350,7 @@ typedef struct {
 
     uint32_t kind;      /* LLM_TEXT_* of all this text */
     uint32_t reasoning; /* tokens that were thought, as is now known */
+    uint32_t prompt;    /* the first so many entries are of the prompt */
 } llm_wire_tokens_t;
 
 #define LLM_TOKENS_HEAD 40
@@ -351,7 +358,8 @@ typedef struct {
 
 /*
  * A logprob entry: this head, len bytes of the token, padded to 4, then top
- * entries of the same form with top = 0, best first.
+ * entries of the same form with top = 0, best first.  The first token of a
+ * prompt has none: its logprob is NaN.
  */
 typedef struct {
     uint32_t token;
@@ -382,7 +390,8 @@ typedef struct {
 } llm_wire_error_t;
 
 _Static_assert(sizeof(llm_wire_submit_t) % 8 == 0, "sections are aligned");
-_Static_assert(sizeof(llm_wire_submit_t) == 112, "wire");
+_Static_assert(sizeof(llm_wire_submit_t) == 120, "wire");
+_Static_assert(offsetof(llm_wire_submit_t, prompt_tops) == 112, "wire");
 _Static_assert(
     offsetof(llm_wire_tokens_t, kind) == LLM_TOKENS_HEAD, "never moves");
 _Static_assert(sizeof(llm_wire_lp_t) == 12, "wire");
@@ -541,6 +550,7 @@ llm_tokens_ok(const void *rec, uint32_t len, llm_wire_tokens_t *t,
 {
     const uint8_t *p = (const uint8_t *) rec;
     uint64_t text_pad, end;
+    uint32_t more;
 
     if (len < LLM_TOKENS_HEAD) {
         return 0;
@@ -556,9 +566,10 @@ llm_tokens_ok(const void *rec, uint32_t len, llm_wire_tokens_t *t,
         return 0;
     }
 
-    if (len - end >= LLM_TOKENS_TAIL) {
-        memcpy(&t->kind, p + end, LLM_TOKENS_TAIL);
-    }
+    /* an older engine knows fewer of these, each of four bytes */
+    more = len - (uint32_t) end < LLM_TOKENS_TAIL ? (len - (uint32_t) end) & ~3u
+                                                  : LLM_TOKENS_TAIL;
+    memcpy(&t->kind, p + end, more);
 
     *text = p + LLM_TOKENS_HEAD;
     *lp = *text + text_pad;

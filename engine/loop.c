@@ -296,6 +296,7 @@ push_token(loop_t *l, const sched_take_t *take, const sample_out_t *out)
     m.index = take->index;
     m.finish = take->finish;
     m.shown = take->shown;
+    m.prompt = take->prompt;
     m.out = *out;
 
     /* what lies behind the last top in use does not travel */
@@ -490,10 +491,10 @@ deliver(loop_t *l)
         if (t->err != 0) {
             continue;
         }
-        if (l->reqs[t->req].first_us == 0) {
+        if (l->reqs[t->req].first_us == 0 && !t->prompt) {
             l->reqs[t->req].first_us = l->now_us;
         }
-        l->sampled++;
+        l->sampled += !t->prompt;
         push_token(l, t, &l->outs[k]);
     }
 

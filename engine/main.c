@@ -52,6 +52,10 @@
 #include <unistd.h>
 
 #define ENGINE_VERSION "0.1.0"
+/* Outputs of a step beyond one for each row: positions of prompts whose
+ * logprobs are asked for, however many rows sample. */
+#define PROMPT_OUTS    64
+
 #define NULL_CONTEXT   4096 /* of the back end that has no model */
 #define KV_CONTEXTS    8    /* contexts' worth of blocks by default */
 #define DRAIN_LOOK_MS  20   /* between two looks at what still runs */
@@ -438,7 +442,7 @@ open_forward(engine_t *e)
 
     e->shape.rows_max = (uint32_t) e->o.batch_rows;
     e->shape.tokens_max = (uint32_t) e->o.batch_tokens;
-    e->shape.outs_max = e->shape.rows_max;
+    e->shape.outs_max = e->shape.rows_max + PROMPT_OUTS;
 
     if (parse_kv_type(e) != 0 || check_cache(e) != 0 || plan_blocks(e) != 0) {
         return -1;

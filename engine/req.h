@@ -84,10 +84,11 @@ typedef struct {
     uint32_t stops_n;
     req_stop_t stops[LLM_STOPS_MAX];
     sample_params_t params;
-    uint32_t apart;        /* is thought to be told from the answer? */
-    reason_state_t reason; /* then where the prompt leaves off */
-    char id[64];           /* for logs, 0-terminated */
-    void *arena;           /* text_in's: holds all that is pointed to */
+    sample_params_t prompt_params; /* with LLM_F_PROMPT_LPS: of the prompt */
+    uint32_t apart;                /* is thought to be told from the answer? */
+    reason_state_t reason;         /* then where the prompt leaves off */
+    char id[64];                   /* for logs, 0-terminated */
+    void *arena;                   /* text_in's: holds all that is pointed to */
 
     /* atomic: payload bytes that text_out has posted or holds ready to post,
      * written by text_out; the loop samples while sent - taken < credit */
@@ -129,7 +130,8 @@ typedef struct {
 /*
  * One sampled token of one choice, or the choice's end, or both.  index
  * counts the choice's tokens from 0.  An end-of-text token that stops a
- * choice is not shown to the client: shown is 0 then.
+ * choice is not shown to the client: shown is 0 then.  With prompt it is a
+ * token of the prompt, all but the first, and index counts from its beginning.
  */
 typedef struct {
     llm_ring_hdr_t hdr;
@@ -139,6 +141,7 @@ typedef struct {
     uint32_t index;
     uint32_t finish; /* LLM_FINISH_*, as the loop sees it */
     uint32_t shown;
+    uint32_t prompt;
     sample_out_t out; /* only its first tops_n tops travel */
 } req_msg_token_t;
 

@@ -21,6 +21,12 @@
  * left of the token budget goes to unfinished prompts, in chunks, and then to
  * admissions.
  *
+ * LOGPROBS OF A PROMPT (LLM_F_PROMPT_LPS) are outputs at its positions.  A
+ * batch has room for so many outputs, so such a prompt's chunks are as long as
+ * what is left of it: memory is that of a batch, whatever the prompt.  What
+ * has been handed out once is not asked for again after preemption.  With
+ * LLM_F_SCORE the one token behind the prompt is sampled and forgotten.
+ *
  * ORDER.  A key orders sequences by importance: class, then arrival, then
  * choice.  Who decodes needs no order.  Who gets prompt tokens and admission:
  * the highest class; in it the tenant that has been served least, tokens
@@ -325,6 +331,7 @@ seq_open(sched_t *s, uint32_t req, uint32_t c, uint64_t key)
     q->known_n = q->prompt_n;
     q->computed = 0;
     q->charged = 0;
+    q->scored = 0;
     q->limit = (uint32_t) limit;
     q->found = 0;
     q->stays = UINT32_MAX;
@@ -466,6 +473,13 @@ commit_token(sched_t *s, uint32_t id, sched_take_t *take)
     take->index = q->known_n - q->prompt_n;
     take->shown = !take->ends;
     seq_known(s, id)[q->known_n++] = take->token;
+
+    if (sr->r->flags & LLM_F_SCORE) {
+        take->shown = 0;
+        take->finish = LLM_FINISH_LENGTH;
+        seq_finish(s, id);
+        return;
+    }
     sr->sampled++;
 
     if (take->ends && !(sr->r->flags & LLM_F_IGNORE_EOS)) {
@@ -486,6 +500,7 @@ sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes)
     const batch_row_t *row;
     seq_t *q;
     uint32_t i, o = 0;
+    int bad;
 
     for (i = 0; i < b->rows_n; i++) {
         row = &b->rows[i];
@@ -494,7 +509,10 @@ sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes)
         assert(row->kv_len <= q->known_n && q->known_n < q->limit);
         q->computed = row->kv_len;
         kv_slide(s->kv, row->seq, q->computed, q->known_n + 1);
-        if (o < b->outs_n && b->outs[o].row == i && takes[o++].err != 0) {
+        for (bad = 0; o < b->outs_n && b->outs[o].row == i; o++) {
+            bad |= takes[o].err != 0;
+        }
+        if (bad) {
             q->stays = q->found; /* what it computed is not to be trusted */
         } else {
             sched_cache_keep(s, row->seq);
@@ -509,9 +527,13 @@ sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes)
         takes[i].index = 0;
         takes[i].finish = LLM_FINISH_NONE;
         takes[i].shown = 0;
+        takes[i].prompt = b->outs[i].wanted > 0;
         assert(s->reqs[takes[i].req].r != NULL);
 
-        if (takes[i].err == 0) {
+        if (takes[i].err == 0 && takes[i].prompt) {
+            takes[i].index = b->outs[i].pos + 1;
+            s->seqs[row->seq].scored = takes[i].index;
+        } else if (takes[i].err == 0) {
             commit_token(s, row->seq, &takes[i]);
         }
     }

@@ -52,6 +52,7 @@ typedef struct {
     uint32_t index;  /* of the token in its choice, from 0 */
     uint32_t finish; /* LLM_FINISH_* */
     uint32_t shown;  /* 0: stands for no text */
+    uint32_t prompt; /* it is the prompt's token index, not a sampled one */
 } sched_take_t;
 
 typedef struct {

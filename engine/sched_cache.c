@@ -4,7 +4,8 @@
  *
  * DESIGN.  A sequence that is to get a seat looks first what of it is there
  * (sched_cache_match).  At least its last known token is computed again, for
- * its logits are wanted.  What is found is neither computed nor charged.
+ * its logits are wanted, and so are all tokens of a prompt whose logprobs are.
+ * What is found is neither computed nor charged.
  * After each step what has become a full block enters the cache
  * (sched_cache_keep), of prompts as of generated tokens; so a preempted
  * sequence finds its own again, and whoever comes with the same text finds it
@@ -67,6 +68,29 @@ sched_cache_tokens(const sched_t *s, uint32_t id)
 }
 
 
+/* Are logprobs of its prompt still to come? */
+static int
+to_score(const sched_t *s, uint32_t id)
+{
+    const seq_t *q = &s->seqs[id];
+
+    return (s->reqs[seq_req(id)].r->flags & LLM_F_PROMPT_LPS) != 0
+           && q->scored + 1 < q->prompt_n;
+}
+
+
+/* How many of its tokens need not be computed, if they are there. */
+static uint32_t
+may_find(const sched_t *s, uint32_t id)
+{
+    const seq_t *q = &s->seqs[id];
+
+    assert(q->known_n > 0);
+
+    return to_score(s, id) ? q->scored : q->known_n - 1;
+}
+
+
 void
 sched_cache_match(sched_t *s, uint32_t id)
 {
@@ -76,7 +100,7 @@ sched_cache_match(sched_t *s, uint32_t id)
     assert(q->computed == 0 && kv_held(s->kv, id) == 0);
 
     q->computed =
-        kv_match(s->kv, id, &who, sched_cache_tokens(s, id), q->known_n - 1);
+        kv_match(s->kv, id, &who, sched_cache_tokens(s, id), may_find(s, id));
     q->found = q->computed;
     assert(q->computed < q->known_n);
 }
@@ -170,7 +194,7 @@ sched_cache_follow(sched_t *s, uint32_t id)
     uint32_t i, n, best = NONE, share = 0, bt = kv_block_tokens(s->kv);
     seq_t *q = &s->seqs[id];
 
-    if (q->alone || !kv_caches(s->kv)
+    if (q->alone || !kv_caches(s->kv) || to_score(s, id)
         || q->known_n - 1 < q->found + SCHED_FOLLOW_MIN * bt) {
         return 0;
     }

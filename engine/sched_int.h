@@ -24,6 +24,7 @@ typedef struct {
     uint32_t known_n;
     uint32_t computed;
     uint32_t charged; /* positions that the tenant has paid for */
+    uint32_t scored;  /* positions whose next token's logprob is handed out */
     uint32_t limit;   /* known_n at which it ends */
     uint32_t todo;    /* next in the tenant's todo list */
 

@@ -194,6 +194,12 @@ submit_check_head(const llm_wire_submit_t *h, submit_fail_t *why)
         return -1;
     }
 
+    if (h->prompt_tops > LLM_TOP_LOGPROBS_MAX) {
+        submit_refuse(why, LLM_ERR_BAD_FIELD, "prompt_logprobs",
+            "prompt_logprobs must be at most %d.", LLM_TOP_LOGPROBS_MAX);
+        return -1;
+    }
+
     if (h->top_logprobs > LLM_TOP_LOGPROBS_MAX) {
         submit_refuse(why, LLM_ERR_BAD_FIELD, "top_logprobs",
             "top_logprobs must be at most %d.", LLM_TOP_LOGPROBS_MAX);
@@ -396,6 +402,11 @@ submit_fill(const submit_t *s, const submit_rules_t *rules, const void *rec,
     p->logprobs = (h->flags & LLM_F_LOGPROBS) != 0;
     p->tops = p->logprobs ? h->top_logprobs : 0;
     p->seed = h->seed;
+
+    if (h->flags & LLM_F_PROMPT_LPS) {
+        r->prompt_params.logprobs = 1;
+        r->prompt_params.tops = h->prompt_tops;
+    }
 
     submit_fill_id(s, r);
     submit_fill_lists(s, rec, len, keep, r);

@@ -461,6 +461,39 @@ text_choice_token(text_shared_t *sh, text_choice_t *c, const stop_t *stops,
 }
 
 
+int
+text_choice_prompt(text_shared_t *sh, text_choice_t *c,
+    const sample_out_t *token, int echo, int last, uint64_t *sent)
+{
+    text_to_t to = {sh, c, sent};
+    char buf[UTF8_TAIL_MAX];
+    size_t len = 0;
+    uint32_t strip;
+    const char *p;
+
+    assert(c->finish == LLM_FINISH_NONE && c->tokens == 0);
+
+    p = token_bytes(sh->tok, token->token, &len);
+    strip = c->strip && len > 0 && p[0] == ' ';
+    c->strip = c->strip && len == 0;
+    p += strip;
+    len = echo ? len - strip : 0;
+
+    c->prompt++;
+    if (lp_hold(sh, c, token, len, strip) != 0
+        || text_of(&to, LLM_TEXT_ANSWER, p, len) != 0) {
+        return -1;
+    }
+    c->fed += len;
+
+    if (last && text_put(sh, c, buf, utf8_end(&c->utf8, buf), sent) != 0) {
+        return -1;
+    }
+
+    return lp_release(sh, c, c->fed - c->utf8.n, 0, sent);
+}
+
+
 /* --- records ------------------------------------------------------------ */
 
 /* At most n bytes of text from offset at that end with a character. */
@@ -548,7 +581,7 @@ text_choice_plan(
     }
 
     cut->kind = cut->text > 0 ? cut->kind : LLM_TEXT_ANSWER;
-    if (cut->kind != LLM_TEXT_ANSWER || c->thought > 0) {
+    if (cut->kind != LLM_TEXT_ANSWER || c->thought > 0 || c->prompt > 0) {
         cut->tail = LLM_TOKENS_TAIL;
     }
 
@@ -605,6 +638,8 @@ text_choice_take(text_shared_t *sh, text_choice_t *c, const text_cut_t *cut,
     head->lp_len = cut->lp;
     head->kind = cut->kind;
     head->reasoning = c->thought;
+    head->prompt = cut->groups < c->prompt ? cut->groups : c->prompt;
+    c->prompt -= head->prompt;
 
     text_gone(sh, c, cut->text);
     fifo_copy(&sh->pool, &c->text, 0, body, cut->text);

@@ -39,6 +39,7 @@ typedef struct {
     uint32_t logprobs; /* are entries wanted? */
     uint32_t apart;    /* is thought to be told from the answer? */
     uint32_t thought;  /* tokens of it that no record has counted yet */
+    uint32_t prompt;   /* entries of the prompt that no record has taken yet */
     utf8_t utf8;
     stop_state_t stop;
     reason_state_t reason; /* moved on if apart */
@@ -62,6 +63,14 @@ typedef struct {
  */
 int text_choice_token(text_shared_t *sh, text_choice_t *c, const stop_t *stops,
     const sample_out_t *token, uint32_t finish, uint64_t *sent);
+
+/*
+ * Takes a token of the prompt, before all sampled ones: its entry, and with
+ * echo its text, in which no stop string counts.  logprob is NaN for the
+ * first.  last: it is the prompt's last.  0, or -1 as text_choice_token.
+ */
+int text_choice_prompt(text_shared_t *sh, text_choice_t *c,
+    const sample_out_t *token, int echo, int last, uint64_t *sent);
 
 /* A record's measures, as text_choice_plan found them. */
 typedef struct {

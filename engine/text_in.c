@@ -399,7 +399,7 @@ text_in_clamp(const text_in_t *ti, req_t *r)
     }
 
     assert(longest >= 1 && longest < ti->encode.limit);
-    room = ti->encode.limit - longest;
+    room = r->flags & LLM_F_SCORE ? 1 : ti->encode.limit - longest;
 
     if (r->max_tokens == 0 || r->max_tokens > room) {
         r->max_tokens = room;

@@ -34,6 +34,7 @@
 #include "text_choice.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -84,7 +85,8 @@ typedef struct {
     char param[32], text[160]; /* FAIL's */
     text_choice_t choices[LLM_CHOICES_MAX];
     text_echo_t echoes[LLM_CHOICES_MAX];
-    stop_t stops; /* last: untouched by most requests */
+    uint8_t prompted[LLM_CHOICES_MAX]; /* its prompt's first token is taken */
+    stop_t stops;                      /* last: untouched by most requests */
 } text_req_t;
 
 struct text_out_s {
@@ -275,7 +277,8 @@ begin(text_out_t *to, text_req_t *x, const req_t *r)
         x->choices[i].logprobs = (r->flags & LLM_F_LOGPROBS) != 0;
         x->choices[i].apart = r->apart;
         x->choices[i].reason = r->reason;
-        x->echoes[i].on = (r->flags & LLM_F_ECHO) != 0;
+        x->echoes[i].on =
+            (r->flags & (LLM_F_ECHO | LLM_F_PROMPT_LPS)) == LLM_F_ECHO;
         x->echoes[i].strip = (uint32_t) token_strips_space(to->sh.tok);
     }
 
@@ -304,6 +307,51 @@ drop(text_out_t *to, text_req_t *x)
 }
 
 
+/* The pool is used up: x cannot be continued. */
+static void
+give_up(text_out_t *to, text_req_t *x)
+{
+    drop(to, x);
+    x->broken = LLM_ERR_NO_MEMORY;
+}
+
+
+/*
+ * A token of the prompt, with its logprob.  The first has none, so nobody
+ * sends it: it goes with what comes first of its choice.
+ */
+static void
+prompt_token(text_out_t *to, text_req_t *x, req_t *r, uint32_t choice,
+    const sample_out_t *token, uint32_t index)
+{
+    const req_prompt_t *p = &r->prompts[choice / r->n];
+    text_choice_t *c = &x->choices[choice];
+    int echo = (r->flags & LLM_F_ECHO) != 0, rc = 0;
+    uint64_t sent = 0;
+    sample_out_t none;
+
+    assert(index >= 1 && index <= p->len);
+
+    if (!x->prompted[choice]) {
+        x->prompted[choice] = 1;
+        c->strip = echo ? (uint32_t) token_strips_space(to->sh.tok) : c->strip;
+        memset(&none, 0, sizeof(none));
+        none.token = p->ids[0];
+        none.logprob = NAN;
+        rc = text_choice_prompt(&to->sh, c, &none, echo, p->len == 1, &sent);
+    }
+    if (rc == 0 && token != NULL) {
+        rc = text_choice_prompt(
+            &to->sh, c, token, echo, index + 1 == p->len, &sent);
+    }
+
+    __atomic_store_n(&r->sent, r->sent + sent, __ATOMIC_RELEASE);
+    if (rc != 0) {
+        give_up(to, x);
+    }
+}
+
+
 static void
 on_token(text_out_t *to, const req_msg_token_t *m)
 {
@@ -321,6 +369,16 @@ on_token(text_out_t *to, const req_msg_token_t *m)
     assert(m->choice < r->choices && m->finish < LLM_FINISHES);
     begin(to, x, r);
     c = &x->choices[m->choice];
+
+    if (m->out.err == LLM_ERR_NONE && (r->flags & LLM_F_PROMPT_LPS) != 0
+        && !x->broken && c->finish == LLM_FINISH_NONE
+        && (m->prompt || !x->prompted[m->choice])) {
+        prompt_token(to, x, r, m->choice, m->prompt ? &m->out : NULL,
+            m->prompt ? m->index : 1);
+    }
+    if (m->prompt) {
+        return;
+    }
 
     /* sampled before the loop knew of the end; closed: of this choice it has
      * been told since the pool was empty */
@@ -343,8 +401,7 @@ on_token(text_out_t *to, const req_msg_token_t *m)
     __atomic_store_n(&r->sent, r->sent + sent, __ATOMIC_RELEASE);
 
     if (rc < 0) {
-        drop(to, x);
-        x->broken = LLM_ERR_NO_MEMORY;
+        give_up(to, x);
         c->closed = 1;
     }
     if (rc != 0 && m->finish == LLM_FINISH_NONE) {
@@ -382,8 +439,7 @@ on_end(text_out_t *to, const req_msg_end_t *m)
             && text_choice_token(&to->sh, &x->choices[i], &x->stops, NULL,
                    LLM_FINISH_LENGTH, &sent)
                    < 0) {
-            drop(to, x);
-            x->broken = LLM_ERR_NO_MEMORY;
+            give_up(to, x);
             return;
         }
     }

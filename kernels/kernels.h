@@ -154,6 +154,7 @@ typedef struct {
     uint32_t known_n, prompt_n;    /* known[0 .. prompt_n) is prompt */
     const uint32_t *known;         /* [known_n], host, lives until wait() */
     const sample_params_t *params; /* host, lives until wait() */
+    uint32_t wanted; /* 1 + a token: it is not sampled but this one */
 } kn_out_t;
 
 /*

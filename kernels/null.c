@@ -198,7 +198,7 @@ null_sample(kn_dev_t *dev, const kn_sample_t *a)
         o = &dev->outs[i];
         out = (sample_out_t *) a->out.a + i;
         memset(out, 0, sizeof(*out));
-        out->token = BYTES_N + o->pos % words;
+        out->token = o->wanted > 0 ? o->wanted - 1 : BYTES_N + o->pos % words;
         out->logprob = -0.5f;
         out->tops_n = o->params->tops < words ? o->params->tops : words;
 

@@ -131,6 +131,7 @@ static const mutate_row_t mutate_rows[] = {
     F(SUBMIT, llm_wire_submit_t, concurrent),
     F(SUBMIT, llm_wire_submit_t, queue_max),
     F(SUBMIT, llm_wire_submit_t, queue_ms), F(SUBMIT, llm_wire_submit_t, wants),
+    F(SUBMIT, llm_wire_submit_t, prompt_tops),
     F(SEC, llm_wire_sec_t, type), F(SEC, llm_wire_sec_t, len),
 
     HEAD(ADMIT, llm_wire_admit_t), F(ADMIT, llm_wire_admit_t, max_tokens),

@@ -5,6 +5,8 @@
  *          -> bias -> repetition, frequency, presence penalty
  *          -> temperature -> top_k -> top_p -> min_p -> draw
  *
+ * Where a token is given (a prompt's logprobs) only the first line is walked.
+ *
  * DESIGN.  The order up to the temperature is that of the servers clients come
  * from: a bias is part of the logits that penalties see, and every truncation
  * sees the distribution that is drawn from, so temperature comes before them.
@@ -592,6 +594,14 @@ cpu_sample_one(const float *logits, uint32_t vocab, const kn_out_t *o,
     }
 
     scratch_init(&s, work, vocab);
+
+    if (o->wanted > 0) {
+        assert(o->wanted <= vocab);
+        out->token = o->wanted - 1;
+        logprobs(logits, vocab, raw, p, s.w, out);
+        return;
+    }
+
     adjust(&s, logits, vocab, o);
 
     /* A bias can push what little is finite over the edge. */

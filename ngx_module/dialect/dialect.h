@@ -87,6 +87,7 @@ typedef struct {
     uint32_t           route;
     int                stream;
     int                include_usage;   /* stream_options.include_usage */
+    int                prompt_logprobs; /* in a field of their own */
 
     llm_wire_submit_t  head;            /* all but hdr, id, credit, tenant's */
 
@@ -132,6 +133,7 @@ typedef struct {
         llm_buf_t      text;
         llm_buf_t      reasoning;       /* thought before the text */
         llm_buf_t      logprobs;        /* JSON, comma separated */
+        llm_buf_t      prompt_lps;      /* the same of the prompt */
         uint32_t       finish;
         uint32_t       started;         /* role chunk sent */
         uint32_t       tokens;

@@ -110,6 +110,13 @@ int llm_openai_chat_lps(llm_buf_t *b, const uint8_t *p, uint32_t left);
 int llm_openai_text_lps(llm_answer_t *a, uint32_t choice, const uint8_t *p,
     uint32_t left);
 
+/*
+ * The first n entries at *p, which are the prompt's, as what prompt_logprobs
+ * holds, appended to b; *p and *left are moved on.  0 or -LLM_ERR_PROTOCOL.
+ */
+int llm_openai_prompt_lps(llm_buf_t *b, const uint8_t **p, uint32_t *left,
+    uint32_t n);
+
 /* completions' four lists as one object */
 void llm_openai_text_lists(llm_answer_t *a, llm_buf_t *out, uint32_t choice);
 

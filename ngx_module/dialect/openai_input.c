@@ -378,10 +378,55 @@ llm_openai_refuse_others(llm_openai_in_t *in)
 }
 
 
+/* the prompt before the answer, and with logprobs those of its tokens too */
+
+static int
+llm_openai_parse_echo(llm_openai_in_t *in)
+{
+    int                 rc, echo;
+    llm_wire_submit_t  *head;
+
+    head = &in->call->head;
+
+    echo = 0;
+    rc = llm_openai_bool(in, in->root, "echo", "echo", &echo);
+    if (rc != 0) {
+        return rc;
+    }
+
+    if (!echo && head->flags & LLM_F_SCORE && !in->call->prompt_logprobs) {
+        return llm_refuse(in->why, LLM_ERR_BAD_FIELD, "max_tokens",
+                          "max_tokens may be 0 only with echo or "
+                          "prompt_logprobs.");
+    }
+
+    if (!echo) {
+        return 0;
+    }
+
+    head->flags |= LLM_F_ECHO;
+
+    if (!(head->flags & LLM_F_LOGPROBS)) {
+        return 0;
+    }
+
+    if (in->call->prompt_logprobs && head->prompt_tops != head->top_logprobs) {
+        return llm_refuse(in->why, LLM_ERR_BAD_FIELD, "prompt_logprobs",
+                          "With echo, prompt_logprobs must be as many as "
+                          "logprobs.");
+    }
+
+    head->flags |= LLM_F_PROMPT_LPS;
+    head->prompt_tops = head->top_logprobs;
+
+    return 0;
+}
+
+
 int
 llm_openai_parse_text(llm_openai_in_t *in)
 {
-    int                 rc, echo;
+    int                 rc;
     int64_t             best_of;
     llm_wire_submit_t  *head;
 
@@ -425,20 +470,5 @@ llm_openai_parse_text(llm_openai_in_t *in)
                           "best_of other than n is not supported.");
     }
 
-    echo = 0;
-    rc = llm_openai_bool(in, in->root, "echo", "echo", &echo);
-    if (rc != 0) {
-        return rc;
-    }
-
-    if (echo && head->flags & LLM_F_LOGPROBS) {
-        return llm_refuse(in->why, LLM_ERR_UNSUPPORTED, "echo",
-                          "Logprobs of an echoed prompt are not supported.");
-    }
-
-    if (echo) {
-        head->flags |= LLM_F_ECHO;
-    }
-
-    return 0;
+    return llm_openai_parse_echo(in);
 }

@@ -6,6 +6,11 @@
  *     completions   {"tokens","token_logprobs","top_logprobs","text_offset"},
  *                   four lists side by side; top_logprobs is null unless some
  *                   were asked for
+ *     prompt          [null, {"TOKEN":{"logprob","rank","decoded_token"}, ...},
+ *                   ...], the prompt's own token first, as vLLM has it
+ *
+ * The first token of a prompt has no logprob.  The rank of one that is not
+ * among the best is not known, and null.
  *
  * A token's bytes may be a part of a character.  Chat has the exact bytes
  * beside the text, in which U+FFFD stands for the part; completions spell
@@ -17,6 +22,8 @@
 
 #include "openai.h"
 
+#include <math.h>
+
 
 /* OpenAI's own stand-in for a token that is very unlikely */
 #define LLM_OPENAI_LOGPROB_MIN  (-9999.0f)
@@ -26,6 +33,7 @@
 
 typedef struct {
     float           logprob;
+    uint32_t        token;
     uint32_t        len;
     const uint8_t  *bytes;
 } llm_openai_lp_t;
@@ -55,6 +63,7 @@ llm_openai_lp_next(const uint8_t **p, uint32_t *left, llm_openai_lp_t *lp,
     }
 
     lp->logprob = e.logprob;
+    lp->token = e.token;
     lp->len = e.len;
     *tops = e.top;
 
@@ -257,11 +266,92 @@ llm_openai_text_lps(llm_answer_t *a, uint32_t choice, const uint8_t *p,
         }
 
         llm_openai_text_token(b[LLM_LP_TOKENS], &lp);
-        llm_openai_logprob(b[LLM_LP_LOGPROBS], lp.logprob);
-        llm_openai_text_tops(b[LLM_LP_TOPS], lps, tops + 1);
+
+        if (isnan(lp.logprob)) {
+            llm_buf_lit(b[LLM_LP_LOGPROBS], "null");
+            llm_buf_lit(b[LLM_LP_TOPS], "null");
+
+        } else {
+            llm_openai_logprob(b[LLM_LP_LOGPROBS], lp.logprob);
+            llm_openai_text_tops(b[LLM_LP_TOPS], lps, tops + 1);
+        }
+
         llm_buf_u64(b[LLM_LP_OFFSETS], offset);
 
         offset += llm_openai_chars(lp.bytes, lp.len);
+    }
+
+    return 0;
+}
+
+
+/* "TOKEN":{...}; rank 0 is not known */
+
+static void
+llm_openai_prompt_lp(llm_buf_t *b, const llm_openai_lp_t *lp, uint32_t rank)
+{
+    llm_buf_lit(b, "\"");
+    llm_buf_u64(b, lp->token);
+    llm_buf_lit(b, "\":{\"logprob\":");
+    llm_openai_logprob(b, lp->logprob);
+    llm_buf_lit(b, ",\"rank\":");
+
+    if (rank != 0) {
+        llm_buf_u64(b, rank);
+
+    } else {
+        llm_buf_lit(b, "null");
+    }
+
+    llm_buf_lit(b, ",\"decoded_token\":\"");
+    llm_buf_json(b, (const char *) lp->bytes, lp->len);
+    llm_buf_lit(b, "\"}");
+}
+
+
+int
+llm_openai_prompt_lps(llm_buf_t *b, const uint8_t **p, uint32_t *left,
+    uint32_t n)
+{
+    uint32_t         i, k, tops, none, rank;
+    llm_openai_lp_t  lp, lps[LLM_TOP_LOGPROBS_MAX];
+
+    for (i = 0; i < n; i++) {
+
+        if (llm_openai_lp_next(p, left, &lp, &tops) != 0) {
+            return -LLM_ERR_PROTOCOL;
+        }
+
+        for (rank = 0, k = 0; k < tops; k++) {
+            if (llm_openai_lp_next(p, left, &lps[k], &none) != 0) {
+                return -LLM_ERR_PROTOCOL;
+            }
+
+            if (lps[k].token == lp.token && rank == 0) {
+                rank = k + 1;
+            }
+        }
+
+        if (b->len != 0) {
+            llm_buf_lit(b, ",");
+        }
+
+        if (isnan(lp.logprob)) {
+            llm_buf_lit(b, "null");
+            continue;
+        }
+
+        llm_buf_lit(b, "{");
+        llm_openai_prompt_lp(b, &lp, rank);
+
+        for (k = 0; k < tops; k++) {
+            if (lps[k].token != lp.token) {
+                llm_buf_lit(b, ",");
+                llm_openai_prompt_lp(b, &lps[k], k + 1);
+            }
+        }
+
+        llm_buf_lit(b, "}");
     }
 
     return 0;

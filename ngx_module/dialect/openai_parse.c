@@ -12,8 +12,8 @@
  *   - all others (user, metadata, store, ...) are advice, and ignored.
  *
  * Whole numbers may be written as 16.0, which some clients do; that is the
- * same number in JSON.  top_k, min_p, repetition_penalty and ignore_eos are
- * the customary extensions.
+ * same number in JSON.  top_k, min_p, repetition_penalty, ignore_eos and
+ * prompt_logprobs are the customary extensions.
  */
 
 
@@ -401,6 +401,36 @@ llm_openai_parse_bias(llm_openai_in_t *in)
 }
 
 
+/* an answer has one place for them, its end */
+
+static int
+llm_openai_parse_prompt_lps(llm_openai_in_t *in)
+{
+    int                 rc;
+    int64_t             tops;
+    llm_wire_submit_t  *head;
+
+    head = &in->call->head;
+    tops = 0;
+
+    rc = llm_openai_int(in, "prompt_logprobs", 0, LLM_TOP_LOGPROBS_MAX, &tops,
+                        &in->call->prompt_logprobs);
+    if (rc != 0 || !in->call->prompt_logprobs) {
+        return rc;
+    }
+
+    if (in->call->stream) {
+        return llm_refuse(in->why, LLM_ERR_BAD_FIELD, "prompt_logprobs",
+                          "prompt_logprobs needs stream to be false.");
+    }
+
+    head->flags |= LLM_F_PROMPT_LPS;
+    head->prompt_tops = (uint32_t) tops;
+
+    return 0;
+}
+
+
 /* chat has a switch and a number of alternatives, completions one number */
 
 static int
@@ -449,7 +479,7 @@ llm_openai_parse_logprobs(llm_openai_in_t *in)
         head->top_logprobs = (uint32_t) tops;
     }
 
-    return 0;
+    return llm_openai_parse_prompt_lps(in);
 }
 
 
@@ -458,7 +488,7 @@ llm_openai_parse_logprobs(llm_openai_in_t *in)
 static int
 llm_openai_parse_limit(llm_openai_in_t *in)
 {
-    int        rc;
+    int        rc, given;
     int64_t    max;
     uint32_t   cap;
 
@@ -469,9 +499,19 @@ llm_openai_parse_limit(llm_openai_in_t *in)
         max = in->call->route == LLM_ROUTE_TEXT ? LLM_OPENAI_TEXT_TOKENS : 0;
     }
 
-    rc = llm_openai_int(in, "max_tokens", 1, INT32_MAX, &max, NULL);
+    /* a completion of nothing is its prompt: llm_openai_parse_echo() */
+
+    given = 0;
+    rc = llm_openai_int(in, "max_tokens",
+                        in->call->route == LLM_ROUTE_TEXT ? 0 : 1, INT32_MAX,
+                        &max, &given);
     if (rc != 0) {
         return rc;
+    }
+
+    if (given && max == 0) {
+        in->call->head.flags |= LLM_F_SCORE;
+        max = 1;
     }
 
     /* the newer name of the same wins */

@@ -301,6 +301,46 @@ llm_openai_stream(llm_answer_t *a, const llm_wire_tokens_t *t,
 }
 
 
+/*
+ * Those of the prompt go into a field of their own, and are passed over unless
+ * they stand before the answer's as well.
+ */
+
+static int
+llm_openai_collect_prompt(llm_answer_t *a, const llm_wire_tokens_t *t,
+    const uint8_t **lp, uint32_t *left)
+{
+    int             rc;
+    uint32_t        rest;
+    llm_buf_t      *b;
+    const uint8_t  *p;
+
+    if (t->prompt == 0 || !a->call->prompt_logprobs) {
+        return 0;
+    }
+
+    p = *lp;
+    rest = *left;
+    b = llm_openai_buf(a, &a->choices[t->choice].prompt_lps);
+
+    rc = llm_openai_prompt_lps(b, &p, &rest, t->prompt);
+    if (rc != 0) {
+        return rc;
+    }
+
+    if (b->failed) {
+        return -LLM_ERR_NO_MEMORY;
+    }
+
+    if (!(a->call->head.flags & LLM_F_ECHO)) {
+        *lp = p;
+        *left = rest;
+    }
+
+    return 0;
+}
+
+
 /* the same for an answer that is not streamed: nothing goes out yet */
 
 static int
@@ -308,7 +348,14 @@ llm_openai_collect(llm_answer_t *a, const llm_wire_tokens_t *t,
     const uint8_t *text, const uint8_t *lp)
 {
     int         rc, i;
+    uint32_t    left;
     llm_buf_t  *b, *lists;
+
+    left = t->lp_len;
+    rc = llm_openai_collect_prompt(a, t, &lp, &left);
+    if (rc != 0) {
+        return rc;
+    }
 
     b = llm_openai_buf(a, t->kind == LLM_TEXT_REASONING
                           ? &a->choices[t->choice].reasoning
@@ -325,12 +372,12 @@ llm_openai_collect(llm_answer_t *a, const llm_wire_tokens_t *t,
 
     if (a->call->route == LLM_ROUTE_CHAT) {
         b = llm_openai_buf(a, &a->choices[t->choice].logprobs);
-        rc = llm_openai_chat_lps(b, lp, t->lp_len);
+        rc = llm_openai_chat_lps(b, lp, left);
 
         return rc != 0 ? rc : b->failed ? -LLM_ERR_NO_MEMORY : 0;
     }
 
-    rc = llm_openai_text_lps(a, t->choice, lp, t->lp_len);
+    rc = llm_openai_text_lps(a, t->choice, lp, left);
     if (rc != 0) {
         return rc;
     }
@@ -387,6 +434,22 @@ llm_openai_tokens(llm_answer_t *a, const llm_wire_tokens_t *t,
     a->choices[t->choice].text_offset += llm_openai_chars(text, t->text_len);
 
     return 0;
+}
+
+
+/* a conversation is one prompt, a completion's choice has its own */
+
+static void
+llm_openai_prompt_out(llm_answer_t *a, uint32_t i)
+{
+    llm_buf_t  *b;
+
+    if (a->call->prompt_logprobs) {
+        b = &a->choices[i].prompt_lps;
+        llm_buf_lit(&a->out, ",\"prompt_logprobs\":[");
+        llm_buf_add(&a->out, b->data, b->len);
+        llm_buf_lit(&a->out, "]");
+    }
 }
 
 
@@ -462,6 +525,11 @@ llm_openai_choice(llm_answer_t *a, uint32_t i)
 
     llm_buf_lit(out, ",\"finish_reason\":");
     llm_buf_str(out, llm_openai_finish(a->choices[i].finish));
+
+    if (!chat) {
+        llm_openai_prompt_out(a, i);
+    }
+
     llm_buf_lit(out, "}");
 }
 
@@ -512,6 +580,11 @@ llm_openai_done(llm_answer_t *a, const llm_wire_done_t *d)
 
         llm_buf_lit(out, "],");
         llm_openai_usage(a, out, d);
+
+        if (a->call->route == LLM_ROUTE_CHAT) {
+            llm_openai_prompt_out(a, 0);
+        }
+
         llm_buf_lit(out, "}\n");
     }
 

@@ -480,6 +480,7 @@ tokens_lengths(void **state)
             need = LLM_TOKENS_HEAD + ((text_len + 3) & ~3u) + lp_len;
             t.kind = LLM_TEXT_REASONING;
             t.reasoning = 7;
+            t.prompt = 9;
             memcpy(rec + need, &t.kind, LLM_TOKENS_TAIL);
 
             /* cut short, exact, and with what a newer peer adds behind */
@@ -490,9 +491,10 @@ tokens_lengths(void **state)
                 if (ok) {
                     assert_int_equal(got.text_len, text_len);
                     assert_ptr_equal(text, p + LLM_TOKENS_HEAD);
-                    ok = len >= need + LLM_TOKENS_TAIL;
-                    assert_int_equal(got.kind, ok ? LLM_TEXT_REASONING : 0);
-                    assert_int_equal(got.reasoning, ok ? 7 : 0);
+                    assert_int_equal(
+                        got.kind, len >= need + 4 ? LLM_TEXT_REASONING : 0);
+                    assert_int_equal(got.reasoning, len >= need + 8 ? 7 : 0);
+                    assert_int_equal(got.prompt, len >= need + 12 ? 9 : 0);
                     assert_true(lp + lp_len <= p + len);
                     assert_true(lp >= text + text_len);
                 }

@@ -323,10 +323,92 @@ test_recorded(void **state)
     pool_free(pool);
 }
 
+static int
+send_prompt(llm_answer_t *a, const uint8_t *lp, uint32_t len, uint32_t prompt)
+{
+    llm_wire_tokens_t t;
+
+    memset(&t, 0, sizeof(t));
+    t.lp_len = len;
+    t.prompt = prompt;
+
+    return llm_dialect_openai.tokens(a, &t, (const uint8_t *) "", lp);
+}
+
+/* A prompt's entries: in the lists with echo, in a field of their own. */
+static void
+test_prompt(void **state)
+{
+    static const char *const want[] = {
+        "[null,{\"7\":{\"logprob\":-0.5,\"rank\":1,\"decoded_token\":\"b\"}}]",
+        "[null,{\"7\":{\"logprob\":-0.5,\"rank\":1,\"decoded_token\":\"b\"}}]"};
+    pool_t *pool = pool_new();
+    uint8_t lp[256];
+    uint32_t len, i;
+    llm_answer_t a;
+    llm_call_t c;
+    char *s, *p;
+    json_t *v;
+
+    (void) state;
+    for (i = 0; i < 2; i++) {
+        call_init(&c, i ? LLM_ROUTE_CHAT : LLM_ROUTE_TEXT, 0, 1);
+        c.head.flags |= LLM_F_PROMPT_LPS;
+        c.prompt_logprobs = 1;
+        answer_init(&a, pool, &c);
+        len = 0;
+        lp_put(lp, &len, "a", 1, NAN, 0);
+        lp_put(lp, &len, "b", 1, -0.5f, 1);
+        lp_put(lp, &len, "b", 1, -0.5f, 0);
+        lp_put(lp, &len, "c", 1, -1, 0);
+        assert_int_equal(send_prompt(&a, lp, len, 2), 0);
+        assert_int_equal(send_text(&a, 0, "", LLM_FINISH_STOP), 0);
+        assert_int_equal(send_done(&a), 0);
+        s = take(&a);
+        v = json_of(s, strlen(s));
+        p = json_dumps(
+            json_object_get(
+                i ? v : json_array_get(json_object_get(v, "choices"), 0),
+                "prompt_logprobs"),
+            JSON_COMPACT);
+        assert_string_equal(p, want[i]);
+        free(p);
+        p = logprobs_of(s);
+        assert_null(strstr(p, "\"a\""));
+        assert_non_null(strstr(p, "\"c\""));
+        free(p);
+        free(s);
+        json_decref(v);
+    }
+
+    /* echoed: null for the first, in both lists */
+    call_init(&c, LLM_ROUTE_TEXT, 0, 1);
+    c.head.flags |= LLM_F_PROMPT_LPS | LLM_F_ECHO;
+    answer_init(&a, pool, &c);
+    assert_int_equal(send_prompt(&a, lp, len, 2), 0);
+    assert_int_equal(send_text(&a, 0, "", LLM_FINISH_STOP), 0);
+    assert_int_equal(send_done(&a), 0);
+    s = take(&a);
+    p = logprobs_of(s);
+    assert_string_equal(p,
+        "{\"tokens\":[\"a\",\"b\",\"c\"],\"token_logprobs\":[null,-0.5,-1.0],"
+        "\"top_logprobs\":[null,{\"b\":-0.5},{\"c\":-1.0}],"
+        "\"text_offset\":[0,1,2]}");
+    free(p);
+    free(s);
+
+    /* more than there are */
+    c.prompt_logprobs = 1;
+    answer_init(&a, pool, &c);
+    assert_int_equal(send_prompt(&a, lp, len, 4), -LLM_ERR_PROTOCOL);
+    pool_free(pool);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_prompt),
         cmocka_unit_test(test_chat),
         cmocka_unit_test(test_text),
         cmocka_unit_test(test_text_equal),

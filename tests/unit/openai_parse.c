@@ -417,7 +417,16 @@ test_values_text(void **state)
         {"'tools':[{}],'tool_choice':'none'", NULL, 0},
         {"'echo':1", "echo", 0},
         {"'echo':true", NULL, 0},
-        {"'echo':true,'logprobs':1", "echo", LLM_ERR_UNSUPPORTED},
+        {"'echo':true,'logprobs':1", NULL, 0},
+        {"'echo':true,'logprobs':1,'prompt_logprobs':1", NULL, 0},
+        {"'echo':true,'logprobs':1,'prompt_logprobs':2", "prompt_logprobs", 0},
+        {"'prompt_logprobs':20", NULL, 0},
+        {"'prompt_logprobs':21", "prompt_logprobs", 0},
+        {"'prompt_logprobs':-1", "prompt_logprobs", 0},
+        {"'prompt_logprobs':1,'stream':true", "prompt_logprobs", 0},
+        {"'max_tokens':0", "max_tokens", 0},
+        {"'max_tokens':0,'echo':true", NULL, 0},
+        {"'max_tokens':0,'prompt_logprobs':0", NULL, 0},
         {"'suffix':'x'", "suffix", LLM_ERR_UNSUPPORTED},
         {"'max_completion_tokens':'x'", NULL, 0},
         {"'top_logprobs':'x'", NULL, 0},
@@ -433,6 +442,21 @@ test_values_text(void **state)
     assert_int_equal(c.head.flags, LLM_F_LOGPROBS);
     assert_int_equal(more(pool, LLM_ROUTE_TEXT, "'echo':true", &c, &why), 0);
     assert_int_equal(c.head.flags, LLM_F_ECHO);
+
+    /* scoring, as evaluation harnesses ask for it */
+    assert_int_equal(more(pool, LLM_ROUTE_TEXT,
+                         "'echo':true,'max_tokens':0,'logprobs':3", &c, &why),
+        0);
+    assert_int_equal(c.head.flags,
+        LLM_F_ECHO | LLM_F_LOGPROBS | LLM_F_PROMPT_LPS | LLM_F_SCORE);
+    assert_int_equal(c.head.prompt_tops, 3);
+    assert_int_equal(c.head.max_tokens, 1);
+    assert_int_equal(c.prompt_logprobs, 0);
+    assert_int_equal(
+        more(pool, LLM_ROUTE_CHAT, "'prompt_logprobs':2", &c, &why), 0);
+    assert_int_equal(c.head.flags, LLM_F_PROMPT_LPS);
+    assert_int_equal(c.head.prompt_tops, 2);
+    assert_int_equal(c.prompt_logprobs, 1);
     pool_free(pool);
 }
 

@@ -754,11 +754,47 @@ test_seed(void **state)
     free(s);
 }
 
+/* A token that is given is not drawn, and nothing but raw logits count. */
+static void
+test_wanted(void **state)
+{
+    const float logits[] = {1, 3, 2, 3};
+    const sample_bias_t bias = {0, 100};
+    sample_params_t p = {.temperature = 1,
+        .logprobs = 1,
+        .tops = 2,
+        .repetition_penalty = 5,
+        .top_k = 1,
+        .bias = &bias,
+        .bias_n = 1};
+    const uint32_t known[] = {1, 1};
+    sample_out_t out;
+    kn_out_t o = {.known = known, .known_n = 2, .prompt_n = 2, .params = &p};
+    void *work = aligned_alloc(64, (cpu_sample_work(4) + 63) & ~(size_t) 63);
+    double sum = exp(-2) + 1 + exp(-1) + 1;
+    uint32_t i;
+
+    (void) state;
+    assert_non_null(work);
+    for (i = 0; i < 4; i++) {
+        o.wanted = i + 1;
+        cpu_sample_one(logits, 4, &o, work, &out);
+        assert_int_equal(out.err, 0);
+        assert_int_equal(out.token, i);
+        assert_true(fabs(out.logprob - (logits[i] - 3 - log(sum))) < 1e-6);
+        assert_int_equal(out.tops_n, 2);
+        assert_int_equal(out.top_ids[0], 1);
+        assert_int_equal(out.top_ids[1], 3);
+    }
+    free(work);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_philox),
+        cmocka_unit_test(test_wanted),
         cmocka_unit_test(test_reference),
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_extremes),

@@ -702,10 +702,95 @@ test_windows(void **state)
 }
 
 
+/* --- logprobs of prompts -------------------------------------------------- */
+
+/*
+ * Runs to the end; each position of the prompts must be asked for once, with
+ * the token behind it, and never more than the batch has room for.
+ */
+static void
+run_scores(world_t *w, uint32_t reqs, uint32_t *seen, uint32_t *sampled)
+{
+    sched_take_t takes[16];
+    const batch_out_t *o;
+    uint32_t steps = 0, i, done = 0, req;
+
+    memset(seen, 0, reqs * 64 * sizeof(*seen));
+    memset(sampled, 0, reqs * sizeof(*sampled));
+
+    while (done < reqs) {
+        assert_true(steps++ < 500);
+        plan(w);
+        assert_true(w->b.outs_n <= w->b.outs_max && w->b.rows_n > 0);
+        memset(takes, 0, sizeof(takes));
+        for (i = 0; i < w->b.outs_n; i++) {
+            o = &w->b.outs[i];
+            req = w->b.rows[o->row].seq / LLM_CHOICES_MAX;
+            assert_int_equal(w->b.tokens[o->tok], o->known[o->pos]);
+            takes[i].token = 7;
+            if (o->wanted > 0) {
+                assert_int_equal(o->wanted - 1, w->ids[o->pos + 1]);
+                assert_ptr_equal(o->params, &w->reqs[req].prompt_params);
+                seen[req * 64 + o->pos]++;
+            } else {
+                assert_ptr_equal(o->params, &w->reqs[req].params);
+                sampled[req]++;
+            }
+        }
+        sched_commit(w->s, &w->b, takes);
+        for (i = 0; i < w->b.outs_n; i++) {
+            assert_int_equal(takes[i].prompt, w->b.outs[i].wanted > 0);
+            if (takes[i].prompt) {
+                assert_int_equal(takes[i].index, w->b.outs[i].pos + 1);
+                assert_int_equal(takes[i].finish, LLM_FINISH_NONE);
+            } else if (takes[i].finish != LLM_FINISH_NONE) {
+                done++;
+            }
+        }
+    }
+}
+
+
+static void
+test_scores(void **state)
+{
+    static const uint32_t outs[] = {2, 3, 7, 16}, blocks[] = {64, 9};
+    uint32_t seen[3 * 64], sampled[3], k, b, i, p;
+    world_t *w;
+    req_t *r;
+
+    (void) state;
+    for (k = 0; k < 4; k++) {
+        for (b = 0; b < 2; b++) {
+            w = world_open(2, 12, 64, blocks[b]);
+            free(w->b.outs);
+            w->b.outs = calloc(16, sizeof(batch_out_t));
+            w->b.outs_max = outs[k];
+            for (i = 0; i < 3; i++) {
+                r = make(w, i, i == 2 ? 1 : 20, i == 1 ? 1 : 6);
+                r->flags = LLM_F_PROMPT_LPS | (i == 1 ? LLM_F_SCORE : 0);
+                assert_int_equal(sched_add(w->s, i, r), 0);
+            }
+            run_scores(w, 3, seen, sampled);
+            for (i = 0; i < 3; i++) {
+                for (p = 0; p < 64; p++) {
+                    assert_int_equal(seen[i * 64 + p], i < 2 && p < 19 ? 1 : 0);
+                }
+                assert_int_equal(sampled[i], i == 1 ? 1 : 6);
+                assert_int_equal(sched_completion(w->s, i), i == 1 ? 0 : 6);
+                sched_end(w->s, i);
+            }
+            world_close(w);
+        }
+    }
+}
+
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_scores),
         cmocka_unit_test(test_chunks),
         cmocka_unit_test(test_stall_free),
         cmocka_unit_test(test_seats),

@@ -17,6 +17,7 @@
 #include "text_out.h"
 #include "vocab_file.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -686,45 +687,49 @@ test_pool_empty(void **state)
 
 /* --- thought ------------------------------------------------------------ */
 
-/* A choice's text, thought in braces; *thought is how many tokens. */
+/* A choice's text, thought in braces, and its entries, those of its prompt in
+ * brackets; *tokens is how many, *thought of them that. */
+static char told_text[4096], told_entries[4096];
+
 static const char *
-told(uint32_t choice, uint32_t *thought)
+told(uint32_t choice, uint32_t *thought, uint32_t *tokens)
 {
-    static char buf[4096];
-    const uint8_t *p = NULL, *lp = NULL;
-    llm_wire_tokens_t t;
-    uint32_t i, kind = LLM_TEXT_ANSWER;
-    size_t at = 0;
+    const uint8_t *p = NULL, *lp = NULL, *bytes;
+    llm_wire_tokens_t t = {.text_len = 0};
+    uint32_t i, k, left, kind = LLM_TEXT_ANSWER;
+    char *at = told_text, *to = told_entries;
+    llm_wire_lp_t e;
 
-    memset(&t, 0, sizeof(t));
-
-    for (i = 0, *thought = 0; i < w->ipc.recs_n; i++) {
+    for (i = *thought = *tokens = 0; i < w->ipc.recs_n; i++) {
         if (!llm_tokens_ok(w->ipc.recs[i], rec_len(i), &t, &p, &lp)
             || t.hdr.type != LLM_REC_TOKENS || t.choice != choice) {
             continue;
         }
         if (t.text_len > 0 && t.kind != kind) {
-            buf[at++] = t.kind == LLM_TEXT_REASONING ? '{' : '}';
+            *at++ = t.kind == LLM_TEXT_REASONING ? '{' : '}';
             kind = t.kind;
         }
-        memcpy(buf + at, p, t.text_len);
-        at += t.text_len;
+        at += sprintf(at, "%.*s", (int) t.text_len, (const char *) p);
+        left = t.lp_len;
+        for (k = 0; llm_lp_next(&lp, &left, &e, &bytes) == 1; k++) {
+            to += sprintf(to, k < t.prompt ? "(%.*s%s)" : "%.*s%s", (int) e.len,
+                (const char *) bytes, isnan(e.logprob) ? "?" : "");
+        }
+        assert_int_equal(left, 0);
+        assert_true(t.prompt <= k);
         *thought += t.reasoning;
-        assert_true(
-            (t.kind == 0 && t.reasoning == 0)
-            == (rec_len(i)
-                == LLM_TOKENS_HEAD + ((t.text_len + 3) & ~3u) + t.lp_len));
+        *tokens += t.tokens;
     }
-    buf[at] = '\0';
+    *at = *to = '\0';
 
-    return buf;
+    return told_text;
 }
 
 /* Each choice for itself; a stop string ends thought as it ends answers. */
 static void
 test_thought(void **state)
 {
-    uint32_t n;
+    uint32_t n, all;
     req_t *r;
 
     (void) state;
@@ -738,15 +743,15 @@ test_thought(void **state)
     text(0, 1, "cd");
     text(0, 2, "<think>STO");
     turn();
-    assert_string_equal(told(0, &n), "{ab");
+    assert_string_equal(told(0, &n, &all), "{ab");
     text(0, 0, "\n</think>\n\nef");
     text(0, 2, "P and more");
     turn();
-    assert_string_equal(told(0, &n), "{ab}ef");
+    assert_string_equal(told(0, &n, &all), "{ab}ef");
     assert_int_equal(n, 19);
-    assert_string_equal(told(1, &n), "cd");
+    assert_string_equal(told(1, &n, &all), "cd");
     assert_int_equal(n, 0);
-    assert_string_equal(told(2, &n), "");
+    assert_string_equal(told(2, &n, &all), "");
     assert_int_equal(n, 11);
     assert_int_equal(w->in->reqs[0].sent, w->in->reqs[0].posted);
 
@@ -832,6 +837,61 @@ test_logprobs(void **state)
     assert_int_equal(t.text_len, 1);
     assert_int_equal(t.tokens, 4);
     assert_int_equal(t.lp_len, 16);
+}
+
+static void
+prompt(uint32_t req, uint32_t index, uint32_t id)
+{
+    req_msg_token_t m;
+
+    memset(&m, 0, sizeof(m));
+    m.req = req;
+    m.gen = w->in->reqs[req].gen;
+    m.index = index;
+    m.prompt = 1;
+    m.out.token = id;
+    m.out.logprob = -2;
+    say(&w->in->loop_out, &m, offsetof(req_msg_token_t, out.top_ids),
+        REQ_MSG_TOKEN);
+}
+
+/* Entries of prompts, with echo their text, in which nothing stops. */
+static void
+test_prompt_logprobs(void **state)
+{
+    static uint32_t ids[4] = {0, 'a', 'b', 0xc3};
+    uint32_t echo, n, all;
+    req_t *r;
+
+    (void) state;
+    ids[0] = token_bos(w->tok);
+    for (echo = 0; echo < 2; echo++) {
+        r = request(echo, 2);
+        r->flags = LLM_F_PROMPT_LPS | (echo ? LLM_F_ECHO | LLM_F_LOGPROBS : 0);
+        r->prompts[0].ids = ids;
+        r->prompts[0].len = 4;
+        stop(r, "ab");
+        prompt(echo, 1, 'a');
+        turn();
+        prompt(echo, 2, 'b');
+        prompt(echo, 3, 0xc3);
+        text(echo, 0, "c");
+        turn();
+        assert_string_equal(told(0, &n, &all), echo ? "cab\xef\xbf\xbd"
+                                                      "c"
+                                                    : "c");
+        assert_string_equal(told_entries,
+            echo ? "(?)(a)(b)(\xc3)(?)(a)(b)(\xc3)c" : "(?)(a)(b)(\xc3)");
+        assert_int_equal(all, 1 + echo);
+
+        /* scored: the end and nothing else */
+        token(echo, 0, 1, 'x', LLM_FINISH_LENGTH, 0);
+        token(echo, 1, 1, 'x', LLM_FINISH_LENGTH, 0);
+        end(echo, 0);
+        turn();
+        assert_int_equal(r->sent, r->posted);
+        assert_true(freed(echo));
+    }
 }
 
 /* Many entries: records stay within bounds, texts stay with entries. */
@@ -1112,6 +1172,7 @@ main(void)
         TEST(test_pool_empty),
         TEST(test_thought),
         TEST(test_logprobs),
+        TEST(test_prompt_logprobs),
         TEST(test_logprobs_long),
         TEST(test_echo),
         TEST(test_prompt),
