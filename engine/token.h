@@ -44,9 +44,9 @@ token_t *token_open_model_mem(
 
 /*
  * From a Hugging Face directory: tokenizer.json, else tokenizer.model with the
- * tokens that added_tokens.json or tokenizer_config.json add to it; and
- * what tokenizer_config.json, special_tokens_map.json and
- * generation_config.json, which may be absent, say of begin and end.
+ * tokens that added_tokens.json or tokenizer_config.json add to it; and what
+ * tokenizer_config.json and special_tokens_map.json, which may be absent, say
+ * of begin and end.
  */
 token_t *token_open_dir(const char *path, char *err, size_t errlen);
 

@@ -7,7 +7,9 @@
  *
  *      tokenizer_config.json     begin, end; are they put around a text?
  *      special_tokens_map.json   begin and end, where the former is silent
- *      generation_config.json    all tokens that end an answer
+ *
+ * generation_config.json, which names all tokens that end an answer, is the
+ * model's to read (model_hf.c), and token_add_end's to know.
  *
  * tokenizer.json has all tokens that were added; to a tokenizer.model they are
  * in tokenizer_config.json's added_tokens_decoder, each with its flags, or, as
@@ -149,29 +151,10 @@ dir_around(token_around_t *a, const json_t *o, const char *key, uint32_t id,
 }
 
 
-/* A number, or a list of numbers. */
+/* What the files beside it say of begin and end. */
 static void
-dir_ends(token_t *t, const json_t *v)
-{
-    double n;
-    size_t i;
-
-    for (i = 0; i < (json_is_array(v) ? json_array_size(v) : 1); i++) {
-        const json_t *one = json_is_array(v) ? json_array_get(v, i) : v;
-
-        n = json_number_value(one);
-        if (json_is_number(one) && n >= 0 && n < t->n) {
-            token_load_end(t, (uint32_t) n);
-            t->eos = t->eos == TOKEN_NONE ? (uint32_t) n : t->eos;
-        }
-    }
-}
-
-
-static int
 dir_config(dir_open_t *d)
 {
-    json_t *o;
     token_t *t = d->t;
 
     assert(t != NULL);
@@ -180,14 +163,6 @@ dir_config(dir_open_t *d)
     dir_begin_end(t, d->config);
     dir_around(&t->before, d->config, "add_bos_token", t->bos, 0);
     dir_around(&t->after, d->config, "add_eos_token", t->eos, 1);
-
-    if (dir_json(d, "generation_config.json", &o) < 0) {
-        return -1;
-    }
-    dir_ends(t, json_object_get(o, "eos_token_id"));
-    json_decref(o);
-
-    return 0;
 }
 
 
@@ -350,9 +325,8 @@ dir_open(dir_open_t *d)
             d->path);
     }
 
-    if (d->t != NULL && dir_config(d) != 0) {
-        token_close(d->t);
-        d->t = NULL;
+    if (d->t != NULL) {
+        dir_config(d);
     }
 }
 

@@ -24,8 +24,7 @@ static const char vocab[] =
 static char dir[64];
 
 static const char *const names[] = {"tokenizer.json", "tokenizer.model",
-    "tokenizer_config.json", "special_tokens_map.json",
-    "generation_config.json", "added_tokens.json"};
+    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"};
 
 static int
 setup(void **state)
@@ -157,7 +156,7 @@ test_config(void **state)
     token_close(t);
 }
 
-/* All that end an answer; the map where the configuration is silent. */
+/* The map where the configuration is silent; what else a model says. */
 static void
 test_ends(void **state)
 {
@@ -167,18 +166,23 @@ test_ends(void **state)
     put_vocab(0);
     put_text("special_tokens_map.json",
         "{\"bos_token\":{\"content\":\"<b>\"},\"eos_token\":\"<e>\"}");
-    put_text("generation_config.json", "{\"eos_token_id\":[4,3,99,-1,\"x\"]}");
     t = opens();
     assert_int_equal(token_bos(t), 2);
     assert_int_equal(token_eos(t), 3);
     assert_true(token_is_end(t, 3));
+    assert_false(token_is_end(t, 4));
+    token_add_end(t, 4);
+    token_add_end(t, 99);
     assert_true(token_is_end(t, 4));
+    assert_int_equal(token_eos(t), 3);
     assert_false(token_is_end(t, 2));
     token_close(t);
 
-    put_text("generation_config.json", "{\"eos_token_id\":4}");
+    put_text("special_tokens_map.json", "{}");
     t = opens();
-    assert_true(token_is_end(t, 4));
+    assert_int_equal(token_eos(t), TOKEN_NONE);
+    token_add_end(t, 4);
+    assert_int_equal(token_eos(t), 4);
     token_close(t);
 }
 
@@ -187,13 +191,10 @@ test_damaged(void **state)
 {
     (void) state;
     put_vocab(0);
-    put_text("generation_config.json", "{\"eos_token_id\":");
-    refuses("generation_config.json");
-    put_text("generation_config.json", "[]");
-    refuses("no JSON object");
-    put_text("generation_config.json", "{}");
     put_text("special_tokens_map.json", "x");
     refuses("special_tokens_map.json");
+    put_text("special_tokens_map.json", "[]");
+    refuses("no JSON object");
     put_text("special_tokens_map.json", "{}");
     put_text("tokenizer.json", "{");
     refuses("tokenizer.json");
