@@ -620,12 +620,17 @@ token_load_ends(token_t *t)
         "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<eos>",
         "<end_of_turn>", "<|return|>", "<|call|>", DEEPSEEK_END};
     uint32_t id, i;
+    int harmony;
 
     assert(t->all.slots != NULL);
 
+    /* there it ends a message, and the next one may be the answer */
+    harmony = token_find(t, "<|channel|>", 11) != TOKEN_NONE;
+
     for (i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
         id = token_find(t, ends[i], strlen(ends[i]));
-        if (id != TOKEN_NONE && t->type[id] == TOKEN_CONTROL) {
+        if (id != TOKEN_NONE && t->type[id] == TOKEN_CONTROL
+            && !(harmony && strcmp(ends[i], "<|end|>") == 0)) {
             token_load_end(t, id);
         }
     }
