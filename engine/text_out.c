@@ -590,18 +590,21 @@ commit_text(text_out_t *to, req_t *r, uint32_t n)
 
 /*
  * The next text of a prompt, at most ECHO_MAX bytes, to dst; e moves on and
- * says whether there is more.
+ * says whether there is more.  names: control tokens by their names, else they
+ * have no text.
  */
 static uint32_t
-echo_next(
-    const text_out_t *to, const req_prompt_t *p, text_echo_t *e, char *dst)
+echo_next(const text_out_t *to, const req_prompt_t *p, int names,
+    text_echo_t *e, char *dst)
 {
     size_t len, part, n = 0;
     const char *s;
 
     while (e->id < p->len && n + UTF8_OUT_MAX(ECHO_PART) < ECHO_MAX - 3) {
         s = token_bytes(to->sh.tok, p->ids[e->id], &len);
-        if (p->ids[e->id] == token_bos(to->sh.tok)) {
+        if (names && len == 0) {
+            s = token_piece(to->sh.tok, p->ids[e->id], &len);
+        } else if (!names && p->ids[e->id] == token_bos(to->sh.tok)) {
             len = 0;
         }
         if (e->strip && len > 0) {
@@ -670,7 +673,8 @@ post_echo(text_out_t *to, text_req_t *x, req_t *r, uint32_t choice)
         next = x->echoes[choice];
         n = r->flags & LLM_F_IDS
                 ? ids_next(&r->prompts[choice / r->n], &next, text)
-                : echo_next(to, &r->prompts[choice / r->n], &next, text);
+                : echo_next(to, &r->prompts[choice / r->n],
+                    (r->flags & LLM_F_PROMPT) != 0, &next, text);
         memset(text + n, 0, 4);
 
         if (n > 0) {

@@ -68,7 +68,7 @@ is_deeply($d->{tokens}, (ids(user("a\nb")))[1]{tokens}, 'parts are joined for a 
 
 my @tools = map { { type => 'function', function => { name => $_ } } } qw(first second);
 my @asked = (messages => [user('Hi.')], model => $model);
-sub text { # what the template made of it, without markers
+sub text { # what the template made of it
     my (%more) = @_;
     my $r = $t->post('/v1/tokenize', { @asked, %more });
     my $ids = LLM->decode($r->{body})->{tokens} or return "$r->{status} $r->{body}";
@@ -79,7 +79,8 @@ is(text(tools => \@tools), "first second $plain", 'tools');
 is(text(tools => \@tools, tool_choice => 'none'), $plain, 'none of them');
 is(text(documents => [{ text => 'A page. ' }]), "A page. $plain", 'documents');
 is(text(chat_template_kwargs => { tone => 'Be kind. ' }), "Be kind. $plain", 'its variables');
-is(text(add_generation_prompt => JSON::PP::false) . "assistant\n", $plain, 'no turn begun');
+is(text(add_generation_prompt => JSON::PP::false) . "<|im_start|>assistant\n", $plain, 'no turn begun');
+like($plain, qr/^<\|im_start\|>user\nHi\.<\|im_end\|>\n/, 'control tokens by their names');
 
 # a last message that is continued: the prompt ends with its text
 my $true = JSON::PP::true();
@@ -87,7 +88,7 @@ my $begun = [user('Hi.'), { role => 'assistant', content => 'The metrics are ' }
 (my $open = $plain) =~ s/\n$/\nThe metrics are /;
 is(text(messages => $begun, continue_final_message => $true), $open, 'an open turn');
 is(text(messages => $begun, continue_final_message => JSON::PP::false())
-    =~ s/^\Q$open\E//r, "\nassistant\n", 'or one that is over');
+    =~ s/^\Q$open\E//r, "<|im_end|>\n<|im_start|>assistant\n", 'or one that is over');
 $r = $t->post('/v1/chat/completions', { @asked, messages => $begun, max_tokens => 3, continue_final_message => $true });
 is($r->{status}, 200, 'a chat that goes on');
 is(LLM->decode($r->{body})->{usage}{prompt_tokens}, LLM->decode($t->post('/v1/tokenize',

@@ -11,7 +11,8 @@
  * request whose prompt is echoed and nothing else (LLM_F_PROMPT).  A text gets
  * the model's begin token unless add_special_tokens is false; messages go
  * through its chat template, and are what /chat/completions would make of
- * them.
+ * them.  In the text of ids control tokens have their names ("<|im_end|>"), as
+ * a decoder gives them that skips none.
  */
 
 
