@@ -1,0 +1,16 @@
+/*
+ * What the simulator prints and checks.  Each prints its part and returns how
+ * many of the things that must hold did not.
+ */
+#ifndef TABLES_H
+#define TABLES_H
+
+#include "run.h"
+
+/* The short form, for every change: a few seconds. */
+int check_all(void);
+
+/* Says what did not hold, and counts it. */
+int table_expect(int ok, const char *what);
+
+#endif
