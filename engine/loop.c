@@ -30,7 +30,9 @@
  * bounded too.
  *
  * TIME.  The clock is read after each step and after each sleep; in between
- * it stands.
+ * it stands.  So what a step took, as the scheduler is told, is the time from
+ * the end of the step before, with all that the turn does: the gap between two
+ * tokens of a stream.
  */
 #include "loop.h"
 #include "clock.h"
@@ -132,7 +134,7 @@ static int
 open_tables(loop_t *l, const forward_cfg_t *f)
 {
     uint32_t reqs_n = l->in->reqs_n;
-    sched_cfg_t sc;
+    sched_cfg_t sc = {0};
     kv_cfg_t kc;
 
     sc.reqs = reqs_n;
@@ -544,6 +546,7 @@ step(loop_t *l)
             l->outs[k].err == 0 && token_is_end(l->c.token, l->outs[k].token);
     }
     sched_commit(l->sched, &l->b, l->takes);
+    sched_took(l->sched, &l->b, l->now_us - start);
 
     l->computed += l->b.tokens_n;
     deliver(l);

@@ -96,7 +96,7 @@ check_light(void)
 }
 
 
-/* Tokens served to each of two tenants while both had requests waiting. */
+/* Weighted tokens of each of two tenants while both had requests waiting. */
 typedef struct {
     uint64_t served[2];
 } share_t;
@@ -107,6 +107,8 @@ watch_share(run_t *r, void *arg)
 {
     share_t *s = arg;
     uint32_t i, k, known, computed, waits[2] = {0};
+    const batch_row_t *row;
+    const load_req_t *q;
 
     for (i = 0; i < r->c.sched.reqs; i++) {
         if (r->item[i] != RUN_NONE
@@ -117,10 +119,11 @@ watch_share(run_t *r, void *arg)
     }
     if (waits[0] > 0 && waits[1] > 0) {
         for (k = 0; k < r->b.rows_n; k++) {
-            i = r->b.rows[k].seq / LLM_CHOICES_MAX;
-            if (r->item[i] != RUN_NONE) {
-                s->served[r->reqs[i].tenant] += r->b.rows[k].q_len;
-            }
+            row = &r->b.rows[k];
+            q = &r->c.load->v[r->row_items[k]];
+            s->served[q->tenant] += row->kv_len <= q->prompt
+                                        ? row->q_len * SCHED_COST_IN
+                                        : SCHED_COST_OUT;
         }
     }
 
@@ -193,8 +196,8 @@ check_tight(void)
     run_all(&r);
     run_print(&r, "small pool");
     sched_stats(r.s, &st);
-    bad += table_expect(st.preemptions > 0 && st.preemptions < 50,
-        "a small pool preempts, but few");
+    bad += table_expect(r.free_least < c.blocks / 10, "the pool gets full");
+    bad += table_expect(st.preemptions < 10, "a full pool preempts few");
     bad += table_expect((double) r.tokens < 1.3 * (double) work,
         "computing again costs less than 30 %");
     run_close(&r);

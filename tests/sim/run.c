@@ -43,11 +43,14 @@ run_open(run_t *r, const run_cfg_t *c)
     r->takes = calloc(sc->rows, sizeof(sched_take_t));
     r->reqs = calloc(sc->reqs, sizeof(req_t));
     r->item = calloc(sc->reqs, sizeof(uint32_t));
+    r->row_items = calloc(sc->rows, sizeof(uint32_t));
     r->unused = calloc(sc->reqs, sizeof(uint32_t));
     r->items = calloc(reqs, sizeof(run_req_t));
     assert(r->s != NULL && r->b.rows != NULL && r->b.outs != NULL);
     assert(r->b.tokens != NULL && r->takes != NULL && r->reqs != NULL);
     assert(r->item != NULL && r->unused != NULL && r->items != NULL);
+    assert(r->row_items != NULL);
+    r->free_least = c->blocks;
 
     for (i = 0; i < sc->reqs; i++) {
         r->item[i] = RUN_NONE;
@@ -81,6 +84,7 @@ run_close(run_t *r)
     free(r->takes);
     free(r->reqs);
     free(r->item);
+    free(r->row_items);
     free(r->unused);
     free(r->items);
 }
@@ -182,6 +186,7 @@ begin(run_t *r)
     for (k = 0; k < r->b.rows_n; k++) {
         item = r->item[r->b.rows[k].seq / LLM_CHOICES_MAX];
         q = &r->items[item];
+        r->row_items[k] = item;
         if (q->begun_us == 0) {
             q->begun_us = r->now_us + 1;
             stat_add(&r->delay,
@@ -244,7 +249,11 @@ step(run_t *r)
     r->tokens += r->b.tokens_n;
     stat_add(&r->step, us / 1e6);
     memset(r->takes, 0, r->b.outs_n * sizeof(*r->takes));
+    if (kv_count(r->kv, KV_FREE) < r->free_least) {
+        r->free_least = kv_count(r->kv, KV_FREE);
+    }
     sched_commit(r->s, &r->b, r->takes);
+    sched_took(r->s, &r->b, (uint64_t) us);
 
     for (k = 0; k < r->b.outs_n; k++) {
         token(r, &r->takes[k]);

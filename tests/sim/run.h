@@ -47,8 +47,9 @@ struct run_s {
     sched_t *s;
     batch_t b;
     sched_take_t *takes;
-    req_t *reqs;    /* by place in the scheduler's table */
-    uint32_t *item; /* their number in the load; NONE: free */
+    req_t *reqs;         /* by place in the scheduler's table */
+    uint32_t *item;      /* their number in the load; NONE: free */
+    uint32_t *row_items; /* by row of the step that ran last */
     uint32_t *unused;
     uint32_t unused_n;
     run_req_t *items; /* by number in the load */
@@ -57,6 +58,7 @@ struct run_s {
     rnd_t rnd;
     double step_us; /* the last one */
     uint64_t steps, tokens, outputs;
+    uint32_t free_least;    /* blocks, after any step */
     uint64_t gap_steps_max; /* steps between two tokens of one request */
     uint32_t live_n, done_n, refused_n, expired_n, aborted_n;
     stat_t ttft, tbt, delay, step; /* seconds */

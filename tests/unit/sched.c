@@ -4,182 +4,7 @@
  * what it knew, and limits (concurrent, queue_max, queue_ms, max_tokens,
  * context) that are off by one.
  */
-#include "sched.h"
-
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
-#include <cmocka.h>
-
-#include <stdlib.h>
-#include <string.h>
-
-#define REQS 64
-#define BT   4
-#define END  2 /* the token that ends a text */
-
-typedef struct {
-    kv_t *kv;
-    sched_t *s;
-    batch_t b;
-    sched_take_t takes[64];
-    req_t reqs[REQS];
-    uint32_t ids[4096]; /* every prompt is a piece of it */
-    uint64_t now;
-} world_t;
-
-
-/* Groups of layers with these windows share the blocks. */
-static world_t *
-world_open_groups(uint32_t rows, uint32_t tokens, uint32_t context,
-    uint32_t blocks, uint32_t groups, const uint32_t *windows)
-{
-    world_t *w = calloc(1, sizeof(*w));
-    sched_cfg_t c = {REQS, rows, tokens, context};
-    kv_cfg_t kc = {
-        blocks, BT, REQS * LLM_CHOICES_MAX, context, tokens, groups, windows};
-    uint32_t i;
-
-    assert_non_null(w);
-    w->kv = kv_open(&kc);
-    assert_non_null(w->kv);
-    w->s = sched_open(&c, w->kv);
-    assert_non_null(w->s);
-    w->b.rows_max = w->b.outs_max = rows;
-    w->b.tokens_max = tokens;
-    w->b.rows = calloc(rows, sizeof(batch_row_t));
-    w->b.outs = calloc(rows, sizeof(batch_out_t));
-    w->b.tokens = calloc(tokens, sizeof(uint32_t));
-    for (i = 0; i < 4096; i++) {
-        w->ids[i] = 100 + i;
-    }
-
-    return w;
-}
-
-
-static world_t *
-world_open(uint32_t rows, uint32_t tokens, uint32_t context, uint32_t blocks)
-{
-    static const uint32_t none[1];
-
-    return world_open_groups(rows, tokens, context, blocks, 1, none);
-}
-
-
-static void
-world_close(world_t *w)
-{
-    kv_check_deep(w->kv);
-    sched_close(w->s);
-    kv_close(w->kv);
-    free(w->b.rows);
-    free(w->b.outs);
-    free(w->b.tokens);
-    free(w);
-}
-
-
-/* A request with usual values, not yet added. */
-static req_t *
-make(world_t *w, uint32_t i, uint32_t len, uint32_t max_tokens)
-{
-    req_t *r = &w->reqs[i];
-
-    memset(r, 0, sizeof(*r));
-    r->n = r->prompts_n = r->choices = 1;
-    r->prompts[0].ids = w->ids;
-    r->prompts[0].len = len;
-    r->max_tokens = max_tokens;
-    r->weight = 1;
-    r->arrival_us = w->now;
-
-    return r;
-}
-
-
-static void
-add(world_t *w, uint32_t i, uint32_t len, uint32_t max_tokens)
-{
-    assert_int_equal(sched_add(w->s, i, make(w, i, len, max_tokens)), 0);
-}
-
-
-static void
-plan(world_t *w)
-{
-    w->now += 1000;
-    sched_plan(w->s, w->now, &w->b);
-    kv_check_deep(w->kv);
-}
-
-
-/* Runs the planned step; each output samples 1000 + its position. */
-static void
-commit(world_t *w)
-{
-    uint32_t i;
-
-    memset(w->takes, 0, sizeof(w->takes));
-    for (i = 0; i < w->b.outs_n; i++) {
-        w->takes[i].token = 1000 + w->b.outs[i].pos;
-    }
-    sched_commit(w->s, &w->b, w->takes);
-}
-
-
-static void
-turn(world_t *w)
-{
-    plan(w);
-    commit(w);
-}
-
-
-/* Ends what is done; how many. */
-static int
-reap(world_t *w)
-{
-    uint32_t i;
-    int n = 0;
-
-    for (i = 0; i < w->b.outs_n; i++) {
-        if (sched_done(w->s, w->takes[i].req)) {
-            sched_end(w->s, w->takes[i].req);
-            w->takes[i].finish = 0;
-            n++;
-        }
-    }
-
-    return n;
-}
-
-
-/* The row of request i's choice 0 in the batch, or NULL. */
-static const batch_row_t *
-row_of(const world_t *w, uint32_t i)
-{
-    uint32_t k;
-
-    for (k = 0; k < w->b.rows_n; k++) {
-        if (w->b.rows[k].seq == i * LLM_CHOICES_MAX) {
-            return &w->b.rows[k];
-        }
-    }
-
-    return NULL;
-}
-
-
-static sched_state_t
-state_of(const world_t *w, uint32_t i)
-{
-    uint32_t known, computed;
-
-    return sched_seq(w->s, i * LLM_CHOICES_MAX, &known, &computed);
-}
-
+#include "sched_world.h"
 
 static void
 test_chunks(void **state)
@@ -554,6 +379,7 @@ test_preempt_order(void **state)
     uint32_t known, computed, t;
 
     (void) state;
+    teach_short(w);
     add(w, 0, 6, 20); /* 2 blocks each */
     turn(w);
     make(w, 1, 6, 20)->priority = 1;
@@ -762,9 +588,10 @@ check_blocks(const batch_row_t *r, uint32_t groups, const uint32_t *windows)
 
 /* Everything at random; limits and sums hold, and all come to an end. */
 static void
-storm(unsigned seed, uint32_t blocks, uint32_t groups, const uint32_t *windows)
+storm(unsigned seed, uint32_t blocks, uint32_t groups, const uint32_t *windows,
+    sched_cfg_t c)
 {
-    world_t *w = world_open_groups(6, 24, 64, blocks, groups, windows);
+    world_t *w = world_open_as(6, 24, 64, blocks, groups, windows, c);
     uint8_t live[REQS] = {0};
     uint32_t i, t, req, k, live_n = 0, rows;
     uint64_t seen[REQS];
@@ -822,6 +649,9 @@ storm(unsigned seed, uint32_t blocks, uint32_t groups, const uint32_t *windows)
         assert_int_equal(rows, w->b.tokens_n);
         assert_true(rows <= 24 && w->b.rows_n <= 6);
         commit(w);
+        if (w->b.rows_n > 0) {
+            sched_took(w->s, &w->b, (uint64_t) rand() % 4000);
+        }
         for (k = 0; k < w->b.outs_n; k++) {
             req = w->takes[k].req;
             if (live[req] && sched_done(w->s, req)) {
@@ -844,11 +674,16 @@ static void
 test_storm(void **state)
 {
     static const uint32_t none[1];
+    sched_cfg_t c;
     unsigned seed;
 
     (void) state;
+    memset(&c, 0, sizeof(c));
     for (seed = 1; seed <= 12; seed++) {
-        storm(seed, 20, 1, none);
+        storm(seed, 20, 1, none, c);
+        c.policy = seed % 2 ? &sched_fcfs : &sched_fair;
+        c.target_us = seed % 3 * 1000;
+        c.tile = 1 + seed % 5;
     }
 }
 
@@ -858,12 +693,14 @@ static void
 test_windows(void **state)
 {
     static const uint32_t windows[] = {0, 10, 10}, all[] = {10};
+    sched_cfg_t c;
     unsigned seed;
 
     (void) state;
+    memset(&c, 0, sizeof(c));
     for (seed = 1; seed <= 6; seed++) {
-        storm(seed, 44, 3, windows);
-        storm(seed, 16, 1, all);
+        storm(seed, 44, 3, windows, c);
+        storm(seed, 16, 1, all, c);
     }
 }
 
