@@ -37,7 +37,6 @@
 #include "loop.h"
 #include "clock.h"
 #include "mem.h"
-#include "sched.h"
 
 #include <assert.h>
 #include <stddef.h>
@@ -141,6 +140,9 @@ open_tables(loop_t *l, const forward_cfg_t *f)
     sc.rows = f->rows_max < f->outs_max ? f->rows_max : f->outs_max;
     sc.tokens = f->tokens_max;
     sc.context = f->context;
+    sc.policy = l->c.policy;
+    sc.tile = l->c.tile;
+    sc.target_us = l->c.step_target_ms * 1000;
 
     l->b.rows_max = f->rows_max;
     l->b.tokens_max = f->tokens_max;

@@ -12,6 +12,7 @@
 
 #include "forward.h"
 #include "inner.h"
+#include "sched.h"
 #include "kv.h"
 #include "token.h"
 
@@ -26,6 +27,9 @@ typedef struct {
     const token_t *token; /* says which tokens end a text */
     forward_cfg_t shape;  /* what the forward was opened with */
     uint64_t step_min_ms; /* shortest time of a step; 0: as fast as it goes */
+    const sched_policy_t *policy; /* NULL: the default */
+    uint32_t tile;                /* of the device's products; 0: none */
+    uint32_t step_target_ms;      /* see sched_cfg_t.target_us */
 } loop_cfg_t;
 
 /* The pool's configuration for seqs sequences; c borrows from shape. */
