@@ -14,7 +14,9 @@
 #include <string.h>
 
 /* X(name, function, what it shows) */
-#define SIM_TABLES(X) X(check, check_all, "scenarios that must hold")
+#define SIM_TABLES(X)                                                          \
+    X(check, check_all, "scenarios that must hold")                            \
+    X(capacity, capacity_table, "rate under objectives, by policy")
 
 
 static void

@@ -10,6 +10,9 @@
 /* The short form, for every change: a few seconds. */
 int check_all(void);
 
+/* a. Capacity under Sarathi's rule, minutes. */
+int capacity_table(void);
+
 /* Says what did not hold, and counts it. */
 int table_expect(int ok, const char *what);
 
