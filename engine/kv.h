@@ -119,6 +119,10 @@ uint32_t kv_avail(const kv_t *kv);
 /* How many of the first blocks of two sequences are the same. */
 uint32_t kv_shared(const kv_t *kv, uint32_t a, uint32_t b);
 
+/* How many of seq's blocks can be had once it is released: nobody else has
+ * them. */
+uint32_t kv_own(const kv_t *kv, uint32_t seq);
+
 /* Blocks that the cache gave up so far, and those in it of one owner. */
 uint64_t kv_evicted(const kv_t *kv);
 uint64_t kv_owned(const kv_t *kv, uint32_t owner);

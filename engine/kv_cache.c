@@ -229,6 +229,25 @@ kv_cache_release(kv_t *kv, uint32_t seq, uint32_t tokens)
 }
 
 
+uint32_t
+kv_own(const kv_t *kv, uint32_t seq)
+{
+    const uint32_t *row = kv_row(kv, seq, 0);
+    uint32_t i, n = 0;
+
+    if (kv->tree == NULL) {
+        return kv_held(kv, seq);
+    }
+
+    for (i = 0; i < kv_span(kv, seq, 0)->end; i++) {
+        n += kv->states[row[i]] == KV_PRIVATE
+             || radix_refs(kv->tree, row[i]) == 1;
+    }
+
+    return n;
+}
+
+
 uint64_t
 kv_owned(const kv_t *kv, uint32_t owner)
 {

@@ -30,13 +30,14 @@
  * bounded too.
  *
  * TIME.  The clock is read after each step and after each sleep; in between
- * it stands.
+ * it stands.  So what a step took, as the scheduler is told, is the time from
+ * the end of the step before, with all that the turn does: the gap between two
+ * tokens of a stream.
  */
 #include "loop.h"
 #include "clock.h"
 #include "log.h"
 #include "mem.h"
-#include "sched.h"
 
 #include <assert.h>
 #include <stddef.h>
@@ -137,13 +138,16 @@ static int
 open_tables(loop_t *l, const forward_cfg_t *f)
 {
     uint32_t reqs_n = l->in->reqs_n;
-    sched_cfg_t sc;
+    sched_cfg_t sc = {0};
     kv_cfg_t kc;
 
     sc.reqs = reqs_n;
     sc.rows = f->rows_max < f->outs_max ? f->rows_max : f->outs_max;
     sc.tokens = f->tokens_max;
     sc.context = f->context;
+    sc.policy = l->c.policy;
+    sc.tile = l->c.tile;
+    sc.target_us = l->c.step_target_ms * 1000;
 
     l->b.rows_max = f->rows_max;
     l->b.tokens_max = f->tokens_max;
@@ -558,6 +562,7 @@ step(loop_t *l)
             l->outs[k].err == 0 && token_is_end(l->c.token, l->outs[k].token);
     }
     sched_commit(l->sched, &l->b, l->takes);
+    sched_took(l->sched, &l->b, l->now_us - start);
 
     l->computed += l->b.tokens_n;
     deliver(l);

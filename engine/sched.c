@@ -23,21 +23,28 @@
  *
  * ORDER.  A key orders sequences by importance: class, then arrival, then
  * choice.  Who decodes needs no order.  Who gets prompt tokens and admission:
- * the highest class; in it the tenant that has been served least, tokens
- * divided by weight; of its work what has begun before what has not, then by
- * key.  A tenant that comes (back) is lifted to the least served of those
- * active, so that being idle saves up nothing.  A token computed again after
- * preemption is not charged again.
+ * the highest class; in it the tenant whose turn it is by the policy
+ * (sched_fair.c, sched_fcfs.c); of its work what has begun before what has
+ * not, then by key.  A tenant that comes (back) is lifted to the least served
+ * of those active, so that being idle saves up nothing.  A token computed
+ * again after preemption is not charged again.
  *
- * MEMORY.  Blocks that the prefix cache has and nobody uses are as good as free
- * ones (sched_cache.c tells how it is used).
- * Admission takes the blocks of all known tokens and one more, and
- * leaves one block per seated sequence free for growth; a prompt in chunks
- * therefore never waits for blocks half-way.  A decode that finds the pool
- * empty takes the blocks of, first, sequences without credit, then the least
- * important one, which may be itself.  The oldest request of the highest class
- * may take blocks and a seat from any other, so something always finishes.
- * Nobody is admitted past a request that waits for blocks.
+ * BUDGET.  A step has a fixed number of tokens, or as many as the step-time
+ * model (sched_pace.c) lets into the target; single-token rows count, and the
+ * sum fills whole tiles of the device.  What is left for prompts may be
+ * nothing, but for a minimum under a target that cannot be met.
+ *
+ * MEMORY.  Blocks are taken as tokens are computed, chunk by chunk; what the
+ * prefix cache has and nobody uses is as good as free (sched_cache.c).  Admission
+ * looks ahead: what the seated prompts still lack, and what all outputs are
+ * likely to come to (sched_guess.c), must find room at every later time.  If
+ * that was too hopeful, a decode that finds the pool empty takes the blocks
+ * of, first, sequences without credit, then of the lowest class the one that
+ * the policy says, which may be itself; and nobody is admitted in that step.
+ * The oldest request of the highest class that has begun keeps its blocks and
+ * may take blocks and a seat from any other, so something always finishes;
+ * one that has not begun may do so to lower classes.  Nobody is admitted past
+ * a request that waits for blocks.
  *
  * COST.  Each plan walks the live requests, the seats, and per tenant picked
  * the active tenants; adding a request searches the tenants.  Nothing depends
@@ -124,6 +131,14 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
     seqs = (size_t) c->reqs * LLM_CHOICES_MAX;
     s->c = *c;
     s->kv = kv;
+    s->policy = c->policy != NULL ? c->policy : &sched_fair;
+    s->c.tile = c->tile > 0 ? c->tile : 1;
+    s->c.budget =
+        c->budget > 0 && c->budget < c->tokens ? c->budget : c->tokens;
+    s->top = NONE;
+    if (c->target_us > 0) {
+        sched_pace_init(&s->pace, c->target_us, s->c.tile);
+    }
     s->seats = c->rows < c->tokens ? c->rows : c->tokens;
     s->expires_us = UINT64_MAX;
     list_init(&s->all);
@@ -136,12 +151,14 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
     s->links = mem_zero(seqs, sizeof(link_t));
     s->known = mem_zero(seqs, c->context * sizeof(uint32_t));
     s->run = mem_zero(s->seats, sizeof(uint32_t));
+    s->futures = mem_zero((size_t) s->seats + 1, sizeof(sched_future_t));
     s->tenants = mem_zero(2 * (size_t) c->reqs, sizeof(tenant_t));
     s->active = mem_zero(c->reqs, sizeof(uint32_t));
 
     if (s->reqs == NULL || s->all_links == NULL || s->wait_links == NULL
         || s->seqs == NULL || s->links == NULL || s->known == NULL
-        || s->run == NULL || s->tenants == NULL || s->active == NULL) {
+        || s->run == NULL || s->futures == NULL || s->tenants == NULL
+        || s->active == NULL) {
         sched_close(s);
         return NULL;
     }
@@ -164,6 +181,7 @@ sched_close(sched_t *s)
     mem_free(s->links);
     mem_free(s->known);
     mem_free(s->run);
+    mem_free(s->futures);
     mem_free(s->tenants);
     mem_free(s->active);
     mem_free(s);
@@ -228,6 +246,16 @@ tenant_lift(sched_t *s, tenant_t *t)
     if (t->service < least) {
         t->service = least;
     }
+}
+
+
+void
+sched_charge(sched_t *s, uint32_t id, uint64_t cost)
+{
+    uint32_t weight = s->reqs[seq_req(id)].r->weight;
+
+    seq_tenant(s, id)->service +=
+        cost * SCHED_SCALE / (weight > 0 ? weight : 1);
 }
 
 
@@ -447,6 +475,7 @@ seq_finish(sched_t *s, uint32_t id)
 
     assert(sr->open_n > 0);
 
+    sched_guess_ended(&s->guess, s->seqs[id].known_n - s->seqs[id].prompt_n);
     sched_seq_detach(s, id);
     sched_seq_state(&s->seqs[id], SCHED_ENDED);
     (void) kv_drop(s->kv, id, s->seqs[id].stays);
@@ -464,6 +493,7 @@ commit_token(sched_t *s, uint32_t id, sched_take_t *take)
     assert(q->known_n < q->limit && q->known_n == q->computed);
 
     take->index = q->known_n - q->prompt_n;
+    sched_charge(s, id, SCHED_COST_OUT);
     take->shown = !take->ends;
     seq_known(s, id)[q->known_n++] = take->token;
     sr->sampled++;
@@ -517,6 +547,43 @@ sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes)
     }
 
     kv_check(s->kv);
+}
+
+
+/* What b costs, as far as the model goes. */
+static sched_load_t
+load_of(const batch_t *b)
+{
+    sched_load_t l = {0, 0, 0};
+    uint32_t i;
+
+    for (i = 0; i < b->rows_n; i++) {
+        sched_load_row(&l, b->rows[i].q_start, b->rows[i].q_len);
+    }
+
+    return l;
+}
+
+
+void
+sched_took(sched_t *s, const batch_t *b, uint64_t us)
+{
+    sched_load_t l = load_of(b);
+
+    assert(b->rows_n > 0);
+
+    if (s->c.target_us > 0) {
+        sched_pace_took(&s->pace, &l, (double) us);
+    }
+}
+
+
+uint64_t
+sched_expects(const sched_t *s, const batch_t *b)
+{
+    sched_load_t l = load_of(b);
+
+    return s->c.target_us == 0 ? 0 : (uint64_t) sched_pace_guess(&s->pace, &l);
 }
 
 
@@ -609,6 +676,22 @@ sched_end(sched_t *s, uint32_t req)
     assert(s->live_n > 0);
     s->live_n--;
     kv_check(s->kv);
+}
+
+
+const sched_policy_t *
+sched_policy(const char *name)
+{
+    static const sched_policy_t *const all[] = {&sched_fair, &sched_fcfs};
+    size_t i;
+
+    for (i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        if (strcmp(all[i]->name, name) == 0) {
+            return all[i];
+        }
+    }
+
+    return NULL;
 }
 
 

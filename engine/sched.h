@@ -35,12 +35,32 @@ typedef enum {
 } sched_state_t;
 /* clang-format on */
 
+/* Who goes first and what a step is made of: one file each. */
+typedef struct sched_policy_s sched_policy_t;
+
+extern const sched_policy_t sched_fair; /* by tenants' service, stall-free */
+extern const sched_policy_t sched_fcfs; /* by arrival, stall-free */
+
+/* The policy of that name; NULL: there is none. */
+const sched_policy_t *sched_policy(const char *name);
+
 typedef struct {
     uint32_t reqs; /* size of the request table */
     uint32_t rows; /* a batch's limits */
     uint32_t tokens;
     uint32_t context; /* longest sequence, tokens */
+
+    /* what 0 stands for is in brackets */
+    const sched_policy_t *policy; /* [sched_fair] */
+    uint32_t budget;    /* tokens of a step with prompts in it [tokens] */
+    uint32_t tile;      /* budgets are multiples of it [1] */
+    uint32_t target_us; /* a step with decoding rows takes at most [any] */
 } sched_cfg_t;
+
+/* A tenant is charged for its tokens: each prompt token once, when it is
+ * computed, and each token sampled. */
+#define SCHED_COST_IN  1
+#define SCHED_COST_OUT 2
 
 /* One sampled token: what sched_commit is told, and what it answers. */
 typedef struct {
@@ -106,6 +126,15 @@ uint64_t sched_expires_us(const sched_t *s);
 void sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes);
 
 /*
+ * The step of batch b, planned last, took us microseconds.  Without a target
+ * it changes nothing.
+ */
+void sched_took(sched_t *s, const batch_t *b, uint64_t us);
+
+/* How long the plan expects a step of batch b to take; 0: not known. */
+uint64_t sched_expects(const sched_t *s, const batch_t *b);
+
+/*
  * A stop string ended the choice inside its token index: what was sampled
  * behind it is cut off.  Returns how many tokens that were.
  */
@@ -130,7 +159,7 @@ sched_state_t sched_seq(
     const sched_t *s, uint32_t seq, uint32_t *known_n, uint32_t *computed);
 
 /*
- * What a tenant has been served: tokens divided by weight, scaled by
+ * What a tenant has been served: weighted tokens divided by weight, scaled by
  * SCHED_SCALE; 0 for one that is not known.
  */
 #define SCHED_SCALE 65536

@@ -1,12 +1,14 @@
 /*
- * The scheduler's inside, shared by sched.c (requests: add, commit, end) and
- * sched_plan.c (the plan).  Nobody else includes it.
+ * The scheduler's inside, shared by sched.c (requests: add, commit, end),
+ * sched_plan.c (the plan) and the policies.  Nobody else includes it.
  */
 #ifndef SCHED_INT_H
 #define SCHED_INT_H
 
 #include "list.h"
 #include "sched.h"
+#include "sched_guess.h"
+#include "sched_pace.h"
 
 #include <stddef.h>
 
@@ -66,9 +68,35 @@ typedef struct {
     uint32_t pick_kind;
 } tenant_t;
 
+/*
+ * A policy.  Classes are strict and not its business: it decides among equals,
+ * and what a step is made of.  It may only look.
+ */
+struct sched_policy_s {
+    const char *name;
+
+    /* Is the pick of a, which has one, to be done before that of b? */
+    int (*before)(const sched_t *s, const tenant_t *a, const tenant_t *b);
+
+    /* Does sequence a lose its blocks rather than b? */
+    int (*rather)(const sched_t *s, uint32_t a, uint32_t b);
+
+    /* Writes the step, by the passes below. */
+    void (*compose)(sched_t *s, batch_t *b);
+};
+
 struct sched_s {
     sched_cfg_t c;
-    kv_t *kv; /* borrowed */
+    const sched_policy_t *policy;
+    sched_pace_t pace;       /* if there is a target */
+    sched_guess_t guess;     /* of output lengths */
+    sched_load_t load;       /* of the step being planned */
+    uint32_t top;            /* sequence that keeps its blocks; NONE */
+    uint32_t turns;          /* for policies that alternate */
+    uint32_t decoding;       /* rows of the step before its prompts */
+    uint32_t futures_n;      /* of those seated */
+    sched_future_t *futures; /* [seats + 1] owned */
+    kv_t *kv;                /* borrowed */
     uint32_t seats;
     uint64_t arrivals;
     uint64_t left_service; /* the most that a tenant who left had had */
@@ -120,6 +148,33 @@ seq_known(const sched_t *s, uint32_t id)
     return s->known + (size_t) id * s->c.context;
 }
 
+
+/* --- passes ------------------------------------------------------------- */
+
+/*
+ * A row for everyone who lacks one token; takes blocks from others if need be.
+ * Must come before any other row.
+ */
+void sched_pass_ones(sched_t *s, batch_t *b);
+
+/*
+ * Unfinished prompts and admissions, until the step has cap tokens, or is as
+ * long as the target allows.  whole: never a part of a prompt, and the first
+ * one even if it is longer than cap.
+ */
+void sched_pass_prompts(sched_t *s, batch_t *b, uint32_t cap, int whole);
+
+/* Both, chunked: nobody who decodes waits for a prompt. */
+void sched_stall_free(sched_t *s, batch_t *b);
+
+/* The tokens that a step with prompts may have. */
+uint32_t sched_budget(const sched_t *s);
+
+/* Is sequence a of a lower class than b, or of the same and came later? */
+int sched_later(const sched_t *s, uint32_t a, uint32_t b);
+
+/* Charges the sequence's tenant for weighted tokens. */
+void sched_charge(sched_t *s, uint32_t id, uint64_t cost);
 
 /* Moves a sequence to state, asserting that the transition is legal. */
 void sched_seq_state(seq_t *q, sched_state_t state);

@@ -6,7 +6,6 @@
  */
 #include "sched_world.h"
 
-
 static void
 test_chunks(void **state)
 {
@@ -380,6 +379,7 @@ test_preempt_order(void **state)
     uint32_t known, computed, t;
 
     (void) state;
+    teach_short(w);
     add(w, 0, 6, 20); /* 2 blocks each */
     turn(w);
     make(w, 1, 6, 20)->priority = 1;
@@ -589,9 +589,9 @@ check_blocks(const batch_row_t *r, uint32_t groups, const uint32_t *windows)
 /* Everything at random; limits and sums hold, and all come to an end. */
 static void
 storm(unsigned seed, uint32_t blocks, uint32_t groups, const uint32_t *windows,
-    int cache)
+    sched_cfg_t c, int cache)
 {
-    world_t *w = world_open_groups(6, 24, 64, blocks, groups, windows);
+    world_t *w = world_open_as(6, 24, 64, blocks, groups, windows, c);
     uint8_t live[REQS] = {0};
     uint32_t i, t, req, k, live_n = 0, rows;
     uint64_t seen[REQS];
@@ -652,6 +652,9 @@ storm(unsigned seed, uint32_t blocks, uint32_t groups, const uint32_t *windows,
         assert_int_equal(rows, w->b.tokens_n);
         assert_true(rows <= 24 && w->b.rows_n <= 6);
         commit(w);
+        if (w->b.rows_n > 0) {
+            sched_took(w->s, &w->b, (uint64_t) rand() % 4000);
+        }
         for (k = 0; k < w->b.outs_n; k++) {
             req = w->takes[k].req;
             if (live[req] && sched_done(w->s, req)) {
@@ -675,14 +678,19 @@ static void
 test_storm(void **state)
 {
     static const uint32_t none[1];
+    sched_cfg_t c;
     unsigned seed;
 
     (void) state;
+    memset(&c, 0, sizeof(c));
     for (seed = 1; seed <= 12; seed++) {
-        storm(seed, 20, 1, none, 0);
+        storm(seed, 20, 1, none, c, 0);
         if (seed <= 5) {
-            storm(seed, 20, 1, none, 1);
+            storm(seed, 20, 1, none, c, 1);
         }
+        c.policy = seed % 2 ? &sched_fcfs : &sched_fair;
+        c.target_us = seed % 3 * 1000;
+        c.tile = 1 + seed % 5;
     }
 }
 
@@ -692,12 +700,14 @@ static void
 test_windows(void **state)
 {
     static const uint32_t windows[] = {0, 10, 10}, all[] = {10};
+    sched_cfg_t c;
     unsigned seed;
 
     (void) state;
+    memset(&c, 0, sizeof(c));
     for (seed = 1; seed <= 6; seed++) {
-        storm(seed, 44, 3, windows, 0);
-        storm(seed, 16, 1, all, 0);
+        storm(seed, 44, 3, windows, c, 0);
+        storm(seed, 16, 1, all, c, 0);
     }
 }
 
