@@ -173,7 +173,8 @@ open_tables(loop_t *l, const forward_cfg_t *f)
         return -1;
     }
     if (l->c.cache && !kv_caches(l->kv)) {
-        log_line(LOG_INFO, "no prefix cache: this model's layers have windows");
+        log_line(
+            LOG_INFO, "no prefix cache: all layers of this model have windows");
     }
 
     l->sched = sched_open(&sc, l->kv);

@@ -523,12 +523,12 @@ sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes)
         assert(q->state == SCHED_RUNNING && q->computed == row->q_start);
         assert(row->kv_len <= q->known_n && q->known_n < q->limit);
         q->computed = row->kv_len;
-        kv_slide(s->kv, row->seq, q->computed, q->known_n + 1);
         if (o < b->outs_n && b->outs[o].row == i && takes[o++].err != 0) {
             q->stays = q->found; /* what it computed is not to be trusted */
         } else {
             sched_cache_keep(s, row->seq);
         }
+        kv_slide(s->kv, row->seq, q->computed, q->known_n + 1);
     }
     assert(o == b->outs_n);
 

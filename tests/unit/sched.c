@@ -685,7 +685,7 @@ test_storm(void **state)
     memset(&c, 0, sizeof(c));
     for (seed = 1; seed <= 12; seed++) {
         storm(seed, 20, 1, none, c, 0);
-        if (seed <= 5) {
+        if (seed <= 3) {
             storm(seed, 20, 1, none, c, 1);
         }
         c.policy = seed % 2 ? &sched_fcfs : &sched_fair;
@@ -707,6 +707,9 @@ test_windows(void **state)
     memset(&c, 0, sizeof(c));
     for (seed = 1; seed <= 6; seed++) {
         storm(seed, 44, 3, windows, c, 0);
+        if (seed <= 2) {
+            storm(seed, 44, 3, windows, c, 1);
+        }
         storm(seed, 16, 1, all, c, 0);
     }
 }
