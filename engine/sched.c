@@ -35,8 +35,8 @@
  * nothing, but for a minimum under a target that cannot be met.
  *
  * MEMORY.  Blocks are taken as tokens are computed, chunk by chunk; what the
- * prefix cache has and nobody uses is as good as free (sched_cache.c).  Admission
- * looks ahead: what the seated prompts still lack, and what all outputs are
+ * prefix cache has and nobody uses is as good as free (sched_cache.c).
+ * Admission looks ahead: what the seated prompts still lack, and what all outputs are
  * likely to come to (sched_guess.c), must find room at every later time.  If
  * that was too hopeful, a decode that finds the pool empty takes the blocks
  * of, first, sequences without credit, then of the lowest class the one that

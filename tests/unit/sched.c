@@ -592,15 +592,13 @@ storm(unsigned seed, uint32_t blocks, uint32_t groups, const uint32_t *windows,
     sched_cfg_t c, int cache)
 {
     world_t *w = world_open_as(6, 24, 64, blocks, groups, windows, c);
-    uint8_t live[REQS] = {0};
     uint32_t i, t, req, k, live_n = 0, rows;
+    uint8_t live[REQS] = {0};
     uint64_t seen[REQS];
     sched_stats_t st;
     req_t *r;
 
-    if (cache) {
-        assert_int_equal(kv_cache(w->kv, 4, seed), 0);
-    }
+    assert_true(!cache || kv_cache(w->kv, 4, seed) == 0);
     srand(seed);
     for (t = 0; t < 4000 || live_n > 0; t++) {
         assert_true(t < 20000);
@@ -667,8 +665,7 @@ storm(unsigned seed, uint32_t blocks, uint32_t groups, const uint32_t *windows,
 
     sched_stats(w->s, &st);
     assert_int_equal(st.waiting + st.running + st.stalled, 0);
-    assert_true(st.preemptions > 10);
-    assert_int_equal(kv_avail(w->kv), blocks);
+    assert_true(st.preemptions > 10 && kv_avail(w->kv) == blocks);
     assert_true(cache == (st.cache_hits > 500 && kv_evicted(w->kv) > 100));
     world_close(w);
 }
