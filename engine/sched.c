@@ -36,15 +36,15 @@
  *
  * MEMORY.  Blocks are taken as tokens are computed, chunk by chunk; what the
  * prefix cache has and nobody uses is as good as free (sched_cache.c).
- * Admission looks ahead: what the seated prompts still lack, and what all outputs are
- * likely to come to (sched_guess.c), must find room at every later time.  If
- * that was too hopeful, a decode that finds the pool empty takes the blocks
- * of, first, sequences without credit, then of the lowest class the one that
- * the policy says, which may be itself; and nobody is admitted in that step.
- * The oldest request of the highest class that has begun keeps its blocks and
- * may take blocks and a seat from any other, so something always finishes;
- * one that has not begun may do so to lower classes.  Nobody is admitted past
- * a request that waits for blocks.
+ * Admission looks ahead: what the seated prompts still lack, and what all
+ * outputs are likely to come to (sched_guess.c), must find room at every later
+ * time.  If that was too hopeful, a decode that finds the pool empty takes the
+ * blocks of, first, sequences without credit, then of the lowest class the one
+ * that the policy says, which may be itself; and nobody is admitted in that
+ * step.  The oldest request of the highest class that has begun keeps its
+ * blocks and may take blocks and a seat from any other, so something always
+ * finishes; one that has not begun may do so to lower classes.  Nobody is
+ * admitted past a request that waits for blocks.
  *
  * COST.  Each plan walks the live requests, the seats, and per tenant picked
  * the active tenants; adding a request searches the tenants.  Nothing depends
