@@ -466,10 +466,13 @@ static void
 seq_finish(sched_t *s, uint32_t id)
 {
     sreq_t *sr = &s->reqs[seq_req(id)];
+    uint32_t n;
 
     assert(sr->open_n > 0);
 
-    sched_guess_ended(&s->guess, s->seqs[id].known_n - s->seqs[id].prompt_n);
+    n = s->seqs[id].known_n - s->seqs[id].prompt_n;
+    sched_guess_ended(&s->guess, n);
+    sched_guess_ended(&seq_tenant(s, id)->guess, n);
     sched_seq_detach(s, id);
     sched_seq_state(&s->seqs[id], SCHED_ENDED);
     (void) kv_release(s->kv, id);

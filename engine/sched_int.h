@@ -55,6 +55,7 @@ typedef struct {
     uint32_t todo_tail;
     uint32_t pick; /* best piece of work: a sequence */
     uint32_t pick_kind;
+    sched_guess_t guess; /* of its output lengths */
 } tenant_t;
 
 /*
@@ -78,7 +79,7 @@ struct sched_s {
     sched_cfg_t c;
     const sched_policy_t *policy;
     sched_pace_t pace;       /* if there is a target */
-    sched_guess_t guess;     /* of output lengths */
+    sched_guess_t guess;     /* of all tenants' output lengths */
     sched_load_t load;       /* of the step being planned */
     uint32_t top;            /* sequence that keeps its blocks; NONE */
     uint32_t turns;          /* for policies that alternate */

@@ -242,12 +242,14 @@ take_blocks(sched_t *s, uint64_t need, uint32_t from)
 static sched_future_t
 future(const sched_t *s, uint32_t id)
 {
+    const tenant_t *t = &s->tenants[s->reqs[seq_req(id)].tenant];
     const seq_t *q = &s->seqs[id];
     sched_future_t f;
 
     f.blocks = kv_held(s->kv, id) + kv_missing(s->kv, id, q->known_n + 1);
-    f.more = sched_guess_more(
-        &s->guess, q->known_n - q->prompt_n, q->limit - q->known_n);
+    f.more =
+        sched_guess_more(sched_guess_knows(&t->guess) ? &t->guess : &s->guess,
+            q->known_n - q->prompt_n, q->limit - q->known_n);
 
     return f;
 }

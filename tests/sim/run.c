@@ -310,6 +310,7 @@ run_all(run_t *r)
             break;
         }
         assert(at != UINT64_MAX && at > r->now_us);
+        r->idle_us += r->live_n > 0 ? at - r->now_us : 0;
         r->now_us = at;
     }
 }

@@ -38,6 +38,7 @@ typedef struct {
     uint64_t last_step;
     uint64_t gap_max_us;
     uint32_t tokens; /* sampled */
+    uint32_t paid;   /* prompt tokens computed, each once */
     uint32_t refused, expired, aborted, done;
 } run_req_t;
 
@@ -56,7 +57,8 @@ struct run_s {
     size_t next;      /* of the load, to arrive */
     uint64_t now_us;
     rnd_t rnd;
-    double step_us; /* the last one */
+    double step_us;   /* the last one */
+    uint64_t idle_us; /* with nothing to compute though requests were there */
     uint64_t steps, tokens, outputs;
     uint32_t free_least;    /* blocks, after any step */
     uint64_t gap_steps_max; /* steps between two tokens of one request */
