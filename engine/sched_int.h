@@ -55,6 +55,7 @@ typedef struct {
     uint32_t todo_tail;
     uint32_t pick; /* best piece of work: a sequence */
     uint32_t pick_kind;
+    uint32_t seats;      /* as the plan's claim has counted */
     sched_guess_t guess; /* of its output lengths */
 } tenant_t;
 
@@ -70,6 +71,9 @@ struct sched_policy_s {
 
     /* Does sequence a lose its blocks rather than b? */
     int (*rather)(const sched_t *s, uint32_t a, uint32_t b);
+
+    /* May a, whose turn it is, take blocks that b holds?  NULL: never. */
+    int (*claims)(const sched_t *s, const tenant_t *a, const tenant_t *b);
 
     /* Writes the step, by the passes below. */
     void (*compose)(sched_t *s, batch_t *b);
@@ -89,6 +93,8 @@ struct sched_s {
     kv_t *kv;                /* borrowed */
     uint32_t seats;
     uint64_t arrivals;
+    uint64_t quantum; /* service that a light tenant may be ahead */
+    uint64_t vtime;   /* the least service of those active, the most it was */
     uint64_t left_service; /* the most that a tenant who left had had */
     uint64_t expires_us;
     uint32_t live_n, started_n, stalled_n;

@@ -239,10 +239,13 @@ measure(const sched_policy_t *policy, const load_t *l, uint32_t tenants)
 }
 
 
-/* One set-up under each policy, the worst of the seeds. */
+/*
+ * One set-up under each policy, the worst of the seeds.  alike: the tenants
+ * send requests of one kind, so who is served does not change what can be.
+ */
 static int
 set_up(const char *title, void (*make)(load_t *, uint64_t), uint32_t tenants,
-    int seeds)
+    int alike, int seeds)
 {
     static const sched_policy_t *const policies[] = {
         &sched_fair, &policy_vtc, &sched_fcfs};
@@ -265,7 +268,8 @@ set_up(const char *title, void (*make)(load_t *, uint64_t), uint32_t tenants,
         load_free(&l);
     }
 
-    printf("%s: U %.0f, bound 2 U %.0f\n", title, u, 2 * u);
+    printf("%s: U %.0f, quantum %.0f, bound 2 U %.0f\n", title, u, 8.0 * 512,
+        2 * u);
     for (i = 0; i < 3; i++) {
         printf("  %-6s largest difference %8.0f, service/s %6.0f, "
                "preemptions %llu\n",
@@ -277,8 +281,8 @@ set_up(const char *title, void (*make)(load_t *, uint64_t), uint32_t tenants,
         "at most 1.2 times strict VTC's");
     bad +=
         table_expect(worst[2].range > 2 * worst[0].range, "fcfs is not fair");
-    bad += table_expect(
-        worst[0].rate >= 0.99 * worst[2].rate, "throughput within 1 % of fcfs");
+    bad += table_expect(!alike || worst[0].rate >= 0.99 * worst[2].rate,
+        "throughput within 1 % of fcfs");
     bad += table_expect(worst[0].idle == 0, "work conserving");
 
     return bad;
@@ -410,10 +414,11 @@ fairness_table(void)
            "charged as computed, a step's budget 512 tokens\n",
         cost.name, POOL);
     bad = set_up(
-        "two clients, 90 and 180 a minute, 256 in, 256 out", load_two, 2, 3);
-    bad += set_up("64 in, 512 out against 512 in, 64 out", load_lengths, 2, 3);
+        "two clients, 90 and 180 a minute, 256 in, 256 out", load_two, 2, 1, 3);
+    bad +=
+        set_up("64 in, 512 out against 512 in, 64 out", load_lengths, 2, 0, 3);
     bad += set_up("27 clients, 210 a minute, ShareGPT lengths to 1,024",
-        load_many, TENANTS, 3);
+        load_many, TENANTS, 1, 3);
 
     return bad + flood();
 }

@@ -257,6 +257,48 @@ test_fcfs(void **state)
 }
 
 
+/* One tenant has filled the pool; another, far behind, comes. */
+static void
+newcomer_waits(const sched_policy_t *policy, int at_all)
+{
+    sched_cfg_t c = {.policy = policy};
+    world_t *w = world_open_as(8, 32, 128, 40, 1, no_window, c);
+    uint32_t i, t;
+
+    teach_short(w);
+    for (i = 0; i < 20; i++) {
+        make(w, i, 30, 60)->tenant = 1;
+        assert_int_equal(sched_add(w->s, i, &w->reqs[i]), 0);
+    }
+    for (t = 0; t < 25; t++) {
+        turn(w);
+        (void) reap(w);
+    }
+    make(w, 30, 40, 4)->tenant = 2;
+    assert_int_equal(sched_add(w->s, 30, &w->reqs[30]), 0);
+    for (t = 0; t < 10 && state_of(w, 30) == SCHED_QUEUED; t++) {
+        turn(w);
+        (void) reap(w);
+    }
+    assert_int_equal(t == 1, !at_all);
+    for (t = 0; t < 3000; t++) {
+        turn(w);
+        (void) reap(w);
+    }
+    assert_int_equal(kv_count(w->kv, KV_FREE), 40);
+    world_close(w);
+}
+
+
+static void
+test_claim(void **state)
+{
+    (void) state;
+    newcomer_waits(&sched_fair, 0);
+    newcomer_waits(&sched_fcfs, 1);
+}
+
+
 /* N prompts of 60 % of the pool each, of as many tenants. */
 static void
 large_prompts(const sched_policy_t *policy)
@@ -303,6 +345,7 @@ main(void)
         cmocka_unit_test(test_looks_ahead),
         cmocka_unit_test(test_victims),
         cmocka_unit_test(test_fcfs),
+        cmocka_unit_test(test_claim),
         cmocka_unit_test(test_no_deadlock),
     };
 
