@@ -122,6 +122,13 @@ sched_seq_detach(sched_t *s, uint32_t id)
  */
 #define QUANTUM_STEPS 8
 
+/* A wait is estimated: refused is who would use up that much of its time in
+ * the queue, in us of each ms. */
+#define WAIT_TRUST 900
+
+/* Nobody is told to come back later than that. */
+#define RETRY_US_MAX 600000000ull
+
 static uint64_t
 quantum(const sched_t *s)
 {
@@ -361,6 +368,82 @@ queue_full(const sched_t *s, const tenant_t *t, const req_t *r)
 }
 
 
+/* The entry of r's tenant; NULL: it is new. */
+static const tenant_t *
+tenant_find(const sched_t *s, uint32_t name)
+{
+    uint32_t i;
+
+    for (i = 0; i < s->tenants_n; i++) {
+        if (s->tenants[i].name == name) {
+            return &s->tenants[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+/* Requests of tenant t that would start before one like r. */
+static uint64_t
+ahead(const sched_t *s, const tenant_t *t, const req_t *r)
+{
+    uint64_t n = 0;
+    uint32_t i;
+
+    for (i = t->wait.head; i != NONE && s->reqs[i].r->priority <= r->priority;
+         i = s->wait_links[i].next) {
+        n++;
+    }
+
+    return n;
+}
+
+
+uint64_t
+sched_wait_us(const sched_t *s, const req_t *r)
+{
+    const tenant_t *t = tenant_find(s, r->tenant);
+    uint64_t n;
+
+    if (t == NULL || t->waiting == 0) {
+        return 0;
+    }
+    n = ahead(s, t, r);
+
+    return n == 0 ? 0 : (n + 1) * t->gap_us;
+}
+
+
+uint64_t
+sched_retry_us(sched_t *s, const req_t *r)
+{
+    uint32_t i = tenant_get(s, r->tenant);
+    tenant_t *t = &s->tenants[i];
+    uint64_t most = (uint64_t) r->queue_ms * WAIT_TRUST;
+    uint64_t wait = sched_wait_us(s, r);
+    uint64_t at = s->now_us, over;
+
+    if (r->queue_ms != 0 && wait > most) {
+        at += wait - most + t->gap_us; /* the queue moves in leaps */
+    }
+    if (r->queue_max != 0 && t->waiting >= r->queue_max) {
+        over =
+            s->now_us + (uint64_t) (t->waiting - r->queue_max + 1) * t->gap_us;
+        at = over > at ? over : at;
+    }
+
+    /* behind those told before, at the pace at which requests begin */
+    at = t->told_us > at ? t->told_us : at;
+    t->told_us = at + t->gap_us;
+    if (t->told_us > s->now_us + RETRY_US_MAX) {
+        t->told_us = s->now_us + RETRY_US_MAX;
+    }
+
+    return at - s->now_us;
+}
+
+
 /* Sets up choice c of request req. */
 static void
 seq_open(sched_t *s, uint32_t req, uint32_t c, uint64_t key)
@@ -407,8 +490,13 @@ sched_add(sched_t *s, uint32_t req, const req_t *r)
     ti = tenant_get(s, r->tenant);
     t = &s->tenants[ti];
 
-    if (queue_full(s, t, r)) {
+    if (queue_full(s, t, r)
+        || (r->queue_ms != 0
+            && sched_wait_us(s, r) > (uint64_t) r->queue_ms * WAIT_TRUST)) {
         return -LLM_ERR_BUSY;
+    }
+    if (t->waiting == 0) {
+        t->queue_us = r->arrival_us > s->now_us ? r->arrival_us : s->now_us;
     }
 
     class = r->priority < SCHED_CLASS_MAX ? r->priority : SCHED_CLASS_MAX;
@@ -739,13 +827,7 @@ sched_seq(const sched_t *s, uint32_t seq, uint32_t *known_n, uint32_t *computed)
 uint64_t
 sched_service(const sched_t *s, uint32_t tenant)
 {
-    uint32_t i;
+    const tenant_t *t = tenant_find(s, tenant);
 
-    for (i = 0; i < s->tenants_n; i++) {
-        if (s->tenants[i].name == tenant) {
-            return s->tenants[i].service;
-        }
-    }
-
-    return 0;
+    return t == NULL ? 0 : t->service;
 }

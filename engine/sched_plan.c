@@ -35,16 +35,26 @@ may_start(const sched_t *s, const sreq_t *sr)
 }
 
 
+/* Starts that the mean time between them goes back to. */
+#define GAPS 16
+
+
 /* From the queue into the tenant's ready list, choice by choice. */
 static void
 req_start(sched_t *s, uint32_t req)
 {
     sreq_t *sr = &s->reqs[req];
     tenant_t *t = &s->tenants[sr->tenant];
+    uint64_t gap_us;
     uint32_t c, id;
 
     assert(sr->r != NULL && !sr->started && !sr->expired);
     assert(t->waiting > 0);
+
+    gap_us = s->now_us > t->queue_us ? s->now_us - t->queue_us : 0;
+    t->gaps += t->gaps < GAPS;
+    t->gap_us = (t->gap_us * (t->gaps - 1) + gap_us) / t->gaps + 1;
+    t->queue_us = s->now_us;
 
     list_remove(&t->wait, s->wait_links, req);
     t->waiting--;
@@ -926,6 +936,7 @@ sched_plan(sched_t *s, uint64_t now_us, batch_t *b)
     assert(b->rows_max >= s->c.rows && b->outs_max >= s->c.rows);
     assert(b->tokens_max >= s->c.tokens);
 
+    s->now_us = now_us;
     b->rows_n = 0;
     b->tokens_n = 0;
     b->outs_n = 0;

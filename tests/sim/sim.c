@@ -17,7 +17,8 @@
 #define SIM_TABLES(X)                                                          \
     X(check, check_all, "scenarios that must hold")                            \
     X(capacity, capacity_table, "rate under objectives, by policy")            \
-    X(fairness, fairness_table, "service of tenants, and isolation")
+    X(fairness, fairness_table, "service of tenants, and isolation")           \
+    X(overload, overload_table, "three times the capacity")
 
 
 static void

@@ -16,6 +16,9 @@ int capacity_table(void);
 /* c. Fairness among tenants. */
 int fairness_table(void);
 
+/* d. Three times the capacity. */
+int overload_table(void);
+
 /* Says what did not hold, and counts it. */
 int table_expect(int ok, const char *what);
 

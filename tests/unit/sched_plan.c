@@ -299,6 +299,58 @@ test_claim(void **state)
 }
 
 
+/* Who would only wait until its time is up is refused at once. */
+static void
+test_refused_early(void **state)
+{
+    world_t *w = world_open(1, 32, 64, 64);
+    uint32_t i, t, req, next = 0;
+    uint64_t first, second;
+    req_t *r;
+
+    (void) state;
+    for (i = 0; i < 20; i++) {
+        add(w, i, 4, 10); /* a seat for ten steps of 1 ms each */
+    }
+    for (t = 0; t < 100; t++) {
+        turn(w);
+        next += (uint32_t) reap(w);
+    }
+    r = make(w, 40, 4, 10);
+    /* ten wait before it */
+    assert_true(sched_wait_us(w->s, r) > 85000);
+    assert_true(sched_wait_us(w->s, r) < 135000);
+    r->queue_ms = 150;
+    assert_int_equal(sched_add(w->s, 40, r), 0);
+    r = make(w, 41, 4, 10);
+    r->queue_ms = 50;
+    assert_int_equal(sched_add(w->s, 41, r), -LLM_ERR_BUSY);
+    first = sched_retry_us(w->s, r);
+    second = sched_retry_us(w->s, r);
+    assert_true(first >= 50000 && first < 120000);
+    assert_true(second >= first + 8000);
+
+    /* later it is let in, and not in vain */
+    for (t = 0; t < first / 1000 + 1; t++) {
+        turn(w);
+        (void) reap(w);
+    }
+    r = make(w, 41, 4, 10);
+    r->queue_ms = 50;
+    assert_int_equal(sched_add(w->s, 41, r), 0);
+    for (t = 0; t < 200; t++) {
+        turn(w);
+        assert_false(sched_expired(w->s, &req));
+        (void) reap(w);
+    }
+    make(w, 50, 4, 1)->tenant = 5; /* new: nothing is known */
+    assert_int_equal(sched_wait_us(w->s, &w->reqs[50]), 0);
+    assert_int_equal(sched_retry_us(w->s, &w->reqs[50]), 0);
+    assert_int_equal(kv_count(w->kv, KV_FREE), 64);
+    world_close(w);
+}
+
+
 /* N prompts of 60 % of the pool each, of as many tenants. */
 static void
 large_prompts(const sched_policy_t *policy)
@@ -346,6 +398,7 @@ main(void)
         cmocka_unit_test(test_victims),
         cmocka_unit_test(test_fcfs),
         cmocka_unit_test(test_claim),
+        cmocka_unit_test(test_refused_early),
         cmocka_unit_test(test_no_deadlock),
     };
 
