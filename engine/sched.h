@@ -96,10 +96,20 @@ void sched_close(sched_t *s);
 /*
  * Takes request req in.  r, its prompts and parameters are borrowed until
  * sched_end; atomic fields are not looked at.  0, or -LLM_ERR_BUSY when its
- * tenant's queue is full: then it was not taken in.  Each prompt must leave
+ * tenant's queue is full, or so long that it would expire in it, as far as
+ * can be told: then it was not taken in.  Each prompt must leave
  * room for one token in context and pool.
  */
 int sched_add(sched_t *s, uint32_t req, const req_t *r);
+
+/* How long a request like r would wait if it came now; 0: not known. */
+uint64_t sched_wait_us(const sched_t *s, const req_t *r);
+
+/*
+ * After a refusal of r: in how long to try again.  Each one who is told is
+ * counted as work that will come, so they are not all told the same time.
+ */
+uint64_t sched_retry_us(sched_t *s, const req_t *r);
 
 /* Says whether req may be sampled; true when it is added. */
 void sched_credit(sched_t *s, uint32_t req, int has);

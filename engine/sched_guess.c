@@ -24,9 +24,9 @@
 #include <assert.h>
 #include <string.h>
 
-#define DECAY 0.995 /* an output: the last two hundred count */
-#define FEW   4.0   /* outputs before their mean is believed */
-#define PRIOR 256   /* tokens, while nothing is known */
+#define DECAY 0.995f /* an output: the last two hundred count */
+#define FEW   4.0f   /* outputs before their mean is believed */
+#define PRIOR 256    /* tokens, while nothing is known */
 
 
 /* The class of a length: two for each power of two. */
@@ -49,7 +49,7 @@ void
 sched_guess_ended(sched_guess_t *g, uint32_t tokens)
 {
     uint32_t i, at = class_of(tokens);
-    double n = 0, sum = 0;
+    float n = 0, sum = 0;
 
     assert(at < SCHED_LENGTHS);
 
@@ -58,7 +58,7 @@ sched_guess_ended(sched_guess_t *g, uint32_t tokens)
         g->sum[i] *= DECAY;
         if (i == at) {
             g->n[i] += 1;
-            g->sum[i] += tokens;
+            g->sum[i] += (float) tokens;
         }
         n += g->n[i];
         sum += g->sum[i];
@@ -74,7 +74,7 @@ sched_guess_more(const sched_guess_t *g, uint32_t tokens, uint32_t most)
 
     if (mean <= 0) {
         /* longer than any of late: as much again */
-        tokens = g->mean[0] > 0 ? tokens + 1 : PRIOR;
+        tokens = sched_guess_knows(g) ? tokens + 1 : PRIOR;
         return tokens < most ? tokens : most;
     }
 

@@ -10,9 +10,9 @@
 enum { SCHED_LENGTHS = 44 }; /* two for each power of two */
 
 typedef struct {
-    double n[SCHED_LENGTHS];    /* outputs that ended there, decayed */
-    double sum[SCHED_LENGTHS];  /* and their tokens */
-    double mean[SCHED_LENGTHS]; /* of outputs that got that far; 0: none did */
+    float n[SCHED_LENGTHS];    /* outputs that ended there, decayed */
+    float sum[SCHED_LENGTHS];  /* and their tokens */
+    float mean[SCHED_LENGTHS]; /* of outputs that got that far; 0: none did */
 } sched_guess_t;
 
 /* A sequence as far as its future goes. */
@@ -23,6 +23,14 @@ typedef struct {
 
 /* An output has ended with that many tokens. */
 void sched_guess_ended(sched_guess_t *g, uint32_t tokens);
+
+/* Have enough ended to say anything? */
+static inline int
+sched_guess_knows(const sched_guess_t *g)
+{
+    return g->mean[0] > 0;
+}
+
 
 /*
  * How many more tokens an output that has `tokens` will get; at most most.

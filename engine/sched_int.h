@@ -66,6 +66,12 @@ typedef struct {
     uint32_t todo_tail;
     uint32_t pick; /* best piece of work: a sequence */
     uint32_t pick_kind;
+    uint64_t queue_us;   /* since when its queue is not empty, or last moved */
+    uint64_t gap_us;     /* between two starts while others waited, averaged */
+    uint64_t told_us;    /* when who was refused last is to come back */
+    uint32_t gaps;       /* that it is the average of, at most GAPS */
+    uint32_t seats;      /* as the plan's claim has counted */
+    sched_guess_t guess; /* of its output lengths */
 } tenant_t;
 
 /*
@@ -81,6 +87,9 @@ struct sched_policy_s {
     /* Does sequence a lose its blocks rather than b? */
     int (*rather)(const sched_t *s, uint32_t a, uint32_t b);
 
+    /* May a, whose turn it is, take blocks that b holds?  NULL: never. */
+    int (*claims)(const sched_t *s, const tenant_t *a, const tenant_t *b);
+
     /* Writes the step, by the passes below. */
     void (*compose)(sched_t *s, batch_t *b);
 };
@@ -89,7 +98,7 @@ struct sched_s {
     sched_cfg_t c;
     const sched_policy_t *policy;
     sched_pace_t pace;       /* if there is a target */
-    sched_guess_t guess;     /* of output lengths */
+    sched_guess_t guess;     /* of all tenants' output lengths */
     sched_load_t load;       /* of the step being planned */
     uint32_t top;            /* sequence that keeps its blocks; NONE */
     uint32_t turns;          /* for policies that alternate */
@@ -99,6 +108,9 @@ struct sched_s {
     kv_t *kv;                /* borrowed */
     uint32_t seats;
     uint64_t arrivals;
+    uint64_t now_us;  /* of the last plan */
+    uint64_t quantum; /* service that a light tenant may be ahead */
+    uint64_t vtime;   /* the least service of those active, the most it was */
     uint64_t left_service; /* the most that a tenant who left had had */
     uint64_t expires_us;
     uint32_t live_n, started_n, stalled_n;

@@ -10,6 +10,7 @@
  *      seats    out of credit: stand up; in credit again: sit down
  *      top      the oldest one that has begun keeps or gets what it needs
  *      urgent   one of a higher class gets in before lower ones
+ *      claim    who is far behind gets in before who is ahead
  *      ones     a row for everyone who lacks one token         } as the
  *      prompts  what is left of the budget, tenant by tenant   } policy says
  *
@@ -38,16 +39,26 @@ may_start(const sched_t *s, const sreq_t *sr)
 }
 
 
+/* Starts that the mean time between them goes back to. */
+#define GAPS 16
+
+
 /* From the queue into the tenant's ready list, choice by choice. */
 static void
 req_start(sched_t *s, uint32_t req)
 {
     sreq_t *sr = &s->reqs[req];
     tenant_t *t = &s->tenants[sr->tenant];
+    uint64_t gap_us;
     uint32_t c, id;
 
     assert(sr->r != NULL && !sr->started && !sr->expired);
     assert(t->waiting > 0);
+
+    gap_us = s->now_us > t->queue_us ? s->now_us - t->queue_us : 0;
+    t->gaps += t->gaps < GAPS;
+    t->gap_us = (t->gap_us * (t->gaps - 1) + gap_us) / t->gaps + 1;
+    t->queue_us = s->now_us;
 
     list_remove(&t->wait, s->wait_links, req);
     t->waiting--;
@@ -257,12 +268,14 @@ take_blocks(sched_t *s, uint64_t need, uint32_t from)
 static sched_future_t
 future(const sched_t *s, uint32_t id)
 {
+    const tenant_t *t = &s->tenants[s->reqs[seq_req(id)].tenant];
     const seq_t *q = &s->seqs[id];
     sched_future_t f;
 
     f.blocks = kv_held(s->kv, id) + kv_missing(s->kv, id, q->known_n + 1);
-    f.more = sched_guess_more(
-        &s->guess, q->known_n - q->prompt_n, q->limit - q->known_n);
+    f.more =
+        sched_guess_more(sched_guess_knows(&t->guess) ? &t->guess : &s->guess,
+            q->known_n - q->prompt_n, q->limit - q->known_n);
 
     return f;
 }
@@ -896,6 +909,93 @@ sched_pass_prompts(sched_t *s, batch_t *b, uint32_t cap, int whole)
 }
 
 
+/*
+ * May what seated sequence v holds go to tenant t?  A seat only if v's tenant
+ * has most of them: who streams is not to pause because others come.
+ */
+static int
+claimable(
+    const sched_t *s, const tenant_t *t, uint32_t class, int seat, uint32_t v)
+{
+    const tenant_t *o = &s->tenants[s->reqs[seq_req(v)].tenant];
+
+    return v != s->top && o != t && key_class(s->links[v].key) >= class
+           && (!seat || o->seats > s->seats / 2) && s->policy->claims(s, t, o);
+}
+
+
+static uint32_t
+worst_claimable(const sched_t *s, const tenant_t *t, uint32_t class, int seat)
+{
+    uint32_t i, v = NONE;
+
+    for (i = 0; i < s->run_n; i++) {
+        if (claimable(s, t, class, seat, s->run[i])) {
+            v = worse(s, v, s->run[i]);
+        }
+    }
+    assert(v != NONE);
+
+    return v;
+}
+
+
+/*
+ * Whose turn it is but for whom there is no room takes it from those who were
+ * served so much more that the policy lets it.
+ */
+static void
+plan_claim(sched_t *s)
+{
+    uint64_t have = kv_count(s->kv, KV_FREE), need;
+    int seat = s->run_n == s->seats, rc;
+    uint32_t i, id, class, claims = 0;
+    tenant_t *t;
+
+    for (i = 0; i < s->active_n; i++) {
+        t = &s->tenants[s->active[i]];
+        t->todo = NONE;
+        t->seats = 0;
+        plan_pick(s, t, 1);
+    }
+    for (i = 0; i < s->run_n; i++) {
+        seq_tenant(s, s->run[i])->seats++;
+    }
+    t = plan_turn(s);
+    if (t == NULL) {
+        return;
+    }
+
+    id = t->pick;
+    class = key_class(s->links[id].key);
+    need = kv_missing(s->kv, id, s->seqs[id].known_n + 1) + (uint64_t) s->run_n;
+    for (i = 0; i < s->run_n; i++) {
+        if (claimable(s, t, class, seat, s->run[i])) {
+            have += kv_held(s->kv, s->run[i]);
+            claims++;
+        }
+    }
+    if (claims == 0 || have < need) {
+        return;
+    }
+
+    while (kv_count(s->kv, KV_FREE) < need) {
+        seq_preempt(s, worst_claimable(s, t, class, seat));
+        s->pressed = 1;
+    }
+    if (s->run_n == s->seats) {
+        seq_hold(s, worst_claimable(s, t, class, seat));
+    }
+    if (t->pick_kind == PICK_WAIT) {
+        req_start(s, seq_req(id));
+    }
+    seq_admit(s, id);
+    rc = kv_grow(s->kv, id, s->seqs[id].known_n + 1);
+    assert(rc == 0);
+    (void) rc;
+}
+
+
 void
 sched_stall_free(sched_t *s, batch_t *b)
 {
@@ -912,6 +1012,7 @@ sched_plan(sched_t *s, uint64_t now_us, batch_t *b)
     assert(b->rows_max >= s->c.rows && b->outs_max >= s->c.rows);
     assert(b->tokens_max >= s->c.tokens);
 
+    s->now_us = now_us;
     b->rows_n = 0;
     b->tokens_n = 0;
     b->outs_n = 0;
@@ -927,6 +1028,9 @@ sched_plan(sched_t *s, uint64_t now_us, batch_t *b)
     }
     if (urgent != NONE) {
         plan_urgent(s, urgent);
+    }
+    if (s->policy->claims != NULL) {
+        plan_claim(s);
     }
     s->policy->compose(s, b);
 

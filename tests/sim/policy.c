@@ -85,11 +85,12 @@ by_counter(const sched_t *s, const tenant_t *a, const tenant_t *b)
 
 
 const sched_policy_t policy_prefill_first = {
-    "prefill_first", by_arrival, sched_later, prefill_first};
-const sched_policy_t policy_orca = {"orca", by_arrival, sched_later, orca};
+    "prefill_first", by_arrival, sched_later, NULL, prefill_first};
+const sched_policy_t policy_orca = {
+    "orca", by_arrival, sched_later, NULL, orca};
 const sched_policy_t policy_hybrid_only = {
-    "hybrid_only", by_arrival, sched_later, hybrid_only};
+    "hybrid_only", by_arrival, sched_later, NULL, hybrid_only};
 const sched_policy_t policy_chunk_only = {
-    "chunk_only", by_arrival, sched_later, chunk_only};
+    "chunk_only", by_arrival, sched_later, NULL, chunk_only};
 const sched_policy_t policy_vtc = {
-    "vtc", by_counter, sched_later, sched_stall_free};
+    "vtc", by_counter, sched_later, NULL, sched_stall_free};

@@ -46,10 +46,11 @@ run_open(run_t *r, const run_cfg_t *c)
     r->row_items = calloc(sc->rows, sizeof(uint32_t));
     r->unused = calloc(sc->reqs, sizeof(uint32_t));
     r->items = calloc(reqs, sizeof(run_req_t));
+    r->back = calloc(reqs, sizeof(uint32_t));
     assert(r->s != NULL && r->b.rows != NULL && r->b.outs != NULL);
     assert(r->b.tokens != NULL && r->takes != NULL && r->reqs != NULL);
     assert(r->item != NULL && r->unused != NULL && r->items != NULL);
-    assert(r->row_items != NULL);
+    assert(r->row_items != NULL && r->back != NULL);
     r->free_least = c->blocks;
 
     for (i = 0; i < sc->reqs; i++) {
@@ -87,6 +88,7 @@ run_close(run_t *r)
     free(r->row_items);
     free(r->unused);
     free(r->items);
+    free(r->back);
 }
 
 
@@ -123,38 +125,104 @@ drop(run_t *r, uint32_t i)
 }
 
 
-/* The next request of the load arrives. */
+/* A request of the load arrives, at that time. */
 static void
-arrive(run_t *r)
+arrive(run_t *r, uint32_t item, uint64_t at_us)
 {
-    const load_req_t *q = &r->c.load->v[r->next];
+    const load_req_t *q = &r->c.load->v[item];
     uint32_t i = r->unused[r->unused_n - 1];
+    run_req_t *it = &r->items[item];
     req_t *e = &r->reqs[i];
+    uint64_t again;
 
     assert(r->unused_n > 0 && q->prompt < r->c.sched.context);
 
     memset(e, 0, sizeof(*e));
     e->n = e->prompts_n = e->choices = 1;
-    e->prompts[0].ids = prompt(r->c.load, (uint32_t) r->next);
+    e->prompts[0].ids = prompt(r->c.load, item);
     e->prompts[0].len = q->prompt;
     e->max_tokens = q->output;
     e->tenant = q->tenant;
     e->weight = q->weight;
     e->priority = q->priority;
-    e->arrival_us = q->at_us;
+    e->arrival_us = at_us;
     e->queue_max = r->c.queue_max;
     e->queue_ms = r->c.queue_ms;
 
     r->unused_n--;
-    r->item[i] = (uint32_t) r->next;
+    r->item[i] = item;
     r->live_n++;
+    it->guess_us = sched_wait_us(r->s, e);
 
     if (sched_add(r->s, i, e) != 0) {
-        r->items[r->next].refused = 1;
+        again = sched_retry_us(r->s, e);
+        if (it->refused < r->c.again) {
+            it->back_us = r->now_us + again + 1;
+            r->back[r->back_n++] = item;
+        }
+        it->refused++;
         r->refused_n++;
         drop(r, i);
     }
-    r->next++;
+}
+
+
+/* The place in back[] of who comes back first; back_n: nobody does. */
+static uint32_t
+first_back(const run_t *r)
+{
+    uint32_t i, best = 0;
+
+    for (i = 1; i < r->back_n; i++) {
+        if (r->items[r->back[i]].back_us < r->items[r->back[best]].back_us) {
+            best = i;
+        }
+    }
+
+    return best;
+}
+
+
+/* All that arrive by now, as far as the table has room. */
+static void
+arrivals(run_t *r)
+{
+    const load_t *l = r->c.load;
+    uint32_t i, item;
+
+    while (
+        r->next < l->n && l->v[r->next].at_us <= r->now_us && r->unused_n > 0) {
+        arrive(r, (uint32_t) r->next, l->v[r->next].at_us);
+        r->next++;
+    }
+    while (r->back_n > 0 && r->unused_n > 0) {
+        i = first_back(r);
+        item = r->back[i];
+        if (r->items[item].back_us > r->now_us) {
+            break;
+        }
+        r->back[i] = r->back[--r->back_n];
+        arrive(r, item, r->now_us);
+    }
+}
+
+
+/* When somebody will arrive. */
+static uint64_t
+next_arrival(const run_t *r)
+{
+    const load_t *l = r->c.load;
+    uint64_t at = UINT64_MAX, back;
+
+    if (r->next < l->n) {
+        at = l->v[r->next].at_us;
+    }
+    if (r->back_n > 0) {
+        back = r->items[r->back[first_back(r)]].back_us;
+        at = back < at ? back : at;
+    }
+
+    return at;
 }
 
 
@@ -284,11 +352,8 @@ run_all(run_t *r)
     const load_t *l = r->c.load;
     uint64_t at, expires;
 
-    while (r->next < l->n || r->live_n > 0) {
-        while (r->next < l->n && l->v[r->next].at_us <= r->now_us
-               && r->unused_n > 0) {
-            arrive(r);
-        }
+    while (r->next < l->n || r->live_n > 0 || r->back_n > 0) {
+        arrivals(r);
 
         sched_plan(r->s, r->now_us, &r->b);
         expire(r);
@@ -303,13 +368,14 @@ run_all(run_t *r)
         }
 
         /* nothing to do before the next event, or it is stuck */
-        at = r->next < l->n ? l->v[r->next].at_us : UINT64_MAX;
+        at = next_arrival(r);
         expires = sched_expires_us(r->s);
         at = expires < at ? expires : at;
-        if (r->live_n == 0 && r->next == l->n) {
+        if (r->live_n == 0 && r->next == l->n && r->back_n == 0) {
             break;
         }
         assert(at != UINT64_MAX && at > r->now_us);
+        r->idle_us += r->live_n > 0 ? at - r->now_us : 0;
         r->now_us = at;
     }
 }

@@ -25,6 +25,7 @@ typedef struct {
     uint32_t queue_ms;
     uint32_t tbt_limit_us;   /* gaps above it are counted exactly */
     uint32_t delay_limit_us; /* and delays */
+    uint32_t again;          /* times that the refused come back, when told */
     int deep;                /* check every block after each step */
 
     /* After each step; nonzero ends the run.  May be NULL. */
@@ -38,7 +39,10 @@ typedef struct {
     uint64_t last_step;
     uint64_t gap_max_us;
     uint32_t tokens; /* sampled */
-    uint32_t refused, expired, aborted, done;
+    uint32_t paid;   /* prompt tokens computed, each once */
+    uint32_t refused, expired, aborted, done; /* refused: times */
+    uint64_t guess_us; /* how long it was expected to wait */
+    uint64_t back_us;  /* when it comes back; 0: it does not */
 } run_req_t;
 
 struct run_s {
@@ -54,9 +58,12 @@ struct run_s {
     uint32_t unused_n;
     run_req_t *items; /* by number in the load */
     size_t next;      /* of the load, to arrive */
+    uint32_t *back;   /* [reqs] items that will come back */
+    uint32_t back_n;
     uint64_t now_us;
     rnd_t rnd;
-    double step_us; /* the last one */
+    double step_us;   /* the last one */
+    uint64_t idle_us; /* with nothing to compute though requests were there */
     uint64_t steps, tokens, outputs;
     uint32_t free_least;    /* blocks, after any step */
     uint64_t gap_steps_max; /* steps between two tokens of one request */

@@ -16,7 +16,9 @@
 /* X(name, function, what it shows) */
 #define SIM_TABLES(X)                                                          \
     X(check, check_all, "scenarios that must hold")                            \
-    X(capacity, capacity_table, "rate under objectives, by policy")
+    X(capacity, capacity_table, "rate under objectives, by policy")            \
+    X(fairness, fairness_table, "service of tenants, and isolation")           \
+    X(overload, overload_table, "three times the capacity")
 
 
 static void

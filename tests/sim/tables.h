@@ -13,6 +13,12 @@ int check_all(void);
 /* a. Capacity under Sarathi's rule, minutes. */
 int capacity_table(void);
 
+/* c. Fairness among tenants. */
+int fairness_table(void);
+
+/* d. Three times the capacity. */
+int overload_table(void);
+
 /* Says what did not hold, and counts it. */
 int table_expect(int ok, const char *what);
 

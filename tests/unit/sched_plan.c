@@ -257,6 +257,100 @@ test_fcfs(void **state)
 }
 
 
+/* One tenant has filled the pool; another, far behind, comes. */
+static void
+newcomer_waits(const sched_policy_t *policy, int at_all)
+{
+    sched_cfg_t c = {.policy = policy};
+    world_t *w = world_open_as(8, 32, 128, 40, 1, no_window, c);
+    uint32_t i, t;
+
+    teach_short(w);
+    for (i = 0; i < 20; i++) {
+        make(w, i, 30, 60)->tenant = 1;
+        assert_int_equal(sched_add(w->s, i, &w->reqs[i]), 0);
+    }
+    for (t = 0; t < 25; t++) {
+        turn(w);
+        (void) reap(w);
+    }
+    make(w, 30, 40, 4)->tenant = 2;
+    assert_int_equal(sched_add(w->s, 30, &w->reqs[30]), 0);
+    for (t = 0; t < 10 && state_of(w, 30) == SCHED_QUEUED; t++) {
+        turn(w);
+        (void) reap(w);
+    }
+    assert_int_equal(t == 1, !at_all);
+    for (t = 0; t < 3000; t++) {
+        turn(w);
+        (void) reap(w);
+    }
+    assert_int_equal(kv_count(w->kv, KV_FREE), 40);
+    world_close(w);
+}
+
+
+static void
+test_claim(void **state)
+{
+    (void) state;
+    newcomer_waits(&sched_fair, 0);
+    newcomer_waits(&sched_fcfs, 1);
+}
+
+
+/* Who would only wait until its time is up is refused at once. */
+static void
+test_refused_early(void **state)
+{
+    world_t *w = world_open(1, 32, 64, 64);
+    uint32_t i, t, req, next = 0;
+    uint64_t first, second;
+    req_t *r;
+
+    (void) state;
+    for (i = 0; i < 20; i++) {
+        add(w, i, 4, 10); /* a seat for ten steps of 1 ms each */
+    }
+    for (t = 0; t < 100; t++) {
+        turn(w);
+        next += (uint32_t) reap(w);
+    }
+    r = make(w, 40, 4, 10);
+    /* ten wait before it */
+    assert_true(sched_wait_us(w->s, r) > 85000);
+    assert_true(sched_wait_us(w->s, r) < 135000);
+    r->queue_ms = 150;
+    assert_int_equal(sched_add(w->s, 40, r), 0);
+    r = make(w, 41, 4, 10);
+    r->queue_ms = 50;
+    assert_int_equal(sched_add(w->s, 41, r), -LLM_ERR_BUSY);
+    first = sched_retry_us(w->s, r);
+    second = sched_retry_us(w->s, r);
+    assert_true(first >= 50000 && first < 120000);
+    assert_true(second >= first + 8000);
+
+    /* later it is let in, and not in vain */
+    for (t = 0; t < first / 1000 + 1; t++) {
+        turn(w);
+        (void) reap(w);
+    }
+    r = make(w, 41, 4, 10);
+    r->queue_ms = 50;
+    assert_int_equal(sched_add(w->s, 41, r), 0);
+    for (t = 0; t < 200; t++) {
+        turn(w);
+        assert_false(sched_expired(w->s, &req));
+        (void) reap(w);
+    }
+    make(w, 50, 4, 1)->tenant = 5; /* new: nothing is known */
+    assert_int_equal(sched_wait_us(w->s, &w->reqs[50]), 0);
+    assert_int_equal(sched_retry_us(w->s, &w->reqs[50]), 0);
+    assert_int_equal(kv_count(w->kv, KV_FREE), 64);
+    world_close(w);
+}
+
+
 /* N prompts of 60 % of the pool each, of as many tenants. */
 static void
 large_prompts(const sched_policy_t *policy)
@@ -303,6 +397,8 @@ main(void)
         cmocka_unit_test(test_looks_ahead),
         cmocka_unit_test(test_victims),
         cmocka_unit_test(test_fcfs),
+        cmocka_unit_test(test_claim),
+        cmocka_unit_test(test_refused_early),
         cmocka_unit_test(test_no_deadlock),
     };
 
