@@ -947,7 +947,7 @@ worst_claimable(const sched_t *s, const tenant_t *t, uint32_t class, int seat)
 static void
 plan_claim(sched_t *s)
 {
-    uint64_t have = kv_count(s->kv, KV_FREE), need;
+    uint64_t have = 0, need;
     int seat = s->run_n == s->seats, rc;
     uint32_t i, id, class, claims = 0;
     tenant_t *t;
@@ -968,18 +968,28 @@ plan_claim(sched_t *s)
 
     id = t->pick;
     class = key_class(s->links[id].key);
-    need = kv_missing(s->kv, id, s->seqs[id].known_n + 1) + (uint64_t) s->run_n;
     for (i = 0; i < s->run_n; i++) {
         if (claimable(s, t, class, seat, s->run[i])) {
-            have += kv_held(s->kv, s->run[i]);
             claims++;
         }
     }
-    if (claims == 0 || have < need) {
+    if (claims == 0 || !plan_match(s, id)) {
         return;
     }
 
-    while (kv_count(s->kv, KV_FREE) < need) {
+    /* what the match shares with them cannot be had from them */
+    need = kv_missing(s->kv, id, s->seqs[id].known_n + 1) + (uint64_t) s->run_n;
+    for (i = 0; i < s->run_n; i++) {
+        if (claimable(s, t, class, seat, s->run[i])) {
+            have += kv_own(s->kv, s->run[i]);
+        }
+    }
+    if (have + kv_avail(s->kv) < need) {
+        sched_cache_unmatch(s, id);
+        return;
+    }
+
+    while (kv_avail(s->kv) < need) {
         seq_preempt(s, worst_claimable(s, t, class, seat));
         s->pressed = 1;
     }
