@@ -34,6 +34,9 @@ run_open(run_t *r, const run_cfg_t *c)
     r->kv = kv_open_plain(
         c->blocks, c->block_tokens, sc->reqs * LLM_CHOICES_MAX, sc->context);
     assert(r->kv != NULL);
+    if (c->cache && kv_cache(r->kv, 2 * sc->reqs, 1) != 0) {
+        assert(0);
+    }
     r->s = sched_open(sc, r->kv);
     r->b.rows_max = r->b.outs_max = sc->rows;
     r->b.tokens_max = sc->tokens;

@@ -25,6 +25,7 @@ typedef struct {
     uint32_t queue_ms;
     uint32_t tbt_limit_us;   /* gaps above it are counted exactly */
     uint32_t delay_limit_us; /* and delays */
+    int cache;               /* is there a prefix cache? */
     uint32_t again;          /* times that the refused come back, when told */
     int deep;                /* check every block after each step */
 

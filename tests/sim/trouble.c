@@ -73,7 +73,7 @@ stuck_chaos(run_t *r, void *arg)
 
 static int
 chaos(const char *name, const sched_policy_t *policy, uint32_t target_us,
-    size_t n, uint64_t seed)
+    int cache, size_t n, uint64_t seed)
 {
     cost_t cost = cost_two(1000, 16, 50, 0.1);
     run_t *r = malloc(sizeof(*r));
@@ -112,6 +112,7 @@ chaos(const char *name, const sched_policy_t *policy, uint32_t target_us,
     c.noise = 0.1;
     c.load = &l;
     c.queue_ms = 400;
+    c.cache = cache;
     c.deep = 1;
     c.watch = watch_chaos;
     c.stuck = stuck_chaos;
@@ -140,13 +141,15 @@ chaos_all(size_t n)
         const char *name;
         const sched_policy_t *policy;
         uint32_t target_us;
+        int cache;
     } kinds[] = {
-        {"fair", &sched_fair, 0},
-        {"fair, target", &sched_fair, 3000},
-        {"fcfs", &sched_fcfs, 0},
-        {"prefill_first", &policy_prefill_first, 0},
-        {"orca", &policy_orca, 0},
-        {"chunk_only", &policy_chunk_only, 0},
+        {"fair", &sched_fair, 0, 0},
+        {"fair, cache", &sched_fair, 0, 1},
+        {"fair, target", &sched_fair, 3000, 1},
+        {"fcfs", &sched_fcfs, 0, 1},
+        {"prefill_first", &policy_prefill_first, 0, 0},
+        {"orca", &policy_orca, 0, 0},
+        {"chunk_only", &policy_chunk_only, 0, 0},
     };
     uint32_t i;
     int bad = 0;
@@ -156,7 +159,7 @@ chaos_all(size_t n)
         "preempted", "steps");
     for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         bad += chaos(kinds[i].name, kinds[i].policy, kinds[i].target_us,
-            i == 0 ? n : n / 5, 7 + i);
+            kinds[i].cache, i == 0 ? n : n / 5, 7 + i);
     }
 
     return bad;
