@@ -183,14 +183,12 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
     s->links = mem_zero(seqs, sizeof(link_t));
     s->known = mem_zero(seqs, c->context * sizeof(uint32_t));
     s->run = mem_zero(s->seats, sizeof(uint32_t));
-    s->futures = mem_zero((size_t) s->seats + 1, sizeof(sched_future_t));
     s->tenants = mem_zero(2 * (size_t) c->reqs, sizeof(tenant_t));
     s->active = mem_zero(c->reqs, sizeof(uint32_t));
 
     if (s->reqs == NULL || s->all_links == NULL || s->wait_links == NULL
         || s->seqs == NULL || s->links == NULL || s->known == NULL
-        || s->run == NULL || s->futures == NULL || s->tenants == NULL
-        || s->active == NULL) {
+        || s->run == NULL || s->tenants == NULL || s->active == NULL) {
         sched_close(s);
         return NULL;
     }
@@ -213,7 +211,6 @@ sched_close(sched_t *s)
     mem_free(s->links);
     mem_free(s->known);
     mem_free(s->run);
-    mem_free(s->futures);
     mem_free(s->tenants);
     mem_free(s->active);
     mem_free(s);

@@ -86,35 +86,62 @@ sched_guess_more(const sched_guess_t *g, uint32_t tokens, uint32_t most)
 }
 
 
-uint64_t
-sched_guess_peak(const sched_future_t *f, uint32_t n, uint32_t block_tokens)
+/* The class of a number of tokens to come. */
+static uint32_t
+future_of(uint32_t more)
 {
-    uint64_t held = 0, now, peak = 0;
-    uint32_t i, alive;
+    uint32_t top, at;
 
-    assert(block_tokens > 0);
-
-    /* from the last to end backwards: held is what those from i on have */
-    for (i = n; i-- > 0;) {
-        assert(i + 1 == n || f[i].more <= f[i + 1].more);
-        held += f[i].blocks;
-        alive = n - i;
-        now = held + (uint64_t) alive * (f[i].more / block_tokens + 1);
-        peak = now > peak ? now : peak;
+    if (more < 8) {
+        return more;
     }
+    top = 31 - (uint32_t) __builtin_clz(more);
+    at = 4 * (top - 1) + (more >> (top - 2) & 3);
 
-    return peak;
+    return at < SCHED_FUTURES ? at : SCHED_FUTURES - 1;
 }
 
 
 void
-sched_guess_put(sched_future_t *f, uint32_t n, sched_future_t v)
+sched_futures_add(sched_futures_t *f, uint64_t blocks, uint32_t more)
 {
-    uint32_t i = n;
+    uint32_t at = future_of(more);
 
-    while (i > 0 && f[i - 1].more > v.more) {
-        f[i] = f[i - 1];
-        i--;
+    f->n[at]++;
+    f->blocks[at] += blocks;
+    f->more[at] = more > f->more[at] ? more : f->more[at];
+}
+
+
+void
+sched_futures_remove(sched_futures_t *f, uint64_t blocks, uint32_t more)
+{
+    uint32_t at = future_of(more);
+
+    assert(f->n[at] > 0 && f->blocks[at] >= blocks);
+    f->n[at]--;
+    f->blocks[at] -= blocks;
+}
+
+
+uint64_t
+sched_futures_peak(const sched_futures_t *f, uint32_t block_tokens)
+{
+    uint64_t held = 0, alive = 0, now, peak = 0;
+    uint32_t i;
+
+    assert(block_tokens > 0);
+
+    /* from the last to end backwards: those from class i on still hold */
+    for (i = SCHED_FUTURES; i-- > 0;) {
+        if (f->n[i] == 0) {
+            continue;
+        }
+        held += f->blocks[i];
+        alive += f->n[i];
+        now = held + alive * (f->more[i] / block_tokens + 1);
+        peak = now > peak ? now : peak;
     }
-    f[i] = v;
+
+    return peak;
 }

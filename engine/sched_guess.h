@@ -15,11 +15,17 @@ typedef struct {
     float mean[SCHED_LENGTHS]; /* of outputs that got that far; 0: none did */
 } sched_guess_t;
 
-/* A sequence as far as its future goes. */
+/*
+ * What sequences will need, by how many tokens they have still to come: four
+ * classes for each power of two, so that adding one is O(1).
+ */
+enum { SCHED_FUTURES = 88 };
+
 typedef struct {
-    uint32_t blocks; /* that it has and was promised */
-    uint32_t more;   /* tokens expected to come */
-} sched_future_t;
+    uint32_t n[SCHED_FUTURES];      /* sequences */
+    uint64_t blocks[SCHED_FUTURES]; /* that they have and were promised */
+    uint32_t more[SCHED_FUTURES];   /* the most of them, tokens */
+} sched_futures_t;
 
 /* An output has ended with that many tokens. */
 void sched_guess_ended(sched_guess_t *g, uint32_t tokens);
@@ -38,15 +44,15 @@ sched_guess_knows(const sched_guess_t *g)
 uint32_t sched_guess_more(
     const sched_guess_t *g, uint32_t tokens, uint32_t most);
 
-/*
- * The most blocks that the n sequences will hold together at any time, if each
- * grows by a token a step, takes a block each block_tokens of them, and gives
- * all back when it ends.  f is in rising order of more.
- */
-uint64_t sched_guess_peak(
-    const sched_future_t *f, uint32_t n, uint32_t block_tokens);
+/* A sequence with that many blocks and tokens to come joins, or leaves. */
+void sched_futures_add(sched_futures_t *f, uint64_t blocks, uint32_t more);
+void sched_futures_remove(sched_futures_t *f, uint64_t blocks, uint32_t more);
 
-/* Puts v where it belongs among the n in f, which has room for one more. */
-void sched_guess_put(sched_future_t *f, uint32_t n, sched_future_t v);
+/*
+ * The most blocks that all will hold together at any time, if each grows by a
+ * token a step, takes a block each block_tokens of them, and gives all back
+ * when it ends.  Never too few, and at most what a quarter more tokens take.
+ */
+uint64_t sched_futures_peak(const sched_futures_t *f, uint32_t block_tokens);
 
 #endif

@@ -97,15 +97,15 @@ struct sched_policy_s {
 struct sched_s {
     sched_cfg_t c;
     const sched_policy_t *policy;
-    sched_pace_t pace;       /* if there is a target */
-    sched_guess_t guess;     /* of all tenants' output lengths */
-    sched_load_t load;       /* of the step being planned */
-    uint32_t top;            /* sequence that keeps its blocks; NONE */
-    uint32_t turns;          /* for policies that alternate */
-    uint32_t decoding;       /* rows of the step before its prompts */
-    uint32_t futures_n;      /* of those seated */
-    sched_future_t *futures; /* [seats + 1] owned */
-    kv_t *kv;                /* borrowed */
+    sched_pace_t pace;   /* if there is a target */
+    sched_guess_t guess; /* of all tenants' output lengths */
+    sched_load_t load;   /* of the step being planned */
+    uint32_t top;        /* sequence that keeps its blocks; NONE */
+    uint32_t turns;      /* for policies that alternate */
+    uint32_t decoding;   /* rows of the step before its prompts */
+    int foreseen;        /* does futures hold those seated? */
+    sched_futures_t futures;
+    kv_t *kv; /* borrowed */
     uint32_t seats;
     uint64_t arrivals;
     uint64_t now_us;  /* of the last plan */

@@ -264,20 +264,25 @@ take_blocks(sched_t *s, uint64_t need, uint32_t from)
 
 /* --- what those seated will need ---------------------------------------- */
 
-/* Blocks that sequence id has or will need for what it knows, and its rest. */
-static sched_future_t
-future(const sched_t *s, uint32_t id)
+/* Blocks that sequence id has or will need for what it knows. */
+static uint64_t
+promised(const sched_t *s, uint32_t id)
+{
+    return kv_held(s->kv, id)
+           + (uint64_t) kv_missing(s->kv, id, s->seqs[id].known_n + 1);
+}
+
+
+/* Tokens that it is expected to sample yet. */
+static uint32_t
+to_come(const sched_t *s, uint32_t id)
 {
     const tenant_t *t = &s->tenants[s->reqs[seq_req(id)].tenant];
     const seq_t *q = &s->seqs[id];
-    sched_future_t f;
 
-    f.blocks = kv_held(s->kv, id) + kv_missing(s->kv, id, q->known_n + 1);
-    f.more =
-        sched_guess_more(sched_guess_knows(&t->guess) ? &t->guess : &s->guess,
-            q->known_n - q->prompt_n, q->limit - q->known_n);
-
-    return f;
+    return sched_guess_more(
+        sched_guess_knows(&t->guess) ? &t->guess : &s->guess,
+        q->known_n - q->prompt_n, q->limit - q->known_n);
 }
 
 
@@ -296,11 +301,12 @@ plan_futures(sched_t *s)
 {
     uint32_t i;
 
-    s->futures_n = 0;
+    memset(&s->futures, 0, sizeof(s->futures));
     for (i = 0; i < s->run_n; i++) {
-        sched_guess_put(s->futures, s->futures_n, future(s, s->run[i]));
-        s->futures_n++;
+        sched_futures_add(
+            &s->futures, promised(s, s->run[i]), to_come(s, s->run[i]));
     }
+    s->foreseen = 1;
 }
 
 
@@ -311,47 +317,46 @@ plan_futures(sched_t *s)
 static int
 room_for(sched_t *s, uint32_t id)
 {
-    uint64_t need, have = kv_avail(s->kv), dry = dry_blocks(s), peak;
-    sched_future_t f = future(s, id);
-    uint32_t i, v;
+    uint64_t need, have = kv_avail(s->kv) + dry_blocks(s);
+    uint64_t blocks = promised(s, id);
+    uint32_t more = to_come(s, id), i, v;
+    int fits;
 
-    assert(s->futures_n == s->run_n && s->run_n < s->seats);
+    assert(s->run_n < s->seats);
 
-    /* what it has found in the cache it holds already */
+    if (!s->foreseen) {
+        plan_futures(s);
+    }
+    sched_futures_add(&s->futures, blocks, more);
+
+    /* what it has found in the cache it holds already; alone it fits, whatever
+     * it may come to need */
     need = kv_missing(s->kv, id, s->seqs[id].known_n + 1);
-
-    /* alone it fits, whatever it may come to need */
-    if (s->run_n > 0) {
+    if (s->run_n == 0) {
+        fits = need <= have;
+    } else {
         have += kv_held(s->kv, id);
         for (i = 0; i < s->run_n; i++) {
             need +=
                 kv_missing(s->kv, s->run[i], s->seqs[s->run[i]].known_n + 1);
             have += kv_held(s->kv, s->run[i]);
         }
-        sched_guess_put(s->futures, s->futures_n, f);
-        peak = sched_guess_peak(s->futures, s->futures_n + 1, growth_tokens(s));
-        if (peak > have + dry) {
-            plan_futures(s);
-            return 0;
-        }
-        s->futures_n++;
-    } else {
-        if (need > have + dry) {
-            return 0;
-        }
-        s->futures[s->futures_n++] = f;
+        fits = sched_futures_peak(&s->futures, growth_tokens(s)) <= have;
     }
 
-    while (kv_avail(s->kv) < need) {
+    while (fits && kv_avail(s->kv) < need) {
         v = victim(s, 0);
-        if (v == NONE || s->reqs[seq_req(v)].credit) {
-            plan_futures(s);
-            return 0; /* those without credit share theirs with others */
+        fits = v != NONE && !s->reqs[seq_req(v)].credit;
+        if (fits) { /* else they share theirs with others */
+            seq_preempt(s, v);
         }
-        seq_preempt(s, v);
     }
 
-    return 1;
+    if (!fits) {
+        sched_futures_remove(&s->futures, blocks, more);
+    }
+
+    return fits;
 }
 
 
@@ -866,7 +871,7 @@ sched_pass_prompts(sched_t *s, batch_t *b, uint32_t cap, int whole)
 
     s->decoding = b->rows_n;
     plan_todo(s);
-    plan_futures(s);
+    s->foreseen = 0;
     cap = cap < s->c.tokens ? cap : s->c.tokens;
 
     for (i = 0; i < s->active_n; i++) {

@@ -52,9 +52,14 @@ test_learns(void **state)
 }
 
 
+typedef struct {
+    uint32_t blocks, more;
+} one_t;
+
+
 /* The peak by going through every moment. */
 static uint64_t
-slow_peak(const sched_future_t *f, uint32_t n, uint32_t bt)
+slow_peak(const one_t *f, uint32_t n, uint32_t bt)
 {
     uint64_t sum, most = 0;
     uint32_t t, i;
@@ -74,24 +79,38 @@ slow_peak(const sched_future_t *f, uint32_t n, uint32_t bt)
 static void
 test_peak(void **state)
 {
-    sched_future_t f[20], v;
+    static sched_futures_t f;
+    one_t v[20];
     uint32_t i, n, round;
+    uint64_t peak, slow;
 
     (void) state;
     srand(5);
-    assert_int_equal(sched_guess_peak(f, 0, 16), 0);
+    assert_int_equal(sched_futures_peak(&f, 16), 0);
     for (round = 0; round < 500; round++) {
+        memset(&f, 0, sizeof(f));
         n = 1 + (uint32_t) rand() % 20;
         for (i = 0; i < n; i++) {
-            v.blocks = (uint32_t) rand() % 30;
-            v.more = (uint32_t) rand() % 400;
-            sched_guess_put(f, i, v);
+            v[i].blocks = (uint32_t) rand() % 30;
+            v[i].more = (uint32_t) rand() % 400;
+            sched_futures_add(&f, v[i].blocks, v[i].more);
         }
-        for (i = 1; i < n; i++) {
-            assert_true(f[i - 1].more <= f[i].more);
-        }
-        assert_int_equal(sched_guess_peak(f, n, 16), slow_peak(f, n, 16));
+        peak = sched_futures_peak(&f, 16);
+        slow = slow_peak(v, n, 16);
+        assert_true(peak >= slow);
+        assert_true(peak <= slow + n * 400 / 4 / 16);
+
+        /* who leaves leaves nothing behind but that caution */
+        sched_futures_remove(&f, v[n - 1].blocks, v[n - 1].more);
+        assert_true(sched_futures_peak(&f, 16) >= slow_peak(v, n - 1, 16));
     }
+
+    /* alone it is exact */
+    memset(&f, 0, sizeof(f));
+    sched_futures_add(&f, 7, 159);
+    assert_int_equal(sched_futures_peak(&f, 16), 7 + 159 / 16 + 1);
+    sched_futures_add(&f, 1, UINT32_MAX);
+    assert_true(sched_futures_peak(&f, 16) >= UINT32_MAX / 16);
 }
 
 
