@@ -515,6 +515,10 @@ sched_add(sched_t *s, uint32_t req, const req_t *r)
                          ? UINT64_MAX
                          : r->arrival_us + (uint64_t) r->queue_ms * 1000;
 
+    if (sr->expires_us < s->expires_us) {
+        s->expires_us = sr->expires_us;
+    }
+
     for (c = 0; c < r->choices; c++) {
         seq_open(s, req, c, key);
     }

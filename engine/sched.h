@@ -126,7 +126,8 @@ void sched_plan(sched_t *s, uint64_t now_us, batch_t *b);
  */
 int sched_expired(sched_t *s, uint32_t *req);
 
-/* When the next waiting request would expire; UINT64_MAX: never. */
+/* When the next waiting request would expire, or earlier, but later than the
+ * last plan; UINT64_MAX: never. */
 uint64_t sched_expires_us(const sched_t *s);
 
 /*

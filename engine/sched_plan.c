@@ -406,19 +406,26 @@ seq_enter(sched_t *s, uint32_t id, int *full)
 /*
  * Walks the requests by importance: takes out of the queues those that waited
  * too long, and finds the first that has begun and the first that could begin;
- * NONE if there is none.
+ * NONE if there is none.  The queue is walked to its end only when somebody's
+ * time may be up.
  */
 static void
 plan_scan(sched_t *s, uint64_t now_us, uint32_t *top, uint32_t *urgent)
 {
+    int all = now_us >= s->expires_us;
     uint32_t req;
     sreq_t *sr;
     tenant_t *t;
 
     *top = *urgent = NONE;
-    s->expires_us = UINT64_MAX;
+    if (all) {
+        s->expires_us = UINT64_MAX;
+    }
 
     for (req = s->all.head; req != NONE; req = s->all_links[req].next) {
+        if (!all && *top != NONE && *urgent != NONE) {
+            break;
+        }
         sr = &s->reqs[req];
 
         if (!sr->started && !sr->expired) {
