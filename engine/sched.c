@@ -184,11 +184,13 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
     s->known = mem_zero(seqs, c->context * sizeof(uint32_t));
     s->run = mem_zero(s->seats, sizeof(uint32_t));
     s->tenants = mem_zero(2 * (size_t) c->reqs, sizeof(tenant_t));
+    s->guesses = mem_zero(2 * (size_t) c->reqs, sizeof(sched_guess_t));
     s->active = mem_zero(c->reqs, sizeof(uint32_t));
 
     if (s->reqs == NULL || s->all_links == NULL || s->wait_links == NULL
         || s->seqs == NULL || s->links == NULL || s->known == NULL
-        || s->run == NULL || s->tenants == NULL || s->active == NULL) {
+        || s->run == NULL || s->tenants == NULL || s->guesses == NULL
+        || s->active == NULL) {
         sched_close(s);
         return NULL;
     }
@@ -212,6 +214,7 @@ sched_close(sched_t *s)
     mem_free(s->known);
     mem_free(s->run);
     mem_free(s->tenants);
+    mem_free(s->guesses);
     mem_free(s->active);
     mem_free(s);
 }
@@ -246,6 +249,7 @@ tenant_get(sched_t *s, uint32_t name)
 
     t = &s->tenants[i];
     memset(t, 0, sizeof(*t));
+    memset(&s->guesses[i], 0, sizeof(s->guesses[i]));
     t->name = name;
     list_init(&t->wait);
     list_init(&t->ready);
@@ -599,7 +603,7 @@ seq_finish(sched_t *s, uint32_t id)
 
     n = s->seqs[id].known_n - s->seqs[id].prompt_n;
     sched_guess_ended(&s->guess, n);
-    sched_guess_ended(&seq_tenant(s, id)->guess, n);
+    sched_guess_ended(&s->guesses[sr->tenant], n);
     sched_seq_detach(s, id);
     sched_seq_state(&s->seqs[id], SCHED_ENDED);
     (void) kv_drop(s->kv, id, s->seqs[id].stays);

@@ -66,12 +66,11 @@ typedef struct {
     uint32_t todo_tail;
     uint32_t pick; /* best piece of work: a sequence */
     uint32_t pick_kind;
-    uint64_t queue_us;   /* since when its queue is not empty, or last moved */
-    uint64_t gap_us;     /* between two starts while others waited, averaged */
-    uint64_t told_us;    /* when who was refused last is to come back */
-    uint32_t gaps;       /* that it is the average of, at most GAPS */
-    uint32_t seats;      /* as the plan's claim has counted */
-    sched_guess_t guess; /* of its output lengths */
+    uint64_t queue_us; /* since when its queue is not empty, or last moved */
+    uint64_t gap_us;   /* between two starts while others waited, averaged */
+    uint64_t told_us;  /* when who was refused last is to come back */
+    uint32_t gaps;     /* that it is the average of, at most GAPS */
+    uint32_t seats;    /* as the plan's claim has counted */
 } tenant_t;
 
 /*
@@ -118,18 +117,19 @@ struct sched_s {
     uint32_t pressed; /* blocks were taken away in this plan */
     uint64_t credit_stalls, preemptions;
     uint64_t plans, follows, cache_asked, cache_hits;
-    list_t all;         /* live requests */
-    list_t held;        /* sequences in state HELD */
-    list_t expired;     /* requests taken out of their queue */
-    sreq_t *reqs;       /* [reqs] owned, as are all below */
-    link_t *all_links;  /* [reqs] */
-    link_t *wait_links; /* [reqs] for a tenant's wait, and expired */
-    seq_t *seqs;        /* [seqs] */
-    link_t *links;      /* [seqs] for a tenant's ready, and held */
-    uint32_t *known;    /* [seqs, context] token ids, touched when used */
-    uint32_t *run;      /* [seats] sequences in state RUNNING, by key */
-    tenant_t *tenants;  /* [2 * reqs], idle ones too */
-    uint32_t *active;   /* [reqs] tenants with live requests */
+    list_t all;             /* live requests */
+    list_t held;            /* sequences in state HELD */
+    list_t expired;         /* requests taken out of their queue */
+    sreq_t *reqs;           /* [reqs] owned, as are all below */
+    link_t *all_links;      /* [reqs] */
+    link_t *wait_links;     /* [reqs] for a tenant's wait, and expired */
+    seq_t *seqs;            /* [seqs] */
+    link_t *links;          /* [seqs] for a tenant's ready, and held */
+    uint32_t *known;        /* [seqs, context] token ids, touched when used */
+    uint32_t *run;          /* [seats] sequences in state RUNNING, by key */
+    sched_guess_t *guesses; /* [2 * reqs] of output lengths, by tenant */
+    tenant_t *tenants;      /* [2 * reqs], idle ones too */
+    uint32_t *active;       /* [reqs] tenants with live requests */
 };
 
 

@@ -277,11 +277,10 @@ promised(const sched_t *s, uint32_t id)
 static uint32_t
 to_come(const sched_t *s, uint32_t id)
 {
-    const tenant_t *t = &s->tenants[s->reqs[seq_req(id)].tenant];
+    const sched_guess_t *own = &s->guesses[s->reqs[seq_req(id)].tenant];
     const seq_t *q = &s->seqs[id];
 
-    return sched_guess_more(
-        sched_guess_knows(&t->guess) ? &t->guess : &s->guess,
+    return sched_guess_more(sched_guess_knows(own) ? own : &s->guess,
         q->known_n - q->prompt_n, q->limit - q->known_n);
 }
 
