@@ -311,6 +311,16 @@ push_token(loop_t *l, const sched_take_t *take, const sample_out_t *out)
 }
 
 
+/* When a request like r should come again. */
+static uint32_t
+retry_ms(loop_t *l, const req_t *r)
+{
+    uint64_t ms = (sched_retry_us(l->sched, r) + 999) / 1000;
+
+    return ms < UINT32_MAX ? (uint32_t) ms : UINT32_MAX;
+}
+
+
 /*
  * The loop's last word on request i.  known: does the scheduler have it?
  */
@@ -331,6 +341,9 @@ finish(loop_t *l, uint32_t i, uint32_t err, int known)
 
     begun = lr->begun_us != 0 ? lr->begun_us : l->now_us;
     first = lr->first_us != 0 ? lr->first_us : l->now_us;
+    if (err == LLM_ERR_BUSY || err == LLM_ERR_QUEUE_TIMEOUT) {
+        m.retry_ms = retry_ms(l, r);
+    }
     m.queue_us = begun > r->arrival_us ? begun - r->arrival_us : 0;
     m.prefill_us = first > begun ? first - begun : 0;
     m.decode_us = l->now_us > first ? l->now_us - first : 0;

@@ -502,7 +502,7 @@ sched_add(sched_t *s, uint32_t req, const req_t *r)
             && sched_wait_us(s, r) > (uint64_t) r->queue_ms * WAIT_TRUST)) {
         return -LLM_ERR_BUSY;
     }
-    if (t->waiting == 0) {
+    if (t->waiting == 0 && t->started == 0) {
         t->queue_us = r->arrival_us > s->now_us ? r->arrival_us : s->now_us;
     }
 

@@ -66,7 +66,7 @@ typedef struct {
     uint32_t todo_tail;
     uint32_t pick; /* best piece of work: a sequence */
     uint32_t pick_kind;
-    uint64_t queue_us; /* since when its queue is not empty, or last moved */
+    uint64_t queue_us; /* the last start, or when it came with none running */
     uint64_t gap_us;   /* between two starts while others waited, averaged */
     uint64_t told_us;  /* when who was refused last is to come back */
     uint32_t gaps;     /* that it is the average of, at most GAPS */
@@ -108,6 +108,7 @@ struct sched_s {
     uint32_t seats;
     uint64_t arrivals;
     uint64_t now_us;  /* of the last plan */
+    uint64_t then_us; /* of the one before */
     uint64_t quantum; /* service that a light tenant may be ahead */
     uint64_t vtime;   /* the least service of those active, the most it was */
     uint64_t left_service; /* the most that a tenant who left had had */

@@ -55,9 +55,12 @@ req_start(sched_t *s, uint32_t req)
     assert(sr->r != NULL && !sr->started && !sr->expired);
     assert(t->waiting > 0);
 
-    gap_us = s->now_us > t->queue_us ? s->now_us - t->queue_us : 0;
-    t->gaps += t->gaps < GAPS;
-    t->gap_us = (t->gap_us * (t->gaps - 1) + gap_us) / t->gaps + 1;
+    /* who starts at once tells nothing about how long others wait */
+    if (sr->r->arrival_us <= s->then_us && s->then_us > 0) {
+        gap_us = s->now_us > t->queue_us ? s->now_us - t->queue_us : 0;
+        t->gaps += t->gaps < GAPS;
+        t->gap_us = (t->gap_us * (t->gaps - 1) + gap_us) / t->gaps + 1;
+    }
     t->queue_us = s->now_us;
 
     list_remove(&t->wait, s->wait_links, req);
@@ -1033,6 +1036,7 @@ sched_plan(sched_t *s, uint64_t now_us, batch_t *b)
     assert(b->rows_max >= s->c.rows && b->outs_max >= s->c.rows);
     assert(b->tokens_max >= s->c.tokens);
 
+    s->then_us = s->now_us;
     s->now_us = now_us;
     b->rows_n = 0;
     b->tokens_n = 0;
