@@ -1,0 +1,316 @@
+/*
+ * Would catch an answer that depends, by a bit, on what else is served: on the
+ * prefix cache, on chunks, on who is in the batch, on having been preempted.
+ * The real scheduler, pool and forward pass with tiny checkpoints of
+ * tests/data/models, some of whose layers have windows.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "brief.h"
+#include "forward.h"
+#include "kv.h"
+#include "loop.h"
+#include "sched.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DIR "tests/data/models/"
+
+enum { REQS = 6, CONTEXT = 320, BLOCK = 8, TEXT = 24, PROMPT = 280, ROWS = 8 };
+
+/* How it is served. */
+typedef struct {
+    const char *name;
+    uint32_t cache;
+    uint32_t tokens; /* of a step */
+    uint32_t alone;  /* one request after another */
+    uint32_t blocks; /* per cent of what one context takes */
+    uint32_t passes; /* the last one counts */
+} way_t;
+
+static const way_t ways[] = {
+    {"alone, whole prompts, no cache", 0, CONTEXT, 1, 400, 1},
+    {"together, in chunks, no cache", 0, 24, 0, 800, 1},
+    {"alone, whole, cached", 1, CONTEXT, 1, 400, 2},
+    {"together, in chunks, cached", 1, 24, 0, 800, 1},
+    {"together again, all of it cached", 1, 40, 0, 800, 2},
+    {"together, no room, no cache", 0, 24, 0, 150, 1},
+    {"together, no room, cached", 1, 24, 0, 150, 2},
+};
+
+typedef struct {
+    uint32_t tokens[TEXT];
+    float logprobs[TEXT];
+    uint32_t n;
+} answer_t;
+
+typedef struct {
+    model_t *m;
+    const kernels_t *kn;
+    kn_dev_t *dev;
+    forward_t *f;
+    kv_t *kv;
+    sched_t *s;
+    batch_t b;
+    batch_row_t rows[ROWS];
+    batch_out_t outs[ROWS];
+    sample_out_t sampled[ROWS];
+    sched_take_t takes[ROWS];
+    uint32_t tokens[CONTEXT];
+    uint32_t prompts[REQS][PROMPT];
+    req_t reqs[REQS];
+    answer_t answers[REQS];
+    uint32_t live; /* by request */
+    uint32_t dry;  /* who has no credit; REQS: nobody */
+} serve_t;
+
+
+/* Opens all but the requests for a way of serving. */
+static void
+serve_open(serve_t *v, const char *model, const way_t *way)
+{
+    char path[256], err[256];
+    kn_open_t o = {.threads = 2};
+    forward_cfg_t c = {
+        ROWS, way->tokens, ROWS, CONTEXT, 0, BLOCK, KN_F16, .groups = {.n = 0}};
+    sched_cfg_t sc;
+    kv_cfg_t kc;
+
+    memset(v, 0, sizeof(*v));
+    v->kn = kernels_cpu("auto", err, sizeof(err));
+    assert_non_null(v->kn);
+    snprintf(path, sizeof(path), DIR "%s", model);
+    v->m = model_open(path, err, sizeof(err));
+    if (v->m == NULL) {
+        fail_msg("%s", err);
+    }
+    v->dev = v->kn->open(&o, err, sizeof(err));
+    assert_non_null(v->dev);
+
+    model_groups(v->m, CONTEXT, &c.groups);
+    loop_kv(&c, REQS * LLM_CHOICES_MAX, &kc);
+    kc.blocks = (uint32_t) kv_blocks_for(&kc, CONTEXT) * way->blocks / 100;
+    c.blocks = kc.blocks;
+    v->kv = kv_open(&kc);
+    assert_non_null(v->kv);
+    if (way->cache) {
+        assert_int_equal(kv_cache(v->kv, 8, 3), 0);
+    }
+    v->f = forward_open(v->kn, v->dev, v->m, &c, err, sizeof(err));
+    if (v->f == NULL) {
+        fail_msg("%s", err);
+    }
+
+    memset(&sc, 0, sizeof(sc));
+    sc.reqs = REQS;
+    sc.rows = ROWS;
+    sc.tokens = way->tokens;
+    sc.context = CONTEXT;
+    v->s = sched_open(&sc, v->kv);
+    assert_non_null(v->s);
+    v->b.rows_max = v->b.outs_max = ROWS;
+    v->b.tokens_max = CONTEXT;
+    v->b.rows = v->rows;
+    v->b.outs = v->outs;
+    v->b.tokens = v->tokens;
+    v->dry = REQS;
+}
+
+
+static void
+serve_close(serve_t *v)
+{
+    assert_int_equal(kv_avail(v->kv), kv_total(v->kv));
+    sched_close(v->s);
+    forward_close(v->f);
+    kv_close(v->kv);
+    v->kn->close(v->dev);
+    model_close(v->m);
+}
+
+
+/* Requests that begin alike, and go on otherwise, at several places. */
+static void
+add(serve_t *v, uint32_t i)
+{
+    uint32_t k, vocab = model_info(v->m)->vocab, len = 190 + 17 * i;
+    req_t *r = &v->reqs[i];
+
+    for (k = 0; k < len; k++) {
+        v->prompts[i][k] =
+            (k * k * 7 + k * 31 + (k >= 60 + 50 * (i % 3) ? i : 0)) % vocab;
+    }
+
+    memset(r, 0, sizeof(*r));
+    r->prompts_n = 1;
+    r->n = r->choices = i == 2 ? 2 : 1;
+    r->flags = LLM_F_IGNORE_EOS;
+    r->prompts[0].ids = v->prompts[i];
+    r->prompts[0].len = len;
+    r->max_tokens = TEXT;
+    r->weight = 1;
+    r->params.top_p = 1;
+    r->params.repetition_penalty = 1;
+    r->params.logprobs = 1;
+    r->params.temperature = i % 2 ? 1 : 0;
+    r->params.seed = i;
+    v->answers[i].n = 0;
+    assert_int_equal(sched_add(v->s, i, r), 0);
+    v->live |= 1u << i;
+}
+
+
+/* Another client stops to read, so that others may take its blocks. */
+static void
+stall(serve_t *v, uint32_t t)
+{
+    if (v->dry < REQS && v->live >> v->dry & 1) {
+        sched_credit(v->s, v->dry, 1);
+    }
+    v->dry = t / 24 % REQS;
+    if ((v->live & (v->live - 1)) == 0) {
+        v->dry = REQS; /* not the last one */
+    } else if (v->live >> v->dry & 1) {
+        sched_credit(v->s, v->dry, 0);
+    }
+}
+
+
+/* One step; how many requests ended. */
+static uint32_t
+step(serve_t *v, uint64_t now_us)
+{
+    const sched_take_t *t;
+    uint32_t k, ended = 0;
+    answer_t *a;
+
+    sched_plan(v->s, now_us, &v->b);
+    kv_check_deep(v->kv);
+    assert_true(v->b.rows_n > 0);
+    forward_submit(v->f, &v->b);
+    forward_wait(v->f, v->sampled);
+
+    memset(v->takes, 0, sizeof(v->takes));
+    for (k = 0; k < v->b.outs_n; k++) {
+        v->takes[k].token = v->sampled[k].token;
+        v->takes[k].err = v->sampled[k].err;
+        assert_int_equal(v->takes[k].err, 0);
+    }
+    sched_commit(v->s, &v->b, v->takes);
+
+    for (k = 0; k < v->b.outs_n; k++) {
+        t = &v->takes[k];
+        a = &v->answers[t->req];
+        if (t->choice == 0) {
+            assert_int_equal(t->index, a->n);
+            a->tokens[a->n] = t->token;
+            a->logprobs[a->n++] = v->sampled[k].logprob;
+        }
+    }
+    for (k = 0; k < v->b.outs_n; k++) {
+        t = &v->takes[k];
+        if (v->live >> t->req & 1 && sched_done(v->s, t->req)) {
+            sched_end(v->s, t->req);
+            v->live &= ~(1u << t->req);
+            ended++;
+        }
+    }
+
+    return ended;
+}
+
+
+static void
+serve(serve_t *v, const way_t *way, sched_stats_t *st)
+{
+    uint32_t pass, i, ended, t = 0;
+
+    for (pass = 0; pass < way->passes; pass++) {
+        ended = 0;
+        for (i = 0; i < REQS; i++) {
+            add(v, i);
+            while (way->alone && ended <= i) {
+                ended += step(v, ++t);
+            }
+        }
+        while (ended < REQS) {
+            if (way->blocks < 200) {
+                stall(v, ++t);
+            }
+            ended += step(v, ++t);
+            assert_true(t < 5000);
+        }
+    }
+    sched_stats(v->s, st);
+}
+
+
+static void
+test_model(const char *model)
+{
+    static answer_t want[REQS];
+    static serve_t v;
+    sched_stats_t st;
+    uint32_t w, i, preempted = 0;
+
+    for (w = 0; w < sizeof(ways) / sizeof(ways[0]); w++) {
+        serve_open(&v, model, &ways[w]);
+        serve(&v, &ways[w], &st);
+        if (w == 0) {
+            memcpy(want, v.answers, sizeof(want));
+        }
+        for (i = 0; i < REQS; i++) {
+            assert_int_equal(v.answers[i].n, TEXT);
+            if (memcmp(&want[i], &v.answers[i], sizeof(want[i])) != 0) {
+                fail_msg("%s: request %u: another answer %s", model, i,
+                    ways[w].name);
+            }
+        }
+        preempted += (uint32_t) st.preemptions;
+        assert_int_equal(st.cache_hits > 0, kv_caches(v.kv));
+        serve_close(&v);
+    }
+
+    assert_true(preempted > 0);
+}
+
+
+static void
+test_full(void **state)
+{
+    (void) state;
+    if (!brief()) {
+        test_model("qwen3");
+    }
+}
+
+
+/* Windows in some layers, and in all. */
+static void
+test_windows(void **state)
+{
+    (void) state;
+    test_model("gemma3");
+    if (!brief()) {
+        test_model("gemma2");
+        test_model("mistral");
+    }
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_full),
+        cmocka_unit_test(test_windows),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
