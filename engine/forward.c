@@ -95,8 +95,8 @@ struct forward_s {
     uint32_t *blocks; /* [blocks_max], owned */
     kn_out_t *outs;   /* [outs_max], owned */
     forward_held_t held;
-    uint32_t outs_n; /* of the step submitted last */
-    int host_logits;
+    uint32_t outs_n;        /* of the step submitted last */
+    int host_logits, blind; /* of the device: kn_info_t */
     const kn_w_t **experts; /* [layers, 3, experts], owned */
 };
 
@@ -159,23 +159,58 @@ typedef struct {
     int failed;
 } opening_t;
 
-/* A copy of t as BF16, for what no kernel takes; NULL when out of memory. */
+/* size bytes for what is made of t, the caller's; NULL when out of memory. */
+static void *
+room(opening_t *o, const tensor_t *t, uint64_t size)
+{
+    void *made = malloc(size);
+
+    if (made == NULL) {
+        snprintf(o->err, o->errlen, "weight \"%s\": not enough memory",
+            tensor_shown(t->name).s);
+        o->failed = 1;
+    }
+
+    return made;
+}
+
+/*
+ * *t with its rows one after another, in memory that is the caller's to free;
+ * NULL when they are so in the file.
+ */
+static void *
+dense(opening_t *o, tensor_t *t)
+{
+    void *made;
+
+    if (tensor_is_dense(t)) {
+        return NULL;
+    }
+
+    made = room(o, t, t->size);
+
+    if (made != NULL) {
+        tensor_dense(t, made);
+        t->data = made;
+        t->lay = NULL; /* model.c lets no factors pass with it */
+    }
+
+    return made;
+}
+
+/* t as BF16, for what no kernel takes; the same. */
 static uint16_t *
 converted(opening_t *o, const tensor_t *t)
 {
     uint16_t *made;
 
     assert(tensor_is_plain(t->type)); /* model_is_matrix has no other such */
-    made = malloc(t->size / tensor_block_bytes(t->type) * sizeof(*made));
+    made = room(o, t, t->size / tensor_block_bytes(t->type) * sizeof(*made));
 
-    if (made == NULL) {
-        snprintf(o->err, o->errlen, "weight \"%s\": not enough memory",
-            tensor_shown(t->name).s);
-        o->failed = 1;
-        return NULL;
+    if (made != NULL) {
+        tensor_bf16(t, made);
     }
 
-    tensor_bf16(t, made);
     return made;
 }
 
@@ -191,7 +226,7 @@ count_weight(opening_t *o, const tensor_t *t, uint32_t type, int converted)
     if (converted) {
         bytes = t->size / tensor_block_bytes(t->type) * 2;
         h->converted += bytes;
-        h->rounded += t->scale != NULL ? bytes : 0;
+        h->rounded += tensor_scale(t) != NULL ? bytes : 0;
     }
 
     h->weights[type].n++;
@@ -205,10 +240,19 @@ load(opening_t *o, const tensor_t *t)
     kn_w_t *w;
     tensor_shown_t name;
     kn_source_t s;
+    tensor_t as;
+    void *rows = NULL;
     uint16_t *made = NULL;
+    int convert;
 
     if (o->failed) {
         return NULL;
+    }
+
+    as = *t;
+
+    if (!o->f->blind) {
+        rows = dense(o, &as);
     }
 
     name = tensor_shown(t->name);
@@ -216,22 +260,24 @@ load(opening_t *o, const tensor_t *t)
     s.type = kernel_type(t->type);
     s.n = (uint32_t) t->dims[1];
     s.k = (uint32_t) t->dims[0];
-    s.data = t->data;
+    s.data = as.data;
+    convert = s.type == KN_TYPES;
 
-    if (s.type == KN_TYPES) {
-        made = converted(o, t);
+    if (convert) {
         s.type = KN_BF16;
+    }
+
+    if (convert && !o->f->blind && !o->failed) {
+        made = converted(o, &as);
         s.data = made;
     }
 
-    if (o->failed) {
-        return NULL;
-    }
-
-    w = o->f->kn->weight_load(o->f->dev, &s, o->err, o->errlen);
+    w = o->failed ? NULL
+                  : o->f->kn->weight_load(o->f->dev, &s, o->err, o->errlen);
     o->failed = w == NULL;
-    count_weight(o, t, s.type, made != NULL);
+    count_weight(o, t, s.type, convert);
     free(made);
+    free(rows);
     return w;
 }
 
@@ -260,39 +306,52 @@ alloc(opening_t *o, uint64_t n, uint64_t size, const char *what)
     return p;
 }
 
-/* t + offset as F32: model.c lets no type pass that is not exact so. */
+/*
+ * t, one vector or some, + offset as F32: model.c lets no type pass that is
+ * not exact so.
+ */
 static kn_ptr_t
 vector(opening_t *o, const tensor_t *t, float offset)
 {
-    uint64_t i;
+    uint64_t i, n = t->dims[0] * t->dims[1];
     kn_ptr_t p;
+    tensor_t as = *t;
+    void *rows;
     float *v;
 
-    p = alloc(o, t->dims[0], sizeof(float), "vector");
+    p = alloc(o, n, sizeof(float), "vector");
 
     if (o->failed || t->data == NULL) {
         return p;
     }
 
-    v = malloc(t->dims[0] * sizeof(*v));
+    rows = dense(o, &as);
+    v = o->failed ? NULL : room(o, t, n * sizeof(*v));
 
-    if (v == NULL) {
-        snprintf(o->err, o->errlen, "vector: not enough memory");
-        o->failed = 1;
-        return p;
+    if (v != NULL) {
+        tensor_plain(as.type, as.data, n, v);
+
+        for (i = 0; offset != 0 && i < n; i++) {
+            v[i] += offset;
+        }
+
+        o->f->kn->copy_in(o->f->dev, p, v, n * sizeof(*v));
+        o->f->held.weights[KN_F32].n++;
+        model_taken(o->f->m, t);
     }
 
-    tensor_plain(t->type, t->data, t->dims[0], v);
-
-    for (i = 0; offset != 0 && i < t->dims[0]; i++) {
-        v[i] += offset;
-    }
-
-    o->f->kn->copy_in(o->f->dev, p, v, t->dims[0] * sizeof(*v));
-    o->f->held.weights[KN_F32].n++;
-    model_taken(o->f->m, t);
+    free(rows);
     free(v);
     return p;
+}
+
+/* The same; null where there is none. */
+static kn_ptr_t
+some_vector(opening_t *o, const tensor_t *t)
+{
+    const kn_ptr_t none = {0};
+
+    return t != NULL ? vector(o, t, 0) : none;
 }
 
 static void
@@ -372,11 +431,7 @@ matmul(opening_t *o, const tensor_t *w, const tensor_t *bias, kn_ptr_t x,
     a.y = y;
     a.rows = KN_TOKENS;
     a.scale = scale;
-
-    if (bias != NULL) {
-        a.bias = vector(o, bias, 0);
-    }
-
+    a.bias = some_vector(o, bias);
     PUSH(o, matmul, &a);
 }
 
@@ -498,6 +553,7 @@ open_attention(opening_t *o, uint32_t i)
     memset(&attn, 0, sizeof(attn));
     attn.q = a->q;
     attn.y = a->a;
+    attn.sinks = some_vector(o, w->sinks);
     attn.heads = info->heads;
     attn.window = w->window;
     attn.scale = info->attn_scale;
@@ -506,17 +562,26 @@ open_attention(opening_t *o, uint32_t i)
     PUSH(o, attn, &attn);
 }
 
+/* The kernels' number of the gate's activation. */
+static uint32_t
+act_of(const model_info_t *info)
+{
+    return info->act_limit > 0 ? KN_CLAMP : info->gelu ? KN_GELU : KN_SILU;
+}
+
 /* The gate's activation times what acts.up has; gate [tokens, dim]. */
 static void
 open_act(opening_t *o, kn_ptr_t gate, uint32_t dim)
 {
     kn_act_mul_t act;
 
+    memset(&act, 0, sizeof(act));
     act.gate = gate;
     act.up = o->f->acts.up;
     act.dim = dim;
     act.rows = KN_TOKENS;
-    act.act = model_info(o->f->m)->gelu ? KN_GELU : KN_SILU;
+    act.act = act_of(model_info(o->f->m));
+    act.limit = model_info(o->f->m)->act_limit;
     PUSH(o, act_mul, &act);
 }
 
@@ -533,19 +598,30 @@ open_gate(opening_t *o, const model_layer_t *w, kn_ptr_t x)
     matmul(o, w->down, w->down_bias, a->gate, a->h, info->residual_scale);
 }
 
-/* A matrix of each expert, as the op takes them. */
-static const kn_w_t *const *
-load_experts(opening_t *o, const tensor_t **list, const kn_w_t **to)
+/*
+ * The experts' matrices, as the op takes them: one expert after another, since
+ * two of its matrices may share the file's pages.
+ */
+static void
+load_experts(
+    opening_t *o, const model_layer_t *w, const kn_w_t **at, kn_moe_ffn_t *moe)
 {
-    uint32_t i;
+    uint32_t i, n = model_info(o->f->m)->experts;
 
-    assert(list != NULL);
+    assert(w->experts_gate != NULL && w->experts_up != NULL);
+    moe->gate = at;
+    moe->up = at + n;
+    moe->down = at + 2 * (size_t) n;
 
-    for (i = 0; i < model_info(o->f->m)->experts; i++) {
-        to[i] = load(o, list[i]);
+    for (i = 0; i < n; i++) {
+        at[i] = load(o, w->experts_gate[i]);
+        at[n + i] = load(o, w->experts_up[i]);
+        at[2 * (size_t) n + i] = load(o, w->experts_down[i]);
     }
 
-    return to;
+    moe->gate_bias = some_vector(o, w->experts_gate_bias);
+    moe->up_bias = some_vector(o, w->experts_up_bias);
+    moe->down_bias = some_vector(o, w->experts_down_bias);
 }
 
 /* The same by those of each token's experts. */
@@ -559,8 +635,9 @@ open_experts(opening_t *o, uint32_t i, kn_ptr_t x)
     kn_router_t router;
     kn_moe_ffn_t moe;
 
+    memset(&moe, 0, sizeof(moe));
     assert(info->residual_scale == 1 && info->experts_used > 0);
-    matmul(o, w->router, NULL, x, a->router, 1);
+    matmul(o, w->router, w->router_bias, x, a->router, 1);
     router.logits = a->router;
     router.ids = a->ids;
     router.weights = a->weights;
@@ -570,9 +647,7 @@ open_experts(opening_t *o, uint32_t i, kn_ptr_t x)
     router.rows = KN_TOKENS;
     PUSH(o, router, &router);
 
-    moe.gate = load_experts(o, w->experts_gate, at);
-    moe.up = load_experts(o, w->experts_up, at + info->experts);
-    moe.down = load_experts(o, w->experts_down, at + 2 * info->experts);
+    load_experts(o, w, at, &moe);
     moe.x = x;
     moe.ids = a->ids;
     moe.weights = a->weights;
@@ -583,7 +658,8 @@ open_experts(opening_t *o, uint32_t i, kn_ptr_t x)
     moe.experts = info->experts;
     moe.used = info->experts_used;
     moe.rows = KN_TOKENS;
-    moe.act = info->gelu ? KN_GELU : KN_SILU;
+    moe.act = act_of(info);
+    moe.limit = info->act_limit;
     PUSH(o, moe_ffn, &moe);
 }
 
@@ -757,6 +833,7 @@ open_step(opening_t *o)
 
     f->kn->info(f->dev, &dev);
     f->host_logits = dev.host;
+    f->blind = dev.blind;
 }
 
 forward_t *

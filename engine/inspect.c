@@ -52,6 +52,31 @@ weights_bytes(const forward_held_t *h)
 }
 
 
+/* Experts, and layers whose attention does not look at all positions. */
+static void
+print_parts(const model_t *model)
+{
+    uint32_t i, n = 0, window = 0;
+    const model_info_t *m = model_info(model);
+
+    if (m->experts > 0) {
+        row("experts", "%u, %u for each token, ffn %u", m->experts,
+            m->experts_used, m->expert_ffn);
+    }
+
+    for (i = 0; i < m->layers; i++) {
+        if (model_layer(model, i)->window > 0) {
+            window = model_layer(model, i)->window;
+            n++;
+        }
+    }
+
+    if (n > 0) {
+        row("window", "%u tokens in %u of %u layers", window, n, m->layers);
+    }
+}
+
+
 static void
 print_shape(const inspect_t *in)
 {
@@ -66,6 +91,7 @@ print_shape(const inspect_t *in)
     row("hidden", "%u", m->hidden);
     row("heads", "%u, %u for keys, of %u", m->heads, m->kv_heads, m->head_dim);
     row("ffn", "%u", m->ffn);
+    print_parts(in->model);
     row("vocabulary", "%u", m->vocab);
     row("embeddings", "%s",
         model_top(in->model)->output == model_top(in->model)->embed

@@ -190,6 +190,17 @@ eval_attr(jrun_t *r, jv_t obj, jstr_t *name, int method)
     if (obj.t == J_LOOP) {
         return eval_loop_attr(obj.loop, name);
     }
+    if (obj.t == J_CYCLER && jinja_str_is(&r->c, name, "current")) {
+        return obj.l->v[obj.l->at];
+    }
+    if (obj.t == J_TUPLE && obj.l->what != NULL && obj.l->n == 2) {
+        if (jinja_str_is(&r->c, name, "grouper")) {
+            return obj.l->v[0];
+        }
+        if (jinja_str_is(&r->c, name, "list")) {
+            return obj.l->v[1];
+        }
+    }
 
     v = jinja_item(&r->c, obj, jinja_str(name));
 

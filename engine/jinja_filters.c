@@ -6,6 +6,10 @@
  * by `+` is escaped, as Jinja2 does even where nothing else is.  tojson is
  * not Jinja2's but that of chat templates: json.dumps, no character escaped
  * that need not be.
+ *
+ * Of Jinja2's own, striptags, urlize, wordwrap, pprint, random and the
+ * function lipsum are not here: web pages need them, and a prompt must come out
+ * the same each time.
  */
 #include "jinja_impl.h"
 
@@ -241,6 +245,134 @@ FILTER(format)
 }
 
 
+/* Runs of letters, numbers and underscores. */
+FILTER(wordcount)
+{
+    jstr_t *s = jinja_str_flat(&r->c, jinja_to_str(&r->c, v));
+    int64_t n = 0;
+    int inside = 0, word;
+    uint32_t cp;
+    size_t at;
+
+    UNUSED;
+    jinja_step(&r->c, s->len / 4);
+    for (at = 0; at < s->len; inside = word) {
+        at += jinja_char(s->s + at, s->len - at, &cp);
+        word = jinja_is_word(cp);
+        n += word && !inside;
+    }
+
+    return jinja_int(n);
+}
+
+
+/* --- addresses and attributes -------------------------------------------- */
+
+/* Anything as a part of an address; query: a slash is no part of one. */
+static void
+url_put(jrun_t *r, jsb_t *b, jv_t v, int query)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    jstr_t *s = jinja_str_flat(&r->c, jinja_to_str(&r->c, v));
+    char code[3] = "%";
+    size_t i;
+    char c;
+
+    jinja_step(&r->c, s->len / 4);
+    for (i = 0; i < s->len; i++) {
+        c = s->s[i];
+        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
+            || (c >= '0' && c <= '9') || (c == '/' && !query)
+            || (c != '\0' && strchr("_.-~", c) != NULL)) {
+            jinja_sb_sub(b, s, i, i + 1);
+        } else if (c == ' ' && query) {
+            jinja_sb_put(b, "+", 1, jinja_str_origin(s, i));
+        } else {
+            code[1] = hex[(uint8_t) c >> 4];
+            code[2] = hex[c & 15];
+            jinja_sb_put(b, code, 3, jinja_str_origin(s, i));
+        }
+    }
+}
+
+
+/* Text, or pairs as "a=b&c=d". */
+FILTER(urlencode)
+{
+    jlist_t *l = NULL, *pair;
+    uint32_t i;
+    jsb_t b;
+
+    UNUSED;
+    jinja_sb_open(&b, &r->c);
+    if (v.t == J_DICT) {
+        l = jinja_filter_pairs(r, v);
+    } else if (v.t != J_STR) {
+        l = jinja_items(&r->c, v);
+    }
+    if (l == NULL) {
+        url_put(r, &b, v, 0);
+    }
+
+    for (i = 0; l != NULL && i < l->n; i++) {
+        pair = jinja_arg_items(r, l->v[i]);
+        if (pair->n != 2) {
+            jinja_fail(&r->c, "urlencode() takes text or pairs.");
+        }
+        jinja_sb_lit(&b, i > 0 ? "&" : "");
+        url_put(r, &b, pair->v[0], 1);
+        jinja_sb_lit(&b, "=");
+        url_put(r, &b, pair->v[1], 1);
+    }
+
+    return jinja_str(jinja_sb_end(&b));
+}
+
+
+static void
+attr_key(jrun_t *r, jv_t key)
+{
+    jstr_t *s = jinja_str_flat(&r->c, jinja_arg_str(r, key));
+    uint32_t cp;
+    size_t at;
+
+    for (at = 0; at < s->len;) {
+        at += jinja_char(s->s + at, s->len - at, &cp);
+        if (cp == '/' || cp == '>' || cp == '=' || jinja_is_space(cp)) {
+            jinja_fail(&r->c, "xmlattr() has a name that can be none.");
+        }
+    }
+}
+
+
+/* A mapping as ' a="b" c="d"', without what is none. */
+FILTER(xmlattr)
+{
+    jlist_t *l = jinja_filter_pairs(r, v), *pair;
+    int space = jinja_arg_bool(r, a[0], 1);
+    uint32_t i;
+    jsb_t b;
+
+    UNUSED;
+    jinja_sb_open(&b, &r->c);
+    for (i = 0; i < l->n; i++) {
+        pair = l->v[i].l;
+        if (pair->v[1].t == J_NONE || pair->v[1].t == J_UNDEF) {
+            continue;
+        }
+        attr_key(r, pair->v[0]);
+        jinja_sb_lit(&b, space ? " " : "");
+        space = 1;
+        jinja_sb_str(&b, f_escape(r, pair->v[0], NULL, NULL).s);
+        jinja_sb_lit(&b, "=\"");
+        jinja_sb_str(&b, f_escape(r, pair->v[1], NULL, NULL).s);
+        jinja_sb_lit(&b, "\"");
+    }
+
+    return jinja_str(jinja_sb_end(&b));
+}
+
+
 /* --- numbers ------------------------------------------------------------ */
 
 /* A string's text without white space and underscores; 0 if it is too long. */
@@ -422,6 +554,48 @@ FILTER(round)
 }
 
 
+/* In kB, MB and so on; binary: in KiB, MiB. */
+FILTER(filesizeformat)
+{
+    static const char prefixes[] = "kMGTPEZY";
+    double f = 0, base = jinja_arg_bool(r, a[0], 0) ? 1024 : 1000, unit;
+    char buf[400];
+    jsb_t b;
+    int i = 0;
+
+    assert(v.t != J_ABSENT);
+
+    (void) raw;
+    if (jinja_is_number(v)) {
+        f = v.t == J_FLOAT ? v.f : (double) v.i;
+    } else if (v.t != J_STR || !number_float(r, v.s, &f)) {
+        jinja_fail(&r->c, "%s is no size.", jinja_type_name(v));
+    }
+    if (!isfinite(f)) {
+        jinja_fail(&r->c, "A size has no end.");
+    }
+
+    if (f == 1) {
+        return jinja_str(jinja_str_lit(&r->c, "1 Byte"));
+    }
+    if (f < base) {
+        (void) snprintf(buf, sizeof(buf), "%.0f Bytes", trunc(f) + 0.0);
+    } else {
+        for (unit = base * base; i < 7 && f >= unit; i++) {
+            unit *= base;
+        }
+        (void) snprintf(buf, sizeof(buf), "%.1f %c%sB", base * f / unit,
+            base == 1024 && i == 0 ? 'K' : prefixes[i],
+            base == 1024 ? "i" : "");
+    }
+
+    jinja_sb_open(&b, &r->c);
+    jinja_sb_lit(&b, buf);
+
+    return jinja_str(jinja_sb_end(&b));
+}
+
+
 /* --- other -------------------------------------------------------------- */
 
 /* For what is undefined; with its second argument for what is false, too. */
@@ -541,6 +715,10 @@ static const jrow_t filters[] = {
     {"forceescape", 0, {NULL}, f_forceescape, 0},
     {"string", 0, {NULL}, f_string, 0},
     {"format", 0, {"*"}, f_format, 0},
+    {"wordcount", 0, {NULL}, f_wordcount, 0},
+    {"urlencode", 0, {NULL}, f_urlencode, 0},
+    {"xmlattr", 0, {"autospace"}, f_xmlattr, 0},
+    {"filesizeformat", 0, {"binary"}, f_filesizeformat, 0},
     {"int", 0, {"default", "base"}, f_int, 0},
     {"float", 0, {"default"}, f_float, 0},
     {"abs", 0, {NULL}, f_abs, 0},

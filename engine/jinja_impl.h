@@ -164,9 +164,12 @@ typedef struct {
 struct jlist_s {
     uint32_t n, cap;
     uint32_t at;      /* J_CYCLER, J_JOINER: the state; J_GEN: what is gone */
-    const char *what; /* J_VIEW: its name */
+    const char *what; /* J_VIEW: its name; J_TUPLE: JINJA_GROUP or NULL */
     jv_t *v;          /* [cap] */
 };
+
+/* A tuple of two whose items are also called "grouper" and "list". */
+#define JINJA_GROUP "group"
 
 typedef struct {
     jv_t k, v;
@@ -338,8 +341,9 @@ size_t jinja_char(const char *p, size_t n, uint32_t *cp);
 /* Writes one; returns its length. */
 size_t jinja_char_put(char *p, uint32_t cp);
 
-/* Is it white space to Python? */
+/* Is it white space to Python?  Is it part of a word? */
 int jinja_is_space(uint32_t cp);
+int jinja_is_word(uint32_t cp);
 
 /* A string that is being put together. */
 typedef struct {
@@ -749,6 +753,8 @@ jstr_t *jinja_out_end(jrun_t *r, const jcapture_t *k);
 
 /* Each is NULL if there is none of that name. */
 const jrow_t *jinja_filter(const char *name, size_t len);
+/* The pairs of a mapping, each a tuple; fails if v is none. */
+jlist_t *jinja_filter_pairs(jrun_t *r, jv_t v);
 const jrow_t *jinja_filter_list(const char *name, size_t len);
 const jrow_t *jinja_test(const char *name, size_t len);
 const jrow_t *jinja_function(const char *name, size_t len);

@@ -319,8 +319,8 @@ FILTER(sort)
 
 
 /* The pairs of a mapping. */
-static jlist_t *
-list_pairs(jrun_t *r, jv_t v)
+jlist_t *
+jinja_filter_pairs(jrun_t *r, jv_t v)
 {
     const jargs_t none = {NULL, 0, NULL, 0};
 
@@ -349,7 +349,7 @@ FILTER(dictsort)
     jinja_list_add(&r->c, paths, jinja_int(by_value));
 
     return jinja_listed(
-        J_LIST, list_sorted(r, list_pairs(r, v), paths,
+        J_LIST, list_sorted(r, jinja_filter_pairs(r, v), paths,
                     jinja_arg_bool(r, a[0], 0), jinja_arg_bool(r, a[2], 0)));
 }
 
@@ -440,6 +440,70 @@ FILTER(reverse)
 }
 
 
+/* A pair whose parts have names too: grouper, list. */
+static jv_t
+list_group(jrun_t *r, jv_t key, jlist_t *items)
+{
+    jlist_t *pair = jinja_list_new(&r->c, 2);
+
+    pair->what = JINJA_GROUP;
+    jinja_list_add(&r->c, pair, key);
+    jinja_list_add(&r->c, pair, jinja_listed(J_LIST, items));
+
+    return jinja_listed(J_TUPLE, pair);
+}
+
+
+/* What items are grouped by: their part, or the default in its place. */
+static jv_t
+list_group_key(jrun_t *r, jv_t v, const jv_t *a)
+{
+    v = list_part(r, v, a[0]);
+
+    return v.t == J_UNDEF && a[1].t != J_ABSENT && a[1].t != J_NONE ? a[1] : v;
+}
+
+
+/*
+ * Items that have a part in common, in its order; "A" and "a" are the same
+ * unless told otherwise, and then the first names the group.
+ */
+FILTER(groupby)
+{
+    jlist_t *items = jinja_arg_items(r, v), *l = jinja_list_new(&r->c, 0);
+    jlist_t *group = NULL;
+    list_order_t o = {&r->c, 1, 1};
+    list_sort_t *s = jinja_mem_get(&r->c, items->n * 2 * sizeof(*s));
+    jv_t key, nothing = jinja_none();
+    uint32_t i;
+
+    assert(a[0].t != J_ABSENT);
+
+    (void) raw;
+    for (i = 0; i < items->n; i++) {
+        key = list_group_key(r, items->v[i], a);
+        if (key.t == J_UNDEF && items->n > 1) {
+            jinja_fail(&r->c, "groupby() is by a part that an item lacks.");
+        }
+        s[i].v = items->v[i];
+        s[i].key = jinja_mem_get(&r->c, sizeof(key));
+        s[i].key[0] = list_key(r, key, nothing, jinja_arg_bool(r, a[2], 0));
+    }
+    sort_merge(&o, s, s + items->n, items->n);
+
+    for (i = 0; i < items->n; i++) {
+        if (i == 0 || !jinja_eq(&r->c, s[i].key[0], s[i - 1].key[0])) {
+            group = jinja_list_new(&r->c, 0);
+            key = list_group_key(r, s[i].v, a);
+            jinja_list_add(&r->c, l, list_group(r, key, group));
+        }
+        jinja_list_add(&r->c, group, s[i].v);
+    }
+
+    return jinja_listed(J_LIST, l);
+}
+
+
 /* --- parts and sums ----------------------------------------------------- */
 
 /* Undefined if there is none. */
@@ -487,7 +551,7 @@ FILTER(items)
     UNUSED;
     assert(v.t != J_ABSENT);
     return v.t == J_UNDEF ? jinja_listed(J_GEN, jinja_list_new(&r->c, 0))
-                          : jinja_listed(J_GEN, list_pairs(r, v));
+                          : jinja_listed(J_GEN, jinja_filter_pairs(r, v));
 }
 
 
@@ -561,6 +625,40 @@ FILTER(batch)
 }
 
 
+/* So many lists of the same length; the first ones have what is left over. */
+FILTER(slice)
+{
+    jlist_t *items = jinja_arg_items(r, v), *l = jinja_list_new(&r->c, 0),
+            *part;
+    int64_t n = jinja_arg_int(r, a[0], 1), i, each, extra;
+    uint32_t at = 0, end;
+
+    assert(a[0].t != J_ABSENT);
+
+    (void) raw;
+    if (n == 0) {
+        jinja_fail(&r->c, "slice() takes another number than 0.");
+    }
+    each = n > 0 ? items->n / n : 0;
+    extra = n > 0 ? items->n % n : 0;
+
+    for (i = 0; i < n; i++) {
+        jinja_step(&r->c, 1);
+        part = jinja_list_new(&r->c, 0);
+        jinja_list_add(&r->c, l, jinja_listed(J_LIST, part));
+        for (end = at + (uint32_t) each + (i < extra); at < end; at++) {
+            jinja_list_add(&r->c, part, items->v[at]);
+        }
+        if (i >= extra && a[1].t != J_ABSENT && a[1].t != J_NONE) {
+            jinja_list_add(&r->c, part, a[1]);
+        }
+    }
+    assert(n < 0 || at == items->n);
+
+    return jinja_listed(J_GEN, l);
+}
+
+
 static const jrow_t filters[] = {
     {"map", 0, {"*"}, f_map, 0},
     {"select", 0, {"*"}, f_select, 0},
@@ -580,6 +678,8 @@ static const jrow_t filters[] = {
     {"join", 0, {"d", "attribute"}, f_join, 0},
     {"sum", 0, {"attribute", "start"}, f_sum, 0},
     {"batch", 1, {"linecount", "fill_with"}, f_batch, 0},
+    {"slice", 1, {"slices", "fill_with"}, f_slice, 0},
+    {"groupby", 1, {"attribute", "default", "case_sensitive"}, f_groupby, 0},
 };
 
 

@@ -286,20 +286,36 @@ METHOD(format)
 }
 
 
-/* Places that do not overlap. */
+/* Where a search begins: the character from, -1 beyond the end. */
+static int64_t
+str_start(jrun_t *r, jstr_t *s, jv_t from)
+{
+    int64_t n = jinja_str_chars(&r->c, s), at;
+
+    at = from.t == J_NONE ? 0 : jinja_arg_int(r, from, 0);
+    at = at < 0 ? at + n : at;
+
+    return at < 0 ? 0 : at > n ? -1 : at;
+}
+
+
+/* Places that do not overlap, from a character on and up to one. */
 METHOD(str_count)
 {
-    jstr_t *part = jinja_arg_str(r, a[0]);
+    jstr_t *part = jinja_arg_str(r, a[0]), *s = str_within(r, v.s, a[1], a[2]);
     size_t at = 0;
     int64_t n = 0;
 
     assert(v.t == J_STR);
 
     (void) raw;
-    if (part->len == 0) {
-        return jinja_int((int64_t) jinja_str_chars(&r->c, v.s) + 1);
+    if (str_start(r, v.s, a[1]) < 0) {
+        return jinja_int(0);
     }
-    while ((at = jinja_str_find(&r->c, v.s, part, at)) != SIZE_MAX) {
+    if (part->len == 0) {
+        return jinja_int((int64_t) jinja_str_chars(&r->c, s) + 1);
+    }
+    while ((at = jinja_str_find(&r->c, s, part, at)) != SIZE_MAX) {
         at += part->len;
         n++;
     }
@@ -308,46 +324,41 @@ METHOD(str_count)
 }
 
 
-/* The character that byte `at` begins. */
+/* The first place or the last one, in characters, -1 if there is none. */
 static jv_t
-str_place(jrun_t *r, jstr_t *s, size_t at)
+str_place(jrun_t *r, jstr_t *s, const jv_t *a, int last)
 {
-    if (at == SIZE_MAX) {
+    jstr_t *part = jinja_arg_str(r, a[0]), *in = str_within(r, s, a[1], a[2]);
+    int64_t from = str_start(r, s, a[1]);
+    size_t at;
+
+    (void) jinja_str_flat(&r->c, in);
+    at = last ? jinja_text_rfind(&r->c, in, part, in->len)
+              : jinja_str_find(&r->c, in, part, 0);
+    if (from < 0 || at == SIZE_MAX) {
         return jinja_int(-1);
     }
 
-    return jinja_int(jinja_str_chars(&r->c, jinja_str_sub(&r->c, s, 0, at)));
+    return jinja_int(
+        from + jinja_str_chars(&r->c, jinja_str_sub(&r->c, in, 0, at)));
 }
 
 
-/* In characters, and -1 if there is none. */
+/* Between two places, as a slice has them. */
 METHOD(find)
 {
-    int64_t from = jinja_arg_int(r, a[1], 0), n;
-
+    UNUSED;
     assert(v.t == J_STR);
-
-    (void) raw;
-    n = jinja_str_chars(&r->c, v.s);
-    from = from < 0 ? from + n : from;
-    from = from < 0 ? 0 : from > n ? n : from;
-    (void) jinja_str_flat(&r->c, v.s);
-
-    return str_place(r, v.s,
-        jinja_str_find(&r->c, v.s, jinja_arg_str(r, a[0]),
-            jinja_str_at(&r->c, v.s, (uint32_t) from)));
+    return str_place(r, v.s, a, 0);
 }
 
 
 /* The last place. */
 METHOD(rfind)
 {
+    UNUSED;
     assert(v.t == J_STR);
-    (void) raw;
-    (void) jinja_str_flat(&r->c, v.s);
-
-    return str_place(
-        r, v.s, jinja_text_rfind(&r->c, v.s, jinja_arg_str(r, a[0]), v.s->len));
+    return str_place(r, v.s, a, 1);
 }
 
 
@@ -460,7 +471,14 @@ METHOD(zfill)
 
 /* --- strings: what they are made of ------------------------------------- */
 
-enum { IS_DIGIT = 1, IS_ALPHA = 2, IS_SPACE = 4, IS_UPPER = 8, IS_LOWER = 16 };
+enum {
+    IS_DIGIT = 1,
+    IS_ALPHA = 2,
+    IS_SPACE = 4,
+    IS_UPPER = 8,
+    IS_LOWER = 16,
+    IS_NUMBER = 32
+};
 
 /* By Unicode's categories. */
 static unsigned
@@ -468,7 +486,10 @@ char_kind(uint32_t cp)
 {
     switch (utf8proc_category((utf8proc_int32_t) cp)) {
     case UTF8PROC_CATEGORY_ND:
-        return IS_DIGIT;
+        return IS_DIGIT | IS_NUMBER;
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_NO:
+        return IS_NUMBER;
     case UTF8PROC_CATEGORY_LU:
     case UTF8PROC_CATEGORY_LT:
         return IS_ALPHA | IS_UPPER;
@@ -480,6 +501,14 @@ char_kind(uint32_t cp)
     default:
         return jinja_is_space(cp) ? IS_SPACE : 0;
     }
+}
+
+
+/* Is it part of a word, as \\w has it? */
+int
+jinja_is_word(uint32_t cp)
+{
+    return cp == '_' || (char_kind(cp) & (IS_ALPHA | IS_NUMBER)) != 0;
 }
 
 
@@ -506,12 +535,64 @@ str_made_of(jrun_t *r, jstr_t *s, unsigned kinds, unsigned without)
 }
 
 
-/* Decimal digits; Python has more for each of its three names. */
+/* Raised, lowered and circled digits are digits too, but not decimal. */
+static int
+char_is_digit(uint32_t cp)
+{
+    static const uint32_t ranges[][2] = {{0xb2, 0xb3}, {0xb9, 0xb9},
+        {0x1369, 0x1371}, {0x19da, 0x19da}, {0x2070, 0x2070}, {0x2074, 0x2079},
+        {0x2080, 0x2089}, {0x2460, 0x2468}, {0x2474, 0x247c}, {0x2488, 0x2490},
+        {0x24ea, 0x24ea}, {0x24f5, 0x24fd}, {0x24ff, 0x24ff}, {0x2776, 0x277e},
+        {0x2780, 0x2788}, {0x278a, 0x2792}, {0x10a40, 0x10a43},
+        {0x10e60, 0x10e68}, {0x11052, 0x1105a}, {0x1f100, 0x1f10a}};
+    size_t i;
+
+    for (i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++) {
+        if (cp >= ranges[i][0] && cp <= ranges[i][1]) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* Unlike the others it asks for more than a category. */
 METHOD(isdigit)
+{
+    uint32_t cp;
+    size_t at;
+
+    UNUSED;
+    assert(v.t == J_STR);
+    (void) jinja_str_flat(&r->c, v.s);
+    jinja_step(&r->c, v.s->len / 4);
+    for (at = 0; at < v.s->len;) {
+        at += jinja_char(v.s->s + at, v.s->len - at, &cp);
+        if (!(char_kind(cp) & IS_DIGIT) && !char_is_digit(cp)) {
+            return jinja_bool(0);
+        }
+    }
+
+    return jinja_bool(v.s->len > 0);
+}
+
+
+/* Those that numbers are written with, in any script. */
+METHOD(isdecimal)
 {
     UNUSED;
     assert(v.t == J_STR);
     return str_made_of(r, v.s, IS_DIGIT, 0);
+}
+
+
+/* Fractions and Roman numbers, too. */
+METHOD(isnumeric)
+{
+    UNUSED;
+    assert(v.t == J_STR);
+    return str_made_of(r, v.s, IS_NUMBER, 0);
 }
 
 
@@ -529,7 +610,7 @@ METHOD(isalnum)
 {
     UNUSED;
     assert(v.t == J_STR);
-    return str_made_of(r, v.s, IS_ALPHA | IS_DIGIT, 0);
+    return str_made_of(r, v.s, IS_ALPHA | IS_NUMBER, 0);
 }
 
 
@@ -539,6 +620,78 @@ METHOD(isspace)
     UNUSED;
     assert(v.t == J_STR);
     return str_made_of(r, v.s, IS_SPACE, 0);
+}
+
+
+/* Nothing is ASCII, too. */
+METHOD(isascii)
+{
+    size_t i;
+
+    UNUSED;
+    assert(v.t == J_STR);
+    (void) jinja_str_flat(&r->c, v.s);
+    jinja_step(&r->c, v.s->len / 16);
+    for (i = 0; i < v.s->len && (uint8_t) v.s->s[i] < 0x80; i++) {
+    }
+
+    return jinja_bool(i == v.s->len);
+}
+
+
+/* Capitals only where no letter is before them, small letters where one is. */
+METHOD(istitle)
+{
+    unsigned kind;
+    int before = 0, found = 0;
+    uint32_t cp;
+    size_t at;
+
+    UNUSED;
+    assert(v.t == J_STR);
+    (void) jinja_str_flat(&r->c, v.s);
+    jinja_step(&r->c, v.s->len / 4);
+    for (at = 0; at < v.s->len;) {
+        at += jinja_char(v.s->s + at, v.s->len - at, &cp);
+        kind = char_kind(cp) & (IS_UPPER | IS_LOWER);
+        if (kind != 0 && (kind == IS_LOWER) != before) {
+            return jinja_bool(0);
+        }
+        before = kind != 0;
+        found |= before;
+    }
+
+    return jinja_bool(found);
+}
+
+
+/* Spaces up to the next column that is a multiple of tabsize. */
+METHOD(expandtabs)
+{
+    int64_t size = jinja_arg_int(r, a[0], 8), column = 0, n;
+    uint32_t cp;
+    size_t at, len;
+    jsb_t b;
+
+    UNUSED;
+    assert(v.t == J_STR);
+    (void) jinja_str_flat(&r->c, v.s);
+    jinja_sb_open(&b, &r->c);
+    for (at = 0; at < v.s->len; at += len) {
+        jinja_step(&r->c, 1);
+        len = jinja_char(v.s->s + at, v.s->len - at, &cp);
+        if (cp != '\t') {
+            jinja_sb_sub(&b, v.s, at, at + len);
+            column = cp == '\n' || cp == '\r' ? 0 : column + 1;
+            continue;
+        }
+        for (n = size > 0 ? size - column % size : 0; n > 0; n--, column++) {
+            jinja_step(&r->c, 1);
+            jinja_sb_char(&b, ' ', jinja_str_origin(v.s, at));
+        }
+    }
+
+    return jinja_str(jinja_sb_end(&b));
 }
 
 
@@ -638,15 +791,18 @@ METHOD(copy)
 
 /* --- lists, loops ------------------------------------------------------- */
 
-/* The first place; it must be there. */
+/* The first place in a slice; it must be there. */
 METHOD(list_index)
 {
-    uint32_t i;
+    int64_t i = jinja_arg_int(r, a[1], 0);
+    int64_t end = jinja_arg_int(r, a[2], v.l->n);
 
     assert(v.t == J_LIST || v.t == J_TUPLE);
 
     (void) raw;
-    for (i = 0; i < v.l->n; i++) {
+    i = i < 0 ? i + v.l->n : i;
+    end = end < 0 ? end + v.l->n : end;
+    for (i = i < 0 ? 0 : i; i < end && i < v.l->n; i++) {
         if (jinja_eq(&r->c, v.l->v[i], a[0])) {
             return jinja_int(i);
         }
@@ -756,18 +912,21 @@ static const jrow_t methods[] = {
     {"replace", 2, {"old", "new", "count"}, m_replace, J_STR},
     {"join", 1, {"iterable"}, m_join, J_STR},
     {"format", 0, {"*"}, m_format, J_STR},
-    {"count", 1, {"sub"}, m_str_count, J_STR},
-    {"find", 1, {"sub", "start"}, m_find, J_STR},
-    {"rfind", 1, {"sub"}, m_rfind, J_STR},
-    {"index", 1, {"sub", "start"}, m_index, J_STR},
-    {"rindex", 1, {"sub"}, m_rindex, J_STR},
+    {"count", 1, {"sub", "start", "end"}, m_str_count, J_STR},
+    {"find", 1, {"sub", "start", "end"}, m_find, J_STR},
+    {"rfind", 1, {"sub", "start", "end"}, m_rfind, J_STR},
+    {"index", 1, {"sub", "start", "end"}, m_index, J_STR},
+    {"rindex", 1, {"sub", "start", "end"}, m_rindex, J_STR},
     {"ljust", 1, {"width", "fillchar"}, m_ljust, J_STR},
     {"rjust", 1, {"width", "fillchar"}, m_rjust, J_STR},
     {"center", 1, {"width", "fillchar"}, m_center, J_STR},
     {"zfill", 1, {"width"}, m_zfill, J_STR},
     {"isdigit", 0, {NULL}, m_isdigit, J_STR},
-    {"isdecimal", 0, {NULL}, m_isdigit, J_STR},
-    {"isnumeric", 0, {NULL}, m_isdigit, J_STR},
+    {"isdecimal", 0, {NULL}, m_isdecimal, J_STR},
+    {"isnumeric", 0, {NULL}, m_isnumeric, J_STR},
+    {"isascii", 0, {NULL}, m_isascii, J_STR},
+    {"istitle", 0, {NULL}, m_istitle, J_STR},
+    {"expandtabs", 0, {"tabsize"}, m_expandtabs, J_STR},
     {"isalpha", 0, {NULL}, m_isalpha, J_STR},
     {"isalnum", 0, {NULL}, m_isalnum, J_STR},
     {"isspace", 0, {NULL}, m_isspace, J_STR},
@@ -783,7 +942,7 @@ static const jrow_t methods[] = {
     {"popitem", 0, {"*"}, NULL, J_DICT},
     {"setdefault", 0, {"*"}, NULL, J_DICT},
     {"update", 0, {"*"}, NULL, J_DICT},
-    {"index", 1, {"value"}, m_list_index, J_LIST},
+    {"index", 1, {"value", "start", "stop"}, m_list_index, J_LIST},
     {"count", 1, {"value"}, m_list_count, J_LIST},
     {"copy", 0, {NULL}, m_copy, J_LIST},
     {"append", 0, {"*"}, NULL, J_LIST},
@@ -794,7 +953,7 @@ static const jrow_t methods[] = {
     {"remove", 0, {"*"}, NULL, J_LIST},
     {"reverse", 0, {"*"}, NULL, J_LIST},
     {"sort", 0, {"*"}, NULL, J_LIST},
-    {"index", 1, {"value"}, m_list_index, J_TUPLE},
+    {"index", 1, {"value", "start", "stop"}, m_list_index, J_TUPLE},
     {"count", 1, {"value"}, m_list_count, J_TUPLE},
     {"cycle", 0, {"*"}, m_cycle, J_LOOP},
     {"changed", 0, {"*"}, m_changed, J_LOOP},

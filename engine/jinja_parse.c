@@ -196,11 +196,35 @@ parse_inside(jparse_t *p, const char *const *ends)
 }
 
 
-/* The word that ended a body, then the end of its tag. */
+/* A statement's body up to the tag called end, which is passed. */
 static void
-parse_close(jparse_t *p)
+parse_block(jparse_t *p, jnode_t *n, const char *end)
 {
+    const char *const ends[] = {end, NULL};
+    int soft = p->soft;
+
+    p->soft = 0;
+    n->c = parse_inside(p, ends);
     jinja_parse_next(p);
+    jinja_parse_over(p, n, n->c);
+    p->soft = soft;
+}
+
+
+/* What stands behind "else", NULL if nothing does; then the same. */
+static jnode_t *
+parse_else(jparse_t *p, jnode_t *n, const char *end)
+{
+    const char *const ends[] = {end, NULL};
+    jnode_t *body = NULL;
+
+    if (jinja_parse_skip_word(p, "else")) {
+        body = parse_inside(p, ends);
+        jinja_parse_over(p, n, body);
+    }
+    jinja_parse_next(p);
+
+    return body;
 }
 
 
@@ -209,7 +233,6 @@ static jnode_t *
 parse_if(jparse_t *p)
 {
     static const char *const ends[] = {"elif", "else", "endif", NULL};
-    static const char *const last[] = {"endif", NULL};
     jnode_t *first = NULL, *n = NULL, **at = &first;
     int soft = p->soft;
 
@@ -226,11 +249,7 @@ parse_if(jparse_t *p)
         at = &n->c;
     } while (jinja_parse_word(p, "elif"));
 
-    if (jinja_parse_skip_word(p, "else")) {
-        n->c = parse_inside(p, last);
-        jinja_parse_over(p, first, n->c);
-    }
-    parse_close(p);
+    n->c = parse_else(p, first, "endif");
     p->soft = soft;
 
     return first;
@@ -242,7 +261,6 @@ static jnode_t *
 parse_for(jparse_t *p)
 {
     static const char *const ends[] = {"endfor", "else", NULL};
-    static const char *const last[] = {"endfor", NULL};
     jnode_t *n = jinja_parse_node(p, N_FOR);
     int soft = p->soft;
 
@@ -266,11 +284,7 @@ parse_for(jparse_t *p)
     p->loops++;
     n->c = parse_inside(p, ends);
     p->loops--;
-    if (jinja_parse_skip_word(p, "else")) {
-        n->v[0] = parse_inside(p, last);
-        jinja_parse_over(p, n, n->v[0]);
-    }
-    parse_close(p);
+    n->v[0] = parse_else(p, n, "endfor");
     jinja_parse_over(p, n, n->b);
     jinja_parse_over(p, n, n->c);
     p->soft = soft;
@@ -283,9 +297,7 @@ parse_for(jparse_t *p)
 static jnode_t *
 parse_set(jparse_t *p)
 {
-    static const char *const ends[] = {"endset", NULL};
     jnode_t *n = jinja_parse_node(p, N_SET);
-    int soft = p->soft;
 
     assert(jinja_parse_word(p, "set"));
 
@@ -299,12 +311,8 @@ parse_set(jparse_t *p)
 
     n->kind = N_SET_BLOCK;
     n->b = jinja_expr_filters(p, NULL, 0);
-    p->soft = 0;
-    n->c = parse_inside(p, ends);
-    parse_close(p);
     jinja_parse_over(p, n, n->b);
-    jinja_parse_over(p, n, n->c);
-    p->soft = soft;
+    parse_block(p, n, "endset");
 
     return n;
 }
@@ -338,22 +346,17 @@ parse_params(jparse_t *p, jnode_t *n)
 
 /* The body of n, in which caller, varargs and kwargs are its own. */
 static void
-parse_called_body(jparse_t *p, jnode_t *n, const char *const *ends)
+parse_called_body(jparse_t *p, jnode_t *n, const char *end)
 {
     uint32_t loops = p->loops;
     uint8_t uses = p->uses;
-    int soft = p->soft;
 
     p->loops = 0;
     p->uses = 0;
-    p->soft = 0;
-    n->c = parse_inside(p, ends);
-    parse_close(p);
-    jinja_parse_over(p, n, n->c);
+    parse_block(p, n, end);
     n->op = p->uses;
     p->uses = uses;
     p->loops = loops;
-    p->soft = soft;
 }
 
 
@@ -361,7 +364,6 @@ parse_called_body(jparse_t *p, jnode_t *n, const char *const *ends)
 static jnode_t *
 parse_macro(jparse_t *p)
 {
-    static const char *const ends[] = {"endmacro", NULL};
     jnode_t *n = jinja_parse_node(p, N_MACRO);
 
     assert(jinja_parse_word(p, "macro"));
@@ -371,7 +373,7 @@ parse_macro(jparse_t *p)
     jinja_parse_want(p, T_NAME, "the name of a macro");
     jinja_parse_want(p, T_LPAREN, "(");
     parse_params(p, n);
-    parse_called_body(p, n, ends);
+    parse_called_body(p, n, "endmacro");
 
     return n;
 }
@@ -381,7 +383,6 @@ parse_macro(jparse_t *p)
 static jnode_t *
 parse_call(jparse_t *p)
 {
-    static const char *const ends[] = {"endcall", NULL};
     jnode_t *n = jinja_parse_node(p, N_CALL_BLOCK);
 
     assert(jinja_parse_word(p, "call"));
@@ -396,7 +397,7 @@ parse_call(jparse_t *p)
     if (n->a->kind != N_CALL) {
         jinja_parse_fail(p, "a call block needs a call");
     }
-    parse_called_body(p, n->b, ends);
+    parse_called_body(p, n->b, "endcall");
     jinja_parse_over(p, n, n->a);
     jinja_parse_over(p, n, n->b);
 
@@ -408,20 +409,14 @@ parse_call(jparse_t *p)
 static jnode_t *
 parse_filter(jparse_t *p)
 {
-    static const char *const ends[] = {"endfilter", NULL};
     jnode_t *n = jinja_parse_node(p, N_FILTER_BLOCK);
-    int soft = p->soft;
 
     assert(jinja_parse_word(p, "filter"));
 
     jinja_parse_next(p);
     n->b = jinja_expr_filters(p, NULL, 1);
-    p->soft = 0;
-    n->c = parse_inside(p, ends);
-    parse_close(p);
     jinja_parse_over(p, n, n->b);
-    jinja_parse_over(p, n, n->c);
-    p->soft = soft;
+    parse_block(p, n, "endfilter");
 
     return n;
 }
@@ -431,10 +426,8 @@ parse_filter(jparse_t *p)
 static jnode_t *
 parse_with(jparse_t *p)
 {
-    static const char *const ends[] = {"endwith", NULL};
     jnode_t *n = jinja_parse_node(p, N_WITH);
     uint32_t cap = 0;
-    int soft = p->soft;
 
     assert(jinja_parse_word(p, "with"));
 
@@ -447,11 +440,7 @@ parse_with(jparse_t *p)
         jinja_parse_want(p, T_ASSIGN, "=");
         jinja_parse_add(p, n, jinja_expr(p), &cap);
     }
-    p->soft = 0;
-    n->c = parse_inside(p, ends);
-    parse_close(p);
-    jinja_parse_over(p, n, n->c);
-    p->soft = soft;
+    parse_block(p, n, "endwith");
 
     return n;
 }
@@ -461,18 +450,12 @@ parse_with(jparse_t *p)
 static jnode_t *
 parse_generation(jparse_t *p)
 {
-    static const char *const ends[] = {"endgeneration", NULL};
     jnode_t *n = jinja_parse_node(p, N_SCOPE);
-    int soft = p->soft;
 
     assert(jinja_parse_word(p, "generation"));
 
     jinja_parse_next(p);
-    p->soft = 0;
-    n->c = parse_inside(p, ends);
-    parse_close(p);
-    jinja_parse_over(p, n, n->c);
-    p->soft = soft;
+    parse_block(p, n, "endgeneration");
 
     return n;
 }

@@ -227,9 +227,11 @@ model_set_dims(model_t *m)
     m->dims[MODEL_DIM_KV] = (uint64_t) info->kv_heads * info->head_dim;
     m->dims[MODEL_DIM_QKV] = m->dims[MODEL_DIM_Q] + 2 * m->dims[MODEL_DIM_KV];
     m->dims[MODEL_DIM_HEAD] = info->head_dim;
+    m->dims[MODEL_DIM_HEADS] = info->heads;
     m->dims[MODEL_DIM_FFN] = info->ffn;
     m->dims[MODEL_DIM_EXPERTS] = info->experts;
     m->dims[MODEL_DIM_EXPERT] = info->expert_ffn;
+    m->dims[MODEL_DIM_EXPERT_GATE_UP] = 2 * (uint64_t) info->expert_ffn;
     m->dims[MODEL_DIM_SHARED] = info->shared_ffn;
     m->dims[MODEL_DIM_GATE_UP] = 2 * (uint64_t) info->ffn;
     m->dims[MODEL_DIM_VOCAB] = info->vocab;
@@ -259,15 +261,15 @@ check_type(model_opening_t *o, const model_row_t *row, const tensor_t *t)
 {
     size_t i, at = 0;
     char list[256] = "F32, F16 or BF16";
+    int vectors =
+        row->out == MODEL_DIM_NONE || (row->flags & MODEL_VECTORS) != 0;
 
-    if (row->out == MODEL_DIM_NONE
-            ? tensor_is_plain(t->type) && t->type != TENSOR_F8_E4M3
-            : model_is_matrix(t->type)) {
+    if (vectors ? tensor_is_plain(t->type) && t->type != TENSOR_F8_E4M3
+                : model_is_matrix(t->type)) {
         return 1;
     }
 
-    for (i = 0; row->out != MODEL_DIM_NONE
-                && i < sizeof(matrix_types) / sizeof(matrix_types[0]);
+    for (i = 0; !vectors && i < sizeof(matrix_types) / sizeof(matrix_types[0]);
          i++) {
         at += (size_t) snprintf(list + at, sizeof(list) - at, "%s%s",
             i == 0 ? "" : ", ", tensor_type_name(matrix_types[i]));
@@ -277,6 +279,35 @@ check_type(model_opening_t *o, const model_row_t *row, const tensor_t *t)
     return model_fail(o, o->s->weights,
         "tensor \"%s\": expected type %s, found %s", tensor_shown(t->name).s,
         list, tensor_type_name(t->type));
+}
+
+/* The vectors that t's are made of, whose elements take turns in them. */
+static void
+take_turns(
+    model_opening_t *o, const model_row_t *row, const tensor_t *t, void *base)
+{
+    uint32_t i, n = 0, bytes = tensor_block_bytes(t->type);
+    tensor_t *view;
+
+    assert(tensor_is_plain(t->type) && tensor_is_dense(t));
+
+    while (row->pieces[n].out != MODEL_DIM_NONE) {
+        n++;
+    }
+
+    for (i = 0; i < n; i++) {
+        view = o->piece++;
+        *view = *t;
+        view->dims[0] = o->m->dims[row->pieces[i].out];
+        view->size = view->dims[0] * view->dims[1] * bytes;
+        view->data = t->data + i * bytes;
+        view->lay = o->lay;
+        o->lay->elem_step = n * bytes;
+        o->lay++->row_step = (uint32_t) t->dims[0] * bytes;
+        assert(view->dims[0] * n == t->dims[0]);
+        *(const tensor_t **) (void *) ((char *) base + row->pieces[i].at) =
+            view;
+    }
 }
 
 /* The tensors that t is made of, each a view of some of its rows. */
@@ -341,30 +372,41 @@ find_tensor(
     return t;
 }
 
+/* Are the rows of t its inputs? */
+static int
+is_across(const model_row_t *row, const tensor_t *t)
+{
+    return (row->flags & MODEL_ACROSS) != 0 && t->type != TENSOR_MXFP4;
+}
+
 /* Is t of the row's shape, so many in one, and of a type for it? */
 static int
 check_tensor(model_opening_t *o, const model_row_t *row, const tensor_t *t,
     uint64_t depth)
 {
     char more[32] = "";
-    const uint64_t *dims = o->m->dims;
+    uint64_t in = o->m->dims[row->in], out = o->m->dims[row->out];
+    int views = row->pieces != NULL || depth > 1;
+    int across = is_across(row, t);
 
     if (depth > 1) {
         snprintf(more, sizeof(more), ", %llu", (unsigned long long) depth);
     }
 
-    if (t->dims[0] != dims[row->in] || t->dims[1] != dims[row->out]
+    if (t->dims[0] != (across ? out : in) || t->dims[1] != (across ? in : out)
         || t->dims[2] != depth || t->dims[3] != 1) {
         return model_fail(o, o->s->weights,
             "tensor \"%s\": expected shape [%llu, %llu%s], "
             "found [%llu, %llu, %llu, %llu]",
-            tensor_shown(t->name).s, (unsigned long long) dims[row->in],
-            (unsigned long long) dims[row->out], more,
+            tensor_shown(t->name).s, (unsigned long long) (across ? out : in),
+            (unsigned long long) (across ? in : out), more,
             (unsigned long long) t->dims[0], (unsigned long long) t->dims[1],
             (unsigned long long) t->dims[2], (unsigned long long) t->dims[3]);
     }
 
-    if (row->pieces != NULL && t->scale != NULL) {
+    if (views
+        && (tensor_scale(t) != NULL
+            || (!tensor_is_dense(t) && (row->flags & MODEL_ACROSS) == 0))) {
         return model_fail(o, o->s->weights,
             "tensor \"%s\": expected a fused matrix without factors of blocks, "
             "found some",
@@ -373,6 +415,100 @@ check_tensor(model_opening_t *o, const model_row_t *row, const tensor_t *t,
 
     o->m->info.weight_bytes += t->size;
     return check_type(o, row, t);
+}
+
+/* A list of the experts' tensors in *slot, with room for views; NULL if not. */
+static tensor_t *
+new_experts(model_opening_t *o, const tensor_t ***slot)
+{
+    uint32_t n = o->m->info.experts;
+
+    assert(n > 0 && *slot == NULL);
+    *slot = calloc(n, sizeof(**slot) + sizeof(tensor_t) + sizeof(tensor_lay_t));
+
+    if (*slot == NULL) {
+        model_fail(o, o->s->weights, "experts: not enough memory");
+        return NULL;
+    }
+
+    return (tensor_t *) (void *) (*slot + n);
+}
+
+/*
+ * Piece i of n that take turns, of out rows, of each expert's matrix in t:
+ * views in *slot, none of them dense.
+ */
+static int
+take_piece(model_opening_t *o, const model_row_t *row, const tensor_t *t,
+    uint32_t i, uint32_t n, uint64_t out, const tensor_t ***slot)
+{
+    uint32_t e;
+    uint64_t step, in = o->m->dims[row->in], bytes;
+    int across = is_across(row, t);
+    tensor_t *views = new_experts(o, slot);
+    tensor_lay_t *lay;
+
+    if (views == NULL) {
+        return 0;
+    }
+
+    lay = (tensor_lay_t *) (void *) (views + o->m->info.experts);
+
+    for (e = 0; e < o->m->info.experts; e++, views++, lay++) {
+        *views = *t;
+        views->dims_n = 2;
+        views->dims[0] = in;
+        views->dims[1] = out;
+        views->dims[2] = 1;
+        views->size = t->size / o->m->info.experts / n;
+        bytes = tensor_block_bytes(t->type);
+        step = across ? bytes : tensor_row_bytes(t);
+        lay->elem_step = across ? (uint32_t) (n * out * bytes) : 0;
+        lay->row_step = (uint32_t) (n * step);
+        views->data = t->data + i * step
+                      + e * (across ? in * n * out * bytes : n * out * step);
+        views->lay = lay;
+
+        if (t->lay != NULL) {
+            lay->exps =
+                t->lay->exps + (views->data - t->data) / TENSOR_MX_BYTES;
+        }
+
+        (*slot)[e] = views;
+    }
+
+    return 1;
+}
+
+/* The same of all pieces of the tensor called name, or of it whole. */
+static int
+take_fused(
+    model_opening_t *o, const model_row_t *row, const char *name, void *base)
+{
+    int missing;
+    uint32_t i, n = 0;
+    const model_piece_t one = {row->at, row->out}, *p = &one;
+    const tensor_t *t = find_tensor(o, row, name, &missing);
+
+    if (t == NULL || !check_tensor(o, row, t, o->m->info.experts)) {
+        return 0;
+    }
+
+    while (row->pieces != NULL && row->pieces[n].out != MODEL_DIM_NONE) {
+        n++;
+    }
+
+    p = n > 0 ? row->pieces : p;
+    n = n > 0 ? n : 1;
+
+    for (i = 0; i < n; i++) {
+        if (!take_piece(o, row, t, i, n, o->m->dims[p[i].out],
+                (const tensor_t ***) (void *) ((char *) base + p[i].at))) {
+            return 0;
+        }
+    }
+
+    return 1;
 }
 
 /*
@@ -390,14 +526,11 @@ take_experts(model_opening_t *o, const model_row_t *row, const char *name,
     tensor_t *views;
     int each = strchr(name, 'N') != NULL;
 
-    assert(n > 0 && *slot == NULL);
-    *slot = calloc(n, sizeof(**slot) + sizeof(*views));
+    views = new_experts(o, slot);
 
-    if (*slot == NULL) {
-        return model_fail(o, o->s->weights, "experts: not enough memory");
+    if (views == NULL) {
+        return 0;
     }
-
-    views = (tensor_t *) (void *) (*slot + n);
 
     for (e = 0; e < n; e++) {
         if (each || e == 0) {
@@ -437,6 +570,10 @@ take_tensor(
     int missing;
     const tensor_t *t, **slot;
 
+    if (row->flags & MODEL_ACROSS) {
+        return take_fused(o, row, name, base);
+    }
+
     if (row->flags & MODEL_EACH) {
         return take_experts(o, row, name,
             (const tensor_t ***) (void *) ((char *) base + row->at));
@@ -456,7 +593,9 @@ take_tensor(
         return 0;
     }
 
-    if (row->pieces != NULL) {
+    if (row->flags & MODEL_TURNS) {
+        take_turns(o, row, t, base);
+    } else if (row->pieces != NULL) {
         take_pieces(o, row, t, base);
     } else {
         slot = (const tensor_t **) (void *) ((char *) base + row->at);
@@ -596,9 +735,13 @@ model_read(model_t *m, const model_family_t *f, const model_source_t *s,
     o.used = calloc((size_t) s->tensors_n + 1, 1);
     m->made = calloc(
         (size_t) m->info.layers * count_pieces(f->layer) + 1, sizeof(*m->made));
+    m->lays = calloc(
+        (size_t) m->info.layers * count_pieces(f->layer) + 1, sizeof(*m->lays));
     o.piece = m->made;
+    o.lay = m->lays;
 
-    if (m->layers == NULL || m->made == NULL || o.used == NULL) {
+    if (m->layers == NULL || m->made == NULL || m->lays == NULL
+        || o.used == NULL) {
         model_fail(&o, s->weights, "layers: not enough memory");
     } else {
         ok = read_tensors(&o);
@@ -727,6 +870,7 @@ model_close(model_t *m)
     free(m->ropes[0].factors[1]);
     free(m->layers);
     free(m->made);
+    free(m->lays);
     free(m);
 }
 
@@ -756,24 +900,36 @@ model_watch(model_t *m, void (*taken)(void *arg, uint64_t bytes), void *arg)
     m->taken_arg = arg;
 }
 
-/*
- * The mapping's pages are given back, whole ones only; the system has the file
- * and reads them again if need be.  Memory that is no mapping of ours (tests)
- * is left alone.
- */
-void
-model_taken(const model_t *m, const tensor_t *t)
+/* The pages of n bytes, whole ones only, are given back. */
+static void
+give_back(const uint8_t *p, uint64_t n)
 {
     uintptr_t from, to, page = (uintptr_t) sysconf(_SC_PAGESIZE);
 
     assert((page & (page - 1)) == 0);
+    from = ((uintptr_t) p + page - 1) & ~(page - 1);
+    to = ((uintptr_t) p + n) & ~(page - 1);
+
+    if (from < to) {
+        (void) madvise((void *) from, to - from, MADV_DONTNEED);
+    }
+}
+
+/*
+ * The system has the file and reads what was given back again if need be, so
+ * a matrix whose rows take turns with those of t loses nothing.  Memory that
+ * is no mapping of ours (tests) is left alone.
+ */
+void
+model_taken(const model_t *m, const tensor_t *t)
+{
+    uint64_t n = tensor_extent(t);
 
     if (m->owns_gguf || model_dir(m) != NULL) {
-        from = ((uintptr_t) t->data + page - 1) & ~(page - 1);
-        to = ((uintptr_t) t->data + t->size) & ~(page - 1);
+        give_back(t->data, n);
 
-        if (from < to) {
-            (void) madvise((void *) from, to - from, MADV_DONTNEED);
+        if (t->lay != NULL && t->lay->exps != NULL) {
+            give_back(t->lay->exps, n / TENSOR_MX_BYTES);
         }
     }
 

@@ -38,7 +38,8 @@ typedef struct {
     int experts_normed;   /* their weights add up to one */
     uint32_t shared_ffn;  /* of the expert of all tokens; 0: there is none */
     int rope_halves;      /* pairs are i, i + rope_dims / 2; else 2i, 2i + 1 */
-    int gelu;             /* the gate's activation; else SiLU */
+    int gelu;             /* the gate's activation; else SiLU, */
+    float act_limit;      /* or, if above 0, the clamped one */
     float eps;            /* of the norms */
     float norm_offset;    /* what their weights lack */
     float embed_scale;    /* of the vectors of tokens */
@@ -74,12 +75,16 @@ typedef struct {
     const tensor_t *q_norm, *k_norm;     /* [head_dim], or of all heads */
     const tensor_t *attn_post_norm;      /* [hidden] */
     const tensor_t *ffn_post_norm;       /* [hidden] */
+    const tensor_t *sinks;               /* [heads] */
 
     /* In the place of gate, up and down, where there are experts. */
     const tensor_t *router;        /* [experts, hidden] */
     const tensor_t **experts_gate; /* [experts], each as gate, of expert_ffn */
     const tensor_t **experts_up;   /* rows */
     const tensor_t **experts_down; /* [experts], each [hidden, expert_ffn] */
+    const tensor_t *router_bias;   /* [experts] or NULL; [experts, expert_ffn],
+                                      the same, [experts, hidden] or NULL: */
+    const tensor_t *experts_gate_bias, *experts_up_bias, *experts_down_bias;
 
     /* The expert of all tokens, and how much of it. */
     const tensor_t *shared_gate, *shared_up; /* [shared_ffn, hidden] */

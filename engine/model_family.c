@@ -203,6 +203,51 @@ static const model_row_t qwen3_moe_layer[] = {
     QK_NORMS(HEAD, HEAD), QWEN_EXPERTS, END,
 };
 
+static const model_piece_t experts_gate_up[] = {
+    {LAYER(experts_gate), EXPERT_FFN}, {LAYER(experts_up), EXPERT_FFN},
+    {0, NONE},
+};
+
+static const model_piece_t experts_gate_up_bias[] = {
+    {LAYER(experts_gate_bias), EXPERT_FFN},
+    {LAYER(experts_up_bias), EXPERT_FFN}, {0, NONE},
+};
+
+#define EXPERT_BIAS(gguf, hf, field, in)                                       \
+    ROW(gguf, hf, field, MODEL_DIM_EXPERTS, in, MODEL_VECTORS)
+
+/* In GGUF the norm before the gate has its place's name, not its use's. */
+static const model_row_t gpt_oss_layer[] = {
+    ROW("attn_norm.weight", "input_layernorm.weight",
+        attn_norm, NONE, HIDDEN, 0),
+    ROW("post_attention_norm.weight", "post_attention_layernorm.weight",
+        ffn_norm, NONE, HIDDEN, 0),
+    QKV, QKV_BIASES(0), O, O_BIAS(0),
+    ROW("attn_sinks.weight", "self_attn.sinks",
+        sinks, NONE, MODEL_DIM_HEADS, 0),
+    ROW("ffn_gate_inp.weight", "mlp.router.weight",
+        router, MODEL_DIM_EXPERTS, HIDDEN, 0),
+    BIAS("ffn_gate_inp.bias", "mlp.router.bias",
+        router_bias, MODEL_DIM_EXPERTS, 0),
+    EXPERT("ffn_gate_exps.weight", NULL, experts_gate, EXPERT_FFN, HIDDEN),
+    EXPERT("ffn_up_exps.weight", NULL, experts_up, EXPERT_FFN, HIDDEN),
+    {{NULL, "mlp.experts.gate_up_proj"}, LAYER(experts_gate),
+        MODEL_DIM_EXPERT_GATE_UP, HIDDEN,
+        MODEL_EACH | MODEL_ACROSS | MODEL_TURNS, experts_gate_up},
+    ROW("ffn_down_exps.weight", NULL,
+        experts_down, HIDDEN, EXPERT_FFN, MODEL_EACH),
+    ROW(NULL, "mlp.experts.down_proj",
+        experts_down, HIDDEN, EXPERT_FFN, MODEL_EACH | MODEL_ACROSS),
+    EXPERT_BIAS("ffn_gate_exps.bias", NULL, experts_gate_bias, EXPERT_FFN),
+    EXPERT_BIAS("ffn_up_exps.bias", NULL, experts_up_bias, EXPERT_FFN),
+    {{NULL, "mlp.experts.gate_up_proj_bias"}, LAYER(experts_gate_bias),
+        MODEL_DIM_EXPERTS, MODEL_DIM_EXPERT_GATE_UP,
+        MODEL_TURNS | MODEL_VECTORS, experts_gate_up_bias},
+    EXPERT_BIAS("ffn_down_exps.bias", "mlp.experts.down_proj_bias",
+        experts_down_bias, HIDDEN),
+    END,
+};
+
 static const model_must_t silu[] = {
     {"hidden_act", "silu"},
     {NULL, NULL},
@@ -218,6 +263,12 @@ static const model_must_t gelu[] = {
 static const model_must_t silu_no_bias[] = {
     {"hidden_act", "silu"},
     {"attention_bias", "false"},
+    {NULL, NULL},
+};
+
+static const model_must_t silu_and_bias[] = {
+    {"hidden_act", "silu"},
+    {"attention_bias", "true"},
     {NULL, NULL},
 };
 
@@ -254,6 +305,10 @@ static const model_family_t families[] = {
         qwen3_moe_layer, silu,
         HALVES | MODEL_WINDOW_ASKED | MODEL_BIAS_KEYS | MODEL_EXPERTS
             | MODEL_GGUF_NORMED, 0},
+    {{"gpt-oss", "gpt_oss"}, "GptOssForCausalLM", BLK, plain_top,
+        gpt_oss_layer, silu_and_bias,
+        HALVES | MODEL_EXPERTS | MODEL_NORMED | MODEL_CLAMP
+            | MODEL_GGUF_PAIRS, 2},
     {{"olmo2", "olmo2"}, "Olmo2ForCausalLM", BLK, plain_top, olmo2_layer,
         silu_no_bias, HALVES, 0},
 };

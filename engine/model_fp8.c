@@ -51,11 +51,25 @@ find_scale(const tensor_t *list, uint32_t n, const tensor_t *t,
 }
 
 tensor_t *
+model_join_room(uint32_t n, tensor_lay_t **lays)
+{
+    tensor_t *to = calloc(
+        1, ((size_t) n + 1) * sizeof(*to) + ((size_t) n / 2) * sizeof(**lays));
+
+    if (to != NULL) {
+        *lays = (tensor_lay_t *) (void *) (to + n + 1);
+    }
+
+    return to;
+}
+
+tensor_t *
 model_fp8_join(const tensor_t *list, uint32_t n, uint32_t *joined_n,
     const char *file, char *err, size_t errlen)
 {
     uint32_t i, k = 0;
-    tensor_t *to = malloc(((size_t) n + 1) * sizeof(*to));
+    tensor_lay_t *lay;
+    tensor_t *to = model_join_room(n, &lay);
     const tensor_t **scales = calloc((size_t) n + 1, sizeof(*scales));
     uint8_t *taken = calloc((size_t) n + 1, 1);
 
@@ -81,10 +95,18 @@ model_fp8_join(const tensor_t *list, uint32_t n, uint32_t *joined_n,
     }
 
     for (i = 0; i < n; i++) {
-        if (!taken[i]) {
-            to[k] = list[i];
-            to[k++].scale = scales[i];
+        if (taken[i]) {
+            continue;
         }
+
+        to[k] = list[i];
+
+        if (scales[i] != NULL) {
+            lay->scale = scales[i];
+            to[k].lay = lay++;
+        }
+
+        k++;
     }
 
     assert(k <= n);

@@ -32,12 +32,16 @@
 #define CONFIG     "config.json"
 #define GENERATION "generation_config.json"
 
+/* model_fp8_join, model_mxfp4_join */
+typedef tensor_t *join_t(const tensor_t *list, uint32_t n, uint32_t *joined_n,
+    const char *file, char *err, size_t errlen);
+
 struct model_hf_s {
     char *dir;    /* owned; NULL: from memory */
     char *config; /* its path, owned */
     safetensors_t *weights;
-    int fp8;          /* weights in F8 have factors for blocks, */
-    tensor_t *joined; /* and this is their table; owned */
+    join_t *join;     /* where weights are two tensors each; else NULL */
+    tensor_t *joined; /* what it made; owned */
     json_t *tree;     /* of config.json, while opening */
 };
 
@@ -360,7 +364,7 @@ check_quantised(model_hf_t *hf, char *err, size_t errlen)
         }
 
         if (is_fp8(value(hf->tree, keys[i]))) {
-            hf->fp8 = 1;
+            hf->join = model_fp8_join;
             continue;
         }
 
@@ -370,9 +374,14 @@ check_quantised(model_hf_t *hf, char *err, size_t errlen)
             snprintf(word, sizeof(word), "something else");
         }
 
+        if (strcmp(word, "mxfp4") == 0) {
+            hf->join = model_mxfp4_join;
+            continue;
+        }
+
         snprintf(err, errlen,
-            "%s: key %s: expected none, or fp8 (e4m3, in blocks of %u x %u), "
-            "found %s",
+            "%s: key %s: expected none, mxfp4 or fp8 (e4m3, in blocks of "
+            "%u x %u), found %s",
             hf->config, name, TENSOR_SCALE_BLOCK, TENSOR_SCALE_BLOCK,
             strcmp(word, "fp8") == 0 ? "fp8 of another form" : word);
         return 0;
@@ -547,13 +556,13 @@ read_all(model_t *m, char *err, size_t errlen)
     s.weights = safetensors_name(hf->weights);
     s.tensors = safetensors_tensors(hf->weights, &s.tensors_n);
 
-    if (hf->fp8) {
-        hf->joined = model_fp8_join(
+    if (hf->join != NULL) {
+        hf->joined = hf->join(
             s.tensors, s.tensors_n, &s.tensors_n, s.weights, err, errlen);
         s.tensors = hf->joined;
     }
 
-    if (hf->fp8 && hf->joined == NULL) {
+    if (hf->join != NULL && hf->joined == NULL) {
         return 0;
     }
 

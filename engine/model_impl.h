@@ -75,13 +75,16 @@ enum { MODEL_GGUF, MODEL_HF, MODEL_CONTAINERS };
     X(ROPE_LAYERS, NULL, "no_rope_layers")                                     \
     X(ROPE_INTERVAL, NULL, "no_rope_layer_interval")                           \
     X(EXPERTS, "expert_count", "num_local_experts num_experts")                \
-    X(EXPERTS_USED, "expert_used_count", "num_experts_per_tok")                \
+    X(EXPERTS_USED, "expert_used_count",                                       \
+        "num_experts_per_tok experts_per_token")                               \
     X(EXPERT_FFN, "expert_feed_forward_length", "moe_intermediate_size")       \
     X(SHARED_FFN, "expert_shared_feed_forward_length",                         \
         "shared_expert_intermediate_size")                                     \
     X(EXPERTS_NORMED, "expert_weights_norm", "norm_topk_prob")                 \
     X(EXPERT_STEP, NULL, "decoder_sparse_step")                                \
     X(DENSE_LAYERS, NULL, "mlp_only_layers")                                   \
+    X(ACT_LIMIT, NULL, "swiglu_limit")                                         \
+    X(ACT_SLOPE, NULL, "swiglu_alpha")                                         \
     X(EMBED_SCALE, "embedding_scale", "embedding_multiplier")                  \
     X(RESIDUAL_SCALE, "residual_scale", "residual_multiplier")                 \
     X(LOGIT_DIVISOR, "logit_scale", "logits_scaling")                          \
@@ -110,11 +113,13 @@ typedef enum {
     MODEL_DIM_KV, /* kv_heads * head_dim */
     MODEL_DIM_QKV,
     MODEL_DIM_HEAD, /* head_dim */
+    MODEL_DIM_HEADS,
     MODEL_DIM_FFN,
     MODEL_DIM_GATE_UP, /* 2 * ffn */
     MODEL_DIM_EXPERTS,
-    MODEL_DIM_EXPERT, /* expert_ffn */
-    MODEL_DIM_SHARED, /* shared_ffn */
+    MODEL_DIM_EXPERT,         /* expert_ffn */
+    MODEL_DIM_EXPERT_GATE_UP, /* 2 * expert_ffn */
+    MODEL_DIM_SHARED,         /* shared_ffn */
     MODEL_DIM_VOCAB,
     MODEL_DIM_ROPE, /* rope_dims / 2 */
     MODEL_DIMS
@@ -123,7 +128,10 @@ typedef enum {
 enum {
     MODEL_OPTIONAL = 1, /* of a tensor: it may be missing */
     MODEL_UNUSED = 2,   /* it may be there, and is not looked at */
-    MODEL_EACH = 4      /* one for each expert: N of its name, or dims[2] */
+    MODEL_EACH = 4,     /* one for each expert: N of its name, or dims[2] */
+    MODEL_ACROSS = 8,   /* in their one tensor in is rows, but in MXFP4 */
+    MODEL_TURNS = 16,   /* rows of its pieces, or elements of vectors, take */
+    MODEL_VECTORS = 32  /* turns; its rows are vectors */
 };
 
 /* Rows of a tensor that is several; where a view of them goes. */
@@ -159,7 +167,9 @@ enum {
     MODEL_EXPERTS = 512,   /* in every layer */
     MODEL_NORMED = 1024, /* their weights add up to one unless a key says no */
     MODEL_GGUF_NORMED = 2048, /* the same in GGUF only */
-    MODEL_SHARED = 4096       /* there is one of all tokens, too */
+    MODEL_SHARED = 4096,      /* there is one of all tokens, too */
+    MODEL_CLAMP = 8192,       /* gates are clamped, of experts */
+    MODEL_GGUF_PAIRS = 16384  /* YaRN's bounds are no whole pairs in GGUF */
 };
 
 typedef struct {
@@ -265,6 +275,7 @@ struct model_s {
     model_top_t top;
     model_layer_t *layers; /* [info.layers], owned */
     tensor_t *made;        /* tensors of the null model, pieces; owned */
+    tensor_lay_t *lays;    /* of pieces that take turns; owned */
     const gguf_t *gguf;    /* where it is from, one of the two or neither: */
     model_hf_t *hf;        /* owned */
     int owns_gguf;
@@ -279,8 +290,9 @@ typedef struct {
     model_t *m;
     char *err;
     size_t errlen;
-    uint8_t *used;   /* [s->tensors_n] */
-    tensor_t *piece; /* the next of m->made */
+    uint8_t *used;     /* [s->tensors_n] */
+    tensor_t *piece;   /* the next of m->made */
+    tensor_lay_t *lay; /* and of m->lays */
 } model_opening_t;
 
 /*
@@ -362,6 +374,13 @@ model_t *model_hf_open_mem(const char *config, size_t config_len,
  * which are in it no longer; the caller's to free.  NULL with one sentence.
  */
 tensor_t *model_fp8_join(const tensor_t *list, uint32_t n, uint32_t *joined_n,
+    const char *file, char *err, size_t errlen);
+
+/* Room for such a table and, behind it, for what n / 2 of its tensors lay. */
+tensor_t *model_join_room(uint32_t n, tensor_lay_t **lays);
+
+/* The same of MXFP4 in two tensors of bytes, which become one. */
+tensor_t *model_mxfp4_join(const tensor_t *list, uint32_t n, uint32_t *joined_n,
     const char *file, char *err, size_t errlen);
 
 /*

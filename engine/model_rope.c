@@ -100,7 +100,8 @@ read_yarn(model_opening_t *o, model_rope_t *r)
     assert(o->m->info.context > 0);
     r->fast = 32;
     r->slow = 1;
-    r->truncate = 1;
+    r->truncate =
+        o->s->container != MODEL_GGUF || (o->f->flags & MODEL_GGUF_PAIRS) == 0;
     r->original = o->m->info.context;
 
     if (!model_need_f32(o, MODEL_KEY_ROPE_FACTOR, &r->factor)

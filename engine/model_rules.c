@@ -26,6 +26,10 @@
 #define GEMMA2_ATTN_CAP  50
 #define GEMMA2_LOGIT_CAP 30
 
+/* GPT-OSS's bound of gates, which GGUF files do not have; their sigmoid's. */
+#define ACT_LIMIT 7
+#define ACT_SLOPE 1.702f /* the only one that is built */
+
 /* Layers of the Gemmas whose queries are scaled by hidden / heads. */
 #define GEMMA2_27B_LAYERS 46
 #define GEMMA3_27B_LAYERS 62
@@ -75,6 +79,27 @@ read_gemma(model_opening_t *o)
     return 1;
 }
 
+static int
+read_clamp(model_opening_t *o)
+{
+    float slope = ACT_SLOPE;
+    model_key_name_t name;
+
+    o->m->info.act_limit = ACT_LIMIT;
+
+    if (!model_want_f32(o, MODEL_KEY_ACT_LIMIT, &o->m->info.act_limit)
+        || !model_want_f32(o, MODEL_KEY_ACT_SLOPE, &slope)) {
+        return 0;
+    }
+
+    if (slope != ACT_SLOPE) {
+        return model_fail(o, o->s->keys, "key %s: expected %g, found %g",
+            model_key_shown(o, MODEL_KEY_ACT_SLOPE, &name), ACT_SLOPE, slope);
+    }
+
+    return 1;
+}
+
 /* The experts' numbers; a layer without experts among others is not built. */
 static int
 read_experts(model_opening_t *o)
@@ -99,6 +124,10 @@ read_experts(model_opening_t *o)
             o, MODEL_KEY_EXPERT_FFN, MODEL_FFN_MAX, &info->expert_ffn)
         || !model_want_flag(o, MODEL_KEY_EXPERTS_NORMED, &info->experts_normed)
         || !model_want_u32(o, MODEL_KEY_EXPERT_STEP, 1, &step)) {
+        return 0;
+    }
+
+    if ((o->f->flags & MODEL_CLAMP) && !read_clamp(o)) {
         return 0;
     }
 

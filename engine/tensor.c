@@ -270,7 +270,7 @@ scale_values(const tensor_t *t, uint64_t from, uint64_t n, float *v)
 {
     float factor;
     uint64_t i, row, col;
-    const tensor_t *s = t->scale;
+    const tensor_t *s = tensor_scale(t);
 
     assert(s->type == TENSOR_F32 && t->dims[0] > 0);
 
@@ -297,7 +297,7 @@ tensor_bf16(const tensor_t *t, uint16_t *dst)
         n = all - i < 256 ? all - i : 256;
         tensor_plain(t->type, t->data + i * bytes, n, part);
 
-        if (t->scale != NULL) {
+        if (tensor_scale(t) != NULL) {
             scale_values(t, i, n, part);
         }
 

@@ -77,14 +77,23 @@ typedef struct {
 /* Of F8_E4M3 with factors: rows and columns that have one in common. */
 #define TENSOR_SCALE_BLOCK 128u
 
+/* What there is to say of a tensor that is not just rows of its type. */
+typedef struct {
+    const struct tensor_s *scale; /* F32, a factor for each block, or NULL */
+    uint32_t row_step;            /* bytes from row to row; 0: it is dense */
+    uint32_t elem_step;  /* the same of a row's elements; 0: side by side */
+    const uint8_t *exps; /* MXFP4's exponents, apart from its blocks, which */
+                         /* have safetensors' order: one for 16 bytes */
+} tensor_lay_t;
+
 typedef struct tensor_s {
     tensor_name_t name;
     uint32_t type; /* TENSOR_* */
     uint32_t dims_n;
     uint64_t dims[TENSOR_DIMS_MAX]; /* dims[0] is the row's length; rest is 1 */
     uint64_t size;                  /* bytes */
-    const uint8_t *data;          /* in the file's mapping; may be unaligned */
-    const struct tensor_s *scale; /* F32, a factor for each block, or NULL */
+    const uint8_t *data;     /* in the file's mapping; may be unaligned */
+    const tensor_lay_t *lay; /* NULL: nothing */
 } tensor_t;
 
 /* A type's name ("Q8_0"), NULL if the number is unknown. */
@@ -122,6 +131,24 @@ tensor_shown_t tensor_shown(tensor_name_t name);
  */
 int tensor_is_plain(uint32_t type);
 void tensor_plain(uint32_t type, const void *src, uint64_t n, float *dst);
+
+/* Bytes of MXFP4's blocks where their exponents lie apart. */
+#define TENSOR_MX_BYTES 16u
+
+/* Bytes of a row's own, wherever its elements lie, and of such blocks. */
+uint64_t tensor_row_bytes(const tensor_t *t);
+
+/* Its factors, NULL if there are none. */
+const tensor_t *tensor_scale(const tensor_t *t);
+
+/*
+ * Are the bytes of t those of its rows, one after another?  If not, they can
+ * be made, t->size of them, of a matrix; and this is how many bytes from
+ * t->data on it is spread over.
+ */
+int tensor_is_dense(const tensor_t *t);
+void tensor_dense(const tensor_t *t, void *dst);
+uint64_t tensor_extent(const tensor_t *t);
 
 /*
  * A plain tensor's elements, times their factors if it has such (it is then a

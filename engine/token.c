@@ -22,6 +22,10 @@
 #include <string.h>
 
 
+/* Three bytes that are composed leave one at least. */
+#define NFC_SHRINKS 3u
+
+
 /* --- lookup ------------------------------------------------------------- */
 
 static uint32_t
@@ -279,18 +283,40 @@ token_encode_plain(
     if (t->bpe || t->chars) {
         return token_bpe_encode(t, text, len, first, s);
     }
-    if (t->unigram && t->added != NULL) {
+    /* what SentencePiece's own files have no steps for is done there */
+    if (t->unigram && t->pre != NULL) {
         return token_unigram_encode(t, text, len, first, s);
     }
 
-    return token_spm_encode(t, text, len, t->add_space, s);
+    return token_spm_encode(
+        t, text, len, t->add_space && (first || !t->first_only), s);
 }
 
 
+/* A stretch between special pieces, in the form that the models know. */
 static int
 encode_plain(const token_t *t, const char *text, size_t len, token_sink_t *s)
 {
-    return token_encode_plain(t, text, len, 0, s);
+    token_buf_t b = {NULL, 0, 0};
+    int rc = 0;
+
+    assert(t->added == NULL);
+
+    if (t->norm != NULL && len > 0) {
+        if (t->merge_max > 0
+            && len / NFC_SHRINKS / t->merge_max > s->cap - s->n) {
+            return -LLM_ERR_CONTEXT_FULL;
+        }
+        rc = token_norm_run(t->norm, text, len, &b);
+        text = b.p != NULL ? b.p : "";
+        len = b.n;
+    }
+    if (rc == 0) {
+        rc = token_encode_plain(t, text, len, 0, s);
+    }
+    free(b.p);
+
+    return rc;
 }
 
 
@@ -370,6 +396,7 @@ encode_special(const token_t *t, const char *text, size_t len, int control,
 
     /* too long a text is known as such before any work is spent on it */
     longest = t->merge_max > longest ? t->merge_max : longest;
+    longest *= t->norm != NULL ? NFC_SHRINKS : 1;
     if (t->bpe && len / longest > s->cap - s->n) {
         return -LLM_ERR_CONTEXT_FULL;
     }

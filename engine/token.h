@@ -43,7 +43,8 @@ token_t *token_open_model_mem(
     const char *p, size_t len, const char *name, char *err, size_t errlen);
 
 /*
- * From a Hugging Face directory: tokenizer.json, else tokenizer.model; and
+ * From a Hugging Face directory: tokenizer.json, else tokenizer.model with the
+ * tokens that added_tokens.json or tokenizer_config.json add to it; and
  * what tokenizer_config.json, special_tokens_map.json and
  * generation_config.json, which may be absent, say of begin and end.
  */

@@ -20,9 +20,8 @@
  *
  * Short words are looked up first among those that were encoded before
  * (token_cache.c).  Vocabularies of characters often come without a
- * pre-tokenizer, a whole text being one word; where no merge reaches over the
- * beginning of a "▁" (token_s's cuts), the word is cut there: the parts
- * cannot know of each other.
+ * pre-tokenizer, a whole text being one word, which is cut at its seams
+ * (token_seam.c).
  *
  * Memory: a work area from malloc for one call, grown to the longest word: at
  * most about 80 bytes for each byte of it, real words being short.  Runs on
@@ -36,9 +35,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BPE_NIL       UINT32_MAX
-#define BPE_SPACE     "\xe2\x96\x81"
-#define BPE_SPACE_LEN 3
+#define BPE_NIL UINT32_MAX
 
 typedef struct {
     uint32_t id;
@@ -60,6 +57,7 @@ typedef struct {
     size_t syms_cap;
     bpe_pair_t *heap; /* [heap_cap] */
     size_t heap_n, heap_cap;
+    size_t from; /* ids there were before the last word */
     size_t work; /* bytes and joins since cancellation was last asked for */
 } bpe_t;
 
@@ -408,65 +406,63 @@ bpe_make(bpe_t *w, const char *s, size_t len)
 }
 
 
-/* Called by the pre-tokenizer, word by word. */
+/* A word that may have been seen. */
 static int
-bpe_word(void *arg, const char *s, size_t len)
+bpe_part(bpe_t *w, const char *s, size_t len)
 {
-    uint32_t ids[TOKEN_CACHE_IDS], n, i;
-    bpe_t *w = arg;
     size_t from = w->s->n;
     int rc;
 
     assert(len > 0 && len <= TOKEN_TEXT_MAX);
 
-    if (len > TOKEN_CACHE_KEY) {
-        return bpe_make(w, s, len);
-    }
-
-    n = token_cache_get(w->t->cache, s, len, ids);
-    if (n > 0) {
-        rc = bpe_did(w, len);
-        for (i = 0; i < n && rc == 0; i++) {
-            rc = token_sink_put(w->s, ids[i]);
-        }
-        return rc;
+    rc = token_cache_known(w->t, 0, s, len, w->s);
+    if (rc != 0) {
+        return rc < 0 ? rc : bpe_did(w, len);
     }
 
     rc = bpe_make(w, s, len);
-    if (rc == 0 && w->s->n - from <= TOKEN_CACHE_IDS) {
-        token_cache_put(w->t->cache, s, len, w->s->out + from, w->s->n - from);
+    if (rc == 0) {
+        token_cache_note(w->t, 0, s, len, w->s, from);
     }
 
     return rc;
 }
 
 
-/* The same for a long word that may be cut where a "▁" begins. */
+/* Called by the pre-tokenizer, word by word. */
 static int
-bpe_parts(void *arg, const char *s, size_t len)
+bpe_word(void *arg, const char *s, size_t len)
 {
-    const char *p;
-    size_t from = 0, at;
+    bpe_t *w = arg;
+    size_t at, end;
     int rc = 0;
 
-    for (at = 1; at < len && rc == 0; at++) {
-        p = memchr(s + at, BPE_SPACE[0], len - at);
-        if (p == NULL) {
-            break;
-        }
-        at = (size_t) (p - s);
-        if (len - at < BPE_SPACE_LEN
-            || memcmp(p, BPE_SPACE, BPE_SPACE_LEN) != 0) {
-            continue;
-        }
-        if (at - from < BPE_SPACE_LEN
-            || memcmp(p - BPE_SPACE_LEN, BPE_SPACE, BPE_SPACE_LEN) != 0) {
-            rc = bpe_word(arg, s + from, at - from);
-            from = at;
-        }
+    w->from = w->s->n;
+    for (at = 0; at < len && rc == 0; at = end) {
+        end = w->t->seams ? token_seam_next(w->t, s, len, at) : len;
+        rc = bpe_part(w, s + at, end - at);
     }
 
-    return rc == 0 ? bpe_word(arg, s + from, len - from) : rc;
+    return rc;
+}
+
+
+static int
+bpe_known(void *arg, unsigned level, const char *s, size_t len)
+{
+    bpe_t *w = arg;
+    int rc = bpe_did(w, len);
+
+    return rc != 0 ? rc : token_cache_known(w->t, level, s, len, w->s);
+}
+
+
+static void
+bpe_note(void *arg, unsigned level, const char *s, size_t len)
+{
+    const bpe_t *w = arg;
+
+    token_cache_note(w->t, level, s, len, w->s, w->from);
 }
 
 
@@ -475,6 +471,7 @@ token_bpe_encode(
     const token_t *t, const char *text, size_t len, int first, token_sink_t *s)
 {
     bpe_t w = {.t = t, .s = s};
+    const token_words_t words = {bpe_word, bpe_known, bpe_note, &w};
     int rc;
 
     assert(t->joins != NULL && t->pre != NULL && t->cache != NULL);
@@ -492,8 +489,7 @@ token_bpe_encode(
         return -LLM_ERR_CONTEXT_FULL;
     }
 
-    rc = token_pre_split(
-        t->pre, text, len, first, t->cuts ? bpe_parts : bpe_word, &w);
+    rc = token_pre_split(t->pre, text, len, first, &words);
 
     free(w.heap);
     free(w.syms);

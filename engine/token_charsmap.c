@@ -35,7 +35,113 @@ struct token_charsmap_s {
     uint32_t units_n;
     char *texts; /* [texts_n], the last is 0 */
     uint32_t texts_n;
+    uint8_t plain[128]; /* it and another of ASCII begin nothing in the map */
 };
+
+
+static uint32_t
+charsmap_offset(uint32_t unit)
+{
+    return unit >> 10 << ((unit & 1u << 9) >> 6);
+}
+
+
+/*
+ * From the place *at by a byte; 0 if no string goes on so.  *text is what the
+ * string until here becomes, NULL if it is none.
+ */
+static inline int
+charsmap_step(
+    const token_charsmap_t *m, uint32_t *at, uint8_t byte, const char **text)
+{
+    uint32_t unit, value;
+
+    *text = NULL;
+    *at ^= byte;
+    if (byte == 0 || *at >= m->units_n) {
+        return 0;
+    }
+    unit = m->units[*at];
+    if ((unit & (1u << 31 | 0xff)) != byte) {
+        return 0;
+    }
+    *at ^= charsmap_offset(unit);
+    if (*at >= m->units_n) {
+        return 0;
+    }
+
+    if (unit >> 8 & 1) {
+        value = m->units[*at] & 0x7fffffff;
+        *text = value < m->texts_n ? m->texts + value : NULL;
+    }
+
+    return 1;
+}
+
+
+/*
+ * The text that a string at the beginning of s becomes, NULL if none; *n is
+ * the string's length.
+ */
+static const char *
+charsmap_find(const token_charsmap_t *m, int longest, const char *s, size_t len,
+    size_t *n)
+{
+    const char *found = NULL, *text;
+    uint32_t at = charsmap_offset(m->units[0]);
+    size_t i;
+
+    assert(len > 0);
+
+    for (i = 0; i < len && charsmap_step(m, &at, (uint8_t) s[i], &text); i++) {
+        if (text != NULL) {
+            found = text;
+            *n = i + 1;
+            if (!longest) {
+                break;
+            }
+        }
+    }
+
+    return found;
+}
+
+
+static void
+charsmap_plain(token_charsmap_t *m)
+{
+    uint32_t at, next;
+    const char *text;
+    unsigned a, b;
+
+    for (a = 0; a < 128; a++) {
+        at = charsmap_offset(m->units[0]);
+        m->plain[a] = 1;
+        if (!charsmap_step(m, &at, (uint8_t) a, &text)) {
+            continue;
+        }
+        m->plain[a] = text == NULL;
+        for (b = 0; b < 128 && m->plain[a]; b++) {
+            next = at;
+            m->plain[a] = !charsmap_step(m, &next, (uint8_t) b, &text);
+        }
+    }
+}
+
+
+/* How many characters at s are in no string of the map. */
+static size_t
+charsmap_run(const token_charsmap_t *m, const char *s, size_t len)
+{
+    const uint8_t *p = (const uint8_t *) s;
+    size_t i;
+
+    for (i = 0; i < len && p[i] < 0x80 && m->plain[p[i]]; i++) {
+    }
+
+    /* what is not ASCII may be a mark on the one before */
+    return i > 0 && i < len && p[i] >= 0x80 ? i - 1 : i;
+}
 
 
 token_charsmap_t *
@@ -73,6 +179,7 @@ token_charsmap_open(const uint8_t *p, size_t len, const char **why)
     memcpy(m->units, p + 4, size);
     memcpy(m->texts, p + 4 + size, m->texts_n - 1);
     m->texts[m->texts_n - 1] = '\0';
+    charsmap_plain(m);
 
     return m;
 }
@@ -86,57 +193,6 @@ token_charsmap_close(token_charsmap_t *m)
         free(m->texts);
         free(m);
     }
-}
-
-
-static uint32_t
-charsmap_offset(uint32_t unit)
-{
-    return unit >> 10 << ((unit & 1u << 9) >> 6);
-}
-
-
-/*
- * The text that a string at the beginning of s becomes, NULL if none; *n is
- * the string's length.
- */
-static const char *
-charsmap_find(const token_charsmap_t *m, int longest, const char *s, size_t len,
-    size_t *n)
-{
-    const char *found = NULL;
-    uint32_t at = charsmap_offset(m->units[0]), unit, value;
-    size_t i;
-
-    assert(len > 0);
-
-    for (i = 0; i < len && s[i] != '\0'; i++) {
-        at ^= (uint8_t) s[i];
-        if (at >= m->units_n) {
-            break;
-        }
-        unit = m->units[at];
-        if ((unit & (1u << 31 | 0xff)) != (uint8_t) s[i]) {
-            break;
-        }
-        at ^= charsmap_offset(unit);
-        if (at >= m->units_n) {
-            break;
-        }
-        if ((unit >> 8 & 1) == 0) {
-            continue;
-        }
-        value = m->units[at] & 0x7fffffff;
-        if (value < m->texts_n) {
-            found = m->texts + value;
-            *n = i + 1;
-            if (!longest) {
-                break;
-            }
-        }
-    }
-
-    return found;
 }
 
 
@@ -208,6 +264,11 @@ charsmap_clusters(
     int rc = 0;
 
     for (at = 0; at < len && rc == 0; at += n) {
+        n = charsmap_run(m, text + at, len - at);
+        if (n > 0) {
+            rc = token_buf_put(out, text + at, n);
+            continue;
+        }
         n = charsmap_cluster(text + at, len - at);
         rc = n <= CHARSMAP_CLUSTER_MAX ? charsmap_replace(m, text + at, n, out)
                                        : 1;
@@ -240,6 +301,11 @@ token_charsmap_run(const token_charsmap_t *m, int graphemes, const char *text,
     }
 
     for (at = 0; at < len && rc == 0; at += n) {
+        n = charsmap_run(m, text + at, len - at);
+        if (n > 0) {
+            rc = token_buf_put(out, text + at, n);
+            continue;
+        }
         to = charsmap_find(m, 1, text + at, len - at, &n);
         if (to != NULL) {
             rc = token_buf_put(out, to, strlen(to));

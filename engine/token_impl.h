@@ -115,7 +115,8 @@ struct token_s {
     uint8_t special_len[TOKEN_SPECIAL_MAX + 1];
     token_around_t before, after;
     int add_bos, add_space;
-    int collapse; /* runs of spaces are one, none at either end */
+    int first_only; /* the space goes before a whole text only */
+    int collapse;   /* runs of spaces are one, none at either end */
     int has_unused;
     int has_user; /* are there pieces that were added as text? */
 
@@ -125,12 +126,16 @@ struct token_s {
     token_pre_t *pre;     /* owned */
     int whole;            /* a word that is a piece is not put together */
     token_cache_t *cache; /* owned; words and their ids */
+    token_norm_t *norm;   /* owned; NULL: none */
 
     /* tokenizer.json only */
     token_added_t *added; /* owned; NULL: pieces' types say what is special */
-    token_norm_t *norm;   /* owned; NULL: none */
     int fuse;             /* a run of unknown characters is one token */
     int cuts; /* no merge reaches over the beginning of a "â" */
+
+    /* vocabularies of characters that are joined: token_seam.c */
+    int seams;
+    uint8_t joined[256][32];
 
     /* SentencePiece and Unigram */
     token_charsmap_t *charsmap; /* owned; NULL: none */
@@ -243,10 +248,6 @@ int token_load_merges_open(token_t *t, uint32_t n);
 void token_load_merge(token_t *t, const gguf_str_t *left,
     const gguf_str_t *right, uint32_t rank, uint32_t *used);
 
-
-/* Does a "▁" in a piece follow another character? */
-int token_load_reaches(const char *s, size_t n);
-
 /* "<0x0A>" is 10; -1 if p is no such piece. */
 int token_load_byte(const gguf_str_t *p);
 
@@ -338,6 +339,9 @@ void token_norm_close(token_norm_t *n);
 int token_norm_run(
     const token_norm_t *n, const char *text, size_t len, token_buf_t *out);
 
+/* The length of the run at s that is all whole characters, or all none. */
+size_t token_run(const char *s, size_t len, int *valid);
+
 /* White space as Unicode has it; -1 is none. */
 int token_is_space(int32_t c);
 
@@ -385,22 +389,66 @@ int token_added_encode(const token_t *t, const char *text, size_t len,
     int control, token_sink_t *s);
 
 
+/* --- seams (token_seam.c) ------------------------------------------------ */
+
+/* Texts may be cut from now on; t knows its bytes' pieces already. */
+void token_seam_open(token_t *t);
+
+/* Except where a piece that may arise from a text says otherwise. */
+void token_seam_piece(token_t *t, const char *s, size_t len);
+
+/* Where the part of s that begins at from ends, not behind len. */
+size_t token_seam_next(
+    const token_t *t, const char *s, size_t len, size_t from);
+
+
+/* --- what stands beside a vocabulary (token_model.c, token_dir.c) --------- */
+
+/* A token that another file adds to a vocabulary. */
+typedef struct {
+    uint32_t id;
+    unsigned flags; /* TOKEN_ADDED_... */
+    const char *s;  /* borrowed */
+    size_t len;
+} token_extra_t;
+
+/*
+ * token_open_model with such tokens, which are cut out of a text before all
+ * else, as are the file's own special ones.  first_only is token_s's.
+ */
+token_t *token_open_model_added(const char *path, const token_extra_t *extra,
+    uint32_t extra_n, int first_only, char *err, size_t errlen);
+
+
 /* --- words and their ids (token_cache.c) -------------------------------- */
 
-#define TOKEN_CACHE_KEY 24 /* longest word that is kept, bytes */
-#define TOKEN_CACHE_IDS 8
+#define TOKEN_CACHE_KEY    24 /* longest word that is kept, bytes */
+#define TOKEN_CACHE_IDS    8
+#define TOKEN_CACHE_LEVELS 32
 
 /* NULL when out of memory. */
 token_cache_t *token_cache_open(void);
 void token_cache_close(token_cache_t *c);
 
-/* The ids of a word (len <= TOKEN_CACHE_KEY): how many, 0 if not there. */
+/*
+ * The ids of a word (level 0) or of a piece that a step of the pre-tokenizer
+ * left; len <= TOKEN_CACHE_KEY.  How many, 0 if not there.
+ */
 uint32_t token_cache_get(
-    token_cache_t *c, const char *s, size_t len, uint32_t *ids);
+    token_cache_t *c, unsigned level, const char *s, size_t len, uint32_t *ids);
 
 /* May keep n <= TOKEN_CACHE_IDS ids for it. */
-void token_cache_put(
-    token_cache_t *c, const char *s, size_t len, const uint32_t *ids, size_t n);
+void token_cache_put(token_cache_t *c, unsigned level, const char *s,
+    size_t len, const uint32_t *ids, size_t n);
+
+/* The same from and to where ids go: 1 if they were there, or 0, or what
+ * token_encode returns. */
+int token_cache_known(const token_t *t, unsigned level, const char *s,
+    size_t len, token_sink_t *sink);
+
+/* Keeps what has been put since the sink had from ids, if it is not much. */
+void token_cache_note(const token_t *t, unsigned level, const char *s,
+    size_t len, const token_sink_t *sink, size_t from);
 
 
 /* --- encoders ------------------------------------------------------------ */
@@ -452,10 +500,14 @@ int token_pre_add(token_pre_t *p, const token_step_t *step);
 /* Drops a last step that would only turn words into letters. */
 void token_pre_trim(token_pre_t *p);
 
+/* Says that all steps are there. */
+void token_pre_ready(token_pre_t *p);
+
 /* Other habits of a named pre-tokenizer's models. */
 typedef struct {
     int whole;   /* token_s's */
     int add_bos; /* where the file does not say */
+    int nfc;     /* the text is composed before it is cut */
 } token_rules_t;
 
 /* The pre-tokenizer that file calls name; NULL with one sentence in err. */
@@ -465,13 +517,25 @@ token_pre_t *token_pre_open(const char *file, const gguf_str_t *name,
 void token_pre_close(token_pre_t *p);
 
 
+/* What is done with words. */
+typedef struct {
+    /* a word; nonzero ends the cutting */
+    int (*word)(void *arg, const char *s, size_t len);
+
+    /* 1 if what a piece becomes at that level was noted and has been put again,
+     * else as word; and: the piece has come out as it is, and is the last
+     * word.  Both may be NULL. */
+    int (*known)(void *arg, unsigned level, const char *s, size_t len);
+    void (*note)(void *arg, unsigned level, const char *s, size_t len);
+    void *arg;
+} token_words_t;
+
 /*
- * Cuts text into words and calls word for each, in order; a nonzero result of
- * it ends the cutting and is returned.  first: the text is the beginning of
- * the whole one.  Else 0, -LLM_ERR_NO_MEMORY or -LLM_ERR_BAD_TEXT (a word
- * took more steps than any real one).
+ * Cuts text into words, in order; what ends the cutting is returned.  first:
+ * the text is the beginning of the whole one.  Else 0, -LLM_ERR_NO_MEMORY or
+ * -LLM_ERR_BAD_TEXT (a word took more steps than any real one).
  */
 int token_pre_split(const token_pre_t *p, const char *text, size_t len,
-    int first, int (*word)(void *, const char *, size_t), void *arg);
+    int first, const token_words_t *words);
 
 #endif

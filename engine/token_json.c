@@ -321,8 +321,8 @@ json_unknown(json_open_t *j)
 
 /* --- added tokens ------------------------------------------------------- */
 
-static unsigned
-json_added_flags(const json_t *o)
+unsigned
+token_json_flags(const json_t *o)
 {
     return (json_flag(o, "lstrip") ? TOKEN_ADDED_LSTRIP : 0)
            | (json_flag(o, "rstrip") ? TOKEN_ADDED_RSTRIP : 0)
@@ -339,7 +339,7 @@ json_added_one(json_open_t *j, const json_t *o)
     const json_t *content = json_object_get(o, "content");
     const char *s = json_string_value(content);
     size_t len = json_string_length(content);
-    unsigned flags = json_added_flags(o);
+    unsigned flags = token_json_flags(o);
     token_buf_t form = {NULL, 0, 0};
     token_t *t = j->t;
     uint32_t id = 0;
@@ -480,9 +480,11 @@ json_merges(json_open_t *j)
         return json_memory(j);
     }
 
-    /* until a merge says otherwise */
-    t->cuts = t->chars
-              && token_map_get(t, &t->merge, "\xe2\x96\x81", 3) != TOKEN_NONE;
+    /* a word that is a piece may have what no merge makes */
+    if (t->chars && !t->whole
+        && token_map_get(t, &t->merge, "\xe2\x96\x81", 3) != TOKEN_NONE) {
+        token_seam_open(t);
+    }
 
     for (i = 0; i < n; i++) {
         if (json_merge(json_array_get(list, i), &left, &right) != 0) {

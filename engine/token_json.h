@@ -57,4 +57,7 @@ int token_json_decoder(
 /* What a piece stands for; in d->a until the next call. 0, or -1: no memory. */
 int token_json_decode(token_decode_t *d, const char *s, size_t len, size_t *n);
 
+/* TOKEN_ADDED_... of an added token: {"special": true, ...}. */
+unsigned token_json_flags(const json_t *o);
+
 #endif

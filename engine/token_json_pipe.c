@@ -591,6 +591,7 @@ token_json_pre(token_t *t, const json_t *o, const token_json_why_t *w)
         return -1;
     }
     token_pre_trim(t->pre);
+    token_pre_ready(t->pre);
 
     return 0;
 }

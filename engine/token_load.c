@@ -196,42 +196,23 @@ piece_index(token_t *t, uint32_t id)
 }
 
 
-int
-token_load_reaches(const char *s, size_t n)
-{
-    static const char space[] = "\xe2\x96\x81";
-    size_t i;
-
-    for (i = 1; i + 3 <= n; i++) {
-        if (memcmp(s + i, space, 3) == 0
-            && (i < 3 || memcmp(s + i - 3, space, 3) != 0)) {
-            return 1;
-        }
-    }
-
-    return 0;
-}
-
-
-/* SentencePiece's BPE: may a text be cut where a "▁" begins? */
-static int
-cuts_find(const token_t *t)
+/* SentencePiece's BPE: where may a text be cut? */
+static void
+seams_find(token_t *t)
 {
     uint32_t id;
 
     if (t->bpe || t->chars || t->unigram || t->bytes != NULL || t->has_unused
         || token_map_get(t, &t->merge, "\xe2\x96\x81", 3) == TOKEN_NONE) {
-        return 0;
+        return;
     }
 
+    token_seam_open(t);
     for (id = 0; id < t->n; id++) {
-        if ((t->type[id] == TOKEN_NORMAL || t->type[id] == TOKEN_USER)
-            && token_load_reaches(t->piece[id].s, t->piece[id].len)) {
-            return 0;
+        if (t->type[id] == TOKEN_NORMAL || t->type[id] == TOKEN_USER) {
+            token_seam_piece(t, t->piece[id].s, t->piece[id].len);
         }
     }
-
-    return 1;
 }
 
 
@@ -259,7 +240,7 @@ token_load_tables(token_t *t,
     for (id = 0; id < t->n; id++) {
         piece_index(t, id);
     }
-    t->cuts = cuts_find(t);
+    seams_find(t);
 
     return texts_build(t, text != NULL ? text : text_of, arg);
 }

@@ -41,6 +41,12 @@ token_load_pre(token_t *t, const gguf_t *g, char *err, size_t errlen)
     t->whole = rules.whole;
     t->add_bos = rules.add_bos;
 
+    if (rules.nfc
+        && token_norm_add(&t->norm, TOKEN_NORM_NFC, NULL, NULL, 0, NULL) != 0) {
+        (void) snprintf(err, errlen, "out of memory for the vocabulary");
+        return -1;
+    }
+
     return 0;
 }
 
@@ -143,7 +149,9 @@ token_load_merge(token_t *t, const gguf_str_t *left, const gguf_str_t *right,
         m->right = b;
         m->rank = rank;
         m->joint = joint + 1;
-        t->cuts = t->cuts && !token_load_reaches(both, n);
+        if (t->seams) {
+            token_seam_piece(t, both, n);
+        }
         (*used)++;
     }
 }

@@ -12,7 +12,10 @@
  * nothing outside the file is read; messages nest two deep.  Types have the
  * same numbers as in GGUF, which has them from here.
  *
- * The pieces point into a copy of the file that the tokenizer owns.
+ * The pieces point into a copy of the file that the tokenizer owns; behind it
+ * lie those of tokens that files beside it add (token_dir.c).  These may be new
+ * ids or have the place of a piece.  What the file itself says is special stays
+ * so, whatever is said beside it: no user's text names it.
  */
 #include "token_impl.h"
 
@@ -24,6 +27,9 @@
 
 /* The largest that are known have 5 MB. */
 #define MODEL_SIZE_MAX (64u << 20)
+
+/* Ids that are no piece's: files leave some out, but not most. */
+#define MODEL_HOLES 1024u
 
 enum { MODEL_UNIGRAM = 1, MODEL_BPE = 2 };
 
@@ -44,7 +50,10 @@ typedef struct {
     const char *name;
     char *err;
     size_t errlen;
-    uint32_t n;
+    const token_extra_t *extra; /* [extra_n] borrowed */
+    uint32_t extra_n;
+    int beside; /* are there files beside it? */
+    uint32_t n; /* pieces in the file */
     uint64_t kind, suffix, escape;
     uint64_t bos, eos, unk;
     model_msg_t charsmap;
@@ -305,7 +314,7 @@ model_rules(model_open_t *m)
     char text[160];
     size_t len = (size_t) (m->charsmap.end - m->charsmap.p);
 
-    assert(t->n > 0 && t->n == m->n);
+    assert(t->n > 0 && t->n >= m->n);
 
     if (m->kind != MODEL_UNIGRAM && m->kind != MODEL_BPE) {
         return model_fail(m,
@@ -379,34 +388,134 @@ model_weights(token_t *t)
 }
 
 
-static int
-model_read(model_open_t *m, const char *p, size_t len)
+/* --- tokens beside it ---------------------------------------------------- */
+
+/* How many ids there are, and how long the texts beside are; 0: too many. */
+static uint32_t
+model_measure(const model_open_t *m, size_t *bytes)
+{
+    uint32_t top = m->n, i;
+
+    *bytes = 0;
+    for (i = 0; i < m->extra_n; i++) {
+        assert(m->extra[i].len > 0 && m->extra[i].id < TOKEN_VOCAB_MAX);
+        top = m->extra[i].id >= top ? m->extra[i].id + 1 : top;
+        *bytes += m->extra[i].len;
+    }
+
+    return top - m->n > m->extra_n + MODEL_HOLES ? 0 : top;
+}
+
+
+/* Sets the pieces of tokens beside; own has room for their texts. */
+static void
+model_extra(model_open_t *m, char *own)
 {
     token_t *t = m->t;
-    model_msg_t msg;
+    const token_extra_t *e;
+    uint32_t id;
 
-    t->own = malloc(len + 1);
-    if (t->own == NULL) {
+    for (e = m->extra; e < m->extra + m->extra_n; e++) {
+        assert(e->id < t->n);
+        memcpy(own, e->s, e->len);
+        t->piece[e->id].s = own;
+        t->piece[e->id].len = e->len;
+        own += e->len;
+        if (t->type[e->id] != TOKEN_UNKNOWN) {
+            t->type[e->id] = t->type[e->id] == TOKEN_CONTROL
+                                     || (e->flags & TOKEN_ADDED_SPECIAL)
+                                 ? TOKEN_CONTROL
+                                 : TOKEN_USER;
+        }
+    }
+
+    for (id = m->n; id < t->n; id++) {
+        if (t->piece[id].s == NULL) {
+            t->piece[id].s = "";
+            t->type[id] = TOKEN_UNUSED;
+        }
+    }
+}
+
+
+/* What is cut out of a text: tokens beside, then the file's special ones. */
+static int
+model_added(model_open_t *m)
+{
+    token_t *t = m->t;
+    const token_extra_t *e;
+    uint32_t id, special;
+    int rc = 0;
+
+    t->added = token_added_open(m->extra_n + t->n);
+    if (t->added == NULL) {
+        return -1;
+    }
+
+    for (e = m->extra; e < m->extra + m->extra_n && rc == 0; e++) {
+        special = t->type[e->id] != TOKEN_USER ? TOKEN_ADDED_SPECIAL : 0;
+        rc = token_added_put(t->added, e->s, e->len, e->id,
+            (e->flags & ~TOKEN_ADDED_NORMALIZED) | special);
+    }
+    for (id = 0; id < t->n && rc == 0; id++) {
+        if (t->type[id] == TOKEN_CONTROL && t->piece[id].len > 0
+            && t->piece[id].len <= TOKEN_PIECE_MAX) {
+            rc = token_added_put(t->added, t->piece[id].s, t->piece[id].len, id,
+                TOKEN_ADDED_SPECIAL);
+        }
+    }
+
+    return rc;
+}
+
+
+/* --- all of it ----------------------------------------------------------- */
+
+/* Pieces, of the file and beside it. */
+static int
+model_pieces(model_open_t *m, const char *p, size_t len)
+{
+    token_t *t = m->t;
+    model_msg_t msg = {(const uint8_t *) p, (const uint8_t *) p + len};
+    size_t more;
+    uint32_t n;
+
+    if (model_fields(m, msg, 1) != 0 || m->n == 0) {
+        return model_fail(m, "it is no SentencePiece model, or damaged");
+    }
+    n = model_measure(m, &more);
+    if (n == 0) {
+        return model_fail(
+            m, "the tokens beside it have ids far beyond its own");
+    }
+
+    t->own = malloc(len + more + 1);
+    if (t->own == NULL || token_load_alloc(t, n) != 0) {
         return model_fail(m, "out of memory for the vocabulary");
     }
     memcpy(t->own, p, len);
     msg.p = t->own;
     msg.end = msg.p + len;
 
-    if (model_fields(m, msg, 1) != 0 || m->n == 0) {
-        return model_fail(m, "it is no SentencePiece model, or damaged");
-    }
-    if (token_load_alloc(t, m->n) != 0) {
-        return model_fail(m, "out of memory for the vocabulary");
-    }
     if (model_fields(m, msg, 0) != 0) {
         return model_fail(m, "it is no SentencePiece model, or damaged");
     }
-    if (model_rules(m) != 0) {
+    model_extra(m, (char *) t->own + len);
+
+    return 0;
+}
+
+
+static int
+model_read(model_open_t *m, const char *p, size_t len)
+{
+    token_t *t = m->t;
+
+    if (model_pieces(m, p, len) != 0 || model_rules(m) != 0) {
         return -1;
     }
     if (token_load_tables(t, NULL, NULL) != 0 || model_user(t) != 0
-        || model_weights(t) != 0) {
+        || model_weights(t) != 0 || (m->beside && model_added(m) != 0)) {
         return model_fail(m, "out of memory for the vocabulary");
     }
 
@@ -423,52 +532,89 @@ model_read(model_open_t *m, const char *p, size_t len)
 }
 
 
+/* m has a name, and what stands beside the file. */
+static token_t *
+model_open(model_open_t *m, const char *p, size_t len)
+{
+    /* the format's own defaults */
+    m->kind = MODEL_UNIGRAM;
+    m->escape = 1;
+    m->unk = 0;
+    m->bos = 1;
+    m->eos = 2;
+
+    assert(p != NULL && m->err != NULL && m->errlen > 0);
+
+    m->t = calloc(1, sizeof(*m->t));
+    if (m->t == NULL) {
+        (void) model_fail(m, "out of memory for the vocabulary");
+        return NULL;
+    }
+    m->t->add_space = m->t->collapse = 1;
+
+    if (model_read(m, p, len) != 0) {
+        token_close(m->t);
+        return NULL;
+    }
+
+    return m->t;
+}
+
+
 token_t *
 token_open_model_mem(
     const char *p, size_t len, const char *name, char *err, size_t errlen)
 {
-    /* the format's own defaults */
-    model_open_t m = {.name = name,
-        .err = err,
-        .errlen = errlen,
-        .kind = MODEL_UNIGRAM,
-        .escape = 1,
-        .unk = 0,
-        .bos = 1,
-        .eos = 2};
+    model_open_t m = {.name = name, .err = err, .errlen = errlen};
 
-    assert(p != NULL && err != NULL && errlen > 0);
+    return model_open(&m, p, len);
+}
 
-    m.t = calloc(1, sizeof(*m.t));
-    if (m.t == NULL) {
-        (void) model_fail(&m, "out of memory for the vocabulary");
+
+/* m has all but its name. */
+static token_t *
+model_open_file(model_open_t *m, const char *path)
+{
+    token_t *t;
+    size_t len;
+    char *p = token_load_file(path, MODEL_SIZE_MAX, &len, m->err, m->errlen);
+
+    assert(path != NULL && m->err != NULL && m->errlen > 0);
+
+    if (p == NULL) {
         return NULL;
     }
-    m.t->add_space = m.t->collapse = 1;
+    m->name = path;
+    t = model_open(m, p, len);
+    free(p);
 
-    if (model_read(&m, p, len) != 0) {
-        token_close(m.t);
-        return NULL;
-    }
-
-    return m.t;
+    return t;
 }
 
 
 token_t *
 token_open_model(const char *path, char *err, size_t errlen)
 {
-    token_t *t;
-    size_t len;
-    char *p = token_load_file(path, MODEL_SIZE_MAX, &len, err, errlen);
+    model_open_t m = {.err = err, .errlen = errlen};
 
-    assert(path != NULL && err != NULL && errlen > 0);
+    return model_open_file(&m, path);
+}
 
-    if (p == NULL) {
-        return NULL;
+
+token_t *
+token_open_model_added(const char *path, const token_extra_t *extra,
+    uint32_t extra_n, int first_only, char *err, size_t errlen)
+{
+    model_open_t m = {.err = err,
+        .errlen = errlen,
+        .extra = extra,
+        .extra_n = extra_n,
+        .beside = 1};
+    token_t *t = model_open_file(&m, path);
+
+    if (t != NULL) {
+        t->first_only = first_only;
     }
-    t = token_open_model_mem(p, len, path, err, errlen);
-    free(p);
 
     return t;
 }

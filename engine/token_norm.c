@@ -92,6 +92,38 @@ token_buf_put(token_buf_t *b, const char *s, size_t len)
 }
 
 
+size_t
+token_run(const char *s, size_t len, int *valid)
+{
+    const uint8_t *p = (const uint8_t *) s;
+    uint64_t w;
+    size_t i;
+    int n;
+
+    assert(valid != NULL);
+
+    *valid = utf8_char(p, len) > 0;
+
+    for (i = 0; i < len; i += (size_t) (n > 0 ? n : 1)) {
+        for (; *valid && i + 8 <= len; i += 8) {
+            memcpy(&w, s + i, 8);
+            if ((w & 0x8080808080808080ull) != 0) {
+                break;
+            }
+        }
+        if (i == len) {
+            break;
+        }
+        n = p[i] < 0x80 ? 1 : utf8_char(p + i, len - i);
+        if ((n > 0) != *valid) {
+            break;
+        }
+    }
+
+    return i;
+}
+
+
 /* --- opening ------------------------------------------------------------ */
 
 int
@@ -510,25 +542,17 @@ norm_replace(
     const norm_step_t *step, const char *s, size_t len, token_buf_t *out)
 {
     token_match_t *m = token_match_open(len);
-    utf8proc_int32_t c;
-    size_t at, n, from;
-    int rc = 0;
+    size_t at, n;
+    int rc = 0, valid;
 
     if (m == NULL) {
         return -LLM_ERR_NO_MEMORY;
     }
 
-    for (at = 0; at < len && rc == 0;) {
-        for (from = at; at < len; at += n) {
-            n = norm_char(s + at, len - at, &c);
-            if (c < 0) {
-                break;
-            }
-        }
-        rc = norm_replace_valid(step, m, s + from, at - from, out);
-        if (at < len && rc == 0) {
-            rc = token_buf_put(out, s + at++, 1);
-        }
+    for (at = 0; at < len && rc == 0; at += n) {
+        n = token_run(s + at, len - at, &valid);
+        rc = valid ? norm_replace_valid(step, m, s + at, n, out)
+                   : token_buf_put(out, s + at, n);
     }
     token_match_close(m);
 

@@ -16,6 +16,12 @@
  * where its JIT compiler may not run, would look through the rest of the text
  * again for every word.
  *
+ * Where several cuts follow each other, most words are through after the first
+ * ones, and the others look at each of them to find nothing.  What a step does
+ * to a piece follows from its bytes alone; so who takes the words is asked
+ * about short pieces before a step, and told of those that came out of all
+ * further ones as they went in (token_cache.c).
+ *
  * Letters are there for pre-tokenizers that cut what "ByteLevel" left
  * (Falcon's): words come out as bytes again, whatever they were on the way.
  *
@@ -36,6 +42,7 @@
 
 struct token_pre_s {
     uint32_t n;
+    uint32_t noted; /* pieces are noted from this step on; 0: never */
     token_step_t steps[PRE_STEPS_MAX];
 };
 
@@ -46,8 +53,11 @@ typedef struct {
     token_buf_t bufs[PRE_STEPS_MAX];
     const char *begin; /* of the whole text, NULL: it is no beginning */
     int letters;       /* words are in the byte alphabet */
-    int (*word)(void *, const char *, size_t);
-    void *arg;
+    const char *piece; /* the one that was looked up last */
+    size_t piece_len;
+    const char *last; /* the word that came out last */
+    size_t last_len;
+    const token_words_t *words;
 } pre_cut_t;
 
 /* A cut's way through a piece. */
@@ -109,6 +119,20 @@ token_pre_close(token_pre_t *p)
         token_regex_close(p->steps[i].regex);
     }
     free(p);
+}
+
+
+void
+token_pre_ready(token_pre_t *p)
+{
+    uint32_t at = p->n;
+
+    while (at > 0 && p->steps[at - 1].kind == TOKEN_PRE_CUT) {
+        at--;
+    }
+
+    /* what leaves the first of several cuts, not the whole text */
+    p->noted = p->n < at + 2 ? 0 : at + 1;
 }
 
 
@@ -317,8 +341,10 @@ pre_word(pre_cut_t *c, const char *s, size_t len)
     size_t n;
     int rc;
 
+    c->last = s;
+    c->last_len = len;
     if (!c->letters) {
-        return c->word(c->arg, s, len);
+        return c->words->word(c->words->arg, s, len);
     }
 
     bytes = malloc(len);
@@ -326,9 +352,61 @@ pre_word(pre_cut_t *c, const char *s, size_t len)
         return -LLM_ERR_NO_MEMORY;
     }
     /* a pattern cuts between characters, so it is all letters */
-    rc = token_alphabet_read(&p, bytes, &n) ? c->word(c->arg, bytes, n)
-                                            : -LLM_ERR_BAD_TEXT;
+    rc = token_alphabet_read(&p, bytes, &n)
+             ? c->words->word(c->words->arg, bytes, n)
+             : -LLM_ERR_BAD_TEXT;
     free(bytes);
+
+    return rc;
+}
+
+
+/* What one step does to a piece. */
+static int
+pre_step(pre_cut_t *c, uint32_t level, const char *s, size_t len)
+{
+    switch (c->p->steps[level].kind) {
+    case TOKEN_PRE_CUT:
+        return pre_cut(c, level, s, len);
+    case TOKEN_PRE_SPACE:
+        return pre_space(c, level, s, len);
+    case TOKEN_PRE_META:
+        return pre_meta(c, level, s, len);
+    default:
+        assert(c->p->steps[level].kind == TOKEN_PRE_LETTERS);
+        return pre_letters(c, level, s, len);
+    }
+}
+
+
+/*
+ * The same for a short piece, which may be a word already; one that the step
+ * before left as it was has been asked for there.
+ */
+static int
+pre_noted(pre_cut_t *c, uint32_t level, const char *s, size_t len)
+{
+    const token_words_t *w = c->words;
+    int rc;
+
+    assert(level >= c->p->noted);
+
+    if (level > c->p->noted && c->piece == s && c->piece_len == len) {
+        return pre_step(c, level, s, len);
+    }
+    c->piece = s;
+    c->piece_len = len;
+
+    rc = w->known(w->arg, level, s, len);
+    if (rc != 0) {
+        return rc < 0 ? rc : 0;
+    }
+
+    c->last = NULL;
+    rc = pre_step(c, level, s, len);
+    if (rc == 0 && c->last == s && c->last_len == len) {
+        w->note(w->arg, level, s, len);
+    }
 
     return rc;
 }
@@ -344,50 +422,18 @@ pre_run(pre_cut_t *c, uint32_t level, const char *s, size_t len)
         return pre_word(c, s, len);
     }
 
-    switch (c->p->steps[level].kind) {
-    case TOKEN_PRE_CUT:
-        return pre_cut(c, level, s, len);
-    case TOKEN_PRE_SPACE:
-        return pre_space(c, level, s, len);
-    case TOKEN_PRE_META:
-        return pre_meta(c, level, s, len);
-    default:
-        assert(c->p->steps[level].kind == TOKEN_PRE_LETTERS);
-        return pre_letters(c, level, s, len);
-    }
-}
-
-
-/* The length of the run at s that is all characters, or all none. */
-static size_t
-pre_valid(const char *s, size_t len, int *valid)
-{
-    const uint8_t *p = (const uint8_t *) s;
-    size_t i;
-    int n;
-
-    *valid = utf8_char(p, len) > 0;
-
-    for (i = 0; i < len; i += (size_t) (n > 0 ? n : 1)) {
-        if (p[i] < 0x80 && *valid) {
-            n = 1;
-            continue;
-        }
-        n = utf8_char(p + i, len - i);
-        if ((n > 0) != *valid) {
-            break;
-        }
-    }
-
-    return i;
+    return c->p->noted > 0 && level >= c->p->noted && len <= TOKEN_CACHE_KEY
+                   && c->words->known != NULL
+               ? pre_noted(c, level, s, len)
+               : pre_step(c, level, s, len);
 }
 
 
 int
 token_pre_split(const token_pre_t *p, const char *text, size_t len, int first,
-    int (*word)(void *, const char *, size_t), void *arg)
+    const token_words_t *words)
 {
-    pre_cut_t c = {.p = p, .word = word, .arg = arg};
+    pre_cut_t c = {.p = p, .words = words};
     size_t at, n;
     int valid, rc = 0;
     uint32_t i;
@@ -401,8 +447,9 @@ token_pre_split(const token_pre_t *p, const char *text, size_t len, int first,
     }
 
     for (at = 0; at < len && rc == 0; at += n) {
-        n = pre_valid(text + at, len - at, &valid);
-        rc = valid ? pre_run(&c, 0, text + at, n) : word(arg, text + at, n);
+        n = token_run(text + at, len - at, &valid);
+        rc = valid ? pre_run(&c, 0, text + at, n)
+                   : words->word(words->arg, text + at, n);
     }
 
     for (i = 0; i < p->n; i++) {

@@ -14,6 +14,9 @@
  * What cannot be said in PCRE2 (set intersections, a set's complement within a
  * set) is refused; so is (?m), which means another thing there.
  *
+ * A literal is looked for as bytes: valid UTF-8 begins a character nowhere but
+ * at one.
+ *
  * Machine code runs on a part of the thread's stack; a text that needs more is
  * matched again by the interpreter, which takes bounded memory from the heap.
  * The match limit, in proportion to the text, ends a pattern that is not
@@ -23,6 +26,7 @@
  */
 #include "token_impl.h"
 #include "llm_err.h"
+#include "utf8.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 
@@ -42,11 +46,16 @@
 /* Real patterns are shorter than 600 bytes; PCRE2's compiler recurses. */
 #define REGEX_LEN_MAX 8192
 
+/* A literal of so few bytes is compared wherever its first one stands. */
+#define LITERAL_SHORT 8
+
 #define SET_W "\\p{L}\\p{M}\\p{Nd}\\p{Pc}"
 
 struct token_regex_s {
-    pcre2_code *code;
+    pcre2_code *code; /* NULL: a literal */
     int jit;
+    size_t literal_len;
+    char *literal; /* owned */
 };
 
 struct token_match_s {
@@ -243,13 +252,69 @@ regex_compile(
 }
 
 
+/* As PCRE2 or Oniguruma has it. 0, or -1 with why. */
+static int
+regex_pattern(token_regex_t *r, const char *pattern, size_t len, int kind,
+    char *why, size_t whylen)
+{
+    onig_t o = {.s = pattern, .len = len};
+    uint32_t options = PCRE2_UTF | PCRE2_UCP;
+
+    if (kind == TOKEN_REGEX_PCRE) {
+        r->code = regex_compile(pattern, len, options, why, whylen);
+    } else if (onig_translate(&o) != 0) {
+        (void) snprintf(why, whylen, "%s", o.why);
+    } else {
+        r->code = regex_compile(
+            o.out.p, o.out.n, options | PCRE2_MULTILINE, why, whylen);
+    }
+    free(o.out.p);
+
+    if (r->code == NULL) {
+        return -1;
+    }
+
+    /* without it, as where memory cannot be made executable, matching is
+     * slower and no different */
+    r->jit = pcre2_jit_compile(r->code, PCRE2_JIT_COMPLETE) == 0;
+
+    return 0;
+}
+
+
+static int
+regex_literal(
+    token_regex_t *r, const char *s, size_t len, char *why, size_t whylen)
+{
+    size_t i;
+    int n;
+
+    for (i = 0; i < len; i += (size_t) n) {
+        n = utf8_char((const uint8_t *) s + i, len - i);
+        if (n <= 0) {
+            (void) snprintf(why, whylen, "it is not UTF-8");
+            return -1;
+        }
+    }
+
+    r->literal = malloc(len);
+    if (r->literal == NULL) {
+        (void) snprintf(why, whylen, "there is no memory for it");
+        return -1;
+    }
+    memcpy(r->literal, s, len);
+    r->literal_len = len;
+
+    return 0;
+}
+
+
 token_regex_t *
 token_regex_open(
     const char *pattern, size_t len, int kind, char *why, size_t whylen)
 {
-    onig_t o = {.s = pattern, .len = len};
-    uint32_t options = PCRE2_UTF | PCRE2_UCP;
     token_regex_t *r;
+    int rc;
 
     assert(pattern != NULL && why != NULL && whylen > 0);
 
@@ -265,27 +330,13 @@ token_regex_open(
         return NULL;
     }
 
-    if (kind == TOKEN_REGEX_ONIG && onig_translate(&o) != 0) {
-        (void) snprintf(why, whylen, "%s", o.why);
-    } else if (kind == TOKEN_REGEX_ONIG) {
-        r->code = regex_compile(
-            o.out.p, o.out.n, options | PCRE2_MULTILINE, why, whylen);
-    } else {
-        /* a literal has no properties to look up */
-        options =
-            kind == TOKEN_REGEX_LITERAL ? PCRE2_UTF | PCRE2_LITERAL : options;
-        r->code = regex_compile(pattern, len, options, why, whylen);
-    }
-    free(o.out.p);
-
-    if (r->code == NULL) {
-        free(r);
+    rc = kind == TOKEN_REGEX_LITERAL
+             ? regex_literal(r, pattern, len, why, whylen)
+             : regex_pattern(r, pattern, len, kind, why, whylen);
+    if (rc != 0) {
+        token_regex_close(r);
         return NULL;
     }
-
-    /* without it, as where memory cannot be made executable, matching is
-     * slower and no different */
-    r->jit = pcre2_jit_compile(r->code, PCRE2_JIT_COMPLETE) == 0;
 
     return r;
 }
@@ -296,12 +347,37 @@ token_regex_close(token_regex_t *r)
 {
     if (r != NULL) {
         pcre2_code_free(r->code);
+        free(r->literal);
         free(r);
     }
 }
 
 
 /* --- matching ----------------------------------------------------------- */
+
+/* The first literal in s.  memmem is linear, but slow to begin with. */
+static const char *
+literal_find(const token_regex_t *r, const char *s, size_t len)
+{
+    const char *end = s + len;
+
+    assert(r->literal_len > 0);
+
+    if (r->literal_len > LITERAL_SHORT) {
+        return memmem(s, len, r->literal, r->literal_len);
+    }
+
+    while ((size_t) (end - s) >= r->literal_len) {
+        s = memchr(s, r->literal[0], (size_t) (end - s) - r->literal_len + 1);
+        if (s == NULL || memcmp(s, r->literal, r->literal_len) == 0) {
+            return s;
+        }
+        s++;
+    }
+
+    return NULL;
+}
+
 
 token_match_t *
 token_match_open(size_t len)
@@ -347,9 +423,18 @@ token_match(token_match_t *m, const token_regex_t *r, const char *s, size_t len,
 {
     const PCRE2_SIZE *found = pcre2_get_ovector_pointer(m->data);
     PCRE2_SPTR text = (PCRE2_SPTR) s;
+    const char *p;
     int rc = PCRE2_ERROR_JIT_STACKLIMIT;
 
-    assert(at <= len);
+    assert(at <= len && (r->code != NULL) == (r->literal == NULL));
+
+    /* characters of valid UTF-8 begin nowhere else */
+    if (r->literal != NULL) {
+        p = literal_find(r, s + at, len - at);
+        *from = p != NULL ? (size_t) (p - s) : len;
+        *to = *from + r->literal_len;
+        return p != NULL;
+    }
 
     if (r->jit) {
         rc = pcre2_jit_match(

@@ -14,9 +14,8 @@
  * Before that the text may go through a character map, and pieces that the
  * model's maker set apart (user-defined) become symbols that nothing joins.
  *
- * Where no piece reaches over the beginning of a "▁" (token_s's cuts), the text
- * is cut there, as the parts cannot know of each other, and a short part is
- * looked up among those that were encoded before (token_cache.c).
+ * The text is cut at its seams first (token_seam.c), and a short part is looked
+ * up among those that were encoded before (token_cache.c).
  *
  * What is no piece at the end becomes byte pieces, or, where the vocabulary
  * has none, one unknown token for a whole run.  An unused piece may be joined
@@ -435,67 +434,48 @@ spm_make(spm_t *w, uint32_t at, uint32_t end, token_sink_t *s)
 static int
 spm_part(spm_t *w, uint32_t at, uint32_t end, token_sink_t *s)
 {
-    uint32_t ids[TOKEN_CACHE_IDS], n, i;
+    const char *part = w->text + at;
     size_t from = s->n;
-    int rc = 0;
+    int rc;
 
     assert(at < end && w->heap_n == 0);
 
     if (++w->parts % TOKEN_CANCEL_EVERY == 0 && token_sink_cancelled(s)) {
         return -LLM_ERR_CANCELLED;
     }
-    if (end - at > TOKEN_CACHE_KEY) {
-        return spm_make(w, at, end, s);
-    }
 
-    n = token_cache_get(w->t->cache, w->text + at, end - at, ids);
-    for (i = 0; i < n && rc == 0; i++) {
-        rc = token_sink_put(s, ids[i]);
-    }
-    if (n > 0) {
-        return rc;
+    rc = token_cache_known(w->t, 0, part, end - at, s);
+    if (rc != 0) {
+        return rc < 0 ? rc : 0;
     }
 
     /* unknown text at its beginning may be in the token before */
     rc = spm_make(w, at, end, s);
-    if (rc == 0 && s->n > from && s->n - from <= TOKEN_CACHE_IDS
-        && memcmp(w->text + at, SPM_SPACE, SPM_SPACE_LEN) == 0) {
-        token_cache_put(
-            w->t->cache, w->text + at, end - at, s->out + from, s->n - from);
+    if (rc == 0
+        && (w->t->bytes_n == 256
+            || memcmp(part, SPM_SPACE, SPM_SPACE_LEN) == 0)) {
+        token_cache_note(w->t, 0, part, end - at, s, from);
     }
 
     return rc;
 }
 
 
-static int
-spm_is_space(const spm_t *w, uint32_t at)
-{
-    return w->len - at >= SPM_SPACE_LEN
-           && memcmp(w->text + at, SPM_SPACE, SPM_SPACE_LEN) == 0;
-}
-
-
-/* Cuts the text before each run of spaces. */
+/* Cuts the text at its seams. */
 static int
 spm_parts(spm_t *w, token_sink_t *s)
 {
-    uint32_t at = 0, from = 0;
-    int rc = 0, space, was = 1;
+    uint32_t at, end;
+    int rc = 0;
 
-    assert(w->t->cuts && w->len > 0);
+    assert(w->t->seams && w->len > 0);
 
-    while (at < w->len && rc == 0) {
-        space = w->text[at] == SPM_SPACE[0] && spm_is_space(w, at);
-        if (space && !was) {
-            rc = spm_part(w, from, at, s);
-            from = at;
-        }
-        was = space;
-        at += space ? SPM_SPACE_LEN : 1;
+    for (at = 0; at < w->len && rc == 0; at = end) {
+        end = (uint32_t) token_seam_next(w->t, w->text, w->len, at);
+        rc = spm_part(w, at, end, s);
     }
 
-    return rc == 0 ? spm_part(w, from, w->len, s) : rc;
+    return rc;
 }
 
 
@@ -512,7 +492,7 @@ spm_run(spm_t *w, token_sink_t *s)
     if (w->t->unigram) {
         return token_unigram_encode(w->t, w->text, w->len, 0, s);
     }
-    if (w->t->cuts) {
+    if (w->t->seams) {
         return spm_parts(w, s);
     }
 

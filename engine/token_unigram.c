@@ -184,26 +184,17 @@ unigram_make(unigram_t *w, const char *s, size_t len)
 static int
 unigram_word(void *arg, const char *s, size_t len)
 {
-    uint32_t ids[TOKEN_CACHE_IDS], n, i;
     unigram_t *w = arg;
     size_t from = w->s->n;
-    int rc = 0;
+    int rc = token_cache_known(w->t, 0, s, len, w->s);
 
-    if (len > TOKEN_CACHE_KEY) {
-        return unigram_make(w, s, len);
-    }
-
-    n = token_cache_get(w->t->cache, s, len, ids);
-    for (i = 0; i < n && rc == 0; i++) {
-        rc = token_sink_put(w->s, ids[i]);
-    }
-    if (n > 0) {
-        return rc;
+    if (rc != 0) {
+        return rc < 0 ? rc : 0;
     }
 
     rc = unigram_make(w, s, len);
-    if (rc == 0 && w->s->n - from <= TOKEN_CACHE_IDS) {
-        token_cache_put(w->t->cache, s, len, w->s->out + from, w->s->n - from);
+    if (rc == 0) {
+        token_cache_note(w->t, 0, s, len, w->s, from);
     }
 
     return rc;
@@ -215,6 +206,7 @@ token_unigram_encode(
     const token_t *t, const char *text, size_t len, int first, token_sink_t *s)
 {
     unigram_t w = {.t = t, .s = s};
+    const token_words_t words = {unigram_word, NULL, NULL, &w};
     int rc;
 
     assert(t->unigram && t->weight != NULL && t->cache != NULL);
@@ -223,9 +215,8 @@ token_unigram_encode(
         return -LLM_ERR_CONTEXT_FULL;
     }
 
-    rc = t->pre != NULL
-             ? token_pre_split(t->pre, text, len, first, unigram_word, &w)
-             : (len > 0 ? unigram_word(&w, text, len) : 0);
+    rc = t->pre != NULL ? token_pre_split(t->pre, text, len, first, &words)
+                        : (len > 0 ? unigram_word(&w, text, len) : 0);
     free(w.nodes);
 
     return rc;

@@ -107,6 +107,7 @@ typedef struct {
 typedef struct {
     char name[64]; /* "cpu avx2, 8 threads" */
     int host;      /* is a kn_ptr_t an address of the host's too? (tests) */
+    int blind;     /* does weight_load not look at the data? */
     uint64_t used; /* bytes allocated, weights and all */
 } kn_info_t;
 
@@ -281,13 +282,20 @@ typedef struct {
 } kn_attn_t;
 
 /*
- * The gate's activations: silu(x) = x / (1 + exp(-x)), and GELU by the
- * hyperbolic tangent, x / (1 + exp(-2u)), u = sqrt(2 / pi) (x + 0.044715 x^3).
+ * The gate's activations, of a gate g and what it lets through, u:
+ *
+ *      SILU    g / (1 + exp(-g)) * u
+ *      GELU    g / (1 + exp(-2v)) * u, v = sqrt(2 / pi) (g + 0.044715 g^3):
+ *              by the hyperbolic tangent
+ *      CLAMP   g / (1 + exp(-1.702 g)) * (u + 1), g at most limit and u from
+ *              -limit to limit
+ *
  * X(name, function)
  */
 #define KN_ACT_LIST(X)                                                         \
     X(SILU, silu)                                                              \
-    X(GELU, gelu)
+    X(GELU, gelu)                                                              \
+    X(CLAMP, clamp)
 
 enum {
 #define X(name, fn) KN_##name,
@@ -296,13 +304,14 @@ enum {
         KN_ACTS
 };
 
-/* gate = act(gate) * up */
+/* gate = act(gate, up) */
 typedef struct {
     kn_ptr_t gate; /* [M, dim] */
     kn_ptr_t up;   /* [M, dim] */
     uint32_t dim;
     uint32_t rows;
-    uint32_t act; /* KN_SILU, KN_GELU */
+    uint32_t act; /* KN_SILU, ... */
+    float limit;  /* of KN_CLAMP */
 } kn_act_mul_t;
 
 /*
@@ -320,13 +329,17 @@ typedef struct {
 } kn_router_t;
 
 /*
- * y = sum over a token's experts of weight * down(act(gate(x)) * up(x)), each
- * a product with the expert's own matrices, added in the order of ids.
+ * y = sum over a token's experts of weight * down(act(gate(x), up(x))), each
+ * a product with the expert's own matrix, plus its bias if there are biases;
+ * added in the order of ids.
  */
 typedef struct {
     const kn_w_t *const *gate; /* [experts], host; each [ffn, dim] */
     const kn_w_t *const *up;   /* [experts], host; each [ffn, dim] */
     const kn_w_t *const *down; /* [experts], host; each [dim, ffn] */
+    kn_ptr_t gate_bias;        /* [experts, ffn] F32 or null */
+    kn_ptr_t up_bias;          /* [experts, ffn] F32 or null */
+    kn_ptr_t down_bias;        /* [experts, dim] F32 or null */
     kn_ptr_t x;                /* [M, dim] */
     kn_ptr_t ids, weights;     /* of router */
     kn_ptr_t mid;              /* [M, used, ffn], scratch */
@@ -334,7 +347,8 @@ typedef struct {
     uint32_t dim, ffn;
     uint32_t experts, used;
     uint32_t rows;
-    uint32_t act; /* KN_SILU, KN_GELU */
+    uint32_t act; /* KN_SILU, ... */
+    float limit;  /* of KN_CLAMP */
 } kn_moe_ffn_t;
 
 /* y[i] = x[outs[i].tok] */

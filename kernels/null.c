@@ -104,6 +104,7 @@ null_info(const kn_dev_t *dev, kn_info_t *info)
 {
     snprintf(info->name, sizeof(info->name), "null");
     info->host = 0;
+    info->blind = 1;
     info->used = dev->used;
 }
 

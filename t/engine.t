@@ -161,6 +161,14 @@ like($out, qr/fromfile/, 'is used');
     (my $other = $weights) =~ s/layers\.1\.mlp\.up_proj\.weight/layers.1.mlp.uq_proj.weight/;
     $put->('model.safetensors', $other);
     refused('a missing weight', qr/layers\.1\.mlp\.up_proj/, '--model', $hf);
+
+    $from = "$FindBin::Bin/../tests/data/models/gpt-oss-mxfp4";
+    $put->($_, $slurp->("$from/$_")) for qw(config.json model.safetensors);
+    ($st, $out) = engine('--inspect', $hf);
+    is($st, 0, 'experts in MXFP4') or diag($out);
+    like($out, qr/^experts +7, 2 for each token, ffn 96\nwindow +31 tokens in 1 of 2 layers$/m,
+        'how many, and windows');
+    like($out, qr/^  MXFP4 +42 tensors, 137088 bytes$/m, 'they stay what they are');
 }
 
 # other processes' habits do not end it

@@ -170,6 +170,7 @@ dev_info(const kn_dev_t *dev, kn_info_t *info)
     snprintf(info->name, sizeof(info->name), "cpu %s, %u thread%s",
         dev->isa.name, dev->threads, dev->threads == 1 ? "" : "s");
     info->host = 1;
+    info->blind = 0;
     info->used = dev->used;
 }
 

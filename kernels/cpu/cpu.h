@@ -95,10 +95,11 @@ typedef struct {
         uint32_t n, float eps);
 
     /*
-     * gate[i] = act(gate[i]) * up[i], by activation: element i alone decides
+     * gate[i] = act(gate[i], up[i]), by activation: element i alone decides
      * its bits.
      */
-    void (*act_mul[KN_ACTS])(float *gate, const float *up, uint32_t n);
+    void (*act_mul[KN_ACTS])(
+        float *gate, const float *up, uint32_t n, float limit);
 
     /* x[i] = cap * tanh(scale * x[i] / cap): element i alone decides. */
     void (*soft_cap)(float *x, uint32_t n, float scale, float cap);

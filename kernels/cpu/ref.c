@@ -292,26 +292,38 @@ rmsnorm_ref(
 }
 
 static float
-silu(float x)
+silu(float g, float u, float limit)
 {
-    return x / (1.0f + expf(-x));
+    (void) limit;
+    return g / (1.0f + expf(-g)) * u;
 }
 
 static float
-gelu(float x)
+gelu(float g, float u, float limit)
 {
     const float twice = 1.59576912f; /* 2 sqrt(2 / pi) */
 
-    return x / (1.0f + expf(-twice * (x + 0.044715f * x * x * x)));
+    (void) limit;
+    return g / (1.0f + expf(-twice * (g + 0.044715f * g * g * g))) * u;
+}
+
+/* NaN is beyond no limit and stays. */
+static float
+clamp(float g, float u, float limit)
+{
+    g = g > limit ? limit : g;
+    u = u > limit ? limit : u < -limit ? -limit : u;
+
+    return g / (1.0f + expf(-1.702f * g)) * (u + 1.0f);
 }
 
 #define X(name, fn)                                                            \
-    static void fn##_mul(float *gate, const float *up, uint32_t n)             \
+    static void fn##_mul(float *gate, const float *up, uint32_t n, float l)    \
     {                                                                          \
         uint32_t i;                                                            \
                                                                                \
         for (i = 0; i < n; i++) {                                              \
-            gate[i] = fn(gate[i]) * up[i];                                     \
+            gate[i] = fn(gate[i], up[i], l);                                   \
         }                                                                      \
     }
 KN_ACT_LIST(X)
@@ -915,8 +927,8 @@ act_mul_part(void *arg, uint32_t part, uint32_t worker)
 
     for (t = part * ROWS_PART; t < end; t++) {
         at = (size_t) t * a->dim;
-        j->dev->isa.act_mul[a->act](
-            HOST(float, a->gate) + at, HOST(const float, a->up) + at, a->dim);
+        j->dev->isa.act_mul[a->act](HOST(float, a->gate) + at,
+            HOST(const float, a->up) + at, a->dim, a->limit);
     }
 }
 
@@ -988,12 +1000,17 @@ cpu_router(kn_dev_t *dev, const kn_router_t *a)
         (uint64_t) a->experts * (a->used + 20), router_part);
 }
 
-/* Outputs [n, n + CPU_TILE_N) of x by w; how many there are. */
+/*
+ * Outputs [n, n + CPU_TILE_N) of x by w, expert e's, whose bias is in biases
+ * [experts, w->n] or is none; how many there are.
+ */
 static uint32_t
-expert_tile(
-    const kn_dev_t *dev, const kn_w_t *w, const float *x, uint32_t n, float *y)
+expert_tile(const kn_dev_t *dev, const kn_w_t *w, kn_ptr_t biases, uint32_t e,
+    const float *x, uint32_t n, float *y)
 {
+    uint32_t i;
     cpu_mm_t mm;
+    const float *bias = HOST(const float, biases);
 
     mm.x = x;
     mm.y = y;
@@ -1004,6 +1021,10 @@ expert_tile(
     mm.m = 1;
     mm.n = min_u32(CPU_TILE_N, w->n - n);
     dev->isa.matmul[w->type](&mm);
+
+    for (i = 0; bias != NULL && i < mm.n; i++) {
+        y[i] += bias[(size_t) e * w->n + n + i];
+    }
 
     return mm.n;
 }
@@ -1027,9 +1048,9 @@ moe_mid_part(void *arg, uint32_t part, uint32_t worker)
     x = HOST(const float, a->x) + (size_t) (row / a->used) * a->dim;
     gate = HOST(float, a->mid) + (size_t) row * a->ffn + n;
 
-    expert_tile(j->dev, a->gate[e], x, n, gate);
-    count = expert_tile(j->dev, a->up[e], x, n, up);
-    j->dev->isa.act_mul[a->act](gate, up, count);
+    expert_tile(j->dev, a->gate[e], a->gate_bias, e, x, n, gate);
+    count = expert_tile(j->dev, a->up[e], a->up_bias, e, x, n, up);
+    j->dev->isa.act_mul[a->act](gate, up, count, a->limit);
 }
 
 /* A part is a token and a tile of its output. */
@@ -1052,7 +1073,7 @@ moe_out_part(void *arg, uint32_t part, uint32_t worker)
         row = (size_t) t * a->used + i;
         e = HOST(const uint32_t, a->ids)[row];
         weight = HOST(const float, a->weights)[row];
-        count = expert_tile(j->dev, a->down[e],
+        count = expert_tile(j->dev, a->down[e], a->down_bias, e,
             HOST(const float, a->mid) + row * a->ffn, n, out);
 
         for (c = 0; c < count; c++) {

@@ -516,33 +516,53 @@ rmsnorm(
     }
 }
 
+/* g / (1 + exp(x)) */
 ALWAYS vf_t
-silu(vf_t x)
+over_exp(vf_t g, vf_t x)
 {
-    return V(div)(x, V(add)(V(set1)(1), expv(V(sub)(V(setzero)(), x))));
+    return V(div)(g, V(add)(V(set1)(1), expv(x)));
 }
 
 ALWAYS vf_t
-gelu(vf_t x)
+silu(vf_t g, vf_t u, vf_t limit)
 {
-    vf_t u;
+    (void) limit;
+    return V(mul)(over_exp(g, V(sub)(V(setzero)(), g)), u);
+}
 
-    u = V(fmadd)(V(mul)(x, x), V(set1)(0.044715f), V(set1)(1));
-    u = V(mul)(V(mul)(u, x), V(set1)(-1.59576912f)); /* -2 sqrt(2 / pi) */
+ALWAYS vf_t
+gelu(vf_t g, vf_t u, vf_t limit)
+{
+    vf_t v;
 
-    return V(div)(x, V(add)(V(set1)(1), expv(u)));
+    (void) limit;
+    v = V(fmadd)(V(mul)(g, g), V(set1)(0.044715f), V(set1)(1));
+    v = V(mul)(V(mul)(v, g), V(set1)(-1.59576912f)); /* -2 sqrt(2 / pi) */
+
+    return V(mul)(over_exp(g, v), u);
+}
+
+/* min and max give their second operand where one is NaN: NaN stays. */
+ALWAYS vf_t
+clamp(vf_t g, vf_t u, vf_t limit)
+{
+    g = V(min)(limit, g);
+    u = V(max)(V(sub)(V(setzero)(), limit), V(min)(limit, u));
+
+    return V(mul)(
+        over_exp(g, V(mul)(g, V(set1)(-1.702f))), V(add)(u, V(set1)(1)));
 }
 
 #define X(name, fn)                                                            \
-    static void fn##_mul(float *gate, const float *up, uint32_t n)             \
+    static void fn##_mul(float *gate, const float *up, uint32_t n, float l)    \
     {                                                                          \
-        vf_t g;                                                                \
+        vf_t g, limit = V(set1)(l);                                            \
         uint32_t e, u;                                                         \
                                                                                \
         for (e = 0; e < n; e += LANES) {                                       \
             u = n - e < LANES ? n - e : LANES;                                 \
-            g = fn(load_floats(gate + e, u));                                  \
-            store_floats(gate + e, V(mul)(g, load_floats(up + e, u)), u);      \
+            g = fn(load_floats(gate + e, u), load_floats(up + e, u), limit);   \
+            store_floats(gate + e, g, u);                                      \
         }                                                                      \
     }
 KN_ACT_LIST(X)

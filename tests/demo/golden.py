@@ -8,6 +8,7 @@ token may follow.
 import json
 import random
 import sys
+import unicodedata
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -91,7 +92,8 @@ def main(hf, golden, vectors):
         for s in strings:
             # the tokenizer's own special pieces are text here, as in a user's message
             ids = tokenizer.encode(s, add_special_tokens=False, split_special_tokens=True)
-            f.write(json.dumps({"text": s, "ids": ids, "decoded": s}) + "\n")
+            decoded = unicodedata.normalize("NFC", s)
+            f.write(json.dumps({"text": s, "ids": ids, "decoded": decoded}) + "\n")
 
 
 if __name__ == "__main__":

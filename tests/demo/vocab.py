@@ -5,19 +5,21 @@ exporter and the tests of the engine's tokenizer read.
 """
 import sys
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import (Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers,
+                        trainers)
 
 from lessons import conversation
 
 PIECES = 3072
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-# the pre-tokenizer that model files call "qwen2"
+# the pre-tokenizer that model files call "qwen2"; such models compose their text first
 SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
          r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
 
 def around(model):
     tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Split(Regex(SPLIT), "isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])

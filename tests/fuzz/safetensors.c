@@ -1,6 +1,7 @@
 /*
  * Any bytes as a safetensors file, with a config.json before it if there is a
- * 0 byte: opened, walked, and opened as a model.  Would catch a read outside
+ * 0 byte: opened, walked, and opened as a model, whose experts' matrices are
+ * made dense where they are not.  Would catch a read outside
  * of the file, an endless loop and an allocation that the file's size does not
  * justify.
  */
@@ -8,6 +9,7 @@
 #include "safetensors.h"
 
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -40,6 +42,25 @@ walk(const uint8_t *data, size_t size)
     safetensors_close(s);
 }
 
+/* What loading makes of the n matrices of list, which may be none. */
+static void
+walk_experts(const tensor_t **list, uint32_t n)
+{
+    uint32_t i;
+    uint8_t *p;
+
+    for (i = 0; list != NULL && i < n; i++) {
+        if (tensor_is_dense(list[i])) {
+            continue;
+        }
+
+        p = malloc(list[i]->size + 1);
+        assert(p != NULL);
+        tensor_dense(list[i], p);
+        free(p);
+    }
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -67,6 +88,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     (void) model_rope_freqs(m, 0, model_info(m)->context, freq);
     last = model_layer(m, model_info(m)->layers - 1);
     assert(last->down != NULL || last->experts_down != NULL);
+    walk_experts(last->experts_gate, model_info(m)->experts);
+    walk_experts(last->experts_up, model_info(m)->experts);
+    walk_experts(last->experts_down, model_info(m)->experts);
     model_close(m);
     return 0;
 }

@@ -44,7 +44,7 @@ typedef struct {
 } fuzz_t;
 
 static const char *const pres[] = {"gpt-2", "qwen2", "llama-bpe", "smollm",
-    "deepseek-coder", "default", "phi-2", "?"};
+    "deepseek-coder", "falcon", "deepseek-llm", "?"};
 
 static void
 keep(fuzz_str_t *d, const void *s, size_t len, uint8_t type)
@@ -196,11 +196,23 @@ static void
 use(const token_t *t, const char *text, size_t len, unsigned flags, int whole)
 {
     static uint32_t ids[IDS_MAX];
+    token_buf_t form = {NULL, 0, 0};
     const char *s;
     int64_t n, i;
     size_t m, at = 0;
 
     n = token_encode(t, text, len, flags, ids, IDS_MAX, NULL, NULL);
+
+    /* what lies between pieces that are cut out has a form of its own */
+    whole = whole && !(t->norm != NULL && t->has_user);
+    if (whole && t->norm != NULL) {
+        if (token_norm_run(t->norm, text, len, &form) != 0) {
+            abort();
+        }
+        text = form.p;
+        len = form.n;
+    }
+
     if (n > IDS_MAX || (whole && n < 0 && len <= IDS_MAX)) {
         abort();
     }
@@ -217,6 +229,7 @@ use(const token_t *t, const char *text, size_t len, unsigned flags, int whole)
     if (whole && n >= 0 && at != len) {
         abort();
     }
+    free(form.p);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t len);

@@ -537,9 +537,11 @@ test_put_others(void **state)
     }
 }
 
-/* act(x), and in *size how its own error grows with that of x. */
+#define LIMIT 2.5f
+
+/* act(x, up), and in *size how its own error grows with that of x. */
 static double
-act_value(uint32_t act, double x, double *size)
+act_value(uint32_t act, double x, double up, double *size)
 {
     double u = x;
 
@@ -547,9 +549,29 @@ act_value(uint32_t act, double x, double *size)
         u = sqrt(8 / 3.14159265358979324) * (x + 0.044715 * x * x * x);
     }
 
-    *size = act == KN_GELU ? 1 + fabs(u) / 4 : 1;
+    if (act == KN_CLAMP) {
+        x = fmin(x, LIMIT);
+        up = 1 + fmax(fmin(up, LIMIT), -LIMIT);
+        u = 1.702 * x;
+    }
 
-    return x / (1 + exp(-u));
+    *size = act == KN_SILU ? 1 : 1 + fabs(u) / 4;
+
+    return x / (1 + exp(-u)) * up;
+}
+
+/* A gate or an up that is no number lets no other come out. */
+static void
+check_act_nan(const cpu_isa_t *isa, uint32_t act)
+{
+    uint32_t i;
+    float gate[3] = {NAN, 1, NAN}, up[3] = {1, NAN, NAN};
+
+    isa->act_mul[act](gate, up, 3, LIMIT);
+
+    for (i = 0; i < 3; i++) {
+        assert_true(isnan(gate[i]));
+    }
 }
 
 static void
@@ -568,17 +590,17 @@ check_act_mul(const cpu_isa_t *isa, uint32_t act)
         for (i = 0; i < n; i++) {
             before[i] = rnd_float(&seed) * (i % 3 == 0 ? 100 : 5);
             ((float *) gate.p)[i] = before[i];
-            ((float *) up.p)[i] = rnd_float(&seed);
+            ((float *) up.p)[i] = rnd_float(&seed) * 4;
         }
 
-        isa->act_mul[act](gate.p, up.p, n);
+        isa->act_mul[act](gate.p, up.p, n, LIMIT);
 
         for (i = 0; i < n; i++) {
-            v = act_value(act, before[i], &size) * ((float *) up.p)[i];
+            v = act_value(act, before[i], ((float *) up.p)[i], &size);
             assert_true(fabs(((float *) gate.p)[i] - v)
-                        <= 1e-6 * size * fabs(v) + 1e-36);
+                        <= 1e-6 * size * fabs(v) + 4e-36);
             one = before[i];
-            isa->act_mul[act](&one, (float *) up.p + i, 1);
+            isa->act_mul[act](&one, (float *) up.p + i, 1, LIMIT);
             assert_memory_equal(&one, (float *) gate.p + i, sizeof(one));
         }
 
@@ -596,6 +618,7 @@ test_act_mul(void **state)
     for (act = 0; act < KN_ACTS; act++) {
         if (isa->act_mul[act] != NULL) {
             check_act_mul(isa, act);
+            check_act_nan(isa, act);
         }
     }
 }

@@ -200,7 +200,7 @@ run_rope_angles(sub_t *s, const case_t *c)
 static result_t
 run_act_mul(sub_t *s, const case_t *c)
 {
-    kn_act_mul_t a = {{0}, {0}, c->k, c->which, c->act};
+    kn_act_mul_t a = {{0}, {0}, c->k, c->which, c->act, c->limit};
     float *gate, *up;
 
     gate = vectors(c->seed + 1, op_rows(c), c->k);
@@ -260,41 +260,182 @@ run_router(sub_t *s, const case_t *c)
     return r;
 }
 
-/* The experts' products are those of matmul, whose own test judges them. */
-static result_t
-run_moe_ffn(sub_t *s, const case_t *c)
+enum { EXPERTS = 5, USED = 3 };
+
+/* What moe_ffn is given, rows of the case. */
+typedef struct {
+    float *x, *weights; /* [rows, k], [rows, USED] */
+    float *bias[3];     /* [EXPERTS, n], [EXPERTS, n], [EXPERTS, k] */
+    uint32_t ids[TOKENS_MAX * USED];
+} moe_in_t;
+
+/* The case of matrix m of expert e: 0 is the gate, 1 up, 2 down. */
+static case_t
+expert_case(const case_t *c, uint32_t m, uint32_t e)
 {
-    enum { EXPERTS = 5, USED = 3 };
-    const kn_w_t *w[3][EXPERTS];
-    kn_moe_ffn_t a = {w[0], w[1], w[2], {0}, {0}, {0}, {0}, {0}, c->k, c->n,
-        EXPERTS, USED, c->which, c->act};
-    uint32_t i, rows = c->only == ALL ? op_rows(c) : 1, ids[TOKENS_MAX * USED];
-    float *x = vectors(c->seed + 9, op_rows(c), c->k), *weights;
     case_t one = *c;
 
-    for (i = 0; i < 3 * EXPERTS; i++) {
-        one.seed = c->seed + 20 * i;
-        one.n = i < 2 * EXPERTS ? c->n : c->k;
-        one.k = i < 2 * EXPERTS ? c->k : c->n;
-        w[i / EXPERTS][i % EXPERTS] = weight(s, &one);
+    one.seed = c->seed + 20 * (m * EXPERTS + e);
+    one.n = m < 2 ? c->n : c->k;
+    one.k = m < 2 ? c->k : c->n;
+
+    return one;
+}
+
+/* y = x w^T + bias, w being matrix m of expert e, in the plainest way. */
+static void
+expert_naive(const case_t *c, const moe_in_t *in, uint32_t m, uint32_t e,
+    const double *x, double *y)
+{
+    uint32_t i, j;
+    case_t one = expert_case(c, m, e);
+    uint64_t seed = one.seed + 1;
+    char *w = need(type_bytes(c->type, (size_t) one.n * one.k));
+
+    rnd_weights(&seed, c->type, w, (size_t) one.n * one.k);
+
+    for (i = 0; i < one.n; i++) {
+        y[i] = c->add ? in->bias[m][e * one.n + i] : 0;
+
+        for (j = 0; j < one.k; j++) {
+            y[i] += x[j] * weight_at(c->type, w, i * one.k + j);
+        }
+    }
+
+    free(w);
+}
+
+/* The same of the activation. */
+static double
+act_naive(const case_t *c, double g, double u)
+{
+    if (c->act == KN_CLAMP) {
+        g = fmin(g, c->limit);
+        return g / (1 + exp(-1.702 * g))
+               * (fmax(fmin(u, c->limit), -c->limit) + 1);
+    }
+
+    return c->act == KN_SILU
+               ? g / (1 + exp(-g)) * u
+               : g / 2 * (1 + tanh(sqrt(2 / M_PI) * (g + 0.044715 * g * g * g)))
+                     * u;
+}
+
+/* Is y row's sum over its experts?  Where their matrices are small. */
+static void
+check_moe(const case_t *c, const moe_in_t *in, uint32_t row, const float *y)
+{
+    enum { MOST = 64 };
+    double x[MOST], gate[MOST], up[MOST], out[MOST], sum[MOST] = {0};
+    double diff = 0, size = 0;
+    uint32_t i, j, e;
+
+    if (c->k > MOST || c->n > MOST) {
+        return;
+    }
+
+    for (j = 0; j < c->k; j++) {
+        x[j] = in->x[row * c->k + j];
+    }
+
+    for (i = row * USED; i < (row + 1) * USED; i++) {
+        e = in->ids[i];
+        expert_naive(c, in, 0, e, x, gate);
+        expert_naive(c, in, 1, e, x, up);
+
+        for (j = 0; j < c->n; j++) {
+            gate[j] = act_naive(c, gate[j], up[j]);
+        }
+
+        expert_naive(c, in, 2, e, gate, out);
+
+        for (j = 0; j < c->k; j++) {
+            sum[j] += in->weights[i] * out[j];
+        }
+    }
+
+    for (j = 0; j < c->k; j++) {
+        diff += (sum[j] - y[j]) * (sum[j] - y[j]);
+        size += sum[j] * sum[j];
+    }
+
+    assert_true(sqrt(diff) <= 3e-6 * sqrt(size)); /* NaN fails */
+}
+
+static void
+moe_inputs(const case_t *c, moe_in_t *in)
+{
+    uint32_t i;
+
+    in->x = vectors(c->seed + 9, op_rows(c), c->k);
+    in->weights = vectors(c->seed + 8, op_rows(c), USED);
+
+    for (i = 0; i < 3; i++) {
+        in->bias[i] = vectors(c->seed + 5 + i, EXPERTS, i < 2 ? c->n : c->k);
     }
 
     for (i = 0; i < op_rows(c) * USED; i++) {
-        ids[i] = (i / USED * 2 + i % USED) % EXPERTS;
+        in->ids[i] = (i / USED * 2 + i % USED) % EXPERTS;
+    }
+}
+
+static result_t
+run_moe_ffn(sub_t *s, const case_t *c)
+{
+    const kn_w_t *w[3][EXPERTS];
+    kn_moe_ffn_t a;
+    moe_in_t in;
+    case_t one;
+    uint32_t i, rows, first;
+    result_t r;
+
+    moe_inputs(c, &in);
+    memset(&a, 0, sizeof(a));
+
+    for (i = 0; i < 3 * EXPERTS; i++) {
+        one = expert_case(c, i / EXPERTS, i % EXPERTS);
+        w[i / EXPERTS][i % EXPERTS] = weight(s, &one);
     }
 
-    weights = vectors(c->seed + 8, op_rows(c), USED);
-    i = c->only == ALL ? 0 : c->only;
-    a.x = put_rows(s, c, x, c->k);
-    a.ids = put(s, ids + i * USED, (size_t) rows * USED * 4);
-    a.weights = put_rows(s, c, weights, USED);
+    rows = c->only == ALL ? op_rows(c) : 1;
+    first = c->only == ALL ? 0 : c->only;
+    a.gate = w[0];
+    a.up = w[1];
+    a.down = w[2];
+    a.dim = c->k;
+    a.ffn = c->n;
+    a.experts = EXPERTS;
+    a.used = USED;
+    a.rows = c->which;
+    a.act = c->act;
+    a.limit = c->limit;
+    a.x = put_rows(s, c, in.x, c->k);
+    a.ids = put(s, in.ids + first * USED, (size_t) rows * USED * 4);
+    a.weights = put_rows(s, c, in.weights, USED);
     a.mid = put(s, NULL, (size_t) rows * USED * c->n * 4);
     a.y = put(s, NULL, (size_t) rows * c->k * 4);
-    call(s, OP_moe_ffn, &a);
-    free(x);
-    free(weights);
 
-    return get_rows(s, c, a.y, c->k);
+    if (c->add) {
+        a.gate_bias = put(s, in.bias[0], EXPERTS * c->n * sizeof(float));
+        a.up_bias = put(s, in.bias[1], EXPERTS * c->n * sizeof(float));
+        a.down_bias = put(s, in.bias[2], EXPERTS * c->k * sizeof(float));
+    }
+
+    call(s, OP_moe_ffn, &a);
+    r = get_rows(s, c, a.y, c->k);
+
+    for (i = 0; i < rows; i += 5) {
+        check_moe(c, &in, first + i, r.v + i * c->k);
+    }
+
+    for (i = 0; i < 3; i++) {
+        free(in.bias[i]);
+    }
+
+    free(in.x);
+    free(in.weights);
+
+    return r;
 }
 
 static result_t
@@ -526,10 +667,11 @@ make_case(int op, uint32_t i)
     c.n = op == OP_moe_ffn ? c.k : outputs[i % 7];
     c.half = 1 + i % 64;
     c.block_tokens = 16;
-    c.add = i % 2;
+    c.add = (op == OP_moe_ffn ? i / 5 : i) % 2;
     c.same = i / 2 % 3 == 1;
     c.parts = i / 4 % 3 ? 1 : 3;
     c.act = i / 2 % KN_ACTS;
+    c.limit = 0.6f;
 
     return c;
 }

@@ -27,10 +27,10 @@ typedef struct {
     uint32_t heads, kv_heads, head_dim, v_dim, half, block_tokens;
     uint32_t group;  /* of layers, for the block tables */
     uint32_t inside; /* cache: are values in their keys? */
-    uint32_t add;    /* rmsnorm: with a residual? matmul: with a bias? */
+    uint32_t add;    /* rmsnorm: with a residual? matmul, moe_ffn: a bias? */
     uint32_t same;   /* rmsnorm: is y x? */
     uint32_t parts, halves, act, window, sinks;
-    float scale, cap;
+    float scale, cap, limit;
     uint32_t only; /* one of the op's rows alone, or ALL */
 } case_t;
 

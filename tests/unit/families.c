@@ -51,7 +51,9 @@
     X("mixtral", 3, 1)                                                         \
     X("qwen2-moe", 1, 1)                                                       \
     X("qwen3-moe", 8, 1)                                                       \
-    X("qwen3-moe-plain", 3, 0)
+    X("qwen3-moe-plain", 3, 0)                                                 \
+    X("gpt-oss", 8, 0)                                                         \
+    X("gpt-oss-mxfp4", 3, 1)
 
 /* golden.bin */
 typedef struct {

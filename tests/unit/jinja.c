@@ -64,6 +64,30 @@ check_case(const json_t *vars, const char *source, const char *want)
 }
 
 
+/* tests/data/jinja: filters, tests, methods, statements one by one. */
+static void
+test_reference(void **state)
+{
+    json_t *o = json_load_file("tests/data/jinja/cases.json", 0, NULL), *c;
+    json_t *vars = json_object_get(o, "vars");
+    unsigned bad = 0, errors = 0;
+    const char *want;
+    size_t i;
+
+    (void) state;
+    assert_non_null(vars);
+    json_array_foreach(json_object_get(o, "cases"), i, c)
+    {
+        want = json_string_value(json_object_get(c, "want"));
+        errors += want == NULL;
+        bad += !check_case(
+            vars, json_string_value(json_object_get(c, "source")), want);
+    }
+    assert_int_equal(bad, 0);
+    assert_true(i > 70 && errors > 20);
+    json_decref(o);
+}
+
 static void
 test_cases(void **state)
 {
@@ -463,6 +487,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cases),
+        cmocka_unit_test(test_reference),
         cmocka_unit_test(test_cut),
         cmocka_unit_test(test_origins),
         cmocka_unit_test(test_limits),

@@ -147,6 +147,28 @@ static const struct {
         "key decoder_sparse_step: expected 1 to 1, found 2"},
     {"qwen3-moe", "{\"moe_intermediate_size\": 24}",
         "experts.0.gate_proj.weight\": expected shape [48, 24], found"},
+    {"gpt-oss", "{\"hidden_act\": \"gelu\"}",
+        "key hidden_act: expected silu, as nothing else is built for the "
+        "gpt_oss family, found gelu"},
+    {"gpt-oss", "{\"attention_bias\": false}",
+        "key attention_bias: expected true"},
+    {"gpt-oss", "{\"swiglu_alpha\": 1.5}",
+        "key swiglu_alpha: expected 1.702, found 1.5"},
+    {"gpt-oss", "{\"swiglu_limit\": 0}",
+        "key swiglu_limit: expected a number above 0"},
+    {"gpt-oss", "{\"num_local_experts\": 6}",
+        "mlp.router.weight\": expected shape [72, 6], found"},
+    {"gpt-oss", "{\"intermediate_size\": 24}",
+        "mlp.experts.gate_up_proj\": expected shape [48, 72, 5], found [44"},
+    {"gpt-oss-mxfp4", "{\"intermediate_size\": 64}",
+        "mlp.experts.gate_up_proj\": expected shape [64, 128, 7], found [64, "
+        "192, 7"},
+    {"gpt-oss-mxfp4", "{\"quantization_config\": null}",
+        "mlp.experts.gate_up_proj\": expected one, found none"},
+    {"gpt-oss-mxfp4", "{\"quantization_config\": {\"quant_method\": \"awq\"}}",
+        "quant_method: expected none, mxfp4 or fp8"},
+    {"gpt-oss", "{\"layer_types\": [\"sliding_attention\", 1, 2]}",
+        "key layer_types: expected full_attention or sliding_attention"},
     {"olmo2", "{\"model_type\": \"llama\"}",
         "key architectures: expected LlamaForCausalLM"},
 };
@@ -220,6 +242,8 @@ layers(void **state)
     layers_are("qwen2",
         "{\"use_sliding_window\": true, \"max_window_layers\": 0}",
         "64/0 64/0");
+    layers_are("gpt-oss", "{}", "33/0 0/0 33/0");
+    layers_are("gpt-oss", "{\"layer_types\": null}", "33/0 0/0 33/0");
     layers_are("smollm3", "{}", "0/0 0/0 0/0 0/-");
     layers_are(
         "smollm3", "{\"no_rope_layers\": [0, 1, 0, 1]}", "0/- 0/0 0/- 0/0");
@@ -329,8 +353,8 @@ touch_layers(const model_t *m)
 static void
 mutated(void **state)
 {
-    static const char *const names[] = {
-        "gemma2", "phi3-long", "smollm3", "qwen2-moe", "qwen3-moe"};
+    static const char *const names[] = {"gemma2", "phi3-long", "smollm3",
+        "qwen2-moe", "qwen3-moe", "gpt-oss-mxfp4"};
     char path[256], err[1024];
     uint8_t *bytes;
     uint32_t i, j, n, at[8], opened = 0, refused_n = 0;

@@ -581,11 +581,12 @@ scaled(void **state)
         .dims = {3, 2, 1, 1},
         .size = sizeof(factors),
         .data = (const uint8_t *) factors};
+    tensor_lay_t lay = {.scale = &scale};
     tensor_t t = {.type = TENSOR_F8_E4M3,
         .dims = {COLS, ROWS, 1, 1},
         .size = sizeof(data),
         .data = data,
-        .scale = &scale};
+        .lay = &lay};
 
     (void) state;
 

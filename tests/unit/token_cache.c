@@ -44,22 +44,30 @@ test_found(void **state)
     assert_non_null(c);
     for (i = 0; i < 1000; i++) {
         len = word_make(i, word, ids, &n);
-        assert_int_equal(token_cache_get(c, word, len, got), 0);
-        token_cache_put(c, word, len, ids, n);
-        assert_int_equal(token_cache_get(c, word, len, got), n);
+        assert_int_equal(token_cache_get(c, 0, word, len, got), 0);
+        token_cache_put(c, 0, word, len, ids, n);
+        assert_int_equal(token_cache_get(c, 0, word, len, got), n);
         assert_memory_equal(got, ids, n * sizeof(ids[0]));
     }
     for (i = 0; i < 1000; i++) {
         len = word_make(i, word, ids, &n);
-        hits += token_cache_get(c, word, len, got) == n;
+        hits += token_cache_get(c, 0, word, len, got) == n;
     }
     /* hardly any has had to go for another */
     assert_true(hits > 950);
 
     /* one that begins another, with zeros behind it, is not it */
-    token_cache_put(c, "zero", 4, ids, 1);
-    assert_int_equal(token_cache_get(c, "zero\0", 5, got), 0);
-    assert_int_equal(token_cache_get(c, "zer", 3, got), 0);
+    token_cache_put(c, 0, "zero", 4, ids, 1);
+    assert_int_equal(token_cache_get(c, 0, "zero\0", 5, got), 0);
+    assert_int_equal(token_cache_get(c, 0, "zer", 3, got), 0);
+
+    /* nor is what another step left */
+    assert_int_equal(token_cache_get(c, 1, "zero", 4, got), 0);
+    token_cache_put(c, 31, "zero", 4, ids + 1, 1);
+    assert_int_equal(token_cache_get(c, 0, "zero", 4, got), 1);
+    assert_int_equal(got[0], ids[0]);
+    assert_int_equal(token_cache_get(c, 31, "zero", 4, got), 1);
+    assert_int_equal(got[0], ids[1]);
     token_cache_close(c);
 }
 
@@ -82,12 +90,12 @@ work(void *arg)
         /* more words than lines, some of them often */
         len = word_make(
             (w->seed >> 8) % (w->seed >> 31 ? 100000 : 50), word, ids, &n);
-        have = token_cache_get(w->c, word, len, got);
+        have = token_cache_get(w->c, 0, word, len, got);
         if (have > 0) {
             w->hits++;
             w->wrong += have != n || memcmp(got, ids, n * sizeof(ids[0])) != 0;
         } else {
-            token_cache_put(w->c, word, len, ids, n);
+            token_cache_put(w->c, 0, word, len, ids, n);
         }
     }
 

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "token_impl.h"
 #include "token_test.h"
 
 #include <unistd.h>
@@ -24,7 +25,7 @@ static char dir[64];
 
 static const char *const names[] = {"tokenizer.json", "tokenizer.model",
     "tokenizer_config.json", "special_tokens_map.json",
-    "generation_config.json"};
+    "generation_config.json", "added_tokens.json"};
 
 static int
 setup(void **state)
@@ -230,6 +231,211 @@ test_model(void **state)
     token_close(t);
 }
 
+/* --- tokens beside a tokenizer.model -------------------------------------- */
+
+/* Copies a file of LLM_DATA; 0 if it is not there. */
+static int
+copies(const char *from, const char *to)
+{
+    size_t len;
+    char *p = slurp(from, &len);
+
+    if (p == NULL) {
+        return 0;
+    }
+    put_file(to, p, len);
+    free(p);
+
+    return 1;
+}
+
+/* The same ids from two tokenizers, with special tokens and without. */
+static void
+same(const token_t *a, const token_t *b, const char *text)
+{
+    static uint32_t other[IDS_MAX];
+    size_t len = strlen(text);
+    unsigned flags;
+    int64_t n;
+
+    for (flags = 0; flags <= TOKEN_F_SPECIAL; flags += TOKEN_F_SPECIAL) {
+        n = token_encode(a, text, len, flags, other, IDS_MAX, NULL, NULL);
+        assert_true(n >= 0);
+        same_ids(text,
+            token_encode(b, text, len, flags, ids, IDS_MAX, NULL, NULL), other,
+            (size_t) n);
+    }
+}
+
+/*
+ * Phi 3's pieces are Llama 2's: with them and its own added tokens it gives
+ * the ids of its tokenizer.json.
+ */
+static void
+test_phi3(void **state)
+{
+    static const char *const bits[] = {"<|user|>", "<|end|>", "<|assistant|>",
+        "<|endoftext|>", "<s>", "<unk>", " ", "\n", "Hello", " world", "x",
+        "\xe2\x96\x81", "<|placeholder1|>", "<|us", "<"};
+    const char *data = getenv("LLM_DATA");
+    char path[256], text[256], *lines, *config, *legacy;
+    uint32_t seed = 1, i, k, id;
+    token_t *t, *want;
+    size_t len;
+
+    (void) state;
+    lines = slurp("tokenizers/phi-3-mini/vectors.jsonl", &len);
+    config = slurp("tokenizers/phi-3-mini/tokenizer_config.json", &len);
+    if (lines == NULL || config == NULL
+        || !copies("tokenizers/llama-2/tokenizer.model", names[1])) {
+        free(lines);
+        free(config);
+        skip();
+    }
+    /* its tokenizer.json puts the space before every stretch all the same */
+    legacy = strstr(config, "\"legacy\": false");
+    assert_non_null(legacy);
+    memcpy(legacy, "\"legacy\": true ", 15);
+    put_file(names[2], config, len);
+    free(config);
+    t = opens();
+    assert_int_equal(vectors(t, 0, lines), 396);
+    free(lines);
+
+    (void) snprintf(path, sizeof(path), "%s/tokenizers/phi-3-mini",
+        data != NULL ? data : "../shared/data");
+    want = token_open_dir(path, err, sizeof(err));
+    assert_non_null(want);
+    assert_int_equal(token_vocab(t), 32011);
+    assert_int_equal(token_vocab(want), 32011);
+    assert_int_equal(token_eos(t), token_eos(want));
+    /* but for the end that the model's own file names */
+    for (id = 0; id < 32011; id++) {
+        assert_int_equal(
+            token_is_end(t, id), id == 2 || token_is_end(want, id));
+    }
+
+    for (i = 0; i < 2000; i++) {
+        text[0] = '\0';
+        for (k = 0; k < 1 + i % 7; k++) {
+            seed = seed * 1664525u + 1013904223u;
+            strcat(text, bits[(seed >> 8) % (sizeof(bits) / sizeof(*bits))]);
+        }
+        same(want, t, text);
+    }
+    token_close(want);
+    token_close(t);
+}
+
+/* By id only, as it was done before: special by its role. */
+static void
+test_by_id(void **state)
+{
+    static const uint32_t plain[] = {513}, control[] = {512, 513};
+    token_t *t;
+    int64_t n, i;
+    size_t len;
+
+    (void) state;
+    if (!copies("models/stories260K/tok512.model", names[1])) {
+        skip();
+    }
+    put_text("added_tokens.json",
+        "{\"<|im_end|>\": 512, \"<tool>\": 513, \"<pad>\": 520}");
+    put_text("special_tokens_map.json",
+        "{\"eos_token\": \"<|im_end|>\", \"additional_special_tokens\": "
+        "[{\"content\": \"<pad>\"}]}");
+    t = opens();
+    assert_int_equal(token_vocab(t), 521);
+    assert_int_equal(token_eos(t), 512);
+    encodes(t, "<tool>", 0, plain, 1);
+    encodes(t, "<|im_end|><tool>", TOKEN_F_SPECIAL, control, 2);
+    n = token_encode(
+        t, "a<|im_end|><pad></s>", 20, 0, ids, IDS_MAX, NULL, NULL);
+    assert_true(n > 4);
+    for (i = 0; i < n; i++) {
+        assert_true(ids[i] < 512 && ids[i] > 2);
+    }
+    assert_memory_equal(token_bytes(t, 513, &len), "<tool>", 6);
+    (void) token_bytes(t, 512, &len);
+    assert_int_equal(len, 0);
+    (void) token_bytes(t, 515, &len);
+    assert_int_equal(len, 0);
+    token_close(t);
+
+    /* what the file says is special stays so, whatever is said beside it */
+    put_text("tokenizer_config.json",
+        "{\"added_tokens_decoder\": {\"2\": {\"content\": \"</s>\"}}}");
+    t = opens();
+    assert_int_equal(token_vocab(t), 512);
+    n = token_encode(t, "</s>", 4, 0, ids, IDS_MAX, NULL, NULL);
+    assert_true(n > 1);
+    n = token_encode(t, "</s>", 4, TOKEN_F_SPECIAL, ids, IDS_MAX, NULL, NULL);
+    assert_true(n == 1 && ids[0] == 2);
+    token_close(t);
+}
+
+/* Only a text's beginning gets a space where "legacy" is false. */
+static void
+test_legacy(void **state)
+{
+    token_t *t;
+    int64_t n, k;
+    int i;
+
+    (void) state;
+    if (!copies("models/stories260K/tok512.model", names[1])) {
+        skip();
+    }
+    for (i = 0; i < 2; i++) {
+        put_text("tokenizer_config.json",
+            i == 0 ? "{\"legacy\": true}" : "{\"legacy\": false}");
+        t = opens();
+        n = token_encode(
+            t, "a<s>a", 5, TOKEN_F_SPECIAL, ids, IDS_MAX, NULL, NULL);
+        for (k = 0; k < n && ids[k] != 1; k++) {
+        }
+        assert_true(k > 0 && k + 1 < n);
+        assert_int_equal(ids[k + 1] == ids[0], i == 0);
+        assert_int_equal(ids[n - 1] == token_find(t, "a", 1), i == 1);
+        token_close(t);
+    }
+}
+
+static void
+test_bad_tokens(void **state)
+{
+    static const char *const bad[] = {"{\"a\": -1}", "{\"a\": 1.5}",
+        "{\"a\": \"1\"}", "{\"\": 1}", "{\"a\": 1e30}", "{\"a\": 16777216}"};
+    char big[TOKEN_PIECE_MAX + 32];
+    size_t i;
+
+    (void) state;
+    if (!copies("models/stories260K/tok512.model", names[1])) {
+        skip();
+    }
+    for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        put_text("added_tokens.json", bad[i]);
+        refuses("the added token");
+    }
+    memset(big, 'x', sizeof(big));
+    memcpy(big, "{\"", 2);
+    memcpy(big + sizeof(big) - 5, "\": 1}", 5);
+    put_file("added_tokens.json", big, sizeof(big));
+    refuses("the added token");
+    put_text("added_tokens.json", "{\"a\": 1000000}");
+    refuses("far beyond");
+    put_text("added_tokens.json", "[]");
+    refuses("no JSON object");
+    put_text("added_tokens.json", "{}");
+    put_text("tokenizer_config.json",
+        "{\"added_tokens_decoder\": {\"x\": {\"content\": \"a\"}}}");
+    refuses("the added token");
+    put_text("tokenizer_config.json", "{\"added_tokens_decoder\": {\"1\": 2}}");
+    refuses("the added token");
+}
+
+
 /* The published files as they lie. */
 static void
 test_published(void **state)
@@ -278,6 +484,10 @@ main(void)
         TEST(test_damaged),
         TEST(test_model),
         TEST(test_published),
+        TEST(test_phi3),
+        TEST(test_by_id),
+        TEST(test_legacy),
+        TEST(test_bad_tokens),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,7 +9,7 @@ it.
 A directory per row of MODELS holds
 
     config.json          as the makers of such models publish it
-    model.safetensors    the weights, F32 or BF16
+    model.safetensors    the weights, F32 or BF16, or experts in MXFP4
     model.gguf           the same as llama.cpp's converter would have them, for
                          some; keys and names come from its gguf package
     golden.bin           little-endian: u32 ids_n, positions_n, vocab;
@@ -37,6 +37,7 @@ import numpy
 import safetensors.torch
 import torch
 import transformers
+from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -328,6 +329,70 @@ MODELS = {
         "sliding_window": None,
         "dtype": "bfloat16",
     },
+    # The bound of the gates is one that many reach.
+    "gpt-oss": {
+        "architectures": ["GptOssForCausalLM"],
+        "model_type": "gpt_oss",
+        "attention_bias": True,
+        "experts_per_token": 3,
+        "head_dim": 18,
+        "initial_context_length": 128,
+        "intermediate_size": 22,
+        "layer_types": ["sliding_attention", "full_attention",
+                        "sliding_attention"],
+        "num_attention_heads": 8,
+        "num_experts_per_tok": 3,
+        "num_key_value_heads": 1,
+        "num_local_experts": 5,
+        "pad_token_id": 0,
+        "rms_norm_eps": 1e-5,
+        "rope_scaling": {
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "factor": 4.0,
+            "original_max_position_embeddings": 128,
+            "rope_type": "yarn",
+            "truncate": False,
+        },
+        "rope_theta": 150000,
+        "sliding_window": 33,
+        "swiglu_limit": 1.5,
+        "dtype": "bfloat16",
+    },
+    "gpt-oss-mxfp4": {
+        "architectures": ["GptOssForCausalLM"],
+        "model_type": "gpt_oss",
+        "attention_bias": True,
+        "experts_per_token": 2,
+        "head_dim": 20,
+        "hidden_size": 64,
+        "initial_context_length": 128,
+        "intermediate_size": 96,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "num_experts_per_tok": 2,
+        "num_hidden_layers": 2,
+        "num_local_experts": 7,
+        "pad_token_id": 0,
+        "quantization_config": {
+            "modules_to_not_convert": [
+                "model.layers.*.self_attn", "model.layers.*.mlp.router",
+                "model.embed_tokens", "lm_head"],
+            "quant_method": "mxfp4",
+        },
+        "rms_norm_eps": 1e-5,
+        "rope_scaling": {
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "factor": 4.0,
+            "original_max_position_embeddings": 128,
+            "rope_type": "yarn",
+            "truncate": False,
+        },
+        "rope_theta": 150000,
+        "sliding_window": 31,
+        "swiglu_limit": 7.0,
+        "dtype": "bfloat16",
+    },
 }
 
 
@@ -346,14 +411,18 @@ GGUF = {
     "mixtral": gguf.MODEL_ARCH.LLAMA,
     "qwen2-moe": gguf.MODEL_ARCH.QWEN2MOE,
     "qwen3-moe": gguf.MODEL_ARCH.QWEN3MOE,
+    "gpt-oss-mxfp4": gguf.MODEL_ARCH.GPT_OSS,
 }
+
+# Matrices that have their inputs as rows, in GPT-OSS.
+ACROSS = (".experts.gate_up_proj", ".experts.down_proj")
 
 # Whose rotary pairs are made neighbours there.
 NEIGHBOURS = {gguf.MODEL_ARCH.LLAMA, gguf.MODEL_ARCH.SMOLLM3,
               gguf.MODEL_ARCH.GRANITE}
 
 
-def draw(name, old, tied, gen):
+def draw(name, old, tied, gen, across):
     """A parameter's value, of old's shape."""
     noise = torch.randn(old.shape, generator=gen)
     if name.endswith("sinks"):
@@ -367,7 +436,58 @@ def draw(name, old, tied, gen):
         return noise * (0.3 if tied else 1)
     if "lm_head" in name:
         return noise * 2 / old.shape[-1] ** 0.5
+    if name.endswith(across):
+        # their inputs are rows; a gate must reach its bound
+        return noise * (4 if "gate" in name else 1.4) / old.shape[-2] ** 0.5
     return noise * 1.4 / old.shape[-1] ** 0.5
+
+
+# What the codes of a nibble of MXFP4 are worth.
+E2M1 = torch.tensor([0, .5, 1, 1.5, 2, 3, 4, 6, -0., -.5, -1, -1.5, -2, -3, -4, -6])
+
+
+def mxfp4(t):
+    """Experts' matrices [experts, in, out] as OpenAI publishes them: blocks
+    [experts, out, in / 32, 16], two elements a byte, and their exponents."""
+    rows = t.float().transpose(1, 2)
+    parts = rows.reshape(*rows.shape[:2], -1, 32)
+    exps = parts.abs().amax(-1).log2().floor() - 2
+    codes = (parts / 2 ** exps[..., None])[..., None].sub(E2M1).abs().argmin(-1)
+    blocks = (codes[..., ::2] | codes[..., 1::2] << 4).to(torch.uint8)
+    return blocks, (exps + 127).to(torch.uint8)
+
+
+def mxfp4_gguf(blocks, exps):
+    """The same as GGUF has it: the exponent, then a block's first half in the
+    low nibbles and its second one in the high ones."""
+    codes = torch.stack([blocks & 15, blocks >> 4], -1).flatten(-2)
+    rows = torch.cat([exps[..., None], codes[..., :16] | codes[..., 16:] << 4], -1)
+    return rows.flatten(-2).numpy()
+
+
+def gguf_gpt_oss(w, weights, names):
+    """The tensors of a layer's experts, which are fused in weights."""
+    kind = gguf.GGMLQuantizationType.MXFP4
+    experts = {k: weights.pop(k) for k in list(weights) if ".experts." in k}
+    for key, t in experts.items():
+        head, tail = key.split(".experts.")
+        name = names.get_name(f"{head}.experts.gate_proj")
+        assert name.endswith("ffn_gate_exps")
+        parts = [("down", slice(None))]
+        if tail.startswith("gate_up"):
+            parts = [("gate", slice(0, None, 2)), ("up", slice(1, None, 2))]
+        for part, take in parts:
+            at = name.replace("gate", part)
+            if tail.endswith("_bias"):
+                w.add_tensor(f"{at}.bias", t[:, take].float().contiguous().numpy())
+            elif tail.endswith("_blocks"):
+                exps = experts[key.replace("_blocks", "_scales")]
+                packed = mxfp4_gguf(t[:, take], exps[:, take])
+                got = gguf.quants.dequantize(packed, kind)
+                want = E2M1[torch.stack([t & 15, t >> 4], -1).flatten(-2).long()]
+                want = want * 2 ** (exps.float() - 127)[..., None]
+                assert (got == want.flatten(-2)[:, take].numpy()).all()
+                w.add_tensor(f"{at}.weight", packed, raw_dtype=kind)
 
 
 def neighbours(rows, heads):
@@ -437,6 +557,8 @@ def gguf_keys(w, c, dim):
                      ("final_logit_softcapping", w.add_final_logit_softcapping)):
         if key in c:
             add(c[key])
+    if c["model_type"] == "gpt_oss":
+        w.add_expert_feed_forward_length(c["intermediate_size"])
     if c["model_type"] == "gemma3_text":
         w.add_attention_scale(c["query_pre_attn_scalar"] ** -0.5)
         w.add_sliding_window_pattern(c["sliding_window_pattern"])
@@ -452,7 +574,11 @@ def make_gguf(out, arch, c):
     experts = {}
     names = gguf.get_tensor_name_map(arch, c["num_hidden_layers"])
 
-    for key, t in safetensors.torch.load_file(out / "model.safetensors").items():
+    weights = safetensors.torch.load_file(out / "model.safetensors")
+    if arch == gguf.MODEL_ARCH.GPT_OSS:
+        gguf_gpt_oss(w, weights, names)
+
+    for key, t in weights.items():
         t = t.float()
         if arch in NEIGHBOURS and "q_proj" in key:
             t = neighbours(t, c["num_attention_heads"])
@@ -467,6 +593,8 @@ def make_gguf(out, arch, c):
             head, tail = key.split(".experts.")
             number, tail = tail.split(".", 1)
             experts.setdefault(f"{head}.experts.{tail}", {})[int(number)] = t
+        elif key.endswith("sinks"):
+            tensors[names.get_name(key) + ".weight"] = t
         else:
             tensors[names.get_name(key, (".weight", ".bias"))] = t
 
@@ -487,6 +615,21 @@ def make_gguf(out, arch, c):
     w.close()
 
 
+def pack(model):
+    """The weights to save, experts in MXFP4, and the model's changed to those
+    values, as transformers takes them."""
+    saved = {}
+    for key, p in model.named_parameters():
+        if not key.endswith(ACROSS):
+            saved[key] = p.detach().to(torch.bfloat16)
+            continue
+        blocks, exps = mxfp4(p.detach())
+        saved[f"{key}_blocks"], saved[f"{key}_scales"] = blocks, exps
+        p.data.copy_(convert_moe_packed_tensors(
+            blocks, exps, dtype=torch.float32).reshape(p.shape))
+    return saved
+
+
 def make(name):
     out = HERE / name
     shutil.rmtree(out, ignore_errors=True)
@@ -500,12 +643,16 @@ def make(name):
     gen = torch.Generator().manual_seed(zlib.crc32(name.encode()))
     model = transformers.AutoModelForCausalLM.from_config(
         transformers.AutoConfig.from_pretrained(out),
-        attn_implementation="eager", dtype=torch.float32).eval()
+        attn_implementation="eager", dtype=torch.float32,
+        experts_implementation="eager").eval()
     kept = getattr(torch, config.get("dtype", "float32"))
 
     with torch.no_grad():
         for key, p in sorted(model.named_parameters()):
-            p.copy_(draw(key, p, config["tie_word_embeddings"], gen).to(kept).float())
+            p.copy_(draw(key, p, config["tie_word_embeddings"], gen,
+                         ACROSS if config["model_type"] == "gpt_oss" else ()
+                         ).to(kept).float())
+        packed = pack(model) if "quantization_config" in config else None
         ids = torch.randint(3, config["vocab_size"], (1, IDS_N), generator=gen)
         logits = model(ids, use_cache=False).logits[0]
 
@@ -513,9 +660,12 @@ def make(name):
     spread = logits.std(dim=-1).mean().item()
     model.to(kept)
 
-    with tempfile.TemporaryDirectory() as tmp:
-        model.save_pretrained(tmp)
-        shutil.copy(pathlib.Path(tmp) / "model.safetensors", out)
+    if packed is not None:
+        safetensors.torch.save_file(packed, out / "model.safetensors")
+    else:
+        with tempfile.TemporaryDirectory() as tmp:
+            model.save_pretrained(tmp)
+            shutil.copy(pathlib.Path(tmp) / "model.safetensors", out)
 
     if name in GGUF:
         make_gguf(out, GGUF[name], config)
