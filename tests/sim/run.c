@@ -374,6 +374,9 @@ run_all(run_t *r)
         if (r->live_n == 0 && r->next == l->n && r->back_n == 0) {
             break;
         }
+        if (r->c.stuck != NULL && r->c.stuck(r, r->c.arg)) {
+            continue;
+        }
         assert(at != UINT64_MAX && at > r->now_us);
         r->idle_us += r->live_n > 0 ? at - r->now_us : 0;
         r->now_us = at;

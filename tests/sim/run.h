@@ -30,6 +30,9 @@ typedef struct {
 
     /* After each step; nonzero ends the run.  May be NULL. */
     int (*watch)(run_t *r, void *arg);
+
+    /* Nothing can run: may change that, and returns nonzero if it has. */
+    int (*stuck)(run_t *r, void *arg);
     void *arg;
 } run_cfg_t;
 

@@ -18,7 +18,8 @@
     X(check, check_all, "scenarios that must hold")                            \
     X(capacity, capacity_table, "rate under objectives, by policy")            \
     X(fairness, fairness_table, "service of tenants, and isolation")           \
-    X(overload, overload_table, "three times the capacity")
+    X(overload, overload_table, "three times the capacity")                    \
+    X(trouble, trouble_table, "aborts, stalls, pools too small")
 
 
 static void

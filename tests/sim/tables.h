@@ -19,6 +19,10 @@ int fairness_table(void);
 /* d. Three times the capacity. */
 int overload_table(void);
 
+/* e. Aborts, stalls, small pools; check: few, for every change. */
+int trouble_table(void);
+int trouble_check(void);
+
 /* Says what did not hold, and counts it. */
 int table_expect(int ok, const char *what);
 
