@@ -21,6 +21,7 @@ MODULE_C  := $(wildcard ngx_module/*.[ch] ngx_module/*/*.[ch] engine/llm_*.h)
 LIB_O     := $(patsubst %.c,$(BUILD)/%.o,$(ENGINE_C) $(KERNEL_C) $(GATEWAY_C))
 UNIT      := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/unit/*.c tests/kernels/*.c))
 BENCH     := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
+SIM_O     := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/sim/*.c))
 FUZZ      := $(patsubst tests/fuzz/%.c,%,$(filter-out %/replay.c,$(wildcard tests/fuzz/*.c)))
 T_LONGEST := t/stopped.t t/page.t t/workers.t # first: nothing waits for them
 MODULE    := $(BUILD)/nginx/ngx_http_llm_module.so
@@ -48,7 +49,8 @@ test: deps-test
 test-all: deps-test
 	@tests/all.sh long
 
-## make unit, t, tidy, sim, spin   one part of it
+## make unit, t, tidy, sim-check, spin   one part of it
+## make sim                the simulator's tables
 unit-programs: $(UNIT)
 
 unit: $(UNIT)
@@ -66,6 +68,9 @@ tidy:
 
 sim: $(BUILD)/sim/sim
 	@$<
+
+sim-check: $(BUILD)/sim/sim
+	@$< check
 
 spin:
 	@prove tests/spin/
@@ -125,12 +130,16 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(BUILD)/liball.a
 $(BUILD)/fake_engine: tests/fake_engine.c $(BUILD)/liball.a
 	$(CC) $(CFLAGS) -o $@ $< $(BUILD)/liball.a $(LDLIBS)
 
-# one program each: unit tests, kernel runner, simulator, benchmarks
+$(BUILD)/sim/sim: $(SIM_O) $(BUILD)/liball.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS)
+
+# one program each: unit tests, kernel runner, benchmarks
 $(BUILD)/%: tests/%.c $(BUILD)/liball.a
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -o $@ $< $(BUILD)/liball.a $(LDLIBS)
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all help run start stop test test-all unit unit-programs t tidy tidy-objects sim spin fuzz \
+.PHONY: all help run start stop test test-all unit unit-programs t tidy tidy-objects sim sim-check spin fuzz \
 	replay bench format clean

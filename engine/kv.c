@@ -21,9 +21,9 @@
  *      positions   . . . . . | window | step . |
  *      first ----------------^                 ^---- end, at the latest
  *
- * What a sequence holds of such a group is bounded by span(); kv_slide() gives
- * it the blocks that it leaves behind again as those it comes to, so that a
- * sequence that was once given its blocks never waits for them half-way.
+ * What a sequence holds of such a group is bounded by window_blocks();
+ * kv_slide() gives it the blocks that it leaves behind again as those it comes
+ * to, but for those that are cached: these are for others then.
  *
  * A table is a row of one array that is sized for the longest sequence; pages
  * of it that no sequence has reached cost nothing.
@@ -247,19 +247,16 @@ kv_slide(kv_t *kv, uint32_t seq, uint32_t computed, uint32_t tokens)
     assert(computed <= tokens);
 
     for (g = 0; g < kv->c.groups; g++) {
-        if (kv->window[g] == 0 || computed < kv->window[g]) {
-            continue;
-        }
-
-        /* the next token looks at its own position, and window - 1 before */
         span = kv_span(kv, seq, g);
         row = kv_row(kv, seq, g);
-        first = (computed - kv->window[g] + 1) / kv->c.block_tokens;
+        first = kv_first(kv, g, computed);
         end = end_for(kv, g, first, tokens);
         assert(first <= span->end);
 
         for (; span->first < first; span->first++) {
-            if (span->end < end) {
+            if (kv->states[row[span->first]] == KV_CACHED) {
+                kv_cache_leave(kv, seq, g, span->first);
+            } else if (span->end < end) {
                 row[span->end++] = row[span->first];
             } else {
                 assert(kv->owner[row[span->first]] == seq);
@@ -284,7 +281,9 @@ kv_drop(kv_t *kv, uint32_t seq, uint32_t tokens)
 
         /* backwards: the first, most likely to be used again, on top */
         for (i = span->end; i-- > span->first;) {
-            if (kv->states[row[i]] == KV_PRIVATE) {
+            if (kv->states[row[i]] == KV_CACHED) {
+                kv_cache_leave(kv, seq, g, i);
+            } else {
                 assert(kv->owner[row[i]] == seq);
                 kv_put_free(kv, row[i], KV_PRIVATE);
             }
@@ -335,27 +334,6 @@ kv_table(
     *n = span->end - span->first;
 
     return kv_row(kv, seq, group) + span->first;
-}
-
-
-uint32_t
-kv_shared(const kv_t *kv, uint32_t a, uint32_t b)
-{
-    const uint32_t *x = kv_row(kv, a, 0), *y = kv_row(kv, b, 0);
-    uint32_t n = kv_span(kv, a, 0)->end, i = 0;
-
-    if (kv_span(kv, b, 0)->end < n) {
-        n = kv_span(kv, b, 0)->end;
-    }
-    if (kv_span(kv, a, 0)->first + kv_span(kv, b, 0)->first > 0) {
-        return 0;
-    }
-
-    while (i < n && x[i] == y[i]) {
-        i++;
-    }
-
-    return i;
 }
 
 

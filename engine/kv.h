@@ -77,7 +77,8 @@ int kv_grow(kv_t *kv, uint32_t seq, uint32_t tokens);
 
 /*
  * The first computed tokens of seq are: the blocks that fell out of a window
- * become those of the positions ahead, up to tokens, or are freed.
+ * become those of the positions ahead, up to tokens, or are freed.  Cached
+ * ones are left to the cache; what that leaves missing, kv_grow must get.
  */
 void kv_slide(kv_t *kv, uint32_t seq, uint32_t computed, uint32_t tokens);
 
@@ -95,7 +96,7 @@ uint32_t kv_drop(kv_t *kv, uint32_t seq, uint32_t tokens);
  */
 int kv_cache(kv_t *kv, uint32_t owners, uint64_t seed);
 
-/* Is there a cache?  For models with windows there is none. */
+/* Is there a cache?  Not for a model all of whose layers have windows. */
 int kv_caches(const kv_t *kv);
 
 /*
@@ -116,8 +117,12 @@ void kv_insert(kv_t *kv, uint32_t seq, const kv_who_t *who,
 /* Blocks that can be had: free ones, and cached ones that nobody uses. */
 uint32_t kv_avail(const kv_t *kv);
 
-/* How many of the first blocks of two sequences are the same. */
+/* How many of their first blocks two sequences share. */
 uint32_t kv_shared(const kv_t *kv, uint32_t a, uint32_t b);
+
+/* How many of seq's blocks can be had once it is released: nobody else has
+ * them. */
+uint32_t kv_own(const kv_t *kv, uint32_t seq);
 
 /* Blocks that the cache gave up so far, and those in it of one owner. */
 uint64_t kv_evicted(const kv_t *kv);

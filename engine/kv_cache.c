@@ -19,12 +19,16 @@
  * Time is counted in blocks that entered and in visits; so "long ago" means
  * that much has happened since, whatever the load.
  *
- * Models with windows have no cache: kv_slide() gives a sequence the blocks
- * that it leaves behind, which it could not if others might look at them.
+ * GROUPS.  The first group without a window names the tree's nodes.  Of others
+ * a node has a block as well, and of one with a window a sequence uses only
+ * those in it: what it leaves behind stays with its node until the block is
+ * needed.  A match gives what the window needs of those, or is shorter.
+ * Models all of whose layers have windows have no cache.
  *
- * INVARIANTS.  A cached block is a node's, of the same name, and the other way
- * round; a sequence has references to the first depths[seq] nodes of its text,
- * and its table names, for each, the node's block or a private one.
+ * INVARIANTS.  A cached block is a node's, and the other way round; a sequence
+ * has references to the first depths[seq] nodes of its text, and its tables
+ * name, for each that is in their span, the node's block, to which it has a
+ * reference too, or a private one.
  *
  * Owned and called by the loop thread only, through the scheduler.
  */
@@ -40,34 +44,63 @@
 #define KV_CACHE_KEEP 4
 
 
+/* Numbers the groups as the tree has them.  0, or -1: none is the first. */
+static int
+map_groups(kv_t *kv, radix_cfg_t *rc)
+{
+    uint32_t g, n = 1, window;
+
+    for (g = 0; g < kv->c.groups && kv->window[g] > 0; g++) { /* none */
+    }
+    if (g == kv->c.groups) {
+        return -1;
+    }
+
+    kv->first_group = g;
+    for (g = 0; g < kv->c.groups; g++) {
+        kv->tree_group[g] = g == kv->first_group ? 0 : n++;
+
+        /* the next token looks at window - 1 positions before its own */
+        window = kv->window[g];
+        rc->window[kv->tree_group[g]] =
+            window == 0   ? UINT32_MAX
+            : window == 1 ? 0
+                          : (window - 2) / kv->c.block_tokens + 1;
+    }
+    rc->groups = n;
+
+    return 0;
+}
+
+
 int
 kv_cache(kv_t *kv, uint32_t owners, uint64_t seed)
 {
+    size_t nodes = (size_t) kv->c.seqs * kv->row;
     radix_cfg_t rc;
 
     assert(kv->tree == NULL && kv->counts[KV_FREE] == kv->c.blocks);
 
-    if (kv->c.groups > 1 || kv->window[0] > 0) {
+    memset(&rc, 0, sizeof(rc));
+    if (map_groups(kv, &rc) != 0) {
         return 0;
     }
 
-    memset(&rc, 0, sizeof(rc));
     rc.nodes = kv->c.blocks;
     rc.block_tokens = kv->c.block_tokens;
-    rc.groups = 1;
     rc.owners = owners;
     rc.seed = seed;
     rc.keep_bonus = kv->c.blocks / KV_CACHE_KEEP;
     rc.stale = (uint64_t) kv->c.blocks * KV_CACHE_STALE;
 
     kv->tree = radix_open(&rc);
-    kv->tips = mem_zero(kv->c.seqs, sizeof(uint32_t));
     kv->depths = mem_zero(kv->c.seqs, sizeof(uint32_t));
-    kv->path = mem_zero(kv->row, sizeof(uint32_t));
+    kv->nodes = mem_zero(nodes, sizeof(uint32_t));
+    kv->ids = mem_zero(kv->c.groups, kv->row * sizeof(uint32_t));
     kv->taken = mem_zero(kv->row, sizeof(uint8_t));
 
-    return kv->tree == NULL || kv->tips == NULL || kv->depths == NULL
-                   || kv->path == NULL || kv->taken == NULL
+    return kv->tree == NULL || kv->depths == NULL || kv->nodes == NULL
+                   || kv->ids == NULL || kv->taken == NULL
                ? -1
                : 0;
 }
@@ -77,10 +110,18 @@ void
 kv_cache_close(kv_t *kv)
 {
     radix_close(kv->tree);
-    mem_free(kv->tips);
     mem_free(kv->depths);
-    mem_free(kv->path);
+    mem_free(kv->nodes);
+    mem_free(kv->ids);
     mem_free(kv->taken);
+}
+
+
+/* The nodes that seq has references to. */
+static uint32_t *
+nodes_of(const kv_t *kv, uint32_t seq)
+{
+    return kv->nodes + (size_t) seq * kv->row;
 }
 
 
@@ -108,15 +149,34 @@ uint32_t
 kv_cache_idle(const kv_t *kv)
 {
     radix_stats_t st;
+    uint64_t sum = 0;
+    uint32_t g;
 
     if (kv->tree == NULL) {
         return 0;
     }
 
     radix_stats(kv->tree, &st);
-    assert(st.idle[0] <= kv->counts[KV_CACHED]);
+    for (g = 0; g < kv->c.groups; g++) {
+        sum += st.idle[g];
+    }
+    assert(sum <= kv->counts[KV_CACHED]);
 
-    return (uint32_t) st.idle[0];
+    return (uint32_t) sum;
+}
+
+
+/* Blocks that have left the tree are free. */
+static void
+put_free(kv_t *kv, const uint32_t blocks[RADIX_GROUPS_MAX])
+{
+    uint32_t g;
+
+    for (g = 0; g < kv->c.groups; g++) {
+        if (blocks[g] != RADIX_NONE) {
+            kv_put_free(kv, blocks[g], KV_CACHED);
+        }
+    }
 }
 
 
@@ -128,10 +188,10 @@ kv_cache_room(kv_t *kv, uint32_t n)
 
     while (kv->counts[KV_FREE] < n) {
         assert(kv->tree != NULL);
-        found = radix_evict(kv->tree, 0, kv->clock, blocks);
+        found = radix_evict(kv->tree, RADIX_NONE, kv->clock, blocks);
         assert(found);
         (void) found;
-        kv_put_free(kv, blocks[0], KV_CACHED);
+        put_free(kv, blocks);
     }
 }
 
@@ -140,26 +200,58 @@ uint32_t
 kv_match(kv_t *kv, uint32_t seq, const kv_who_t *who, const uint32_t *tokens,
     uint32_t n)
 {
-    kv_span_t *span = kv_span(kv, seq, 0);
-    uint32_t *row = kv_row(kv, seq, 0), found;
+    uint32_t *nodes, *row, found, g, i;
+    kv_span_t *span;
 
     if (kv->tree == NULL) {
         return 0;
     }
 
-    assert(span->first == 0 && span->end == 0 && kv->depths[seq] == 0);
+    assert(kv_held(kv, seq) == 0 && kv->depths[seq] == 0);
     assert(n <= kv->c.context);
 
+    nodes = nodes_of(kv, seq);
     kv->clock++;
     found = radix_match(kv->tree, who->space, who->owner, tokens,
-        n / kv->c.block_tokens, kv->clock, row);
-    if (found > 0) {
+        n / kv->c.block_tokens, kv->clock, nodes);
+    kv->depths[seq] = found;
+    n = found * kv->c.block_tokens;
+
+    for (g = 0; g < kv->c.groups && found > 0; g++) {
+        span = kv_span(kv, seq, g);
+        row = kv_row(kv, seq, g);
+        span->first = kv_first(kv, g, n);
         span->end = found;
-        kv->depths[seq] = found;
-        kv->tips[seq] = row[found - 1];
+        for (i = span->first; i < found; i++) {
+            row[i] = radix_block(kv->tree, nodes[i], kv->tree_group[g]);
+            assert(kv->states[row[i]] == KV_CACHED);
+        }
     }
 
-    return found * kv->c.block_tokens;
+    return n;
+}
+
+
+/* Lays out seq's blocks [from, from + n) of all groups for the tree. */
+static void
+fill_ids(kv_t *kv, uint32_t seq, uint32_t from, radix_new_t *w)
+{
+    const kv_span_t *span;
+    const uint32_t *row;
+    uint32_t g, i, k, *ids;
+
+    for (g = 0; g < kv->c.groups; g++) {
+        span = kv_span(kv, seq, g);
+        row = kv_row(kv, seq, g);
+        ids = kv->ids + (size_t) g * kv->row;
+        w->blocks[kv->tree_group[g]] = ids;
+
+        for (i = 0; i < w->n; i++) {
+            k = from + i;
+            ids[i] = k >= span->first && k < span->end ? row[k] : RADIX_NONE;
+            assert(ids[i] == RADIX_NONE || kv->owner[ids[i]] == seq);
+        }
+    }
 }
 
 
@@ -167,8 +259,7 @@ void
 kv_insert(kv_t *kv, uint32_t seq, const kv_who_t *who, const uint32_t *tokens,
     uint32_t computed)
 {
-    uint32_t full = computed / kv->c.block_tokens, from, i;
-    const uint32_t *row = kv_row(kv, seq, 0);
+    uint32_t full = computed / kv->c.block_tokens, from, i, g, *nodes;
     radix_new_t w;
 
     if (kv->tree == NULL || full <= kv->depths[seq]) {
@@ -176,28 +267,44 @@ kv_insert(kv_t *kv, uint32_t seq, const kv_who_t *who, const uint32_t *tokens,
     }
 
     from = kv->depths[seq];
-    assert(full <= kv_span(kv, seq, 0)->end);
+    nodes = nodes_of(kv, seq);
+    assert(full <= kv_span(kv, seq, kv->first_group)->end);
 
     memset(&w, 0, sizeof(w));
-    w.parent = from == 0 ? RADIX_NONE : kv->tips[seq];
+    w.parent = from == 0 ? RADIX_NONE : nodes[from - 1];
     w.owner = who->owner;
     w.weight = who->weight;
     w.keep = who->keep;
     w.space = who->space;
     w.n = full - from;
     w.tokens = tokens + (size_t) from * kv->c.block_tokens;
-    w.blocks[0] = row + from;
+    fill_ids(kv, seq, from, &w);
     kv->clock += w.n;
     w.now = kv->clock;
 
-    kv->tips[seq] = radix_insert(kv->tree, &w, kv->path, kv->taken);
+    (void) radix_insert(kv->tree, &w, nodes + from, kv->taken);
     kv->depths[seq] = full;
 
-    for (i = 0; i < w.n; i++) {
-        assert(kv->owner[row[from + i]] == seq);
-        if (kv->taken[i]) {
-            kv_move(kv, row[from + i], KV_PRIVATE, KV_CACHED, KV_NONE);
+    for (g = 0; g < kv->c.groups; g++) {
+        for (i = 0; i < w.n; i++) {
+            if (kv->taken[i] >> kv->tree_group[g] & 1) {
+                kv_move(kv, w.blocks[kv->tree_group[g]][i], KV_PRIVATE,
+                    KV_CACHED, KV_NONE);
+            }
         }
+    }
+}
+
+
+void
+kv_cache_leave(kv_t *kv, uint32_t seq, uint32_t group, uint32_t i)
+{
+    assert(kv->tree != NULL && i < kv->depths[seq]);
+
+    /* of the first group the reference is to the node: kv_cache_release */
+    if (group != kv->first_group) {
+        radix_leave(
+            kv->tree, nodes_of(kv, seq)[i], kv->tree_group[group], kv->clock);
     }
 }
 
@@ -205,27 +312,69 @@ kv_insert(kv_t *kv, uint32_t seq, const kv_who_t *who, const uint32_t *tokens,
 void
 kv_cache_release(kv_t *kv, uint32_t seq, uint32_t tokens)
 {
-    uint32_t blocks[RADIX_GROUPS_MAX], node, up;
+    uint32_t blocks[RADIX_GROUPS_MAX], *nodes, n;
 
     if (kv->tree == NULL || kv->depths[seq] == 0) {
         return;
     }
 
-    kv->clock++;
-    node = kv->tips[seq];
-
-    for (; kv->depths[seq] > tokens / kv->c.block_tokens; kv->depths[seq]--) {
-        up = radix_parent(kv->tree, node);
-        if (radix_retreat(kv->tree, node, kv->clock, blocks)) {
-            kv_put_free(kv, node, KV_CACHED);
+    nodes = nodes_of(kv, seq);
+    for (n = kv->depths[seq]; n > tokens / kv->c.block_tokens; n--) {
+        if (radix_retreat(kv->tree, nodes[n - 1], kv->clock, blocks)) {
+            put_free(kv, blocks);
         }
-        node = up;
     }
 
-    if (kv->depths[seq] > 0) {
-        radix_release(kv->tree, node, kv->clock);
-        kv->depths[seq] = 0;
+    if (n > 0) {
+        radix_release(kv->tree, nodes[n - 1], kv->clock);
     }
+    kv->depths[seq] = 0;
+    kv->clock++;
+}
+
+
+uint32_t
+kv_own(const kv_t *kv, uint32_t seq)
+{
+    const uint32_t *row, *nodes;
+    const kv_span_t *span;
+    uint32_t g, i, n = 0;
+
+    if (kv->tree == NULL) {
+        return kv_held(kv, seq);
+    }
+
+    nodes = nodes_of(kv, seq);
+    for (g = 0; g < kv->c.groups; g++) {
+        span = kv_span(kv, seq, g);
+        row = kv_row(kv, seq, g);
+        for (i = span->first; i < span->end; i++) {
+            n += kv->states[row[i]] == KV_PRIVATE
+                 || radix_refs(kv->tree, nodes[i], kv->tree_group[g]) == 1;
+        }
+    }
+
+    return n;
+}
+
+
+uint32_t
+kv_shared(const kv_t *kv, uint32_t a, uint32_t b)
+{
+    const uint32_t *x = kv_row(kv, a, kv->first_group);
+    const uint32_t *y = kv_row(kv, b, kv->first_group);
+    uint32_t n, i = 0;
+
+    if (kv->tree == NULL) {
+        return 0;
+    }
+
+    n = kv->depths[a] < kv->depths[b] ? kv->depths[a] : kv->depths[b];
+    while (i < n && x[i] == y[i]) {
+        i++;
+    }
+
+    return i;
 }
 
 
@@ -240,6 +389,8 @@ void
 kv_cache_check(const kv_t *kv)
 {
     radix_stats_t st;
+    uint64_t sum = 0;
+    uint32_t g;
 
     if (kv->tree == NULL) {
         assert(kv->counts[KV_CACHED] == 0);
@@ -248,49 +399,73 @@ kv_cache_check(const kv_t *kv)
 
     radix_check(kv->tree);
     radix_stats(kv->tree, &st);
-    assert(st.blocks[0] == kv->counts[KV_CACHED]);
+    for (g = 0; g < kv->c.groups; g++) {
+        sum += st.blocks[g];
+    }
+    assert(sum == kv->counts[KV_CACHED]);
+}
+
+
+/* What one sequence has of one group: its nodes' blocks, or private ones.
+ * How many references that makes. */
+static uint64_t
+check_group(const kv_t *kv, uint32_t seq, uint32_t g)
+{
+    const kv_span_t *span = kv_span(kv, seq, g);
+    const uint32_t *row = kv_row(kv, seq, g), *nodes = nodes_of(kv, seq);
+    uint32_t i, tg = kv->tree_group[g];
+    uint64_t used = 0;
+
+    for (i = span->first; i < span->end; i++) {
+        if (kv->states[row[i]] == KV_CACHED) {
+            assert(i < kv->depths[seq]);
+            assert(radix_block(kv->tree, nodes[i], tg) == row[i]);
+            used++;
+        } else {
+            assert(kv->owner[row[i]] == seq);
+        }
+    }
+    assert(g != kv->first_group || span->end >= kv->depths[seq]);
+
+    return g == kv->first_group ? kv->depths[seq] : used;
 }
 
 
 void
 kv_cache_check_deep(const kv_t *kv)
 {
-    uint32_t seq, i, node;
-    const uint32_t *row;
-    uint64_t used = 0;
-    radix_stats_t st;
+    uint64_t used[KV_GROUPS] = {0};
+    uint32_t seq, g, i, tg;
 
     if (kv->tree == NULL) {
         return;
     }
 
     radix_check_deep(kv->tree);
-    radix_stats(kv->tree, &st);
 
     for (seq = 0; seq < kv->c.seqs; seq++) {
-        row = kv_row(kv, seq, 0);
-        node = kv->depths[seq] > 0 ? kv->tips[seq] : RADIX_NONE;
-        assert(kv->depths[seq] <= kv_span(kv, seq, 0)->end);
-
-        for (i = kv->depths[seq]; i < kv_span(kv, seq, 0)->end; i++) {
-            assert(kv->owner[row[i]] == seq);
+        for (g = 0; g < kv->c.groups; g++) {
+            used[g] += check_group(kv, seq, g);
         }
-        for (i = kv->depths[seq]; i-- > 0;) {
-            assert(radix_refs(kv->tree, node) > 0);
-            assert(kv->states[node] == KV_CACHED);
-            assert(row[i] == node || kv->owner[row[i]] == seq);
-            node = radix_parent(kv->tree, node);
-            used++;
+        for (i = 0; i < kv->depths[seq]; i++) {
+            assert(radix_parent(kv->tree, nodes_of(kv, seq)[i])
+                   == (i == 0 ? RADIX_NONE : nodes_of(kv, seq)[i - 1]));
         }
-        assert(node == RADIX_NONE);
     }
 
+    /* each reference is some sequence's, and each block's state is told */
     for (i = 0; i < kv->c.blocks; i++) {
-        if (kv->states[i] == KV_CACHED) {
-            used -= radix_refs(kv->tree, i);
+        if (!radix_live(kv->tree, i)) {
+            continue;
+        }
+        for (g = 0; g < kv->c.groups; g++) {
+            tg = kv->tree_group[g];
+            used[g] -= radix_refs(kv->tree, i, tg);
+            assert(radix_block(kv->tree, i, tg) == RADIX_NONE
+                   || kv->states[radix_block(kv->tree, i, tg)] == KV_CACHED);
         }
     }
-
-    /* each reference is some sequence's */
-    assert(used == 0);
+    for (g = 0; g < kv->c.groups; g++) {
+        assert(used[g] == 0);
+    }
 }

@@ -31,9 +31,11 @@ struct kv_s {
     /* the prefix cache; its time is what it was asked so far */
     radix_t *tree; /* owned; NULL: there is none */
     uint64_t clock;
-    uint32_t *tips;   /* [seqs] owned; the last of its nodes, if any */
+    uint32_t first_group;           /* whose blocks name the nodes */
+    uint32_t tree_group[KV_GROUPS]; /* the tree's number of each group */
     uint32_t *depths; /* [seqs] owned; how many nodes it has references to */
-    uint32_t *path;   /* [row] owned; for one call, as is taken */
+    uint32_t *nodes;  /* [seqs, row] owned; these */
+    uint32_t *ids;    /* [groups, row] owned; for one call, as is taken */
     uint8_t *taken;   /* [row] owned */
 };
 
@@ -53,6 +55,19 @@ kv_row(const kv_t *kv, uint32_t seq, uint32_t group)
     assert(seq < kv->c.seqs && group < kv->c.groups);
 
     return kv->table + ((size_t) seq * kv->c.groups + group) * kv->row;
+}
+
+
+/* The first block of a group that what follows computed tokens looks at. */
+static inline uint32_t
+kv_first(const kv_t *kv, uint32_t group, uint32_t computed)
+{
+    uint32_t window = kv->window[group];
+
+    /* the next token looks at its own position, and window - 1 before */
+    return window == 0 || computed < window
+               ? 0
+               : (computed - window + 1) / kv->c.block_tokens;
 }
 
 
@@ -88,9 +103,12 @@ void kv_cache_room(kv_t *kv, uint32_t n);
 /* Blocks in the tree that nobody uses. */
 uint32_t kv_cache_idle(const kv_t *kv);
 
+/* Seq no longer needs its block number i of a group, which the tree has. */
+void kv_cache_leave(kv_t *kv, uint32_t seq, uint32_t group, uint32_t i);
+
 /*
- * Gives up what seq has of the tree; the nodes behind its first tokens tokens
- * leave it, if nobody else has them.
+ * Gives up what nodes seq has of the tree; those behind its first tokens
+ * tokens leave it, if nobody else has them.
  */
 void kv_cache_release(kv_t *kv, uint32_t seq, uint32_t tokens);
 

@@ -385,8 +385,10 @@ typedef struct {
     uint32_t err;           /* llm_err.h */
     uint32_t prompt_tokens; /* what had been used, as in DONE */
     uint32_t completion_tokens;
-    char param[32]; /* the field to blame, 0-terminated, may be empty */
-    char text[160]; /* one sentence, 0-terminated; empty: the list's own */
+    char param[32];    /* the field to blame, 0-terminated, may be empty */
+    char text[160];    /* one sentence, 0-terminated; empty: the list's own */
+    uint32_t retry_ms; /* in how long to try again; 0: not known */
+    uint32_t pad;
 } llm_wire_error_t;
 
 _Static_assert(sizeof(llm_wire_submit_t) % 8 == 0, "sections are aligned");

@@ -30,13 +30,14 @@
  * bounded too.
  *
  * TIME.  The clock is read after each step and after each sleep; in between
- * it stands.
+ * it stands.  So what a step took, as the scheduler is told, is the time from
+ * the end of the step before, with all that the turn does: the gap between two
+ * tokens of a stream.
  */
 #include "loop.h"
 #include "clock.h"
 #include "log.h"
 #include "mem.h"
-#include "sched.h"
 
 #include <assert.h>
 #include <stddef.h>
@@ -137,13 +138,16 @@ static int
 open_tables(loop_t *l, const forward_cfg_t *f)
 {
     uint32_t reqs_n = l->in->reqs_n;
-    sched_cfg_t sc;
+    sched_cfg_t sc = {0};
     kv_cfg_t kc;
 
     sc.reqs = reqs_n;
     sc.rows = f->rows_max < f->outs_max ? f->rows_max : f->outs_max;
     sc.tokens = f->tokens_max;
     sc.context = f->context;
+    sc.policy = l->c.policy;
+    sc.tile = l->c.tile;
+    sc.target_us = l->c.step_target_ms * 1000;
 
     l->b.rows_max = f->rows_max;
     l->b.tokens_max = f->tokens_max;
@@ -169,7 +173,8 @@ open_tables(loop_t *l, const forward_cfg_t *f)
         return -1;
     }
     if (l->c.cache && !kv_caches(l->kv)) {
-        log_line(LOG_INFO, "no prefix cache: this model's layers have windows");
+        log_line(
+            LOG_INFO, "no prefix cache: all layers of this model have windows");
     }
 
     l->sched = sched_open(&sc, l->kv);
@@ -307,6 +312,16 @@ push_token(loop_t *l, const sched_take_t *take, const sample_out_t *out)
 }
 
 
+/* When a request like r should come again. */
+static uint32_t
+retry_ms(loop_t *l, const req_t *r)
+{
+    uint64_t ms = (sched_retry_us(l->sched, r) + 999) / 1000;
+
+    return ms < UINT32_MAX ? (uint32_t) ms : UINT32_MAX;
+}
+
+
 /*
  * The loop's last word on request i.  known: does the scheduler have it?
  */
@@ -327,6 +342,9 @@ finish(loop_t *l, uint32_t i, uint32_t err, int known)
 
     begun = lr->begun_us != 0 ? lr->begun_us : l->now_us;
     first = lr->first_us != 0 ? lr->first_us : l->now_us;
+    if (err == LLM_ERR_BUSY || err == LLM_ERR_QUEUE_TIMEOUT) {
+        m.retry_ms = retry_ms(l, r);
+    }
     m.queue_us = begun > r->arrival_us ? begun - r->arrival_us : 0;
     m.prefill_us = first > begun ? first - begun : 0;
     m.decode_us = l->now_us > first ? l->now_us - first : 0;
@@ -559,6 +577,7 @@ step(loop_t *l)
             l->outs[k].err == 0 && token_is_end(l->c.token, l->outs[k].token);
     }
     sched_commit(l->sched, &l->b, l->takes);
+    sched_took(l->sched, &l->b, l->now_us - start);
 
     l->computed += l->b.tokens_n;
     deliver(l);

@@ -12,6 +12,7 @@
 
 #include "forward.h"
 #include "inner.h"
+#include "sched.h"
 #include "kv.h"
 #include "token.h"
 
@@ -28,6 +29,9 @@ typedef struct {
     uint64_t step_min_ms; /* shortest time of a step; 0: as fast as it goes */
     uint32_t cache;       /* is there a prefix cache? */
     uint64_t cache_seed;  /* nobody outside may know it */
+    const sched_policy_t *policy; /* NULL: the default */
+    uint32_t tile;                /* of the device's products; 0: none */
+    uint32_t step_target_ms;      /* see sched_cfg_t.target_us */
 } loop_cfg_t;
 
 /* The pool's configuration for seqs sequences; c borrows from shape. */

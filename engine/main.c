@@ -76,6 +76,7 @@ typedef struct {
     const kernels_t *kn;
     kn_dev_t *dev;
     forward_cfg_t shape;
+    const sched_policy_t *policy;
     forward_t *forward;
     progress_t progress; /* of loading */
     inner_t *in;
@@ -356,6 +357,21 @@ check_cache(engine_t *e)
 }
 
 
+static int
+parse_policy(engine_t *e)
+{
+    e->policy = sched_policy(e->o.policy);
+    if (e->policy != NULL) {
+        return 0;
+    }
+
+    snprintf(e->err, sizeof(e->err),
+        "policy must be fair or fcfs, found \"%s\"", e->o.policy);
+
+    return -1;
+}
+
+
 /*
  * How many blocks, and how long a sequence may be, from the options.  A pool
  * that the user made small shortens the context, unless that was asked for
@@ -444,7 +460,8 @@ open_forward(engine_t *e)
     e->shape.tokens_max = (uint32_t) e->o.batch_tokens;
     e->shape.outs_max = e->shape.rows_max + PROMPT_OUTS;
 
-    if (parse_kv_type(e) != 0 || check_cache(e) != 0 || plan_blocks(e) != 0) {
+    if (parse_kv_type(e) != 0 || parse_policy(e) != 0 || check_cache(e) != 0
+        || plan_blocks(e) != 0) {
         return -1;
     }
 
@@ -522,6 +539,9 @@ open_threads(engine_t *e)
     lc.step_min_ms = (uint64_t) o->step_min;
     lc.cache = strcmp(o->prefix_cache, "on") == 0;
     lc.cache_seed = secrets[0];
+    lc.policy = e->policy;
+    lc.tile = (uint32_t) o->batch_tile;
+    lc.step_target_ms = (uint32_t) o->step_target;
     e->loop = loop_open(&lc);
     if (e->loop == NULL) {
         goto failed;

@@ -41,6 +41,11 @@
         "with whom: tenant (its own requests) or all")                         \
     X(block_tokens, int, "16", 4, 256, "tokens in a KV block")                 \
     X(batch_tokens, int, "512", 1, 65536, "tokens computed in one step")       \
+    X(batch_tile, int, "16", 1, 4096,                                          \
+        "steps with prompts have a multiple of that many tokens")              \
+    X(step_target, ms, "0", 0, 60000,                                          \
+        "wanted time of a step while streams run; 0: batch_tokens rules")      \
+    X(policy, str, "fair", 0, 0, "who goes first: fair (by tenant) or fcfs")   \
     X(batch_rows, int, "64", 1, 4096, "sequences computed in one step")        \
     X(requests, int, "1024", 1, 65536, "requests held, waiting ones too")      \
     X(slots, int, "1024", 1, 4096, "requests of one nginx worker")             \

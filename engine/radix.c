@@ -69,16 +69,10 @@ power(uint32_t n)
 static void
 check_cfg(const radix_cfg_t *c)
 {
-    uint32_t g;
-
     assert(c->nodes > 0 && c->nodes <= 1u << 30);
     assert(c->block_tokens <= 1u << 20);
     assert(c->block_tokens > 0 && c->owners > 0 && c->owners < 1u << 20);
     assert(c->groups > 0 && c->groups <= RADIX_GROUPS_MAX);
-
-    for (g = 1; g < c->groups; g++) {
-        assert(c->window[g] > 0);
-    }
 }
 
 
@@ -618,12 +612,35 @@ radix_retreat(
 }
 
 
+/* The group whose next part was used least lately; of equals the first, for
+ * a node without a window's blocks is of no use. */
+static uint32_t
+oldest(radix_t *r, uint64_t now)
+{
+    uint32_t g, i, found = 0;
+    uint64_t least = UINT64_MAX;
+
+    for (g = 0; g < r->c.groups; g++) {
+        i = radix_order_next(r, g, now);
+        if (i != NONE && r->parts[g][i].key < least) {
+            least = r->parts[g][i].key;
+            found = g;
+        }
+    }
+
+    return found;
+}
+
+
 int
 radix_evict(
     radix_t *r, uint32_t g, uint64_t now, uint32_t blocks[RADIX_GROUPS_MAX])
 {
     uint32_t i, k;
 
+    if (g == NONE) {
+        g = oldest(r, now);
+    }
     assert(g < r->c.groups);
 
     i = radix_order_next(r, g, now);
@@ -649,6 +666,15 @@ radix_evict(
 
 /* --- looking in --------------------------------------------------------- */
 
+int
+radix_live(const radix_t *r, uint32_t node)
+{
+    assert(node < r->c.nodes);
+
+    return radix_node(r, node)->live;
+}
+
+
 uint32_t
 radix_parent(const radix_t *r, uint32_t node)
 {
@@ -668,11 +694,11 @@ radix_block(const radix_t *r, uint32_t node, uint32_t g)
 
 
 uint32_t
-radix_refs(const radix_t *r, uint32_t node)
+radix_refs(const radix_t *r, uint32_t node, uint32_t g)
 {
-    assert(node < r->c.nodes && radix_node(r, node)->live);
+    assert(node < r->c.nodes && radix_node(r, node)->live && g < r->c.groups);
 
-    return radix_node(r, node)->users;
+    return *radix_users(r, node, g);
 }
 
 

@@ -3,10 +3,10 @@
  * Pure: no clock, no randomness, no memory taken after radix_open; the blocks
  * themselves are the pool's (kv.c).  See radix.c.
  *
- * A model's layers come in groups with a pool of blocks each.  Group 0 is
- * always there: its layers need the whole context, and a node is named by its
- * block of group 0.  Layers of a further group look back over a window only,
- * so that its blocks may be missing from a node.
+ * A model's layers come in groups with blocks of their own for the same
+ * tokens.  Group 0 is always there: its layers need the whole context, and a
+ * node is named by its block of group 0.  Layers of a further group look back
+ * over a window only, so that its blocks may be missing from a node.
  */
 #ifndef RADIX_H
 #define RADIX_H
@@ -14,16 +14,17 @@
 #include <stdint.h>
 
 #define RADIX_NONE       UINT32_MAX
-#define RADIX_GROUPS_MAX 4
+#define RADIX_GROUPS_MAX 8
 
 typedef struct radix_s radix_t;
 
 typedef struct {
-    uint32_t nodes;                    /* blocks in the pool of group 0 */
+    uint32_t nodes;                    /* names that group 0's blocks have */
     uint32_t block_tokens;             /* >= 1 */
     uint32_t groups;                   /* 1 .. RADIX_GROUPS_MAX */
     uint32_t window[RADIX_GROUPS_MAX]; /* blocks before a match's end that a
-                                        * group must have; not of group 0 */
+                                        * group must have, UINT32_MAX: all;
+                                        * not of group 0 */
     uint32_t owners;     /* told apart; further ones are taken as one */
     uint64_t seed;       /* nobody outside may know it */
     uint64_t keep_bonus; /* by which each step of keep delays eviction */
@@ -96,11 +97,15 @@ int radix_retreat(
     radix_t *r, uint32_t tip, uint64_t now, uint32_t blocks[RADIX_GROUPS_MAX]);
 
 /*
- * Makes one block of group g free.  1 and its id in blocks[g], for group 0
- * beside those of its node's other groups (else RADIX_NONE); 0: all are used.
+ * Makes one block of group g free, RADIX_NONE: of any, the one that was used
+ * least lately.  1 and its id in blocks[g], for group 0 beside those of its
+ * node's other groups (else RADIX_NONE); 0: all are used.
  */
 int radix_evict(
     radix_t *r, uint32_t g, uint64_t now, uint32_t blocks[RADIX_GROUPS_MAX]);
+
+/* Is that the name of a node? */
+int radix_live(const radix_t *r, uint32_t node);
 
 /* The node above; RADIX_NONE at the top. */
 uint32_t radix_parent(const radix_t *r, uint32_t node);
@@ -108,8 +113,8 @@ uint32_t radix_parent(const radix_t *r, uint32_t node);
 /* The block of group g at the node; RADIX_NONE: it was evicted. */
 uint32_t radix_block(const radix_t *r, uint32_t node, uint32_t g);
 
-/* References to the node. */
-uint32_t radix_refs(const radix_t *r, uint32_t node);
+/* References to the node's part in group g. */
+uint32_t radix_refs(const radix_t *r, uint32_t node, uint32_t g);
 
 /* Blocks of group g that count against an owner's share. */
 uint64_t radix_owned(const radix_t *r, uint32_t owner, uint32_t g);

@@ -153,6 +153,7 @@ typedef struct {
     uint32_t err;
     uint32_t cached_tokens;
     uint32_t completion_tokens; /* charged: wasted ones are not in it */
+    uint32_t retry_ms;          /* refused: when to come back; 0: not known */
     uint64_t queue_us, prefill_us, decode_us;
 } req_msg_end_t;
 

@@ -29,21 +29,28 @@
  *
  * ORDER.  A key orders sequences by importance: class, then arrival, then
  * choice.  Who decodes needs no order.  Who gets prompt tokens and admission:
- * the highest class; in it the tenant that has been served least, tokens
- * divided by weight; of its work what has begun before what has not, then by
- * key.  A tenant that comes (back) is lifted to the least served of those
- * active, so that being idle saves up nothing.  A token computed again after
- * preemption is not charged again.
+ * the highest class; in it the tenant whose turn it is by the policy
+ * (sched_fair.c, sched_fcfs.c); of its work what has begun before what has
+ * not, then by key.  A tenant that comes (back) is lifted to a quantum below
+ * the least served of those active, so that being idle saves up no more.  A
+ * token computed again after preemption is not charged again.
  *
- * MEMORY.  Blocks that the prefix cache has and nobody uses are as good as free
- * ones (sched_cache.c tells how it is used).
- * Admission takes the blocks of all known tokens and one more, and
- * leaves one block per seated sequence free for growth; a prompt in chunks
- * therefore never waits for blocks half-way.  A decode that finds the pool
- * empty takes the blocks of, first, sequences without credit, then the least
- * important one, which may be itself.  The oldest request of the highest class
- * may take blocks and a seat from any other, so something always finishes.
- * Nobody is admitted past a request that waits for blocks.
+ * BUDGET.  A step has a fixed number of tokens, or as many as the step-time
+ * model (sched_pace.c) lets into the target; single-token rows count, and the
+ * sum fills whole tiles of the device.  What is left for prompts may be
+ * nothing, but for a minimum under a target that cannot be met.
+ *
+ * MEMORY.  Blocks are taken as tokens are computed, chunk by chunk; what the
+ * prefix cache has and nobody uses is as good as free (sched_cache.c).
+ * Admission looks ahead: what the seated prompts still lack, and what all
+ * outputs are likely to come to (sched_guess.c), must find room at every later
+ * time.  If that was too hopeful, a decode that finds the pool empty takes the
+ * blocks of, first, sequences without credit, then of the lowest class the one
+ * that the policy says, which may be itself; and nobody is admitted in that
+ * step.  The oldest request of the highest class that has begun keeps its
+ * blocks and may take blocks and a seat from any other, so something always
+ * finishes; one that has not begun may do so to lower classes.  Nobody is
+ * admitted past a request that waits for blocks.
  *
  * COST.  Each plan walks the live requests, the seats, and per tenant picked
  * the active tenants; adding a request searches the tenants.  Nothing depends
@@ -112,6 +119,34 @@ sched_seq_detach(sched_t *s, uint32_t id)
 }
 
 
+/*
+ * By how much a tenant that comes may be ahead of the others, in weighted
+ * tokens: some steps' worth, but not more than half the pool.  More would let
+ * it crowd out who stayed; with less, a tenant below its share that comes in
+ * bursts waits for blocks behind one that floods.  So (sim fairness) a flood
+ * moves another's P99 by less than 10 %, and the differences of service stay
+ * below those of strict VTC.
+ */
+#define QUANTUM_STEPS 8
+
+/* A wait is estimated: refused is who would use up that much of its time in
+ * the queue, in us of each ms. */
+#define WAIT_TRUST 900
+
+/* Nobody is told to come back later than that. */
+#define RETRY_US_MAX 600000000ull
+
+static uint64_t
+quantum(const sched_t *s)
+{
+    uint64_t pool =
+        (uint64_t) kv_total(s->kv) * kv_block_tokens(s->kv) / kv_groups(s->kv);
+    uint64_t steps = (uint64_t) QUANTUM_STEPS * s->c.budget;
+
+    return pool / 2 < steps ? pool / 2 : steps;
+}
+
+
 sched_t *
 sched_open(const sched_cfg_t *c, kv_t *kv)
 {
@@ -130,6 +165,18 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
     seqs = (size_t) c->reqs * LLM_CHOICES_MAX;
     s->c = *c;
     s->kv = kv;
+    s->policy = c->policy != NULL ? c->policy : &sched_fair;
+    s->c.tile = c->tile > 0 ? c->tile : 1;
+    s->c.budget =
+        c->budget > 0 && c->budget < c->tokens ? c->budget : c->tokens;
+    s->top = NONE;
+    if (s->policy->claims != NULL) {
+        s->quantum = quantum(s) * SCHED_SCALE;
+    }
+    s->vtime = s->quantum;
+    if (c->target_us > 0) {
+        sched_pace_init(&s->pace, c->target_us, s->c.tile);
+    }
     s->seats = c->rows < c->tokens ? c->rows : c->tokens;
     s->expires_us = UINT64_MAX;
     list_init(&s->all);
@@ -143,11 +190,13 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
     s->known = mem_zero(seqs, c->context * sizeof(uint32_t));
     s->run = mem_zero(s->seats, sizeof(uint32_t));
     s->tenants = mem_zero(2 * (size_t) c->reqs, sizeof(tenant_t));
+    s->guesses = mem_zero(2 * (size_t) c->reqs, sizeof(sched_guess_t));
     s->active = mem_zero(c->reqs, sizeof(uint32_t));
 
     if (s->reqs == NULL || s->all_links == NULL || s->wait_links == NULL
         || s->seqs == NULL || s->links == NULL || s->known == NULL
-        || s->run == NULL || s->tenants == NULL || s->active == NULL) {
+        || s->run == NULL || s->tenants == NULL || s->guesses == NULL
+        || s->active == NULL) {
         sched_close(s);
         return NULL;
     }
@@ -171,6 +220,7 @@ sched_close(sched_t *s)
     mem_free(s->known);
     mem_free(s->run);
     mem_free(s->tenants);
+    mem_free(s->guesses);
     mem_free(s->active);
     mem_free(s);
 }
@@ -205,6 +255,7 @@ tenant_get(sched_t *s, uint32_t name)
 
     t = &s->tenants[i];
     memset(t, 0, sizeof(*t));
+    memset(&s->guesses[i], 0, sizeof(s->guesses[i]));
     t->name = name;
     list_init(&t->wait);
     list_init(&t->ready);
@@ -213,7 +264,8 @@ tenant_get(sched_t *s, uint32_t name)
 }
 
 
-/* Lifts t, which becomes active, to the least served of those that are. */
+/* Lifts t, which becomes active, to a quantum below the least served of those
+ * that were active so far. */
 static void
 tenant_lift(sched_t *s, tenant_t *t)
 {
@@ -231,9 +283,25 @@ tenant_lift(sched_t *s, tenant_t *t)
     if (least == UINT64_MAX) {
         least = s->left_service;
     }
-    if (t->service < least) {
-        t->service = least;
+
+    /* it never goes back, or each newcomer would be ahead of the last */
+    if (s->vtime < least) {
+        s->vtime = least;
     }
+    assert(s->vtime >= s->quantum);
+    if (t->service < s->vtime - s->quantum) {
+        t->service = s->vtime - s->quantum;
+    }
+}
+
+
+void
+sched_charge(sched_t *s, uint32_t id, uint64_t cost)
+{
+    uint32_t weight = s->reqs[seq_req(id)].r->weight;
+
+    seq_tenant(s, id)->service +=
+        cost * SCHED_SCALE / (weight > 0 ? weight : 1);
 }
 
 
@@ -308,6 +376,82 @@ queue_full(const sched_t *s, const tenant_t *t, const req_t *r)
 }
 
 
+/* The entry of r's tenant; NULL: it is new. */
+static const tenant_t *
+tenant_find(const sched_t *s, uint32_t name)
+{
+    uint32_t i;
+
+    for (i = 0; i < s->tenants_n; i++) {
+        if (s->tenants[i].name == name) {
+            return &s->tenants[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+/* Requests of tenant t that would start before one like r. */
+static uint64_t
+ahead(const sched_t *s, const tenant_t *t, const req_t *r)
+{
+    uint64_t n = 0;
+    uint32_t i;
+
+    for (i = t->wait.head; i != NONE && s->reqs[i].r->priority <= r->priority;
+         i = s->wait_links[i].next) {
+        n++;
+    }
+
+    return n;
+}
+
+
+uint64_t
+sched_wait_us(const sched_t *s, const req_t *r)
+{
+    const tenant_t *t = tenant_find(s, r->tenant);
+    uint64_t n;
+
+    if (t == NULL || t->waiting == 0) {
+        return 0;
+    }
+    n = ahead(s, t, r);
+
+    return n == 0 ? 0 : (n + 1) * t->gap_us;
+}
+
+
+uint64_t
+sched_retry_us(sched_t *s, const req_t *r)
+{
+    uint32_t i = tenant_get(s, r->tenant);
+    tenant_t *t = &s->tenants[i];
+    uint64_t most = (uint64_t) r->queue_ms * WAIT_TRUST;
+    uint64_t wait = sched_wait_us(s, r);
+    uint64_t at = s->now_us, over;
+
+    if (r->queue_ms != 0 && wait > most) {
+        at += wait - most + t->gap_us; /* the queue moves in leaps */
+    }
+    if (r->queue_max != 0 && t->waiting >= r->queue_max) {
+        over =
+            s->now_us + (uint64_t) (t->waiting - r->queue_max + 1) * t->gap_us;
+        at = over > at ? over : at;
+    }
+
+    /* behind those told before, at the pace at which requests begin */
+    at = t->told_us > at ? t->told_us : at;
+    t->told_us = at + t->gap_us;
+    if (t->told_us > s->now_us + RETRY_US_MAX) {
+        t->told_us = s->now_us + RETRY_US_MAX;
+    }
+
+    return at - s->now_us;
+}
+
+
 /* Sets up choice c of request req. */
 static void
 seq_open(sched_t *s, uint32_t req, uint32_t c, uint64_t key)
@@ -360,8 +504,13 @@ sched_add(sched_t *s, uint32_t req, const req_t *r)
     ti = tenant_get(s, r->tenant);
     t = &s->tenants[ti];
 
-    if (queue_full(s, t, r)) {
+    if (queue_full(s, t, r)
+        || (r->queue_ms != 0
+            && sched_wait_us(s, r) > (uint64_t) r->queue_ms * WAIT_TRUST)) {
         return -LLM_ERR_BUSY;
+    }
+    if (t->waiting == 0 && t->started == 0) {
+        t->queue_us = r->arrival_us > s->now_us ? r->arrival_us : s->now_us;
     }
 
     class = r->priority < SCHED_CLASS_MAX ? r->priority : SCHED_CLASS_MAX;
@@ -376,6 +525,10 @@ sched_add(sched_t *s, uint32_t req, const req_t *r)
     sr->expires_us = r->queue_ms == 0
                          ? UINT64_MAX
                          : r->arrival_us + (uint64_t) r->queue_ms * 1000;
+
+    if (sr->expires_us < s->expires_us) {
+        s->expires_us = sr->expires_us;
+    }
 
     for (c = 0; c < r->choices; c++) {
         seq_open(s, req, c, key);
@@ -451,9 +604,13 @@ static void
 seq_finish(sched_t *s, uint32_t id)
 {
     sreq_t *sr = &s->reqs[seq_req(id)];
+    uint32_t n;
 
     assert(sr->open_n > 0);
 
+    n = s->seqs[id].known_n - s->seqs[id].prompt_n;
+    sched_guess_ended(&s->guess, n);
+    sched_guess_ended(&s->guesses[sr->tenant], n);
     sched_seq_detach(s, id);
     sched_seq_state(&s->seqs[id], SCHED_ENDED);
     (void) kv_drop(s->kv, id, s->seqs[id].stays);
@@ -480,6 +637,7 @@ commit_token(sched_t *s, uint32_t id, sched_take_t *take)
         seq_finish(s, id);
         return;
     }
+    sched_charge(s, id, SCHED_COST_OUT);
     sr->sampled++;
 
     if (take->ends && !(sr->r->flags & LLM_F_IGNORE_EOS)) {
@@ -508,7 +666,6 @@ sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes)
         assert(q->state == SCHED_RUNNING && q->computed == row->q_start);
         assert(row->kv_len <= q->known_n && q->known_n < q->limit);
         q->computed = row->kv_len;
-        kv_slide(s->kv, row->seq, q->computed, q->known_n + 1);
         for (bad = 0; o < b->outs_n && b->outs[o].row == i; o++) {
             bad |= takes[o].err != 0;
         }
@@ -517,6 +674,7 @@ sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes)
         } else {
             sched_cache_keep(s, row->seq);
         }
+        kv_slide(s->kv, row->seq, q->computed, q->known_n + 1);
     }
     assert(o == b->outs_n);
 
@@ -539,6 +697,43 @@ sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes)
     }
 
     kv_check(s->kv);
+}
+
+
+/* What b costs, as far as the model goes. */
+static sched_load_t
+load_of(const batch_t *b)
+{
+    sched_load_t l = {0, 0, 0};
+    uint32_t i;
+
+    for (i = 0; i < b->rows_n; i++) {
+        sched_load_row(&l, b->rows[i].q_start, b->rows[i].q_len);
+    }
+
+    return l;
+}
+
+
+void
+sched_took(sched_t *s, const batch_t *b, uint64_t us)
+{
+    sched_load_t l = load_of(b);
+
+    assert(b->rows_n > 0);
+
+    if (s->c.target_us > 0) {
+        sched_pace_took(&s->pace, &l, (double) us);
+    }
+}
+
+
+uint64_t
+sched_expects(const sched_t *s, const batch_t *b)
+{
+    sched_load_t l = load_of(b);
+
+    return s->c.target_us == 0 ? 0 : (uint64_t) sched_pace_guess(&s->pace, &l);
 }
 
 
@@ -634,6 +829,22 @@ sched_end(sched_t *s, uint32_t req)
 }
 
 
+const sched_policy_t *
+sched_policy(const char *name)
+{
+    static const sched_policy_t *const all[] = {&sched_fair, &sched_fcfs};
+    size_t i;
+
+    for (i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        if (strcmp(all[i]->name, name) == 0) {
+            return all[i];
+        }
+    }
+
+    return NULL;
+}
+
+
 /* --- looking in --------------------------------------------------------- */
 
 void
@@ -668,13 +879,7 @@ sched_seq(const sched_t *s, uint32_t seq, uint32_t *known_n, uint32_t *computed)
 uint64_t
 sched_service(const sched_t *s, uint32_t tenant)
 {
-    uint32_t i;
+    const tenant_t *t = tenant_find(s, tenant);
 
-    for (i = 0; i < s->tenants_n; i++) {
-        if (s->tenants[i].name == tenant) {
-            return s->tenants[i].service;
-        }
-    }
-
-    return 0;
+    return t == NULL ? 0 : t->service;
 }

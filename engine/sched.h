@@ -35,12 +35,32 @@ typedef enum {
 } sched_state_t;
 /* clang-format on */
 
+/* Who goes first and what a step is made of: one file each. */
+typedef struct sched_policy_s sched_policy_t;
+
+extern const sched_policy_t sched_fair; /* by tenants' service, stall-free */
+extern const sched_policy_t sched_fcfs; /* by arrival, stall-free */
+
+/* The policy of that name; NULL: there is none. */
+const sched_policy_t *sched_policy(const char *name);
+
 typedef struct {
     uint32_t reqs; /* size of the request table */
     uint32_t rows; /* a batch's limits */
     uint32_t tokens;
     uint32_t context; /* longest sequence, tokens */
+
+    /* what 0 stands for is in brackets */
+    const sched_policy_t *policy; /* [sched_fair] */
+    uint32_t budget;    /* tokens of a step with prompts in it [tokens] */
+    uint32_t tile;      /* budgets are multiples of it [1] */
+    uint32_t target_us; /* a step with decoding rows takes at most [any] */
 } sched_cfg_t;
+
+/* A tenant is charged for its tokens: each prompt token once, when it is
+ * computed, and each token sampled. */
+#define SCHED_COST_IN  1
+#define SCHED_COST_OUT 2
 
 /* One sampled token: what sched_commit is told, and what it answers. */
 typedef struct {
@@ -77,10 +97,20 @@ void sched_close(sched_t *s);
 /*
  * Takes request req in.  r, its prompts and parameters are borrowed until
  * sched_end; atomic fields are not looked at.  0, or -LLM_ERR_BUSY when its
- * tenant's queue is full: then it was not taken in.  Each prompt must leave
+ * tenant's queue is full, or so long that it would expire in it, as far as
+ * can be told: then it was not taken in.  Each prompt must leave
  * room for one token in context and pool.
  */
 int sched_add(sched_t *s, uint32_t req, const req_t *r);
+
+/* How long a request like r would wait if it came now; 0: not known. */
+uint64_t sched_wait_us(const sched_t *s, const req_t *r);
+
+/*
+ * After a refusal of r: in how long to try again.  Each one who is told is
+ * counted as work that will come, so they are not all told the same time.
+ */
+uint64_t sched_retry_us(sched_t *s, const req_t *r);
 
 /* Says whether req may be sampled; true when it is added. */
 void sched_credit(sched_t *s, uint32_t req, int has);
@@ -97,7 +127,8 @@ void sched_plan(sched_t *s, uint64_t now_us, batch_t *b);
  */
 int sched_expired(sched_t *s, uint32_t *req);
 
-/* When the next waiting request would expire; UINT64_MAX: never. */
+/* When the next waiting request would expire, or earlier, but later than the
+ * last plan; UINT64_MAX: never. */
 uint64_t sched_expires_us(const sched_t *s);
 
 /*
@@ -105,6 +136,15 @@ uint64_t sched_expires_us(const sched_t *s);
  * of the batch may have been ended since the plan.
  */
 void sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes);
+
+/*
+ * The step of batch b, planned last, took us microseconds.  Without a target
+ * it changes nothing.
+ */
+void sched_took(sched_t *s, const batch_t *b, uint64_t us);
+
+/* How long the plan expects a step of batch b to take; 0: not known. */
+uint64_t sched_expects(const sched_t *s, const batch_t *b);
 
 /*
  * A stop string ended the choice inside its token index: what was sampled
@@ -131,7 +171,7 @@ sched_state_t sched_seq(
     const sched_t *s, uint32_t seq, uint32_t *known_n, uint32_t *computed);
 
 /*
- * What a tenant has been served: tokens divided by weight, scaled by
+ * What a tenant has been served: weighted tokens divided by weight, scaled by
  * SCHED_SCALE; 0 for one that is not known.
  */
 #define SCHED_SCALE 65536

@@ -1,12 +1,14 @@
 /*
- * The scheduler's inside, shared by sched.c (requests: add, commit, end) and
- * sched_plan.c (the plan).  Nobody else includes it.
+ * The scheduler's inside, shared by sched.c (requests: add, commit, end),
+ * sched_plan.c (the plan) and the policies.  Nobody else includes it.
  */
 #ifndef SCHED_INT_H
 #define SCHED_INT_H
 
 #include "list.h"
 #include "sched.h"
+#include "sched_guess.h"
+#include "sched_pace.h"
 
 #include <stddef.h>
 
@@ -65,13 +67,51 @@ typedef struct {
     uint32_t todo_tail;
     uint32_t pick; /* best piece of work: a sequence */
     uint32_t pick_kind;
+    uint64_t queue_us; /* the last start, or when it came with none running */
+    uint64_t gap_us;   /* between two starts while others waited, averaged */
+    uint64_t told_us;  /* when who was refused last is to come back */
+    uint32_t gaps;     /* that it is the average of, at most GAPS */
+    uint32_t seats;    /* as the plan's claim has counted */
 } tenant_t;
+
+/*
+ * A policy.  Classes are strict and not its business: it decides among equals,
+ * and what a step is made of.  It may only look.
+ */
+struct sched_policy_s {
+    const char *name;
+
+    /* Is the pick of a, which has one, to be done before that of b? */
+    int (*before)(const sched_t *s, const tenant_t *a, const tenant_t *b);
+
+    /* Does sequence a lose its blocks rather than b? */
+    int (*rather)(const sched_t *s, uint32_t a, uint32_t b);
+
+    /* May a, whose turn it is, take blocks that b holds?  NULL: never. */
+    int (*claims)(const sched_t *s, const tenant_t *a, const tenant_t *b);
+
+    /* Writes the step, by the passes below. */
+    void (*compose)(sched_t *s, batch_t *b);
+};
 
 struct sched_s {
     sched_cfg_t c;
+    const sched_policy_t *policy;
+    sched_pace_t pace;   /* if there is a target */
+    sched_guess_t guess; /* of all tenants' output lengths */
+    sched_load_t load;   /* of the step being planned */
+    uint32_t top;        /* sequence that keeps its blocks; NONE */
+    uint32_t turns;      /* for policies that alternate */
+    uint32_t decoding;   /* rows of the step before its prompts */
+    int foreseen;        /* does futures hold those seated? */
+    sched_futures_t futures;
     kv_t *kv; /* borrowed */
     uint32_t seats;
     uint64_t arrivals;
+    uint64_t now_us;  /* of the last plan */
+    uint64_t then_us; /* of the one before */
+    uint64_t quantum; /* service that a light tenant may be ahead */
+    uint64_t vtime;   /* the least service of those active, the most it was */
     uint64_t left_service; /* the most that a tenant who left had had */
     uint64_t expires_us;
     uint32_t live_n, started_n, stalled_n;
@@ -79,18 +119,19 @@ struct sched_s {
     uint32_t pressed; /* blocks were taken away in this plan */
     uint64_t credit_stalls, preemptions;
     uint64_t plans, follows, cache_asked, cache_hits;
-    list_t all;         /* live requests */
-    list_t held;        /* sequences in state HELD */
-    list_t expired;     /* requests taken out of their queue */
-    sreq_t *reqs;       /* [reqs] owned, as are all below */
-    link_t *all_links;  /* [reqs] */
-    link_t *wait_links; /* [reqs] for a tenant's wait, and expired */
-    seq_t *seqs;        /* [seqs] */
-    link_t *links;      /* [seqs] for a tenant's ready, and held */
-    uint32_t *known;    /* [seqs, context] token ids, touched when used */
-    uint32_t *run;      /* [seats] sequences in state RUNNING, by key */
-    tenant_t *tenants;  /* [2 * reqs], idle ones too */
-    uint32_t *active;   /* [reqs] tenants with live requests */
+    list_t all;             /* live requests */
+    list_t held;            /* sequences in state HELD */
+    list_t expired;         /* requests taken out of their queue */
+    sreq_t *reqs;           /* [reqs] owned, as are all below */
+    link_t *all_links;      /* [reqs] */
+    link_t *wait_links;     /* [reqs] for a tenant's wait, and expired */
+    seq_t *seqs;            /* [seqs] */
+    link_t *links;          /* [seqs] for a tenant's ready, and held */
+    uint32_t *known;        /* [seqs, context] token ids, touched when used */
+    uint32_t *run;          /* [seats] sequences in state RUNNING, by key */
+    sched_guess_t *guesses; /* [2 * reqs] of output lengths, by tenant */
+    tenant_t *tenants;      /* [2 * reqs], idle ones too */
+    uint32_t *active;       /* [reqs] tenants with live requests */
 };
 
 
@@ -121,6 +162,33 @@ seq_known(const sched_t *s, uint32_t id)
     return s->known + (size_t) id * s->c.context;
 }
 
+
+/* --- passes ------------------------------------------------------------- */
+
+/*
+ * A row for everyone who lacks one token; takes blocks from others if need be.
+ * Must come before any other row.
+ */
+void sched_pass_ones(sched_t *s, batch_t *b);
+
+/*
+ * Unfinished prompts and admissions, until the step has cap tokens, or is as
+ * long as the target allows.  whole: never a part of a prompt, and the first
+ * one even if it is longer than cap.
+ */
+void sched_pass_prompts(sched_t *s, batch_t *b, uint32_t cap, int whole);
+
+/* Both, chunked: nobody who decodes waits for a prompt. */
+void sched_stall_free(sched_t *s, batch_t *b);
+
+/* The tokens that a step with prompts may have. */
+uint32_t sched_budget(const sched_t *s);
+
+/* Is sequence a of a lower class than b, or of the same and came later? */
+int sched_later(const sched_t *s, uint32_t a, uint32_t b);
+
+/* Charges the sequence's tenant for weighted tokens. */
+void sched_charge(sched_t *s, uint32_t id, uint64_t cost);
 
 /* Moves a sequence to state, asserting that the transition is legal. */
 void sched_seq_state(seq_t *q, sched_state_t state);

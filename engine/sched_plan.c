@@ -1,18 +1,21 @@
 /*
  * The plan of one step: who sits, whose blocks are taken, which rows.  The
- * policy is told in sched.c; this file is its sched_plan().
+ * order is told in sched.c; this file is its sched_plan() and the passes that
+ * policies compose a step of.
  *
- * DESIGN.  A plan is five passes, each bounded by the live requests, the
+ * DESIGN.  A plan is these passes, each bounded by the live requests, the
  * seats or the active tenants:
  *
- *      scan     expire the queues, find the most important request
+ *      scan     expire the queues, find the most important requests
  *      seats    out of credit: stand up; in credit again: sit down
- *      top      the most important request takes what it needs
- *      ones     a row for everyone who lacks one token
- *      prompts  what is left of the budget, tenant by tenant
+ *      top      the oldest one that has begun keeps or gets what it needs
+ *      urgent   one of a higher class gets in before lower ones
+ *      claim    who is far behind gets in before who is ahead
+ *      ones     a row for everyone who lacks one token         } as the
+ *      prompts  what is left of the budget, tenant by tenant   } policy says
  *
- * Only ones and top take blocks from sequences with credit, and both before
- * the victim could have a row in this batch.
+ * Whoever takes blocks from sequences with credit does it before the first row
+ * is written, so no victim has a row in this batch.
  */
 #include "sched_int.h"
 
@@ -36,16 +39,29 @@ may_start(const sched_t *s, const sreq_t *sr)
 }
 
 
+/* Starts that the mean time between them goes back to. */
+#define GAPS 16
+
+
 /* From the queue into the tenant's ready list, choice by choice. */
 static void
 req_start(sched_t *s, uint32_t req)
 {
     sreq_t *sr = &s->reqs[req];
     tenant_t *t = &s->tenants[sr->tenant];
+    uint64_t gap_us;
     uint32_t c, id;
 
     assert(sr->r != NULL && !sr->started && !sr->expired);
     assert(t->waiting > 0);
+
+    /* who starts at once tells nothing about how long others wait */
+    if (sr->r->arrival_us <= s->then_us && s->then_us > 0) {
+        gap_us = s->now_us > t->queue_us ? s->now_us - t->queue_us : 0;
+        t->gaps += t->gaps < GAPS;
+        t->gap_us = (t->gap_us * (t->gaps - 1) + gap_us) / t->gaps + 1;
+    }
+    t->queue_us = s->now_us;
 
     list_remove(&t->wait, s->wait_links, req);
     t->waiting--;
@@ -115,36 +131,70 @@ seq_preempt(sched_t *s, uint32_t id)
 }
 
 
-/*
- * Whose blocks may be taken for a sequence of this key: the least important
- * one without credit, else the least important one behind key.
- */
-static uint32_t
-victim(const sched_t *s, uint64_t key)
+int
+sched_later(const sched_t *s, uint32_t a, uint32_t b)
 {
-    uint32_t id, last = s->held.tail;
-
-    for (id = last; id != NONE; id = s->links[id].prev) {
-        if (!s->reqs[seq_req(id)].credit) {
-            return id;
-        }
-    }
-
-    if (s->run_n > 0
-        && (last == NONE
-            || s->links[s->run[s->run_n - 1]].key > s->links[last].key)) {
-        last = s->run[s->run_n - 1];
-    }
-
-    return last != NONE && s->links[last].key > key ? last : NONE;
+    return s->links[a].key > s->links[b].key;
 }
 
 
-/* Blocks that admission must leave to those who decode already. */
-static uint64_t
-reserve(const sched_t *s)
+/* Of a and b, either of which may be NONE, the one to lose its blocks. */
+static uint32_t
+worse(const sched_t *s, uint32_t a, uint32_t b)
 {
-    return (uint64_t) s->run_n * kv_groups(s->kv);
+    uint32_t ca, cb;
+
+    if (a == NONE || b == NONE) {
+        return a == NONE ? b : a;
+    }
+
+    ca = key_class(s->links[a].key);
+    cb = key_class(s->links[b].key);
+    if (ca != cb) {
+        return ca > cb ? a : b;
+    }
+
+    return s->policy->rather(s, a, b) ? a : b;
+}
+
+
+/* The seated sequence of class `from` or lower that is to go first. */
+static uint32_t
+worst_seated(const sched_t *s, uint32_t from)
+{
+    uint32_t i, id, found = NONE;
+
+    for (i = 0; i < s->run_n; i++) {
+        id = s->run[i];
+        if (id != s->top && key_class(s->links[id].key) >= from) {
+            found = worse(s, found, id);
+        }
+    }
+
+    return found;
+}
+
+
+/*
+ * Whose blocks are taken next: anyone's without credit, else of those of class
+ * `from` or lower the one that the policy says.  Never the top's; NONE: there
+ * is nobody.
+ */
+static uint32_t
+victim(const sched_t *s, uint32_t from)
+{
+    uint32_t id, found = NONE;
+
+    for (id = s->held.tail; id != NONE; id = s->links[id].prev) {
+        if (!s->reqs[seq_req(id)].credit) {
+            return id;
+        }
+        if (id != s->top && key_class(s->links[id].key) >= from) {
+            found = worse(s, found, id);
+        }
+    }
+
+    return worse(s, found, worst_seated(s, from));
 }
 
 
@@ -165,45 +215,158 @@ dry_blocks(const sched_t *s)
 }
 
 
-/* Are there blocks for a waiting sequence?  Takes them from the dry ones. */
-static int
-room_for(sched_t *s, uint32_t id)
+/*
+ * Blocks that come free if sequence id gives way to class `from` - 1, at
+ * least.  If all others give way, from 0, all blocks do, whoever shares them.
+ */
+static uint64_t
+worth(const sched_t *s, uint32_t id, uint32_t from)
 {
-    uint64_t need, free_n = kv_avail(s->kv);
-    uint32_t v;
+    int dry = s->seqs[id].state == SCHED_HELD && !s->reqs[seq_req(id)].credit;
 
-    need =
-        (uint64_t) kv_missing(s->kv, id, s->seqs[id].known_n + 1) + reserve(s);
+    if (id == s->top || (!dry && key_class(s->links[id].key) < from)) {
+        return 0;
+    }
 
-    if (free_n >= need) {
+    return from == 0 ? kv_held(s->kv, id) : kv_own(s->kv, id);
+}
+
+
+/* Makes need blocks free at the cost of class `from` and below; 0: no way,
+ * and then nothing was taken. */
+static int
+take_blocks(sched_t *s, uint64_t need, uint32_t from)
+{
+    uint64_t have = kv_avail(s->kv);
+    uint32_t i, id;
+
+    if (have >= need) {
         return 1;
     }
-    if (free_n + dry_blocks(s) < need) {
+
+    for (i = 0; i < s->run_n; i++) {
+        have += worth(s, s->run[i], from);
+    }
+    for (id = s->held.head; id != NONE; id = s->links[id].next) {
+        have += worth(s, id, from);
+    }
+    if (have < need) {
         return 0;
     }
 
     while (kv_avail(s->kv) < need) {
-        v = victim(s, UINT64_MAX);
-        if (v == NONE) {
-            return 0; /* others use those blocks, too */
-        }
-        assert(!s->reqs[seq_req(v)].credit);
-        seq_preempt(s, v);
+        id = victim(s, from);
+        assert(id != NONE && id != s->top);
+        seq_preempt(s, id);
+        s->pressed = 1;
     }
 
     return 1;
 }
 
 
+/* --- what those seated will need ---------------------------------------- */
+
+/* Blocks that sequence id has or will need for what it knows. */
+static uint64_t
+promised(const sched_t *s, uint32_t id)
+{
+    return kv_held(s->kv, id)
+           + (uint64_t) kv_missing(s->kv, id, s->seqs[id].known_n + 1);
+}
+
+
+/* Tokens that it is expected to sample yet. */
+static uint32_t
+to_come(const sched_t *s, uint32_t id)
+{
+    const sched_guess_t *own = &s->guesses[s->reqs[seq_req(id)].tenant];
+    const seq_t *q = &s->seqs[id];
+
+    return sched_guess_more(sched_guess_knows(own) ? own : &s->guess,
+        q->known_n - q->prompt_n, q->limit - q->known_n);
+}
+
+
+/* A group of layers more is a token's blocks more. */
+static uint32_t
+growth_tokens(const sched_t *s)
+{
+    uint32_t n = kv_block_tokens(s->kv) / kv_groups(s->kv);
+
+    return n > 0 ? n : 1;
+}
+
+
+static void
+plan_futures(sched_t *s)
+{
+    uint32_t i;
+
+    memset(&s->futures, 0, sizeof(s->futures));
+    for (i = 0; i < s->run_n; i++) {
+        sched_futures_add(
+            &s->futures, promised(s, s->run[i]), to_come(s, s->run[i]));
+    }
+    s->foreseen = 1;
+}
+
+
 /*
- * Gives a waiting sequence, which has what the cache had of it, the other
- * blocks and a seat, which must be there.
+ * Is there room for a waiting sequence, now and, as far as can be guessed,
+ * until it ends?  Takes what those without credit hold.
  */
+static int
+room_for(sched_t *s, uint32_t id)
+{
+    uint64_t need, have = kv_avail(s->kv) + dry_blocks(s);
+    uint64_t blocks = promised(s, id);
+    uint32_t more = to_come(s, id), i, v;
+    int fits;
+
+    assert(s->run_n < s->seats);
+
+    if (!s->foreseen) {
+        plan_futures(s);
+    }
+    sched_futures_add(&s->futures, blocks, more);
+
+    /* what it has found in the cache it holds already; alone it fits, whatever
+     * it may come to need */
+    need = kv_missing(s->kv, id, s->seqs[id].known_n + 1);
+    if (s->run_n == 0) {
+        fits = need <= have;
+    } else {
+        have += kv_held(s->kv, id);
+        for (i = 0; i < s->run_n; i++) {
+            need +=
+                kv_missing(s->kv, s->run[i], s->seqs[s->run[i]].known_n + 1);
+            have += kv_held(s->kv, s->run[i]);
+        }
+        fits = sched_futures_peak(&s->futures, growth_tokens(s)) <= have;
+    }
+
+    while (fits && kv_avail(s->kv) < need) {
+        v = victim(s, 0);
+        fits = v != NONE && !s->reqs[seq_req(v)].credit;
+        if (fits) { /* else they share theirs with others */
+            seq_preempt(s, v);
+        }
+    }
+
+    if (!fits) {
+        sched_futures_remove(&s->futures, blocks, more);
+    }
+
+    return fits;
+}
+
+
+/* Gives a waiting sequence a seat; blocks follow as it is computed. */
 static void
 seq_admit(sched_t *s, uint32_t id)
 {
     seq_t *q = &s->seqs[id];
-    int rc;
 
     assert(q->state == SCHED_WAITING && q->computed < q->known_n);
 
@@ -211,10 +374,6 @@ seq_admit(sched_t *s, uint32_t id)
         memcpy(seq_known(s, id), sched_cache_tokens(s, id),
             q->prompt_n * sizeof(uint32_t));
     }
-
-    rc = kv_grow(s->kv, id, q->known_n + 1);
-    assert(rc == 0);
-    (void) rc;
 
     sched_cache_admitted(s, id);
     seq_seat(s, id);
@@ -247,19 +406,28 @@ seq_enter(sched_t *s, uint32_t id, int *full)
 /* --- plan --------------------------------------------------------------- */
 
 /*
- * Walks the requests by importance: takes out of the queues those that
- * waited too long, and returns the first that could run, NONE if none.
+ * Walks the requests by importance: takes out of the queues those that waited
+ * too long, and finds the first that has begun and the first that could begin;
+ * NONE if there is none.  The queue is walked to its end only when somebody's
+ * time may be up.
  */
-static uint32_t
-plan_scan(sched_t *s, uint64_t now_us)
+static void
+plan_scan(sched_t *s, uint64_t now_us, uint32_t *top, uint32_t *urgent)
 {
-    uint32_t req, top = NONE;
+    int all = now_us >= s->expires_us;
+    uint32_t req;
     sreq_t *sr;
     tenant_t *t;
 
-    s->expires_us = UINT64_MAX;
+    *top = *urgent = NONE;
+    if (all) {
+        s->expires_us = UINT64_MAX;
+    }
 
     for (req = s->all.head; req != NONE; req = s->all_links[req].next) {
+        if (!all && *top != NONE && *urgent != NONE) {
+            break;
+        }
         sr = &s->reqs[req];
 
         if (!sr->started && !sr->expired) {
@@ -274,13 +442,15 @@ plan_scan(sched_t *s, uint64_t now_us)
             }
         }
 
-        if (top == NONE && sr->credit && !sr->expired && sr->open_n > 0
-            && (sr->started || may_start(s, sr))) {
-            top = req;
+        if (!sr->credit || sr->expired || sr->open_n == 0) {
+            continue;
+        }
+        if (sr->started) {
+            *top = *top == NONE ? req : *top;
+        } else if (*urgent == NONE && may_start(s, sr)) {
+            *urgent = req;
         }
     }
-
-    return top;
 }
 
 
@@ -307,56 +477,37 @@ plan_seats(sched_t *s)
 }
 
 
-/* The first choice of req that has neither a seat nor ended; NONE if none.
- * *mine is how many blocks its choices before that hold, at most. */
-static uint32_t
-first_unseated(const sched_t *s, uint32_t req, uint32_t *mine)
-{
-    uint32_t c, id;
-
-    *mine = 0;
-
-    for (c = 0; c < s->reqs[req].r->choices; c++) {
-        id = req * LLM_CHOICES_MAX + c;
-        switch (s->seqs[id].state) {
-        case SCHED_QUEUED:
-        case SCHED_WAITING:
-        case SCHED_HELD:
-            return id;
-        default:
-            *mine += kv_held(s->kv, id);
-            if (c % s->reqs[req].r->n > 0) {
-                *mine -= kv_shared(s->kv, id, id - 1);
-            }
-        }
-    }
-
-    return NONE;
-}
-
-
-/* Takes blocks and, if need be, a seat from others until there are enough
- * for a sequence of this key.  0: it did not come to that. */
+/* A seat for id, if need be that of one of class `from` or below. */
 static int
-plan_force(sched_t *s, uint64_t key, uint32_t need)
+take_seat(sched_t *s, uint32_t from)
 {
     uint32_t v;
 
-    if (s->run_n == s->seats) {
-        v = s->run[s->run_n - 1];
-        if (s->links[v].key < key) {
-            return 0;
-        }
-        seq_hold(s, v);
+    if (s->run_n < s->seats) {
+        return 1;
+    }
+    v = worst_seated(s, from);
+    if (v == NONE) {
+        return 0;
+    }
+    seq_hold(s, v);
+
+    return 1;
+}
+
+
+/* Gives id what the cache has of it; 0: it waits for who computes the same. */
+static int
+plan_match(sched_t *s, uint32_t id)
+{
+    if (sched_cache_waits(s, id)) {
+        return 0;
     }
 
-    while (kv_avail(s->kv) < need) {
-        v = victim(s, key);
-        if (v == NONE) {
-            return 0;
-        }
-        seq_preempt(s, v);
-        s->pressed = 1;
+    sched_cache_match(s, id);
+    if (sched_cache_follow(s, id)) {
+        sched_cache_unmatch(s, id);
+        return 0;
     }
 
     return 1;
@@ -364,45 +515,75 @@ plan_force(sched_t *s, uint64_t key, uint32_t need)
 
 
 /*
- * The most important request gets, by force if the ordinary way would not do,
- * what its next choice needs.  All others are behind it, but for its own
- * choices, so it is known beforehand whether force is enough.
+ * The oldest request of the highest class that has begun: its first open
+ * choice keeps its blocks in this plan, and gets, by force if the ordinary way
+ * would not do, what it lacks.  All others are behind it and could be made to
+ * give way, so there is always one that comes to its end.
  */
 static void
 plan_top(sched_t *s, uint32_t req)
 {
-    uint32_t id, need, mine;
-    seq_t *q;
+    uint32_t id = req * LLM_CHOICES_MAX, need;
+    const seq_t *q;
+    int rc, waiting;
 
-    id = first_unseated(s, req, &mine);
-    if (id == NONE || sched_cache_waits(s, id)) {
+    while (s->seqs[id].state == SCHED_ENDED) {
+        id++;
+        assert(id < (req + 1) * LLM_CHOICES_MAX);
+    }
+    s->top = id;
+    q = &s->seqs[id];
+    waiting = q->state == SCHED_WAITING;
+    if (waiting && !plan_match(s, id)) {
         return;
     }
 
-    q = &s->seqs[id];
-
-    if (q->state == SCHED_HELD) {
-        if (plan_force(s, s->links[id].key, 0)) {
-            seq_seat(s, id);
+    need = kv_missing(s->kv, id, q->known_n + 1);
+    if (q->state == SCHED_RUNNING && need <= kv_avail(s->kv)) {
+        return;
+    }
+    if (!take_blocks(s, need, 0)
+        || (q->state != SCHED_RUNNING && !take_seat(s, 0))) {
+        if (waiting) {
+            sched_cache_unmatch(s, id);
         }
         return;
     }
 
-    sched_cache_match(s, id);
-    mine += kv_held(s->kv, id);
-    need = kv_missing(s->kv, id, q->known_n + 1);
+    if (q->state == SCHED_HELD) {
+        seq_seat(s, id);
+    } else if (q->state == SCHED_WAITING) {
+        seq_admit(s, id);
+    }
+    rc = kv_grow(s->kv, id, q->known_n + 1);
+    assert(rc == 0);
+    (void) rc;
+}
 
-    if ((s->run_n < s->seats && (uint64_t) need + reserve(s) <= kv_avail(s->kv))
-        || (uint64_t) need + mine > kv_total(s->kv) || sched_cache_follow(s, id)
-        || !plan_force(s, s->links[id].key, need)) {
+
+/* A request that has not begun gets in by force where a lower class sits. */
+static void
+plan_urgent(sched_t *s, uint32_t req)
+{
+    uint32_t id = req * LLM_CHOICES_MAX, need, from;
+    int rc;
+
+    from = key_class(s->links[id].key) + 1;
+    if (victim(s, from) == NONE || !plan_match(s, id)) {
+        return;
+    }
+
+    need = kv_missing(s->kv, id, s->seqs[id].known_n + 1);
+    if (!take_blocks(s, need, from) || !take_seat(s, from)) {
         sched_cache_unmatch(s, id);
         return;
     }
 
-    if (q->state == SCHED_QUEUED) {
-        req_start(s, req);
-    }
+    req_start(s, req);
     seq_admit(s, id);
+    rc = kv_grow(s->kv, id, s->seqs[id].known_n + 1);
+    assert(rc == 0);
+    (void) rc;
 }
 
 
@@ -511,43 +692,59 @@ plan_row(sched_t *s, batch_t *b, uint32_t id, uint32_t n)
     b->rows_n++;
     b->tokens_n += n;
 
-    if (end > q->charged) {
-        seq_tenant(s, id)->service += (uint64_t) (end - q->charged)
-                                      * SCHED_SCALE
-                                      / (r->weight > 0 ? r->weight : 1);
+    sched_load_row(&s->load, row->q_start, n);
+
+    /* what was sampled was charged then */
+    if (q->charged < q->prompt_n && end > q->charged) {
+        end = end < q->prompt_n ? end : q->prompt_n;
+        sched_charge(s, id, (uint64_t) (end - q->charged) * SCHED_COST_IN);
         q->charged = end;
     }
 }
 
 
+static int
+lacks_one(const seq_t *q)
+{
+    return q->known_n - q->computed == 1;
+}
+
+
 /*
- * A row for everyone who lacks one token.  By importance, so that whose
- * blocks are taken has no row in this batch yet.
+ * Blocks first, for all, and then the rows: so whose blocks are taken has no
+ * row yet.
  */
-static void
-plan_ones(sched_t *s, batch_t *b)
+void
+sched_pass_ones(sched_t *s, batch_t *b)
 {
     uint32_t i = 0, id, v;
-    const seq_t *q;
+
+    assert(b->rows_n == 0);
 
     while (i < s->run_n) {
         id = s->run[i];
-        q = &s->seqs[id];
 
-        if (q->known_n - q->computed != 1) {
+        if (!lacks_one(&s->seqs[id])
+            || kv_grow(s->kv, id, s->seqs[id].known_n) == 0) {
             i++;
             continue;
         }
 
-        if (kv_grow(s->kv, id, q->known_n) == 0) {
-            plan_row(s, b, id, 1);
-            i++;
-            continue;
+        /* the victim may be id itself, or stand before it */
+        v = victim(s, 0);
+        assert(v != NONE);
+        if (s->seqs[v].state == SCHED_RUNNING
+            && s->links[v].key < s->links[id].key) {
+            i--;
         }
-
-        v = victim(s, s->links[id].key);
-        seq_preempt(s, v == NONE ? id : v);
+        seq_preempt(s, v);
         s->pressed = 1;
+    }
+
+    for (i = 0; i < s->run_n; i++) {
+        if (lacks_one(&s->seqs[s->run[i]])) {
+            plan_row(s, b, s->run[i], 1);
+        }
     }
 }
 
@@ -647,8 +844,7 @@ plan_turn(const sched_t *s)
         key = s->links[t->pick].key;
         if (best == NULL || key_class(key) < key_class(best_key)
             || (key_class(key) == key_class(best_key)
-                && (t->service < best->service
-                    || (t->service == best->service && key < best_key)))) {
+                && s->policy->before(s, t, best))) {
             best = t;
             best_key = key;
         }
@@ -658,18 +854,95 @@ plan_turn(const sched_t *s)
 }
 
 
-/*
- * Spends what is left of the budget, piece by piece, on the tenant whose turn
- * it is.  One who waits for blocks closes the door for all behind.
- */
-static void
-plan_prompts(sched_t *s, batch_t *b)
+uint32_t
+sched_budget(const sched_t *s)
 {
+    uint32_t n = s->c.budget, tile = s->c.tile;
+
+    return n >= tile ? n - n % tile : n;
+}
+
+
+/* Prompts get on by this much a step, whatever the target. */
+#define CHUNK_LEAST 16
+
+
+/*
+ * How many of the want tokens that sequence id still lacks go into this step;
+ * 0: none, and none of anyone behind it.
+ */
+static uint32_t
+chunk(sched_t *s, const batch_t *b, uint32_t id, uint32_t want, uint32_t cap,
+    int whole, int first)
+{
+    uint32_t room = s->c.tokens - b->tokens_n, left, least, n;
+
+    if (whole) {
+        left = cap > b->tokens_n ? cap - b->tokens_n : 0;
+        n = want <= room && (want <= left || first) ? want : 0;
+        return n;
+    }
+
+    left = cap > b->tokens_n ? cap - b->tokens_n : 0;
+    want = want < left ? want : left;
+    if (s->c.target_us == 0 || s->decoding == 0 || want == 0) {
+        return want;
+    }
+
+    n = sched_pace_room(&s->pace, &s->load, s->seqs[id].computed, want);
+    if (first && n < CHUNK_LEAST) {
+        least = s->c.tile > CHUNK_LEAST ? s->c.tile : CHUNK_LEAST;
+        n = want < least ? want : least;
+    }
+
+    return n;
+}
+
+
+/* Blocks for the next n tokens of a seated prompt: as many as there are. */
+static uint32_t
+chunk_blocks(sched_t *s, uint32_t id, uint32_t n, int whole)
+{
+    uint32_t computed = s->seqs[id].computed, lo = 0, hi = n, mid;
+
+    if (kv_grow(s->kv, id, computed + n) == 0) {
+        return n;
+    }
+    if (whole) {
+        return 0;
+    }
+
+    while (hi - lo > 1) {
+        mid = lo + (hi - lo) / 2;
+        if (kv_missing(s->kv, id, computed + mid) <= kv_avail(s->kv)) {
+            lo = mid;
+        } else {
+            hi = mid;
+        }
+    }
+    if (lo > 0) {
+        (void) kv_grow(s->kv, id, computed + lo);
+    }
+
+    return lo;
+}
+
+
+/*
+ * Piece by piece, for the tenant whose turn it is.  One who waits for blocks
+ * closes the door for all behind.
+ */
+void
+sched_pass_prompts(sched_t *s, batch_t *b, uint32_t cap, int whole)
+{
+    uint32_t i, id, n, pieces = 0, tries = PLAN_FOLLOWERS;
     int admit = !s->pressed, full = 0;
-    uint32_t i, id, left, want, tries = PLAN_FOLLOWERS;
     tenant_t *t;
 
+    s->decoding = b->rows_n;
     plan_todo(s);
+    s->foreseen = 0;
+    cap = cap < s->c.tokens ? cap : s->c.tokens;
 
     for (i = 0; i < s->active_n; i++) {
         plan_pick(s, &s->tenants[s->active[i]], admit && s->run_n < s->seats);
@@ -677,6 +950,11 @@ plan_prompts(sched_t *s, batch_t *b)
 
     while (b->tokens_n < s->c.tokens && (t = plan_turn(s)) != NULL) {
         id = t->pick;
+        n = chunk(s, b, id, s->seqs[id].known_n - s->seqs[id].computed, cap,
+            whole, pieces == 0);
+        if (n == 0) {
+            return;
+        }
 
         if (t->pick_kind == PICK_TODO) {
             t->todo = s->seqs[id].todo;
@@ -692,40 +970,156 @@ plan_prompts(sched_t *s, batch_t *b)
                 req_start(s, seq_req(id));
             }
             seq_admit(s, id);
+            n = chunk(s, b, id, s->seqs[id].known_n - s->seqs[id].computed, cap,
+                whole, pieces == 0);
         }
 
-        want = s->seqs[id].known_n - s->seqs[id].computed;
-        left = s->c.tokens - b->tokens_n;
-        want = plan_fit(s, b, id, want < left ? want : left);
-        if (want > 0) {
-            plan_row(s, b, id, want);
+        n = n > 0 ? plan_fit(s, b, id, n) : 0;
+        n = n > 0 ? chunk_blocks(s, id, n, whole) : 0;
+        if (n > 0) {
+            plan_row(s, b, id, n);
+            pieces++;
         }
         plan_pick(s, t, admit && s->run_n < s->seats);
     }
 }
 
 
+/*
+ * May what seated sequence v holds go to tenant t?  A seat only if v's tenant
+ * has most of them: who streams is not to pause because others come.
+ */
+static int
+claimable(
+    const sched_t *s, const tenant_t *t, uint32_t class, int seat, uint32_t v)
+{
+    const tenant_t *o = &s->tenants[s->reqs[seq_req(v)].tenant];
+
+    return v != s->top && o != t && key_class(s->links[v].key) >= class
+           && (!seat || o->seats > s->seats / 2) && s->policy->claims(s, t, o);
+}
+
+
+static uint32_t
+worst_claimable(const sched_t *s, const tenant_t *t, uint32_t class, int seat)
+{
+    uint32_t i, v = NONE;
+
+    for (i = 0; i < s->run_n; i++) {
+        if (claimable(s, t, class, seat, s->run[i])) {
+            v = worse(s, v, s->run[i]);
+        }
+    }
+    assert(v != NONE);
+
+    return v;
+}
+
+
+/*
+ * Whose turn it is but for whom there is no room takes it from those who were
+ * served so much more that the policy lets it.
+ */
+static void
+plan_claim(sched_t *s)
+{
+    uint64_t have = 0, need;
+    int seat = s->run_n == s->seats, rc;
+    uint32_t i, id, class, claims = 0;
+    tenant_t *t;
+
+    for (i = 0; i < s->active_n; i++) {
+        t = &s->tenants[s->active[i]];
+        t->todo = NONE;
+        t->seats = 0;
+        plan_pick(s, t, 1);
+    }
+    for (i = 0; i < s->run_n; i++) {
+        seq_tenant(s, s->run[i])->seats++;
+    }
+    t = plan_turn(s);
+    if (t == NULL) {
+        return;
+    }
+
+    id = t->pick;
+    class = key_class(s->links[id].key);
+    for (i = 0; i < s->run_n; i++) {
+        if (claimable(s, t, class, seat, s->run[i])) {
+            claims++;
+        }
+    }
+    if (claims == 0 || !plan_match(s, id)) {
+        return;
+    }
+
+    /* what the match shares with them cannot be had from them */
+    need = kv_missing(s->kv, id, s->seqs[id].known_n + 1) + (uint64_t) s->run_n;
+    for (i = 0; i < s->run_n; i++) {
+        if (claimable(s, t, class, seat, s->run[i])) {
+            have += kv_own(s->kv, s->run[i]);
+        }
+    }
+    if (have + kv_avail(s->kv) < need) {
+        sched_cache_unmatch(s, id);
+        return;
+    }
+
+    while (kv_avail(s->kv) < need) {
+        seq_preempt(s, worst_claimable(s, t, class, seat));
+        s->pressed = 1;
+    }
+    if (s->run_n == s->seats) {
+        seq_hold(s, worst_claimable(s, t, class, seat));
+    }
+    if (t->pick_kind == PICK_WAIT) {
+        req_start(s, seq_req(id));
+    }
+    seq_admit(s, id);
+    rc = kv_grow(s->kv, id, s->seqs[id].known_n + 1);
+    assert(rc == 0);
+    (void) rc;
+}
+
+
+void
+sched_stall_free(sched_t *s, batch_t *b)
+{
+    sched_pass_ones(s, b);
+    sched_pass_prompts(s, b, sched_budget(s), 0);
+}
+
+
 void
 sched_plan(sched_t *s, uint64_t now_us, batch_t *b)
 {
-    uint32_t top;
+    uint32_t top, urgent;
 
     assert(b->rows_max >= s->c.rows && b->outs_max >= s->c.rows);
     assert(b->tokens_max >= s->c.tokens);
 
+    s->then_us = s->now_us;
+    s->now_us = now_us;
     b->rows_n = 0;
     b->tokens_n = 0;
     b->outs_n = 0;
     s->pressed = 0;
     s->plans++;
+    s->top = NONE;
+    memset(&s->load, 0, sizeof(s->load));
 
-    top = plan_scan(s, now_us);
+    plan_scan(s, now_us, &top, &urgent);
     plan_seats(s);
     if (top != NONE) {
         plan_top(s, top);
     }
-    plan_ones(s, b);
-    plan_prompts(s, b);
+    if (urgent != NONE) {
+        plan_urgent(s, urgent);
+    }
+    if (s->policy->claims != NULL) {
+        plan_claim(s);
+    }
+    s->policy->compose(s, b);
 
     assert(b->rows_n <= s->run_n && s->run_n <= s->seats);
     assert(b->outs_n <= b->outs_max);

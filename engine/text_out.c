@@ -775,6 +775,9 @@ post_error(text_out_t *to, const text_req_t *x, const req_t *r, uint32_t err)
     rec->id = r->wire;
     rec->err = err;
     rec->completion_tokens = x->end.completion_tokens;
+    if (err == x->end.err) {
+        rec->retry_ms = x->end.retry_ms;
+    }
     if (!x->fail) {
         rec->prompt_tokens = r->prompt_tokens;
     } else if (err == x->end.err) {

@@ -454,6 +454,10 @@ ngx_http_llm_channel_terminal(ngx_http_llm_channel_t *ch, uint32_t n,
     ctx->completion_tokens = error.completion_tokens;
     ctx->counted = 1;
 
+    if (error.retry_ms) {
+        ctx->retry_after = (uint64_t) error.retry_ms * 1000000;
+    }
+
     ngx_http_llm_stream_error(ctx, error.err, error.param, error.text);
 
     return NGX_OK;

@@ -238,11 +238,11 @@ ngx_http_llm_limit_headers(ngx_http_llm_ctx_t *ctx)
           "x-ratelimit-reset-tokens" }
     };
 
-    if (ctx->usage == NULL || ctx->policy == NULL || !ctx->policy->limited) {
-        return NGX_OK;
-    }
+    /* an engine that refuses says when to come back, limits or not */
 
-    if (!ctx->conf->limit_headers) {
+    if (ctx->usage == NULL || ctx->policy == NULL || !ctx->policy->limited
+        || !ctx->conf->limit_headers)
+    {
         return ngx_http_llm_limit_retry(ctx);
     }
 

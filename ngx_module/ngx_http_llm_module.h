@@ -374,7 +374,7 @@ struct ngx_http_llm_ctx_s {
     ngx_uint_t                 identity_err;
     ngx_http_llm_usage_t      *usage;      /* NULL: not counted */
     llm_series_t              *series;     /* NULL: there is no zone */
-    uint64_t                   retry_after;    /* ns; 0: not by a limit */
+    uint64_t                   retry_after;    /* ns; 0: not known */
     uint64_t                   cost;           /* thousandths of a token */
     ngx_uint_t                 limit_status;   /* NGX_HTTP_LLM_LIMIT_* */
     ngx_uint_t                 limit_reason;   /* LLM_LIMIT_* */

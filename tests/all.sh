@@ -79,13 +79,13 @@ part "unit, asan and ubsan" sanitized
 part "unit, tsan" threads
 part "fuzz corpora" corpora
 part "doorbell model (spin)" make -s spin
-part "simulator" make -s sim
+part "simulator" make -s sim-check
 part "server (t/)" make -s t
 part "server, asan nginx" tests/asan-nginx.sh "$mode"
 if [ "$mode" = long ]; then
     part "fuzz, 60 s each" make -s fuzz
     part "server, tsan engine" tests/tsan-server.sh
-    part "simulator, long" "$build/sim/sim" --requests 50000 --rate 40
+    part "simulator, long" make -s sim
     part "slow readers, 60 s" env LLM_LONG=1 prove t/slow.t
     part "storm, chaos, hours" prove t/long/
 fi

@@ -159,6 +159,7 @@ static const mutate_row_t mutate_rows[] = {
     F(ERROR, llm_wire_error_t, completion_tokens),
     F(ERROR, llm_wire_error_t, param[0]), F(ERROR, llm_wire_error_t, param[31]),
     F(ERROR, llm_wire_error_t, text[0]), F(ERROR, llm_wire_error_t, text[159]),
+    F(ERROR, llm_wire_error_t, retry_ms),
 };
 #undef F
 #undef HEAD

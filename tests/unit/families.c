@@ -201,7 +201,7 @@ step(rig_t *r, uint32_t from, uint32_t to)
         if (r->want.positions[i] >= from && r->want.positions[i] < to) {
             which[b.outs_n] = i;
             outs[b.outs_n++] = (batch_out_t){0, r->want.positions[i] - from,
-                r->want.positions[i], 0, &greedy, r->want.ids, to, to};
+                r->want.positions[i], 0, &greedy, r->want.ids, to, to, 0};
         }
     }
 

@@ -389,21 +389,25 @@ test_cache_drop(void **state)
 }
 
 
-/* A plain model of what each block says: nobody reads another's tokens. */
+/* A plain model of what each block says: nobody reads another's tokens, nor
+ * those of another group of layers. */
 static void
-test_cache_storm(void **state)
+cache_storm(uint32_t groups, const uint32_t *window)
 {
-    kv_t *kv = open_cache();
+    kv_cfg_t c = {C_BLOCKS, C_BT, C_SEQS, C_CONTEXT, 9, groups, window};
+    kv_t *kv = kv_open(&c);
     static cseq_t q[C_SEQS];
-    uint32_t mem[C_BLOCKS * C_BT] = {0}, round, s, i, k, n, first, hits = 0;
+    uint32_t mem[C_BLOCKS * C_BT] = {0}, round, s, i, k, n, g, first, hits = 0;
     const uint32_t *t;
     int refused = 0;
 
-    (void) state;
     memset(q, 0, sizeof(q));
     srand(11);
+    assert_non_null(kv);
+    assert_int_equal(kv_cache(kv, 4, 99), 0);
+    assert_true(kv_caches(kv));
 
-    for (round = 0; round < 30000; round++) {
+    for (round = 0; round < 20000; round++) {
         s = (uint32_t) rand() % C_SEQS;
         if (q[s].n == 0) {
             q[s].n = 1 + (uint32_t) rand() % C_CONTEXT;
@@ -429,32 +433,60 @@ test_cache_storm(void **state)
                 refused++;
             } else {
                 assert_int_equal(kv_grow(kv, s, k), 0);
-                t = kv_table(kv, s, 0, &first, &n);
-                for (i = q[s].computed; i < k; i++) {
-                    mem[t[i / C_BT] * C_BT + i % C_BT] =
-                        q[s].who.space * 1000 + q[s].text[i];
+                for (g = 0; g < groups; g++) {
+                    t = kv_table(kv, s, g, &first, &n);
+                    for (i = q[s].computed; i < k; i++) {
+                        mem[t[i / C_BT - first] * C_BT + i % C_BT] =
+                            q[s].who.space * 1000 + q[s].text[i] + g * 10000;
+                    }
                 }
                 q[s].computed = k;
                 kv_insert(kv, s, &q[s].who, q[s].text, k);
+                kv_slide(kv, s, k, k);
             }
         }
 
         kv_check_deep(kv);
-        for (s = 0; s < C_SEQS; s++) {
-            t = kv_table(kv, s, 0, &first, &n);
-            for (i = 0; q[s].n > 0 && i < q[s].computed; i++) {
-                assert_int_equal(mem[t[i / C_BT] * C_BT + i % C_BT],
-                    q[s].who.space * 1000 + q[s].text[i]);
+        for (s = 0; s < C_SEQS * groups; s++) {
+            g = s / C_SEQS;
+            k = s % C_SEQS;
+            t = kv_table(kv, k, g, &first, &n);
+            i = window[g] > 0 && q[k].computed >= window[g]
+                    ? q[k].computed - window[g] + 1
+                    : 0;
+            for (; q[k].n > 0 && i < q[k].computed; i++) {
+                assert_int_equal(mem[t[i / C_BT - first] * C_BT + i % C_BT],
+                    q[k].who.space * 1000 + q[k].text[i] + g * 10000);
             }
         }
     }
 
-    assert_true(hits > 5000 && refused > 50 && kv_evicted(kv) > 1000);
+    assert_true(hits > 2000 && refused > 50 && kv_evicted(kv) > 500);
     for (s = 0; s < C_SEQS; s++) {
         (void) kv_release(kv, s);
     }
     kv_check_deep(kv);
     assert_int_equal(kv_avail(kv), C_BLOCKS);
+    kv_close(kv);
+}
+
+
+static void
+test_cache_storm(void **state)
+{
+    static const uint32_t one[] = {0}, three[] = {10, 0, 5}, full[] = {0, 0, 1};
+    static const uint32_t all[] = {10};
+    kv_cfg_t c = {C_BLOCKS, C_BT, C_SEQS, C_CONTEXT, 9, 1, all};
+    kv_t *kv = kv_open(&c);
+
+    (void) state;
+    cache_storm(1, one);
+    cache_storm(3, three);
+    cache_storm(3, full);
+
+    /* nothing that a node could be named by */
+    assert_int_equal(kv_cache(kv, 4, 99), 0);
+    assert_false(kv_caches(kv));
     kv_close(kv);
 }
 

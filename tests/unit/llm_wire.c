@@ -117,8 +117,9 @@ fields_stay(void **state)
     assert_int_equal(sizeof(llm_wire_counted_t), 32);
     assert_int_equal(offsetof(llm_wire_tokens_t, text_len), 32);
     assert_int_equal(sizeof(llm_wire_done_t), 56);
-    assert_int_equal(sizeof(llm_wire_error_t), 224);
+    assert_int_equal(sizeof(llm_wire_error_t), 232);
     assert_int_equal(offsetof(llm_wire_error_t, text), 64);
+    assert_int_equal(offsetof(llm_wire_error_t, retry_ms), 224);
     assert_int_equal(sizeof(llm_wire_bias_t), 8);
 }
 
@@ -683,11 +684,11 @@ fixed_parts_of_other_versions(void **state)
         &done, sizeof(done), LLM_DONE_MIN, rec, (uint32_t) sizeof(newer)));
     assert_memory_equal(&done, rec, sizeof(done));
 
-    /* the oldest are the ones of today */
+    /* the oldest are the ones of today, but for what was added */
     assert_int_equal(sizeof(llm_wire_admit_t), LLM_ADMIT_MIN);
     assert_int_equal(sizeof(llm_wire_counted_t), LLM_COUNTED_MIN);
     assert_int_equal(sizeof(llm_wire_done_t), LLM_DONE_MIN);
-    assert_int_equal(sizeof(llm_wire_error_t), LLM_ERROR_MIN);
+    assert_int_equal(offsetof(llm_wire_error_t, retry_ms), LLM_ERROR_MIN);
     assert_false(llm_wire_read(
         &done, sizeof(done), LLM_DONE_MIN, rec, LLM_DONE_MIN - 1));
 }

@@ -119,8 +119,8 @@ test_match(void **state)
 
     assert_int_equal(radix_match(r, 1, 0, fork_, 3, 3, path), 1);
     assert_int_equal(path[0], 10);
-    assert_int_equal(radix_refs(r, 10), 1);
-    assert_int_equal(radix_refs(r, 11), 0);
+    assert_int_equal(radix_refs(r, 10, 0), 1);
+    assert_int_equal(radix_refs(r, 11, 0), 0);
 
     /* same tokens at another place of the text are another node */
     tip = add(r, 1, 0, path[0], text, 1, 20, 4);
@@ -148,7 +148,7 @@ test_own(void **state)
     a = add(r, 1, 0, RADIX_NONE, text, 3, 0, 1);
     b = add(r, 1, 0, RADIX_NONE, text, 3, 10, 1);
     assert_int_equal(a, b);
-    assert_int_equal(radix_refs(r, 0), 2);
+    assert_int_equal(radix_refs(r, 0, 0), 2);
     radix_release(r, a, 2);
     assert_int_equal(evict(r, 3), RADIX_NONE);
     radix_release(r, b, 4);
@@ -224,7 +224,7 @@ test_retreat(void **state)
     assert_int_equal(blocks[0], 2);
     assert_int_equal(radix_retreat(r, 1, 2, blocks), 0); /* another's too */
     radix_check_deep(r);
-    assert_int_equal(radix_refs(r, 1), 1);
+    assert_int_equal(radix_refs(r, 1, 0), 1);
     radix_release(r, 0, 3);
     radix_release(r, 1, 3);
     assert_int_equal(evict(r, 4), 1);
@@ -624,21 +624,26 @@ model_key(const model_t *m, uint32_t i, uint32_t g)
 }
 
 
-/* Evicts one of group g, and looks whether it was the right one. */
+/* Evicts one of group g, of any if that is RADIX_NONE, and looks whether it
+ * was the right one. */
 static int
 model_evict(model_t *m, uint32_t g)
 {
     uint32_t blocks[RADIX_GROUPS_MAX], i, k, loose = 0, victim;
     mnode_t *v;
 
-    for (i = 0; i < NODES; i++) {
-        loose += (uint32_t) model_loose(m, i, g);
+    for (i = 0; i < NODES * m->c.groups; i++) {
+        loose += (g == RADIX_NONE || g == i / NODES)
+                 && model_loose(m, i % NODES, i / NODES);
     }
     if (!radix_evict(m->r, g, m->now, blocks)) {
         assert_int_equal(loose, 0);
         return 0;
     }
     m->evictions++;
+    for (k = 0; g == RADIX_NONE; k++) {
+        g = blocks[k] != RADIX_NONE ? k : g;
+    }
 
     for (victim = 0;
          m->nodes[victim].block[g] != blocks[g] || !m->nodes[victim].live;
@@ -688,6 +693,8 @@ model_take(model_t *m, uint32_t g)
             return (first + i) % NODES;
         }
     }
+
+    (void) (rand() % 2 && model_evict(m, RADIX_NONE));
 
     return model_evict(m, g) ? model_take(m, g) : RADIX_NONE;
 }
@@ -751,7 +758,7 @@ model_start(model_t *m, mseq_t *q)
         for (g = 0; g < m->c.groups; g++) {
             q->block[g][i] = m->nodes[path[i]].block[g];
             q->cached[g][i] = 1;
-            if (g > 0 && i + m->c.window[g] < n) {
+            if (g > 0 && n - i > m->c.window[g]) {
                 q->block[g][i] = RADIX_NONE;
             } else if (g > 0) {
                 m->nodes[path[i]].users[g]++;
@@ -902,9 +909,10 @@ model_compare(const model_t *m)
         }
         live++;
         assert_int_equal(radix_parent(m->r, i), m->nodes[i].parent);
-        assert_int_equal(radix_refs(m->r, i), m->nodes[i].users[0]);
+
         for (g = 0; g < m->c.groups; g++) {
             assert_int_equal(radix_block(m->r, i, g), m->nodes[i].block[g]);
+            assert_int_equal(radix_refs(m->r, i, g), m->nodes[i].users[g]);
         }
     }
     assert_int_equal(st.blocks[0], live);
@@ -929,7 +937,7 @@ storm(unsigned seed, uint32_t groups)
     m->c.block_tokens = BT;
     m->c.groups = groups;
     m->c.window[1] = 2;
-    m->c.window[2] = 4;
+    m->c.window[2] = seed % 2 ? 4 : UINT32_MAX;
     m->c.owners = 4;
     m->c.seed = seed;
     m->c.keep_bonus = BONUS;

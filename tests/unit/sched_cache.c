@@ -388,10 +388,12 @@ test_cache_aborts(void **state)
             sched_end(w->s, 0);
             break;
         case PREEMPTED:
+            turn(w);
+            turn(w);
             sched_credit(w->s, 0, 0);
             make(w, 2, 110, 4)->prompts[0].ids = w->ids + 200;
             assert_int_equal(sched_add(w->s, 2, &w->reqs[2]), 0);
-            for (t = 0; t < 60 && state_of(w, 0) != SCHED_WAITING; t++) {
+            for (t = 0; t < 150 && state_of(w, 0) != SCHED_WAITING; t++) {
                 turn(w);
                 (void) reap(w);
             }

@@ -1,6 +1,5 @@
 /*
- * A scheduler with a pool, a batch and requests, and a step that always works:
- * what the tests of the policy are made of.
+ * A scheduler with its pool, batch and requests, for the tests of its parts.
  */
 #ifndef SCHED_WORLD_H
 #define SCHED_WORLD_H
@@ -32,16 +31,20 @@ typedef struct {
 
 
 /* Groups of layers with these windows share the blocks. */
+/* With settings as they are in c but for the sizes. */
 static inline world_t *
-world_open_groups(uint32_t rows, uint32_t tokens, uint32_t context,
-    uint32_t blocks, uint32_t groups, const uint32_t *windows)
+world_open_as(uint32_t rows, uint32_t tokens, uint32_t context, uint32_t blocks,
+    uint32_t groups, const uint32_t *windows, sched_cfg_t c)
 {
     world_t *w = calloc(1, sizeof(*w));
-    sched_cfg_t c = {REQS, rows, tokens, context};
     kv_cfg_t kc = {
         blocks, BT, REQS * LLM_CHOICES_MAX, context, tokens, groups, windows};
     uint32_t i;
 
+    c.reqs = REQS;
+    c.rows = rows;
+    c.tokens = tokens;
+    c.context = context;
     assert_non_null(w);
     w->kv = kv_open(&kc);
     assert_non_null(w->kv);
@@ -64,8 +67,11 @@ static inline world_t *
 world_open(uint32_t rows, uint32_t tokens, uint32_t context, uint32_t blocks)
 {
     static const uint32_t none[1];
+    sched_cfg_t c;
 
-    return world_open_groups(rows, tokens, context, blocks, 1, none);
+    memset(&c, 0, sizeof(c));
+
+    return world_open_as(rows, tokens, context, blocks, 1, none, c);
 }
 
 
@@ -154,6 +160,23 @@ reap(world_t *w)
     }
 
     return n;
+}
+
+
+/* Has outputs of one token end, so that more are expected to be short. */
+static inline void
+teach_short(world_t *w)
+{
+    uint32_t i, t, done = 0;
+
+    for (i = REQS - 6; i < REQS; i++) {
+        add(w, i, 3, 1);
+    }
+    for (t = 0; t < 50 && done < 6; t++) {
+        turn(w);
+        done += (uint32_t) reap(w);
+    }
+    assert_int_equal(done, 6);
 }
 
 

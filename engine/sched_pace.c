@@ -1,0 +1,239 @@
+/*
+ * The step-time model behind step_target.
+ *
+ * DESIGN.  A step's time is taken as
+ *
+ *      c0 + c1 min(tokens, knee) + c2 max(tokens - knee, 0)
+ *         + c3 reads + c4 pairs                      all c >= 0
+ *
+ * Below the knee a device waits for its weights and tokens are nearly free;
+ * above it they cost.  Where the knee is nobody tells, so a few are fitted side
+ * by side, and the one that has been wrong least is asked.
+ *
+ * A fit is least squares over the steps of late: products are summed up with a
+ * decay, and the coefficients follow by a few sweeps of coordinate descent that
+ * keep each at or above zero, from where the last step left them.  That is a
+ * few hundred operations a step, needs no inversion, and cannot run away when
+ * all steps look alike, as the sums stay bounded and the coefficients of what
+ * was not seen to vary stay where they are.
+ *
+ * CAUTION.  A step is planned for the target less twice the usual error, and
+ * never for more than twice the tokens that were ever measured: so it starts
+ * small, and does not trust a line where it has no point.  One step that took
+ * far too long (the machine was busy elsewhere) is counted as a little too
+ * long, unless it was larger than any before.
+ *
+ * Numbers only: no clock, no allocation.  Owned by the scheduler.
+ */
+#include "sched_pace.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define DECAY  0.995 /* of the sums, a step: two hundred of them count */
+#define SWEEPS 16
+#define RIPE   4    /* steps before the model is asked */
+#define WILD   2.0  /* times the guess: an outlier */
+#define MISS   0.05 /* weight of the newest error */
+
+/* Units that make the terms alike in size, so that sweeps converge. */
+#define UNIT_TOKENS 128.0
+#define UNIT_READS  65536.0
+#define UNIT_PAIRS  262144.0
+
+static const double knees[SCHED_FITS] = {1, 64, 192, 448};
+
+
+/* What counts as seen before anything was. */
+static double
+least_seen(uint32_t tile)
+{
+    return tile < 8 ? 8 : tile;
+}
+
+
+void
+sched_pace_init(sched_pace_t *p, uint64_t target_us, uint32_t tile)
+{
+    uint32_t i;
+
+    assert(target_us > 0 && tile > 0);
+
+    memset(p, 0, sizeof(*p));
+    p->target_us = (double) target_us;
+    p->tile = tile;
+    p->seen = least_seen(tile);
+    for (i = 0; i < SCHED_FITS; i++) {
+        p->fits[i].knee = knees[i];
+    }
+}
+
+
+void
+sched_load_row(sched_load_t *l, uint32_t start, uint32_t q_len)
+{
+    assert(q_len > 0);
+
+    l->tokens += q_len;
+    if (q_len == 1) {
+        l->reads += start + 1.0;
+    } else {
+        l->pairs += q_len * (start + q_len / 2.0);
+    }
+}
+
+
+/* The terms of a load for one fit. */
+static void
+terms(const sched_fit_t *f, const sched_load_t *l, double x[SCHED_TERMS])
+{
+    double over = l->tokens > f->knee ? l->tokens - f->knee : 0;
+
+    x[0] = 1;
+    x[1] = (l->tokens - over) / UNIT_TOKENS;
+    x[2] = over / UNIT_TOKENS;
+    x[3] = l->reads / UNIT_READS;
+    x[4] = l->pairs / UNIT_PAIRS;
+}
+
+
+static double
+dot(const double *a, const double *b)
+{
+    double sum = 0;
+    uint32_t i;
+
+    for (i = 0; i < SCHED_TERMS; i++) {
+        sum += a[i] * b[i];
+    }
+
+    return sum;
+}
+
+
+/* Coordinate descent on the decayed sums. */
+static void
+fit_solve(sched_fit_t *f)
+{
+    uint32_t sweep, i;
+    double v;
+
+    for (sweep = 0; sweep < SWEEPS; sweep++) {
+        for (i = 0; i < SCHED_TERMS; i++) {
+            if (f->a[i][i] < 1e-9) {
+                continue; /* has not been seen to vary from zero */
+            }
+            v = f->coef[i] + (f->b[i] - dot(f->a[i], f->coef)) / f->a[i][i];
+            f->coef[i] = v > 0 ? v : 0;
+        }
+    }
+}
+
+
+static void
+fit_add(sched_fit_t *f, const sched_load_t *l, double us, int ripe, int known)
+{
+    double x[SCHED_TERMS], guess, miss;
+    uint32_t i, k;
+
+    terms(f, l, x);
+    guess = dot(f->coef, x);
+
+    if (ripe) {
+        if (known && us > WILD * guess && guess > 0) {
+            us = WILD * guess;
+        }
+        miss = (us > guess ? us - guess : guess - us) / us;
+        f->miss += MISS * (miss - f->miss);
+    }
+
+    for (i = 0; i < SCHED_TERMS; i++) {
+        for (k = 0; k < SCHED_TERMS; k++) {
+            f->a[i][k] = DECAY * f->a[i][k] + x[i] * x[k];
+        }
+        f->b[i] = DECAY * f->b[i] + x[i] * us;
+    }
+
+    fit_solve(f);
+}
+
+
+void
+sched_pace_took(sched_pace_t *p, const sched_load_t *l, double us)
+{
+    uint32_t i;
+
+    assert(l->tokens > 0 && us >= 0);
+
+    us = us < 1 ? 1 : us;
+    for (i = 0; i < SCHED_FITS; i++) {
+        fit_add(&p->fits[i], l, us, p->steps >= RIPE, l->tokens <= p->seen);
+    }
+
+    for (i = 0; i < SCHED_FITS; i++) {
+        if (p->fits[i].miss < p->fits[p->best].miss) {
+            p->best = i;
+        }
+    }
+    p->steps++;
+    p->seen = l->tokens > p->seen ? l->tokens : p->seen;
+}
+
+
+double
+sched_pace_guess(const sched_pace_t *p, const sched_load_t *l)
+{
+    const sched_fit_t *f = &p->fits[p->best];
+    double x[SCHED_TERMS];
+
+    assert(p->best < SCHED_FITS);
+    terms(f, l, x);
+
+    return dot(f->coef, x);
+}
+
+
+/* Does the step keep to the target with q more tokens from start on? */
+static int
+fits_in(
+    const sched_pace_t *p, const sched_load_t *l, uint32_t start, uint32_t q)
+{
+    double margin = 1 + 2 * p->fits[p->best].miss;
+    sched_load_t sum = *l;
+
+    sched_load_row(&sum, start, q);
+    if (p->steps < RIPE) {
+        return sum.tokens <= 2 * least_seen(p->tile);
+    }
+
+    return sum.tokens <= 2 * p->seen
+           && sched_pace_guess(p, &sum) * margin <= p->target_us;
+}
+
+
+uint32_t
+sched_pace_room(
+    const sched_pace_t *p, const sched_load_t *l, uint32_t start, uint32_t want)
+{
+    uint32_t lo = 0, hi = want, mid, n = (uint32_t) l->tokens;
+
+    assert(want > 0);
+
+    if (fits_in(p, l, start, want)) {
+        return want;
+    }
+
+    /* lo fits, hi does not */
+    while (hi - lo > 1) {
+        mid = lo + (hi - lo) / 2;
+        if (fits_in(p, l, start, mid)) {
+            lo = mid;
+        } else {
+            hi = mid;
+        }
+    }
+
+    mid = (n + lo) / p->tile * p->tile;
+
+    return mid > n ? mid - n : 0;
+}

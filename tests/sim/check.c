@@ -1,0 +1,266 @@
+/*
+ * The short form: a few scenarios and what must hold in each.  It would catch
+ * a policy that stalls decodes behind prompts, loses a request, lets one
+ * tenant crowd out the other, or preempts without end; and a trace reader that
+ * reads something else than it says.
+ */
+#include "tables.h"
+
+#include "trace.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define CONTEXT 8192
+
+
+int
+table_expect(int ok, const char *what)
+{
+    if (!ok) {
+        printf("  NOT SO: %s\n", what);
+    }
+
+    return !ok;
+}
+
+
+/* A run with usual settings. */
+static run_cfg_t
+usual(const cost_t *cost, const load_t *l)
+{
+    run_cfg_t c;
+
+    memset(&c, 0, sizeof(c));
+    c.sched.rows = 64;
+    c.sched.tokens = 512;
+    c.sched.context = CONTEXT;
+    c.blocks = 20000;
+    c.block_tokens = 16;
+    c.cost = cost;
+    c.load = l;
+
+    return c;
+}
+
+
+/* n requests of one tenant, lengths exponential around the means. */
+static void
+add(load_t *l, rnd_t *r, uint32_t tenant, size_t n, double rate, double prompt,
+    double output)
+{
+    double at = 0, most = CONTEXT / 2 - 2, p, o;
+    load_req_t *q;
+
+    while (n-- > 0) {
+        at += rnd_exponential(r, 1e6 / rate);
+        p = 1 + rnd_exponential(r, prompt);
+        o = 1 + rnd_exponential(r, output);
+        q = load_add(l, (uint32_t) (p < most ? p : most),
+            (uint32_t) (o < most ? o : most));
+        q->tenant = tenant;
+        q->at_us = (uint64_t) at;
+    }
+}
+
+
+static int
+check_light(void)
+{
+    cost_t cost = cost_two(5000, 0, 40, 0.02);
+    load_t l = {0};
+    sched_stats_t st;
+    run_cfg_t c;
+    rnd_t rnd;
+    run_t r;
+    int bad = 0;
+
+    rnd_seed(&rnd, 1);
+    add(&l, &rnd, 0, 600, 4, 600, 150);
+    c = usual(&cost, &l);
+    run_open(&r, &c);
+    run_all(&r);
+    run_print(&r, "light load");
+    sched_stats(r.s, &st);
+    bad += table_expect(st.preemptions == 0, "no preemption in a large pool");
+    bad += table_expect(
+        r.gap_steps_max == 1, "a token in every step for who decodes");
+    bad += table_expect(
+        r.tbt.max <= r.step.max + 1e-5, "no gap longer than the longest step");
+    run_close(&r);
+    load_free(&l);
+
+    return bad;
+}
+
+
+/* Weighted tokens of each of two tenants while both had requests waiting. */
+typedef struct {
+    uint64_t served[2];
+} share_t;
+
+
+static int
+watch_share(run_t *r, void *arg)
+{
+    share_t *s = arg;
+    uint32_t i, k, known, computed, waits[2] = {0};
+    const batch_row_t *row;
+    const load_req_t *q;
+
+    for (i = 0; i < r->c.sched.reqs; i++) {
+        if (r->item[i] != RUN_NONE
+            && sched_seq(r->s, i * LLM_CHOICES_MAX, &known, &computed)
+                   == SCHED_QUEUED) {
+            waits[r->reqs[i].tenant]++;
+        }
+    }
+    if (waits[0] > 0 && waits[1] > 0) {
+        for (k = 0; k < r->b.rows_n; k++) {
+            row = &r->b.rows[k];
+            q = &r->c.load->v[r->row_items[k]];
+            s->served[q->tenant] += row->kv_len <= q->prompt
+                                        ? row->q_len * SCHED_COST_IN
+                                        : SCHED_COST_OUT;
+        }
+    }
+
+    return 0;
+}
+
+
+static int
+check_fair(uint32_t weight1)
+{
+    cost_t cost = cost_two(5000, 0, 40, 0.02);
+    share_t share = {{0}};
+    load_t l = {0};
+    double ratio;
+    run_cfg_t c;
+    rnd_t rnd;
+    size_t i;
+    run_t r;
+    int bad = 0;
+
+    /* far more than can be served; small prompts against large ones */
+    rnd_seed(&rnd, 1);
+    add(&l, &rnd, 0, 240, 40, 600, 20);
+    add(&l, &rnd, 1, 960, 160, 150, 20);
+    load_sort(&l);
+    for (i = 0; i < l.n; i++) {
+        l.v[i].weight = l.v[i].tenant ? weight1 : 1;
+    }
+    c = usual(&cost, &l);
+    c.watch = watch_share;
+    c.arg = &share;
+    run_open(&r, &c);
+    run_all(&r);
+    run_print(&r, "overload, two tenants");
+    ratio = (double) share.served[1] / (double) (share.served[0] + 1);
+    printf("  served while both waited: %llu and %llu\n",
+        (unsigned long long) share.served[0],
+        (unsigned long long) share.served[1]);
+    bad += table_expect(ratio > 0.9 * weight1 && ratio < 1.1 * weight1,
+        "served tokens are as the weights");
+    bad += table_expect(
+        r.gap_steps_max == 1, "a token in every step for who decodes");
+    run_close(&r);
+    load_free(&l);
+
+    return bad;
+}
+
+
+static int
+check_tight(void)
+{
+    cost_t cost = cost_two(5000, 0, 40, 0.02);
+    load_t l = {0};
+    sched_stats_t st;
+    run_cfg_t c;
+    rnd_t rnd;
+    run_t r;
+    int bad = 0;
+    size_t i, work = 0;
+
+    rnd_seed(&rnd, 1);
+    add(&l, &rnd, 0, 500, 60, 600, 150);
+    for (i = 0; i < l.n; i++) {
+        work += l.v[i].prompt + l.v[i].output;
+    }
+    c = usual(&cost, &l);
+    c.blocks = 700;
+    run_open(&r, &c);
+    run_all(&r);
+    run_print(&r, "small pool");
+    sched_stats(r.s, &st);
+    bad += table_expect(r.free_least < c.blocks / 10, "the pool gets full");
+    bad += table_expect(st.preemptions < 10, "a full pool preempts few");
+    bad += table_expect((double) r.tokens < 1.3 * (double) work,
+        "computing again costs less than 30 %");
+    run_close(&r);
+    load_free(&l);
+
+    return bad;
+}
+
+
+/* The distance of two values, relative to the first. */
+static double
+off(double want, double have)
+{
+    return fabs(have - want) / want;
+}
+
+
+static double
+mean_prompt(const load_t *l)
+{
+    double sum = 0;
+    size_t i;
+
+    for (i = 0; i < l->n; i++) {
+        sum += l->v[i].prompt;
+    }
+
+    return sum / (double) l->n;
+}
+
+
+/* Each trace, and its generated twin beside it. */
+static int
+check_traces(void)
+{
+    load_t real = {0}, twin = {0};
+    int t, is_real, bad = 0;
+
+    for (t = 0; t < TRACE_N; t++) {
+        is_real = trace_load((trace_t) t, &real, 1);
+        trace_generate((trace_t) t, &twin, 2);
+        printf("%s, %s: %zu requests, prompt mean %.0f, blocks %zu; generated "
+               "%zu, %.0f, %zu\n",
+            trace_name((trace_t) t), is_real ? "read" : "no file", real.n,
+            mean_prompt(&real), real.hashes_n, twin.n, mean_prompt(&twin),
+            twin.hashes_n);
+        bad += table_expect(off((double) twin.n, (double) real.n) < 0.2,
+            "as many requests as the trace");
+        bad += table_expect(off(mean_prompt(&real), mean_prompt(&twin)) < 0.2,
+            "prompts as long as the trace's");
+        bad += table_expect((real.hashes_n > 0) == (t == TRACE_MOONCAKE),
+            "prefix blocks where there are some");
+        load_free(&real);
+        load_free(&twin);
+    }
+
+    return bad;
+}
+
+
+int
+check_all(void)
+{
+    return check_light() + check_fair(1) + check_fair(3) + check_tight()
+           + check_traces() + trouble_check();
+}

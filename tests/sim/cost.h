@@ -1,0 +1,64 @@
+/*
+ * Cost models: how long a step takes.  Their figures are of the model; what
+ * was measured and what was computed is said with each.
+ */
+#ifndef COST_H
+#define COST_H
+
+#include "batch.h"
+
+typedef struct {
+    double us, tokens;
+} cost_point_t;
+
+enum { COST_POINTS = 12 };
+
+/*
+ * A step of n tokens takes
+ *
+ *      base + linear(n)
+ *           + sum over rows of one token of   read_us * kv_len
+ *           + sum over longer rows of         attn_us * q_len * mean kv_len
+ *
+ * linear goes through points and on in the direction of the last two; below
+ * the first it is flat, for the weights are read anyway.
+ */
+typedef struct {
+    const char *name;
+    double base_us;
+    double read_us; /* per token of context of a row of one token */
+    double attn_us; /* per pair of positions of a longer row */
+    int points_n;
+    cost_point_t points[COST_POINTS];
+} cost_t;
+
+double cost_us(const cost_t *c, const batch_t *b);
+
+/* The parts of it: all tokens of a step, and one row's attention. */
+double cost_linear_us(const cost_t *c, double tokens);
+double cost_row_us(const cost_t *c, const batch_row_t *row);
+
+/* Two pieces: free up to knee tokens, token_us for each one more. */
+cost_t cost_two(double base_us, double knee, double token_us, double kv_us);
+
+/*
+ * Llama-3-8B (as good as Mistral-7B) on one A100: the linear part measured
+ * (public profile of one layer, 32 layers), attention computed from flops and
+ * bytes a second, base the host's share of each step.
+ */
+cost_t cost_a100(double base_us, double tflops, double tbytes);
+
+/* The same model on an H200: roofline only, nothing measured. */
+cost_t cost_h200(double base_us);
+
+/* Llama-2-7B on an A10G: roofline only, nothing measured. */
+cost_t cost_a10g(double base_us);
+
+/*
+ * A model whose figures are in a file, "name value" a line: base_us, read_us,
+ * attn_us, and `point TOKENS US` in rising order.  0, or -1 with a sentence on
+ * stderr.  For what was measured of a back end of our own.
+ */
+int cost_file(cost_t *c, const char *path);
+
+#endif

@@ -1,0 +1,412 @@
+/*
+ * A run in virtual time: see run.h.
+ *
+ * DESIGN.  The loop's turn without the loop: arrivals up to now, plan, the
+ * cost model's time, commit, and what the tokens end.  The clock jumps to the
+ * next arrival or expiry when there is nothing to compute; if there is neither,
+ * the scheduler is stuck, and that is an assertion.
+ *
+ * Prompts are made of tokens that tell requests apart, but for the prefix
+ * blocks that the load says they share.
+ */
+#include "run.h"
+#include "../unit/kv_plain.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void
+run_open(run_t *r, const run_cfg_t *c)
+{
+    uint32_t reqs = (uint32_t) c->load->n, i;
+    sched_cfg_t *sc;
+
+    memset(r, 0, sizeof(*r));
+    r->c = *c;
+    sc = &r->c.sched;
+    sc->reqs = sc->reqs != 0 && sc->reqs < reqs ? sc->reqs : reqs;
+    rnd_seed(&r->rnd, 77);
+    r->tbt.limit = c->tbt_limit_us / 1e6;
+    r->delay.limit = c->delay_limit_us / 1e6;
+
+    r->kv = kv_open_plain(
+        c->blocks, c->block_tokens, sc->reqs * LLM_CHOICES_MAX, sc->context);
+    assert(r->kv != NULL);
+    if (c->cache && kv_cache(r->kv, 2 * sc->reqs, 1) != 0) {
+        assert(0);
+    }
+    r->s = sched_open(sc, r->kv);
+    r->b.rows_max = r->b.outs_max = sc->rows;
+    r->b.tokens_max = sc->tokens;
+    r->b.rows = calloc(sc->rows, sizeof(batch_row_t));
+    r->b.outs = calloc(sc->rows, sizeof(batch_out_t));
+    r->b.tokens = calloc(sc->tokens, sizeof(uint32_t));
+    r->takes = calloc(sc->rows, sizeof(sched_take_t));
+    r->reqs = calloc(sc->reqs, sizeof(req_t));
+    r->item = calloc(sc->reqs, sizeof(uint32_t));
+    r->row_items = calloc(sc->rows, sizeof(uint32_t));
+    r->unused = calloc(sc->reqs, sizeof(uint32_t));
+    r->items = calloc(reqs, sizeof(run_req_t));
+    r->back = calloc(reqs, sizeof(uint32_t));
+    assert(r->s != NULL && r->b.rows != NULL && r->b.outs != NULL);
+    assert(r->b.tokens != NULL && r->takes != NULL && r->reqs != NULL);
+    assert(r->item != NULL && r->unused != NULL && r->items != NULL);
+    assert(r->row_items != NULL && r->back != NULL);
+    r->free_least = c->blocks;
+
+    for (i = 0; i < sc->reqs; i++) {
+        r->item[i] = RUN_NONE;
+        r->unused[i] = sc->reqs - 1 - i;
+    }
+    r->unused_n = sc->reqs;
+}
+
+
+void
+run_close(run_t *r)
+{
+    uint32_t i;
+
+    if (!r->stopped) {
+        assert(r->live_n == 0);
+        assert(kv_count(r->kv, KV_PRIVATE) == 0);
+    }
+    kv_check_deep(r->kv);
+
+    for (i = 0; i < r->c.sched.reqs; i++) {
+        if (r->item[i] != RUN_NONE) {
+            free(r->reqs[i].prompts[0].ids);
+        }
+    }
+    sched_close(r->s);
+    kv_close(r->kv);
+    free(r->b.rows);
+    free(r->b.outs);
+    free(r->b.tokens);
+    free(r->takes);
+    free(r->reqs);
+    free(r->item);
+    free(r->row_items);
+    free(r->unused);
+    free(r->items);
+    free(r->back);
+}
+
+
+/* --- requests ----------------------------------------------------------- */
+
+static uint32_t *
+prompt(const load_t *l, uint32_t item)
+{
+    const load_req_t *q = &l->v[item];
+    uint32_t *ids = malloc(q->prompt * sizeof(*ids)), i, b, stem;
+
+    assert(ids != NULL);
+
+    for (i = 0; i < q->prompt; i++) {
+        b = i / LOAD_HASH_TOKENS;
+        stem = b < q->hashes_n ? l->hashes[q->hash + b] : item | 1u << 31;
+        ids[i] = (stem * 2654435761u) ^ (i * 40503u);
+    }
+
+    return ids;
+}
+
+
+/* Forgets the request in place i. */
+static void
+drop(run_t *r, uint32_t i)
+{
+    assert(r->item[i] != RUN_NONE && r->live_n > 0);
+
+    free(r->reqs[i].prompts[0].ids);
+    r->item[i] = RUN_NONE;
+    r->unused[r->unused_n++] = i;
+    r->live_n--;
+}
+
+
+/* A request of the load arrives, at that time. */
+static void
+arrive(run_t *r, uint32_t item, uint64_t at_us)
+{
+    const load_req_t *q = &r->c.load->v[item];
+    uint32_t i = r->unused[r->unused_n - 1];
+    run_req_t *it = &r->items[item];
+    req_t *e = &r->reqs[i];
+    uint64_t again;
+
+    assert(r->unused_n > 0 && q->prompt < r->c.sched.context);
+
+    memset(e, 0, sizeof(*e));
+    e->n = e->prompts_n = e->choices = 1;
+    e->prompts[0].ids = prompt(r->c.load, item);
+    e->prompts[0].len = q->prompt;
+    e->max_tokens = q->output;
+    e->tenant = q->tenant;
+    e->weight = q->weight;
+    e->priority = q->priority;
+    e->arrival_us = at_us;
+    e->queue_max = r->c.queue_max;
+    e->queue_ms = r->c.queue_ms;
+
+    r->unused_n--;
+    r->item[i] = item;
+    r->live_n++;
+    it->guess_us = sched_wait_us(r->s, e);
+
+    if (sched_add(r->s, i, e) != 0) {
+        again = sched_retry_us(r->s, e);
+        if (it->refused < r->c.again) {
+            it->back_us = r->now_us + again + 1;
+            r->back[r->back_n++] = item;
+        }
+        it->refused++;
+        r->refused_n++;
+        drop(r, i);
+    }
+}
+
+
+/* The place in back[] of who comes back first; back_n: nobody does. */
+static uint32_t
+first_back(const run_t *r)
+{
+    uint32_t i, best = 0;
+
+    for (i = 1; i < r->back_n; i++) {
+        if (r->items[r->back[i]].back_us < r->items[r->back[best]].back_us) {
+            best = i;
+        }
+    }
+
+    return best;
+}
+
+
+/* All that arrive by now, as far as the table has room. */
+static void
+arrivals(run_t *r)
+{
+    const load_t *l = r->c.load;
+    uint32_t i, item;
+
+    while (
+        r->next < l->n && l->v[r->next].at_us <= r->now_us && r->unused_n > 0) {
+        arrive(r, (uint32_t) r->next, l->v[r->next].at_us);
+        r->next++;
+    }
+    while (r->back_n > 0 && r->unused_n > 0) {
+        i = first_back(r);
+        item = r->back[i];
+        if (r->items[item].back_us > r->now_us) {
+            break;
+        }
+        r->back[i] = r->back[--r->back_n];
+        arrive(r, item, r->now_us);
+    }
+}
+
+
+/* When somebody will arrive. */
+static uint64_t
+next_arrival(const run_t *r)
+{
+    const load_t *l = r->c.load;
+    uint64_t at = UINT64_MAX, back;
+
+    if (r->next < l->n) {
+        at = l->v[r->next].at_us;
+    }
+    if (r->back_n > 0) {
+        back = r->items[r->back[first_back(r)]].back_us;
+        at = back < at ? back : at;
+    }
+
+    return at;
+}
+
+
+void
+run_abort(run_t *r, uint32_t item)
+{
+    uint32_t i;
+
+    for (i = 0; i < r->c.sched.reqs; i++) {
+        if (r->item[i] == item) {
+            r->items[item].aborted = 1;
+            r->aborted_n++;
+            sched_end(r->s, i);
+            drop(r, i);
+            return;
+        }
+    }
+}
+
+
+/* --- a step ------------------------------------------------------------- */
+
+static void
+begin(run_t *r)
+{
+    run_req_t *q;
+    uint32_t k, item;
+
+    for (k = 0; k < r->b.rows_n; k++) {
+        item = r->item[r->b.rows[k].seq / LLM_CHOICES_MAX];
+        q = &r->items[item];
+        r->row_items[k] = item;
+        if (q->begun_us == 0) {
+            q->begun_us = r->now_us + 1;
+            stat_add(&r->delay,
+                (double) (r->now_us - r->c.load->v[item].at_us) / 1e6);
+        }
+    }
+}
+
+
+/* One token of one request. */
+static void
+token(run_t *r, const sched_take_t *t)
+{
+    uint32_t item = r->item[t->req];
+    run_req_t *q = &r->items[item];
+    uint64_t gap;
+
+    assert(item != RUN_NONE && t->index == q->tokens);
+
+    if (q->tokens == 0) {
+        q->first_us = r->now_us;
+        stat_add(
+            &r->ttft, (double) (r->now_us - r->c.load->v[item].at_us) / 1e6);
+    } else {
+        gap = r->now_us - q->last_us;
+        q->gap_max_us = gap > q->gap_max_us ? gap : q->gap_max_us;
+        stat_add(&r->tbt, (double) gap / 1e6);
+        if (r->steps - q->last_step > r->gap_steps_max) {
+            r->gap_steps_max = r->steps - q->last_step;
+        }
+    }
+    q->tokens++;
+    q->last_us = r->now_us;
+    q->last_step = r->steps;
+    r->outputs++;
+
+    if (sched_done(r->s, t->req)) {
+        assert(q->tokens == r->c.load->v[item].output);
+        q->done = 1;
+        r->done_n++;
+        sched_end(r->s, t->req);
+        drop(r, t->req);
+    }
+}
+
+
+static void
+step(run_t *r)
+{
+    double us = cost_us(r->c.cost, &r->b);
+    uint32_t k;
+
+    begin(r);
+    if (r->c.noise > 0) {
+        us *= 1 + r->c.noise * (2 * rnd_uniform(&r->rnd) - 1);
+    }
+    r->step_us = us;
+    r->now_us += (uint64_t) us + 1;
+    r->steps++;
+    r->tokens += r->b.tokens_n;
+    stat_add(&r->step, us / 1e6);
+    memset(r->takes, 0, r->b.outs_n * sizeof(*r->takes));
+    if (kv_count(r->kv, KV_FREE) < r->free_least) {
+        r->free_least = kv_count(r->kv, KV_FREE);
+    }
+    sched_commit(r->s, &r->b, r->takes);
+    sched_took(r->s, &r->b, (uint64_t) us);
+
+    for (k = 0; k < r->b.outs_n; k++) {
+        token(r, &r->takes[k]);
+    }
+    if (r->c.deep) {
+        kv_check_deep(r->kv);
+    }
+}
+
+
+static void
+expire(run_t *r)
+{
+    uint32_t i;
+
+    while (sched_expired(r->s, &i)) {
+        r->items[r->item[i]].expired = 1;
+        r->expired_n++;
+        sched_end(r->s, i);
+        drop(r, i);
+    }
+}
+
+
+void
+run_all(run_t *r)
+{
+    const load_t *l = r->c.load;
+    uint64_t at, expires;
+
+    while (r->next < l->n || r->live_n > 0 || r->back_n > 0) {
+        arrivals(r);
+
+        sched_plan(r->s, r->now_us, &r->b);
+        expire(r);
+
+        if (r->b.rows_n > 0) {
+            step(r);
+            if (r->c.watch != NULL && r->c.watch(r, r->c.arg)) {
+                r->stopped = 1;
+                return;
+            }
+            continue;
+        }
+
+        /* nothing to do before the next event, or it is stuck */
+        at = next_arrival(r);
+        expires = sched_expires_us(r->s);
+        at = expires < at ? expires : at;
+        if (r->live_n == 0 && r->next == l->n && r->back_n == 0) {
+            break;
+        }
+        if (r->c.stuck != NULL && r->c.stuck(r, r->c.arg)) {
+            continue;
+        }
+        assert(at != UINT64_MAX && at > r->now_us);
+        r->idle_us += r->live_n > 0 ? at - r->now_us : 0;
+        r->now_us = at;
+    }
+}
+
+
+void
+run_print(const run_t *r, const char *title)
+{
+    double s = (double) r->now_us / 1e6;
+    sched_stats_t st;
+
+    sched_stats(r->s, &st);
+    printf("%s: %u requests in %.1f s of virtual time; %s\n", title, r->done_n,
+        s, r->c.cost->name);
+    printf("  steps %llu, tokens/step %.1f, tokens/s %.0f, output/s %.0f\n",
+        (unsigned long long) r->steps, (double) r->tokens / (double) r->steps,
+        (double) r->tokens / s, (double) r->outputs / s);
+    printf("  delay s p50 %.3f p99 %.3f; TTFT s p50 %.3f p90 %.3f p99 %.3f\n",
+        stat_percentile(&r->delay, 50), stat_percentile(&r->delay, 99),
+        stat_percentile(&r->ttft, 50), stat_percentile(&r->ttft, 90),
+        stat_percentile(&r->ttft, 99));
+    printf("  TBT ms p50 %.1f p99 %.1f max %.1f, at most %llu steps\n",
+        1e3 * stat_percentile(&r->tbt, 50), 1e3 * stat_percentile(&r->tbt, 99),
+        1e3 * r->tbt.max, (unsigned long long) r->gap_steps_max);
+    printf("  preemptions %llu, refused %u, expired %u, aborted %u\n",
+        (unsigned long long) st.preemptions, r->refused_n, r->expired_n,
+        r->aborted_n);
+}

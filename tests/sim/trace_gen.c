@@ -1,0 +1,118 @@
+/*
+ * Loads with the statistics of the published traces, for where the files are
+ * absent: quantiles of lengths, rate and burstiness of arrivals, and for
+ * Mooncake how prompts share prefixes.
+ *
+ * DESIGN.  A length is drawn by turning the distribution function round:
+ * between two quantiles of the table it is log-linear.  Prompt and output are
+ * drawn apart; what ties them in the traces is not modelled.  A Mooncake
+ * prompt goes on from an earlier one of the last minutes, or begins a new
+ * conversation behind the block that all share.
+ */
+#include "trace.h"
+
+#include <assert.h>
+#include <math.h>
+
+enum { QUANTILES = 10, RECENT = 400 };
+
+static const double at[QUANTILES] = {
+    0, .05, .10, .25, .50, .75, .90, .95, .99, 1};
+
+typedef struct {
+    uint32_t n;     /* requests */
+    double rate;    /* a second; 0: all at once */
+    double cv;      /* of the gaps */
+    double goes_on; /* share of prompts that continue an earlier one */
+    uint32_t prompt[QUANTILES], output[QUANTILES];
+} shape_t;
+
+/* Measured over the files; the prefix share is 37 % of Mooncake's blocks. */
+static const shape_t shapes[TRACE_N] = {
+    [TRACE_CONV] = {19366, 5.53, 1, 0,
+        {2, 181, 207, 396, 1020, 1189, 2735, 4083, 4142, 14050},
+        {7, 41, 54, 85, 129, 395, 424, 451, 601, 1000}},
+    [TRACE_CODE] = {8819, 2.57, 1, 0,
+        {3, 75, 147, 578, 1469, 2745, 5186, 7302, 7436, 7437},
+        {6, 6, 7, 9, 13, 24, 55, 90, 252, 1899}},
+    [TRACE_MOONCAKE] = {12031, 3.40, 1, 0.4,
+        {891, 901, 964, 2307, 6909, 15368, 27367, 39552, 85401, 126195},
+        {1, 10, 24, 157, 350, 472, 597, 698, 1120, 2000}},
+    [TRACE_SHAREGPT] = {30731, 0, 1, 0,
+        {1, 29, 74, 580, 1730, 3735, 5696, 6563, 7434, 8141},
+        {2, 44, 84, 228, 415, 628, 834, 920, 998, 1024}},
+    [TRACE_SERVEGEN] = {20000, 2.27, 1.47, 0,
+        {161, 171, 173, 177, 187, 198, 207, 215, 228, 454},
+        {1, 1, 1, 2, 3, 3, 3, 3, 3, 3}},
+    [TRACE_REASON] = {17785, 0.82, 1.13, 0,
+        {664, 751, 784, 836, 974, 1257, 1261, 1267, 1819, 2810},
+        {139, 218, 259, 303, 368, 444, 530, 593, 750, 1024}},
+};
+
+
+static uint32_t
+length(const uint32_t *q, rnd_t *r)
+{
+    double u = rnd_uniform(r), f;
+    int i = 0;
+
+    while (i < QUANTILES - 2 && u > at[i + 1]) {
+        i++;
+    }
+    f = (u - at[i]) / (at[i + 1] - at[i]);
+    assert(f >= 0 && f <= 1 && q[i] > 0);
+
+    return (uint32_t) (q[i] * pow((double) q[i + 1] / q[i], f) + 0.5);
+}
+
+
+/* Prefix blocks of the request added last: those of `from` first, if any. */
+static void
+share(load_t *l, size_t from, int any, uint32_t *fresh)
+{
+    uint32_t have = 0, want, i;
+
+    want = (l->v[l->n - 1].prompt + LOAD_HASH_TOKENS - 1) / LOAD_HASH_TOKENS;
+
+    if (any) {
+        have = l->v[from].hashes_n;
+    } else if (want > 0) {
+        load_hash(l, 0); /* what every conversation begins with */
+        want--;
+    }
+    have = have < want ? have : want;
+    for (i = 0; i < have; i++) {
+        load_hash(l, l->hashes[l->v[from].hash + i]);
+    }
+    for (; i < want; i++) {
+        load_hash(l, ++*fresh);
+    }
+}
+
+
+void
+trace_generate(trace_t t, load_t *l, uint64_t seed)
+{
+    const shape_t *s = &shapes[t];
+    size_t first = l->n, last, i;
+    uint32_t fresh = 0;
+    rnd_t r;
+    int any;
+
+    assert((unsigned) t < TRACE_N);
+    rnd_seed(&r, seed);
+
+    for (i = 0; i < s->n; i++) {
+        (void) load_add(l, length(s->prompt, &r), length(s->output, &r));
+        if (s->goes_on > 0) {
+            last = i < RECENT ? i : RECENT;
+            any = last > 0 && rnd_uniform(&r) < s->goes_on;
+            share(l, any ? l->n - 2 - rnd_below(&r, (uint32_t) last) : 0, any,
+                &fresh);
+        }
+    }
+
+    if (s->rate > 0) {
+        load_arrive(l, first, s->rate, s->cv, &r);
+    }
+}
