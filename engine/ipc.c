@@ -94,41 +94,74 @@ ipc_refuse(ipc_t *ipc, ipc_pending_t *p, uint32_t err, const char *text)
 }
 
 
+/* Sends a message with n <= 2 descriptors; 0, or -1 with errno. */
+static int
+ipc_send(int fd, void *msg, size_t len, const int *fds, size_t n)
+{
+    union {
+        struct cmsghdr align;
+        char buf[CMSG_SPACE(2 * sizeof(int))];
+    } ctl;
+    struct iovec iov = {msg, len};
+    struct msghdr m;
+    struct cmsghdr *c;
+
+    assert(n >= 1 && n <= 2);
+
+    memset(&ctl, 0, sizeof(ctl));
+    memset(&m, 0, sizeof(m));
+    m.msg_iov = &iov;
+    m.msg_iovlen = 1;
+    m.msg_control = ctl.buf;
+    m.msg_controllen = CMSG_SPACE(n * sizeof(int));
+
+    c = CMSG_FIRSTHDR(&m);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(n * sizeof(int));
+    memcpy(CMSG_DATA(c), fds, n * sizeof(int));
+
+    return sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t) len ? 0
+                                                                         : -1;
+}
+
+
 /* Sends WELCOME and both descriptors; 0, or -1 with errno. */
 static int
 ipc_welcome(
     const ipc_t *ipc, int fd, int seg_fd, uint32_t epoch, uint32_t version)
 {
     llm_msg_welcome_t m = ipc->layout;
-    int fds[2] = {seg_fd, ipc->state_fd};
-    union {
-        struct cmsghdr align;
-        char buf[CMSG_SPACE(sizeof(fds))];
-    } ctl;
-    struct iovec iov;
-    struct msghdr msg;
-    struct cmsghdr *c;
+    const int fds[2] = {seg_fd, ipc->state_fd};
 
     m.epoch = epoch;
     m.version = version;
     assert(llm_welcome_ok(&m));
 
-    memset(&ctl, 0, sizeof(ctl));
-    memset(&msg, 0, sizeof(msg));
-    iov.iov_base = &m;
-    iov.iov_len = sizeof(m);
-    msg.msg_iov = &iov;
-    msg.msg_iovlen = 1;
-    msg.msg_control = ctl.buf;
-    msg.msg_controllen = sizeof(ctl.buf);
+    return ipc_send(fd, &m, sizeof(m), fds, 2);
+}
 
-    c = CMSG_FIRSTHDR(&msg);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof(fds));
-    memcpy(CMSG_DATA(c), fds, sizeof(fds));
 
-    return sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(m) ? 0 : -1;
+/*
+ * Hands the state page to one who only wants to look, and is done with it: who
+ * may connect could attach as well and see the same.
+ */
+static void
+ipc_observe(ipc_t *ipc, ipc_pending_t *p, uint32_t version)
+{
+    llm_msg_state_t m;
+
+    memset(&m, 0, sizeof(m));
+    m.magic = LLM_WIRE_MAGIC;
+    m.type = LLM_MSG_STATE;
+    m.version = version;
+    m.state_size = ipc->layout.state_size;
+
+    if (ipc_send(p->fd, &m, sizeof(m), &ipc->state_fd, 1) == 0) {
+        log_line(LOG_DEBUG, "process %d (uid %d) observes", (int) p->peer.pid,
+            (int) p->peer.uid);
+    }
+    ipc_pending_close(p);
 }
 
 
@@ -247,6 +280,7 @@ static void
 ipc_hello(ipc_t *ipc, ipc_pending_t *p)
 {
     llm_msg_hello_t m;
+    uint32_t version;
     ssize_t n;
     char text[128];
 
@@ -267,7 +301,7 @@ ipc_hello(ipc_t *ipc, ipc_pending_t *p)
 
     /* a newer hello is longer; its beginning is this */
     if ((size_t) n < sizeof(m) || m.magic != LLM_WIRE_MAGIC
-        || m.type != LLM_MSG_HELLO) {
+        || (m.type != LLM_MSG_HELLO && m.type != LLM_MSG_OBSERVE)) {
         ipc_refuse(
             ipc, p, LLM_ERR_PROTOCOL, "the first message is not a hello");
         return;
@@ -282,8 +316,12 @@ ipc_hello(ipc_t *ipc, ipc_pending_t *p)
         return;
     }
 
-    ipc_attach(
-        ipc, p, m.version < LLM_WIRE_VERSION ? m.version : LLM_WIRE_VERSION);
+    version = m.version < LLM_WIRE_VERSION ? m.version : LLM_WIRE_VERSION;
+    if (m.type == LLM_MSG_OBSERVE) {
+        ipc_observe(ipc, p, version);
+    } else {
+        ipc_attach(ipc, p, version);
+    }
 }
 
 

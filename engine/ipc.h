@@ -35,6 +35,7 @@ typedef struct {
     uint32_t submit_size; /* ring bytes, powers of two */
     uint32_t event_size;
     uint32_t credit_max; /* bytes */
+    uint32_t live_rows;  /* of the list of requests, 0: no list */
     int takeover;        /* succeed who listens there */
 } ipc_cfg_t;
 
@@ -59,6 +60,9 @@ void ipc_close(ipc_t *ipc);
 
 /* The state page, writable, until ipc_close. */
 llm_state_t *ipc_state(ipc_t *ipc);
+
+/* Bytes of it, with the list of requests behind it (llm_live.h). */
+uint64_t ipc_state_size(const ipc_t *ipc);
 
 /* Bytes of shared memory that one attachment takes. */
 uint64_t ipc_segment_bytes(const ipc_cfg_t *cfg);

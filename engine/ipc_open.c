@@ -17,6 +17,7 @@
  * lock up, and serves its workers until they have gone over.
  */
 #include "ipc_impl.h"
+#include "llm_live.h"
 #include "log.h"
 #include "mem.h"
 
@@ -52,7 +53,7 @@ ipc_layout(const ipc_cfg_t *cfg, llm_msg_welcome_t *m)
     m->submit_size = cfg->submit_size;
     m->event_size = cfg->event_size;
     m->credit_max = cfg->credit_max;
-    m->state_size = LLM_STATE_SIZE;
+    m->state_size = llm_live_size(cfg->live_rows);
 
     m->submit_ctl = LLM_SEG_HEAD;
     m->event_ctl = m->submit_ctl + sizeof(llm_ring_ctl_t);
@@ -191,6 +192,7 @@ ipc_open(const ipc_cfg_t *cfg, char *err, size_t errlen)
 
     assert(cfg->slots >= 1 && cfg->slots <= LLM_SLOTS_MAX);
     assert(cfg->workers_max >= 1 && cfg->credit_max >= 1);
+    assert(cfg->live_rows <= LLM_LIVE_ROWS_MAX);
 
     if (ipc_cfg_check(cfg, err, errlen) != 0) {
         return NULL;
@@ -223,8 +225,8 @@ ipc_open(const ipc_cfg_t *cfg, char *err, size_t errlen)
     }
 
     ipc->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    ipc->state_fd =
-        ipc_memfd("llm-state", LLM_STATE_SIZE, F_SEAL_FUTURE_WRITE, &map);
+    ipc->state_fd = ipc_memfd(
+        "llm-state", ipc->layout.state_size, F_SEAL_FUTURE_WRITE, &map);
     if (ipc->epoll_fd == -1 || ipc->state_fd == -1) {
         snprintf(
             err, errlen, "cannot make the state page: %s", strerror(errno));
@@ -255,6 +257,13 @@ ipc_state(ipc_t *ipc)
 {
     assert(ipc->state != NULL);
     return ipc->state;
+}
+
+
+uint64_t
+ipc_state_size(const ipc_t *ipc)
+{
+    return ipc->layout.state_size;
 }
 
 
@@ -556,7 +565,7 @@ ipc_close(ipc_t *ipc)
     ipc_unlisten(ipc);
 
     if (ipc->state != NULL) {
-        (void) munmap(ipc->state, LLM_STATE_SIZE);
+        (void) munmap(ipc->state, ipc->layout.state_size);
     }
     if (ipc->state_fd != -1) {
         (void) close(ipc->state_fd);

@@ -23,6 +23,11 @@
  *     |<-------- one byte: doorbell ----------->|
  *     |------------- EOF ---------------------->|  either way: death
  *
+ *   observer (llm-top)                       engine
+ *     |------------- OBSERVE ------------------>|  a hello of another type
+ *     |<------------ STATE + 1 memfd -----------|  the state page, or REFUSE;
+ *     |<------------ EOF -----------------------|  it holds nothing here
+ *
  *   segment (one memfd per attachment, sealed)
  *     0            header                LLM_SEG_HEAD bytes
  *     submit_ctl   llm_ring_ctl_t        SUBMIT, worker > engine
@@ -47,8 +52,10 @@
 #define LLM_TERMINAL_MAX 256  /* DONE and ERROR, bytes: room is kept */
 #define LLM_TOKENS_MAX   8192 /* a TOKENS record, bytes */
 #define LLM_MODELS_MAX   16
-#define LLM_NAME_MAX     128  /* model and tenant names, with the final 0 */
-#define LLM_STATE_SIZE   4096 /* the state page, zero behind what is filled */
+#define LLM_NAME_MAX     128 /* model and tenant names, with the final 0 */
+#define LLM_STATE_SIZE                                                         \
+    4096 /* the state page, zero behind what is filled;
+                                 its file may go on with llm_live.h */
 
 /* Caps of one request; both sides check them. */
 #define LLM_CHOICES_MAX      16 /* prompts x n */
@@ -61,11 +68,17 @@
 
 /* --- handshake: one SOCK_SEQPACKET message each ------------------------- */
 
-enum { LLM_MSG_HELLO = 1, LLM_MSG_WELCOME = 2, LLM_MSG_REFUSE = 3 };
+enum {
+    LLM_MSG_HELLO = 1,
+    LLM_MSG_WELCOME = 2,
+    LLM_MSG_REFUSE = 3,
+    LLM_MSG_OBSERVE = 4, /* an llm_msg_hello_t */
+    LLM_MSG_STATE = 5
+};
 
 typedef struct {
     uint64_t magic;
-    uint32_t type;    /* LLM_MSG_HELLO */
+    uint32_t type;    /* LLM_MSG_HELLO or LLM_MSG_OBSERVE */
     uint32_t version; /* the sender's newest */
     uint32_t version_min;
     uint32_t pid; /* must be SO_PEERCRED's, unless that is another namespace */
@@ -99,9 +112,17 @@ typedef struct {
     char text[232]; /* one sentence, 0-terminated */
 } llm_msg_refuse_t;
 
+typedef struct {
+    uint64_t magic;
+    uint32_t type;       /* LLM_MSG_STATE; one fd: the state page */
+    uint32_t version;    /* of the page: what both understand */
+    uint64_t state_size; /* bytes of the memfd */
+} llm_msg_state_t;
+
 _Static_assert(sizeof(llm_msg_hello_t) == 24, "wire");
 _Static_assert(sizeof(llm_msg_welcome_t) == 96, "wire");
 _Static_assert(sizeof(llm_msg_refuse_t) == 256, "wire");
+_Static_assert(sizeof(llm_msg_state_t) == 24, "wire");
 
 
 /* --- segment ------------------------------------------------------------ */
@@ -189,8 +210,8 @@ typedef struct {
 /*
  * Each field is one atomic (__atomic_load_n, relaxed); no two are consistent
  * with each other.  models[] is written before the page is handed out.  The
- * page has one size for all versions, so a row that an older engine does not
- * know reads as zero.
+ * page has at least one size for all versions, so a row that an older engine
+ * does not know reads as zero.
  */
 typedef struct {
     uint64_t magic;

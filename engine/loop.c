@@ -29,6 +29,10 @@
  * pushed: credit is counted by text_out, and what it has not seen yet must be
  * bounded too.
  *
+ * SEEN.  What others may know of each request (live.h) is written behind the
+ * step for those that were in it, and for LOOP_SHOWN more in turn, as those in
+ * no batch change too; for all of them before a sleep.
+ *
  * TIME.  The clock is read after each step and after each sleep; in between
  * it stands.  So what a step took, as the scheduler is told, is the time from
  * the end of the step before, with all that the turn does: the gap between two
@@ -36,6 +40,7 @@
  */
 #include "loop.h"
 #include "clock.h"
+#include "live.h"
 #include "log.h"
 #include "mem.h"
 
@@ -47,6 +52,8 @@
 #define LOOP_AHEAD    16     /* turns that text_out may be behind */
 #define LOOP_BEAT_MS  1000   /* a heartbeat at least this often */
 #define LOOP_SLICE_US 250000 /* of a paced sleep: kill and stop are seen */
+
+#define LOOP_SHOWN 16 /* requests outside of the batch, in a step */
 
 /* Should text_out's bell get lost, the loop still looks this often. */
 #define LOOP_ROOM_MS 10
@@ -64,15 +71,18 @@ struct loop_s {
     inner_t *in; /* borrowed */
     kv_t *kv;    /* owned, as are all below */
     sched_t *sched;
+    live_t *show;
     batch_t b;
     sample_out_t *outs;  /* [rows_max] */
     sched_take_t *takes; /* [rows_max] */
     lreq_t *reqs;        /* [reqs_n] */
     uint32_t *live;      /* [reqs_n] indices of the requests owned */
     uint32_t live_n;
-    uint32_t pushed; /* since out_bell was rung last */
-    uint32_t kill;   /* atomic */
-    uint32_t room;   /* bytes of loop_out that a turn may need */
+    llm_live_step_t step; /* this one */
+    uint32_t show_at;     /* place in live[]: who is shown next */
+    uint32_t pushed;      /* since out_bell was rung last */
+    uint32_t kill;        /* atomic */
+    uint32_t room;        /* bytes of loop_out that a turn may need */
     uint64_t now_us;
     uint64_t beats;
     uint64_t turns, computed, sampled;
@@ -119,6 +129,92 @@ publish(loop_t *l)
 }
 
 
+/* What is shown of a sequence that lacks left of its known tokens. */
+static uint32_t
+shown_state(sched_state_t s, uint32_t left)
+{
+    switch (s) {
+    case SCHED_RUNNING:
+        return left > 1 ? LLM_LIVE_PREFILL : LLM_LIVE_DECODE;
+    case SCHED_HELD:
+        return LLM_LIVE_STALLED;
+    case SCHED_WAITING:
+        return LLM_LIVE_PREEMPTED;
+    default:
+        return LLM_LIVE_WAITING;
+    }
+}
+
+
+/* Shows how request i stands. */
+static void
+show(loop_t *l, uint32_t i)
+{
+    /* of several choices the one that gets most speaks for all */
+    static const uint8_t rank[LLM_LIVE_STATES_N] = {[LLM_LIVE_PREEMPTED] = 1,
+        [LLM_LIVE_STALLED] = 2,
+        [LLM_LIVE_PREFILL] = 3,
+        [LLM_LIVE_DECODE] = 4};
+    uint32_t c, known, computed, seq, one, choices = l->in->reqs[i].choices;
+    sched_state_t state;
+    live_work_t w;
+
+    assert(l->reqs[i].owned);
+    memset(&w, 0, sizeof(w));
+    w.state = LLM_LIVE_WAITING;
+    w.sampled = sched_completion(l->sched, i);
+    w.cached = sched_cached(l->sched, i);
+
+    for (c = 0; c < choices; c++) {
+        seq = i * LLM_CHOICES_MAX + c;
+        state = sched_seq(l->sched, seq, &known, &computed);
+        one = shown_state(state, known - computed);
+        w.state = rank[one] > rank[w.state] ? one : w.state;
+        w.computed += state == SCHED_ENDED ? 0 : computed;
+        w.blocks += kv_held(l->kv, seq);
+    }
+    if (l->reqs[i].begun_us == 0) {
+        w.state = LLM_LIVE_WAITING; /* was let in, and out again at once */
+    }
+    live_show(l->show, i, &w);
+}
+
+
+/* Shows the next n in turn, or as many as there are. */
+static void
+show_some(loop_t *l, uint32_t n)
+{
+    uint32_t k;
+
+    n = n < l->live_n ? n : l->live_n;
+    for (k = 0; k < n; k++) {
+        l->show_at = l->show_at + 1 < l->live_n ? l->show_at + 1 : 0;
+        show(l, l->live[l->show_at]);
+    }
+}
+
+
+/* Shows the step that has run, and who was in it. */
+static void
+show_step(loop_t *l, uint64_t us)
+{
+    uint32_t k, i, last = UINT32_MAX;
+
+    l->step.us = us < UINT32_MAX ? (uint32_t) us : UINT32_MAX;
+    live_step(l->show, &l->step);
+
+    for (k = 0; k < l->b.rows_n; k++) {
+        i = l->b.rows[k].seq / LLM_CHOICES_MAX;
+        /* a request's choices mostly stand side by side */
+        if (i != last && l->reqs[i].owned) {
+            show(l, i);
+        }
+        last = i;
+    }
+    show_some(l, LOOP_SHOWN);
+}
+
+
 void
 loop_kv(const forward_cfg_t *shape, uint32_t seqs, kv_cfg_t *c)
 {
@@ -139,6 +235,7 @@ open_tables(loop_t *l, const forward_cfg_t *f)
 {
     uint32_t reqs_n = l->in->reqs_n;
     sched_cfg_t sc = {0};
+    live_cfg_t lc;
     kv_cfg_t kc;
 
     sc.reqs = reqs_n;
@@ -179,7 +276,16 @@ open_tables(loop_t *l, const forward_cfg_t *f)
 
     l->sched = sched_open(&sc, l->kv);
 
-    return l->sched == NULL ? -1 : 0;
+    memset(&lc, 0, sizeof(lc));
+    lc.page = l->c.page_size > 0 ? l->c.page : NULL;
+    lc.size = l->c.page_size;
+    lc.reqs = reqs_n;
+    lc.batch_tokens = f->tokens_max;
+    lc.batch_rows = sc.rows;
+    lc.now_us = clock_us();
+    l->show = live_open(&lc);
+
+    return l->sched == NULL || l->show == NULL ? -1 : 0;
 }
 
 
@@ -228,6 +334,7 @@ loop_close(loop_t *l)
         return;
     }
 
+    live_close(l->show);
     sched_close(l->sched);
     kv_close(l->kv);
     mem_free(l->b.rows);
@@ -353,6 +460,7 @@ finish(loop_t *l, uint32_t i, uint32_t err, int known)
         m.completion_tokens = sched_completion(l->sched, i);
         m.cached_tokens = sched_cached(l->sched, i);
         sched_end(l->sched, i);
+        live_end(l->show, i);
     }
 
     l->live[lr->at] = l->live[--l->live_n];
@@ -387,6 +495,8 @@ take_ready(loop_t *l, const req_msg_t *m)
     rc = sched_add(l->sched, m->req, r);
     if (rc != 0) {
         finish(l, m->req, (uint32_t) -rc, 0);
+    } else {
+        live_add(l->show, m->req, r);
     }
 }
 
@@ -476,19 +586,35 @@ has_room(const loop_t *l)
 }
 
 
-/* Marks what begins with this batch. */
+/* Marks what begins with this batch, and counts what is in it. */
 static void
 begin(loop_t *l)
 {
+    const batch_row_t *row;
     uint32_t k, i;
+    req_t *r;
+
+    memset(&l->step, 0, sizeof(l->step));
 
     for (k = 0; k < l->b.rows_n; k++) {
-        i = l->b.rows[k].seq / LLM_CHOICES_MAX;
+        row = &l->b.rows[k];
+        i = row->seq / LLM_CHOICES_MAX;
+        r = &l->in->reqs[i];
         assert(l->reqs[i].owned);
 
         if (l->reqs[i].begun_us == 0) {
             l->reqs[i].begun_us = l->now_us;
-            req_set_state(&l->in->reqs[i], REQ_RUNNING);
+            req_set_state(r, REQ_RUNNING);
+            live_begin(l->show, i, l->now_us);
+        }
+        live_served(l->show, i, row->q_len);
+
+        if (row->q_len == 1
+            && row->q_start
+                   >= r->prompts[row->seq % LLM_CHOICES_MAX / r->n].len) {
+            l->step.decode++;
+        } else {
+            l->step.prefill += row->q_len;
         }
     }
 }
@@ -513,6 +639,9 @@ deliver(loop_t *l)
             l->reqs[t->req].first_us = l->now_us;
         }
         l->sampled += !t->prompt;
+        if (!t->prompt) {
+            live_token(l->show, t->req, l->now_us);
+        }
         push_token(l, t, &l->outs[k]);
     }
 
@@ -584,6 +713,7 @@ step(loop_t *l)
     l->marks[l->turns % LOOP_AHEAD] = l->in->loop_out.in.pos;
     l->turns++;
     publish(l);
+    show_step(l, l->now_us - start);
     push_done(l);
     pace(l, start);
 
@@ -659,6 +789,7 @@ loop_run(void *loop)
         }
 
         publish(l);
+        show_some(l, l->live_n);
         push_done(l);
 
         if (stop) {

@@ -159,6 +159,9 @@ open_ipc(engine_t *e)
     c.submit_size = (uint32_t) o->submit_ring;
     c.event_size = (uint32_t) o->event_ring;
     c.credit_max = (uint32_t) o->credit_max;
+    c.live_rows = o->requests + TEXT_IN_SPARE < LLM_LIVE_ROWS_MAX
+                      ? (uint32_t) o->requests + TEXT_IN_SPARE
+                      : LLM_LIVE_ROWS_MAX;
 
     e->ipc = ipc_open(&c, e->err, sizeof(e->err));
 
@@ -542,6 +545,8 @@ open_threads(engine_t *e)
     lc.policy = e->policy;
     lc.tile = (uint32_t) o->batch_tile;
     lc.step_target_ms = (uint32_t) o->step_target;
+    lc.page = ipc_state(e->ipc);
+    lc.page_size = ipc_state_size(e->ipc);
     e->loop = loop_open(&lc);
     if (e->loop == NULL) {
         goto failed;

@@ -27,6 +27,7 @@
 #define REQ_H
 
 #include "llm_err.h"
+#include "llm_live.h"
 #include "llm_wire.h"
 #include "reason.h"
 #include "sample.h"
@@ -80,6 +81,7 @@ typedef struct {
     uint32_t weight, priority, concurrent, queue_max, queue_ms;
     uint32_t tenant; /* small number, equal for equal names */
     uint64_t space;  /* who has another one shares no cached prefix */
+    char tenant_name[LLM_LIVE_TEXT + 2]; /* a byte more than is shown of it */
     req_prompt_t prompts[LLM_CHOICES_MAX];
     uint32_t stops_n;
     req_stop_t stops[LLM_STOPS_MAX];

@@ -189,10 +189,11 @@ text_in_ready(text_in_t *ti, uint32_t i)
 
 /*
  * A small number for a tenant's name, the same for the same name.  When all
- * places near its own are taken by others, it shares its own.
+ * places near its own are taken by others, it shares its own.  The request
+ * keeps the name, as far as it is shown.
  */
 static uint32_t
-text_in_tenant(text_in_t *ti, const submit_input_t *in)
+text_in_tenant(text_in_t *ti, const submit_input_t *in, req_t *r)
 {
     char name[LLM_NAME_MAX] = "default";
     uint32_t hash = 2166136261u, i, at;
@@ -203,6 +204,7 @@ text_in_tenant(text_in_t *ti, const submit_input_t *in)
             name, in->p, in->len < sizeof(name) ? in->len : sizeof(name) - 1);
         name[0] = name[0] == '\0' ? ' ' : name[0];
     }
+    memcpy(r->tenant_name, name, sizeof(r->tenant_name) - 1);
 
     for (i = 0; name[i] != '\0'; i++) {
         hash = (hash ^ (uint8_t) name[i]) * 16777619u;
@@ -520,7 +522,7 @@ text_in_start(text_in_t *ti, uint32_t i, const submit_t *sub, uint32_t len)
     }
 
     submit_fill(&j->sub, &ti->rules, j->rec, len, j->keep, r);
-    r->tenant = text_in_tenant(ti, &j->sub.tenant);
+    r->tenant = text_in_tenant(ti, &j->sub.tenant, r);
     r->space = text_in_space(ti, &j->sub);
 
     if ((r->flags & LLM_F_SEED) == 0

@@ -15,6 +15,7 @@
 #include "ipc.h"
 #include "ipc_client.h"
 #include "llm_err.h"
+#include "llm_live.h"
 #include "log.h"
 
 #include <dirent.h>
@@ -64,6 +65,7 @@ setup(void **state)
     f->cfg.submit_size = 4096;
     f->cfg.event_size = 32768;
     f->cfg.credit_max = 1024;
+    f->cfg.live_rows = 8;
     f->now_ms = 1000;
     rig_open(f);
     *state = f;
@@ -184,7 +186,9 @@ test_seals(void **state)
     fix_t *f = *state;
     client_t c;
     const llm_state_t *s;
+    char name[64];
     void *p;
+    int fd;
 
     attach(f, &c);
 
@@ -196,6 +200,19 @@ test_seals(void **state)
     assert_int_equal(ftruncate(c.state_fd, 0), -1);
     assert_int_equal(ftruncate(c.state_fd, 1 << 20), -1);
     assert_int_equal(pwrite(c.state_fd, "x", 1, 0), -1);
+    assert_int_equal(pwrite(c.state_fd, "x", 1, LLM_LIVE_AT), -1);
+    assert_int_equal(c.w.state_size, llm_live_size(8));
+
+    /* not through a door of its own either */
+    snprintf(name, sizeof(name), "/proc/self/fd/%d", c.state_fd);
+    fd = open(name, O_RDWR | O_CLOEXEC);
+    if (fd != -1) {
+        assert_int_equal(pwrite(fd, "x", 1, LLM_LIVE_AT), -1);
+        p = mmap(NULL, c.w.state_size, PROT_WRITE, MAP_SHARED, fd, 0);
+        assert_true(p == MAP_FAILED);
+        (void) close(fd);
+    }
+
     p = mmap(NULL, c.w.state_size, PROT_READ | PROT_WRITE, MAP_SHARED,
         c.state_fd, 0);
     assert_true(p == MAP_FAILED);
@@ -247,6 +264,84 @@ test_hostile_hello(void **state)
 
     assert_int_equal(open_fds(), fds);
     assert_int_equal(ipc_state(f->ipc)->attachments, 0);
+}
+
+
+/* Asks for the state page alone; its descriptor, or -1: was refused. */
+static int
+observe(fix_t *f, uint32_t version_min, uint32_t version, llm_msg_state_t *m)
+{
+    const llm_msg_hello_t hello = {LLM_WIRE_MAGIC, LLM_MSG_OBSERVE, version,
+        version_min, (uint32_t) getpid()};
+    union {
+        struct cmsghdr align;
+        char buf[CMSG_SPACE(2 * sizeof(int))];
+    } ctl;
+    struct iovec iov = {m, sizeof(*m)};
+    struct msghdr msg;
+    client_t c;
+    int fd = -1;
+
+    memset(m, 0, sizeof(*m));
+    memset(&msg, 0, sizeof(msg));
+    msg.msg_iov = &iov;
+    msg.msg_iovlen = 1;
+    msg.msg_control = ctl.buf;
+    msg.msg_controllen = sizeof(ctl.buf);
+
+    client_connect(&c, f->path);
+    assert_int_equal(send(c.fd, &hello, sizeof(hello), 0), sizeof(hello));
+    (void) turn(f);
+    assert_int_equal(
+        recvmsg(c.fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC), sizeof(*m));
+    if (m->type == LLM_MSG_STATE) {
+        assert_non_null(CMSG_FIRSTHDR(&msg));
+        assert_int_equal(CMSG_FIRSTHDR(&msg)->cmsg_len, CMSG_LEN(sizeof(int)));
+        memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fd));
+    }
+    assert_int_equal(client_rings(&c), -1); /* it is let go at once */
+    client_close(&c);
+
+    return fd;
+}
+
+
+/* An observer reads what workers read, and takes no place of theirs. */
+static void
+test_observe(void **state)
+{
+    fix_t *f = *state;
+    int fds = open_fds(), fd, i;
+    llm_msg_state_t m;
+    client_t a, b;
+    void *p;
+
+    attach(f, &a);
+    attach(f, &b); /* now there is room for no worker */
+    for (i = 0; i < 100; i++) {
+        fd = observe(f, 1, LLM_WIRE_VERSION + 1, &m);
+        assert_true(fd >= 0);
+        assert_int_equal(m.magic, LLM_WIRE_MAGIC);
+        assert_int_equal(m.version, LLM_WIRE_VERSION);
+        assert_int_equal(m.state_size, llm_live_size(8));
+        p = mmap(NULL, m.state_size, PROT_READ, MAP_SHARED, fd, 0);
+        assert_true(p != MAP_FAILED);
+        assert_int_equal(((const llm_state_t *) p)->attachments, 2);
+        (void) munmap(p, m.state_size);
+        p = mmap(NULL, m.state_size, PROT_WRITE, MAP_SHARED, fd, 0);
+        assert_true(p == MAP_FAILED);
+        assert_int_equal(pwrite(fd, "x", 1, LLM_LIVE_AT), -1);
+        assert_int_equal(ftruncate(fd, 0), -1);
+        (void) close(fd);
+    }
+    assert_int_equal(
+        observe(f, LLM_WIRE_VERSION + 1, LLM_WIRE_VERSION + 1, &m), -1);
+    assert_int_equal(m.type, LLM_MSG_REFUSE);
+
+    client_close(&a);
+    client_close(&b);
+    (void) turn(f);
+    assert_int_equal(open_fds(), fds);
 }
 
 
@@ -784,6 +879,7 @@ main(void)
         T(test_seals),
         T(test_hostile_hello),
         T(test_hello_with_fds),
+        T(test_observe),
         T(test_versions),
         T(test_silent),
         T(test_few_fds),

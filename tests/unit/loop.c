@@ -1,8 +1,8 @@
 /*
  * Catches a loop that loses or doubles an END, skips or repeats a token index,
  * goes on after a cancel, sleeps while there is work, spins while there is
- * none, stalls a stream, runs ahead of text_out, or lets one sequence see
- * another's keys and values.
+ * none, stalls a stream, runs ahead of text_out, lets one sequence see
+ * another's keys and values, or shows others a request that is not so.
  *
  * The whole is deterministic: forward and bell are replaced by fakes that let
  * the other threads' events happen, from a seed, at the moments where they
@@ -11,6 +11,7 @@
  * reads back through the block table, so a wrong block, a lost chunk or a
  * resume that forgot something shows as a wrong token.
  */
+#include "live.h"
 #include "loop.h"
 #include "mem.h"
 
@@ -74,6 +75,7 @@ typedef struct {
     unsigned nan_seq;            /* sequence whose logits are not finite */
     uint32_t ended[LLM_ERR_END]; /* ENDs by error */
     void (*script)(void);        /* instead of random events; NULL: those */
+    uint8_t *page;               /* where requests are shown */
 } fake_t;
 
 static fake_t *g; /* the fakes have no argument to carry it */
@@ -273,10 +275,78 @@ assert_idle(void)
 }
 
 
+/* The sums of what is shown of the tenants. */
+static void
+add_tenants(const llm_live_t *live, llm_live_tenant_t *sum)
+{
+    llm_live_tenant_t t;
+    uint32_t i;
+
+    memset(sum, 0, sizeof(*sum));
+    for (i = 0; i < live->head.tenants_n; i++) {
+        if (llm_live_tenant(live, i, &t)) {
+            sum->waiting += t.waiting;
+            sum->running += t.running;
+            sum->blocks += t.blocks;
+            sum->computed += t.computed;
+            sum->sampled += t.sampled;
+        }
+    }
+}
+
+
+/* Before a sleep all that is shown of requests is as it is. */
+static void
+assert_shown(void)
+{
+    const llm_state_t *s = &g->state;
+    uint64_t i, n = 0, blocks = 0, stalled = 0;
+    llm_live_tenant_t sum;
+    llm_live_row_t row;
+    llm_live_t live;
+    const req_t *r;
+    int shown;
+
+    assert_int_equal(llm_live_open(&live, g->page, llm_live_size(REQS)), 1);
+    for (i = 0; i < REQS; i++) {
+        r = &g->in->reqs[i];
+        shown = llm_live_row(&live, (uint32_t) i, &row);
+        assert_int_equal(
+            shown, r->state == REQ_RUNNING || r->state == REQ_WAITING);
+        if (!shown) {
+            continue;
+        }
+        n++;
+        blocks += row.blocks;
+        assert_int_equal(row.who >> 32, r->gen);
+        assert_int_equal(row.begun_us != 0, r->state == REQ_RUNNING);
+        if (row.begun_us == 0) {
+            assert_string_equal(llm_live_state_name(row.who), "waiting");
+            assert_int_equal(row.computed + row.sampled + row.blocks, 0);
+        }
+        stalled += llm_live_state(row.who) == LLM_LIVE_STALLED;
+        assert_true(row.computed <= row.blocks * BT);
+        assert_true(row.sampled <= row.limit);
+        assert_true(row.cached <= row.prompt);
+    }
+
+    assert_int_equal(n, s->requests_waiting + s->requests_running);
+    assert_true(blocks >= s->blocks_private); /* prefixes are shared */
+    assert_true(stalled <= s->requests_running);
+    add_tenants(&live, &sum);
+    assert_int_equal(sum.waiting + sum.running, n);
+    assert_int_equal(sum.blocks, blocks);
+    assert_int_equal(sum.computed, s->computed_tokens);
+    assert_int_equal(sum.sampled, s->completion_tokens);
+    assert_int_equal(llm_live_head(&live)->steps, s->turns);
+}
+
+
 void
 bell_wait(bell_t *b, int timeout_ms)
 {
     (void) b;
+    assert_shown();
     assert_true(timeout_ms >= 0 && timeout_ms <= 1000);
     assert_true(g->armed);
     assert_idle();
@@ -323,6 +393,7 @@ fill(uint32_t i, uint32_t len, uint32_t max_tokens, uint32_t choices)
     r->dead = &g->dead[i % SEGS];
     r->n = r->choices = choices;
     r->prompts_n = 1;
+    r->prompt_tokens = len;
     r->max_tokens = max_tokens;
     r->credit = 100;
     r->weight = 1;
@@ -588,6 +659,10 @@ open_world(unsigned seed, int until, void (*script)(void), uint64_t step_min)
     c.step_min_ms = step_min;
     c.cache = 1;
     c.cache_seed = seed;
+    g->page = calloc(1, llm_live_size(REQS));
+    assert_non_null(g->page);
+    c.page = g->page;
+    c.page_size = llm_live_size(REQS);
     g->loop = loop_open(&c);
     assert_non_null(g->loop);
     assert_int_equal(g->state.blocks_total, BLOCKS);
@@ -616,6 +691,7 @@ close_world(void)
     assert_int_equal(g->state.turns, g->forwards);
     loop_close(g->loop);
     inner_close(g->in);
+    free(g->page);
     free(g);
     g = NULL;
 }

@@ -54,7 +54,7 @@ static void
 rig_open(fix_t *f, uint32_t context, uint32_t slots)
 {
     char err[256] = "";
-    ipc_cfg_t ic = {f->path, "", slots, 3, SUBMIT, 1 << 17, 4096, 0};
+    ipc_cfg_t ic = {f->path, "", slots, 3, SUBMIT, 1 << 17, 4096, 0, 0};
     text_in_cfg_t tc;
 
     f->ipc = ipc_open(&ic, err, sizeof(err));
