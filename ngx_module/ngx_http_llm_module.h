@@ -881,4 +881,10 @@ void ngx_http_llm_status_head(llm_buf_t *out, const char *name,
 ngx_int_t ngx_http_llm_health_handler(ngx_http_request_t *r);
 
 
+/* ngx_http_llm_live.c */
+
+/* members of an engine's object: its last step, the requests in it */
+void ngx_http_llm_live_json(llm_buf_t *out, ngx_http_llm_channel_t *ch);
+
+
 #endif /* _NGX_HTTP_LLM_MODULE_H_INCLUDED_ */

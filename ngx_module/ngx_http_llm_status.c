@@ -4,6 +4,7 @@
  *
  * DESIGN.  The engine's numbers are its state page, which any worker can read
  * at any time; a metric is a row of LLM_METRICS and appears here by itself.
+ * The requests that are in the engine lie behind them (ngx_http_llm_live.c).
  * What only this worker knows (is it attached, how many slots are in use)
  * says which worker it was that answered.
  */
@@ -239,6 +240,8 @@ ngx_http_llm_status_engine(llm_buf_t *out, ngx_http_llm_engine_t *engine)
             llm_buf_lit(out, "\":");
             llm_buf_u64(out, value);
         }
+
+        ngx_http_llm_live_json(out, ch);
     }
 
     llm_buf_lit(out, "}");

@@ -7,11 +7,16 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use LLM;
+use POSIX ();
 use Test::More;
 use Time::HiRes qw(sleep);
 
-my $t = LLM->new(workers => 1,
-    conf => 'llm_engine other.one-2 { server unix:/nowhere/e.sock; }');
+my $t = LLM->new(workers => 1, conf => <<'CONF', server => <<'SERVER');
+    llm_engine other.one-2 { server unix:/nowhere/e.sock; }
+    llm_tenant single { concurrent 1; priority 3; weight 7; }
+CONF
+        location /as/ { llm_pass main; llm_tenant_key $http_x_tenant; llm_request_id $http_x_id; }
+SERVER
 
 # Parses the Prometheus text form as strictly as it is written down: one HELP
 # and one TYPE per name, before its samples, all of a name together.
@@ -174,6 +179,57 @@ ok($t->wait_for(sub { $t->get('/status')->{body} =~ /"ready":true/ }, 5), 'anoth
 ($e, $p) = both('another', 1);
 is($e->{worker_attachments}, 2, 'the second attachment');
 is($e->{requests_total}, 0, 'its own counters');
+
+# --- who is in it: one decodes, one waits, one's prompt is being computed
+is_deeply($e->{requests}, [], 'nobody');
+$t->stop('engine', 'TERM');
+$t->start_engine(qw(--batch_tokens 8 --block_tokens 8));
+ok($t->wait_for(sub { $t->get('/status')->{body} =~ /"ready":true/ }, 5), 'a slow one comes');
+
+sub as {
+    my ($tenant, $id, $prompt) = @_;
+    my $c = $t->connect;
+    print $c $t->request_text('POST', '/as/completions', { %ok, prompt => $prompt,
+        max_tokens => 900, stream => JSON::PP::true }, 'X-Tenant' => $tenant, 'X-Id' => $id);
+    return LLM::Stream->new($c);
+}
+sub list { my $l = $t->status->{engines}[0]{requests}; +{ map { $_->{id} => $_ } @$l } }
+
+my @open = as('single', 'decoding', 'hello');
+$open[0]->next_event(5);
+push @open, as('single', 'waiting', 'hello');
+push @open, as('other', 'prefilling', 'y' x 3000);
+my $l;
+ok($t->wait_for(sub {
+    $l = list();
+    3 == keys %$l && $l->{prefilling}{state} eq 'prefill' && $l->{prefilling}{computed_tokens};
+}, 5), 'three are there') or diag($t->encode($t->status));
+is(join(' ', map { "$_:$l->{$_}{state}" } sort keys %$l),
+    'decoding:decode prefilling:prefill waiting:waiting', 'and how they stand');
+is($l->{$_}{tenant}, 'single', "$_: its tenant") for qw(decoding waiting);
+is($l->{decoding}{class}, 3, 'its class');
+is($l->{decoding}{max_tokens}, 900, 'its limit');
+is($l->{prefilling}{tenant}, 'other', 'another one');
+cmp_ok($l->{decoding}{completion_tokens}, '>', 0, 'tokens of the one');
+is($l->{decoding}{blocks}, POSIX::ceil($l->{decoding}{computed_tokens} / 8), 'its blocks');
+is("$l->{waiting}{blocks} $l->{waiting}{computed_tokens}", '0 0', 'none of the other');
+cmp_ok($l->{prefilling}{prompt_tokens}, '>=', 3000, 'a long prompt');
+my $step = $t->status->{engines}[0]{step};
+is("$step->{tokens_max} $step->{target_us}", '8 0', "a step's limits");
+is($step->{decode_rows} + $step->{prefill_tokens}, 8, 'a full step') or diag($t->encode($step));
+sleep 0.3;
+my $m = list();
+cmp_ok($m->{waiting}{wait_ms}, '>=', $l->{waiting}{wait_ms} + 250, 'one waits on');
+is($m->{decoding}{wait_ms}, $l->{decoding}{wait_ms}, 'one has waited');
+cmp_ok($m->{decoding}{completion_tokens}, '>', $l->{decoding}{completion_tokens}, 'one goes on');
+cmp_ok($m->{prefilling}{computed_tokens}, '>', $l->{prefilling}{computed_tokens},
+    'a prompt is worked on');
+$open[0]->close;
+ok($t->wait_for(sub { $l = list(); !$l->{decoding} && $l->{waiting}{state} ne 'waiting' }, 5),
+    'who leaves is gone, who waited starts');
+$_->close for @open[1, 2];
+ok($t->wait_for(sub { !%{ list() } }, 5), 'all gone');
+unlike($t->get('/metrics')->{body}, qr/prefilling|decoding/, 'nothing of that in the metrics');
 
 # --- methods
 for my $path ('/status', '/metrics', '/health') {
