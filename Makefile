@@ -14,7 +14,7 @@ CFLAGS    := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror $(OPT) $(SAN) \
              -iquote ngx_module/tenant -pthread -MMD -MP
 LDLIBS    := -ljansson -lpcre2-8 -lutf8proc -lm -pthread $(SAN)
 
-ENGINE_C  := $(filter-out engine/main.c,$(wildcard engine/*.c))
+ENGINE_C  := $(filter-out engine/main.c engine/top.c,$(wildcard engine/*.c))
 KERNEL_C  := $(wildcard kernels/*.c kernels/cpu/*.c)
 GATEWAY_C := $(wildcard ngx_module/dialect/*.c ngx_module/tenant/*.c)
 MODULE_C  := $(wildcard ngx_module/*.[ch] ngx_module/*/*.[ch] engine/llm_*.h)
@@ -26,7 +26,7 @@ FUZZ      := $(patsubst tests/fuzz/%.c,%,$(filter-out %/replay.c,$(wildcard test
 T_LONGEST := t/stopped.t t/page.t t/workers.t # first: nothing waits for them
 MODULE    := $(BUILD)/nginx/ngx_http_llm_module.so
 
-all: $(BUILD)/llm-engine $(MODULE)
+all: $(BUILD)/llm-engine $(BUILD)/llm-top $(MODULE)
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -60,7 +60,7 @@ t: all $(BUILD)/fake_engine $(BUILD)/hostile_worker
 	@prove -j3 --timer $(T_LONGEST) $(filter-out $(T_LONGEST),$(wildcard t/*.t))
 
 # whose symbols it looks at
-tidy-objects: $(filter $(BUILD)/engine/%,$(LIB_O)) $(BUILD)/engine/main.o
+tidy-objects: $(filter $(BUILD)/engine/%,$(LIB_O)) $(BUILD)/engine/main.o $(BUILD)/engine/top.o
 
 tidy:
 	@$(MAKE) -s -j2 tidy-objects
@@ -99,6 +99,10 @@ deps-%:
 
 $(BUILD)/llm-engine: $(BUILD)/engine/main.o $(BUILD)/liball.a
 	$(CC) -o $@ $^ $(LDLIBS)
+
+# the C library's alone
+$(BUILD)/llm-top: $(BUILD)/engine/top.o $(BUILD)/liball.a
+	$(CC) -o $@ $^ $(SAN)
 
 $(BUILD)/liball.a: $(LIB_O)
 	@rm -f $@

@@ -11,7 +11,8 @@ use LLM;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $program = LLM->build . '/hostile_worker';
+my $build = LLM->build;
+my $program = "$build/hostile_worker";
 plan skip_all => "no $program" if !-x $program;
 my $seconds = $ENV{LLM_LONG} ? 20 : 1.5;
 
@@ -41,9 +42,14 @@ for my $mode (qw(silent garbage churn flood scribble records greedy hog reuse)) 
     $long->next_event for 1 .. 5;
     my $pid = hostile($mode);
     my ($n, $same, $slowest, $read, $end) = (0, 0, 0, 0, time + $seconds);
+    my ($list, $text) = ('', '');
     while (time < $end) {
         my $start = time;
         $same++ if stream(200)->text eq $want;
+        if ($mode =~ /^(?:greedy|hog)$/ && $list !~ /hostile/) {
+            $list = $t->get('/status')->{body};
+            $text = `timeout 5 $build/llm-top -1 -d 0.1 $t->{socket} 2>&1`;
+        }
         $n++;
         $slowest = time - $start if time - $start > $slowest;
         for (1 .. 20) { defined $long->next_event(5) or last if $read++ < 2000 }
@@ -51,6 +57,13 @@ for my $mode (qw(silent garbage churn flood scribble records greedy hog reuse)) 
     ok(kill(0, $engine) && waitpid($engine, POSIX::WNOHANG()) == 0, "$mode: the engine lives")
         or last;
     is($same, $n, "$mode: $n streams as in peace");
+    if ($list) { # whoever it says that it is
+        ok((grep { $_->{tenant} eq "hostile\"\x{1b}[2J\x{fffd}" }
+            @{ (eval { LLM->decode($list) } // {})->{engines}[0]{requests} }), "$mode: is listed")
+            or diag($list);
+        like($text, qr/hostile"\?\[2J\?/, "$mode: llm-top names it");
+        unlike($text, qr/[\x00-\x09\x0b-\x1f\x7f]/, "$mode: and obeys nothing");
+    }
     cmp_ok($slowest, '<', 3, sprintf('%s: the slowest took %.2f s', $mode, $slowest));
     like($long->next_event(5), qr/"text"/, "$mode: the long one goes on");
     $long->close;

@@ -20,14 +20,15 @@ skipped=0
 # the engine and its stand-ins; nginx has the module built in
 make -s -j2 BUILD="$asan" OPT="-O1 -g" \
     SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" \
-    "$asan/llm-engine" "$asan/fake_engine" "$asan/hostile_worker" || exit 1
+    "$asan/llm-engine" "$asan/llm-top" "$asan/fake_engine" \
+    "$asan/hostile_worker" || exit 1
 export LLM_BUILD=$build/asan
 # not the page, half a minute of a browser, nor the demo model's answers, as
 # long of arithmetic: their requests to nginx are those of t/api.t; and not
 # what is about engines, or about time
 GLOBIGNORE=t/page.t:t/demo.t:t/golden.t:t/batch.t:t/engine.t:t/systemd.t
 GLOBIGNORE+=:t/overload.t:t/successor.t:t/stopped.t:t/openai_client.t:t/slow.t
-GLOBIGNORE+=:t/clock.t:t/mtls.t:t/accounting.t:t/several.t:t/timers.t:t/models.t:t/late.t
+GLOBIGNORE+=:t/clock.t:t/mtls.t:t/accounting.t:t/several.t:t/timers.t:t/models.t:t/late.t:t/top.t
 
 passed() { # what, command...
     local what=$1 log

@@ -275,7 +275,8 @@ submit(const worker_t *k, uint32_t slot, uint32_t gen, uint8_t *rec,
     h.repetition_penalty = 1;
     h.weight = 1;
     at = section(rec, at, LLM_SEC_MODEL, model, (uint32_t) strlen(model));
-    at = section(rec, at, LLM_SEC_TENANT, "hostile", 7);
+    /* what JSON must escape, and what a terminal would obey */
+    at = section(rec, at, LLM_SEC_TENANT, "hostile\"\x1b[2J\xff", 13);
     at = section(rec, at, LLM_SEC_PROMPT, prompt, len);
     h.hdr.len = at;
     memcpy(rec, &h, sizeof(h));
@@ -348,7 +349,7 @@ garbage(worker_t *k)
         if (rnd() % 2) {
             memset(&hello, 0, sizeof(hello));
             hello.magic = LLM_WIRE_MAGIC;
-            hello.type = (uint32_t) (rnd() % 3);
+            hello.type = (uint32_t) (rnd() % 6);
             hello.version = (uint32_t) (rnd() % 4) - 1;
             hello.version_min = (uint32_t) (rnd() % 4) - 1;
             memcpy(m, &hello, sizeof(hello));

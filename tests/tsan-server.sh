@@ -13,7 +13,7 @@ build=${BUILD:-build} # make keeps dependencies by the name it was given
 make -s -j2 BUILD="$build/tsan" OPT="-O1 -g" SAN=-fsanitize=thread \
     "$build/tsan/llm-engine" || exit 1
 make -s -j2 BUILD="$build" "$build/nginx/ngx_http_llm_module.so" \
-    "$build/fake_engine" "$build/hostile_worker" || exit 1
+    "$build/fake_engine" "$build/hostile_worker" "$build/llm-top" || exit 1
 
 case $build in /*) ;; *) build=$PWD/$build ;; esac
 out=$build/tsan
@@ -26,6 +26,7 @@ nm "$out/llm-engine" | grep -q __tsan_ || {
 mkdir -p "$out/server"
 ln -sfn "$build/nginx" "$out/server/nginx"
 ln -sf "$out/llm-engine" "$build/fake_engine" "$build/hostile_worker" \
+    "$build/llm-top" \
     "$out/server/"
 
 TSAN_OPTIONS="${TSAN_OPTIONS:+$TSAN_OPTIONS }halt_on_error=0" \
