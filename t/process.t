@@ -92,7 +92,8 @@ $t->stop(two => 'TERM');
 # a broken configuration changes nothing
 $t->write_conf($text =~ s/llm_pass main/llm_pass nobody/r);
 $t->allow(qr/unknown llm engine "nobody"/);
-my @before = $t->pids;
+my @before;
+$t->wait_for(sub { @before = $t->pids; @before == $t->{workers} }, 20);
 $t->signal(nginx => 'HUP');
 ok($t->wait_for(sub { $t->error_log =~ /unknown llm engine "nobody"/ }, 5), 'a broken one');
 sleep 0.2;
