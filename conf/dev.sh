@@ -189,6 +189,7 @@ Open http://localhost:$port/ in a browser, or try:
   curl -N http://localhost:$port/v1/completions -H 'Content-Type: application/json' \\
     -d '{"model":"$name","prompt":"Once upon a time","max_tokens":60,"stream":true}'
 
+Watch the engine: $build/llm-top $run/engine.sock
 Certificate: $run/localhost.crt
 Logs: $run/*.log
 TEXT
