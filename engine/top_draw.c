@@ -8,6 +8,7 @@
  *      Batch    what is in one: prompt tokens, decoding rows
  *      Tokens   the last ones
  *      Blocks   of the KV cache, by state
+ *      Cache    how much of prompts was found there
  *      Queue    requests, by state
  *      Rates    and Latency
  *      TENANT   who gets how much
@@ -33,7 +34,7 @@
 #define DRAW_LABEL     9  /* columns of a line's name */
 #define DRAW_BAR       24 /* of a bar beside it, in a wide terminal */
 #define DRAW_BAR_SHORT 10
-#define DRAW_FIXED     12  /* lines that are always there, and the keys' */
+#define DRAW_FIXED     13  /* lines that are always there, and the keys' */
 #define DRAW_TENANTS   4   /* rows at least, if there are that many */
 #define DRAW_NARROW    76  /* columns below which something is left out */
 #define DRAW_ROOMY     100 /* from which bars are long */
@@ -475,6 +476,47 @@ draw_blocks(draw_t *d)
     top_pen_text(&d->pen, TOP_DIM, "of ");
     put(d, TOP_PLAIN, "tokens", "%llu x %llu", (unsigned long long) total,
         (unsigned long long) c->block_tokens);
+    line_end(d);
+}
+
+
+/*
+ * Of the prompt tokens that the prefix cache was asked for, those that it had,
+ * in the last half minute: the share is of admissions, and there are few.
+ */
+static void
+draw_cache(draw_t *d)
+{
+    static const top_counts_t none;
+    static const top_style_t style = TOP_GOOD;
+    const top_counts_t *c = &d->now->c, *s = d->since, *was = d->long_since;
+    uint64_t asked = 0, hits = 0;
+    char n[TOP_NUM];
+
+    if (!line_begin(d, "Cache")) {
+        return;
+    }
+
+    if (was != NULL && c->cache_asked >= was->cache_asked
+        && c->cache_hits >= was->cache_hits) {
+        asked = c->cache_asked - was->cache_asked;
+        hits = c->cache_hits - was->cache_hits;
+    }
+    bar(d, &hits, &style, 1, asked);
+    if (asked > 0) {
+        put(d, TOP_BOLD, "hits", "%3.0f %%",
+            (double) hits / (double) asked * 100);
+    } else {
+        put_right(d, "-", 5, "hits");
+    }
+
+    s = s == NULL ? &none : s;
+#define RATE(field, what)                                                      \
+    put_right(d, rate_text(n, rate(d, c->field, s->field)), 4, what)
+    RATE(cache_asked, "asked/s");
+    RATE(cache_hits, "found/s");
+    RATE(cache_evictions, "blocks evicted/s");
+#undef RATE
     line_end(d);
 }
 
@@ -950,6 +992,7 @@ top_draw(top_frame_t *f, top_snap_t *now, const top_counts_t *since,
     draw_batch(&d);
     draw_history(&d, 1);
     draw_blocks(&d);
+    draw_cache(&d);
     draw_queue(&d);
     draw_rates(&d);
     draw_latency(&d);

@@ -353,6 +353,7 @@ test_draw(void **state)
     has(f, "Queue",
         "  2 running     0 stalled     1 waiting    1 in text  of 50");
     has(f, "Rates", "    - out tok/s");
+    has(f, "Cache", "    - hits     - asked/s");
     has(f, "Latency", "TTFT       - p50");
     has(f, "request-0", "acme");
     has(f, "request-0",
@@ -370,11 +371,14 @@ test_draw(void **state)
     live_token(f->live, 0, 5500000);
     s->completion_tokens = 24680;
     s->turns = 20;
+    s->cache_asked = 2000;
+    s->cache_hits = 500;
     live_target(f->live, 10000);
     draw(f, 7000000);
     has(f, "Steps", "10 steps/s");
     has(f, "Steps", "10.0 ms target");
     has(f, "Rates", "  12k out tok/s");
+    has(f, "Cache", " 25 % hits  1.0k asked/s   250 found/s     0 blocks evi");
     has(f, "Latency", "ITL  1.");
     (void) line(f, "TENANT", &at);
     at++;
