@@ -129,6 +129,13 @@ _Static_assert(sizeof(llm_live_head_t) <= LLM_LIVE_HEAD, "wire");
 _Static_assert(sizeof(llm_live_row_t) == 256, "wire");
 _Static_assert(sizeof(llm_live_tenant_t) == 128, "wire");
 
+/* workers of before take no larger file */
+_Static_assert(LLM_LIVE_AT + LLM_LIVE_HEAD + LLM_LIVE_STEPS * 8
+                       + LLM_LIVE_TENANTS * sizeof(llm_live_tenant_t)
+                       + LLM_LIVE_ROWS_MAX * sizeof(llm_live_row_t)
+                   <= 1 << 20,
+    "wire");
+
 /* Bytes of the state page's file with a list of rows rows; 0: no list. */
 static inline uint64_t
 llm_live_size(uint32_t rows)

@@ -41,6 +41,7 @@
 #define TOP_LONG_US  30000000 /* latencies */
 #define TOP_PAST     64       /* moments that are remembered, at least */
 #define TOP_ROWS_MAX 500
+#define TOP_SLOW_MS  100 /* a terminal that takes no more is asked again */
 
 typedef struct {
     const char *path;
@@ -57,8 +58,9 @@ typedef struct {
     top_snap_t *now;
     top_counts_t *past; /* [TOP_PAST], a ring; past_n were ever put in */
     uint64_t past_n;
-    uint64_t past_us; /* between two of them at least */
-    uint64_t beats, beat_us;
+    uint64_t past_us;              /* between two of them at least */
+    uint64_t beat_us[LLM_THREADS]; /* when each was seen to live */
+    uint64_t beats[LLM_THREADS];
     uint64_t tried_us;
     top_frame_t frame, shown;
     char *out; /* [out_max] what is to be written */
@@ -212,9 +214,13 @@ parse(options_t *o, int argc, char **argv)
 static void
 forget(top_t *t)
 {
+    uint32_t i;
+
     t->past_n = 0;
-    t->beats = 0;
-    t->beat_us = clock_us();
+    for (i = 0; i < LLM_THREADS; i++) {
+        t->beats[i] = 0;
+        t->beat_us[i] = clock_us();
+    }
 }
 
 
@@ -277,12 +283,44 @@ recall(const top_t *t, uint64_t age)
 }
 
 
+/* Says which of the engine's threads stand still, if any do. 1: one does. */
+static int
+stands(top_t *t, uint64_t now)
+{
+    static const char *const names[LLM_THREADS] = {
+        "its text_in", "its loop", "its text_out"};
+    const top_counts_t *c = &t->now->c;
+    uint32_t i, n = 0, last = 0;
+
+    for (i = 0; i < LLM_THREADS; i++) {
+        if (c->beats[i] != t->beats[i]) {
+            t->beats[i] = c->beats[i];
+            t->beat_us[i] = now;
+        }
+        if (now >= t->beat_us[i] + TOP_DEAD_US) {
+            last = i;
+            n++;
+        }
+    }
+
+    if (n > 0) {
+        snprintf(t->note, sizeof(t->note),
+            "process %u: %s shows no sign of life since %u s", c->pid,
+            n == LLM_THREADS ? "it" : names[last],
+            (unsigned) ((now - t->beat_us[last]) / 1000000));
+    }
+
+    return n > 0;
+}
+
+
 /* A look at the engine, and at whether it lives. */
 static void
 look(top_t *t)
 {
     uint64_t now = clock_us();
     top_counts_t *c = &t->now->c;
+    int dead;
 
     if (t->source.page == NULL && now >= t->tried_us + t->o.delay_us) {
         (void) reach(t);
@@ -294,25 +332,18 @@ look(top_t *t)
     }
 
     top_take(&t->source, now, t->now);
-    if (c->beats != t->beats) {
-        t->beats = c->beats;
-        t->beat_us = now;
-    }
+    dead = stands(t, now);
 
     /* it has died, or its successor is there, or soon will be */
-    if ((now >= t->beat_us + TOP_DEAD_US || c->draining)
-        && now >= t->tried_us + t->o.delay_us) {
-        if (reach(t) == 0) {
-            top_take(&t->source, now, t->now);
-        } else if (now >= t->beat_us + TOP_DEAD_US) {
-            snprintf(t->note, sizeof(t->note),
-                "process %u shows no sign of life since %u s: these are its "
-                "last figures",
-                c->pid, (unsigned) ((now - t->beat_us) / 1000000));
-        } else {
-            t->note[0] = '\0';
-        }
-    } else if (now < t->beat_us + TOP_DEAD_US && !c->draining) {
+    if ((dead || c->draining) && now >= t->tried_us + t->o.delay_us
+        && reach(t) == 0) {
+        top_take(&t->source, now, t->now);
+        dead = 0;
+    }
+
+    if (dead) {
+        (void) stands(t, now); /* what reach() said is less */
+    } else {
         snprintf(t->note, sizeof(t->note), "%s",
             c->listed ? "" : "this engine keeps no list of its requests");
     }
@@ -323,20 +354,23 @@ look(top_t *t)
 
 /* Writes all of it; -1: nobody is there any more. */
 static int
-say(const char *p, size_t n)
+say(const char *text, size_t n)
 {
+    struct pollfd p = {STDOUT_FILENO, POLLOUT, 0};
     ssize_t k;
 
     while (n > 0) {
-        k = write(STDOUT_FILENO, p, n);
+        k = write(STDOUT_FILENO, text, n);
         if (k == -1 && errno != EINTR && errno != EAGAIN) {
             return -1;
         }
         if (k > 0) {
-            p += k;
+            text += k;
             n -= (size_t) k;
         } else if (top_quit) {
             return -1;
+        } else {
+            (void) poll(&p, 1, TOP_SLOW_MS);
         }
     }
 

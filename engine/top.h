@@ -29,7 +29,7 @@ typedef struct {
     uint32_t pid;
     uint32_t ready;
     uint32_t draining;
-    uint64_t beats; /* of all threads; those of one that lives grow */
+    uint64_t beats[LLM_THREADS]; /* those of a thread that lives grow */
     char model[LLM_NAME_MAX];
 #define X(name, kind, help) uint64_t name;
     LLM_METRICS(X)

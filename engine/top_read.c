@@ -180,7 +180,7 @@ top_take_counters(const llm_state_t *st, top_counts_t *c)
     c->ready = LOAD(ready);
     c->draining = LOAD(draining);
     for (i = 0; i < LLM_THREADS; i++) {
-        c->beats += LOAD(heartbeat[i]);
+        c->beats[i] = LOAD(heartbeat[i]);
     }
     if (LOAD(models_n) > 0) {
         memcpy(c->model, st->models[0].name, sizeof(c->model));
