@@ -24,16 +24,14 @@
 #include "inspect.h"
 #include "inner.h"
 #include "ipc.h"
+#include "load.h"
 #include "log.h"
 #include "loop.h"
 #include "mem.h"
-#include "model.h"
 #include "opts.h"
 #include "progress.h"
-#include "template.h"
 #include "text_in.h"
 #include "text_out.h"
-#include "token.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -69,10 +67,7 @@ typedef struct {
     sigset_t signals;        /* that end the engine */
     char name[LLM_NAME_MAX]; /* the model's, as clients say it */
     ipc_t *ipc;
-    model_t *model;
-    token_t *tok;
-    template_t *tpl;
-    reason_t *reason; /* NULL: the model marks no thought */
+    load_t load;
     const kernels_t *kn;
     kn_dev_t *dev;
     forward_cfg_t shape;
@@ -196,102 +191,39 @@ open_kernels(engine_t *e)
 }
 
 
-/* The tokenizer that the model came with, and what else ends a text. */
+/* The null back end's stand-ins. */
 static int
-open_token(engine_t *e)
+open_canned(engine_t *e)
 {
-    uint32_t i;
-    const model_info_t *m = model_info(e->model);
+    const long long context = e->o.context;
 
-    if (model_gguf(e->model) == NULL) {
-        e->tok = token_open_dir(model_dir(e->model), e->err, sizeof(e->err));
-    } else {
-        e->tok = token_open_gguf(model_gguf(e->model), e->err, sizeof(e->err));
-    }
-    if (e->tok == NULL) {
-        return -1;
+    e->load.tok = token_open_null();
+    if (e->load.tok != NULL) {
+        e->load.model = model_open_null(token_vocab(e->load.tok),
+            context > 0 ? (uint32_t) context : NULL_CONTEXT);
     }
 
-    if (token_vocab(e->tok) > m->vocab) {
-        snprintf(e->err, sizeof(e->err),
-            "%s: expected a tokenizer of at most %u tokens, as the embeddings "
-            "have, found %u",
-            e->o.model, m->vocab, token_vocab(e->tok));
-        return -1;
-    }
-
-    for (i = 0; i < m->ends_n; i++) {
-        token_add_end(e->tok, m->ends[i]);
-    }
-
-    return 0;
+    snprintf(e->err, sizeof(e->err), "out of memory");
+    return e->load.model == NULL ? -1 : 0;
 }
 
 
-/* Model and tokenizer, from their files or canned. */
+/* Model, tokenizer and template, from their files or canned. */
 static int
 open_model(engine_t *e)
 {
     const opts_t *o = &e->o;
-
-    if (strcmp(o->device, "null") == 0) {
-        e->tok = token_open_null();
-        e->model = e->tok == NULL ? NULL
-                                  : model_open_null(token_vocab(e->tok),
-                                      o->context > 0 ? (uint32_t) o->context
-                                                     : NULL_CONTEXT);
-        snprintf(e->err, sizeof(e->err), "out of memory");
-        return e->model == NULL ? -1 : 0;
-    }
-
-    e->model = model_open(o->model, e->err, sizeof(e->err));
-    if (e->model == NULL) {
-        return -1;
-    }
-
-    return open_token(e);
-}
-
-
-/*
- * The option's template, or the model's own.  The latter may be broken, and
- * the model still serves; the former was asked for.
- */
-static int
-open_template(engine_t *e)
-{
-    const char *file = e->o.chat_template;
-    template_files_t f;
-    char warn[256];
     int rc;
 
-    if (template_load(&f, file, model_gguf(e->model), model_dir(e->model),
-            e->err, sizeof(e->err))
-        != 0) {
-        return -1;
+    if (strcmp(o->device, "null") == 0) {
+        rc = open_canned(e);
+    } else {
+        rc = load_model(&e->load, o->model, e->err, sizeof(e->err));
     }
 
-    e->tpl = template_open(e->tok, f.own, f.tools, warn, sizeof(warn));
-    rc = e->tpl == NULL ? snprintf(e->err, sizeof(e->err), "out of memory")
-                        : reason_open(&e->reason, e->o.reasoning, f.own.s,
-                            f.own.len, e->tok, e->err, sizeof(e->err));
-    template_unload(&f);
-    if (rc != 0) {
-        return -1;
-    }
-
-    if (warn[0] != '\0' && file[0] != '\0') {
-        snprintf(e->err, sizeof(e->err), "%.200s: %s", file, warn);
-        return -1;
-    }
-    if (warn[0] != '\0') {
-        log_line(LOG_WARN,
-            "the model's chat template is not used, conversations are "
-            "written as %s: %s",
-            template_form(e->tpl), warn);
-    }
-
-    return 0;
+    return rc != 0 ? rc
+                   : load_template(
+                       &e->load, o->chat_template, o->reasoning, e->err, sizeof(e->err));
 }
 
 
@@ -299,8 +231,9 @@ open_template(engine_t *e)
 static int
 name_model(engine_t *e)
 {
-    const char *name = e->o.model_name[0] != '\0' ? e->o.model_name
-                                                  : model_info(e->model)->name;
+    const char *name = e->o.model_name[0] != '\0'
+                           ? e->o.model_name
+                           : model_info(e->load.model)->name;
 
     if (strlen(name) >= sizeof(e->name)) {
         snprintf(e->err, sizeof(e->err),
@@ -389,15 +322,15 @@ plan_blocks(engine_t *e)
     kv_cfg_t kc;
 
     s->block_tokens = (uint32_t) o->block_tokens;
-    s->context =
-        o->context > 0 ? (uint32_t) o->context : model_info(e->model)->context;
-    if (s->context > model_info(e->model)->context) {
+    s->context = o->context > 0 ? (uint32_t) o->context
+                                : model_info(e->load.model)->context;
+    if (s->context > model_info(e->load.model)->context) {
         log_line(LOG_WARN, "context %u is beyond the %u the model learned",
-            s->context, model_info(e->model)->context);
+            s->context, model_info(e->load.model)->context);
     }
 
-    model_groups(e->model, s->context, &s->groups);
-    bytes = forward_block_bytes(e->model, s);
+    model_groups(e->load.model, s->context, &s->groups);
+    bytes = forward_block_bytes(e->load.model, s);
     loop_kv(s, 1, &kc);
     want = kv_blocks_for(&kc, s->context);
     blocks =
@@ -475,12 +408,12 @@ open_forward(engine_t *e)
         return -1;
     }
 
-    progress_open(&e->progress, model_info(e->model)->weight_bytes, clock_us(),
-        STDERR_FILENO);
-    model_watch(e->model, taken, &e->progress);
+    progress_open(&e->progress, model_info(e->load.model)->weight_bytes,
+        clock_us(), STDERR_FILENO);
+    model_watch(e->load.model, taken, &e->progress);
     e->forward = forward_open(
-        e->kn, e->dev, e->model, &e->shape, e->err, sizeof(e->err));
-    model_watch(e->model, NULL, NULL);
+        e->kn, e->dev, e->load.model, &e->shape, e->err, sizeof(e->err));
+    model_watch(e->load.model, NULL, NULL);
     progress_close(&e->progress);
     if (e->forward == NULL) {
         return -1;
@@ -500,7 +433,7 @@ open_forward(engine_t *e)
 static void
 fill_state(const engine_t *e, llm_state_t *s)
 {
-    const model_info_t *m = model_info(e->model);
+    const model_info_t *m = model_info(e->load.model);
     llm_state_model_t *d = &s->models[0];
 
     memcpy(d->name, e->name, sizeof(d->name));
@@ -537,7 +470,7 @@ open_threads(engine_t *e)
     memset(&lc, 0, sizeof(lc));
     lc.inner = e->in;
     lc.forward = e->forward;
-    lc.token = e->tok;
+    lc.token = e->load.tok;
     lc.shape = e->shape;
     lc.step_min_ms = (uint64_t) o->step_min;
     lc.cache = strcmp(o->prefix_cache, "on") == 0;
@@ -555,8 +488,8 @@ open_threads(engine_t *e)
     memset(&oc, 0, sizeof(oc));
     oc.in = e->in;
     oc.ipc = e->ipc;
-    oc.tok = e->tok;
-    oc.reason = e->reason;
+    oc.tok = e->load.tok;
+    oc.reason = e->load.reason;
     oc.credit_max = (uint32_t) o->credit_max;
     e->text_out = text_out_open(&oc);
     if (e->text_out == NULL) {
@@ -566,9 +499,9 @@ open_threads(engine_t *e)
     memset(&ic, 0, sizeof(ic));
     ic.in = e->in;
     ic.ipc = e->ipc;
-    ic.tok = e->tok;
-    ic.tpl = e->tpl;
-    ic.reason = e->reason;
+    ic.tok = e->load.tok;
+    ic.tpl = e->load.tpl;
+    ic.reason = e->load.reason;
     ic.model = e->name;
     ic.context = e->shape.context;
     ic.slots = (uint32_t) o->slots;
@@ -754,10 +687,7 @@ close_all(engine_t *e)
     if (e->dev != NULL) {
         e->kn->close(e->dev);
     }
-    template_close(e->tpl);
-    reason_close(e->reason);
-    token_close(e->tok);
-    model_close(e->model);
+    load_close(&e->load);
     ipc_close(e->ipc);
     opts_free(&e->o);
 }
@@ -778,8 +708,7 @@ inspect(engine_t *e)
     inspect_t in;
     kv_cfg_t kc;
 
-    if (open_kernels(e) != 0 || open_model(e) != 0 || open_template(e) != 0
-        || name_model(e) != 0) {
+    if (open_kernels(e) != 0 || open_model(e) != 0 || name_model(e) != 0) {
         return 1;
     }
 
@@ -805,10 +734,10 @@ inspect(engine_t *e)
     memset(&in, 0, sizeof(in));
     in.name = e->name;
     in.path = e->o.model[0] != '\0' ? e->o.model : "no file";
-    in.model = e->model;
-    in.tok = e->tok;
-    in.chat = template_form(e->tpl);
-    in.reasoning = e->reason != NULL ? reason_name(e->reason) : "not marked";
+    in.model = e->load.model;
+    in.tok = e->load.tok;
+    in.chat = template_form(e->load.tpl);
+    in.reasoning = e->load.reason != NULL ? reason_name(e->load.reason) : "not marked";
     in.forward = e->forward;
     in.shape = &e->shape;
     loop_kv(&e->shape, 1, &kc);
@@ -830,8 +759,7 @@ serve(engine_t *e)
     kn_info_t info;
 
     if (open_kernels(e) != 0 || open_ipc(e) != 0 || open_model(e) != 0
-        || open_template(e) != 0 || name_model(e) != 0 || open_forward(e) != 0
-        || open_threads(e) != 0) {
+        || name_model(e) != 0 || open_forward(e) != 0 || open_threads(e) != 0) {
         return 1;
     }
 
