@@ -153,6 +153,11 @@ jinja_fail_as(jctx_t *c, int code, const char *text, size_t len)
 
     memmove(c->err, text, n);
     c->err[n] = '\0';
+
+    /* what a template, or whoever it quotes, says may have zeros in it */
+    while (strlen(c->err) < n) {
+        c->err[strlen(c->err)] = '?';
+    }
     c->code = code;
 
     longjmp(c->leave, 1);

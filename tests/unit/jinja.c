@@ -450,6 +450,34 @@ test_cancelled(void **state)
 }
 
 
+/* A template that raises nothing, or zeros, says something all the same. */
+static void
+test_raised(void **state)
+{
+    static const struct {
+        const char *source, *err;
+        size_t len;
+    } rows[] = {
+        {"{{ raise_exception('') }}", "It refuses the conversation.", 25},
+        {"{{ raise_exception('\0\0no\0') }}", "??no?", 30},
+        {"{{ raise_exception('\0') }}", "?", 26}};
+    jinja_args_t args = {.limits = &jinja_test_limits};
+    jinja_out_t o;
+    jinja_t *t;
+    size_t i;
+
+    (void) state;
+
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        t = jinja_compile(rows[i].source, rows[i].len, err, sizeof(err));
+        assert_non_null(t);
+        assert_int_equal(jinja_render(t, &args, &o), -LLM_ERR_BAD_MESSAGES);
+        assert_true(o.raised);
+        assert_non_null(strstr(o.err, rows[i].err));
+        jinja_free(t);
+    }
+}
+
 /* An error is cut between characters, and fits any buffer. */
 static void
 test_errors(void **state)
@@ -494,6 +522,7 @@ main(void)
         cmocka_unit_test(test_nesting),
         cmocka_unit_test(test_deep_json),
         cmocka_unit_test(test_cancelled),
+        cmocka_unit_test(test_raised),
         cmocka_unit_test(test_errors),
     };
 
