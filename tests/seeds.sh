@@ -18,6 +18,12 @@ safetensors) # configuration and weights of whole models, as the target has them
     done
     echo "$seeds"
     ;;
+load) # models, whole and in shards, with tokenizers and templates
+    seeds=${BUILD:-build}/seeds-load
+    mkdir -p "$seeds"
+    python3 tests/fuzz/load_seeds.py "$data" "$seeds"
+    echo "$seeds"
+    ;;
 jinja) # the templates of real models
     [ ! -d "$data/chat-templates" ] || echo "$data/chat-templates"
     ;;

@@ -113,7 +113,8 @@ rope_store_token(kn_dev_t *dev, const kn_rope_store_t *a, uint32_t t)
     void (*put)(void *, const float *, uint32_t) = dev->isa.kv_put[a->kv.type];
 
     turn = a->halves ? rotate_halves : rotate;
-    cs = HOST(const float, a->cs) + (size_t) t * a->half * 2;
+    cs = HOST(const float, a->cs); /* NULL where nothing turns */
+    cs = a->half > 0 ? cs + (size_t) t * a->half * 2 : cs;
     q = HOST(float, a->q) + (size_t) t * a->heads * dim;
     k = HOST(float, a->k) + (size_t) t * a->kv.kv_heads * own;
     v = HOST(const float, a->v) + (size_t) t * a->kv.kv_heads * a->kv.v_dim;
