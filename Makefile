@@ -113,7 +113,8 @@ $(MODULE): $(MODULE_C) config conf/build-module.sh
 
 # An instruction set is a file with flags of its own (kernels/cpu/NAME.c).
 # -ffp-contract=off: a fused multiply-add is written, never chosen.
-$(BUILD)/kernels/%.o: CFLAGS += -O3 -ffp-contract=off
+# With sanitizers the optimiser would take minutes for what runs seconds.
+$(BUILD)/kernels/%.o: CFLAGS += $(if $(SAN),,-O3) -ffp-contract=off
 $(BUILD)/kernels/cpu/avx2.o: CFLAGS += -mavx2 -mfma -mf16c
 $(BUILD)/kernels/cpu/avx512.o: CFLAGS += -mavx2 -mfma -mf16c -mavx512f \
 	-mavx512bw -mavx512vl -mavx512dq

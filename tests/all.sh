@@ -47,22 +47,19 @@ mk() { # a build directory, make variables, targets...
 }
 
 sanitized() { # unit tests under address and undefined behaviour sanitizers
-    mk "$build/asan" OPT="-O1 -g" \
-        SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" \
-        unit-programs && LLM_BRIEF=1 make -s BUILD="$build/asan" OPT="-O1 -g" \
-        SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" unit
+    quiet tests/asan.sh unit-programs && LLM_BRIEF=1 tests/asan.sh unit
 }
 
-threads() { # what threads share, under the thread sanitizer
-    mk "$build/tsan" OPT="-O1 -g" SAN="-fsanitize=thread" \
+threads() { # what threads share, and no more, under the thread sanitizer
+    local few
+    few=$(printf "$build/tsan/engine/%s.o " bell inner mem req)
+    mk "$build/tsan" OPT="-O1 -g" SAN="-fsanitize=thread" LIB_O="$few" \
         "$build/tsan/unit/llm_ring" "$build/tsan/unit/inner" &&
         tests/unit.sh "$build/tsan/unit/llm_ring" "$build/tsan/unit/inner"
 }
 
 corpora() { # every fuzz target over its seeds, sanitized
-    make -s BUILD="$build/asan" OPT="-O1 -g" \
-        SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" \
-        replay >/dev/null
+    tests/asan.sh replay >/dev/null
 }
 
 clang_builds() { # the second compiler, engine and module

@@ -12,15 +12,13 @@ set -u
 mode=${1:-short}
 cd "$(dirname "$0")/.."
 build=${BUILD:-build}
-asan=$build/asan # as make was given it: dependencies are kept by that name
-case $build in /*) ;; *) build=$PWD/$build ;; esac
 failed=0
 skipped=0
 
 # the engine and its stand-ins; nginx has the module built in
-make -s -j2 BUILD="$asan" OPT="-O1 -g" \
-    SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" \
-    "$asan/llm-engine" "$asan/llm-top" "$asan/fake_engine" \
+asan=$build/asan
+case $build in /*) ;; *) build=$PWD/$build ;; esac
+tests/asan.sh "$asan/llm-engine" "$asan/llm-top" "$asan/fake_engine" \
     "$asan/hostile_worker" || exit 1
 export LLM_BUILD=$build/asan
 # not the page, half a minute of a browser, nor the demo model's answers, as
