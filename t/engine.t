@@ -8,6 +8,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use LLM;
 use File::Temp;
+use JSON::PP;
 use Test::More;
 
 my $dir = File::Temp::tempdir(CLEANUP => 1);
@@ -71,6 +72,10 @@ like($out, qr/fromfile/, 'is used');
     is($st, 0, '--inspect');
     like($out, qr/^architecture +llama$/m, 'architecture');
     like($out, qr/^  Q8_0 +\d+ tensors, \d+ bytes$/m, 'weights by type');
+    like($out, qr/^layers +\d+\nhidden +\d+\nheads +\d+, \d+ for keys, of \d+\nffn +\d+\nvocabulary +\d+$/m,
+        'shapes');
+    like($out, qr/^chat template +\S/m, 'template');
+    unlike($out, qr/converted/, 'nothing is converted');
     like($out, qr/^tokenizer +\S.*, \d+ tokens$/m, 'tokenizer');
     my ($plan) = $out =~ /^device memory +(\d+) bytes$/m;
     my ($pool) = $out =~ /^kv blocks +\d+, (\d+) bytes$/m;
@@ -170,6 +175,57 @@ like($out, qr/fromfile/, 'is used');
     (my $other = $weights) =~ s/layers\.1\.mlp\.up_proj\.weight/layers.1.mlp.uq_proj.weight/;
     $put->('model.safetensors', $other);
     refused('a missing weight', qr/layers\.1\.mlp\.up_proj/, '--model', $hf);
+
+    # all matrices in F8_E4M3, alone and with factors for blocks: what is
+    # converted says so, and how good it is
+    my $f8 = sub {
+        my ($factors) = @_;
+        my ($header, $data, $at) = ({}, '', unpack 'Q<', $weights);
+        my $old = decode_json(substr $weights, 8, $at);
+        delete $old->{__metadata__};
+        my $add = sub {
+            my ($name, $type, $shape, $bytes) = @_;
+            $header->{$name} = { dtype => $type, shape => $shape,
+                data_offsets => [length $data, length($data) + length $bytes] };
+            $data .= $bytes;
+        };
+        for my $name (sort keys %$old) {
+            my ($shape, $from, $to) = (@{ $old->{$name} }{'shape'}, @{ $old->{$name}{data_offsets} });
+            if (@$shape == 1) {
+                $add->($name, $old->{$name}{dtype}, $shape, substr $weights, 8 + $at + $from, $to - $from);
+                next;
+            }
+            $add->($name, 'F8_E4M3', $shape, '8' x ($shape->[0] * $shape->[1]));
+            my @blocks = map { int(($_ + 127) / 128) } @$shape;
+            $add->("${name}_scale_inv", 'F32', \@blocks, pack('f<', 0.3) x ($blocks[0] * $blocks[1]))
+                if $factors;
+        }
+        $header = encode_json($header);
+        $put->('model.safetensors', pack('Q<', length $header) . $header . $data);
+        my $config = decode_json($slurp->("$from/config.json"));
+        $config->{quantization_config} = { quant_method => 'fp8', weight_block_size => [128, 128] }
+            if $factors;
+        $put->('config.json', encode_json($config));
+    };
+    for my $row ([0, 'without error'], [1, 'rounded by at most 0.4 %']) {
+        my ($factors, $how) = @$row;
+        $f8->($factors);
+        ($st, $out) = engine('--inspect', $hf);
+        is($st, 0, "F8, $how") or diag($out);
+        like($out, qr/^  converted +[1-9]\d* bytes of BF16, \Q$how\E$/m, '--inspect says so');
+        unlink "$dir/f8.log";
+        my $pid = fork() // die;
+        if (!$pid) {
+            open STDERR, '>', "$dir/f8.log";
+            exec LLM->build . '/llm-engine', '--model', $hf, '--listen', "$dir/f8.sock";
+        }
+        my $tries = 0;
+        select undef, undef, undef, 0.05
+            until (-e "$dir/f8.log" && $slurp->("$dir/f8.log") =~ /ready: /) || $tries++ > 400;
+        kill QUIT => $pid;
+        waitpid $pid, 0;
+        like($slurp->("$dir/f8.log"), qr/holds weights .*[\d.]+ MB of BF16 converted, \Q$how\E\)/, 'and so does the log');
+    }
 
     $from = "$FindBin::Bin/../tests/data/models/gpt-oss-mxfp4";
     $put->($_, $slurp->("$from/$_")) for qw(config.json model.safetensors);
