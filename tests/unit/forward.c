@@ -20,17 +20,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROWS        16
-#define TOKENS      512
-#define CONTEXT     512
-#define BLOCK       16
-#define SEQ_BLOCKS  (CONTEXT / BLOCK)
-#define BLOCKS      (ROWS * SEQ_BLOCKS)
-#define DEMO        "ngx-llm-demo"
-#define STORIES     "stories260K/stories260K"
-#define TINY        "TinyStories-656K/TinyStories-656K-"
-#define TINY_HF     "TinyStories-656K/TinyStories-656K" /* the directory's */
-#define LONG_TOKENS 400
+#define ROWS         16
+#define TOKENS       512
+#define CONTEXT      512
+#define BLOCK        16
+#define SEQ_BLOCKS   (CONTEXT / BLOCK)
+#define BLOCKS       (ROWS * SEQ_BLOCKS)
+#define DEMO         "ngx-llm-demo"
+#define STORIES      "stories260K/stories260K"
+#define TINY         "TinyStories-656K/TinyStories-656K-"
+#define TINY_HF      "TinyStories-656K/TinyStories-656K" /* the directory's */
+#define LONG_TOKENS  400
+/* of all models but one, where equality is not what is looked at */
+#define BRIEF_TOKENS 100
 
 static const sample_params_t greedy = {
     .top_p = 1, .repetition_penalty = 1, .logprobs = 1};
@@ -343,11 +345,16 @@ check_golden(
     rig_close(r);
 }
 
+/* The oracle's memory is the kernels' tests'; once through a model will do. */
 static void
 each_isa(const char *name, uint32_t kv_type, double tolerance)
 {
     need_data(name);
-    check_golden(name, "ref", kv_type, tolerance);
+
+    if (!brief() || (strcmp(name, STORIES) == 0 && kv_type == KN_F32)) {
+        check_golden(name, "ref", kv_type, tolerance);
+    }
+
     check_golden(name, "avx2", kv_type, tolerance);
     check_golden(name, "avx512", kv_type, tolerance);
 }
@@ -440,18 +447,18 @@ long_ids(const char *name, uint32_t *ids)
     json_decref(j);
 }
 
-/* Logits of all positions of ids, computed in chunks of size. */
+/* Logits of the first n positions of ids, computed in chunks of size. */
 static float *
-in_chunks(rig_t *r, const uint32_t *ids, uint32_t size)
+in_chunks(rig_t *r, const uint32_t *ids, uint32_t n, uint32_t size)
 {
     uint32_t from, to, i, vocab = model_info(r->m)->vocab;
     float *all;
 
-    all = calloc(LONG_TOKENS * (size_t) vocab, sizeof(float));
+    all = calloc(n * (size_t) vocab, sizeof(float));
     assert_non_null(all);
 
-    for (from = 0; from < LONG_TOKENS; from = to) {
-        to = from + size < LONG_TOKENS ? from + size : LONG_TOKENS;
+    for (from = 0; from < n; from = to) {
+        to = from + size < n ? from + size : n;
         add_row(r, 3, ids, from, to, from);
         run(r);
 
@@ -468,6 +475,8 @@ static void
 check_chunks(const char *name, const char *isa, uint32_t kv_type)
 {
     static const uint32_t sizes[] = {1, 7, 64, 150, 257};
+    const uint32_t n =
+        brief() && strcmp(name, STORIES) != 0 ? BRIEF_TOKENS : LONG_TOKENS;
     uint32_t i, ids[CONTEXT];
     size_t bytes;
     float *whole, *parts;
@@ -478,11 +487,11 @@ check_chunks(const char *name, const char *isa, uint32_t kv_type)
     }
 
     long_ids(name, ids);
-    bytes = (size_t) LONG_TOKENS * model_info(r->m)->vocab * sizeof(float);
-    whole = in_chunks(r, ids, LONG_TOKENS);
+    bytes = (size_t) n * model_info(r->m)->vocab * sizeof(float);
+    whole = in_chunks(r, ids, n, n);
 
-    for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        parts = in_chunks(r, ids, sizes[i]);
+    for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]) && sizes[i] < n; i++) {
+        parts = in_chunks(r, ids, n, sizes[i]);
         assert_memory_equal(whole, parts, bytes);
         free(parts);
     }
@@ -527,8 +536,8 @@ threads_agree(void **state)
     a = rig_open(DEMO, "auto", 1, KN_F16);
     b = rig_open(DEMO, "auto", 3, KN_F16);
     bytes = (size_t) LONG_TOKENS * model_info(a->m)->vocab * sizeof(float);
-    one = in_chunks(a, ids, 200);
-    three = in_chunks(b, ids, 200);
+    one = in_chunks(a, ids, LONG_TOKENS, 200);
+    three = in_chunks(b, ids, LONG_TOKENS, 200);
     assert_memory_equal(one, three, bytes);
     free(one);
     free(three);
