@@ -21,10 +21,10 @@ static const char *const names[] = {"config.json", "generation_config.json",
     "special_tokens_map.json", "chat_template.jinja",
     "additional_chat_templates/tool_use.jinja", "model.safetensors",
     "model.safetensors.index.json", "a.safetensors", "b.safetensors",
-    "m-00001-of-00002.gguf", "m-00002-of-00002.gguf"};
+    "added_tokens.json", "m-00001-of-00002.gguf", "m-00002-of-00002.gguf"};
 
 #define NAMES_N (sizeof(names) / sizeof(names[0]))
-#define SHARD   12 /* the first of the GGUFs */
+#define SHARD   13 /* the first of the GGUFs */
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t len);
 

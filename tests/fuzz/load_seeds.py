@@ -14,7 +14,8 @@ NAMES = ["config.json", "generation_config.json", "tokenizer.json",
          "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
          "chat_template.jinja", "additional_chat_templates/tool_use.jinja",
          "model.safetensors", "model.safetensors.index.json", "a.safetensors",
-         "b.safetensors", "m-00001-of-00002.gguf", "m-00002-of-00002.gguf"]
+         "b.safetensors", "added_tokens.json", "m-00001-of-00002.gguf",
+         "m-00002-of-00002.gguf"]
 
 
 def read(*path):
@@ -113,7 +114,7 @@ def gguf_in_two(raw):
         head = raw[:8] + struct.pack("<QQ", len(half),
                                      3 + (0 if no else pairs)) \
             + (b"" if no else keys) + head
-        out[NAMES[12 + no]] = head + b"\0" * (-len(head) % 32) + body
+        out[NAMES[13 + no]] = head + b"\0" * (-len(head) % 32) + body
     return out
 
 

@@ -52,7 +52,7 @@
 #define SANITIZED 0
 #endif
 
-#define FILES_MAX    8
+#define FILES_MAX    10
 #define FIXTURES_MAX 160
 #define CASES        1000
 #define SECONDS      (SANITIZED ? 30 : 10) /* of processor time */
@@ -150,7 +150,8 @@ one_gguf(rig_t *r, const char *dir, const char *name)
 
 /* What belongs to a directory beside its weights. */
 static const char *const texts[] = {"config.json", "generation_config.json",
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"};
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json"};
 
 static void
 whole_dir(rig_t *r, const char *dir, const char *label)
@@ -255,6 +256,7 @@ tokenizers(rig_t *r)
 
         (void) add(f, from, "tokenizer_config.json");
         (void) add(f, from, "special_tokens_map.json");
+        (void) add(f, from, "added_tokens.json");
         assert_true(
             add_as(f, carrier, "config.json", "config.json", 0)
             && add_as(f, carrier, "model.safetensors", "model.safetensors", 0));
