@@ -30,6 +30,7 @@ python3-venv:the-official-openai-client-as-a-test
 chromium:the-page-as-its-users-see-it,-without-a-screen
 chromium-driver:drives-it
 fonts-dejavu-core:letters-for-it
+libsimde-dev:AVX-512-on-a-machine-that-lacks-it
 zlib1g-dev:nginx-itself-is-built-with-a-sanitizer"
 
 case "${1:-}" in

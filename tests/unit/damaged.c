@@ -9,8 +9,8 @@
  * a fixture is damaged, and the whole goes through what --inspect goes through
  * (load.h).  A model that is still one computes a step, and its template
  * writes a conversation.  A thousand cases over all fixtures from a seed
- * (LLM_SEED), which is printed; with LLM_LONG a thousand for each; with
- * LLM_BRIEF two hundred in all.
+ * (LLM_SEED), which is printed; with LLM_LONG a thousand for each, but a
+ * hundred for each of the many templates; with LLM_BRIEF two hundred in all.
  *
  * Each case is a process of its own, whose processor time and peak of memory
  * are limited: twice the size of the fixture's files, TREE_TIMES that of a
@@ -52,10 +52,11 @@
 #define SANITIZED 0
 #endif
 
-#define FILES_MAX    10
-#define FIXTURES_MAX 160
-#define CASES        1000
-#define SECONDS      (SANITIZED ? 30 : 10) /* of processor time */
+#define FILES_MAX      10
+#define FIXTURES_MAX   160
+#define CASES          1000
+#define TEMPLATE_CASES 100                   /* of a template, with LLM_LONG */
+#define SECONDS        (SANITIZED ? 30 : 10) /* of processor time */
 
 /*
  * What is needed whatever the file: the libraries' own pages, the tokenizer's
@@ -634,7 +635,7 @@ damaged(void **state)
     const char *given = getenv("LLM_SEED");
     uint64_t from = given != NULL ? strtoull(given, NULL, 10) : 20250101;
     uint64_t seed = damage_seed(from);
-    uint32_t i, n, taken = 0, stepped = 0;
+    uint32_t i, n, skipped = 0, taken = 0, stepped = 0;
     size_t over, most = 0;
     rig_t *r = *state;
 
@@ -644,6 +645,12 @@ damaged(void **state)
     print_message("seed %llu\n", (unsigned long long) from);
 
     for (i = 0; i < n; i++) {
+        if (i / r->n >= TEMPLATE_CASES
+            && strstr(r->list[i % r->n].label, ".jinja") != NULL) {
+            skipped++;
+            continue;
+        }
+
         one_case(r, &r->list[i % r->n], &seed, told);
         taken += (uint32_t) told->taken;
         stepped += (uint32_t) told->stepped;
@@ -653,8 +660,8 @@ damaged(void **state)
 
     print_message("%u damaged files: %u load still, %u compute; at most %zu "
                   "bytes over twice the files\n",
-        n, taken, stepped, most);
-    assert_in_range(taken, 1, n - 1);
+        n - skipped, taken, stepped, most);
+    assert_in_range(taken, 1, n - skipped - 1);
     munmap(told, sizeof(*told));
 }
 
