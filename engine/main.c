@@ -222,8 +222,8 @@ open_model(engine_t *e)
     }
 
     return rc != 0 ? rc
-                   : load_template(
-                       &e->load, o->chat_template, o->reasoning, e->err, sizeof(e->err));
+                   : load_template(&e->load, o->chat_template, o->reasoning,
+                       e->err, sizeof(e->err));
 }
 
 
@@ -422,7 +422,7 @@ open_forward(engine_t *e)
     if (!e->o.inspect) {
         inspect_held(forward_held(e->forward), held, sizeof(held));
         log_line(LOG_NOTICE, "holds %s", held);
-        log_left(model_info(e->model));
+        log_left(model_info(e->load.model));
     }
 
     return 0;
@@ -737,7 +737,8 @@ inspect(engine_t *e)
     in.model = e->load.model;
     in.tok = e->load.tok;
     in.chat = template_form(e->load.tpl);
-    in.reasoning = e->load.reason != NULL ? reason_name(e->load.reason) : "not marked";
+    in.reasoning =
+        e->load.reason != NULL ? reason_name(e->load.reason) : "not marked";
     in.forward = e->forward;
     in.shape = &e->shape;
     loop_kv(&e->shape, 1, &kc);

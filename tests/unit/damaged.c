@@ -452,7 +452,7 @@ static void
 load(const char *path, told_t *told)
 {
     char err[1024] = "";
-    load_t l = {NULL, NULL, NULL};
+    load_t l = {.model = NULL};
     size_t before = peak();
     gguf_t *g;
     token_t *t;
