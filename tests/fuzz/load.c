@@ -97,7 +97,7 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t len)
 {
     static int made;
     char err[1024] = "", path[128], why[1024] = "";
-    load_t l = {NULL, NULL, NULL};
+    load_t l = {.model = NULL};
     uint32_t i, there;
     int rc;
 
