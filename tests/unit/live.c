@@ -3,6 +3,7 @@
  * whose sums do not add up or that loses its counters, a list that a confused
  * engine leads outside of its memory, and a name cut inside a character.
  */
+#include "brief.h"
 #include "live.h"
 
 #include <stdarg.h>
@@ -472,11 +473,11 @@ static void
 test_reader(void **state)
 {
     reader_t r = {.f = *state};
-    uint32_t gen = 1;
+    uint32_t gen = 1, reads = brief() ? 2000 : 20000;
     pthread_t thread;
 
     assert_int_equal(pthread_create(&thread, NULL, reader, &r), 0);
-    while (__atomic_load_n(&r.seen, __ATOMIC_RELAXED) < 20000) {
+    while (__atomic_load_n(&r.seen, __ATOMIC_RELAXED) < reads) {
         live_add(r.f->live, 0, request(gen++, 1, "a"));
         live_end(r.f->live, 0);
     }
