@@ -284,6 +284,9 @@ open_tables(loop_t *l, const forward_cfg_t *f)
     lc.batch_rows = sc.rows;
     lc.now_us = clock_us();
     l->show = live_open(&lc);
+    if (l->show != NULL) {
+        live_target(l->show, sc.target_us);
+    }
 
     return l->sched == NULL || l->show == NULL ? -1 : 0;
 }

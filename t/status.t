@@ -183,7 +183,7 @@ is($e->{requests_total}, 0, 'its own counters');
 # --- who is in it: one decodes, one waits, one's prompt is being computed
 is_deeply($e->{requests}, [], 'nobody');
 $t->stop('engine', 'TERM');
-$t->start_engine(qw(--batch_tokens 8 --block_tokens 8));
+$t->start_engine(qw(--batch_tokens 8 --block_tokens 8 --step_target 2s));
 ok($t->wait_for(sub { $t->get('/status')->{body} =~ /"ready":true/ }, 5), 'a slow one comes');
 
 sub as {
@@ -215,7 +215,7 @@ is($l->{decoding}{blocks}, POSIX::ceil($l->{decoding}{computed_tokens} / 8), 'it
 is("$l->{waiting}{blocks} $l->{waiting}{computed_tokens}", '0 0', 'none of the other');
 cmp_ok($l->{prefilling}{prompt_tokens}, '>=', 3000, 'a long prompt');
 my $step = $t->status->{engines}[0]{step};
-is("$step->{tokens_max} $step->{target_us}", '8 0', "a step's limits");
+is("$step->{tokens_max} $step->{target_us}", '8 2000000', "a step's limits");
 is($step->{decode_rows} + $step->{prefill_tokens}, 8, 'a full step') or diag($t->encode($step));
 sleep 0.3;
 my $m = list();
