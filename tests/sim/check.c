@@ -262,5 +262,5 @@ int
 check_all(void)
 {
     return check_light() + check_fair(1) + check_fair(3) + check_tight()
-           + check_traces() + trouble_check();
+           + check_traces() + cache_check() + trouble_check();
 }

@@ -17,6 +17,7 @@
 #define SIM_TABLES(X)                                                          \
     X(check, check_all, "scenarios that must hold")                            \
     X(capacity, capacity_table, "rate under objectives, by policy")            \
+    X(cache, cache_table, "what the prefix cache finds, and what it could")    \
     X(fairness, fairness_table, "service of tenants, and isolation")           \
     X(overload, overload_table, "three times the capacity")                    \
     X(trouble, trouble_table, "aborts, stalls, pools too small")

@@ -13,6 +13,10 @@ int check_all(void);
 /* a. Capacity under Sarathi's rule, minutes. */
 int capacity_table(void);
 
+/* b. The prefix cache; check: on small trees, for every change. */
+int cache_table(void);
+int cache_check(void);
+
 /* c. Fairness among tenants. */
 int fairness_table(void);
 
