@@ -6,15 +6,15 @@
  * DESIGN.  A length is drawn by turning the distribution function round:
  * between two quantiles of the table it is log-linear.  Prompt and output are
  * drawn apart; what ties them in the traces is not modelled.  A Mooncake
- * prompt goes on from an earlier one of the last minutes, or begins a new
- * conversation behind the block that all share.
+ * prompt goes on from an earlier and no longer one, as far back as they do in
+ * the trace, or begins a new conversation behind the block that all share.
  */
 #include "trace.h"
 
 #include <assert.h>
 #include <math.h>
 
-enum { QUANTILES = 10, RECENT = 400 };
+enum { QUANTILES = 10, TRIES = 12 };
 
 static const double at[QUANTILES] = {
     0, .05, .10, .25, .50, .75, .90, .95, .99, 1};
@@ -23,7 +23,7 @@ typedef struct {
     uint32_t n;     /* requests */
     double rate;    /* a second; 0: all at once */
     double cv;      /* of the gaps */
-    double goes_on; /* share of prompts that continue an earlier one */
+    double goes_on; /* share of prompts that may continue an earlier one */
     uint32_t prompt[QUANTILES], output[QUANTILES];
 } shape_t;
 
@@ -35,7 +35,7 @@ static const shape_t shapes[TRACE_N] = {
     [TRACE_CODE] = {8819, 2.57, 1, 0,
         {3, 75, 147, 578, 1469, 2745, 5186, 7302, 7436, 7437},
         {6, 6, 7, 9, 13, 24, 55, 90, 252, 1899}},
-    [TRACE_MOONCAKE] = {12031, 3.40, 1, 0.4,
+    [TRACE_MOONCAKE] = {12031, 3.40, 1, 0.52,
         {891, 901, 964, 2307, 6909, 15368, 27367, 39552, 85401, 126195},
         {1, 10, 24, 157, 350, 472, 597, 698, 1120, 2000}},
     [TRACE_SHAREGPT] = {30731, 0, 1, 0,
@@ -48,6 +48,11 @@ static const shape_t shapes[TRACE_N] = {
         {664, 751, 784, 836, 974, 1257, 1261, 1267, 1819, 2810},
         {139, 218, 259, 303, 368, 444, 530, 593, 750, 1024}},
 };
+
+
+/* How many requests before it lies the one that a prompt continues. */
+static const uint32_t back[QUANTILES] = {
+    1, 85, 141, 229, 423, 901, 1662, 2400, 5110, 12000};
 
 
 static uint32_t
@@ -90,14 +95,39 @@ share(load_t *l, size_t from, int any, uint32_t *fresh)
 }
 
 
+/*
+ * The request that the one added last continues, of those since first: of a
+ * few that might be, the longest that is not longer.  l->n: none.
+ */
+static size_t
+before(const load_t *l, size_t first, rnd_t *r)
+{
+    uint32_t want = l->v[l->n - 1].prompt / LOAD_HASH_TOKENS, most = 0, i, d;
+    size_t best = l->n, k;
+
+    for (i = 0; i < TRIES; i++) {
+        d = length(back, r);
+        if (d >= l->n - first) {
+            continue;
+        }
+        k = l->n - 1 - d;
+        if (l->v[k].hashes_n <= want && l->v[k].hashes_n >= most) {
+            most = l->v[k].hashes_n;
+            best = k;
+        }
+    }
+
+    return best;
+}
+
+
 void
 trace_generate(trace_t t, load_t *l, uint64_t seed)
 {
     const shape_t *s = &shapes[t];
-    size_t first = l->n, last, i;
+    size_t first = l->n, from, i;
     uint32_t fresh = 0;
     rnd_t r;
-    int any;
 
     assert((unsigned) t < TRACE_N);
     rnd_seed(&r, seed);
@@ -105,10 +135,8 @@ trace_generate(trace_t t, load_t *l, uint64_t seed)
     for (i = 0; i < s->n; i++) {
         (void) load_add(l, length(s->prompt, &r), length(s->output, &r));
         if (s->goes_on > 0) {
-            last = i < RECENT ? i : RECENT;
-            any = last > 0 && rnd_uniform(&r) < s->goes_on;
-            share(l, any ? l->n - 2 - rnd_below(&r, (uint32_t) last) : 0, any,
-                &fresh);
+            from = rnd_uniform(&r) < s->goes_on ? before(l, first, &r) : l->n;
+            share(l, from, from < l->n, &fresh);
         }
     }
 
