@@ -1,6 +1,6 @@
 /*
  * The scheduler's inside, shared by sched.c (requests: add, commit, end),
- * sched_plan.c (the plan) and the policies.  Nobody else includes it.
+ * sched_plan.c and sched_row.c (the plan) and the policies.  Nobody else includes it.
  */
 #ifndef SCHED_INT_H
 #define SCHED_INT_H
@@ -180,6 +180,15 @@ void sched_pass_prompts(sched_t *s, batch_t *b, uint32_t cap, int whole);
 
 /* Both, chunked: nobody who decodes waits for a prompt. */
 void sched_stall_free(sched_t *s, batch_t *b);
+
+/* Of the sequence's next n tokens, as many as the batch has room for their
+ * outputs. */
+uint32_t sched_row_fit(
+    const sched_t *s, const batch_t *b, uint32_t id, uint32_t n);
+
+/* Adds the next n tokens of a seated sequence, which has the blocks for them,
+ * to the batch. */
+void sched_row(sched_t *s, batch_t *b, uint32_t id, uint32_t n);
 
 /* The tokens that a step with prompts may have. */
 uint32_t sched_budget(const sched_t *s);

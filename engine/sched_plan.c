@@ -587,122 +587,6 @@ plan_urgent(sched_t *s, uint32_t req)
 }
 
 
-/* Positions from *from to before the result: their logprobs are asked for, as
- * far as end. */
-static uint32_t
-seq_scores(const sched_t *s, uint32_t id, uint32_t end, uint32_t *from)
-{
-    const seq_t *q = &s->seqs[id];
-    uint32_t last = q->prompt_n - 1;
-
-    *from = q->computed > q->scored ? q->computed : q->scored;
-
-    if ((s->reqs[seq_req(id)].r->flags & LLM_F_PROMPT_LPS) == 0) {
-        return *from;
-    }
-    last = last < end ? last : end;
-
-    return last > *from ? last : *from;
-}
-
-
-/* The most of its next n tokens whose outputs the batch has room for. */
-static uint32_t
-plan_fit(const sched_t *s, const batch_t *b, uint32_t id, uint32_t n)
-{
-    const seq_t *q = &s->seqs[id];
-    uint32_t room = b->outs_max - b->outs_n, from, to;
-
-    assert(b->outs_n <= b->outs_max);
-
-    to = seq_scores(s, id, q->computed + n, &from);
-    if (to - from > room) {
-        n = from + room - q->computed;
-        to = from + room;
-    }
-    if (q->computed + n == q->known_n && to - from == room) {
-        n--; /* none is left for what comes behind it */
-    }
-
-    return n;
-}
-
-
-/* An output of the row that is being added, at position pos. */
-static batch_out_t *
-plan_out(sched_t *s, batch_t *b, uint32_t id, uint32_t pos)
-{
-    const seq_t *q = &s->seqs[id];
-    batch_out_t *out = &b->outs[b->outs_n++];
-
-    assert(b->outs_n <= b->outs_max && pos >= q->computed);
-
-    memset(out, 0, sizeof(*out));
-    out->row = b->rows_n;
-    out->tok = b->tokens_n + pos - q->computed;
-    out->pos = pos;
-    out->choice = id % LLM_CHOICES_MAX;
-    out->known = seq_known(s, id);
-    out->known_n = pos + 1;
-    out->prompt_n = q->prompt_n < pos + 1 ? q->prompt_n : pos + 1;
-
-    return out;
-}
-
-
-/* Adds the next n tokens of a seated sequence to the batch. */
-static void
-plan_row(sched_t *s, batch_t *b, uint32_t id, uint32_t n)
-{
-    seq_t *q = &s->seqs[id];
-    const req_t *r = s->reqs[seq_req(id)].r;
-    batch_row_t *row = &b->rows[b->rows_n];
-    uint32_t end = q->computed + n, pos, to, g;
-    batch_out_t *out;
-
-    assert(b->rows_n < s->c.rows && n <= s->c.tokens - b->tokens_n);
-    assert(q->state == SCHED_RUNNING && n > 0 && end <= q->known_n);
-
-    row->seq = id;
-    row->q_start = q->computed;
-    row->q_len = n;
-    row->kv_len = end;
-    row->tok = b->tokens_n;
-    row->adapter = 0;
-    assert(kv_missing(s->kv, id, end) == 0);
-
-    for (g = 0; g < kv_groups(s->kv); g++) {
-        row->blocks[g].ids =
-            kv_table(s->kv, id, g, &row->blocks[g].first, &row->blocks[g].n);
-    }
-
-    memcpy(b->tokens + b->tokens_n, seq_known(s, id) + q->computed,
-        n * sizeof(uint32_t));
-
-    for (to = seq_scores(s, id, end, &pos); pos < to; pos++) {
-        out = plan_out(s, b, id, pos);
-        out->params = &r->prompt_params;
-        out->wanted = seq_known(s, id)[pos + 1] + 1;
-    }
-    if (end == q->known_n) {
-        out = plan_out(s, b, id, end - 1);
-        out->params = &r->params;
-    }
-
-    b->rows_n++;
-    b->tokens_n += n;
-
-    sched_load_row(&s->load, row->q_start, n);
-
-    /* what was sampled was charged then */
-    if (q->charged < q->prompt_n && end > q->charged) {
-        end = end < q->prompt_n ? end : q->prompt_n;
-        sched_charge(s, id, (uint64_t) (end - q->charged) * SCHED_COST_IN);
-        q->charged = end;
-    }
-}
-
-
 static int
 lacks_one(const seq_t *q)
 {
@@ -743,7 +627,7 @@ sched_pass_ones(sched_t *s, batch_t *b)
 
     for (i = 0; i < s->run_n; i++) {
         if (lacks_one(&s->seqs[s->run[i]])) {
-            plan_row(s, b, s->run[i], 1);
+            sched_row(s, b, s->run[i], 1);
         }
     }
 }
@@ -974,10 +858,10 @@ sched_pass_prompts(sched_t *s, batch_t *b, uint32_t cap, int whole)
                 whole, pieces == 0);
         }
 
-        n = n > 0 ? plan_fit(s, b, id, n) : 0;
+        n = n > 0 ? sched_row_fit(s, b, id, n) : 0;
         n = n > 0 ? chunk_blocks(s, id, n, whole) : 0;
         if (n > 0) {
-            plan_row(s, b, id, n);
+            sched_row(s, b, id, n);
             pieces++;
         }
         plan_pick(s, t, admit && s->run_n < s->seats);
