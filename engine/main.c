@@ -478,6 +478,7 @@ open_threads(engine_t *e)
     lc.policy = e->policy;
     lc.tile = (uint32_t) o->batch_tile;
     lc.step_target_ms = (uint32_t) o->step_target;
+    lc.class_floor = (uint32_t) o->class_floor;
     lc.page = ipc_state(e->ipc);
     lc.page_size = ipc_state_size(e->ipc);
     e->loop = loop_open(&lc);

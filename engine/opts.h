@@ -46,6 +46,8 @@
     X(step_target, ms, "0", 0, 60000,                                          \
         "wanted time of a step while streams run; 0: batch_tokens rules")      \
     X(policy, str, "fair", 0, 0, "who goes first: fair (by tenant) or fcfs")   \
+    X(class_floor, int, "5", 0, 100,                                           \
+        "percent for lower classes while a higher one waits; 0: nothing")      \
     X(batch_rows, int, "64", 1, 4096, "sequences computed in one step")        \
     X(requests, int, "1024", 1, 65536, "requests held, waiting ones too")      \
     X(slots, int, "1024", 1, 4096, "requests of one nginx worker")             \

@@ -29,7 +29,8 @@
  *
  * ORDER.  A key orders sequences by importance: class, then arrival, then
  * choice.  Who decodes needs no order.  Who gets prompt tokens and admission:
- * the highest class; in it the tenant whose turn it is by the policy
+ * the highest class, but for a floor for lower ones (sched_floor.c); in it the
+ * tenant whose turn it is by the policy
  * (sched_fair.c, sched_fcfs.c); of its work what has begun before what has
  * not, then by key.  A tenant that comes (back) is lifted to a quantum below
  * the least served of those active, so that being idle saves up no more.  A
@@ -155,6 +156,7 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
 
     assert(c->reqs > 0 && c->reqs < NONE / LLM_CHOICES_MAX / 2);
     assert(c->rows > 0 && c->tokens > 0 && c->context > 1);
+    assert(c->floor <= 100);
     assert(kv != NULL);
 
     s = mem_zero(1, sizeof(*s));
@@ -169,7 +171,7 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
     s->c.tile = c->tile > 0 ? c->tile : 1;
     s->c.budget =
         c->budget > 0 && c->budget < c->tokens ? c->budget : c->tokens;
-    s->top = NONE;
+    s->top = s->upper = s->floor_seq = NONE;
     if (s->policy->claims != NULL) {
         s->quantum = quantum(s) * SCHED_SCALE;
     }
@@ -482,6 +484,7 @@ seq_open(sched_t *s, uint32_t req, uint32_t c, uint64_t key)
     q->leader = NONE;
     q->alone = 0;
     q->met = 0;
+    q->floor = 0;
     s->links[id].key = key | c;
 
     /* text_in refused what can never fit */
@@ -638,6 +641,7 @@ commit_token(sched_t *s, uint32_t id, sched_take_t *take)
         return;
     }
     sched_charge(s, id, SCHED_COST_OUT);
+    sched_floor_served(s, id, SCHED_COST_OUT);
     sr->sampled++;
 
     if (take->ends && !(sr->r->flags & LLM_F_IGNORE_EOS)) {

@@ -55,6 +55,7 @@ typedef struct {
     uint32_t budget;    /* tokens of a step with prompts in it [tokens] */
     uint32_t tile;      /* budgets are multiples of it [1] */
     uint32_t target_us; /* a step with decoding rows takes at most [any] */
+    uint32_t floor; /* lower classes' share while a higher waits, % [none] */
 } sched_cfg_t;
 
 /* A tenant is charged for its tokens: each prompt token once, when it is

@@ -1,6 +1,7 @@
 /*
  * The scheduler's inside, shared by sched.c (requests: add, commit, end),
- * sched_plan.c and sched_row.c (the plan) and the policies.  Nobody else includes it.
+ * sched_plan.c and sched_row.c (the plan), sched_floor.c, sched_cache.c and the
+ * policies.  Nobody else includes it.
  */
 #ifndef SCHED_INT_H
 #define SCHED_INT_H
@@ -19,6 +20,7 @@
  * class, arrival number, choice, in 8, 52 and 4 bits.
  */
 #define SCHED_CLASS_MAX 255 /* classes from here on are one */
+#define SCHED_CLASSES   (SCHED_CLASS_MAX + 1)
 
 typedef struct {
     uint8_t state; /* sched_state_t */
@@ -39,6 +41,7 @@ typedef struct {
     uint64_t until;      /* the plan after which it waits no longer */
     uint8_t alone;       /* has waited enough */
     uint8_t met;         /* has had a seat */
+    uint8_t floor;       /* has had the floor's turn: keeps its seat */
 } seq_t;
 
 typedef struct {
@@ -74,6 +77,13 @@ typedef struct {
     uint32_t seats;    /* as the plan's claim has counted */
 } tenant_t;
 
+/* What the floor owes a class, and what it was served since the last plan. */
+typedef struct {
+    int64_t owed;    /* hundredths of a weighted token; < 0: had too much */
+    uint64_t served; /* weighted tokens of sequences the floor did not let in */
+    uint64_t floored; /* and of those that it did */
+} sched_class_t;
+
 /*
  * A policy.  Classes are strict and not its business: it decides among equals,
  * and what a step is made of.  It may only look.
@@ -102,8 +112,14 @@ struct sched_s {
     sched_load_t load;   /* of the step being planned */
     uint32_t top;        /* sequence that keeps its blocks; NONE */
     uint32_t turns;      /* for policies that alternate */
-    uint32_t decoding;   /* rows of the step before its prompts */
-    int foreseen;        /* does futures hold those seated? */
+    uint32_t upper;      /* the highest class that waits, if the floor has it
+                            to look after others; NONE */
+    uint32_t floor_seq;  /* whose prompt the floor is for in this plan; NONE */
+    int shut;            /* nobody is admitted past who waits by the floor */
+    uint64_t served;     /* weighted tokens since the last plan, all classes */
+    sched_class_t classes[SCHED_CLASSES];
+    uint32_t decoding; /* rows of the step before its prompts */
+    int foreseen;      /* does futures hold those seated? */
     sched_futures_t futures;
     kv_t *kv; /* borrowed */
     uint32_t seats;
@@ -195,6 +211,18 @@ uint32_t sched_budget(const sched_t *s);
 
 /* Is sequence a of a lower class than b, or of the same and came later? */
 int sched_later(const sched_t *s, uint32_t a, uint32_t b);
+
+/* May the request start, as far as its tenant's own limit goes? */
+int sched_may_start(const sched_t *s, const sreq_t *sr);
+
+/*
+ * Settles what classes are owed, once a plan: the lower one whose turn it is;
+ * NONE: none is owed anything.
+ */
+uint32_t sched_floor_turn(sched_t *s);
+
+/* The sequence was served so many weighted tokens. */
+void sched_floor_served(sched_t *s, uint32_t id, uint32_t cost);
 
 /* Charges the sequence's tenant for weighted tokens. */
 void sched_charge(sched_t *s, uint32_t id, uint64_t cost);

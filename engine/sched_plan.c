@@ -9,6 +9,7 @@
  *      scan     expire the queues, find the most important requests
  *      seats    out of credit: stand up; in credit again: sit down
  *      top      the oldest one that has begun keeps or gets what it needs
+ *      floor    one of a lower class that is owed gets in (sched_floor.c)
  *      urgent   one of a higher class gets in before lower ones
  *      claim    who is far behind gets in before who is ahead
  *      ones     a row for everyone who lacks one token         } as the
@@ -30,9 +31,8 @@
 enum { PICK_TODO, PICK_READY, PICK_WAIT, PICK_NONE };
 
 
-/* May the request start, as far as its tenant's own limit goes? */
-static int
-may_start(const sched_t *s, const sreq_t *sr)
+int
+sched_may_start(const sched_t *s, const sreq_t *sr)
 {
     return sr->r->concurrent == 0
            || s->tenants[sr->tenant].started < sr->r->concurrent;
@@ -126,6 +126,7 @@ seq_preempt(sched_t *s, uint32_t id)
     sched_seq_state(q, SCHED_WAITING);
     (void) kv_release(s->kv, id);
     q->computed = 0;
+    q->floor = 0;
     list_insert(&seq_tenant(s, id)->ready, s->links, id);
     s->preemptions++;
 }
@@ -158,6 +159,16 @@ worse(const sched_t *s, uint32_t a, uint32_t b)
 }
 
 
+/* May id have to give way to class `from` - 1?  From 0: to anyone, and then
+ * the floor does not keep it. */
+static int
+yields(const sched_t *s, uint32_t id, uint32_t from)
+{
+    return id != s->top && key_class(s->links[id].key) >= from
+           && (from == 0 || !s->seqs[id].floor);
+}
+
+
 /* The seated sequence of class `from` or lower that is to go first. */
 static uint32_t
 worst_seated(const sched_t *s, uint32_t from)
@@ -166,7 +177,7 @@ worst_seated(const sched_t *s, uint32_t from)
 
     for (i = 0; i < s->run_n; i++) {
         id = s->run[i];
-        if (id != s->top && key_class(s->links[id].key) >= from) {
+        if (yields(s, id, from)) {
             found = worse(s, found, id);
         }
     }
@@ -189,7 +200,7 @@ victim(const sched_t *s, uint32_t from)
         if (!s->reqs[seq_req(id)].credit) {
             return id;
         }
-        if (id != s->top && key_class(s->links[id].key) >= from) {
+        if (yields(s, id, from)) {
             found = worse(s, found, id);
         }
     }
@@ -224,7 +235,7 @@ worth(const sched_t *s, uint32_t id, uint32_t from)
 {
     int dry = s->seqs[id].state == SCHED_HELD && !s->reqs[seq_req(id)].credit;
 
-    if (id == s->top || (!dry && key_class(s->links[id].key) < from)) {
+    if (id == s->top || (!dry && !yields(s, id, from))) {
         return 0;
     }
 
@@ -447,7 +458,7 @@ plan_scan(sched_t *s, uint64_t now_us, uint32_t *top, uint32_t *urgent)
         }
         if (sr->started) {
             *top = *top == NONE ? req : *top;
-        } else if (*urgent == NONE && may_start(s, sr)) {
+        } else if (*urgent == NONE && sched_may_start(s, sr)) {
             *urgent = req;
         }
     }
@@ -646,7 +657,8 @@ plan_todo(sched_t *s)
 
     for (i = 0; i < s->run_n; i++) {
         id = s->run[i];
-        if (s->seqs[id].known_n - s->seqs[id].computed < 2) {
+        if (s->seqs[id].known_n - s->seqs[id].computed < 2
+            || id == s->floor_seq) {
             continue;
         }
 
@@ -674,9 +686,10 @@ pick_better(const sched_t *s, tenant_t *t, uint32_t id, uint32_t kind)
 }
 
 
-/* Finds what tenant t would do next; admit: are there seats and blocks? */
+/* Finds what tenant t would do next of class `from` or below; admit: are there
+ * seats and blocks? */
 static void
-plan_pick(sched_t *s, tenant_t *t, int admit)
+plan_pick(sched_t *s, tenant_t *t, uint32_t from, int admit)
 {
     uint32_t id, req;
 
@@ -692,7 +705,8 @@ plan_pick(sched_t *s, tenant_t *t, int admit)
 
     id = t->ready.head;
     while (id != NONE
-           && (!s->reqs[seq_req(id)].credit || sched_cache_waits(s, id))) {
+           && (key_class(s->links[id].key) < from
+               || !s->reqs[seq_req(id)].credit || sched_cache_waits(s, id))) {
         id = s->links[id].next;
     }
     if (id != NONE) {
@@ -701,11 +715,11 @@ plan_pick(sched_t *s, tenant_t *t, int admit)
 
     req = t->wait.head;
     while (req != NONE
-           && (!s->reqs[req].credit
+           && (key_class(s->wait_links[req].key) < from || !s->reqs[req].credit
                || sched_cache_waits(s, req * LLM_CHOICES_MAX))) {
         req = s->wait_links[req].next;
     }
-    if (req != NONE && may_start(s, &s->reqs[req])) {
+    if (req != NONE && sched_may_start(s, &s->reqs[req])) {
         pick_better(s, t, req * LLM_CHOICES_MAX, PICK_WAIT);
     }
 }
@@ -812,6 +826,41 @@ chunk_blocks(sched_t *s, uint32_t id, uint32_t n, int whole)
 }
 
 
+/* The next n tokens of a seated prompt, as far as outputs and blocks allow; how
+ * many rows that makes. */
+static uint32_t
+plan_piece(sched_t *s, batch_t *b, uint32_t id, uint32_t n, int whole)
+{
+    n = n > 0 ? sched_row_fit(s, b, id, n) : 0;
+    n = n > 0 ? chunk_blocks(s, id, n, whole) : 0;
+    if (n > 0) {
+        sched_row(s, b, id, n);
+    }
+
+    return n > 0;
+}
+
+
+/* The prompt whose turn it is by the floor, before all others. */
+static uint32_t
+floor_piece(sched_t *s, batch_t *b, uint32_t cap, int whole)
+{
+    uint32_t id = s->floor_seq;
+
+    /* it may have lost its blocks to a decode; a prompt of one token has its
+     * row already */
+    if (id == NONE || s->seqs[id].state != SCHED_RUNNING
+        || lacks_one(&s->seqs[id])) {
+        return 0;
+    }
+
+    return plan_piece(s, b, id,
+        chunk(s, b, id, s->seqs[id].known_n - s->seqs[id].computed, cap, whole,
+            1),
+        whole);
+}
+
+
 /*
  * Piece by piece, for the tenant whose turn it is.  One who waits for blocks
  * closes the door for all behind.
@@ -819,17 +868,19 @@ chunk_blocks(sched_t *s, uint32_t id, uint32_t n, int whole)
 void
 sched_pass_prompts(sched_t *s, batch_t *b, uint32_t cap, int whole)
 {
-    uint32_t i, id, n, pieces = 0, tries = PLAN_FOLLOWERS;
-    int admit = !s->pressed, full = 0;
+    uint32_t i, id, n, pieces, tries = PLAN_FOLLOWERS;
+    int admit = !s->pressed && !s->shut, full = 0;
     tenant_t *t;
 
     s->decoding = b->rows_n;
-    plan_todo(s);
     s->foreseen = 0;
     cap = cap < s->c.tokens ? cap : s->c.tokens;
+    pieces = floor_piece(s, b, cap, whole);
+    plan_todo(s);
 
     for (i = 0; i < s->active_n; i++) {
-        plan_pick(s, &s->tenants[s->active[i]], admit && s->run_n < s->seats);
+        plan_pick(
+            s, &s->tenants[s->active[i]], 0, admit && s->run_n < s->seats);
     }
 
     while (b->tokens_n < s->c.tokens && (t = plan_turn(s)) != NULL) {
@@ -846,7 +897,7 @@ sched_pass_prompts(sched_t *s, batch_t *b, uint32_t cap, int whole)
         } else if (!admit || s->run_n == s->seats || !seq_enter(s, id, &full)) {
             /* one who follows another keeps nobody out */
             admit = admit && s->run_n < s->seats && !full && tries-- > 0;
-            plan_pick(s, t, admit);
+            plan_pick(s, t, 0, admit);
             continue;
 
         } else {
@@ -858,13 +909,8 @@ sched_pass_prompts(sched_t *s, batch_t *b, uint32_t cap, int whole)
                 whole, pieces == 0);
         }
 
-        n = n > 0 ? sched_row_fit(s, b, id, n) : 0;
-        n = n > 0 ? chunk_blocks(s, id, n, whole) : 0;
-        if (n > 0) {
-            sched_row(s, b, id, n);
-            pieces++;
-        }
-        plan_pick(s, t, admit && s->run_n < s->seats);
+        pieces += plan_piece(s, b, id, n, whole);
+        plan_pick(s, t, 0, admit && s->run_n < s->seats);
     }
 }
 
@@ -880,6 +926,7 @@ claimable(
     const tenant_t *o = &s->tenants[s->reqs[seq_req(v)].tenant];
 
     return v != s->top && o != t && key_class(s->links[v].key) >= class
+           && (key_class(s->links[v].key) == class || !s->seqs[v].floor)
            && (!seat || o->seats > s->seats / 2) && s->policy->claims(s, t, o);
 }
 
@@ -916,7 +963,7 @@ plan_claim(sched_t *s)
         t = &s->tenants[s->active[i]];
         t->todo = NONE;
         t->seats = 0;
-        plan_pick(s, t, 1);
+        plan_pick(s, t, 0, 1);
     }
     for (i = 0; i < s->run_n; i++) {
         seq_tenant(s, s->run[i])->seats++;
@@ -966,6 +1013,75 @@ plan_claim(sched_t *s)
 }
 
 
+/* Lets the next sequence of class `class` or below in by the floor: where there
+ * is room, and nobody past it where there is not. */
+static void
+floor_admit(sched_t *s, uint32_t class)
+{
+    tenant_t *t;
+    uint32_t i, id;
+
+    for (i = 0; i < s->active_n; i++) {
+        t = &s->tenants[s->active[i]];
+        t->todo = NONE;
+        plan_pick(s, t, class, 1);
+    }
+    t = plan_turn(s);
+    if (t == NULL) {
+        return;
+    }
+
+    id = t->pick;
+    s->foreseen = 0;
+    if (seq_enter(s, id, &s->shut)) {
+        if (t->pick_kind == PICK_WAIT) {
+            req_start(s, seq_req(id));
+        }
+        seq_admit(s, id);
+        s->seqs[id].floor = 1;
+        s->floor_seq = id;
+    }
+}
+
+
+/*
+ * The turn of a lower class that is owed something: one of its seated prompts
+ * gets on, or else one that decodes is kept, or else one is let in.
+ */
+static void
+plan_floor(sched_t *s)
+{
+    uint32_t class = sched_floor_turn(s), i, id, kept = NONE;
+    seq_t *q;
+
+    s->floor_seq = NONE;
+    s->shut = 0;
+    if (class == NONE) {
+        return;
+    }
+
+    for (i = 0; i < s->run_n; i++) {
+        id = s->run[i];
+        q = &s->seqs[id];
+        if (key_class(s->links[id].key) < class) {
+            continue;
+        }
+        if (q->known_n - q->computed > 1) {
+            q->floor = 1;
+            s->floor_seq = id;
+            return;
+        }
+        kept = kept == NONE && !q->floor ? id : kept;
+    }
+
+    if (kept != NONE) {
+        s->seqs[kept].floor = 1;
+    } else if (!s->pressed && s->run_n < s->seats) {
+        floor_admit(s, class);
+    }
+}
+
+
 void
 sched_stall_free(sched_t *s, batch_t *b)
 {
@@ -997,10 +1113,11 @@ sched_plan(sched_t *s, uint64_t now_us, batch_t *b)
     if (top != NONE) {
         plan_top(s, top);
     }
-    if (urgent != NONE) {
+    plan_floor(s);
+    if (urgent != NONE && !s->shut) {
         plan_urgent(s, urgent);
     }
-    if (s->policy->claims != NULL) {
+    if (s->policy->claims != NULL && !s->shut) {
         plan_claim(s);
     }
     s->policy->compose(s, b);

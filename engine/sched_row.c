@@ -118,6 +118,9 @@ sched_row(sched_t *s, batch_t *b, uint32_t id, uint32_t n)
 
     sched_load_row(&s->load, row->q_start, n);
 
+    /* a decode counts when it is sampled */
+    sched_floor_served(s, id, n - (end == q->known_n && end > q->prompt_n));
+
     /* what was sampled was charged then */
     if (q->charged < q->prompt_n && end > q->charged) {
         end = end < q->prompt_n ? end : q->prompt_n;
