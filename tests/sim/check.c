@@ -173,6 +173,49 @@ check_fair(uint32_t weight1)
 }
 
 
+/* Tenant 1 is of a lower class, and both send more than can be served. */
+static int
+check_floor(uint32_t floor)
+{
+    cost_t cost = cost_two(5000, 0, 40, 0.02);
+    share_t share = {{0}};
+    load_t l = {0};
+    double part;
+    run_cfg_t c;
+    rnd_t rnd;
+    size_t i;
+    run_t r;
+    int bad = 0;
+
+    rnd_seed(&rnd, 1);
+    add(&l, &rnd, 0, 480, 80, 300, 40);
+    add(&l, &rnd, 1, 100, 80, 300, 40);
+    load_sort(&l);
+    for (i = 0; i < l.n; i++) {
+        l.v[i].priority = l.v[i].tenant;
+    }
+    c = usual(&cost, &l);
+    c.sched.floor = floor;
+    c.watch = watch_share;
+    c.arg = &share;
+    run_open(&r, &c);
+    run_all(&r);
+    part = 100.0 * (double) share.served[1]
+           / (double) (share.served[0] + share.served[1]);
+    printf("overload, two classes, floor %u: the lower one had %.2f %% while "
+           "both waited, pauses of at most %llu steps\n",
+        floor, part, (unsigned long long) r.gap_steps_max);
+    bad += table_expect(
+        part >= 0.8 * floor && part <= 1.4 * floor + 1, "the floor is kept");
+    bad += table_expect(floor == 0 || r.gap_steps_max == 1,
+        "who was let in gets a token in every step");
+    run_close(&r);
+    load_free(&l);
+
+    return bad;
+}
+
+
 static int
 check_tight(void)
 {
@@ -261,6 +304,7 @@ check_traces(void)
 int
 check_all(void)
 {
-    return check_light() + check_fair(1) + check_fair(3) + check_tight()
-           + check_traces() + cache_check() + trouble_check();
+    return check_light() + check_fair(1) + check_fair(3) + check_floor(0)
+           + check_floor(5) + check_tight() + check_traces() + cache_check()
+           + trouble_check();
 }

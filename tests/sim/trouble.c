@@ -105,6 +105,7 @@ chaos(const char *name, const sched_policy_t *policy, uint32_t target_us,
     c.sched.budget = 64;
     c.sched.tile = 16;
     c.sched.target_us = target_us;
+    c.sched.floor = 5;
     c.sched.context = 256;
     c.blocks = 40; /* 640 tokens */
     c.block_tokens = BT;
