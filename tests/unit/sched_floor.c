@@ -221,16 +221,22 @@ test_idle(void **state)
     assert_int_equal(f.served[0], 0);
     assert_int_equal(f.pauses[1], 0);
 
-    /* the high class comes: it has nearly all within a few steps, and the
-     * low one its floor in the first part of that already */
+    /* one of the high class at a time leaves it nearly all */
+    f.c[0] = (class_load_t){1, 20, 4, 0};
+    f.class[32] = 0;
+    flood_add(&f, 32);
+    flood_run(&f, 400);
+    assert_true(f.ended[0] > 50 && flood_share(&f, 1) > 50);
+
+    /* many come: nearly all is theirs soon, but for the floor, at once */
     f.c[0] = (class_load_t){32, 20, 40, 0};
-    for (i = 32; i < REQS; i++) {
+    for (i = 33; i < REQS; i++) {
         f.class[i] = 0;
         flood_add(&f, i);
     }
     flood_run(&f, 50);
     memset(f.served, 0, sizeof(f.served));
-    flood_run(&f, 2000);
+    flood_run(&f, 400);
     print_message("after idleness: %.2f %%\n", flood_share(&f, 1));
     assert_true(flood_share(&f, 1) >= 4 && flood_share(&f, 1) <= 7);
     assert_int_equal(f.pauses[0], 0);
