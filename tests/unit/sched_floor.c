@@ -298,6 +298,38 @@ test_ends(void **state)
 }
 
 
+/* One tenant has both classes and most seats; another, who was served less,
+ * claims seats, but not that which the floor gave. */
+static void
+test_claims(void **state)
+{
+    class_load_t classes[CLASSES] = {
+        {20, 20, 40, 0}, {20, 20, 400, 0}, {0, 0, 0, 0}};
+    sched_cfg_t c = {.floor = 5, .budget = 16};
+    uint32_t t, i;
+    flood_t f;
+
+    (void) state;
+    flood_open(&f, c, 8, 64, 4096, classes);
+    for (t = 0; t < 2000 && f.served[1] < 20 + 40; t++) {
+        flood_turn(&f); /* until one of the low class streams */
+    }
+    assert_true(t < 2000);
+    for (t = 0; t < 40; t++) {
+        i = 50;
+        f.class[i] = 0;
+        f.c[0].tenant = 1;
+        if (!f.live[i]) {
+            flood_add(&f, i);
+        }
+        f.c[0].tenant = 0;
+        flood_turn(&f);
+    }
+    assert_int_equal(f.pauses[1], 0);
+    world_close(f.w);
+}
+
+
 int
 main(void)
 {
@@ -306,6 +338,7 @@ main(void)
         cmocka_unit_test(test_idle),
         cmocka_unit_test(test_lower_ones),
         cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_claims),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
