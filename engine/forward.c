@@ -138,27 +138,6 @@ forward_block_bytes(const model_t *m, const forward_cfg_t *c)
            * kv_layer_bytes(info, c);
 }
 
-/* The most block ids of a batch's row. */
-static uint64_t
-row_blocks(const forward_cfg_t *c)
-{
-    uint32_t g;
-    uint64_t all, n, sum = 0;
-
-    all = (c->context + c->block_tokens - 1) / c->block_tokens;
-
-    if (c->groups.n == 0) {
-        return all;
-    }
-
-    for (g = 0; g < c->groups.n; g++) {
-        n = ((uint64_t) c->groups.window[g] + c->tokens_max) / c->block_tokens;
-        sum += c->groups.window[g] > 0 && n + 2 < all ? n + 2 : all;
-    }
-
-    return sum;
-}
-
 /* An opening: what is put on the device, and for whom. */
 typedef struct {
     forward_t *f;
@@ -730,12 +709,14 @@ open_step(opening_t *o)
 {
     forward_t *f = o->f;
     uint64_t blocks;
+    kv_cfg_t kc;
     const forward_cfg_t *c = &f->cfg;
     const model_info_t *info = model_info(f->m);
     kn_limits_t l;
     kn_info_t dev;
 
-    blocks = row_blocks(c) * c->rows_max;
+    forward_kv(c, c->rows_max, &kc);
+    blocks = kv_blocks_for(&kc, c->context) * c->rows_max;
 
     if (blocks > UINT32_MAX) {
         snprintf(o->l.err, o->l.errlen,

@@ -5,8 +5,11 @@
 #define FORWARD_H
 
 #include "batch.h"
+#include "kv.h"
 #include "model.h"
 #include "../kernels/kernels.h"
+
+#include <assert.h>
 
 typedef struct forward_s forward_t;
 
@@ -29,6 +32,21 @@ typedef struct {
     uint64_t kv;         /* the pool */
     uint64_t acts;       /* of the largest step; committed as steps use it */
 } forward_held_t;
+
+/* The block pool's configuration for seqs sequences; c borrows from shape. */
+static inline void
+forward_kv(const forward_cfg_t *shape, uint32_t seqs, kv_cfg_t *c)
+{
+    assert(shape->groups.n <= KV_GROUPS);
+
+    c->blocks = shape->blocks;
+    c->block_tokens = shape->block_tokens;
+    c->seqs = seqs;
+    c->context = shape->context;
+    c->step = shape->tokens_max;
+    c->groups = shape->groups.n > 0 ? shape->groups.n : 1;
+    c->window = shape->groups.window;
+}
 
 /* Bytes of one KV block (a group's layers, keys and values). */
 uint64_t forward_block_bytes(const model_t *m, const forward_cfg_t *c);

@@ -37,6 +37,8 @@
 
 #include <string.h>
 
+_Static_assert(KV_GROUPS <= RADIX_GROUPS_MAX, "each has a part of the tree");
+
 /* An owner unseen while the cache was renewed so many times has no share. */
 #define KV_CACHE_STALE 4
 

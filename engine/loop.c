@@ -215,21 +215,6 @@ show_step(loop_t *l, uint64_t us)
 }
 
 
-void
-loop_kv(const forward_cfg_t *shape, uint32_t seqs, kv_cfg_t *c)
-{
-    assert(shape->groups.n <= KV_GROUPS);
-
-    c->blocks = shape->blocks;
-    c->block_tokens = shape->block_tokens;
-    c->seqs = seqs;
-    c->context = shape->context;
-    c->step = shape->tokens_max;
-    c->groups = shape->groups.n > 0 ? shape->groups.n : 1;
-    c->window = shape->groups.window;
-}
-
-
 static int
 open_tables(loop_t *l, const forward_cfg_t *f)
 {
@@ -257,7 +242,7 @@ open_tables(loop_t *l, const forward_cfg_t *f)
     l->takes = mem_zero(f->outs_max, sizeof(sched_take_t));
     l->reqs = mem_zero(reqs_n, sizeof(lreq_t));
     l->live = mem_zero(reqs_n, sizeof(uint32_t));
-    loop_kv(f, reqs_n * LLM_CHOICES_MAX, &kc);
+    forward_kv(f, reqs_n * LLM_CHOICES_MAX, &kc);
     l->kv = kv_open(&kc);
 
     if (l->b.rows == NULL || l->b.tokens == NULL || l->b.outs == NULL

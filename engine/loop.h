@@ -13,7 +13,6 @@
 #include "forward.h"
 #include "inner.h"
 #include "sched.h"
-#include "kv.h"
 #include "token.h"
 
 #include <stdint.h>
@@ -36,9 +35,6 @@ typedef struct {
     void *page;         /* the state page, with room for the list of requests */
     uint64_t page_size; /* 0: there is no such room, and no list */
 } loop_cfg_t;
-
-/* The pool's configuration for seqs sequences; c borrows from shape. */
-void loop_kv(const forward_cfg_t *shape, uint32_t seqs, kv_cfg_t *c);
 
 /*
  * Everything that the thread will need, and the first values of its rows in

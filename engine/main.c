@@ -331,7 +331,7 @@ plan_blocks(engine_t *e)
 
     model_groups(e->load.model, s->context, &s->groups);
     bytes = forward_block_bytes(e->load.model, s);
-    loop_kv(s, 1, &kc);
+    forward_kv(s, 1, &kc);
     want = kv_blocks_for(&kc, s->context);
     blocks =
         o->kv_memory > 0 ? (uint64_t) o->kv_memory / bytes : KV_CONTEXTS * want;
@@ -742,7 +742,7 @@ inspect(engine_t *e)
         e->load.reason != NULL ? reason_name(e->load.reason) : "not marked";
     in.forward = e->forward;
     in.shape = &e->shape;
-    loop_kv(&e->shape, 1, &kc);
+    forward_kv(&e->shape, 1, &kc);
     in.sequence_blocks = kv_blocks_for(&kc, e->shape.context);
     in.kv_type = e->o.kv_type;
     in.device = k.name;

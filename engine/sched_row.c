@@ -13,6 +13,8 @@
 #include <assert.h>
 #include <string.h>
 
+_Static_assert(KV_GROUPS <= BATCH_GROUPS, "a row has a table of each");
+
 /* Positions from *from to before the result: their logprobs are asked for, as
  * far as end. */
 static uint32_t

@@ -13,8 +13,6 @@
 
 #include "brief.h"
 #include "forward.h"
-#include "kv.h"
-#include "loop.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -153,7 +151,7 @@ rig_open(rig_t *r, const char *name, const char *file, const char *isa,
     }
 
     /* as few blocks as it can be done with: those left behind come again */
-    loop_kv(&c, 1, &kc);
+    forward_kv(&c, 1, &kc);
     c.blocks = (uint32_t) kv_blocks_for(&kc, CONTEXT);
     kc.blocks = c.blocks;
     r->kv = kv_open(&kc);

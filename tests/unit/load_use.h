@@ -62,7 +62,7 @@ load_use_model(const model_t *m, char *why, size_t size)
     forward_t *f;
 
     model_groups(m, LOAD_USE_CONTEXT, &c.groups);
-    loop_kv(&c, 1, &kc);
+    forward_kv(&c, 1, &kc);
     kc.blocks = c.blocks = (uint32_t) kv_blocks_for(&kc, LOAD_USE_CONTEXT);
     kv = kv_open(&kc);
     f = forward_open(kn, dev, m, &c, err, sizeof(err));

@@ -13,7 +13,6 @@
 #include "brief.h"
 #include "forward.h"
 #include "kv.h"
-#include "loop.h"
 #include "sched.h"
 
 #include <stdio.h>
@@ -94,7 +93,7 @@ serve_open(serve_t *v, const char *model, const way_t *way)
     assert_non_null(v->dev);
 
     model_groups(v->m, CONTEXT, &c.groups);
-    loop_kv(&c, REQS * LLM_CHOICES_MAX, &kc);
+    forward_kv(&c, REQS * LLM_CHOICES_MAX, &kc);
     kc.blocks = (uint32_t) kv_blocks_for(&kc, CONTEXT) * way->blocks / 100;
     c.blocks = kc.blocks;
     v->kv = kv_open(&kc);
