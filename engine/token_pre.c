@@ -222,18 +222,26 @@ pre_char(const char *s, size_t len, size_t at)
 }
 
 
+/* The step's next match from look on, as token_match() finds it. */
+static int
+pre_next(pre_cut_t *c, uint32_t level, const char *s, size_t len, size_t look,
+    size_t *from, size_t *to)
+{
+    return look <= len ? token_match(
+               c->match, c->p->steps[level].regex, s, len, look, from, to)
+                       : 0;
+}
+
+
 /* The same where matches and what lies between them are all words' own. */
 static int
 pre_isolated(pre_cut_t *c, uint32_t level, const char *s, size_t len)
 {
-    const token_regex_t *regex = c->p->steps[level].regex;
     size_t at = 0, look = 0, from, to;
     int rc = 0, found;
 
     while (at < len && rc == 0) {
-        found = look <= len
-                    ? token_match(c->match, regex, s, len, look, &from, &to)
-                    : 0;
+        found = pre_next(c, level, s, len, look, &from, &to);
         if (found < 0) {
             return found;
         }
@@ -258,15 +266,12 @@ pre_isolated(pre_cut_t *c, uint32_t level, const char *s, size_t len)
 static int
 pre_cut(pre_cut_t *c, uint32_t level, const char *s, size_t len)
 {
-    const token_regex_t *regex = c->p->steps[level].regex;
     pre_part_t p = {.c = c, .level = level, .s = s};
     size_t at = 0, look = 0, from, to;
     int rc = 0, found;
 
     while (at < len && rc == 0) {
-        found = look <= len
-                    ? token_match(c->match, regex, s, len, look, &from, &to)
-                    : 0;
+        found = pre_next(c, level, s, len, look, &from, &to);
         if (found < 0) {
             return found;
         }
