@@ -131,6 +131,21 @@ watch_share(run_t *r, void *arg)
 }
 
 
+/* Runs load l to its end, and looks who is served. */
+static void
+run_share(
+    run_t *r, const cost_t *cost, load_t *l, uint32_t floor, share_t *share)
+{
+    run_cfg_t c = usual(cost, l);
+
+    c.sched.floor = floor;
+    c.watch = watch_share;
+    c.arg = share;
+    run_open(r, &c);
+    run_all(r);
+}
+
+
 static int
 check_fair(uint32_t weight1)
 {
@@ -138,7 +153,6 @@ check_fair(uint32_t weight1)
     share_t share = {{0}};
     load_t l = {0};
     double ratio;
-    run_cfg_t c;
     rnd_t rnd;
     size_t i;
     run_t r;
@@ -152,11 +166,7 @@ check_fair(uint32_t weight1)
     for (i = 0; i < l.n; i++) {
         l.v[i].weight = l.v[i].tenant ? weight1 : 1;
     }
-    c = usual(&cost, &l);
-    c.watch = watch_share;
-    c.arg = &share;
-    run_open(&r, &c);
-    run_all(&r);
+    run_share(&r, &cost, &l, 0, &share);
     run_print(&r, "overload, two tenants");
     ratio = (double) share.served[1] / (double) (share.served[0] + 1);
     printf("  served while both waited: %llu and %llu\n",
@@ -181,7 +191,6 @@ check_floor(uint32_t floor)
     share_t share = {{0}};
     load_t l = {0};
     double part;
-    run_cfg_t c;
     rnd_t rnd;
     size_t i;
     run_t r;
@@ -194,12 +203,7 @@ check_floor(uint32_t floor)
     for (i = 0; i < l.n; i++) {
         l.v[i].priority = l.v[i].tenant;
     }
-    c = usual(&cost, &l);
-    c.sched.floor = floor;
-    c.watch = watch_share;
-    c.arg = &share;
-    run_open(&r, &c);
-    run_all(&r);
+    run_share(&r, &cost, &l, floor, &share);
     part = 100.0 * (double) share.served[1]
            / (double) (share.served[0] + share.served[1]);
     printf("overload, two classes, floor %u: the lower one had %.2f %% while "
