@@ -499,6 +499,7 @@ ngx_http_llm_channel_attach(ngx_http_llm_channel_t *ch, llm_msg_welcome_t *m,
     ch->tick.cancelable = 1;
     ch->tick_due = ngx_current_msec + peer->engine->heartbeat;
     ch->alive = ngx_current_msec;
+    ch->woke = ngx_current_msec;
     ngx_add_timer(&ch->tick, peer->engine->heartbeat);
 
     ngx_log_error(NGX_LOG_NOTICE, peer->log, 0,

@@ -735,6 +735,20 @@ ngx_http_llm_channel_retire(ngx_http_llm_channel_t *ch)
 }
 
 
+/* a tick that is overdue by half a period: nobody was here to look */
+
+ngx_msec_t
+ngx_http_llm_channel_woke(ngx_http_llm_channel_t *ch)
+{
+    ngx_msec_int_t  late;
+
+    late = (ngx_msec_int_t) (ngx_current_msec - ch->tick_due);
+
+    return late > (ngx_msec_int_t) (ch->peer->engine->heartbeat / 2)
+           ? ngx_current_msec : ch->woke;
+}
+
+
 /* the engine's words must move, and its state page is looked at */
 
 void
@@ -744,12 +758,11 @@ ngx_http_llm_channel_tick(ngx_event_t *ev)
     uint64_t                 beat;
     ngx_uint_t               i, stuck;
     ngx_msec_t               period;
-    ngx_msec_int_t           late;
     ngx_http_llm_channel_t  *ch;
 
     ch = ev->data;
     period = ch->peer->engine->heartbeat;
-    late = (ngx_msec_int_t) (ngx_current_msec - ch->tick_due);
+    ch->woke = ngx_http_llm_channel_woke(ch);
     stuck = 0;
 
     for (i = 0; i < LLM_THREADS; i++) {
@@ -768,7 +781,7 @@ ngx_http_llm_channel_tick(ngx_event_t *ev)
         ch->misses = 0;
         ch->peer->delay = ch->peer->engine->reconnect_min;
 
-    } else if (late <= (ngx_msec_int_t) (period / 2)) {
+    } else if (ch->woke != ngx_current_msec) {
 
         /* a worker that was late itself has no say in others' lateness */
 

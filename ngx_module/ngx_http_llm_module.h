@@ -319,6 +319,7 @@ struct ngx_http_llm_channel_s {
     ngx_msec_t                 tick_due;
     ngx_uint_t                 misses;
     ngx_msec_t                 alive;      /* when all words had moved */
+    ngx_msec_t                 woke;       /* this worker, from standing still */
     uint64_t                   heartbeat[LLM_THREADS];
 
     ngx_uint_t                 models_n;
@@ -775,6 +776,9 @@ void ngx_http_llm_channel_commit(ngx_http_llm_channel_t *ch,
 /* a request that was held may run; 0 if there is no room to say so */
 ngx_uint_t ngx_http_llm_channel_admit(ngx_http_llm_ctx_t *ctx,
     uint32_t max_tokens);
+
+/* since when this worker has been about, without having stood still */
+ngx_msec_t ngx_http_llm_channel_woke(ngx_http_llm_channel_t *ch);
 
 /* n more payload bytes are with the client */
 void ngx_http_llm_channel_taken(ngx_http_llm_ctx_t *ctx, size_t n);

@@ -856,7 +856,7 @@ ngx_http_llm_stream_client_lost(ngx_http_llm_ctx_t *ctx)
 static void
 ngx_http_llm_stream_timer(ngx_event_t *ev)
 {
-    ngx_msec_t                now, limit;
+    ngx_msec_t                now, limit, woke;
     ngx_connection_t         *c;
     ngx_http_llm_ctx_t       *ctx;
     ngx_http_llm_loc_conf_t  *conf;
@@ -869,6 +869,19 @@ ngx_http_llm_stream_timer(ngx_event_t *ev)
     ngx_http_set_log_request(c->log, ctx->request);
 
     if (!ctx->end) {
+
+        /*
+         * the time in which this worker stood still is not the engine's: its
+         * events may lie in the ring, or wait until there is room
+         */
+
+        if (ctx->channel) {
+            woke = ngx_http_llm_channel_woke(ctx->channel);
+
+            if ((ngx_msec_int_t) (woke - ctx->last_event) > 0) {
+                ctx->last_event = woke;
+            }
+        }
 
         limit = ctx->events ? conf->token_timeout : conf->first_token_timeout;
 

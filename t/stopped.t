@@ -18,7 +18,7 @@ my $t = LLM->new(workers => 2,
     engine => [qw(--device null --model_name m --context 8192 --kv_memory 256m --step_min 1ms
         --slots 128 --submit_ring 64k --event_ring 64k)],
     server => "        listen 127.0.0.1:$h2c http2;\n        client_body_timeout 1s;\n"
-        . "        client_header_timeout 1s;\n");
+        . "        client_header_timeout 1s;\n        llm_token_timeout 4s;\n");
 
 sub begin { # a stream with its first event read
     my ($n) = @_;
@@ -37,6 +37,14 @@ sub whole { # how many of them end as they should, with so many tokens
     } @s;
 }
 
+sub stand_still { # and not only be told to: who still wakes up takes connections
+    my @pids = @_;
+    kill STOP => @pids;
+    $t->wait_for(sub {
+        !grep { open my $f, '<', "/proc/$_/stat" or die; <$f> !~ /\) T / } @pids;
+    });
+}
+
 sub ask { $t->post('/v1/completions', { model => 'm', prompt => 'x', max_tokens => 3 })->{status} }
 
 my @workers = $t->pids;
@@ -44,7 +52,7 @@ my @workers = $t->pids;
 # --- a worker stands still: 16 streams, half of them or so its own, are more
 # than its EVENT ring takes
 my @s = map { begin(500) } 1 .. 16;
-kill STOP => $workers[0];
+stand_still($workers[0]);
 my @asked = map { ask() } 1 .. 20;
 is(scalar(grep { $_ == 200 } @asked), 20, 'a worker is stopped: the other serves');
 sleep 0.7;
@@ -52,9 +60,9 @@ kill CONT => $workers[0];
 is(whole(500, @s), 16, 'it goes on: every stream is whole');
 ok($t->pool_is_full, 'nothing of them is left');
 
-# --- both stand still for longer than a hang is allowed to last
+# --- both stand still for longer than a hang, or a token, is allowed to take
 @s = map { begin(500) } 1 .. 4;
-kill STOP => $t->{pids}{engine}, @workers;
+stand_still($t->{pids}{engine}, @workers);
 sleep 4.5;
 kill CONT => $t->{pids}{engine}, @workers;
 is(whole(500, @s), 4, 'the clock jumps: every stream is whole');
