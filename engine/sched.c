@@ -53,9 +53,10 @@
  * finishes; one that has not begun may do so to lower classes.  Nobody is
  * admitted past a request that waits for blocks.
  *
- * COST.  Each plan walks the live requests, the seats, and per tenant picked
- * the active tenants; adding a request searches the tenants.  Nothing depends
- * on the length of a prompt but the copy of its tokens into the batch.
+ * COST.  Each plan walks the live requests, the seats and the active tenants
+ * some times, not once for each piece of work that it gives out; adding a
+ * request searches the tenants.  Nothing depends on the length of a prompt but
+ * the copy of its tokens into the batch.
  *
  * Owned and called by one thread: the loop, or the simulator.
  */
@@ -194,11 +195,12 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
     s->tenants = mem_zero(2 * (size_t) c->reqs, sizeof(tenant_t));
     s->guesses = mem_zero(2 * (size_t) c->reqs, sizeof(sched_guess_t));
     s->active = mem_zero(c->reqs, sizeof(uint32_t));
+    s->order = mem_zero(c->reqs, sizeof(uint32_t));
 
     if (s->reqs == NULL || s->all_links == NULL || s->wait_links == NULL
         || s->seqs == NULL || s->links == NULL || s->known == NULL
         || s->run == NULL || s->tenants == NULL || s->guesses == NULL
-        || s->active == NULL) {
+        || s->active == NULL || s->order == NULL) {
         sched_close(s);
         return NULL;
     }
@@ -224,6 +226,7 @@ sched_close(sched_t *s)
     mem_free(s->tenants);
     mem_free(s->guesses);
     mem_free(s->active);
+    mem_free(s->order);
     mem_free(s);
 }
 

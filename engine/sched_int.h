@@ -1,7 +1,7 @@
 /*
  * The scheduler's inside, shared by sched.c (requests: add, commit, end),
- * sched_plan.c and sched_row.c (the plan), sched_floor.c, sched_cache.c and the
- * policies.  Nobody else includes it.
+ * sched_plan.c, sched_turn.c and sched_row.c (the plan), sched_floor.c,
+ * sched_cache.c and the policies.  Nobody else includes it.
  */
 #ifndef SCHED_INT_H
 #define SCHED_INT_H
@@ -91,7 +91,8 @@ typedef struct {
 struct sched_policy_s {
     const char *name;
 
-    /* Is the pick of a, which has one, to be done before that of b? */
+    /* Is the pick of a, which has one, to be done before that of b?  Of two
+     * one is; what it depends on changes for none but whose turn it is. */
     int (*before)(const sched_t *s, const tenant_t *a, const tenant_t *b);
 
     /* Does sequence a lose its blocks rather than b? */
@@ -131,7 +132,7 @@ struct sched_s {
     uint64_t left_service; /* the most that a tenant who left had had */
     uint64_t expires_us;
     uint32_t live_n, started_n, stalled_n;
-    uint32_t tenants_n, active_n, run_n;
+    uint32_t tenants_n, active_n, order_n, run_n;
     uint32_t pressed; /* blocks were taken away in this plan */
     uint64_t credit_stalls, preemptions;
     uint64_t plans, follows, cache_asked, cache_hits;
@@ -148,6 +149,7 @@ struct sched_s {
     sched_guess_t *guesses; /* [2 * reqs] of output lengths, by tenant */
     tenant_t *tenants;      /* [2 * reqs], idle ones too */
     uint32_t *active;       /* [reqs] tenants with live requests */
+    uint32_t *order;        /* [reqs] of them, who has a pick: a heap */
 };
 
 
@@ -208,6 +210,15 @@ void sched_row(sched_t *s, batch_t *b, uint32_t id, uint32_t n);
 
 /* The tokens that a step with prompts may have. */
 uint32_t sched_budget(const sched_t *s);
+
+/* All active tenants that have a pick queue for a turn. */
+void sched_turn_all(sched_t *s);
+
+/* The tenant whose turn it is; NULL: none has a pick. */
+tenant_t *sched_turn(const sched_t *s);
+
+/* It has been served, or has another pick, or none. */
+void sched_turn_again(sched_t *s);
 
 /* Is sequence a of a lower class than b, or of the same and came later? */
 int sched_later(const sched_t *s, uint32_t a, uint32_t b);

@@ -725,30 +725,16 @@ plan_pick(sched_t *s, tenant_t *t, uint32_t from, int admit)
 }
 
 
-/* The tenant whose turn it is among those with a pick; NULL if none has. */
-static tenant_t *
-plan_turn(const sched_t *s)
+/* The same for all, who queue for their turns with it. */
+static void
+plan_picks(sched_t *s, uint32_t from, int admit)
 {
-    tenant_t *t, *best = NULL;
-    uint64_t key, best_key = 0;
     uint32_t i;
 
     for (i = 0; i < s->active_n; i++) {
-        t = &s->tenants[s->active[i]];
-        if (t->pick == NONE) {
-            continue;
-        }
-
-        key = s->links[t->pick].key;
-        if (best == NULL || key_class(key) < key_class(best_key)
-            || (key_class(key) == key_class(best_key)
-                && s->policy->before(s, t, best))) {
-            best = t;
-            best_key = key;
-        }
+        plan_pick(s, &s->tenants[s->active[i]], from, admit);
     }
-
-    return best;
+    sched_turn_all(s);
 }
 
 
@@ -863,13 +849,13 @@ floor_piece(sched_t *s, batch_t *b, uint32_t cap, int whole)
 
 /*
  * Piece by piece, for the tenant whose turn it is.  One who waits for blocks
- * closes the door for all behind.
+ * closes the door for all behind; so does the last seat.
  */
 void
 sched_pass_prompts(sched_t *s, batch_t *b, uint32_t cap, int whole)
 {
-    uint32_t i, id, n, pieces, tries = PLAN_FOLLOWERS;
-    int admit = !s->pressed && !s->shut, full = 0;
+    uint32_t id, n, pieces, tries = PLAN_FOLLOWERS;
+    int open = !s->pressed && !s->shut && s->run_n < s->seats, shuts, full = 0;
     tenant_t *t;
 
     s->decoding = b->rows_n;
@@ -877,13 +863,9 @@ sched_pass_prompts(sched_t *s, batch_t *b, uint32_t cap, int whole)
     cap = cap < s->c.tokens ? cap : s->c.tokens;
     pieces = floor_piece(s, b, cap, whole);
     plan_todo(s);
+    plan_picks(s, 0, open);
 
-    for (i = 0; i < s->active_n; i++) {
-        plan_pick(
-            s, &s->tenants[s->active[i]], 0, admit && s->run_n < s->seats);
-    }
-
-    while (b->tokens_n < s->c.tokens && (t = plan_turn(s)) != NULL) {
+    while (b->tokens_n < s->c.tokens && (t = sched_turn(s)) != NULL) {
         id = t->pick;
         n = chunk(s, b, id, s->seqs[id].known_n - s->seqs[id].computed, cap,
             whole, pieces == 0);
@@ -893,12 +875,12 @@ sched_pass_prompts(sched_t *s, batch_t *b, uint32_t cap, int whole)
 
         if (t->pick_kind == PICK_TODO) {
             t->todo = s->seqs[id].todo;
+            shuts = 0;
 
-        } else if (!admit || s->run_n == s->seats || !seq_enter(s, id, &full)) {
+        } else if (!seq_enter(s, id, &full)) {
             /* one who follows another keeps nobody out */
-            admit = admit && s->run_n < s->seats && !full && tries-- > 0;
-            plan_pick(s, t, 0, admit);
-            continue;
+            n = 0;
+            shuts = full || tries-- == 0;
 
         } else {
             if (t->pick_kind == PICK_WAIT) {
@@ -907,10 +889,17 @@ sched_pass_prompts(sched_t *s, batch_t *b, uint32_t cap, int whole)
             seq_admit(s, id);
             n = chunk(s, b, id, s->seqs[id].known_n - s->seqs[id].computed, cap,
                 whole, pieces == 0);
+            shuts = s->run_n == s->seats;
         }
 
         pieces += plan_piece(s, b, id, n, whole);
-        plan_pick(s, t, 0, admit && s->run_n < s->seats);
+        if (open && shuts) {
+            open = 0;
+            plan_picks(s, 0, 0);
+        } else {
+            plan_pick(s, t, 0, open);
+            sched_turn_again(s);
+        }
     }
 }
 
@@ -960,15 +949,14 @@ plan_claim(sched_t *s)
     tenant_t *t;
 
     for (i = 0; i < s->active_n; i++) {
-        t = &s->tenants[s->active[i]];
-        t->todo = NONE;
-        t->seats = 0;
-        plan_pick(s, t, 0, 1);
+        s->tenants[s->active[i]].todo = NONE;
+        s->tenants[s->active[i]].seats = 0;
     }
     for (i = 0; i < s->run_n; i++) {
         seq_tenant(s, s->run[i])->seats++;
     }
-    t = plan_turn(s);
+    plan_picks(s, 0, 1);
+    t = sched_turn(s);
     if (t == NULL) {
         return;
     }
@@ -1022,11 +1010,10 @@ floor_admit(sched_t *s, uint32_t class)
     uint32_t i, id;
 
     for (i = 0; i < s->active_n; i++) {
-        t = &s->tenants[s->active[i]];
-        t->todo = NONE;
-        plan_pick(s, t, class, 1);
+        s->tenants[s->active[i]].todo = NONE;
     }
-    t = plan_turn(s);
+    plan_picks(s, class, 1);
+    t = sched_turn(s);
     if (t == NULL) {
         return;
     }
