@@ -1101,8 +1101,8 @@ sched_plan(sched_t *s, uint64_t now_us, batch_t *b)
         plan_top(s, top);
     }
     plan_floor(s);
-    if (urgent != NONE && !s->shut) {
-        plan_urgent(s, urgent);
+    if (urgent != NONE && !s->shut && !s->reqs[urgent].started) {
+        plan_urgent(s, urgent); /* the floor has not let it in yet */
     }
     if (s->policy->claims != NULL && !s->shut) {
         plan_claim(s);

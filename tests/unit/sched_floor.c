@@ -330,6 +330,37 @@ test_claims(void **state)
 }
 
 
+/* Who is both first in line by class and let in by the floor begins once. */
+static void
+test_once(void **state)
+{
+    static const struct {
+        uint32_t class, prompt, output;
+    } reqs[] = {{2, 4, 100}, {0, 300, 4}, {1, 20, 4}};
+    world_t *w = world_open_as(
+        8, 16, 512, 4096, 1, no_window, (sched_cfg_t){.floor = 5});
+    uint32_t i;
+    req_t *r;
+
+    (void) state;
+
+    /* one of the lowest class has blocks and no credit, one of the highest
+     * has chunks left */
+    for (i = 0; i < 3; i++) {
+        r = make(w, i, reqs[i].prompt, reqs[i].output);
+        r->priority = reqs[i].class;
+        assert_int_equal(sched_add(w->s, i, r), 0);
+        turn(w);
+        assert_int_equal(state_of(w, i), SCHED_RUNNING);
+        sched_credit(w->s, i, i > 0);
+    }
+    for (i = 0; i < 3; i++) {
+        sched_end(w->s, i);
+    }
+    world_close(w);
+}
+
+
 int
 main(void)
 {
@@ -339,6 +370,7 @@ main(void)
         cmocka_unit_test(test_lower_ones),
         cmocka_unit_test(test_ends),
         cmocka_unit_test(test_claims),
+        cmocka_unit_test(test_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
