@@ -22,7 +22,7 @@ load_add(load_t *l, uint32_t prompt, uint32_t output)
     memset(q, 0, sizeof(*q));
     q->prompt = prompt > 0 ? prompt : 1;
     q->output = output > 0 ? output : 1;
-    q->weight = 1;
+    q->weight = q->choices = 1;
     q->hash = (uint32_t) l->hashes_n;
 
     return q;

@@ -16,6 +16,7 @@ typedef struct {
     uint64_t at_us;
     uint32_t prompt, output; /* tokens, >= 1 */
     uint32_t tenant, priority, weight;
+    uint32_t choices;        /* of output tokens each */
     uint32_t hash, hashes_n; /* its prefix blocks, hashes[hash ...) */
 } load_req_t;
 
@@ -28,7 +29,8 @@ typedef struct {
 
 #define LOAD_HASH_TOKENS 512 /* of a prefix block in the Mooncake trace */
 
-/* Appends a request with weight 1, the rest 0; valid until the next one. */
+/* Appends a request with weight and choices 1, the rest 0; valid until the
+ * next one. */
 load_req_t *load_add(load_t *l, uint32_t prompt, uint32_t output);
 
 /* Appends a prefix block to the request added last. */

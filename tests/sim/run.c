@@ -16,6 +16,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+static void
+pool_open(run_t *r)
+{
+    const run_cfg_t *c = &r->c;
+    kv_cfg_t kc = {c->blocks, c->block_tokens, c->sched.reqs * LLM_CHOICES_MAX,
+        c->sched.context, c->sched.tokens, c->groups, c->windows};
+
+    r->kv = c->groups > 0 ? kv_open(&kc)
+                          : kv_open_plain(
+                              kc.blocks, kc.block_tokens, kc.seqs, kc.context);
+    assert(r->kv != NULL);
+    if (c->cache && kv_cache(r->kv, 2 * c->sched.reqs, 1) != 0) {
+        assert(0);
+    }
+    r->free_least = c->blocks;
+}
+
 
 void
 run_open(run_t *r, const run_cfg_t *c)
@@ -31,12 +50,8 @@ run_open(run_t *r, const run_cfg_t *c)
     r->tbt.limit = c->tbt_limit_us / 1e6;
     r->delay.limit = c->delay_limit_us / 1e6;
 
-    r->kv = kv_open_plain(
-        c->blocks, c->block_tokens, sc->reqs * LLM_CHOICES_MAX, sc->context);
-    assert(r->kv != NULL);
-    if (c->cache && kv_cache(r->kv, 2 * sc->reqs, 1) != 0) {
-        assert(0);
-    }
+    r->c.hash_tokens = c->hash_tokens ? c->hash_tokens : LOAD_HASH_TOKENS;
+    pool_open(r);
     r->s = sched_open(sc, r->kv);
     r->b.rows_max = r->b.outs_max = sc->rows;
     r->b.tokens_max = sc->tokens;
@@ -54,7 +69,6 @@ run_open(run_t *r, const run_cfg_t *c)
     assert(r->b.tokens != NULL && r->takes != NULL && r->reqs != NULL);
     assert(r->item != NULL && r->unused != NULL && r->items != NULL);
     assert(r->row_items != NULL && r->back != NULL);
-    r->free_least = c->blocks;
 
     for (i = 0; i < sc->reqs; i++) {
         r->item[i] = RUN_NONE;
@@ -98,7 +112,7 @@ run_close(run_t *r)
 /* --- requests ----------------------------------------------------------- */
 
 static uint32_t *
-prompt(const load_t *l, uint32_t item)
+prompt(const load_t *l, uint32_t item, uint32_t hash_tokens)
 {
     const load_req_t *q = &l->v[item];
     uint32_t *ids = malloc(q->prompt * sizeof(*ids)), i, b, stem;
@@ -106,12 +120,41 @@ prompt(const load_t *l, uint32_t item)
     assert(ids != NULL);
 
     for (i = 0; i < q->prompt; i++) {
-        b = i / LOAD_HASH_TOKENS;
+        b = i / hash_tokens;
         stem = b < q->hashes_n ? l->hashes[q->hash + b] : item | 1u << 31;
         ids[i] = (stem * 2654435761u) ^ (i * 40503u);
     }
 
     return ids;
+}
+
+
+/* Processor time so far, if anybody asks for it. */
+static double
+timed_us(const run_t *r)
+{
+    struct timespec ts;
+
+    if (!r->c.timed) {
+        return 0;
+    }
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+
+    return (double) ts.tv_sec * 1e6 + (double) ts.tv_nsec / 1e3;
+}
+
+
+/* The request in place i is over. */
+static void
+end(run_t *r, uint32_t i)
+{
+    double from = timed_us(r);
+
+    sched_end(r->s, i);
+    r->plan_us += timed_us(r) - from;
+    if (r->c.deep) {
+        kv_check_deep(r->kv);
+    }
 }
 
 
@@ -137,12 +180,15 @@ arrive(run_t *r, uint32_t item, uint64_t at_us)
     run_req_t *it = &r->items[item];
     req_t *e = &r->reqs[i];
     uint64_t again;
+    double from;
+    int rc;
 
     assert(r->unused_n > 0 && q->prompt < r->c.sched.context);
 
     memset(e, 0, sizeof(*e));
-    e->n = e->prompts_n = e->choices = 1;
-    e->prompts[0].ids = prompt(r->c.load, item);
+    e->prompts_n = 1;
+    e->n = e->choices = q->choices;
+    e->prompts[0].ids = prompt(r->c.load, item, r->c.hash_tokens);
     e->prompts[0].len = q->prompt;
     e->max_tokens = q->output;
     e->tenant = q->tenant;
@@ -157,7 +203,10 @@ arrive(run_t *r, uint32_t item, uint64_t at_us)
     r->live_n++;
     it->guess_us = sched_wait_us(r->s, e);
 
-    if (sched_add(r->s, i, e) != 0) {
+    from = timed_us(r);
+    rc = sched_add(r->s, i, e);
+    r->plan_us += timed_us(r) - from;
+    if (rc != 0) {
         again = sched_retry_us(r->s, e);
         if (it->refused < r->c.again) {
             it->back_us = r->now_us + again + 1;
@@ -229,20 +278,60 @@ next_arrival(const run_t *r)
 }
 
 
-void
-run_abort(run_t *r, uint32_t item)
+uint32_t
+run_place(const run_t *r, uint32_t item)
 {
     uint32_t i;
 
     for (i = 0; i < r->c.sched.reqs; i++) {
         if (r->item[i] == item) {
-            r->items[item].aborted = 1;
-            r->aborted_n++;
-            sched_end(r->s, i);
-            drop(r, i);
-            return;
+            return i;
         }
     }
+
+    return RUN_NONE;
+}
+
+
+void
+run_abort(run_t *r, uint32_t item)
+{
+    uint32_t i = run_place(r, item), c;
+
+    if (i == RUN_NONE) {
+        return;
+    }
+
+    r->items[item].aborted = 1;
+    r->aborted_n++;
+    end(r, i);
+    for (c = 0; c < LLM_CHOICES_MAX; c++) {
+        assert(kv_held(r->kv, i * LLM_CHOICES_MAX + c) == 0);
+    }
+    drop(r, i);
+}
+
+
+/* The request in place i is over as it should be, if it is. */
+static void
+finish(run_t *r, uint32_t i)
+{
+    if (sched_done(r->s, i)) {
+        r->items[r->item[i]].done = 1;
+        r->done_n++;
+        end(r, i);
+        drop(r, i);
+    }
+}
+
+
+void
+run_cut(run_t *r, uint32_t place, uint32_t choice, uint32_t index)
+{
+    assert(r->item[place] != RUN_NONE);
+
+    (void) sched_cut(r->s, place, choice, index);
+    finish(r, place);
 }
 
 
@@ -267,15 +356,12 @@ begin(run_t *r)
 }
 
 
-/* One token of one request. */
+/* One token of a request's first choice, for which times are kept. */
 static void
-token(run_t *r, const sched_take_t *t)
+token_first(run_t *r, uint32_t item)
 {
-    uint32_t item = r->item[t->req];
     run_req_t *q = &r->items[item];
     uint64_t gap;
-
-    assert(item != RUN_NONE && t->index == q->tokens);
 
     if (q->tokens == 0) {
         q->first_us = r->now_us;
@@ -292,22 +378,43 @@ token(run_t *r, const sched_take_t *t)
     q->tokens++;
     q->last_us = r->now_us;
     q->last_step = r->steps;
-    r->outputs++;
+}
 
-    if (sched_done(r->s, t->req)) {
-        assert(q->tokens == r->c.load->v[item].output);
-        q->done = 1;
-        r->done_n++;
-        sched_end(r->s, t->req);
-        drop(r, t->req);
+
+/* One token of one request, or none: then it is over. */
+static void
+token(run_t *r, const sched_take_t *t)
+{
+    uint32_t item = r->item[t->req];
+
+    if (item == RUN_NONE) { /* over by another choice's fault */
+        assert(r->c.fault != NULL);
+        return;
     }
+    if (t->err != 0) {
+        r->items[item].failed = 1;
+        r->failed_n++;
+        end(r, t->req);
+        drop(r, t->req);
+        return;
+    }
+
+    assert(t->index < r->c.load->v[item].output);
+    if (t->choice == 0) {
+        assert(t->index == r->items[item].tokens);
+        token_first(r, item);
+    }
+    r->outputs++;
+    assert(t->finish != LLM_FINISH_LENGTH
+           || t->index + 1 == r->c.load->v[item].output);
+    finish(r, t->req);
 }
 
 
 static void
 step(run_t *r)
 {
-    double us = cost_us(r->c.cost, &r->b);
+    double us = cost_us(r->c.cost, &r->b), from;
     uint32_t k;
 
     begin(r);
@@ -323,8 +430,13 @@ step(run_t *r)
     if (kv_count(r->kv, KV_FREE) < r->free_least) {
         r->free_least = kv_count(r->kv, KV_FREE);
     }
+    if (r->c.fault != NULL) {
+        r->c.fault(r, r->takes, r->c.arg);
+    }
+    from = timed_us(r);
     sched_commit(r->s, &r->b, r->takes);
     sched_took(r->s, &r->b, (uint64_t) us);
+    r->plan_us += timed_us(r) - from;
 
     for (k = 0; k < r->b.outs_n; k++) {
         token(r, &r->takes[k]);
@@ -343,7 +455,7 @@ expire(run_t *r)
     while (sched_expired(r->s, &i)) {
         r->items[r->item[i]].expired = 1;
         r->expired_n++;
-        sched_end(r->s, i);
+        end(r, i);
         drop(r, i);
     }
 }
@@ -354,11 +466,14 @@ run_all(run_t *r)
 {
     const load_t *l = r->c.load;
     uint64_t at, expires;
+    double from;
 
     while (r->next < l->n || r->live_n > 0 || r->back_n > 0) {
         arrivals(r);
 
+        from = timed_us(r);
         sched_plan(r->s, r->now_us, &r->b);
+        r->plan_us += timed_us(r) - from;
         expire(r);
 
         if (r->b.rows_n > 0) {

@@ -18,6 +18,9 @@ typedef struct run_s run_t;
 typedef struct {
     sched_cfg_t sched; /* reqs is made large enough for the whole load */
     uint32_t blocks, block_tokens;
+    uint32_t groups; /* of layers; 0: one without a window */
+    uint32_t windows[KV_GROUPS];
+    uint32_t hash_tokens; /* of a prefix block; 0: LOAD_HASH_TOKENS */
     const cost_t *cost;
     const load_t *load;
     double noise;       /* of a step's time: +- that share, seeded */
@@ -27,7 +30,12 @@ typedef struct {
     uint32_t delay_limit_us; /* and delays */
     int cache;               /* is there a prefix cache? */
     uint32_t again;          /* times that the refused come back, when told */
-    int deep;                /* check every block after each step */
+    int deep;                /* check every block after each step and abort */
+    int timed;               /* measure what planning and committing takes */
+
+    /* Before a step is committed: may say that outputs are not finite.  NULL:
+     * they all are. */
+    void (*fault)(run_t *r, sched_take_t *takes, void *arg);
 
     /* After each step; nonzero ends the run.  May be NULL. */
     int (*watch)(run_t *r, void *arg);
@@ -42,9 +50,9 @@ typedef struct {
     uint64_t begun_us, first_us, last_us; /* 0: not yet */
     uint64_t last_step;
     uint64_t gap_max_us;
-    uint32_t tokens; /* sampled */
+    uint32_t tokens; /* sampled, of the first choice */
     uint32_t paid;   /* prompt tokens computed, each once */
-    uint32_t refused, expired, aborted, done; /* refused: times */
+    uint32_t refused, expired, aborted, done, failed; /* refused: times */
     uint64_t guess_us; /* how long it was expected to wait */
     uint64_t back_us;  /* when it comes back; 0: it does not */
 } run_req_t;
@@ -71,7 +79,8 @@ struct run_s {
     uint64_t steps, tokens, outputs;
     uint32_t free_least;    /* blocks, after any step */
     uint64_t gap_steps_max; /* steps between two tokens of one request */
-    uint32_t live_n, done_n, refused_n, expired_n, aborted_n;
+    uint32_t live_n, done_n, refused_n, expired_n, aborted_n, failed_n;
+    double plan_us; /* processor time of add, plan, commit and end, if timed */
     stat_t ttft, tbt, delay, step; /* seconds */
     int stopped;                   /* by watch */
 };
@@ -86,6 +95,13 @@ void run_close(run_t *r);
 
 /* The client leaves: item's request ends where it stands. */
 void run_abort(run_t *r, uint32_t item);
+
+/* A stop string ended the choice of the request in that place inside its token
+ * number index; it may be over then. */
+void run_cut(run_t *r, uint32_t place, uint32_t choice, uint32_t index);
+
+/* The place of item in the scheduler's table; RUN_NONE: it is not there. */
+uint32_t run_place(const run_t *r, uint32_t item);
 
 /* Prints what a run was like, in a few lines. */
 void run_print(const run_t *r, const char *title);

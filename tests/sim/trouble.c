@@ -9,6 +9,8 @@
  */
 #include "tables.h"
 #include "policy.h"
+#include "stage.h"
+#include "trouble.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -17,13 +19,95 @@
 
 #define BT 16
 
+/* Who plans, and over what: each has all of what goes wrong. */
+const variant_t variants[] = {
+    {.name = "fair", .policy = &sched_fair},
+    {.name = "fair, cache", .policy = &sched_fair, .cache = 1},
+    {.name = "fair, target",
+        .policy = &sched_fair,
+        .target_us = 3000,
+        .cache = 1},
+    {.name = "fair, windows",
+        .policy = &sched_fair,
+        .cache = 1,
+        .groups = 2,
+        .windows = {0, 48}},
+    {.name = "fcfs", .policy = &sched_fcfs, .cache = 1},
+    {.name = "vtc", .policy = &policy_vtc, .cache = 1},
+    {.name = "prefill_first", .policy = &policy_prefill_first, .whole = 1},
+    {.name = "orca", .policy = &policy_orca, .whole = 1},
+    {.name = "hybrid_only", .policy = &policy_hybrid_only, .whole = 1},
+    {.name = "chunk_only", .policy = &policy_chunk_only},
+    {.name = NULL},
+};
+
+
 typedef struct {
     rnd_t rnd;
-    uint32_t deaths;
+    uint32_t deaths, stalls;
+    uint32_t want; /* the stage at which the next one leaves */
+    uint32_t wait; /* steps until then; when it is up, those it is looked for */
+    uint64_t left[STAGE_N];
 } chaos_t;
 
+/* Prompts begin with blocks of these many, so that some share. */
+#define STEMS 6
 
-/* After a step: somebody leaves, a worker dies, readers stall and go on. */
+
+/* Somebody leaves who stands where the next one is to, if there is one. */
+static void
+leave(run_t *r, chaos_t *c)
+{
+    uint32_t from = rnd_below(&c->rnd, r->c.sched.reqs), i, k;
+
+    if (c->wait++ < 16) {
+        return;
+    }
+
+    for (k = 0; k < r->c.sched.reqs; k++) {
+        i = (from + k) % r->c.sched.reqs;
+        if (r->item[i] != RUN_NONE && stage_of(r, i) == (stage_t) c->want) {
+            c->left[c->want]++;
+            run_abort(r, r->item[i]);
+            break;
+        }
+    }
+    if (k < r->c.sched.reqs || c->wait > 128) {
+        c->want = rnd_below(&c->rnd, STAGE_N);
+        c->wait = rnd_below(&c->rnd, 16);
+    }
+}
+
+
+/* A text ends by a stop string, somewhere in its last tokens. */
+static void
+cut(run_t *r, chaos_t *c, uint32_t i)
+{
+    uint32_t id = i * LLM_CHOICES_MAX, known, computed, n;
+    sched_state_t state = sched_seq(r->s, id, &known, &computed);
+
+    n = r->items[r->item[i]].tokens;
+    if (n > 0 && state != SCHED_ENDED && state != SCHED_QUEUED) {
+        run_cut(r, i, 0, n - 1 - rnd_below(&c->rnd, n < 3 ? n : 3));
+    }
+}
+
+
+/* Before a commit: an output in a thousand is not finite. */
+static void
+fault_chaos(run_t *r, sched_take_t *takes, void *arg)
+{
+    chaos_t *c = arg;
+    uint32_t k;
+
+    for (k = 0; k < r->b.outs_n; k++) {
+        takes[k].err = rnd_below(&c->rnd, 1000) == 0;
+    }
+}
+
+
+/* After a step: somebody leaves, a worker dies, readers stall and go on, a stop
+ * string is seen. */
 static int
 watch_chaos(run_t *r, void *arg)
 {
@@ -31,12 +115,13 @@ watch_chaos(run_t *r, void *arg)
     uint32_t n = rnd_below(&c->rnd, r->c.sched.reqs), i, tenant;
 
     if (r->item[n] != RUN_NONE) {
-        if (rnd_below(&c->rnd, 20) == 0) {
-            run_abort(r, r->item[n]);
-        } else {
-            sched_credit(r->s, n, rnd_below(&c->rnd, 4) != 0);
+        sched_credit(r->s, n, rnd_below(&c->rnd, 4) != 0);
+        c->stalls++;
+        if (rnd_below(&c->rnd, 30) == 0) {
+            cut(r, c, n);
         }
     }
+    leave(r, c);
 
     if (rnd_below(&c->rnd, 2000) == 0) {
         tenant = rnd_below(&c->rnd, 5);
@@ -71,62 +156,87 @@ stuck_chaos(run_t *r, void *arg)
 }
 
 
+static void
+chaos_load(load_t *l, size_t n, rnd_t *rnd)
+{
+    load_req_t *q;
+    uint32_t k, stem;
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        q = load_add(l, 1 + rnd_below(rnd, 200), 1 + rnd_below(rnd, 40));
+        q->tenant = rnd_below(rnd, 5);
+        q->priority = rnd_below(rnd, 3);
+        q->weight = 1 + rnd_below(rnd, 3);
+        q->choices = rnd_below(rnd, 8) == 0 ? 2 + rnd_below(rnd, 2) : 1;
+        stem = rnd_below(rnd, STEMS);
+        for (k = 0; k < stem * 2; k++) {
+            load_hash(l, stem * 100 + k);
+        }
+    }
+    load_arrive(l, 0, 300, 3, rnd);
+}
+
+
+static void
+chaos_cfg(run_cfg_t *c, const variant_t *v)
+{
+    memset(c, 0, sizeof(*c));
+    variant_apply(v, c);
+    c->sched.reqs = 48;
+    c->sched.rows = 8;
+    c->sched.tokens = 300;
+    c->sched.budget = 64;
+    c->sched.tile = 16;
+    c->sched.floor = 5;
+    c->sched.context = 256;
+    c->blocks = v->groups > 1 ? 60 : 40;
+    c->block_tokens = c->hash_tokens = BT;
+    c->noise = 0.1;
+    c->queue_ms = 400;
+    c->deep = 1;
+    c->fault = fault_chaos;
+    c->watch = watch_chaos;
+    c->stuck = stuck_chaos;
+}
+
+
 static int
-chaos(const char *name, const sched_policy_t *policy, uint32_t target_us,
-    int cache, size_t n, uint64_t seed)
+chaos(const variant_t *v, size_t n, uint64_t seed, uint64_t *left)
 {
     cost_t cost = cost_two(1000, 16, 50, 0.1);
     run_t *r = malloc(sizeof(*r));
     load_t l = {0};
     sched_stats_t st;
-    load_req_t *q;
+    chaos_t ch = {0};
     run_cfg_t c;
-    chaos_t ch;
-    size_t i;
+    uint32_t k;
     int bad = 0;
 
     assert(r != NULL);
     rnd_seed(&ch.rnd, seed);
-    ch.deaths = 0;
-    for (i = 0; i < n; i++) {
-        q = load_add(
-            &l, 1 + rnd_below(&ch.rnd, 200), 1 + rnd_below(&ch.rnd, 40));
-        q->tenant = rnd_below(&ch.rnd, 5);
-        q->priority = rnd_below(&ch.rnd, 3);
-        q->weight = 1 + rnd_below(&ch.rnd, 3);
-    }
-    load_arrive(&l, 0, 300, 3, &ch.rnd);
-
-    memset(&c, 0, sizeof(c));
-    c.sched.policy = policy;
-    c.sched.reqs = 48;
-    c.sched.rows = 12;
-    c.sched.tokens = 300;
-    c.sched.budget = 64;
-    c.sched.tile = 16;
-    c.sched.target_us = target_us;
-    c.sched.floor = 5;
-    c.sched.context = 256;
-    c.blocks = 40; /* 640 tokens */
-    c.block_tokens = BT;
+    chaos_load(&l, n, &ch.rnd);
+    chaos_cfg(&c, v);
     c.cost = &cost;
-    c.noise = 0.1;
     c.load = &l;
-    c.queue_ms = 400;
-    c.cache = cache;
-    c.deep = 1;
-    c.watch = watch_chaos;
-    c.stuck = stuck_chaos;
     c.arg = &ch;
     run_open(r, &c);
     run_all(r);
     sched_stats(r->s, &st);
-    printf("  %-16s %8zu %8u %8u %8u %8u %8u %10llu %9llu\n", name, n,
-        r->done_n, r->aborted_n, r->refused_n, r->expired_n, ch.deaths,
-        (unsigned long long) st.preemptions, (unsigned long long) r->steps);
+    printf("  %-16s %8zu %7u %7u %6u %7u %7u %6u %9llu %8llu %8llu\n", v->name,
+        n, r->done_n, r->aborted_n, r->failed_n, r->refused_n, r->expired_n,
+        ch.deaths, (unsigned long long) st.preemptions,
+        (unsigned long long) st.follows, (unsigned long long) r->steps);
     bad += table_expect(
-        r->done_n + r->aborted_n + r->refused_n + r->expired_n == n,
+        r->done_n + r->aborted_n + r->failed_n + r->refused_n + r->expired_n
+            == n,
         "every request has exactly one end");
+    bad += table_expect(st.preemptions > 0 && r->failed_n > 0 && ch.stalls > 0
+                            && (st.follows > 0) == v->cache,
+        "all that can go wrong did");
+    for (k = 0; k < STAGE_N; k++) {
+        left[k] += ch.left[k];
+    }
     run_close(r);
     load_free(&l);
     free(r);
@@ -135,32 +245,32 @@ chaos(const char *name, const sched_policy_t *policy, uint32_t target_us,
 }
 
 
+/* n requests in all, half of them by the first variant. */
 static int
 chaos_all(size_t n)
 {
-    static const struct {
-        const char *name;
-        const sched_policy_t *policy;
-        uint32_t target_us;
-        int cache;
-    } kinds[] = {
-        {"fair", &sched_fair, 0, 0},
-        {"fair, cache", &sched_fair, 0, 1},
-        {"fair, target", &sched_fair, 3000, 1},
-        {"fcfs", &sched_fcfs, 0, 1},
-        {"prefill_first", &policy_prefill_first, 0, 0},
-        {"orca", &policy_orca, 0, 0},
-        {"chunk_only", &policy_chunk_only, 0, 0},
-    };
-    uint32_t i;
+    uint64_t left[STAGE_N] = {0};
+    uint32_t i, k, others = 0;
+    size_t one;
     int bad = 0;
 
-    printf("  %-16s %8s %8s %8s %8s %8s %8s %10s %9s\n", "aborts, deaths",
-        "requests", "done", "aborted", "refused", "expired", "deaths",
-        "preempted", "steps");
-    for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
-        bad += chaos(kinds[i].name, kinds[i].policy, kinds[i].target_us,
-            kinds[i].cache, i == 0 ? n : n / 5, 7 + i);
+    while (variants[others + 1].name != NULL) {
+        others++;
+    }
+
+    printf("  %-16s %8s %7s %7s %6s %7s %7s %6s %9s %8s %8s\n", "variant",
+        "requests", "done", "aborted", "failed", "refused", "expired", "deaths",
+        "preempted", "followed", "steps");
+    for (i = 0; variants[i].name != NULL; i++) {
+        one = i == 0 ? n - n / 2 / others * others : n / 2 / others;
+        bad += chaos(&variants[i], one, 7 + i, left);
+    }
+
+    printf("  of the clients that left, by where their request stood:\n");
+    for (k = 0; k < STAGE_N; k++) {
+        printf("    %-38s %8llu\n", stage_name((stage_t) k),
+            (unsigned long long) left[k]);
+        bad += table_expect(left[k] > 0, "somebody left at each stage");
     }
 
     return bad;
@@ -315,7 +425,7 @@ large(const char *name, const sched_policy_t *policy, uint32_t tenants)
 static int
 trouble(size_t n)
 {
-    int bad = chaos_all(n);
+    int bad = abort_each() + chaos_all(n);
 
     bad += large("fair", &sched_fair, 1) + large("fair", &sched_fair, 40);
     bad += large("fcfs", &sched_fcfs, 40);
