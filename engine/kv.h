@@ -5,6 +5,8 @@
 #ifndef KV_H
 #define KV_H
 
+#include "radix.h"
+
 #include <stdint.h>
 
 /* X(state, field of the state page, meaning): a block is exactly one */
@@ -106,6 +108,14 @@ int kv_caches(const kv_t *kv);
  */
 uint32_t kv_match(kv_t *kv, uint32_t seq, const kv_who_t *who,
     const uint32_t *tokens, uint32_t n);
+
+/*
+ * How many of the first n tokens kv_match would find, nearly: of the first
+ * group without a window, and going on from where the last look at the same
+ * tokens ended, in so many steps.  See radix_look.
+ */
+uint32_t kv_look(const kv_t *kv, const kv_who_t *who, const uint32_t *tokens,
+    uint32_t n, radix_spot_t *spot, uint32_t *steps);
 
 /*
  * The first computed of seq's tokens are: what of their blocks is full serves

@@ -325,6 +325,44 @@ radix_peek(
 }
 
 
+uint32_t
+radix_look(const radix_t *r, uint64_t space, const uint32_t *tokens,
+    uint32_t most, radix_spot_t *spot, uint32_t *steps)
+{
+    uint32_t node = NONE, i;
+
+    assert(spot->found == 0 || spot->node < r->c.nodes);
+
+    *steps -= *steps > 0;
+    if (spot->found > 0) {
+        node = spot->node;
+        if (!radix_node(r, node)->live
+            || radix_node(r, node)->hash != spot->name) {
+            spot->found = 0;
+            node = NONE;
+        }
+    }
+
+    while (spot->found<most && * steps> 0) {
+        (*steps)--;
+        i = find(
+            r, node, space, tokens + (size_t) spot->found * r->c.block_tokens);
+        if (i == NONE) {
+            break;
+        }
+        node = i;
+        spot->found++;
+    }
+
+    if (spot->found > 0) {
+        spot->node = node;
+        spot->name = radix_node(r, node)->hash;
+    }
+
+    return spot->found;
+}
+
+
 /* --- references --------------------------------------------------------- */
 
 static void

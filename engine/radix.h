@@ -69,6 +69,22 @@ uint32_t radix_match(radix_t *r, uint64_t space, uint32_t owner,
 uint32_t radix_peek(
     const radix_t *r, uint64_t space, const uint32_t *tokens, uint32_t most);
 
+/* Where a look ended; all 0: before the first. */
+typedef struct {
+    uint32_t found; /* blocks */
+    uint32_t node;  /* the last of them, if there is one */
+    uint32_t name;  /* nearly always tells it from the next of its number */
+} radix_spot_t;
+
+/*
+ * How many of the first `most` blocks group 0 has: goes on from where the last
+ * look at the same tokens ended, or from the top if that is gone.  It takes
+ * one of *steps and one more for each block that it looks for, and ends early
+ * when there are none left.  Changes nothing but spot and steps.
+ */
+uint32_t radix_look(const radix_t *r, uint64_t space, const uint32_t *tokens,
+    uint32_t most, radix_spot_t *spot, uint32_t *steps);
+
 /*
  * Adds a run below parent, whose whole path the caller must have referenced.
  * path gets its nodes, and the caller a reference to each.  Bit g of taken[i]

@@ -137,6 +137,69 @@ test_match(void **state)
 }
 
 
+/* Looks, in `steps` steps, how many of text's blocks are there. */
+static uint32_t
+look(const radix_t *r, radix_spot_t *spot, uint32_t *steps)
+{
+    uint32_t n = radix_look(r, 1, text, 3, spot, steps);
+
+    assert_int_equal(n, spot->found);
+
+    return n;
+}
+
+
+/* A look goes on where the last one ended, or begins again if that is gone. */
+static void
+test_look(void **state)
+{
+    radix_t *r = open_tree(32, 1, 0);
+    radix_spot_t spot = {0, 0, 0};
+    uint32_t steps = 9, tip;
+
+    (void) state;
+    assert_int_equal(look(r, &spot, &steps), 0);
+    assert_int_equal(steps, 7);
+
+    tip = add(r, 1, 0, RADIX_NONE, text, 2, 10, 1);
+    assert_int_equal(look(r, &spot, &steps), 2);
+    assert_int_equal(steps, 3);
+    assert_int_equal(look(r, &spot, &steps), 2); /* one step to the end */
+    assert_int_equal(steps, 1);
+    assert_int_equal(look(r, &spot, &steps), 2); /* none: as it was */
+    assert_int_equal(look(r, &spot, &steps), 2);
+    assert_int_equal(steps, 0);
+    tip = add(r, 1, 0, tip, text + 2 * BT, 1, 12, 2);
+    steps = 2;
+    assert_int_equal(look(r, &spot, &steps), 3);
+    assert_int_equal(steps, 0);
+    steps = 9;
+    assert_int_equal(look(r, &spot, &steps), 3); /* all there is to find */
+    assert_int_equal(steps, 8);
+
+    /* the last one goes, and its number is another's then */
+    radix_release(r, tip, 3);
+    assert_int_equal(evict(r, 4), 12);
+    radix_release(r, add(r, 1, 0, RADIX_NONE, fork_ + 4, 1, 12, 5), 6);
+    assert_int_equal(look(r, &spot, &steps), 2);
+    assert_int_equal(steps, 4);
+    while (evict(r, 7) != RADIX_NONE) { /* none */
+    }
+    assert_int_equal(look(r, &spot, &steps), 0);
+
+    /* few steps: it gets there in several looks */
+    radix_release(r, add(r, 1, 0, RADIX_NONE, text, 3, 20, 8), 8);
+    steps = 2;
+    assert_int_equal(look(r, &spot, &steps), 1);
+    steps = 2;
+    assert_int_equal(look(r, &spot, &steps), 2);
+    steps = 9;
+    assert_int_equal(look(r, &spot, &steps), 3);
+    assert_int_equal(spot.node, 22);
+    radix_close(r);
+}
+
+
 /* Two who compute the same at once: the second keeps its own blocks. */
 static void
 test_own(void **state)
@@ -1000,6 +1063,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_match),
+        cmocka_unit_test(test_look),
         cmocka_unit_test(test_own),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_pinned),
