@@ -34,6 +34,18 @@
  * so a window's block that went and was computed again is put back: the
  * insertion finds the node but takes the block.
  *
+ * NAMESPACES.  A namespace is part of what a node is found by, and its children
+ * are of the same; but for one, RADIX_SHARED, which all others begin with:
+ *
+ *      (shared) ── "You are " ── "a polite" ──┬ (space 7) "clerk. W"
+ *                                             └ (space 9) "clerk. W"
+ *
+ * At the top and below a shared node the shared child comes first, then that
+ * of one's own namespace.  Nothing becomes shared but by insertion into that
+ * namespace, which no request can name; so what a request finds beyond the
+ * shared nodes is its own namespace's, and another's texts can be seen neither
+ * by what is found nor by the guess, which is never the child of another.
+ *
  * INVARIANTS.  A node has no fewer references than its children together.  A
  * node in use has its block of group 0; the table has each node once; kids is
  * the number of nodes whose parent it is.
@@ -186,7 +198,7 @@ fold(uint64_t a, uint64_t b)
 static uint32_t
 hash(const radix_t *r, uint32_t parent, uint64_t space, const uint32_t *tokens)
 {
-    uint64_t h = r->c.seed ^ (parent == NONE ? space : ~(uint64_t) parent);
+    uint64_t h = r->c.seed ^ space ^ (parent + 1ull) * 0xd6e8feb86659fd93ull;
     uint64_t s = r->c.seed * 0x9e3779b97f4a7c15ull | 1, a, b;
     uint32_t i = 0, n = r->c.block_tokens;
 
@@ -214,9 +226,11 @@ same(const radix_t *r, uint32_t i, const uint32_t *tokens)
 }
 
 
-/* The child of parent with these tokens; NONE: there is none. */
+/* The child of parent with these tokens in that namespace; NONE: there is
+ * none. */
 static uint32_t
-find(const radix_t *r, uint32_t parent, uint64_t space, const uint32_t *tokens)
+find_in(
+    const radix_t *r, uint32_t parent, uint64_t space, const uint32_t *tokens)
 {
     const radix_node_t *n;
     uint32_t i, h, at;
@@ -226,7 +240,8 @@ find(const radix_t *r, uint32_t parent, uint64_t space, const uint32_t *tokens)
         if (n->kids == 0) {
             return NONE;
         }
-        if (n->child != NONE && same(r, n->child, tokens)) {
+        if (n->child != NONE && n->space == space
+            && same(r, n->child, tokens)) {
             return n->child;
         }
     }
@@ -244,6 +259,24 @@ find(const radix_t *r, uint32_t parent, uint64_t space, const uint32_t *tokens)
     }
 
     return NONE;
+}
+
+
+/* The same, but what all share comes first. */
+static uint32_t
+find(const radix_t *r, uint32_t parent, uint64_t space, const uint32_t *tokens)
+{
+    uint32_t i;
+
+    if (r->shared > 0 && space != RADIX_SHARED
+        && (parent == NONE || radix_node(r, parent)->space == RADIX_SHARED)) {
+        i = find_in(r, parent, RADIX_SHARED, tokens);
+        if (i != NONE) {
+            return i;
+        }
+    }
+
+    return find_in(r, parent, space, tokens);
 }
 
 
@@ -399,6 +432,16 @@ give(radix_t *r, uint32_t node, uint32_t g, uint64_t now)
 }
 
 
+/* The child that is compared first next time: of parent's own namespace. */
+static void
+guess(radix_t *r, uint32_t parent, uint32_t child)
+{
+    if (radix_node(r, parent)->space == radix_node(r, child)->space) {
+        radix_node(r, parent)->child = child;
+    }
+}
+
+
 uint32_t
 radix_match(radix_t *r, uint64_t space, uint32_t owner, const uint32_t *tokens,
     uint32_t most, uint64_t now, uint32_t *path)
@@ -408,7 +451,7 @@ radix_match(radix_t *r, uint64_t space, uint32_t owner, const uint32_t *tokens,
     for (i = 0; i < n; i++) {
         take(r, path[i], 0);
         if (i > 0) {
-            radix_node(r, path[i - 1])->child = path[i];
+            guess(r, path[i - 1], path[i]);
         }
     }
 
@@ -494,10 +537,12 @@ grow(radix_t *r, const radix_new_t *w, uint32_t i, uint32_t parent, uint32_t h,
 
     if (parent != NONE) {
         up = radix_node(r, parent);
-        assert(up->users > 0 && up->space == w->space);
+        assert(up->users > 0);
+        assert(up->space == w->space || up->space == RADIX_SHARED);
         up->kids++;
-        up->child = i;
+        guess(r, parent, i);
     }
+    r->shared += w->space == RADIX_SHARED;
 }
 
 
@@ -617,6 +662,7 @@ fell(radix_t *r, uint32_t i, uint32_t blocks[RADIX_GROUPS_MAX])
 
     place_remove(r, i, n->hash);
     n->live = 0;
+    r->shared -= n->space == RADIX_SHARED;
 
     if (n->parent != NONE) {
         up = radix_node(r, n->parent);
@@ -789,6 +835,7 @@ check_node(const radix_t *r, uint32_t i)
 
     assert(n->hash == hash(r, n->parent, n->space, n->tokens));
     assert(r->owners[n->owner].live);
+    assert(find_in(r, n->parent, n->space, n->tokens) == i);
 
     while (r->places[at].node != i) {
         assert(r->places[at].node != NONE);
@@ -798,12 +845,14 @@ check_node(const radix_t *r, uint32_t i)
 
     if (n->parent != NONE) {
         up = radix_node(r, n->parent);
-        assert(up->live && n->parent != i && up->space == n->space);
+        assert(up->live && n->parent != i);
+        assert(up->space == n->space || up->space == RADIX_SHARED);
         assert(up->kids > 0 && up->users >= n->users);
     }
     if (n->child != NONE) {
         assert(radix_node(r, n->child)->live);
         assert(radix_node(r, n->child)->parent == i);
+        assert(radix_node(r, n->child)->space == n->space);
     }
 }
 
@@ -813,6 +862,7 @@ radix_check_deep(const radix_t *r)
 {
     uint64_t blocks[RADIX_GROUPS_MAX] = {0}, idle[RADIX_GROUPS_MAX] = {0};
     uint64_t owned[RADIX_GROUPS_MAX] = {0}, kids = 0, below = 0, full = 0;
+    uint64_t shared = 0;
     uint32_t i, g;
 
     radix_check(r);
@@ -828,12 +878,13 @@ radix_check_deep(const radix_t *r)
         if (radix_node(r, i)->live) {
             check_node(r, i);
             kids += radix_node(r, i)->kids;
+            shared += radix_node(r, i)->space == RADIX_SHARED;
             below += radix_node(r, i)->parent != NONE;
         }
     }
 
     /* each has at least one if its parent says so, so none has too many */
-    assert(kids == below);
+    assert(kids == below && shared == r->shared);
 
     for (i = 0; i <= r->mask; i++) {
         full += r->places[i].node != NONE;

@@ -16,6 +16,9 @@
 #define RADIX_NONE       UINT32_MAX
 #define RADIX_GROUPS_MAX 8
 
+/* The namespace that all others begin with; see radix.c. */
+#define RADIX_SHARED UINT64_MAX
+
 typedef struct radix_s radix_t;
 
 typedef struct {
@@ -37,7 +40,8 @@ typedef struct {
     uint32_t owner;  /* a name: whose share it counts against */
     uint32_t weight; /* of the owner, >= 1 */
     uint32_t keep;   /* 0 goes first, 255 last; see keep_bonus */
-    uint64_t space;  /* namespace: equal tokens of two never meet */
+    uint64_t space;  /* namespace: equal tokens of two never meet, but for
+                      * what is in RADIX_SHARED */
     uint64_t now;
     uint32_t n;                               /* blocks, >= 1 */
     const uint32_t *tokens;                   /* [n, block_tokens] */

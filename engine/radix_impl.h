@@ -30,7 +30,8 @@ typedef struct {
     uint64_t used; /* when the last reference was given up */
     uint32_t hash; /* of parent or space, and tokens */
     uint32_t parent;
-    uint32_t child; /* one that was used lately: the first guess */
+    uint32_t child; /* one that was used lately: the first guess; of the
+                     * same namespace */
     uint32_t kids;
     uint32_t users;
     uint32_t owner; /* index */
@@ -69,6 +70,7 @@ struct radix_s {
     uint64_t blocks[RADIX_GROUPS_MAX]; /* in the tree */
     uint64_t idle[RADIX_GROUPS_MAX];   /* of them, without users */
     uint64_t evicted;
+    uint64_t shared; /* nodes of the namespace RADIX_SHARED */
     uint32_t owners_n;
     uint32_t owner_free;     /* list */
     uint32_t oldest, newest; /* of the owners not stale */

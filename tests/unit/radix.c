@@ -2,7 +2,8 @@
  * Catches a prefix cache that takes one text for another, or one namespace;
  * that frees a block in use, loses one or gives one out twice; that evicts a
  * prefix before what continues it, the wrong owner's block, or not the one
- * used least lately; and a match that ends where a window has a hole.
+ * used least lately; a match that ends where a window has a hole; and one that
+ * goes on from what all share into another namespace.
  */
 #include "radix.h"
 
@@ -269,6 +270,98 @@ test_pinned(void **state)
     assert_int_equal(radix_peek(r, 1, text, 3), 2);
     radix_release(r, path[1], 10);
     assert_int_equal(evict(r, 11), 1);
+    radix_close(r);
+}
+
+
+/*
+ * What all share comes first; beyond it, and beside it, nobody meets another's,
+ * however equal the tokens and the numbers of the namespaces.
+ */
+static void
+test_shared(void **state)
+{
+    radix_t *r = open_tree(64, 1, 0);
+    uint32_t path[8], tip, a, b, i;
+
+    (void) state;
+    tip = add(r, RADIX_SHARED, 7, RADIX_NONE, text, 2, 0, 1); /* kept */
+    assert_int_equal(radix_peek(r, 1, text, 3), 2);
+    assert_int_equal(radix_peek(r, 2, fork_, 3), 1);
+    assert_int_equal(radix_peek(r, 2, text + 4, 1), 0);
+
+    /* two go on alike, below the same node */
+    assert_int_equal(radix_match(r, 1, 1, text, 3, 2, path), 2);
+    assert_int_equal(path[1], tip);
+    a = add(r, 1, 1, tip, text + 8, 1, 10, 2);
+    assert_int_equal(radix_peek(r, 1, text, 3), 3);
+    assert_int_equal(radix_peek(r, 2, text, 3), 2);
+    assert_int_equal(radix_peek(r, RADIX_SHARED, text, 3), 2);
+    assert_int_equal(radix_match(r, 2, 2, text, 3, 3, path), 2);
+    b = add(r, 2, 2, tip, text + 8, 1, 20, 3);
+    assert_int_equal(b, 20);
+    assert_int_equal(radix_peek(r, 2, text, 3), 3);
+
+    /* who computes what is shared itself enters nothing of its own */
+    assert_int_equal(add(r, 3, 3, RADIX_NONE, text, 3, 30, 4), 32);
+    assert_false(radix_live(r, 30));
+    assert_int_equal(radix_refs(r, 0, 0), 4);
+
+    /* beside it, in the middle of it */
+    assert_int_equal(radix_match(r, 2, 2, fork_, 3, 5, path), 1);
+    assert_int_equal(add(r, 2, 2, path[0], fork_ + 4, 2, 40, 5), 41);
+    assert_int_equal(radix_peek(r, 2, fork_, 3), 3);
+    assert_int_equal(radix_peek(r, 1, fork_, 3), 1);
+
+    radix_release(r, a, 6);
+    radix_release(r, b, 6);
+    radix_release(r, 32, 6);
+    radix_release(r, 41, 6);
+    for (i = 0; i < 5; i++) {
+        assert_true(evict(r, 9) >= 10);
+    }
+    assert_int_equal(evict(r, 9), RADIX_NONE); /* it is kept */
+    radix_release(r, tip, 10);
+    assert_int_equal(evict(r, 11), 1);
+    assert_int_equal(evict(r, 11), 0);
+    assert_int_equal(radix_peek(r, 1, text, 3), 0);
+    radix_close(r);
+}
+
+
+/* Many who go on alike below one node cost a look-up no more each. */
+static void
+test_shared_many(void **state)
+{
+    enum { MANY = 500 };
+    radix_t *r = open_tree(MANY + 8, 1, 0);
+    uint32_t path[8], tip, i, block = 2;
+    radix_new_t w;
+    uint8_t taken;
+
+    (void) state;
+    tip = add(r, RADIX_SHARED, 7, RADIX_NONE, text, 2, 0, 1);
+    memset(&w, 0, sizeof(w));
+    w.parent = tip;
+    w.weight = w.n = 1;
+    w.now = 2;
+    w.tokens = text + 8;
+    w.blocks[0] = &block;
+    for (i = 0; i < MANY; i++, block++) {
+        w.space = i;
+        w.owner = i % 5;
+        assert_int_equal(radix_match(r, i, w.owner, text, 3, 2, path), 2);
+        assert_int_equal(radix_insert(r, &w, path, &taken), block);
+    }
+    radix_check_deep(r);
+    for (i = 0; i < MANY; i++) {
+        assert_int_equal(radix_match(r, i, i % 5, text, 3, 3, path), 3);
+        assert_int_equal(path[2], 2 + i);
+        radix_release(r, path[2], 4);
+        radix_release(r, path[2], 4);
+        radix_check_deep(r);
+    }
+    assert_int_equal(radix_refs(r, tip, 0), 1);
     radix_close(r);
 }
 
@@ -1067,6 +1160,8 @@ main(void)
         cmocka_unit_test(test_own),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_pinned),
+        cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_shared_many),
         cmocka_unit_test(test_retreat),
         cmocka_unit_test(test_share),
         cmocka_unit_test(test_stale),
