@@ -63,9 +63,25 @@ void kv_close(kv_t *kv);
  */
 uint64_t kv_blocks_for(const kv_cfg_t *c, uint32_t tokens);
 
-/* The longest sequence that fits in the pool alone, at most context. */
+/* The longest sequence that fits in the pool alone, at most context, beside
+ * what is pinned. */
 uint32_t kv_longest(const kv_cfg_t *c);
 uint32_t kv_fits(const kv_t *kv); /* the same */
+
+/*
+ * Prefixes that all begin with: at start a sequence is matched, computed and
+ * inserted as everyone's, in whole blocks, at least one, and then pinned.  They
+ * stay, and are met in every namespace; seq has no blocks afterwards.  0, or
+ * -1 when there are KV_PINS_MAX already.
+ */
+#define KV_PINS_MAX 64
+#define KV_EVERYONE UINT64_MAX /* the namespace; no request may have it */
+kv_who_t kv_everyone(void);
+int kv_pin(kv_t *kv, uint32_t seq);
+
+/* The most blocks that a pinned prefix of tokens keeps; those kept. */
+uint64_t kv_pin_blocks(const kv_cfg_t *c, uint32_t tokens);
+uint32_t kv_pinned(const kv_t *kv);
 
 /* How many more blocks seq needs to hold tokens; 0 if it has enough. */
 uint32_t kv_missing(const kv_t *kv, uint32_t seq, uint32_t tokens);

@@ -119,14 +119,6 @@ kv_cache_close(kv_t *kv)
 }
 
 
-/* The nodes that seq has references to. */
-static uint32_t *
-nodes_of(const kv_t *kv, uint32_t seq)
-{
-    return kv->nodes + (size_t) seq * kv->row;
-}
-
-
 int
 kv_caches(const kv_t *kv)
 {
@@ -212,7 +204,7 @@ kv_match(kv_t *kv, uint32_t seq, const kv_who_t *who, const uint32_t *tokens,
     assert(kv_held(kv, seq) == 0 && kv->depths[seq] == 0);
     assert(n <= kv->c.context);
 
-    nodes = nodes_of(kv, seq);
+    nodes = kv_nodes(kv, seq);
     kv->clock++;
     found = radix_match(kv->tree, who->space, who->owner, tokens,
         n / kv->c.block_tokens, kv->clock, nodes);
@@ -282,7 +274,7 @@ kv_insert(kv_t *kv, uint32_t seq, const kv_who_t *who, const uint32_t *tokens,
     }
 
     from = kv->depths[seq];
-    nodes = nodes_of(kv, seq);
+    nodes = kv_nodes(kv, seq);
     assert(full <= kv_span(kv, seq, kv->first_group)->end);
 
     memset(&w, 0, sizeof(w));
@@ -319,7 +311,7 @@ kv_cache_leave(kv_t *kv, uint32_t seq, uint32_t group, uint32_t i)
     /* of the first group the reference is to the node: kv_cache_release */
     if (group != kv->first_group) {
         radix_leave(
-            kv->tree, nodes_of(kv, seq)[i], kv->tree_group[group], kv->clock);
+            kv->tree, kv_nodes(kv, seq)[i], kv->tree_group[group], kv->clock);
     }
 }
 
@@ -333,7 +325,7 @@ kv_cache_release(kv_t *kv, uint32_t seq, uint32_t tokens)
         return;
     }
 
-    nodes = nodes_of(kv, seq);
+    nodes = kv_nodes(kv, seq);
     for (n = kv->depths[seq]; n > tokens / kv->c.block_tokens; n--) {
         if (radix_retreat(kv->tree, nodes[n - 1], kv->clock, blocks)) {
             put_free(kv, blocks);
@@ -359,7 +351,7 @@ kv_own(const kv_t *kv, uint32_t seq)
         return kv_held(kv, seq);
     }
 
-    nodes = nodes_of(kv, seq);
+    nodes = kv_nodes(kv, seq);
     for (g = 0; g < kv->c.groups; g++) {
         span = kv_span(kv, seq, g);
         row = kv_row(kv, seq, g);
@@ -427,7 +419,7 @@ static uint64_t
 check_group(const kv_t *kv, uint32_t seq, uint32_t g)
 {
     const kv_span_t *span = kv_span(kv, seq, g);
-    const uint32_t *row = kv_row(kv, seq, g), *nodes = nodes_of(kv, seq);
+    const uint32_t *row = kv_row(kv, seq, g), *nodes = kv_nodes(kv, seq);
     uint32_t i, tg = kv->tree_group[g];
     uint64_t used = 0;
 
@@ -449,7 +441,7 @@ check_group(const kv_t *kv, uint32_t seq, uint32_t g)
 void
 kv_cache_check_deep(const kv_t *kv)
 {
-    uint64_t used[KV_GROUPS] = {0};
+    uint64_t used[KV_GROUPS];
     uint32_t seq, g, i, tg;
 
     if (kv->tree == NULL) {
@@ -458,17 +450,18 @@ kv_cache_check_deep(const kv_t *kv)
 
     radix_check_deep(kv->tree);
 
+    memcpy(used, kv->pin_refs, sizeof(used));
     for (seq = 0; seq < kv->c.seqs; seq++) {
         for (g = 0; g < kv->c.groups; g++) {
             used[g] += check_group(kv, seq, g);
         }
         for (i = 0; i < kv->depths[seq]; i++) {
-            assert(radix_parent(kv->tree, nodes_of(kv, seq)[i])
-                   == (i == 0 ? RADIX_NONE : nodes_of(kv, seq)[i - 1]));
+            assert(radix_parent(kv->tree, kv_nodes(kv, seq)[i])
+                   == (i == 0 ? RADIX_NONE : kv_nodes(kv, seq)[i - 1]));
         }
     }
 
-    /* each reference is some sequence's, and each block's state is told */
+    /* each reference is some sequence's or a pin's, and each block's state is told */
     for (i = 0; i < kv->c.blocks; i++) {
         if (!radix_live(kv->tree, i)) {
             continue;

@@ -1,6 +1,7 @@
 /*
- * The block pool's inside, shared by kv.c (who holds which block) and
- * kv_cache.c (blocks that the prefix tree holds).  Nobody else includes it.
+ * The block pool's inside, shared by kv.c (who holds which block), kv_cache.c
+ * (blocks that the prefix tree holds) and kv_pin.c (which of them stay).  Nobody
+ * else includes it.
  */
 #ifndef KV_IMPL_H
 #define KV_IMPL_H
@@ -37,6 +38,10 @@ struct kv_s {
     uint32_t *nodes;  /* [seqs, row] owned; these */
     uint32_t *ids;    /* [groups, row] owned; for one call, as is taken */
     uint8_t *taken;   /* [row] owned */
+
+    /* what is kept of it for all: kv_pin.c */
+    uint32_t pins_n, pinned;      /* prefixes, and blocks of them */
+    uint64_t pin_refs[KV_GROUPS]; /* references, by group */
 };
 
 
@@ -58,16 +63,30 @@ kv_row(const kv_t *kv, uint32_t seq, uint32_t group)
 }
 
 
-/* The first block of a group that what follows computed tokens looks at. */
+/* The first block that what follows computed tokens looks at. */
 static inline uint32_t
-kv_first(const kv_t *kv, uint32_t group, uint32_t computed)
+kv_first_of(uint32_t window, uint32_t block_tokens, uint32_t computed)
 {
-    uint32_t window = kv->window[group];
-
     /* the next token looks at its own position, and window - 1 before */
     return window == 0 || computed < window
                ? 0
-               : (computed - window + 1) / kv->c.block_tokens;
+               : (computed - window + 1) / block_tokens;
+}
+
+
+/* The same of a group. */
+static inline uint32_t
+kv_first(const kv_t *kv, uint32_t group, uint32_t computed)
+{
+    return kv_first_of(kv->window[group], kv->c.block_tokens, computed);
+}
+
+
+/* The nodes that seq has references to. */
+static inline uint32_t *
+kv_nodes(const kv_t *kv, uint32_t seq)
+{
+    return kv->nodes + (size_t) seq * kv->row;
 }
 
 

@@ -389,6 +389,104 @@ test_cache_drop(void **state)
 }
 
 
+/* Computes a prefix as everyone's, a few tokens at a time, and pins it. */
+static void
+pin(kv_t *kv, const uint32_t *text, uint32_t n)
+{
+    const kv_who_t all = kv_everyone();
+    uint32_t at = kv_match(kv, 0, &all, text, n);
+
+    n -= n % C_BT;
+    while (at < n) {
+        at = at + 7 < n ? at + 7 : n;
+        assert_int_equal(kv_grow(kv, 0, at), 0);
+        kv_insert(kv, 0, &all, text, at);
+        kv_slide(kv, 0, at, n);
+    }
+    assert_int_equal(kv_pin(kv, 0), 0);
+    kv_check_deep(kv);
+    assert_int_equal(kv_held(kv, 0), 0);
+    assert_int_equal(kv_count(kv, KV_PRIVATE), 0);
+}
+
+
+/* What is pinned is found by all, counted once, never evicted, and missing
+ * from what a sequence may take. */
+static void
+test_pin(void **state)
+{
+    static const uint32_t windows[] = {0, 10};
+    kv_cfg_t c = {C_BLOCKS, C_BT, C_SEQS, C_CONTEXT, 9, 1, windows};
+    const kv_who_t a = {1, 1, 1, 0}, b = {2, 2, 1, 0};
+    uint32_t text[C_CONTEXT], other[C_CONTEXT] = {0}, i, k, kept, g;
+    kv_t *kv;
+
+    (void) state;
+    for (i = 0; i < C_CONTEXT; i++) {
+        text[i] = i;
+    }
+
+    for (g = 1; g <= 2; g++) {
+        c.groups = g;
+        kv = kv_open(&c);
+        assert_non_null(kv);
+        assert_int_equal(kv_cache(kv, 4, 99), 0);
+        assert_int_equal(kv_pinned(kv), 0);
+
+        pin(kv, text, 30); /* 7 blocks, two tokens left over */
+        kept = kv_pinned(kv);
+        assert_int_equal(kept, kv_pin_blocks(&c, 30));
+        assert_int_equal(kept, g == 1 ? 7 : 7 + 3);
+        assert_int_equal(kv_avail(kv), C_BLOCKS - kept);
+
+        /* its beginning alone, and what goes on from that otherwise */
+        pin(kv, text, 20);
+        assert_in_range(kv_pinned(kv), kept, kept + (g == 2 ? 3 : 0));
+        memcpy(other, text, 24 * sizeof(*text));
+        pin(kv, other, 32);
+        assert_true(kv_pinned(kv) <= kept + 2 + (g == 2 ? 8 : 0));
+        assert_int_equal(kv_avail(kv), C_BLOCKS - kv_pinned(kv));
+        assert_true(kv_fits(kv) == C_CONTEXT
+                    || kv_blocks_for(&c, kv_fits(kv) + 1) > kv_avail(kv));
+
+        /* everyone's, and beyond it each one's own */
+        assert_int_equal(kv_match(kv, 1, &a, text, 59), 28);
+        assert_int_equal(kv_match(kv, 2, &b, text, 59), 28);
+        assert_int_equal(kv_shared(kv, 1, 2), 7);
+        assert_int_equal(kv_own(kv, 1), 0);
+        assert_int_equal(kv_grow(kv, 1, 40), 0);
+        kv_insert(kv, 1, &a, text, 40);
+        kv_slide(kv, 1, 40, 41);
+        kv_check_deep(kv);
+        (void) kv_release(kv, 1);
+        (void) kv_release(kv, 2);
+        assert_int_equal(kv_match(kv, 1, &b, text, 59), 28);
+        assert_int_equal(kv_match(kv, 2, &a, text, 59), 40);
+        (void) kv_release(kv, 1);
+        (void) kv_release(kv, 2);
+
+        /* whatever else wants room, to the last block */
+        for (i = 0; i < C_SEQS; i++) {
+            for (k = C_CONTEXT; kv_grow(kv, i, k) != 0; k--) {
+            }
+            kv_check_deep(kv);
+        }
+        assert_true(kv_avail(kv) < g);
+        assert_true(kv_evicted(kv) > 0);
+        for (i = 0; i < C_SEQS; i++) {
+            (void) kv_release(kv, i);
+        }
+        assert_int_equal(kv_match(kv, 1, &b, text, 59), 28);
+        assert_int_equal(kv_match(kv, 2, &b, other, 59), 32);
+        (void) kv_release(kv, 1);
+        (void) kv_release(kv, 2);
+        kv_check_deep(kv);
+        assert_int_equal(kv_avail(kv), C_BLOCKS - kv_pinned(kv));
+        kv_close(kv);
+    }
+}
+
+
 /* A plain model of what each block says: nobody reads another's tokens, nor
  * those of another group of layers. */
 static void
@@ -500,6 +598,7 @@ main(void)
         cmocka_unit_test(test_storm),
         cmocka_unit_test(test_cache),
         cmocka_unit_test(test_cache_drop),
+        cmocka_unit_test(test_pin),
         cmocka_unit_test(test_cache_storm),
         cmocka_unit_test(test_window),
         cmocka_unit_test(test_fits),
