@@ -461,7 +461,8 @@ kv_cache_check_deep(const kv_t *kv)
         }
     }
 
-    /* each reference is some sequence's or a pin's, and each block's state is told */
+    /* each reference is some sequence's or a pin's, and each block's state is
+     * told */
     for (i = 0; i < kv->c.blocks; i++) {
         if (!radix_live(kv->tree, i)) {
             continue;

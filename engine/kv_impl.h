@@ -1,7 +1,7 @@
 /*
  * The block pool's inside, shared by kv.c (who holds which block), kv_cache.c
- * (blocks that the prefix tree holds) and kv_pin.c (which of them stay).  Nobody
- * else includes it.
+ * (blocks that the prefix tree holds) and kv_pin.c (which of them stay).
+ * Nobody else includes it.
  */
 #ifndef KV_IMPL_H
 #define KV_IMPL_H

@@ -205,7 +205,8 @@ typedef struct {
     X(cache_asked, counter, "tokens looked for in the prefix cache")           \
     X(cache_hits, counter, "of them, tokens that it had")                      \
     X(cache_evictions, counter, "KV blocks that the prefix cache gave up")     \
-    X(cache_waits, counter, "sequences that waited for another's prefix")
+    X(cache_waits, counter, "sequences that waited for another's prefix")      \
+    X(blocks_pinned, gauge, "KV blocks kept for what all prompts begin with")
 
 /*
  * Each field is one atomic (__atomic_load_n, relaxed); no two are consistent

@@ -41,6 +41,7 @@
 #include "loop.h"
 #include "clock.h"
 #include "live.h"
+#include "loop_pin.h"
 #include "log.h"
 #include "mem.h"
 
@@ -125,6 +126,7 @@ publish(loop_t *l)
     PUT(cache_hits, ss.cache_hits);
     PUT(cache_waits, ss.follows);
     PUT(cache_evictions, kv_evicted(l->kv));
+    PUT(blocks_pinned, kv_pinned(l->kv));
 #undef PUT
 }
 
@@ -313,6 +315,19 @@ loop_open(const loop_cfg_t *c)
     publish(l);
 
     return l;
+}
+
+
+int
+loop_pin(loop_t *l, const uint32_t *ids, uint32_t n)
+{
+    const loop_pin_t p = {l->kv, l->c.forward, &l->b, l->outs};
+    int rc = loop_pin_prefix(&p, ids, n);
+
+    assert(kv_fits(l->kv) == l->c.shape.context);
+    publish(l);
+
+    return rc;
 }
 
 

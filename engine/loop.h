@@ -43,6 +43,13 @@ typedef struct {
  */
 loop_t *loop_open(const loop_cfg_t *c);
 
+/*
+ * Computes n tokens, at least a block, and keeps the full blocks of them for
+ * all who begin with them; at most KV_PINS_MAX times, before the thread runs.
+ * 0, or a negative llm_err.h code.
+ */
+int loop_pin(loop_t *l, const uint32_t *ids, uint32_t n);
+
 /* After the thread has been joined. */
 void loop_close(loop_t *l);
 

@@ -7,8 +7,8 @@
  * says how they are tied together).  This thread only waits for a signal.
  *
  *      options ─> kernels ─> socket's lock ─> model ─> tokenizer ─> template
- *              ─> forward ─> tables and rings ─> listen ─> threads ─> signal
- *              ─> drain
+ *              ─> forward ─> tables and rings ─> pinned prefixes ─> listen
+ *              ─> threads ─> signal ─> drain
  *
  * The lock comes before the model: who starts a second engine by mistake is
  * told at once and not after a minute of loading.  The socket comes last:
@@ -29,6 +29,7 @@
 #include "loop.h"
 #include "mem.h"
 #include "opts.h"
+#include "prefix.h"
 #include "progress.h"
 #include "text_in.h"
 #include "text_out.h"
@@ -68,6 +69,7 @@ typedef struct {
     char name[LLM_NAME_MAX]; /* the model's, as clients say it */
     ipc_t *ipc;
     load_t load;
+    prefix_set_t prefixes; /* that are pinned */
     const kernels_t *kn;
     kn_dev_t *dev;
     forward_cfg_t shape;
@@ -227,6 +229,44 @@ open_model(engine_t *e)
 }
 
 
+/* What prompts begin with, as long as the longest sequence lets it be. */
+static int
+open_prefixes(engine_t *e)
+{
+    const opts_t *o = &e->o;
+    const uint32_t context = o->context > 0
+                                 ? (uint32_t) o->context
+                                 : model_info(e->load.model)->context;
+    prefix_rules_t r;
+    uint32_t i;
+
+    if (o->prefix_pin[0] == '\0') {
+        return 0;
+    }
+
+    r.tok = e->load.tok;
+    r.tpl = e->load.tpl;
+    r.most = context > 1 ? context - 1 : 1;
+    r.now = time(NULL);
+    if (prefix_load(&e->prefixes, o->prefix_pin, &r, e->err, sizeof(e->err))
+        != 0) {
+        return -1;
+    }
+
+    for (i = 0; i < e->prefixes.n; i++) {
+        if (e->prefixes.v[i].n < e->prefixes.v[i].dated) {
+            log_line(LOG_WARN,
+                "prefix_pin %s: the chat template writes the date, so only "
+                "the %u tokens before it are shared, of %u",
+                e->prefixes.v[i].path, e->prefixes.v[i].n,
+                e->prefixes.v[i].dated);
+        }
+    }
+
+    return 0;
+}
+
+
 /* The name that clients give; 0, or -1 with e->err. */
 static int
 name_model(engine_t *e)
@@ -293,6 +333,47 @@ check_cache(engine_t *e)
 }
 
 
+/*
+ * How many blocks the pinned prefixes take, at most; 0, or -1 if they cannot
+ * be pinned.
+ */
+static int
+plan_pins(engine_t *e, const kv_cfg_t *kc, uint64_t *pins)
+{
+    const prefix_t *p;
+    uint32_t i, g;
+
+    *pins = 0;
+    if (e->prefixes.n == 0) {
+        return 0;
+    }
+
+    for (g = 0; g < kc->groups && kc->window[g] > 0; g++) { /* none */
+    }
+    if (g == kc->groups || strcmp(e->o.prefix_cache, "on") != 0) {
+        snprintf(e->err, sizeof(e->err), "prefix_pin: %s",
+            g == kc->groups ? "all layers of this model have windows, so it "
+                              "has no prefix cache"
+                            : "prefix_cache is off");
+        return -1;
+    }
+
+    for (i = 0; i < e->prefixes.n; i++) {
+        p = &e->prefixes.v[i];
+        if (p->n < kc->block_tokens) {
+            snprintf(e->err, sizeof(e->err),
+                "prefix_pin %.200s: expected at least a block of %u tokens "
+                "that all prompts begin with, found %u",
+                p->path, kc->block_tokens, p->n);
+            return -1;
+        }
+        *pins += kv_pin_blocks(kc, p->n);
+    }
+
+    return 0;
+}
+
+
 static int
 parse_policy(engine_t *e)
 {
@@ -318,7 +399,7 @@ plan_blocks(engine_t *e)
 {
     const opts_t *o = &e->o;
     forward_cfg_t *s = &e->shape;
-    uint64_t bytes, want, blocks;
+    uint64_t bytes, want, blocks, pins;
     kv_cfg_t kc;
 
     s->block_tokens = (uint32_t) o->block_tokens;
@@ -333,23 +414,35 @@ plan_blocks(engine_t *e)
     bytes = forward_block_bytes(e->load.model, s);
     forward_kv(s, 1, &kc);
     want = kv_blocks_for(&kc, s->context);
-    blocks =
-        o->kv_memory > 0 ? (uint64_t) o->kv_memory / bytes : KV_CONTEXTS * want;
+    if (plan_pins(e, &kc, &pins) != 0) {
+        return -1;
+    }
+    blocks = o->kv_memory > 0 ? (uint64_t) o->kv_memory / bytes
+                              : KV_CONTEXTS * want + pins;
     if (blocks > UINT32_MAX / 2) {
         blocks = UINT32_MAX / 2;
     }
-
-    kc.blocks = (uint32_t) blocks;
-
-    if (blocks < want && (o->context > 0 || kv_longest(&kc) < 2)) {
+    if (pins > blocks / 2) {
         snprintf(e->err, sizeof(e->err),
-            "kv_memory of %lld bytes is too small: a context of %u tokens "
-            "takes %llu bytes",
-            (long long) o->kv_memory, s->context,
-            (unsigned long long) (want * bytes));
+            "prefix_pin: expected prefixes that take at most a half of the %llu"
+            " KV blocks, found %llu: they take a kv_memory of %llu bytes",
+            (unsigned long long) blocks, (unsigned long long) pins,
+            (unsigned long long) (2 * pins * bytes));
         return -1;
     }
-    if (blocks < want) {
+
+    kc.blocks = (uint32_t) (blocks - pins);
+
+    if (kc.blocks < want && (o->context > 0 || kv_longest(&kc) < 2)) {
+        snprintf(e->err, sizeof(e->err),
+            "kv_memory of %lld bytes is too small: a context of %u tokens "
+            "takes %llu bytes%s",
+            (long long) o->kv_memory, s->context,
+            (unsigned long long) ((want + pins) * bytes),
+            pins > 0 ? ", with what is pinned" : "");
+        return -1;
+    }
+    if (kc.blocks < want) {
         s->context = kv_longest(&kc);
         log_line(LOG_WARN, "kv_memory shortens the context to %u tokens",
             s->context);
@@ -442,6 +535,44 @@ fill_state(const engine_t *e, llm_state_t *s)
     d->vocab = m->vocab;
     s->models_n = 1;
     __atomic_store_n(&s->ready, 1, __ATOMIC_RELEASE);
+}
+
+
+/* Computes what is to be pinned, which takes as long as such prompts do. */
+static int
+pin_prefixes(engine_t *e)
+{
+    const llm_state_t *st = ipc_state(e->ipc);
+    const prefix_t *p;
+    uint64_t start;
+    uint32_t i;
+
+    for (i = 0; i < e->prefixes.n; i++) {
+        p = &e->prefixes.v[i];
+        start = clock_us();
+        if (p->n >= e->shape.context) {
+            snprintf(e->err, sizeof(e->err),
+                "prefix_pin %.200s: expected fewer tokens than the context's "
+                "%u, found %u",
+                p->path, e->shape.context, p->n);
+            return -1;
+        }
+        if (loop_pin(e->loop, p->ids, p->n) != 0) {
+            snprintf(e->err, sizeof(e->err),
+                "prefix_pin %.200s: the model's logits are not finite",
+                p->path);
+            return -1;
+        }
+        log_line(LOG_NOTICE,
+            "prefix_pin %s: %u tokens, in blocks of %u, for all; %llu blocks "
+            "pinned; %.2f s",
+            p->path, p->n, e->shape.block_tokens,
+            (unsigned long long) st->blocks_pinned,
+            (double) (clock_us() - start) / 1e6);
+    }
+    prefix_free(&e->prefixes);
+
+    return 0;
 }
 
 
@@ -688,6 +819,7 @@ close_all(engine_t *e)
     if (e->dev != NULL) {
         e->kn->close(e->dev);
     }
+    prefix_free(&e->prefixes);
     load_close(&e->load);
     ipc_close(e->ipc);
     opts_free(&e->o);
@@ -709,7 +841,8 @@ inspect(engine_t *e)
     inspect_t in;
     kv_cfg_t kc;
 
-    if (open_kernels(e) != 0 || open_model(e) != 0 || name_model(e) != 0) {
+    if (open_kernels(e) != 0 || open_model(e) != 0 || name_model(e) != 0
+        || open_prefixes(e) != 0) {
         return 1;
     }
 
@@ -761,7 +894,8 @@ serve(engine_t *e)
     kn_info_t info;
 
     if (open_kernels(e) != 0 || open_ipc(e) != 0 || open_model(e) != 0
-        || name_model(e) != 0 || open_forward(e) != 0 || open_threads(e) != 0) {
+        || name_model(e) != 0 || open_prefixes(e) != 0 || open_forward(e) != 0
+        || open_threads(e) != 0 || pin_prefixes(e) != 0) {
         return 1;
     }
 

@@ -39,6 +39,8 @@
         "on or off: keep what was computed for who begins alike")              \
     X(prefix_share, str, "tenant", 0, 0,                                       \
         "with whom: tenant (its own requests) or all")                         \
+    X(prefix_pin, str, "", 0, 0,                                               \
+        "file or directory: what prompts begin with, kept for all tenants")    \
     X(block_tokens, int, "16", 4, 256, "tokens in a KV block")                 \
     X(batch_tokens, int, "512", 1, 65536, "tokens computed in one step")       \
     X(batch_tile, int, "16", 1, 4096,                                          \

@@ -72,7 +72,7 @@ typedef struct {
 static int
 fail(const prefix_job_t *j, const char *why)
 {
-    snprintf(j->err, j->errlen, "prefix %.200s: %s", j->path, why);
+    snprintf(j->err, j->errlen, "prefix_pin %.200s: %s", j->path, why);
 
     return -1;
 }
@@ -460,12 +460,12 @@ load_file(prefix_set_t *set, const char *path, const prefix_rules_t *r,
     int rc = -1;
 
     if (text == NULL || f == NULL) {
-        snprintf(err, errlen, "prefix %.200s: %s", path, strerror(errno));
+        snprintf(err, errlen, "prefix_pin %.200s: %s", path, strerror(errno));
         goto done;
     }
     len = fread(text, 1, PREFIX_FILE_MAX + 1, f);
     if (ferror(f)) {
-        snprintf(err, errlen, "prefix %.200s: %s", path, strerror(errno));
+        snprintf(err, errlen, "prefix_pin %.200s: %s", path, strerror(errno));
         goto done;
     }
     rc = prefix_add(set, path, r, text, len, err, errlen);
@@ -497,7 +497,7 @@ load_dir(prefix_set_t *set, const char *dir, const prefix_rules_t *r, char *err,
     char path[4096];
 
     if (n < 0) {
-        snprintf(err, errlen, "prefix %.200s: %s", dir, strerror(errno));
+        snprintf(err, errlen, "prefix_pin %.200s: %s", dir, strerror(errno));
         return -1;
     }
 
@@ -521,7 +521,7 @@ prefix_load(prefix_set_t *set, const char *path, const prefix_rules_t *r,
     struct stat st;
 
     if (stat(path, &st) != 0) {
-        snprintf(err, errlen, "prefix %.200s: %s", path, strerror(errno));
+        snprintf(err, errlen, "prefix_pin %.200s: %s", path, strerror(errno));
         return -1;
     }
 

@@ -101,5 +101,7 @@ space_of(const uint64_t key[2], const space_part_t *parts, size_t n)
     s.v[2] ^= 0xff;
     rounds(s.v, 4);
 
-    return s.v[0] ^ s.v[1] ^ s.v[2] ^ s.v[3];
+    len = s.v[0] ^ s.v[1] ^ s.v[2] ^ s.v[3];
+
+    return len == SPACE_EVERYONE ? 0 : len;
 }

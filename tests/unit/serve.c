@@ -1,6 +1,7 @@
 /*
  * Would catch an answer that depends, by a bit, on what else is served: on the
- * prefix cache, on chunks, on who is in the batch, on having been preempted.
+ * prefix cache, on a pinned prefix, on chunks, on who is in the batch, on
+ * having been preempted.
  * The real scheduler, pool and forward pass with tiny checkpoints of
  * tests/data/models, some of whose layers have windows.
  */
@@ -13,6 +14,7 @@
 #include "brief.h"
 #include "forward.h"
 #include "kv.h"
+#include "loop_pin.h"
 #include "sched.h"
 
 #include <stdio.h>
@@ -31,16 +33,19 @@ typedef struct {
     uint32_t alone;  /* one request after another */
     uint32_t blocks; /* per cent of what one context takes */
     uint32_t passes; /* the last one counts */
+    uint32_t pin;    /* tokens that all begin with */
 } way_t;
 
 static const way_t ways[] = {
-    {"alone, whole prompts, no cache", 0, CONTEXT, 1, 400, 1},
-    {"together, in chunks, no cache", 0, 24, 0, 800, 1},
-    {"alone, whole, cached", 1, CONTEXT, 1, 400, 2},
-    {"together, in chunks, cached", 1, 24, 0, 800, 1},
-    {"together again, all of it cached", 1, 40, 0, 800, 2},
-    {"together, no room, no cache", 0, 24, 0, 150, 1},
-    {"together, no room, cached", 1, 24, 0, 150, 2},
+    {"alone, whole prompts, no cache", 0, CONTEXT, 1, 400, 1, 0},
+    {"together, in chunks, no cache", 0, 24, 0, 800, 1, 0},
+    {"alone, whole, cached", 1, CONTEXT, 1, 400, 2, 0},
+    {"together, in chunks, cached", 1, 24, 0, 800, 1, 0},
+    {"together again, all of it cached", 1, 40, 0, 800, 2, 0},
+    {"together, no room, no cache", 0, 24, 0, 150, 1, 0},
+    {"together, no room, cached", 1, 24, 0, 150, 2, 0},
+    {"together, a prefix pinned", 1, 40, 0, 800, 1, 59},
+    {"together, no room, a prefix pinned", 1, 24, 0, 150, 2, 100},
 };
 
 typedef struct {
@@ -70,6 +75,35 @@ typedef struct {
 } serve_t;
 
 
+/* Token k of prompt i: they begin alike, and go on otherwise, at several
+ * places. */
+static uint32_t
+word(const serve_t *v, uint32_t i, uint32_t k)
+{
+    return (k * k * 7 + k * 31 + (k >= 60 + 50 * (i % 3) ? i : 0))
+           % model_info(v->m)->vocab;
+}
+
+
+/* Computes what request 2 begins with, and the others the first part of. */
+static void
+pin(serve_t *v, const way_t *way)
+{
+    const loop_pin_t p = {v->kv, v->f, &v->b, v->sampled};
+    uint32_t ids[PROMPT], k;
+
+    for (k = 0; k < way->pin; k++) {
+        ids[k] = word(v, 2, k);
+    }
+    v->b.tokens_max = way->tokens;
+    assert_int_equal(loop_pin_prefix(&p, ids, way->pin), 0);
+    v->b.tokens_max = CONTEXT;
+    assert_true(kv_pinned(v->kv) >= way->pin / BLOCK);
+    assert_int_equal(kv_fits(v->kv), CONTEXT);
+    kv_check_deep(v->kv);
+}
+
+
 /* Opens all but the requests for a way of serving. */
 static void
 serve_open(serve_t *v, const char *model, const way_t *way)
@@ -94,7 +128,8 @@ serve_open(serve_t *v, const char *model, const way_t *way)
 
     model_groups(v->m, CONTEXT, &c.groups);
     forward_kv(&c, REQS * LLM_CHOICES_MAX, &kc);
-    kc.blocks = (uint32_t) kv_blocks_for(&kc, CONTEXT) * way->blocks / 100;
+    kc.blocks = (uint32_t) kv_blocks_for(&kc, CONTEXT) * way->blocks / 100
+                + (uint32_t) kv_pin_blocks(&kc, way->pin);
     c.blocks = kc.blocks;
     v->kv = kv_open(&kc);
     assert_non_null(v->kv);
@@ -119,13 +154,16 @@ serve_open(serve_t *v, const char *model, const way_t *way)
     v->b.outs = v->outs;
     v->b.tokens = v->tokens;
     v->dry = REQS;
+    if (way->pin > 0 && kv_caches(v->kv)) {
+        pin(v, way);
+    }
 }
 
 
 static void
 serve_close(serve_t *v)
 {
-    assert_int_equal(kv_avail(v->kv), kv_total(v->kv));
+    assert_int_equal(kv_avail(v->kv), kv_total(v->kv) - kv_pinned(v->kv));
     sched_close(v->s);
     forward_close(v->f);
     kv_close(v->kv);
@@ -134,16 +172,14 @@ serve_close(serve_t *v)
 }
 
 
-/* Requests that begin alike, and go on otherwise, at several places. */
 static void
 add(serve_t *v, uint32_t i)
 {
-    uint32_t k, vocab = model_info(v->m)->vocab, len = 190 + 17 * i;
+    uint32_t k, len = 190 + 17 * i;
     req_t *r = &v->reqs[i];
 
     for (k = 0; k < len; k++) {
-        v->prompts[i][k] =
-            (k * k * 7 + k * 31 + (k >= 60 + 50 * (i % 3) ? i : 0)) % vocab;
+        v->prompts[i][k] = word(v, i, k);
     }
 
     memset(r, 0, sizeof(*r));
@@ -153,6 +189,8 @@ add(serve_t *v, uint32_t i)
     r->prompts[0].ids = v->prompts[i];
     r->prompts[0].len = len;
     r->max_tokens = TEXT;
+    r->tenant = kv_pinned(v->kv) > 0 ? i : 0; /* nothing else is shared */
+    r->space = r->tenant;
     r->weight = 1;
     r->params.top_p = 1;
     r->params.repetition_penalty = 1;
@@ -273,6 +311,9 @@ test_model(const char *model)
         }
         preempted += (uint32_t) st.preemptions;
         assert_int_equal(st.cache_hits > 0, kv_caches(v.kv));
+        assert_true(kv_pinned(v.kv) == 0
+                    || st.cache_hits >= REQS * (ways[w].pin / BLOCK) * BLOCK
+                    || ways[w].pin > 60);
         serve_close(&v);
     }
 
