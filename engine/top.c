@@ -47,6 +47,7 @@ typedef struct {
     const char *path;
     uint64_t delay_us;
     int once;
+    int steps;
     int color;
     int utf8;
     top_sort_t sort;
@@ -109,6 +110,9 @@ usage(FILE *f)
         "  -d, --delay S   seconds between two pictures, 0.1 to 60; default 1\n"
         "  -1, --once      one picture as plain text, of that long, and exit;\n"
         "                  so it is where the output is no terminal\n"
+        "  -l, --steps     no picture, but a line for each step as it runs:\n"
+        "                  when, its microseconds, decoding rows, prompt "
+        "tokens\n"
         "  -s, --sort HOW  order of requests: state, age, tokens, blocks,\n"
         "                  tenant\n"
         "  -a, --ascii     no other characters; so it is without UTF-8\n"
@@ -160,12 +164,12 @@ static int
 parse(options_t *o, int argc, char **argv)
 {
     static const struct option longs[] = {{"delay", 1, NULL, 'd'},
-        {"once", 0, NULL, '1'}, {"sort", 1, NULL, 's'}, {"ascii", 0, NULL, 'a'},
-        {"mono", 0, NULL, 'm'}, {"help", 0, NULL, 'h'},
+        {"once", 0, NULL, '1'}, {"steps", 0, NULL, 'l'}, {"sort", 1, NULL, 's'},
+        {"ascii", 0, NULL, 'a'}, {"mono", 0, NULL, 'm'}, {"help", 0, NULL, 'h'},
         {"version", 0, NULL, 'V'}, {NULL, 0, NULL, 0}};
     int c, bad = 0;
 
-    while ((c = getopt_long(argc, argv, "d:1s:amhV", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "d:1ls:amhV", longs, NULL)) != -1) {
         switch (c) {
         case 'd':
             o->delay_us = parse_delay(optarg);
@@ -173,6 +177,9 @@ parse(options_t *o, int argc, char **argv)
             break;
         case '1':
             o->once = 1;
+            break;
+        case 'l':
+            o->steps = 1;
             break;
         case 's':
             bad |= parse_sort(optarg, &o->sort) != 0;
@@ -745,6 +752,12 @@ main(int argc, char **argv)
     t.o.once |=
         !isatty(STDOUT_FILENO) || term == NULL || strcmp(term, "dumb") == 0;
     t.o.color = t.o.color && !t.o.once;
+
+    if (t.o.steps) {
+        rc = top_steps(t.o.path, t.note, sizeof(t.note));
+        fprintf(stderr, "llm-top: %s\n", t.note);
+        return rc == 0 ? 0 : 1;
+    }
 
     rc = 1;
     if (open_all(&t) != 0) {

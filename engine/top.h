@@ -1,6 +1,7 @@
 /*
  * llm-top's parts: an engine's state page read whole (top_read.c), and drawn
- * as lines of text (top_draw.c, top_pen.c).  The terminal is top.c's.
+ * as lines of text (top_draw.c, top_pen.c); the log of its steps
+ * (top_steps.c).  The terminal is top.c's.
  *
  * Drawing is pure: a picture of these numbers at that size.  So it is tested
  * without a terminal, and looks the same in one and on paper (--once).
@@ -12,6 +13,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define TOP_COLS_MIN 40
 #define TOP_COLS_MAX 400
@@ -89,6 +91,16 @@ void top_close(top_source_t *s);
 
 /* Takes what the page says now. */
 void top_take(const top_source_t *s, uint64_t now_us, top_snap_t *snap);
+
+/*
+ * Follows the steps of the engine that listens on path, on stdout.  Returns
+ * when that engine has gone, or stdout: -1 with one sentence in err.
+ */
+int top_steps(const char *path, char *err, size_t errlen);
+
+/* Prints those from number `from` on; the number of the next one. */
+uint64_t top_steps_print(
+    const top_source_t *s, uint64_t from, uint64_t now_us, FILE *f);
 
 
 /* --- drawing -------------------------------------------------------------- */

@@ -226,9 +226,31 @@ $term->press('q');
 $term->end;
 ok($term->restored, 'and ends');
 
+# --- the log of steps ---------------------------------------------------------------
+
+my $log = "$t->{dir}/steps.log";
+my $logger = fork // die;
+if (!$logger) {
+    open STDOUT, '>', $log;
+    exec 'timeout', 20, $top, '--steps', $t->{socket};
+    POSIX::_exit(127);
+}
+my $slurp = sub { open my $f, '<', $log or return ''; local $/; return <$f> };
+$t->wait_for(sub {
+    $t->post('/v1/completions', { model => 'the-next', prompt => 'x ' x 20, max_tokens => 4 },
+        'X-Tenant' => 'acme');
+    return $slurp->() =~ /^\d+\.\d{3} \d+ 1 0$/m;
+}, 10);
+like($slurp->(), qr/\A(?:\d+\.\d{3} \d+ \d+ \d+\n)+\z/, 'a line for each step');
+like($slurp->(), qr/ 0 [1-9]\d*\n.* 1 0\n/s, 'a prompt, then decodes');
+$t->stop('engine', 'TERM');
+$t->wait_for(sub { waitpid $logger, POSIX::WNOHANG() }, 10);
+is($? >> 8, 1, 'it ends with the engine');
+$out = `timeout 10 $top --steps /nowhere/e.sock 2>&1`;
+like($out, qr/^llm-top: no engine at/, 'no log without an engine');
+
 # --- an engine of before -----------------------------------------------------------
 
-$t->stop('engine', 'TERM');
 unlink $t->{socket};
 $t->_spawn(fake => "$t->{dir}/fake.log", LLM->build . '/fake_engine', $t->{socket});
 $t->wait_for(sub { -S $t->{socket} }, 5);

@@ -491,6 +491,62 @@ test_none(void **state)
 }
 
 
+/* What is printed of the steps from number `from` on; the next one's. */
+static uint64_t
+steps(const fix_t *f, uint64_t from, char *text, size_t size)
+{
+    const top_source_t source = {f->page, f->size};
+    FILE *out = fmemopen(text, size, "w");
+
+    assert_non_null(out);
+    text[0] = '\0'; /* it is only written to when there is something */
+    from = top_steps_print(&source, from, 1234567, out);
+    assert_int_equal(fclose(out), 0);
+
+    return from;
+}
+
+
+/* Each step once, and those that are lost counted. */
+static void
+test_steps(void **state)
+{
+    llm_live_step_t step = {12300, 448, 12};
+    static char text[LLM_LIVE_STEPS * 32];
+    fix_t *f = *state;
+    uint64_t next;
+    uint32_t i;
+
+    assert_int_equal(steps(f, 0, text, sizeof(text)), 0);
+    assert_string_equal(text, "");
+
+    live_step(f->live, &step);
+    step.us = 9000;
+    step.prefill = 0;
+    live_step(f->live, &step);
+    next = steps(f, 0, text, sizeof(text));
+    assert_int_equal(next, 2);
+    assert_string_equal(text, "1.235 12300 12 448\n1.235 9000 12 0\n");
+    assert_int_equal(steps(f, next, text, sizeof(text)), 2);
+
+    for (i = 0; i < LLM_LIVE_STEPS + 5; i++) {
+        step.us = i;
+        live_step(f->live, &step);
+    }
+    next = steps(f, next, text, sizeof(text));
+    assert_int_equal(next, LLM_LIVE_STEPS + 7);
+    /* the word behind the newest one is the oldest: it may change in hand */
+    assert_memory_equal(text, "# 6 steps missed\n1.235 6 12 0\n", 30);
+    for (i = 0; i < next; i++) {
+        assert_true(steps(f, i, text, sizeof(text)) == next);
+    }
+
+    /* it is another engine's log now: it begins anew */
+    assert_int_equal(steps(f, next + 9, text, sizeof(text)), next);
+    assert_string_equal(text, "");
+}
+
+
 int
 main(void)
 {
@@ -502,6 +558,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_sizes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_orders, setup, teardown),
         cmocka_unit_test_setup_teardown(test_none, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_steps, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
