@@ -389,6 +389,25 @@ parse_policy(engine_t *e)
 }
 
 
+/* Some of the policies that are there to compare with cut no prompt. */
+static int
+check_whole(engine_t *e)
+{
+    int64_t least = (int64_t) e->shape.context + e->o.batch_rows;
+
+    if (!sched_policy_whole(e->policy) || e->o.batch_tokens >= least) {
+        return 0;
+    }
+
+    snprintf(e->err, sizeof(e->err),
+        "policy %s needs batch_tokens of at least %lld, context and "
+        "batch_rows, found %lld",
+        e->o.policy, (long long) least, (long long) e->o.batch_tokens);
+
+    return -1;
+}
+
+
 /*
  * How many blocks, and how long a sequence may be, from the options.  A pool
  * that the user made small shortens the context, unless that was asked for
@@ -490,7 +509,7 @@ open_forward(engine_t *e)
     e->shape.outs_max = e->shape.rows_max + PROMPT_OUTS;
 
     if (parse_kv_type(e) != 0 || parse_policy(e) != 0 || check_cache(e) != 0
-        || plan_blocks(e) != 0) {
+        || plan_blocks(e) != 0 || check_whole(e) != 0) {
         return -1;
     }
 

@@ -169,6 +169,7 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
     s->c = *c;
     s->kv = kv;
     s->policy = c->policy != NULL ? c->policy : &sched_fair;
+    assert(!sched_policy_whole(s->policy) || c->tokens >= c->context);
     s->c.tile = c->tile > 0 ? c->tile : 1;
     s->c.budget =
         c->budget > 0 && c->budget < c->tokens ? c->budget : c->tokens;
@@ -839,7 +840,9 @@ sched_end(sched_t *s, uint32_t req)
 const sched_policy_t *
 sched_policy(const char *name)
 {
-    static const sched_policy_t *const all[] = {&sched_fair, &sched_fcfs};
+    static const sched_policy_t *const all[] = {&sched_fair, &sched_fcfs,
+        &sched_prefill_first, &sched_orca, &sched_hybrid_only,
+        &sched_chunk_only};
     size_t i;
 
     for (i = 0; i < sizeof(all) / sizeof(all[0]); i++) {

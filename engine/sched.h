@@ -41,8 +41,16 @@ typedef struct sched_policy_s sched_policy_t;
 extern const sched_policy_t sched_fair; /* by tenants' service, stall-free */
 extern const sched_policy_t sched_fcfs; /* by arrival, stall-free */
 
+/* To compare with: see sched_compare.c. */
+extern const sched_policy_t sched_prefill_first, sched_orca;
+extern const sched_policy_t sched_hybrid_only, sched_chunk_only;
+
 /* The policy of that name; NULL: there is none. */
 const sched_policy_t *sched_policy(const char *name);
+
+/* Does it never cut a prompt?  Then sched_cfg_t.tokens must hold context and
+ * rows. */
+int sched_policy_whole(const sched_policy_t *p);
 
 typedef struct {
     uint32_t reqs; /* size of the request table */

@@ -34,10 +34,10 @@ const variant_t variants[] = {
         .windows = {0, 48}},
     {.name = "fcfs", .policy = &sched_fcfs, .cache = 1},
     {.name = "vtc", .policy = &policy_vtc, .cache = 1},
-    {.name = "prefill_first", .policy = &policy_prefill_first, .whole = 1},
-    {.name = "orca", .policy = &policy_orca, .whole = 1},
-    {.name = "hybrid_only", .policy = &policy_hybrid_only, .whole = 1},
-    {.name = "chunk_only", .policy = &policy_chunk_only},
+    {.name = "prefill_first", .policy = &sched_prefill_first, .whole = 1},
+    {.name = "orca", .policy = &sched_orca, .whole = 1},
+    {.name = "hybrid_only", .policy = &sched_hybrid_only, .whole = 1},
+    {.name = "chunk_only", .policy = &sched_chunk_only},
     {.name = NULL},
 };
 

@@ -240,6 +240,9 @@ test_fcfs(void **state)
     (void) state;
     assert_ptr_equal(sched_policy("fcfs"), &sched_fcfs);
     assert_ptr_equal(sched_policy("fair"), &sched_fair);
+    assert_ptr_equal(sched_policy("prefill_first"), &sched_prefill_first);
+    assert_int_equal(sched_policy_whole(&sched_fair), 0);
+    assert_int_equal(sched_policy_whole(&sched_orca), 1);
     assert_null(sched_policy("best"));
     for (i = 0; i < 20; i++) {
         make(w, i, 30, 1)->tenant = i >= 15;
