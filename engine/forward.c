@@ -107,6 +107,8 @@ struct forward_s {
     uint32_t outs_n;        /* of the step submitted last */
     int host_logits;        /* of the device: kn_info_t */
     const kn_w_t **experts; /* [layers, 3, experts], owned */
+    void (*watch)(void *arg);
+    void *watch_arg;
 };
 
 /* Bytes of one layer's keys in a block. */
@@ -843,6 +845,9 @@ run(void *arg)
 
     for (i = 0; i < f->ops_n; i++) {
         o = &f->ops[i];
+        if (f->watch != NULL) {
+            f->watch(f->watch_arg);
+        }
 
         switch (o->op) {
 #define X(name, doc)                                                           \
@@ -928,6 +933,13 @@ fill_outs(forward_t *f, const batch_t *b)
         to->params = from->params;
         to->wanted = from->wanted;
     }
+}
+
+void
+forward_watch(forward_t *f, void (*fn)(void *arg), void *arg)
+{
+    f->watch = fn;
+    f->watch_arg = arg;
 }
 
 void

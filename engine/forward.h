@@ -63,6 +63,13 @@ void forward_close(forward_t *f);
 const forward_held_t *forward_held(const forward_t *f);
 
 /*
+ * Calls fn(arg) between the ops of each step from now on, in the thread that
+ * submits it: so a step that takes long shows that it gets on.  On a device
+ * that records its ops it is called when they are recorded.  NULL: no more.
+ */
+void forward_watch(forward_t *f, void (*fn)(void *arg), void *arg);
+
+/*
  * Starts a step.  b may be reused when it returns; what its outs point to
  * stays until forward_wait.  One step at a time.
  */

@@ -33,6 +33,9 @@
  * step for those that were in it, and for LOOP_SHOWN more in turn, as those in
  * no batch change too; for all of them before a sleep.
  *
+ * LIFE.  The heartbeat grows with each turn, and with each operation of a step:
+ * on a slow device a step may take longer than workers would wait for it.
+ *
  * TIME.  The clock is read after each step and after each sleep; in between
  * it stands.  So what a step took, as the scheduler is told, is the time from
  * the end of the step before, with all that the turn does: the gap between two
@@ -96,6 +99,14 @@ beat(loop_t *l)
 {
     __atomic_store_n(&l->in->state->heartbeat[LLM_THREAD_LOOP], ++l->beats,
         __ATOMIC_RELAXED);
+}
+
+
+/* forward_watch's. */
+static void
+beat_in_step(void *arg)
+{
+    beat(arg);
 }
 
 
@@ -309,6 +320,8 @@ loop_open(const loop_cfg_t *c)
         return NULL;
     }
 
+    forward_watch(c->forward, beat_in_step, l);
+
     assert(kv_fits(l->kv) == c->shape.context);
     l->in->state->blocks_total = c->shape.blocks;
     l->in->state->block_tokens = c->shape.block_tokens;
@@ -338,6 +351,7 @@ loop_close(loop_t *l)
         return;
     }
 
+    forward_watch(l->c.forward, NULL, NULL);
     live_close(l->show);
     sched_close(l->sched);
     kv_close(l->kv);

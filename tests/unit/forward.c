@@ -803,6 +803,35 @@ null_words(void **state)
     rig_close(r);
 }
 
+static void
+count(void *arg)
+{
+    ++*(uint32_t *) arg;
+}
+
+/* A step shows that it gets on, several times a layer. */
+static void
+watched(void **state)
+{
+    static const uint32_t ids[] = {3, 4, 5, 6};
+    rig_t *r = rig_open(DEMO, "ref", 1, KN_F32);
+    uint32_t calls = 0, first;
+
+    (void) state;
+    assert_non_null(r);
+    forward_watch(r->f, count, &calls);
+    add_row(r, 0, ids, 0, 4, 3);
+    run(r);
+    first = calls;
+    assert_true(first >= 8 * model_info(r->m)->layers);
+
+    forward_watch(r->f, NULL, NULL);
+    add_row(r, 0, ids, 0, 4, 3);
+    run(r);
+    assert_int_equal(calls, first);
+    rig_close(r);
+}
+
 /* Memory that is not there is a sentence, not a crash. */
 static void
 too_large(void **state)
@@ -846,6 +875,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden_demo),
+        cmocka_unit_test(watched),
         cmocka_unit_test(golden_f32),
         cmocka_unit_test(golden_hf),
         cmocka_unit_test(golden_f16),

@@ -72,6 +72,8 @@ typedef struct {
     int rung;   /* out_bell */
     int waits;
     int forwards;
+    void (*watch)(void *arg);
+    void *watch_arg;
     unsigned nan_seq;            /* sequence whose logits are not finite */
     uint32_t ended[LLM_ERR_END]; /* ENDs by error */
     void (*script)(void);        /* instead of random events; NULL: those */
@@ -109,15 +111,30 @@ static void world(void);
 
 
 void
+forward_watch(forward_t *f, void (*fn)(void *arg), void *arg)
+{
+    (void) f;
+    g->watch = fn;
+    g->watch_arg = arg;
+}
+
+
+void
 forward_submit(forward_t *f, const batch_t *b)
 {
     const batch_row_t *r;
     const batch_blocks_t *blocks;
     uint8_t used[BLOCKS] = {0};
     uint32_t i, k, sum = 0;
+    uint64_t beats = g->state.heartbeat[LLM_THREAD_LOOP];
 
     (void) f;
     g->forwards++;
+
+    /* it shows in the middle of a step that the loop lives */
+    assert_non_null(g->watch);
+    g->watch(g->watch_arg);
+    assert_int_equal(g->state.heartbeat[LLM_THREAD_LOOP], beats + 1);
     assert_true(b->rows_n > 0 && b->rows_n <= ROWS);
     assert_true(b->tokens_n <= TOKENS && b->outs_n <= b->rows_n);
 
@@ -690,6 +707,7 @@ close_world(void)
     assert_true(g->state.heartbeat[LLM_THREAD_LOOP] > 0);
     assert_int_equal(g->state.turns, g->forwards);
     loop_close(g->loop);
+    assert_null(g->watch);
     inner_close(g->in);
     free(g->page);
     free(g);
