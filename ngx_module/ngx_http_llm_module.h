@@ -319,7 +319,7 @@ struct ngx_http_llm_channel_s {
     ngx_msec_t                 tick_due;
     ngx_uint_t                 misses;
     ngx_msec_t                 alive;      /* when all words had moved */
-    ngx_msec_t                 woke;       /* this worker, from standing still */
+    ngx_msec_t                 woke;       /* this worker, after a stop */
     uint64_t                   heartbeat[LLM_THREADS];
 
     ngx_uint_t                 models_n;
