@@ -198,6 +198,9 @@ kv_missing(const kv_t *kv, uint32_t seq, uint32_t tokens)
 
     for (g = 0; g < kv->c.groups; g++) {
         span = kv_span(kv, seq, g);
+        if ((uint64_t) span->end * kv->c.block_tokens >= tokens) {
+            continue; /* as a rule: asked for each row, without a division */
+        }
         end = end_for(kv, g, span->first, tokens);
         sum += end > span->end ? end - span->end : 0;
     }
@@ -214,6 +217,9 @@ kv_grow(kv_t *kv, uint32_t seq, uint32_t tokens)
     kv_span_t *span;
 
     missing = kv_missing(kv, seq, tokens);
+    if (missing == 0) {
+        return 0;
+    }
     if (missing > kv_avail(kv)) {
         return -1;
     }
@@ -248,10 +254,13 @@ kv_slide(kv_t *kv, uint32_t seq, uint32_t computed, uint32_t tokens)
 
     for (g = 0; g < kv->c.groups; g++) {
         span = kv_span(kv, seq, g);
-        row = kv_row(kv, seq, g);
         first = kv_first(kv, g, computed);
-        end = end_for(kv, g, first, tokens);
         assert(first <= span->end);
+        if (first <= span->first) {
+            continue; /* nothing has fallen out */
+        }
+        row = kv_row(kv, seq, g);
+        end = end_for(kv, g, first, tokens);
 
         for (; span->first < first; span->first++) {
             if (kv->states[row[span->first]] == KV_CACHED) {

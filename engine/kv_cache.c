@@ -142,18 +142,8 @@ kv_evicted(const kv_t *kv)
 uint32_t
 kv_cache_idle(const kv_t *kv)
 {
-    radix_stats_t st;
-    uint64_t sum = 0;
-    uint32_t g;
+    uint64_t sum = kv->tree == NULL ? 0 : radix_idle(kv->tree);
 
-    if (kv->tree == NULL) {
-        return 0;
-    }
-
-    radix_stats(kv->tree, &st);
-    for (g = 0; g < kv->c.groups; g++) {
-        sum += st.idle[g];
-    }
     assert(sum <= kv->counts[KV_CACHED]);
 
     return (uint32_t) sum;
@@ -262,6 +252,14 @@ fill_ids(kv_t *kv, uint32_t seq, uint32_t from, radix_new_t *w)
 }
 
 
+int
+kv_fills(const kv_t *kv, uint32_t seq, uint32_t computed)
+{
+    return kv->tree != NULL
+           && computed >= (kv->depths[seq] + 1ull) * kv->c.block_tokens;
+}
+
+
 void
 kv_insert(kv_t *kv, uint32_t seq, const kv_who_t *who, const uint32_t *tokens,
     uint32_t computed)
@@ -269,7 +267,7 @@ kv_insert(kv_t *kv, uint32_t seq, const kv_who_t *who, const uint32_t *tokens,
     uint32_t full = computed / kv->c.block_tokens, from, i, g, *nodes;
     radix_new_t w;
 
-    if (kv->tree == NULL || full <= kv->depths[seq]) {
+    if (!kv_fills(kv, seq, computed)) {
         return;
     }
 

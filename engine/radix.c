@@ -808,6 +808,21 @@ radix_stats(const radix_t *r, radix_stats_t *st)
 }
 
 
+uint64_t
+radix_idle(const radix_t *r)
+{
+    uint64_t sum = 0;
+    uint32_t g;
+
+    for (g = 0; g < r->c.groups; g++) {
+        assert(r->idle[g] <= r->blocks[g]);
+        sum += r->idle[g];
+    }
+
+    return sum;
+}
+
+
 void
 radix_check(const radix_t *r)
 {

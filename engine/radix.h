@@ -141,6 +141,9 @@ uint64_t radix_owned(const radix_t *r, uint32_t owner, uint32_t g);
 
 void radix_stats(const radix_t *r, radix_stats_t *st);
 
+/* Blocks of all groups that nobody uses. */
+uint64_t radix_idle(const radix_t *r);
+
 /* Bytes that radix_open takes. */
 uint64_t radix_bytes(const radix_cfg_t *c);
 

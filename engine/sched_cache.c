@@ -147,7 +147,7 @@ sched_cache_keep(sched_t *s, uint32_t id)
     seq_t *q = &s->seqs[id];
     kv_who_t who;
 
-    if (kv_caches(s->kv)) {
+    if (kv_fills(s->kv, id, q->computed)) {
         who = seq_who(s, id);
         kv_insert(s->kv, id, &who, seq_known(s, id), q->computed);
     }
