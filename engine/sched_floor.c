@@ -165,14 +165,14 @@ sched_floor_turn(sched_t *s)
 void
 sched_floor_served(sched_t *s, uint32_t id, uint32_t cost)
 {
-    uint32_t class = key_class(s->links[id].key);
-
-    assert(class < SCHED_CLASSES);
+    uint32_t class;
 
     if (s->c.floor == 0 || s->upper == NONE) {
         return;
     }
 
+    class = key_class(s->links[id].key);
+    assert(class < SCHED_CLASSES);
     s->served += cost;
     if (class > s->upper) {
         if (s->seqs[id].floor) {

@@ -175,8 +175,11 @@ worst_seated(const sched_t *s, uint32_t from)
 {
     uint32_t i, id, found = NONE;
 
-    for (i = 0; i < s->run_n; i++) {
+    for (i = s->run_n; i-- > 0;) {
         id = s->run[i];
+        if (key_class(s->links[id].key) < from) {
+            break; /* so are all before it */
+        }
         if (yields(s, id, from)) {
             found = worse(s, found, id);
         }
