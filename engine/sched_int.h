@@ -98,7 +98,8 @@ struct sched_policy_s {
     /* Does sequence a lose its blocks rather than b? */
     int (*rather)(const sched_t *s, uint32_t a, uint32_t b);
 
-    /* May a, whose turn it is, take blocks that b holds?  NULL: never. */
+    /* May a, whose turn it is, take blocks that b holds?  NULL: never.  If so,
+     * then also from one that was served more, and one that was less may. */
     int (*claims)(const sched_t *s, const tenant_t *a, const tenant_t *b);
 
     /* Writes the step, by the passes below. */
@@ -120,7 +121,9 @@ struct sched_s {
     uint64_t served;     /* weighted tokens since the last plan, all classes */
     sched_class_t classes[SCHED_CLASSES];
     uint32_t decoding; /* rows of the step before its prompts */
-    int foreseen;      /* does futures hold those seated? */
+    int foreseen;      /* do these tell of those seated? */
+    uint64_t lacking;  /* blocks that they lack for what they know */
+    uint64_t holding;  /* and have */
     sched_futures_t futures;
     kv_t *kv; /* borrowed */
     uint32_t seats;

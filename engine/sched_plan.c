@@ -281,15 +281,6 @@ take_blocks(sched_t *s, uint64_t need, uint32_t from)
 
 /* --- what those seated will need ---------------------------------------- */
 
-/* Blocks that sequence id has or will need for what it knows. */
-static uint64_t
-promised(const sched_t *s, uint32_t id)
-{
-    return kv_held(s->kv, id)
-           + (uint64_t) kv_missing(s->kv, id, s->seqs[id].known_n + 1);
-}
-
-
 /* Tokens that it is expected to sample yet. */
 static uint32_t
 to_come(const sched_t *s, uint32_t id)
@@ -315,12 +306,18 @@ growth_tokens(const sched_t *s)
 static void
 plan_futures(sched_t *s)
 {
-    uint32_t i;
+    uint32_t i, id, lacks, holds;
 
     memset(&s->futures, 0, sizeof(s->futures));
+    s->lacking = s->holding = 0;
     for (i = 0; i < s->run_n; i++) {
+        id = s->run[i];
+        lacks = kv_missing(s->kv, id, s->seqs[id].known_n + 1);
+        holds = kv_held(s->kv, id);
+        s->lacking += lacks;
+        s->holding += holds;
         sched_futures_add(
-            &s->futures, promised(s, s->run[i]), to_come(s, s->run[i]));
+            &s->futures, lacks + (uint64_t) holds, to_come(s, id));
     }
     s->foreseen = 1;
 }
@@ -334,8 +331,9 @@ static int
 room_for(sched_t *s, uint32_t id)
 {
     uint64_t need, have = kv_avail(s->kv) + dry_blocks(s);
-    uint64_t blocks = promised(s, id);
-    uint32_t more = to_come(s, id), i, v;
+    uint32_t lacks = kv_missing(s->kv, id, s->seqs[id].known_n + 1);
+    uint32_t holds = kv_held(s->kv, id), more = to_come(s, id), v;
+    uint64_t blocks = lacks + (uint64_t) holds;
     int fits;
 
     assert(s->run_n < s->seats);
@@ -347,16 +345,11 @@ room_for(sched_t *s, uint32_t id)
 
     /* what it has found in the cache it holds already; alone it fits, whatever
      * it may come to need */
-    need = kv_missing(s->kv, id, s->seqs[id].known_n + 1);
+    need = lacks + s->lacking;
     if (s->run_n == 0) {
         fits = need <= have;
     } else {
-        have += kv_held(s->kv, id);
-        for (i = 0; i < s->run_n; i++) {
-            need +=
-                kv_missing(s->kv, s->run[i], s->seqs[s->run[i]].known_n + 1);
-            have += kv_held(s->kv, s->run[i]);
-        }
+        have += holds + s->holding;
         fits = sched_futures_peak(&s->futures, growth_tokens(s)) <= have;
     }
 
@@ -368,7 +361,10 @@ room_for(sched_t *s, uint32_t id)
         }
     }
 
-    if (!fits) {
+    if (fits) {
+        s->lacking += lacks;
+        s->holding += holds;
+    } else {
         sched_futures_remove(&s->futures, blocks, more);
     }
 
@@ -790,25 +786,29 @@ chunk(sched_t *s, const batch_t *b, uint32_t id, uint32_t want, uint32_t cap,
 static uint32_t
 chunk_blocks(sched_t *s, uint32_t id, uint32_t n, int whole)
 {
-    uint32_t computed = s->seqs[id].computed, lo = 0, hi = n, mid;
+    uint32_t computed = s->seqs[id].computed, lo = 0, hi = n + 1, mid, got;
 
-    if (kv_grow(s->kv, id, computed + n) == 0) {
-        return n;
-    }
-    if (whole) {
-        return 0;
-    }
-
+    mid = n; /* as a rule there is enough */
     while (hi - lo > 1) {
-        mid = lo + (hi - lo) / 2;
         if (kv_missing(s->kv, id, computed + mid) <= kv_avail(s->kv)) {
             lo = mid;
+        } else if (whole) {
+            return 0;
         } else {
             hi = mid;
         }
+        mid = lo + (hi - lo) / 2;
     }
-    if (lo > 0) {
-        (void) kv_grow(s->kv, id, computed + lo);
+    if (lo == 0) {
+        return 0;
+    }
+
+    got = kv_missing(s->kv, id, computed + lo);
+    (void) kv_grow(s->kv, id, computed + lo);
+    if (s->foreseen) {
+        assert(s->lacking >= got);
+        s->lacking -= got;
+        s->holding += got;
     }
 
     return lo;
@@ -939,6 +939,32 @@ worst_claimable(const sched_t *s, const tenant_t *t, uint32_t class, int seat)
 }
 
 
+/* Has anyone who sits been served so much more than anyone who waits that the
+ * policy may let this one take it?  As a rule not, and it is cheap to tell. */
+static int
+may_claim(const sched_t *s)
+{
+    const tenant_t *t, *least = NULL, *most = NULL;
+    uint32_t i;
+
+    for (i = 0; i < s->active_n; i++) {
+        t = &s->tenants[s->active[i]];
+        if ((t->waiting > 0 || t->ready.head != NONE)
+            && (least == NULL || t->service < least->service)) {
+            least = t;
+        }
+    }
+    for (i = 0; i < s->run_n; i++) {
+        t = &s->tenants[s->reqs[seq_req(s->run[i])].tenant];
+        if (most == NULL || t->service > most->service) {
+            most = t;
+        }
+    }
+
+    return least != NULL && most != NULL && s->policy->claims(s, least, most);
+}
+
+
 /*
  * Whose turn it is but for whom there is no room takes it from those who were
  * served so much more that the policy lets it.
@@ -950,6 +976,10 @@ plan_claim(sched_t *s)
     int seat = s->run_n == s->seats, rc;
     uint32_t i, id, class, claims = 0;
     tenant_t *t;
+
+    if (!may_claim(s)) {
+        return;
+    }
 
     for (i = 0; i < s->active_n; i++) {
         s->tenants[s->active[i]].todo = NONE;
