@@ -190,17 +190,36 @@ end_for(const kv_t *kv, uint32_t group, uint32_t first, uint32_t tokens)
 }
 
 
+/* Has seq blocks for all of them?  Asked for each row of a step, and nearly
+ * always so: hence a product and no division. */
+static int
+holds(const kv_t *kv, uint32_t seq, uint32_t tokens)
+{
+    const kv_span_t *span = kv_span(kv, seq, 0);
+    uint32_t g;
+
+    for (g = 0; g < kv->c.groups; g++) {
+        if ((uint64_t) span[g].end * kv->c.block_tokens < tokens) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
 uint32_t
 kv_missing(const kv_t *kv, uint32_t seq, uint32_t tokens)
 {
     uint32_t g, end, sum = 0;
     const kv_span_t *span;
 
+    if (holds(kv, seq, tokens)) {
+        return 0;
+    }
+
     for (g = 0; g < kv->c.groups; g++) {
         span = kv_span(kv, seq, g);
-        if ((uint64_t) span->end * kv->c.block_tokens >= tokens) {
-            continue; /* as a rule: asked for each row, without a division */
-        }
         end = end_for(kv, g, span->first, tokens);
         sum += end > span->end ? end - span->end : 0;
     }
@@ -216,10 +235,10 @@ kv_grow(kv_t *kv, uint32_t seq, uint32_t tokens)
     uint32_t *row;
     kv_span_t *span;
 
-    missing = kv_missing(kv, seq, tokens);
-    if (missing == 0) {
+    if (holds(kv, seq, tokens)) {
         return 0;
     }
+    missing = kv_missing(kv, seq, tokens);
     if (missing > kv_avail(kv)) {
         return -1;
     }
@@ -253,12 +272,12 @@ kv_slide(kv_t *kv, uint32_t seq, uint32_t computed, uint32_t tokens)
     assert(computed <= tokens);
 
     for (g = 0; g < kv->c.groups; g++) {
+        if (kv->window[g] == 0) {
+            continue; /* nothing ever falls out */
+        }
         span = kv_span(kv, seq, g);
         first = kv_first(kv, g, computed);
         assert(first <= span->end);
-        if (first <= span->first) {
-            continue; /* nothing has fallen out */
-        }
         row = kv_row(kv, seq, g);
         end = end_for(kv, g, first, tokens);
 

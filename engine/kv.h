@@ -125,9 +125,6 @@ int kv_caches(const kv_t *kv);
 uint32_t kv_match(kv_t *kv, uint32_t seq, const kv_who_t *who,
     const uint32_t *tokens, uint32_t n);
 
-/* Has seq, with so many tokens computed, a full block that is not cached? */
-int kv_fills(const kv_t *kv, uint32_t seq, uint32_t computed);
-
 /*
  * How many of the first n tokens kv_match would find, nearly: of the first
  * group without a window, and going on from where the last look at the same

@@ -252,14 +252,6 @@ fill_ids(kv_t *kv, uint32_t seq, uint32_t from, radix_new_t *w)
 }
 
 
-int
-kv_fills(const kv_t *kv, uint32_t seq, uint32_t computed)
-{
-    return kv->tree != NULL
-           && computed >= (kv->depths[seq] + 1ull) * kv->c.block_tokens;
-}
-
-
 void
 kv_insert(kv_t *kv, uint32_t seq, const kv_who_t *who, const uint32_t *tokens,
     uint32_t computed)
@@ -267,7 +259,7 @@ kv_insert(kv_t *kv, uint32_t seq, const kv_who_t *who, const uint32_t *tokens,
     uint32_t full = computed / kv->c.block_tokens, from, i, g, *nodes;
     radix_new_t w;
 
-    if (!kv_fills(kv, seq, computed)) {
+    if (kv->tree == NULL || full <= kv->depths[seq]) {
         return;
     }
 

@@ -304,10 +304,11 @@ tenant_lift(sched_t *s, tenant_t *t)
 void
 sched_charge(sched_t *s, uint32_t id, uint64_t cost)
 {
-    uint32_t weight = s->reqs[seq_req(id)].r->weight;
+    const sreq_t *sr = &s->reqs[seq_req(id)];
 
-    seq_tenant(s, id)->service +=
-        cost * SCHED_SCALE / (weight > 0 ? weight : 1);
+    assert(sr->weight > 0);
+
+    s->tenants[sr->tenant].service += cost * SCHED_SCALE / sr->weight;
 }
 
 
@@ -527,6 +528,8 @@ sched_add(sched_t *s, uint32_t req, const req_t *r)
     memset(sr, 0, sizeof(*sr));
     sr->r = r;
     sr->tenant = ti;
+    sr->flags = r->flags;
+    sr->weight = r->weight > 0 ? r->weight : 1;
     sr->open_n = r->choices;
     sr->credit = 1;
     sr->expires_us = r->queue_ms == 0
@@ -638,7 +641,7 @@ commit_token(sched_t *s, uint32_t id, sched_take_t *take)
     take->shown = !take->ends;
     seq_known(s, id)[q->known_n++] = take->token;
 
-    if (sr->r->flags & LLM_F_SCORE) {
+    if (sr->flags & LLM_F_SCORE) {
         take->shown = 0;
         take->finish = LLM_FINISH_LENGTH;
         seq_finish(s, id);
@@ -648,7 +651,7 @@ commit_token(sched_t *s, uint32_t id, sched_take_t *take)
     sched_floor_served(s, id, SCHED_COST_OUT);
     sr->sampled++;
 
-    if (take->ends && !(sr->r->flags & LLM_F_IGNORE_EOS)) {
+    if (take->ends && !(sr->flags & LLM_F_IGNORE_EOS)) {
         take->finish = LLM_FINISH_STOP;
     } else if (q->known_n == q->limit) {
         take->finish = LLM_FINISH_LENGTH;
@@ -680,7 +683,7 @@ sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes)
         if (bad) {
             q->stays = q->found; /* what it computed is not to be trusted */
         } else {
-            sched_cache_keep(s, row->seq);
+            sched_cache_keep(s, row->seq, row->q_len);
         }
         kv_slide(s->kv, row->seq, q->computed, q->known_n + 1);
     }

@@ -48,7 +48,7 @@ seq_who(const sched_t *s, uint32_t id)
 
     who.space = r->space;
     who.owner = r->tenant;
-    who.weight = r->weight > 0 ? r->weight : 1;
+    who.weight = s->reqs[seq_req(id)].weight;
     who.keep = r->priority < SCHED_KEEP_MAX ? SCHED_KEEP_MAX - r->priority : 0;
 
     return who;
@@ -74,7 +74,7 @@ to_score(const sched_t *s, uint32_t id)
 {
     const seq_t *q = &s->seqs[id];
 
-    return (s->reqs[seq_req(id)].r->flags & LLM_F_PROMPT_LPS) != 0
+    return (s->reqs[seq_req(id)].flags & LLM_F_PROMPT_LPS) != 0
            && q->scored + 1 < q->prompt_n;
 }
 
@@ -142,12 +142,15 @@ sched_cache_admitted(sched_t *s, uint32_t id)
 
 
 void
-sched_cache_keep(sched_t *s, uint32_t id)
+sched_cache_keep(sched_t *s, uint32_t id, uint32_t n)
 {
     seq_t *q = &s->seqs[id];
     kv_who_t who;
 
-    if (kv_fills(s->kv, id, q->computed)) {
+    assert(n > 0 && n <= q->computed);
+
+    /* a step that completes no block is the most usual one */
+    if (q->computed % kv_block_tokens(s->kv) < n && kv_caches(s->kv)) {
         who = seq_who(s, id);
         kv_insert(s->kv, id, &who, seq_known(s, id), q->computed);
     }

@@ -48,6 +48,8 @@ typedef struct {
     const req_t *r;      /* borrowed; NULL: not live */
     uint64_t expires_us; /* UINT64_MAX: never */
     uint32_t tenant;     /* index in tenants */
+    uint32_t flags;      /* r's, for they are asked for in each step */
+    uint32_t weight;     /* r's, at least 1 */
     uint32_t open_n;     /* choices that have not ended */
     uint32_t sampled;
     uint32_t cached; /* prompt tokens that were not computed */
@@ -258,8 +260,8 @@ void sched_cache_match(sched_t *s, uint32_t id);
 void sched_cache_unmatch(sched_t *s, uint32_t id);
 void sched_cache_admitted(sched_t *s, uint32_t id);
 
-/* What it has computed is kept. */
-void sched_cache_keep(sched_t *s, uint32_t id);
+/* What it has computed is kept; the last n tokens of it are new. */
+void sched_cache_keep(sched_t *s, uint32_t id, uint32_t n);
 
 /* Should a matched sequence wait for one that computes the same?  If so, it
  * has a leader from then on. */

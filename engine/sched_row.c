@@ -25,7 +25,7 @@ seq_scores(const sched_t *s, uint32_t id, uint32_t end, uint32_t *from)
 
     *from = q->computed > q->scored ? q->computed : q->scored;
 
-    if ((s->reqs[seq_req(id)].r->flags & LLM_F_PROMPT_LPS) == 0) {
+    if ((s->reqs[seq_req(id)].flags & LLM_F_PROMPT_LPS) == 0) {
         return *from;
     }
     last = last < end ? last : end;
@@ -83,7 +83,9 @@ sched_row(sched_t *s, batch_t *b, uint32_t id, uint32_t n)
     seq_t *q = &s->seqs[id];
     const req_t *r = s->reqs[seq_req(id)].r;
     batch_row_t *row = &b->rows[b->rows_n];
-    uint32_t end = q->computed + n, pos, to, g;
+    uint32_t end = q->computed + n, pos, to, g, groups = kv_groups(s->kv);
+    uint32_t bt = kv_block_tokens(s->kv);
+    batch_blocks_t *blocks;
     batch_out_t *out;
 
     assert(b->rows_n < s->c.rows && n <= s->c.tokens - b->tokens_n);
@@ -95,11 +97,11 @@ sched_row(sched_t *s, batch_t *b, uint32_t id, uint32_t n)
     row->kv_len = end;
     row->tok = b->tokens_n;
     row->adapter = 0;
-    assert(kv_missing(s->kv, id, end) == 0);
 
-    for (g = 0; g < kv_groups(s->kv); g++) {
-        row->blocks[g].ids =
-            kv_table(s->kv, id, g, &row->blocks[g].first, &row->blocks[g].n);
+    for (g = 0; g < groups; g++) {
+        blocks = &row->blocks[g];
+        blocks->ids = kv_table(s->kv, id, g, &blocks->first, &blocks->n);
+        assert((blocks->first + (uint64_t) blocks->n) * bt >= end);
     }
 
     memcpy(b->tokens + b->tokens_n, seq_known(s, id) + q->computed,
