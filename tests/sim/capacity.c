@@ -3,17 +3,35 @@
  * P99 gap between tokens keeps to an objective and the median wait before the
  * first chunk is at most 2 s.
  *
- * DESIGN.  Bisection to 2.5 % over rates, 2,048 requests a trial with lengths
- * of the ShareGPT trace, a Mistral-7B-like model on a simulated A100 with
- * 25,000 blocks.  Every policy has the same loads, pool and cost model, and the
- * best of the settings listed for it.  Steps are calibrated by nothing but the
- * public profile (cost.c); capacity came out, it was not put in.
+ * THE PAPER'S SETTING, for the figure of 2.6 times vLLM's capacity: Mistral-7B
+ * on one A100 of 80 GB; each round of a ShareGPT chat a request, prompt and
+ * output at most 8,192 tokens (openchat_sharegpt4: the very list of lengths,
+ * 30,731 of them); Poisson arrivals, 2,048 requests a trial, seed 42, bisection
+ * to 2.5 %; P99 of the gaps at most 0.1 s (strict: five decode iterations of 32
+ * sequences at 4,096 tokens) or 0.5 s (relaxed: 25); a budget of 512 tokens
+ * when strict, 2,048 when relaxed; at most 128 sequences in a batch, for vLLM,
+ * too; blocks of 16 tokens in what is left of 85 % of the memory, which is
+ * 25,000.  The paper's "up to 2.6" does not say of which objective and trace it
+ * is; its sweep of objectives has 3.5 at 0.1 s on this trace.  So 2.6 is asked
+ * for here under the strict objective.
  *
- * The median rule is passed by a queue that only begins to grow, so a second
- * capacity asks that waiting does not grow over the last half of a trial.
+ * WHAT IS NOT THE PAPER'S.  The steps are simulated: the profile is that of
+ * Llama-3-8B, which has Mistral-7B's layers and another vocabulary, and
+ * attention and the host's share are computed (cost.c), so ratios are compared
+ * and rates are not.  vLLM and the others are our engine with their
+ * composition of steps (policy.c); it takes blocks as tokens are computed and
+ * admits by an estimate, where they took blocks for whole prompts.  Steps are
+ * calibrated by nothing but the public profile; capacity came out, it was not
+ * put in.
+ *
+ * DESIGN.  Every policy has the same loads, pool and cost model, and the best
+ * of the settings listed for it.  Bands are over seeds, and for the A100 over
+ * the host's share and the speed of attention, too.  That ours is nowhere below
+ * an ablation is checked for each of them by itself.
  */
 #include "tables.h"
 #include "policy.h"
+#include "search.h"
 #include "trace.h"
 
 #include <assert.h>
@@ -21,20 +39,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REQUESTS  2048
-#define CONTEXT   8192
-#define BLOCKS    25000
-#define DELAY_US  2000000
-#define STEP      1.025
-#define QUARTERS  4
-#define MOST_RUNS 20
-
-typedef struct {
-    const char *name;
-    const sched_policy_t *policy;
-    uint32_t rows, budget;
-    uint32_t target; /* a step's, in percent of the objective; 0: none */
-} contender_t;
+#define REQUESTS 2048
+#define CONTEXT  8192
+#define DELAY_US 2000000
 
 /* Settings worth trying are rows of their own; the best of a name counts. */
 static const contender_t contenders[] = {
@@ -42,181 +49,104 @@ static const contender_t contenders[] = {
     {"ours", &sched_fair, 128, 512, 0},
     {"ours", &sched_fair, 128, 1024, 0},
     {"ours", &sched_fair, 128, 2048, 0},
+    {"ours", &sched_fair, 128, 4096, 0},
     {"ours, step_target", &sched_fair, 128, 4096, 80},
     {"ours, step_target", &sched_fair, 128, 4096, 95},
+    {"fcfs", &sched_fcfs, 128, 512, 0},
+    {"fcfs", &sched_fcfs, 128, 1024, 0},
+    {"fcfs", &sched_fcfs, 128, 2048, 0},
     {"prefill_first", &sched_prefill_first, 64, 8192, 0},
     {"prefill_first", &sched_prefill_first, 128, 2048, 0},
     {"prefill_first", &sched_prefill_first, 128, 8192, 0},
     {"orca", &sched_orca, 16, 8192, 0},
     {"orca", &sched_orca, 32, 8192, 0},
+    {"orca", &sched_orca, 128, 8192, 0},
     {"hybrid_only", &sched_hybrid_only, 128, 2048, 0},
     {"hybrid_only", &sched_hybrid_only, 128, 8192, 0},
     {"chunk_only", &sched_chunk_only, 128, 512, 0},
     {"chunk_only", &sched_chunk_only, 128, 1024, 0},
     {"chunk_only", &sched_chunk_only, 128, 2048, 0},
+    {"chunk_only", &sched_chunk_only, 128, 4096, 0},
 };
 
 #define CONTENDERS (sizeof(contenders) / sizeof(contenders[0]))
 
+/* Ours first, then what it is compared with. */
+enum { OURS, TARGET, FCFS, PREFILL_FIRST, ORCA, HYBRID, CHUNK, NAMES };
+
+static const char *const names[NAMES] = {"ours", "ours, step_target", "fcfs",
+    "prefill_first", "orca", "hybrid_only", "chunk_only"};
+
 typedef struct {
-    double base_us, tflops, tbytes;
+    cost_t cost;
     uint64_t seed;
 } setting_t;
 
+#define SETTINGS_MAX 8
+
+typedef struct {
+    double first, lo, hi;
+} band_t;
+
+
 /* The first is the reference; others move one thing. */
-static const setting_t settings[] = {
-    {3000, 130, 1.5, 42},
-    {3000, 130, 1.5, 43},
-    {3000, 130, 1.5, 44},
-    {0, 130, 1.7, 42},
-    {8000, 130, 1.5, 42},
-    {3000, 90, 1.5, 42},
-    {3000, 190, 1.5, 42},
-};
-
-#define SETTINGS (sizeof(settings) / sizeof(settings[0]))
-
-typedef struct {
-    uint64_t gaps; /* all that there will be */
-    const load_t *load;
-} trial_t;
-
-typedef struct {
-    double rate, ttft50, ttft99, tbt99;
-} capacity_t;
-
-
-/* Ends a trial that has failed already. */
-static int
-watch(run_t *r, void *arg)
+static size_t
+settings_of(const cost_setting_t *c, int reference, setting_t *v)
 {
-    trial_t *t = arg;
+    static const double other[][3] = {
+        {0, 130, 1.7}, {8000, 130, 1.5}, {3000, 90, 1.5}, {3000, 190, 1.5}};
+    size_t n = 0, i;
 
-    return r->tbt.over * 100 > t->gaps || r->delay.over * 2 > t->load->n;
+    for (i = 0; i < 3; i++) {
+        v[n++] = (setting_t){c->cost, 42 + i};
+    }
+    for (i = 0; reference && i < sizeof(other) / sizeof(other[0]); i++) {
+        v[n++] =
+            (setting_t){cost_a100(other[i][0], other[i][1], other[i][2]), 42};
+    }
+    assert(n <= SETTINGS_MAX);
+
+    return n;
 }
 
 
-/* Does waiting grow over the last half? */
-static int
-grows(const run_t *r)
+static search_t
+question(const cost_setting_t *c, uint32_t slo_us, const load_t *lengths)
 {
-    double sum[QUARTERS] = {0};
-    size_t i, n = r->c.load->n, k;
+    search_t q;
 
-    for (i = 0; i < n; i++) {
-        k = i * QUARTERS / n;
-        sum[k] += (double) (r->items[i].begun_us - r->c.load->v[i].at_us) / 1e6;
-    }
+    memset(&q, 0, sizeof(q));
+    q.cost = &c->cost;
+    q.blocks = c->blocks;
+    q.context = CONTEXT;
+    q.slo_us = slo_us;
+    q.delay_us = DELAY_US;
+    q.from = lengths;
+    q.n = REQUESTS;
+    q.seed = 42;
 
-    /* half a second on average is not a queue */
-    return sum[3] > 1.25 * sum[2] && sum[3] > 0.5 * (double) n / QUARTERS;
-}
-
-
-static int
-trial(const contender_t *c, const cost_t *cost, uint32_t slo_us, load_t *l,
-    int no_growth, capacity_t *at)
-{
-    trial_t t = {0, l};
-    run_cfg_t rc;
-    run_t *r = malloc(sizeof(*r));
-    size_t i;
-    int ok;
-
-    assert(r != NULL);
-    for (i = 0; i < l->n; i++) {
-        t.gaps += l->v[i].output - 1;
-    }
-
-    memset(&rc, 0, sizeof(rc));
-    rc.sched.policy = c->policy;
-    rc.sched.rows = c->rows;
-    rc.sched.tokens = CONTEXT + c->rows;
-    rc.sched.budget = c->budget;
-    rc.sched.tile = 64;
-    rc.sched.target_us = (uint32_t) ((uint64_t) slo_us * c->target / 100);
-    rc.sched.context = CONTEXT;
-    rc.blocks = BLOCKS;
-    rc.block_tokens = 16;
-    rc.cost = cost;
-    rc.load = l;
-    rc.tbt_limit_us = slo_us;
-    rc.delay_limit_us = DELAY_US;
-    rc.watch = watch;
-    rc.arg = &t;
-
-    run_open(r, &rc);
-    run_all(r);
-    ok = !r->stopped && (!no_growth || !grows(r));
-    if (ok) {
-        at->ttft50 = stat_percentile(&r->ttft, 50);
-        at->ttft99 = stat_percentile(&r->ttft, 99);
-        at->tbt99 = stat_percentile(&r->tbt, 99);
-    }
-    run_close(r);
-    free(r);
-
-    return ok;
-}
-
-
-/* By bisection on the ratio of rates; 0: not even the least. */
-static capacity_t
-capacity(const contender_t *c, const cost_t *cost, uint32_t slo_us,
-    const load_t *lengths, uint64_t seed, int no_growth, double guess)
-{
-    capacity_t best = {0, 0, 0, 0};
-    double lo = 0, hi = 0, rate = guess;
-    load_t l = {0};
-    rnd_t rnd;
-    int n;
-
-    rnd_seed(&rnd, seed);
-    load_draw(&l, lengths, REQUESTS, CONTEXT, &rnd);
-
-    for (n = 0; n < MOST_RUNS && (lo == 0 || hi == 0 || hi > lo * STEP); n++) {
-        rnd_seed(&rnd, seed + 1000);
-        load_arrive(&l, 0, rate, 1, &rnd);
-
-        if (trial(c, cost, slo_us, &l, no_growth, &best)) {
-            lo = rate;
-        } else {
-            hi = rate;
-        }
-        if (hi == 0) {
-            rate = lo * 1.3;
-        } else if (lo == 0) {
-            rate = hi / 1.3;
-        } else {
-            rate = (lo + hi) / 2;
-        }
-        if (rate < 0.05) {
-            break;
-        }
-    }
-    load_free(&l);
-    best.rate = lo;
-
-    return best;
+    return q;
 }
 
 
 /* The best of a name's rows under one setting. */
 static capacity_t
-best_of(const char *name, const setting_t *s, uint32_t slo_us,
-    const load_t *lengths, int no_growth, const contender_t **who)
+best_of(const char *name, search_t q, const setting_t *s, int steady,
+    const contender_t **who)
 {
-    cost_t cost = cost_a100(s->base_us, s->tflops, s->tbytes);
-    capacity_t best = {0, 0, 0, 0}, c;
+    capacity_t best = {0}, c;
     size_t i;
 
+    q.cost = &s->cost;
+    q.seed = s->seed;
+    q.steady = steady;
     *who = NULL;
     for (i = 0; i < CONTENDERS; i++) {
         if (strcmp(contenders[i].name, name) != 0) {
             continue;
         }
-        c = capacity(&contenders[i], &cost, slo_us, lengths, s->seed, no_growth,
-            best.rate > 0 ? best.rate : 1.5);
+        c = search(
+            &q, &contenders[i], best.rate > 0 ? best.rate : search_guess(&q));
         if (c.rate > best.rate || *who == NULL) {
             best = c;
             *who = &contenders[i];
@@ -229,87 +159,210 @@ best_of(const char *name, const setting_t *s, uint32_t slo_us,
 
 /* What a name gets under each setting; prints its row. */
 static void
-row(const char *name, uint32_t slo_us, const load_t *l, size_t settings_n,
+row(const char *name, const search_t *q, const setting_t *v, size_t n,
     double rates[])
 {
     const contender_t *who, *any;
-    double lo = 1e9, hi = 0;
     capacity_t at, steady;
+    double lo, hi;
     size_t i;
 
-    at = best_of(name, &settings[0], slo_us, l, 0, &who);
+    at = best_of(name, *q, &v[0], 0, &who);
     rates[0] = lo = hi = at.rate;
-    steady = best_of(name, &settings[0], slo_us, l, 1, &any);
-    for (i = 1; i < settings_n; i++) {
-        rates[i] = best_of(name, &settings[i], slo_us, l, 0, &any).rate;
+    steady = best_of(name, *q, &v[0], 1, &any);
+    for (i = 1; i < n; i++) {
+        rates[i] = best_of(name, *q, &v[i], 0, &any).rate;
         lo = rates[i] < lo ? rates[i] : lo;
         hi = rates[i] > hi ? rates[i] : hi;
     }
-    printf("  %-18s %4u %5u %7.2f %5.2f-%4.2f %8.2f %8.2f %8.2f %8.0f\n", name,
+    printf("  %-18s %4u %5u %7.3f %6.3f-%6.3f %8.3f %8.2f %8.2f %8.0f\n", name,
         who->rows, who->budget, at.rate, lo, hi, steady.rate, at.ttft50,
         at.ttft99, 1e3 * at.tbt99);
     fflush(stdout);
 }
 
 
-/* Each of ours over prefill_first, setting by setting. */
-static int
-ratios(const double ours[], const double theirs[], size_t n, double *first)
+/* One over the other, setting by setting. */
+static band_t
+ratios(const double a[], const double b[], size_t n)
 {
-    double lo = 1e9, hi = 0, v;
+    band_t r = {0, 1e9, 0};
     size_t i;
+    double v;
 
     for (i = 0; i < n; i++) {
-        v = theirs[i] > 0 ? ours[i] / theirs[i] : 0;
-        lo = v < lo ? v : lo;
-        hi = v > hi ? v : hi;
+        v = b[i] > 0 ? a[i] / b[i] : 0;
+        r.lo = v < r.lo ? v : r.lo;
+        r.hi = v > r.hi ? v : r.hi;
+        r.first = i == 0 ? v : r.first;
     }
-    *first = theirs[0] > 0 ? ours[0] / theirs[0] : 0;
-    printf("  ours / prefill_first: %.2f, over settings %.2f to %.2f\n", *first,
-        lo, hi);
 
-    return 0;
+    return r;
 }
 
 
+/* One machine under one objective; *over: ours over prefill_first. */
 static int
-objective(uint32_t slo_us, const load_t *l, size_t settings_n, double wanted)
+objective(const cost_setting_t *c, int relaxed, int reference, const load_t *l,
+    band_t *over)
 {
-    static const char *const names[] = {"ours", "ours, step_target",
-        "prefill_first", "orca", "hybrid_only", "chunk_only"};
-    double rates[6][SETTINGS], first;
-    size_t i;
+    uint32_t slo_us = cost_slo_us(c, relaxed);
+    search_t q = question(c, slo_us, l);
+    double rates[NAMES][SETTINGS_MAX];
+    setting_t v[SETTINGS_MAX];
+    size_t n = settings_of(c, reference, v), i, k;
     int bad = 0;
 
-    printf("P99 TBT <= %u ms, median delay <= 2 s\n", slo_us / 1000);
-    printf("  %-18s %4s %5s %7s %10s %8s %8s %8s %8s\n", "policy", "rows",
-        "budg.", "req/s", "settings", "steady", "TTFT p50", "p99 s", "TBT p99");
-    for (i = 0; i < 6; i++) {
-        row(names[i], slo_us, l, settings_n, rates[i]);
+    printf("%s, %s: P99 TBT <= %u ms, median delay <= 2 s; %s\n", c->name,
+        relaxed ? "relaxed" : "strict", slo_us / 1000, c->cost.name);
+    printf("  %-18s %4s %5s %7s %13s %8s %8s %8s %8s\n", "policy", "rows",
+        "budg.", "req/s", reference ? "seeds, costs" : "seeds", "steady",
+        "TTFT p50", "p99 s", "TBT p99");
+    for (i = 0; i < NAMES; i++) {
+        row(names[i], &q, v, n, rates[i]);
     }
-    (void) ratios(rates[0], rates[2], settings_n, &first);
-    if (wanted > 0) {
-        bad += table_expect(first >= wanted, "ours is 2.6 times prefill_first");
-    }
-    for (i = 2; i < 6; i++) {
-        bad += table_expect(rates[0][0] >= rates[i][0] / STEP,
-            "ours is not below an ablation by more than the search step");
+    *over = ratios(rates[OURS], rates[PREFILL_FIRST], n);
+    printf("  ours / prefill_first: %.2f, over all %.2f to %.2f\n", over->first,
+        over->lo, over->hi);
+    for (i = FCFS; i < NAMES; i++) {
+        for (k = 0; k < n; k++) {
+            bad += table_expect(rates[OURS][k] >= rates[i][k] / SEARCH_STEP,
+                "ours is below no ablation by more than the search step");
+        }
     }
 
     return bad;
 }
 
 
+/* --- what is published -------------------------------------------------- */
+
+static void
+published(const char *what, const char *theirs, const char *ours, int so)
+{
+    printf("  %-52s %-16s %-22s %s\n", what, theirs, ours, so ? "yes" : "NO");
+}
+
+
+/* vLLM's capacity at caps of 32, 64 and 128: greatest over least. */
+static double
+caps_spread(const search_t *q)
+{
+    contender_t c = {"prefill_first", &sched_prefill_first, 32, 8192, 0};
+    double lo = 1e9, hi = 0, rate;
+
+    for (; c.rows <= 128; c.rows *= 2) {
+        rate = search(q, &c, search_guess(q) / 3).rate;
+        lo = rate < lo ? rate : lo;
+        hi = rate > hi ? rate : hi;
+    }
+
+    return hi / lo;
+}
+
+
+/* Time of a prompt of 4,096 tokens in chunks of n, over that in one. */
+static double
+chunked(const cost_t *c, uint32_t n)
+{
+    double parts = 0;
+    batch_row_t row;
+    uint32_t at;
+
+    for (at = 0; at < 4096; at += n) {
+        row = (batch_row_t){.q_start = at, .q_len = n, .kv_len = at + n};
+        parts += c->base_us + cost_linear_us(c, n) + cost_row_us(c, &row);
+    }
+    row = (batch_row_t){.q_start = 0, .q_len = 4096, .kv_len = 4096};
+
+    return parts
+           / (c->base_us + cost_linear_us(c, 4096) + cost_row_us(c, &row));
+}
+
+
+/* The ablation: each half alone, and both, at one rate and budget. */
+static void
+halves(const search_t *q)
+{
+    static const contender_t who[3] = {
+        {"hybrid batches alone", &sched_hybrid_only, 128, 1024, 0},
+        {"chunks alone", &sched_chunk_only, 128, 1024, 0},
+        {"both", &sched_fair, 128, 1024, 0}};
+    const double rate = 2;
+    capacity_t at[3];
+    char text[32];
+    int i;
+
+    for (i = 0; i < 3; i++) {
+        (void) search_at(q, &who[i], rate, &at[i]);
+    }
+    printf(
+        "  budget 1024 at %.0f req/s: TTFT p50, TBT p99 of hybrid batches "
+        "alone %.2f, %.2f;\n    chunks alone %.2f, %.2f; both %.2f, %.2f s\n",
+        rate, at[0].ttft50, at[0].tbt99, at[1].ttft50, at[1].tbt99,
+        at[2].ttft50, at[2].tbt99);
+    snprintf(text, sizeof(text), "%.0f, %.0f, %.0f ms", 1e3 * at[0].tbt99,
+        1e3 * at[1].tbt99, 1e3 * at[2].tbt99);
+    published("TBT p99: hybrid > chunks > both", "680, 170, 140", text,
+        at[0].tbt99 > at[1].tbt99 && at[1].tbt99 >= at[2].tbt99);
+    snprintf(text, sizeof(text), "%.2f, %.2f, %.2f s", at[0].ttft50,
+        at[1].ttft50, at[2].ttft50);
+    published("TTFT p50: hybrid < both < chunks", "0.53, 1.04, 0.76", text,
+        at[0].ttft50 < at[2].ttft50 && at[2].ttft50 < at[1].ttft50);
+}
+
+
+static void
+claims(const cost_setting_t *c, const load_t *l, band_t strict, band_t relaxed)
+{
+    search_t q = question(c, cost_slo_us(c, 0), l);
+    double caps = caps_spread(&q), by512, by2048;
+    char text[32];
+
+    printf("Published, and here\n");
+    printf("  %-52s %-16s %-22s %s\n", "claim", "published", "here", "so");
+    snprintf(text, sizeof(text), "%.2f (%.2f-%.2f)", strict.first, strict.lo,
+        strict.hi);
+    published("Mistral-7B, over vLLM, up to", "2.6", text, strict.first >= 2.6);
+    published("the same in the sweep, chat at 100 ms, budget 512", "3.5", text,
+        strict.hi >= 3.5 && strict.lo <= 3.5);
+    snprintf(text, sizeof(text), "%.2f (%.2f-%.2f)", relaxed.first, relaxed.lo,
+        relaxed.hi);
+    published("a looser objective gains less (Yi-34B at 1 s: 1.65)", "less",
+        text, relaxed.hi < strict.lo);
+    snprintf(text, sizeof(text), "within %.0f %%", 100 * (caps - 1));
+    published("vLLM's capacity at caps of 32, 64, 128", "hardly changes", text,
+        caps < 1.1);
+    by512 = 100 * (chunked(&c->cost, 512) - 1);
+    by2048 = 100 * (chunked(&c->cost, 2048) - 1);
+    snprintf(text, sizeof(text), "%+.0f %%, %+.0f %%", by512, by2048);
+    published("a 4k prompt in chunks of 512, 2048 takes longer by",
+        "<= 25 %, ~0", text, by512 <= 25 && by2048 <= 5);
+    halves(&q);
+    printf("  not tried: Yi-34B, LLaMA2-70B, Falcon-180B (no public profile, "
+           "several GPUs), the\n  arXiv trace (not to be had), rates a second "
+           "(bars in the paper, other costs here)\n");
+}
+
+
 int
 capacity_table(void)
 {
+    cost_setting_t v[COST_SETTINGS_MAX];
+    uint32_t n = cost_settings(v), i;
+    band_t strict[COST_SETTINGS_MAX], relaxed[COST_SETTINGS_MAX];
     load_t l = {0};
-    int real = trace_load(TRACE_SHAREGPT, &l, 1), bad;
+    int real = trace_load(TRACE_SHAREGPT, &l, 1), bad = 0;
 
-    printf("\na. Capacity, simulated A100, Mistral-7B-like; lengths of %s%s\n",
-        trace_name(TRACE_SHAREGPT), real ? "" : " (generated)");
-    bad = objective(100000, &l, SETTINGS, 2.6);
-    bad += objective(500000, &l, SETTINGS, 0);
+    printf("a. Capacity; simulated; %s%s, %d requests a trial\n",
+        trace_name(TRACE_SHAREGPT), real ? "" : " (generated)", REQUESTS);
+    for (i = 0; i < n; i++) {
+        bad += objective(&v[i], 0, i == 0, &l, &strict[i]);
+        bad += objective(&v[i], 1, i == 0, &l, &relaxed[i]);
+    }
+    bad += table_expect(strict[0].first >= 2.6,
+        "the paper's setting: ours is 2.6 times prefill_first");
+    claims(&v[0], &l, strict[0], relaxed[0]);
     load_free(&l);
 
     return bad;

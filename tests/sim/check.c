@@ -16,17 +16,6 @@
 #define CONTEXT 8192
 
 
-int
-table_expect(int ok, const char *what)
-{
-    if (!ok) {
-        printf("  NOT SO: %s\n", what);
-    }
-
-    return !ok;
-}
-
-
 /* A run with usual settings. */
 static run_cfg_t
 usual(const cost_t *cost, const load_t *l)

@@ -162,3 +162,69 @@ cost_file(cost_t *c, const char *path)
 
     return 0;
 }
+
+
+/* --- settings ----------------------------------------------------------- */
+
+/* 3 ms on the host for each step. */
+static cost_t
+usual_a100(void)
+{
+    return cost_a100(3000, 130, 1.5);
+}
+
+
+static cost_t
+usual_h200(void)
+{
+    return cost_h200(2000);
+}
+
+
+/* A machine that is measured or computed gets a line. */
+static const struct {
+    const char *name;
+    cost_t (*make)(void);
+    uint32_t blocks;
+    uint32_t iter_us; /* 0: what the model says */
+} machines[] = {
+    {"A100", usual_a100, 25000, 20000}, /* as the paper has it */
+    {"H200", usual_h200, 50000, 0},
+};
+
+#define MACHINES (sizeof(machines) / sizeof(machines[0]))
+
+_Static_assert(MACHINES <= COST_SETTINGS_MAX, "room for all machines");
+
+
+static double
+iteration_us(const cost_t *c)
+{
+    return c->base_us + cost_linear_us(c, 32) + 32 * 4096 * c->read_us;
+}
+
+
+uint32_t
+cost_settings(cost_setting_t v[COST_SETTINGS_MAX])
+{
+    uint32_t i;
+
+    for (i = 0; i < MACHINES; i++) {
+        v[i].name = machines[i].name;
+        v[i].cost = machines[i].make();
+        v[i].blocks = machines[i].blocks;
+        v[i].iter_us = machines[i].iter_us > 0 ? machines[i].iter_us
+                                               : iteration_us(&v[i].cost);
+    }
+
+    return MACHINES;
+}
+
+
+uint32_t
+cost_slo_us(const cost_setting_t *c, int relaxed)
+{
+    assert(c->iter_us > 0);
+
+    return (uint32_t) (c->iter_us * (relaxed ? 25 : 5));
+}

@@ -61,4 +61,24 @@ cost_t cost_a10g(double base_us);
  */
 int cost_file(cost_t *c, const char *path);
 
+/*
+ * What the tables loop over: a machine with its memory for keys and values,
+ * and the length of a decode iteration of 32 sequences at 4,096 tokens, of
+ * which Sarathi's objectives are multiples.
+ */
+typedef struct {
+    const char *name;
+    cost_t cost;
+    uint32_t blocks; /* of 16 tokens */
+    double iter_us;
+} cost_setting_t;
+
+#define COST_SETTINGS_MAX 8
+
+/* Fills in the settings, the reference first; how many there are. */
+uint32_t cost_settings(cost_setting_t v[COST_SETTINGS_MAX]);
+
+/* An objective of Sarathi's: 5 iterations (strict) or 25 (relaxed). */
+uint32_t cost_slo_us(const cost_setting_t *c, int relaxed);
+
 #endif

@@ -82,6 +82,46 @@ load_draw(load_t *l, const load_t *from, size_t n, uint32_t total_max, rnd_t *r)
 
 
 void
+load_follow(
+    load_t *l, const load_t *from, size_t n, uint32_t total_max, rnd_t *r)
+{
+    size_t i, first = l->n;
+    uint64_t begin_us;
+    load_req_t *q;
+    uint32_t k;
+
+    i = from->n > n ? rnd_below(r, (uint32_t) (from->n - n)) : 0;
+    begin_us = i < from->n ? from->v[i].at_us : 0;
+
+    for (; i < from->n && l->n - first < n; i++) {
+        if (from->v[i].prompt + from->v[i].output > total_max) {
+            continue;
+        }
+        q = load_add(l, from->v[i].prompt, from->v[i].output);
+        q->at_us = from->v[i].at_us - begin_us;
+        for (k = 0; k < from->v[i].hashes_n; k++) {
+            load_hash(l, from->hashes[from->v[i].hash + k]);
+        }
+    }
+}
+
+
+void
+load_stretch(load_t *l, double rate)
+{
+    double by;
+    size_t i;
+
+    assert(l->n > 1 && l->v[l->n - 1].at_us > 0 && rate > 0);
+
+    by = (double) l->n / rate * 1e6 / (double) l->v[l->n - 1].at_us;
+    for (i = 0; i < l->n; i++) {
+        l->v[i].at_us = (uint64_t) ((double) l->v[i].at_us * by);
+    }
+}
+
+
+void
 load_arrive(load_t *l, size_t first, double rate, double cv, rnd_t *r)
 {
     double at = 0;

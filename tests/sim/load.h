@@ -46,6 +46,17 @@ void load_draw(
     load_t *l, const load_t *from, size_t n, uint32_t total_max, rnd_t *r);
 
 /*
+ * Appends n requests as they follow each other in from, with their prefix
+ * blocks and times; those longer than that are left out.  Which ones, the seed
+ * says: it is where to begin.  Fewer if there are no more.
+ */
+void load_follow(
+    load_t *l, const load_t *from, size_t n, uint32_t total_max, rnd_t *r);
+
+/* Stretches the recorded times so that their mean rate is that. */
+void load_stretch(load_t *l, double rate);
+
+/*
  * Sets the times of arrival of requests [first, n): rate a second, gaps with
  * that coefficient of variation; 1 is a Poisson process, more is bursty.
  */

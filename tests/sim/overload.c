@@ -1,14 +1,24 @@
 /*
  * Overload: three times what can be served, for ten minutes.
  *
- * DESIGN.  The capacity set-up (capacity.c) at its strict objective.  Goodput
- * counts requests that began within the queue's 2 s, had their first token
- * within 5 s and their tokens at 100 ms on average.  A refusal is early if it
- * is given on arrival, not after a wait; and what it says about coming back is
- * true if a client that does so is served.  That can be tested only if not
- * everyone else comes too, so the clients come back after a burst.
+ * DESIGN.  The capacity set-up (capacity.c) at its strict objective, on each
+ * machine, at the capacity that is found there for it; the band is over seeds:
+ * which requests, and when.  Time is told in decode iterations of the machine,
+ * so that a slow one is asked for what it can do: a queue of 100 iterations
+ * (2 s on the A100), the first token within 250 (5 s), ten minutes or as long
+ * as 1,500 requests take.
+ *
+ * Goodput counts requests that had their first token in time and their tokens
+ * at the objective on average.  A refusal is early if it is given on arrival,
+ * not after a wait; and what it says about coming back is true if a client
+ * that does so is served then, at the first try.  That is so only if not
+ * everyone else comes too, which no server knows: so it is asked of a load that
+ * lasts a tenth of the time, and of those who are told a time after its end;
+ * who is told one before it meets the others, and may be told again.  Beside
+ * it stands how far off the expected waits were of those let in.
  */
 #include "tables.h"
+#include "search.h"
 #include "trace.h"
 
 #include <assert.h>
@@ -16,30 +26,40 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CONTEXT  8192
-#define BLOCKS   25000
-#define QUEUE_MS 2000
-#define SECONDS  600
-#define TTFT_US  5000000
-#define TBT_US   100000
-#define RATE     2.95 /* served at the strict objective: table a */
+#define CONTEXT    8192
+#define REQUESTS   2048 /* of a trial of the search */
+#define DELAY_US   2000000
+#define SECONDS    600
+#define ENOUGH     1500 /* requests at capacity, if ten minutes have fewer */
+#define QUEUE_ITER 100
+#define TTFT_ITER  250
+#define SEEDS      3
 
 typedef struct {
-    double goodput, early, late, told_off, tbt99;
+    const cost_setting_t *m;
+    double capacity; /* requests a second */
+    double seconds;
+    const load_t *lengths;
+} place_t;
+
+typedef struct {
+    double goodput, early, late, told_off, tbt99, ttft99;
     double tries; /* of those who came back and were served */
-    uint32_t refused, again, served_again;
+    uint32_t again, served_again;
+    uint32_t after, served_after; /* of those, told a time after the load */
 } overload_t;
 
 
 static int
-is_good(const run_t *r, uint32_t i)
+is_good(const run_t *r, const cost_setting_t *m, uint32_t i)
 {
     const run_req_t *q = &r->items[i];
     uint64_t at = r->c.load->v[i].at_us;
 
-    return q->done && q->first_us - at <= TTFT_US
+    return q->done && q->first_us - at <= (uint64_t) (TTFT_ITER * m->iter_us)
            && (q->tokens < 2
-               || (q->last_us - q->first_us) / (q->tokens - 1) <= TBT_US);
+               || (q->last_us - q->first_us) / (q->tokens - 1)
+                      <= cost_slo_us(m, 0));
 }
 
 
@@ -68,41 +88,40 @@ told_off(const run_t *r)
 }
 
 
+/* So many times the capacity, for so long; queue: may requests be refused? */
 static overload_t
-serve(double rate, double seconds, uint32_t queue_ms, uint32_t again,
-    uint64_t seed)
+serve(const place_t *at, double times, double seconds, int queue,
+    uint32_t again, uint64_t seed)
 {
-    cost_t cost = cost_a100(3000, 130, 1.5);
-    load_t lengths = {0}, l = {0};
+    double rate = times * at->capacity;
     run_t *r = malloc(sizeof(*r));
     overload_t o = {0};
+    load_t l = {0};
     run_cfg_t c;
     uint32_t i;
     rnd_t rnd;
 
     assert(r != NULL);
     rnd_seed(&rnd, seed);
-    (void) trace_load(TRACE_SHAREGPT, &lengths, 1);
-    load_draw(&l, &lengths, (size_t) (rate * seconds), CONTEXT, &rnd);
+    load_draw(&l, at->lengths, (size_t) (rate * seconds), CONTEXT, &rnd);
     load_arrive(&l, 0, rate, 1, &rnd);
-    load_free(&lengths);
 
     memset(&c, 0, sizeof(c));
     c.sched.rows = 128;
     c.sched.tokens = 512;
     c.sched.tile = 64;
     c.sched.context = CONTEXT;
-    c.blocks = BLOCKS;
+    c.blocks = at->m->blocks;
     c.block_tokens = 16;
-    c.cost = &cost;
+    c.cost = &at->m->cost;
     c.load = &l;
-    c.queue_ms = queue_ms;
+    c.queue_ms = queue ? (uint32_t) (QUEUE_ITER * at->m->iter_us / 1000) : 0;
     c.again = again;
     run_open(r, &c);
     run_all(r);
 
     for (i = 0; i < l.n; i++) {
-        o.goodput += is_good(r, i) / seconds;
+        o.goodput += is_good(r, at->m, i) / seconds;
         o.early += r->items[i].refused > 0;
         o.late += r->items[i].expired;
         o.again += r->items[i].back_us > 0;
@@ -110,11 +129,15 @@ serve(double rate, double seconds, uint32_t queue_ms, uint32_t again,
             o.served_again++;
             o.tries += r->items[i].refused;
         }
+        if ((double) r->items[i].back_us > 1e6 * seconds) {
+            o.after++;
+            o.served_after += r->items[i].done;
+        }
     }
-    o.refused = r->refused_n + r->expired_n;
     o.tries = o.served_again > 0 ? o.tries / o.served_again : 0;
     o.told_off = told_off(r);
     o.tbt99 = stat_percentile(&r->tbt, 99);
+    o.ttft99 = stat_percentile(&r->ttft, 99);
     run_close(r);
     load_free(&l);
     free(r);
@@ -126,42 +149,104 @@ serve(double rate, double seconds, uint32_t queue_ms, uint32_t again,
 static void
 line(const char *what, const overload_t *o)
 {
-    printf("  %-28s %6.2f %8.0f %8.0f %12.2f %8.0f\n", what, o->goodput,
-        o->early, o->late, o->told_off, 1e3 * o->tbt99);
+    printf("    %-26s %8.3f %8.0f %8.0f %10.2f %9.2f %8.0f\n", what, o->goodput,
+        o->early, o->late, o->told_off, o->ttft99, 1e3 * o->tbt99);
+}
+
+
+/* One seed: goodput as part of that at capacity, and all that must hold. */
+static int
+seed_lines(const place_t *at, uint64_t seed)
+{
+    overload_t one, three, open_door, once, more;
+    int bad = 0;
+
+    one = serve(at, 1, at->seconds, 1, 0, seed);
+    three = serve(at, 3, at->seconds, 1, 0, seed);
+    open_door = serve(at, 3, at->seconds, 0, 0, seed);
+    once = serve(at, 3, at->seconds / 10, 1, 1, seed);
+    more = serve(at, 3, at->seconds / 10, 1, 4, seed);
+
+    printf("  seed %llu\n", (unsigned long long) seed);
+    line("capacity", &one);
+    line("three times", &three);
+    line("three times, none refused", &open_door);
+    printf("    goodput is %.0f %% of that at capacity, %.0f %% of the "
+           "capacity\n",
+        100 * three.goodput / one.goodput, 100 * three.goodput / at->capacity);
+    printf("    a burst: who comes back once, when told, is served: %u of %u "
+           "told a time after it,\n    %u of %u in it; up to 4 times: %u of "
+           "%u, after %.1f refusals\n",
+        once.served_after, once.after, once.served_again - once.served_after,
+        once.again - once.after, more.served_again, more.again, more.tries);
+    fflush(stdout);
+
+    bad += table_expect(three.goodput >= 0.9 * one.goodput,
+        "goodput of at least 90 % of that at capacity");
+    bad += table_expect(three.goodput >= 0.9 * at->capacity,
+        "goodput of at least 90 % of the capacity");
+    bad += table_expect(
+        three.early >= 9 * three.late, "nine of ten refusals on arrival");
+    bad += table_expect(open_door.goodput < 0.5 * three.goodput,
+        "without refusals there would be none of that");
+    bad += table_expect(once.after > 0 && once.served_after >= 0.9 * once.after,
+        "nine of ten told to come back after a burst are served then");
+    bad += table_expect(more.served_again >= 0.9 * more.again,
+        "nine of ten who come back up to 4 times when told are served");
+
+    return bad;
+}
+
+
+/* Where the search says that the strict objective ends. */
+static double
+capacity_of(const cost_setting_t *m, const load_t *lengths)
+{
+    static const contender_t ours = {"ours", &sched_fair, 128, 512, 0};
+    search_t q;
+
+    memset(&q, 0, sizeof(q));
+    q.cost = &m->cost;
+    q.blocks = m->blocks;
+    q.context = CONTEXT;
+    q.slo_us = cost_slo_us(m, 0);
+    q.delay_us = DELAY_US;
+    q.from = lengths;
+    q.n = REQUESTS;
+    q.seed = 42;
+
+    return search(&q, &ours, search_guess(&q)).rate;
 }
 
 
 int
 overload_table(void)
 {
-    overload_t at, three, open_door, once, burst;
+    cost_setting_t v[COST_SETTINGS_MAX];
+    uint32_t n = cost_settings(v), i;
+    load_t lengths = {0};
+    uint64_t seed;
+    place_t at;
     int bad = 0;
 
-    printf("\nd. Overload, the strict set-up of table a: 3 x %.2f req/s, ten "
-           "minutes, queue %d ms\n",
-        RATE, QUEUE_MS);
-    at = serve(RATE, SECONDS, QUEUE_MS, 0, 42);
-    three = serve(3 * RATE, SECONDS, QUEUE_MS, 0, 42);
-    open_door = serve(3 * RATE, SECONDS, 0, 0, 42);
-    once = serve(3 * RATE, 60, QUEUE_MS, 1, 42);
-    burst = serve(3 * RATE, 60, QUEUE_MS, 4, 42);
-    printf("  %-28s %6s %8s %8s %12s %8s\n", "load", "good/s", "at once",
-        "expired", "wait off s", "TBT p99");
-    line("capacity", &at);
-    line("three times", &three);
-    line("three times, none refused", &open_door);
-    printf("  after a minute of it: of %u refused who come back once when "
-           "told %u were served,\n  of %u who come back up to 4 times %u, "
-           "after %.1f refusals\n",
-        once.again, once.served_again, burst.again, burst.served_again,
-        burst.tries);
-
-    bad += table_expect(three.goodput >= 0.9 * at.goodput,
-        "goodput of at least 90 % of capacity's");
-    bad += table_expect(
-        three.early >= 9 * three.late, "nine of ten refusals on arrival");
-    bad += table_expect(burst.served_again >= 0.9 * burst.again,
-        "nine of ten who come back when told are served");
+    (void) trace_load(TRACE_SHAREGPT, &lengths, 1);
+    for (i = 0; i < n; i++) {
+        at.m = &v[i];
+        at.lengths = &lengths;
+        at.capacity = capacity_of(&v[i], &lengths);
+        at.seconds = ENOUGH / at.capacity;
+        at.seconds = at.seconds > SECONDS ? at.seconds : SECONDS;
+        printf("d. Overload, the strict set-up of table a on %s: 3 x %.3f "
+               "req/s for %.0f s, queue %.1f s\n",
+            v[i].name, at.capacity, at.seconds,
+            QUEUE_ITER * v[i].iter_us / 1e6);
+        printf("    %-26s %8s %8s %8s %10s %9s %8s\n", "load", "good/s",
+            "at once", "expired", "wait off s", "TTFT 99 s", "TBT p99");
+        for (seed = 42; seed < 42 + SEEDS; seed++) {
+            bad += seed_lines(&at, seed);
+        }
+    }
+    load_free(&lengths);
 
     return bad;
 }

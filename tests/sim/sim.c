@@ -12,11 +12,14 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 /* X(name, function, what it shows) */
 #define SIM_TABLES(X)                                                          \
     X(check, check_all, "scenarios that must hold")                            \
     X(capacity, capacity_table, "rate under objectives, by policy")            \
+    X(traces, traces_table, "rate under an objective, by trace")               \
+    X(overhead, overhead_table, "what the prefix cache costs")                 \
     X(cache, cache_table, "what the prefix cache finds, and what it could")    \
     X(fairness, fairness_table, "service of tenants, and isolation")           \
     X(overload, overload_table, "three times the capacity")                    \
@@ -33,10 +36,40 @@ usage(void)
 }
 
 
+static double
+now_s(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (double) ts.tv_sec + (double) ts.tv_nsec / 1e9;
+}
+
+
+/* One part, with what was checked in it and how long it took. */
+static int
+part(const char *name, const char *doc, int (*function)(void))
+{
+    double from = now_s();
+    int bad;
+
+    printf("\n==== %s: %s\n", name, doc);
+    bad = function();
+    printf("checked in %s:\n", name);
+    table_verdicts();
+    printf("  %.1f s\n", now_s() - from);
+    fflush(stdout);
+
+    return bad;
+}
+
+
 int
 main(int argc, char **argv)
 {
     int i, known, bad = 0;
+    double from = now_s();
 
     for (i = 1; i < argc; i++) {
         known = 0;
@@ -52,14 +85,14 @@ main(int argc, char **argv)
 #define X(name, function, doc)                                                 \
     for (i = argc == 1 ? 0 : 1; i < argc; i++) {                               \
         if (i == 0 || strcmp(argv[i], #name) == 0) {                           \
-            bad += function();                                                 \
+            bad += part(#name, doc, function);                                 \
             break;                                                             \
         }                                                                      \
     }
     SIM_TABLES(X)
 #undef X
 
-    printf("%s\n", bad ? "FAILED" : "ok");
+    printf("\n%s, %.0f s in all\n", bad ? "FAILED" : "ok", now_s() - from);
 
     return bad != 0;
 }

@@ -10,12 +10,14 @@
 /* The short form, for every change: a few seconds. */
 int check_all(void);
 
-/* a. Capacity under Sarathi's rule, minutes. */
+/* a. Capacity under Sarathi's rule, minutes; and of each trace. */
 int capacity_table(void);
+int traces_table(void);
 
 /* b. The prefix cache; check: on small trees, for every change. */
 int cache_table(void);
 int cache_check(void);
+int overhead_table(void); /* what it costs who shares nothing */
 
 /* c. Fairness among tenants. */
 int fairness_table(void);
@@ -27,7 +29,11 @@ int overload_table(void);
 int trouble_table(void);
 int trouble_check(void);
 
-/* Says what did not hold, and counts it. */
+/* Counts that `what`, a literal, was looked at; nonzero, and said at once, if
+ * it does not hold. */
 int table_expect(int ok, const char *what);
+
+/* Prints all that was looked at since the last time, with its verdict. */
+void table_verdicts(void);
 
 #endif

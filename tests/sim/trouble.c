@@ -174,7 +174,7 @@ chaos_load(load_t *l, size_t n, rnd_t *rnd)
             load_hash(l, stem * 100 + k);
         }
     }
-    load_arrive(l, 0, 300, 3, rnd);
+    load_arrive(l, 0, 150, 3, rnd);
 }
 
 
