@@ -129,24 +129,35 @@ question(const cost_setting_t *c, uint32_t slo_us, const load_t *lengths)
 }
 
 
-/* The best of a name's rows under one setting. */
+/*
+ * The best of a name's rows under one setting.  *who, if not NULL, is tried
+ * first, from the rate guess on; whoever does not hold a step above the best so
+ * far is not looked at further.
+ */
 static capacity_t
 best_of(const char *name, search_t q, const setting_t *s, int steady,
-    const contender_t **who)
+    double guess, const contender_t **who)
 {
+    const contender_t *first = *who;
     capacity_t best = {0}, c;
     size_t i;
 
     q.cost = &s->cost;
     q.seed = s->seed;
     q.steady = steady;
-    *who = NULL;
+    if (first != NULL) {
+        best = search(&q, first, guess > 0 ? guess : search_guess(&q));
+    }
     for (i = 0; i < CONTENDERS; i++) {
-        if (strcmp(contenders[i].name, name) != 0) {
+        if (strcmp(contenders[i].name, name) != 0 || &contenders[i] == first) {
             continue;
         }
-        c = search(
-            &q, &contenders[i], best.rate > 0 ? best.rate : search_guess(&q));
+        if (best.rate > 0
+            && !search_holds(&q, &contenders[i], best.rate * SEARCH_STEP)) {
+            continue;
+        }
+        c = search(&q, &contenders[i],
+            best.rate > 0 ? best.rate * SEARCH_STEP : search_guess(&q));
         if (c.rate > best.rate || *who == NULL) {
             best = c;
             *who = &contenders[i];
@@ -162,16 +173,18 @@ static void
 row(const char *name, const search_t *q, const setting_t *v, size_t n,
     double rates[])
 {
-    const contender_t *who, *any;
+    const contender_t *who = NULL, *any;
     capacity_t at, steady;
     double lo, hi;
     size_t i;
 
-    at = best_of(name, *q, &v[0], 0, &who);
+    at = best_of(name, *q, &v[0], 0, 0, &who);
     rates[0] = lo = hi = at.rate;
-    steady = best_of(name, *q, &v[0], 1, &any);
+    any = who;
+    steady = best_of(name, *q, &v[0], 1, at.rate, &any);
+    any = who;
     for (i = 1; i < n; i++) {
-        rates[i] = best_of(name, *q, &v[i], 0, &any).rate;
+        rates[i] = best_of(name, *q, &v[i], 0, at.rate, &any).rate;
         lo = rates[i] < lo ? rates[i] : lo;
         hi = rates[i] > hi ? rates[i] : hi;
     }
@@ -294,7 +307,7 @@ halves(const search_t *q)
     int i;
 
     for (i = 0; i < 3; i++) {
-        (void) search_at(q, &who[i], rate, &at[i]);
+        at[i] = search_at(q, &who[i], rate);
     }
     printf(
         "  budget 1024 at %.0f req/s: TTFT p50, TBT p99 of hybrid batches "

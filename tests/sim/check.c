@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define CONTEXT 8192
@@ -247,45 +248,162 @@ check_tight(void)
 static double
 off(double want, double have)
 {
-    return fabs(have - want) / want;
+    return want == have ? 0 : fabs(have - want) / want;
 }
 
 
-static double
-mean_prompt(const load_t *l)
+/* A window without any requests tells nothing of how they come. */
+#define SILENCE_S 600
+
+/* What a trace is like. */
+typedef struct {
+    double prompt[4], output[4]; /* mean, quantiles */
+    double rate, cv;             /* of arrivals; 0: all at once */
+    double again;                /* prefix blocks that were there before */
+} shape_t;
+
+
+static int
+by_size(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *) a, y = *(const uint32_t *) b;
+
+    return (x > y) - (x < y);
+}
+
+
+/* Mean and the 50th, 90th and 99th percentile. */
+static void
+quantiles(uint32_t *v, size_t n, double *q)
 {
     double sum = 0;
     size_t i;
 
-    for (i = 0; i < l->n; i++) {
-        sum += l->v[i].prompt;
+    qsort(v, n, sizeof(*v), by_size);
+    for (i = 0; i < n; i++) {
+        sum += v[i];
     }
-
-    return sum / (double) l->n;
+    q[0] = sum / (double) n;
+    q[1] = v[n / 2];
+    q[2] = v[n * 9 / 10];
+    q[3] = v[n * 99 / 100];
 }
 
 
-/* Each trace, and its generated twin beside it. */
+/* The share of equal values among v: blocks that somebody had before. */
+static double
+seen(const uint32_t *v, size_t n)
+{
+    uint32_t *sorted = malloc((n + 1) * sizeof(*sorted));
+    size_t i, again = 0;
+
+    assert(sorted != NULL);
+    memcpy(sorted, v, n * sizeof(*v));
+    qsort(sorted, n, sizeof(*sorted), by_size);
+    for (i = 1; i < n; i++) {
+        again += sorted[i] == sorted[i - 1];
+    }
+    free(sorted);
+
+    return n > 0 ? (double) again / (double) n : 0;
+}
+
+
+static shape_t
+shape_of(const load_t *l)
+{
+    uint32_t *v = malloc(l->n * sizeof(*v));
+    double gap, sum = 0, squares = 0, n = 0;
+    shape_t s = {.rate = 0};
+    size_t i;
+
+    assert(v != NULL && l->n > 1);
+    for (i = 0; i < l->n; i++) {
+        v[i] = l->v[i].prompt;
+    }
+    quantiles(v, l->n, s.prompt);
+    for (i = 0; i < l->n; i++) {
+        v[i] = l->v[i].output;
+    }
+    quantiles(v, l->n, s.output);
+    free(v);
+
+    for (i = 1; i < l->n; i++) {
+        gap = (double) (l->v[i].at_us - l->v[i - 1].at_us) / 1e6;
+        if (gap <= SILENCE_S) {
+            sum += gap;
+            squares += gap * gap;
+            n++;
+        }
+    }
+    if (sum > 0) {
+        s.rate = n / sum;
+        s.cv = sqrt(squares / n - sum / n * sum / n) * s.rate;
+    }
+    s.again = seen(l->hashes, l->hashes_n);
+
+    return s;
+}
+
+
+static void
+print_shape(const char *name, size_t n, const shape_t *s)
+{
+    printf("  %-28s %6zu %6.0f %6.0f %6.0f %6.0f %6.0f %5.0f %5.0f %5.0f "
+           "%5.2f %5.2f %4.0f %%\n",
+        name, n, s->prompt[0], s->prompt[1], s->prompt[2], s->prompt[3],
+        s->output[0], s->output[1], s->output[2], s->output[3], s->rate, s->cv,
+        100 * s->again);
+}
+
+
+/* Is the twin what the trace is?  A few silences make most of some cv. */
+static int
+alike(const shape_t *a, const shape_t *b)
+{
+    int i, bad = 0;
+
+    for (i = 0; i < 4; i++) {
+        bad += table_expect(off(a->prompt[i], b->prompt[i]) < 0.1,
+            "generated prompts are as long as the trace's");
+        bad += table_expect(off(a->output[i], b->output[i]) < 0.1,
+            "generated outputs are as long as the trace's");
+    }
+    bad += table_expect(off(a->rate, b->rate) < 0.1,
+        "generated requests come as fast as the trace's");
+    bad += table_expect(off(a->cv, b->cv) < 0.3,
+        "generated requests come as unevenly as the trace's");
+    bad += table_expect(fabs(a->again - b->again) < 0.03,
+        "generated prompts share as much as the trace's");
+
+    return bad;
+}
+
+
+/* Each trace, and its generated twin beneath. */
 static int
 check_traces(void)
 {
     load_t real = {0}, twin = {0};
-    int t, is_real, bad = 0;
+    shape_t a, b;
+    int t, bad = 0;
 
+    printf("  %-28s %6s %6s %6s %6s %6s %6s %5s %5s %5s %5s %5s %6s\n",
+        "trace, and generated", "reqs", "prompt", "p50", "p90", "p99", "output",
+        "p50", "p90", "p99", "req/s", "cv", "shared");
     for (t = 0; t < TRACE_N; t++) {
-        is_real = trace_load((trace_t) t, &real, 1);
-        trace_generate((trace_t) t, &twin, 2);
-        printf("%s, %s: %zu requests, prompt mean %.0f, blocks %zu; generated "
-               "%zu, %.0f, %zu\n",
-            trace_name((trace_t) t), is_real ? "read" : "no file", real.n,
-            mean_prompt(&real), real.hashes_n, twin.n, mean_prompt(&twin),
-            twin.hashes_n);
-        bad += table_expect(off((double) twin.n, (double) real.n) < 0.2,
-            "as many requests as the trace");
-        bad += table_expect(off(mean_prompt(&real), mean_prompt(&twin)) < 0.2,
-            "prompts as long as the trace's");
-        bad += table_expect((real.hashes_n > 0) == (t == TRACE_MOONCAKE),
-            "prefix blocks where there are some");
+        if (trace_load((trace_t) t, &real, 1)) {
+            trace_generate((trace_t) t, &twin, 2);
+            a = shape_of(&real);
+            b = shape_of(&twin);
+            print_shape(trace_name((trace_t) t), real.n, &a);
+            print_shape("", twin.n, &b);
+            bad += alike(&a, &b);
+            bad += table_expect((real.hashes_n > 0) == (t == TRACE_MOONCAKE),
+                "prefix blocks where there are some");
+        } else {
+            printf("  %-28s no file: generated\n", trace_name((trace_t) t));
+        }
         load_free(&real);
         load_free(&twin);
     }

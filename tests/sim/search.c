@@ -170,19 +170,41 @@ search_guess(const search_t *q)
 }
 
 
-int
-search_at(const search_t *q, const contender_t *c, double rate, capacity_t *at)
+/* A trial at one rate, whole or not. */
+static int
+at_rate(const search_t *q, const contender_t *c, double rate, int whole,
+    capacity_t *at)
 {
     load_t l = {0};
     int ok;
 
     lengths(&l, q);
     arrivals(&l, q, rate);
-    ok = trial(q, c, &l, 1, at);
+    ok = trial(q, c, &l, whole, at);
     at->rate = rate;
     load_free(&l);
 
     return ok;
+}
+
+
+int
+search_holds(const search_t *q, const contender_t *c, double rate)
+{
+    capacity_t at;
+
+    return at_rate(q, c, rate, 0, &at);
+}
+
+
+capacity_t
+search_at(const search_t *q, const contender_t *c, double rate)
+{
+    capacity_t at = {0};
+
+    (void) at_rate(q, c, rate, 1, &at);
+
+    return at;
 }
 
 

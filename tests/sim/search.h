@@ -47,9 +47,11 @@ typedef struct {
 /* By bisection, from guess on; rate 0: not even a hundredth of it. */
 capacity_t search(const search_t *q, const contender_t *c, double guess);
 
-/* How it is at one rate, whatever that is, and whether the objectives hold. */
-int search_at(
-    const search_t *q, const contender_t *c, double rate, capacity_t *at);
+/* Do the objectives hold at that rate? */
+int search_holds(const search_t *q, const contender_t *c, double rate);
+
+/* How it is at one rate, whatever that is. */
+capacity_t search_at(const search_t *q, const contender_t *c, double rate);
 
 /* A rate for a search to begin with: what the work takes if a step has 32
  * decodes. */

@@ -148,6 +148,25 @@ read_lines(
 }
 
 
+/* The stamps are of whole 3 s: what came with one is spread until the next. */
+static void
+spread(load_t *l, size_t first)
+{
+    uint64_t from, until;
+    size_t i, k, n;
+
+    for (i = first; i < l->n; i += n) {
+        from = l->v[i].at_us;
+        for (n = 1; i + n < l->n && l->v[i + n].at_us == from; n++) {
+        }
+        until = i + n < l->n ? l->v[i + n].at_us : from;
+        for (k = 0; until > from && k < n; k++) {
+            l->v[i + k].at_us = from + (until - from) * k / n;
+        }
+    }
+}
+
+
 /* --- ServeGen ----------------------------------------------------------- */
 
 /* A distribution of lengths: cumulated shares. */
@@ -309,6 +328,7 @@ read_servegen(const char *stem, load_t *l, uint64_t seed)
 int
 trace_load(trace_t t, load_t *l, uint64_t seed)
 {
+    size_t first = l->n;
     int real = 0;
 
     switch (t) {
@@ -318,6 +338,7 @@ trace_load(trace_t t, load_t *l, uint64_t seed)
         break;
     case TRACE_MOONCAKE:
         real = read_lines(files[t], l, mooncake_line);
+        spread(l, first);
         break;
     case TRACE_SHAREGPT:
         real = read_lines(files[t], l, sharegpt_line);

@@ -53,6 +53,9 @@ typedef struct {
 /* Prompts begin with blocks of these many, so that some share. */
 #define STEMS 6
 
+/* From here on every stage is met by chance, too. */
+#define CHAOS_MANY 100000
+
 
 /* Somebody leaves who stands where the next one is to, if there is one. */
 static void
@@ -270,7 +273,9 @@ chaos_all(size_t n)
     for (k = 0; k < STAGE_N; k++) {
         printf("    %-38s %8llu\n", stage_name((stage_t) k),
             (unsigned long long) left[k]);
-        bad += table_expect(left[k] > 0, "somebody left at each stage");
+        if (n >= CHAOS_MANY) {
+            bad += table_expect(left[k] > 0, "somebody left at each stage");
+        }
     }
 
     return bad;
@@ -278,6 +283,8 @@ chaos_all(size_t n)
 
 
 /* --- outputs that nobody expected --------------------------------------- */
+
+#define LONG_ONES 60
 
 /* Outputs and computed tokens in thirds of the time. */
 typedef struct {
@@ -334,7 +341,7 @@ spiral(const char *name, const sched_policy_t *policy)
     }
     load_arrive(&l, 0, 8, 1, &rnd);
     first = l.n;
-    for (i = 0; i < 60; i++) {
+    for (i = 0; i < LONG_ONES; i++) {
         load_add(&l, 100, 1200)->at_us = s.from_us + i * 1000;
     }
     for (i = first; i < l.n; i++) {
@@ -367,8 +374,10 @@ spiral(const char *name, const sched_policy_t *policy)
         name, before, after, (unsigned long long) st.preemptions,
         (double) r->tokens / work);
     bad += table_expect(after >= 0.9 * before, "as fast after as before");
+    bad += table_expect((double) r->tokens <= 1.08 * work,
+        "hardly anything is computed twice: no spiral");
     bad += table_expect(
-        (double) r->tokens <= 1.2 * work, "at most a fifth computed twice");
+        st.preemptions <= 2 * LONG_ONES, "nobody is preempted again and again");
     run_close(r);
     load_free(&l);
     free(r);
