@@ -229,6 +229,44 @@ test_victims(void **state)
 }
 
 
+/* A step that took blocks away lets nobody in, though there would be room; the
+ * next one does. */
+static void
+test_pressed(void **state)
+{
+    sched_cfg_t c = {.policy = &sched_fcfs};
+    world_t *w = world_open_as(8, 32, 64, 9, 1, no_window, c);
+    uint32_t known, computed, t;
+
+    (void) state;
+    teach_short(w);
+    add(w, 0, 11, 40);
+    add(w, 1, 15, 40);
+    turn(w);
+    sched_credit(w->s, 1, 0); /* its blocks are anybody's */
+
+    do {
+        turn(w);
+        (void) sched_seq(w->s, 0, &known, &computed);
+        assert_true(known < 28);
+    } while (
+        kv_count(w->kv, KV_FREE) > 0 || kv_missing(w->kv, 0, known + 1) == 0);
+    assert_int_equal(state_of(w, 1), SCHED_HELD);
+    add(w, 2, 2, 2);
+    plan(w);
+    assert_int_equal(state_of(w, 1), SCHED_WAITING);
+    assert_true(kv_count(w->kv, KV_FREE) >= 2);
+    assert_int_equal(state_of(w, 2), SCHED_QUEUED);
+    commit(w);
+    turn(w);
+    assert_int_equal(state_of(w, 2), SCHED_RUNNING);
+    for (t = 0; t < 3; t++) {
+        sched_end(w->s, t);
+    }
+    world_close(w);
+}
+
+
 /* First come, first served, whoever it is. */
 static void
 test_fcfs(void **state)
@@ -399,6 +437,7 @@ main(void)
         cmocka_unit_test(test_target_too_low),
         cmocka_unit_test(test_looks_ahead),
         cmocka_unit_test(test_victims),
+        cmocka_unit_test(test_pressed),
         cmocka_unit_test(test_fcfs),
         cmocka_unit_test(test_claim),
         cmocka_unit_test(test_refused_early),
