@@ -715,12 +715,13 @@ sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes)
 static sched_load_t
 load_of(const batch_t *b)
 {
-    sched_load_t l = {0, 0, 0};
+    sched_load_t l = {0, 0, 0, 0};
     uint32_t i;
 
     for (i = 0; i < b->rows_n; i++) {
-        sched_load_row(&l, b->rows[i].q_start, b->rows[i].q_len);
+        sched_load_row(&l, b->rows[i].q_start, b->rows[i].q_len, 0);
     }
+    l.outs = b->outs_n;
 
     return l;
 }

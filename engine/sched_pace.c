@@ -4,11 +4,15 @@
  * DESIGN.  A step's time is taken as
  *
  *      c0 + c1 min(tokens, knee) + c2 max(tokens - knee, 0)
- *         + c3 reads + c4 pairs                      all c >= 0
+ *         + c3 reads + c4 pairs + c5 outs            all c >= 0
  *
  * Below the knee a device waits for its weights and tokens are nearly free;
  * above it they cost.  Where the knee is nobody tells, so a few are fitted side
- * by side, and the one that has been wrong least is asked.
+ * by side, and the one that has been wrong least is asked.  Pairs are dear
+ * where the context is long: behind four thousand tokens a prompt's token costs
+ * a CPU twice what the first one does.  So are outputs where the vocabulary is
+ * large beside the model: a row that decodes is half as dear again as a token
+ * of a prompt.
  *
  * A fit is least squares over the steps of late: products are summed up with a
  * decay, and the coefficients follow by a few sweeps of coordinate descent that
@@ -18,16 +22,21 @@
  * was not seen to vary stay where they are.
  *
  * CAUTION.  A step is planned for the target less twice the usual error, and
- * never for more than twice the tokens that were ever measured: so it starts
- * small, and does not trust a line where it has no point.  One step that took
- * far too long (the machine was busy elsewhere) is counted as a little too
- * long, unless it was larger than any before.
+ * never for more than twice the tokens, or twice the pairs, that were ever
+ * measured: so it starts small, and does not trust a line where it has no
+ * point.  A prompt whose first thousands are in the cache begins where pairs
+ * may never have counted for much.  As many pairs as the tokens seen have at
+ * short context are let pass, as they cost little beside tokens.
+ *
+ * One step that took far too long (the machine was busy elsewhere) is counted
+ * as a little too long, unless it was larger than any before.
  *
  * Numbers only: no clock, no allocation.  Owned by the scheduler.
  */
 #include "sched_pace.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 #define DECAY  0.995 /* of the sums, a step: two hundred of them count */
@@ -40,6 +49,10 @@
 #define UNIT_TOKENS 128.0
 #define UNIT_READS  65536.0
 #define UNIT_PAIRS  262144.0
+#define UNIT_OUTS   32.0
+
+/* Context at which attention costs little beside everything else. */
+#define SHORT 512.0
 
 static const double knees[SCHED_FITS] = {1, 64, 192, 448};
 
@@ -62,7 +75,7 @@ sched_pace_init(sched_pace_t *p, uint64_t target_us, uint32_t tile)
     memset(p, 0, sizeof(*p));
     p->target_us = (double) target_us;
     p->tile = tile;
-    p->seen = least_seen(tile);
+    p->seen.tokens = least_seen(tile);
     for (i = 0; i < SCHED_FITS; i++) {
         p->fits[i].knee = knees[i];
     }
@@ -70,11 +83,12 @@ sched_pace_init(sched_pace_t *p, uint64_t target_us, uint32_t tile)
 
 
 void
-sched_load_row(sched_load_t *l, uint32_t start, uint32_t q_len)
+sched_load_row(sched_load_t *l, uint32_t start, uint32_t q_len, uint32_t outs)
 {
-    assert(q_len > 0);
+    assert(q_len > 0 && outs <= q_len);
 
     l->tokens += q_len;
+    l->outs += outs;
     if (q_len == 1) {
         l->reads += start + 1.0;
     } else {
@@ -94,6 +108,7 @@ terms(const sched_fit_t *f, const sched_load_t *l, double x[SCHED_TERMS])
     x[2] = over / UNIT_TOKENS;
     x[3] = l->reads / UNIT_READS;
     x[4] = l->pairs / UNIT_PAIRS;
+    x[5] = l->outs / UNIT_OUTS;
 }
 
 
@@ -131,7 +146,7 @@ fit_solve(sched_fit_t *f)
 
 
 static void
-fit_add(sched_fit_t *f, const sched_load_t *l, double us, int ripe, int known)
+fit_add(sched_fit_t *f, const sched_load_t *l, double us, int ripe, int seen)
 {
     double x[SCHED_TERMS], guess, miss;
     uint32_t i, k;
@@ -140,7 +155,7 @@ fit_add(sched_fit_t *f, const sched_load_t *l, double us, int ripe, int known)
     guess = dot(f->coef, x);
 
     if (ripe) {
-        if (known && us > WILD * guess && guess > 0) {
+        if (seen && us > WILD * guess && guess > 0) {
             us = WILD * guess;
         }
         miss = (us > guess ? us - guess : guess - us) / us;
@@ -158,6 +173,15 @@ fit_add(sched_fit_t *f, const sched_load_t *l, double us, int ripe, int known)
 }
 
 
+/* Was a step as large in what is dear measured before? */
+static int
+was_seen(const sched_pace_t *p, const sched_load_t *l)
+{
+    return l->tokens <= p->seen.tokens
+           && l->pairs <= fmax(p->seen.pairs, SHORT * p->seen.tokens);
+}
+
+
 void
 sched_pace_took(sched_pace_t *p, const sched_load_t *l, double us)
 {
@@ -167,7 +191,7 @@ sched_pace_took(sched_pace_t *p, const sched_load_t *l, double us)
 
     us = us < 1 ? 1 : us;
     for (i = 0; i < SCHED_FITS; i++) {
-        fit_add(&p->fits[i], l, us, p->steps >= RIPE, l->tokens <= p->seen);
+        fit_add(&p->fits[i], l, us, p->steps >= RIPE, was_seen(p, l));
     }
 
     for (i = 0; i < SCHED_FITS; i++) {
@@ -176,7 +200,8 @@ sched_pace_took(sched_pace_t *p, const sched_load_t *l, double us)
         }
     }
     p->steps++;
-    p->seen = l->tokens > p->seen ? l->tokens : p->seen;
+    p->seen.tokens = fmax(p->seen.tokens, l->tokens);
+    p->seen.pairs = fmax(p->seen.pairs, l->pairs);
 }
 
 
@@ -195,38 +220,42 @@ sched_pace_guess(const sched_pace_t *p, const sched_load_t *l)
 
 /* Does the step keep to the target with q more tokens from start on? */
 static int
-fits_in(
-    const sched_pace_t *p, const sched_load_t *l, uint32_t start, uint32_t q)
+fits_in(const sched_pace_t *p, const sched_load_t *l, uint32_t start,
+    uint32_t q, int scored)
 {
     double margin = 1 + 2 * p->fits[p->best].miss;
-    sched_load_t sum = *l;
+    sched_load_t sum = *l, half;
 
-    sched_load_row(&sum, start, q);
+    sched_load_row(&sum, start, q, scored ? q : 1);
     if (p->steps < RIPE) {
         return sum.tokens <= 2 * least_seen(p->tile);
     }
 
-    return sum.tokens <= 2 * p->seen
+    half = sum;
+    half.tokens /= 2;
+    half.pairs /= 2;
+
+    return was_seen(p, &half)
            && sched_pace_guess(p, &sum) * margin <= p->target_us;
 }
 
 
 uint32_t
-sched_pace_room(
-    const sched_pace_t *p, const sched_load_t *l, uint32_t start, uint32_t want)
+sched_pace_room(const sched_pace_t *p, const sched_load_t *l, uint32_t start,
+    uint32_t want, int scored)
 {
     uint32_t lo = 0, hi = want, mid, n = (uint32_t) l->tokens;
 
     assert(want > 0);
 
-    if (fits_in(p, l, start, want)) {
+    if (fits_in(p, l, start, want, scored)) {
         return want;
     }
 
     /* lo fits, hi does not */
     while (hi - lo > 1) {
         mid = lo + (hi - lo) / 2;
-        if (fits_in(p, l, start, mid)) {
+        if (fits_in(p, l, start, mid, scored)) {
             lo = mid;
         } else {
             hi = mid;

@@ -13,9 +13,10 @@ typedef struct {
     double tokens; /* of all rows */
     double reads;  /* context of the rows of one token, summed */
     double pairs;  /* of positions that longer rows look from and at */
+    double outs;   /* tokens that the head computes logits for */
 } sched_load_t;
 
-enum { SCHED_FITS = 4, SCHED_TERMS = 5 };
+enum { SCHED_FITS = 4, SCHED_TERMS = 6 };
 
 /* A linear model with a knee at a given number of tokens. */
 typedef struct {
@@ -29,7 +30,7 @@ typedef struct {
 typedef struct {
     double target_us;
     uint32_t tile;
-    double seen; /* tokens of the largest step so far */
+    sched_load_t seen; /* the most of each in any step so far */
     uint64_t steps;
     uint32_t best; /* the fit with the least miss */
     sched_fit_t fits[SCHED_FITS];
@@ -38,8 +39,10 @@ typedef struct {
 /* target_us must be above 0. */
 void sched_pace_init(sched_pace_t *p, uint64_t target_us, uint32_t tile);
 
-/* Adds a row of q_len tokens that begins at position start. */
-void sched_load_row(sched_load_t *l, uint32_t start, uint32_t q_len);
+/* Adds a row of q_len tokens that begins at position start, with outs
+ * outputs. */
+void sched_load_row(
+    sched_load_t *l, uint32_t start, uint32_t q_len, uint32_t outs);
 
 /* A step of this load took us. */
 void sched_pace_took(sched_pace_t *p, const sched_load_t *l, double us);
@@ -50,9 +53,10 @@ double sched_pace_guess(const sched_pace_t *p, const sched_load_t *l);
 /*
  * How many of want more tokens of a sequence that stands at position start may
  * join the step so that it keeps to the target; fewer than want only so that
- * all tokens of the step fill whole tiles.  May be 0.
+ * all tokens of the step fill whole tiles.  May be 0.  scored: each of them
+ * has an output, else the last one at most.
  */
 uint32_t sched_pace_room(const sched_pace_t *p, const sched_load_t *l,
-    uint32_t start, uint32_t want);
+    uint32_t start, uint32_t want, int scored);
 
 #endif

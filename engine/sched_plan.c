@@ -772,7 +772,8 @@ chunk(sched_t *s, const batch_t *b, uint32_t id, uint32_t want, uint32_t cap,
         return want;
     }
 
-    n = sched_pace_room(&s->pace, &s->load, s->seqs[id].computed, want);
+    n = sched_pace_room(&s->pace, &s->load, s->seqs[id].computed, want,
+        (s->reqs[seq_req(id)].r->flags & LLM_F_PROMPT_LPS) != 0);
     if (first && n < CHUNK_LEAST) {
         least = s->c.tile > CHUNK_LEAST ? s->c.tile : CHUNK_LEAST;
         n = want < least ? want : least;

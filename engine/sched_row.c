@@ -84,7 +84,7 @@ sched_row(sched_t *s, batch_t *b, uint32_t id, uint32_t n)
     const req_t *r = s->reqs[seq_req(id)].r;
     batch_row_t *row = &b->rows[b->rows_n];
     uint32_t end = q->computed + n, pos, to, g, groups = kv_groups(s->kv);
-    uint32_t bt = kv_block_tokens(s->kv);
+    uint32_t bt = kv_block_tokens(s->kv), outs = b->outs_n;
     batch_blocks_t *blocks;
     batch_out_t *out;
 
@@ -120,7 +120,7 @@ sched_row(sched_t *s, batch_t *b, uint32_t id, uint32_t n)
     b->rows_n++;
     b->tokens_n += n;
 
-    sched_load_row(&s->load, row->q_start, n);
+    sched_load_row(&s->load, row->q_start, n, b->outs_n - outs);
 
     /* a decode counts when it is sampled */
     sched_floor_served(s, id, n - (end == q->known_n && end > q->prompt_n));
