@@ -139,6 +139,11 @@ $(BUILD)/sim/sim: $(SIM_O) $(BUILD)/liball.a
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS)
 
+# what the simulator reads is written with the simulator's own arithmetic
+$(BUILD)/bench/fit: tests/bench/fit.c $(BUILD)/tests/sim/cost.o $(BUILD)/liball.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS)
+
 # one program each: unit tests, kernel runner, benchmarks
 $(BUILD)/%: tests/%.c $(BUILD)/liball.a
 	@mkdir -p $(@D)

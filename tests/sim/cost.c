@@ -42,7 +42,8 @@ cost_row_us(const cost_t *c, const batch_row_t *row)
 double
 cost_us(const cost_t *c, const batch_t *b)
 {
-    double us = c->base_us + cost_linear_us(c, b->tokens_n);
+    double us =
+        c->base_us + cost_linear_us(c, b->tokens_n) + c->out_us * b->outs_n;
     uint32_t k;
 
     for (k = 0; k < b->rows_n; k++) {
@@ -56,7 +57,7 @@ cost_us(const cost_t *c, const batch_t *b)
 cost_t
 cost_two(double base_us, double knee, double token_us, double kv_us)
 {
-    cost_t c = {"two pieces", base_us, kv_us, kv_us / 8, 2,
+    cost_t c = {"two pieces", base_us, kv_us, kv_us / 8, 0, 2,
         {{0, knee}, {token_us * 1000, knee + 1000}}};
 
     return c;
@@ -74,7 +75,7 @@ cost_a100(double base_us, double tflops, double tbytes)
 {
     /* 264 and 520 tokens are one tile more than 256 and 512 */
     cost_t c = {"A100, Llama-3-8B, measured linear part", base_us,
-        KV_8B / (tbytes * 1e6), 4.0 * ATTN_DIM * LAYERS / (tflops * 1e6), 8,
+        KV_8B / (tbytes * 1e6), 4.0 * ATTN_DIM * LAYERS / (tflops * 1e6), 0, 8,
         {{10900, 32}, {13200, 128}, {19500, 256}, {26500, 264}, {34600, 512},
             {38750, 520}, {75000, 1024}, {146000, 2048}}};
 
@@ -93,7 +94,7 @@ roofline(const char *name, double base_us, double params, double tflops,
     double read = params * 2 / (tbytes * 1e6);
     double token = params * 2 / (tflops * 1e6);
     cost_t c = {name, base_us, kv_bytes / (tbytes * 1e6),
-        4.0 * ATTN_DIM * LAYERS / (tflops * 1e6), 2,
+        4.0 * ATTN_DIM * LAYERS / (tflops * 1e6), 0, 2,
         {{read, read / token}, {read + 1000 * token, read / token + 1000}}};
 
     return c;
@@ -145,6 +146,8 @@ cost_file(cost_t *c, const char *path)
             c->read_us = v;
         } else if (n == 2 && v >= 0 && strcmp(name, "attn_us") == 0) {
             c->attn_us = v;
+        } else if (n == 2 && v >= 0 && strcmp(name, "out_us") == 0) {
+            c->out_us = v;
         } else {
             ok = 0;
         }

@@ -16,7 +16,7 @@ enum { COST_POINTS = 12 };
 /*
  * A step of n tokens takes
  *
- *      base + linear(n)
+ *      base + linear(n) + out_us * outputs
  *           + sum over rows of one token of   read_us * kv_len
  *           + sum over longer rows of         attn_us * q_len * mean kv_len
  *
@@ -28,6 +28,7 @@ typedef struct {
     double base_us;
     double read_us; /* per token of context of a row of one token */
     double attn_us; /* per pair of positions of a longer row */
+    double out_us;  /* per output: what its logits cost; 0: as linear has it */
     int points_n;
     cost_point_t points[COST_POINTS];
 } cost_t;
@@ -55,9 +56,17 @@ cost_t cost_h200(double base_us);
 cost_t cost_a10g(double base_us);
 
 /*
+ * A model of Qwen2.5-0.5B's shape on two cores, as tests/bench/real.sh cost
+ * measured it: COST_CPU, whose head tells machine and error.  Exits with a
+ * sentence when the file is not there: run from the tree's root.
+ */
+#define COST_CPU "tests/sim/cpu.cost"
+cost_t cost_cpu(void);
+
+/*
  * A model whose figures are in a file, "name value" a line: base_us, read_us,
- * attn_us, and `point TOKENS US` in rising order.  0, or -1 with a sentence on
- * stderr.  For what was measured of a back end of our own.
+ * attn_us, out_us, and `point TOKENS US` in rising order.  0, or -1 with a
+ * sentence on stderr.  For what was measured of a back end of our own.
  */
 int cost_file(cost_t *c, const char *path);
 
