@@ -23,8 +23,8 @@
  *
  * CAUTION.  A step is planned for the target less twice the usual error, and
  * never for more than twice the tokens, or twice the pairs, that were ever
- * measured: so it starts small, and does not trust a line where it has no
- * point.  A prompt whose first thousands are in the cache begins where pairs
+ * measured, and a tile: so it starts small, and does not trust a line where it has
+ * no point.  A prompt whose first thousands are in the cache begins where pairs
  * may never have counted for much.  As many pairs as the tokens seen have at
  * short context are let pass, as they cost little beside tokens.
  *
@@ -231,9 +231,9 @@ fits_in(const sched_pace_t *p, const sched_load_t *l, uint32_t start,
         return sum.tokens <= 2 * least_seen(p->tile);
     }
 
-    half = sum;
-    half.tokens /= 2;
-    half.pairs /= 2;
+    /* a tile more, or rounding to tiles would stop the growth */
+    half.tokens = sum.tokens / 2;
+    half.pairs = (sum.pairs - p->tile * ((double) start + q)) / 2;
 
     return was_seen(p, &half)
            && sched_pace_guess(p, &sum) * margin <= p->target_us;
@@ -241,10 +241,10 @@ fits_in(const sched_pace_t *p, const sched_load_t *l, uint32_t start,
 
 
 uint32_t
-sched_pace_room(const sched_pace_t *p, const sched_load_t *l, uint32_t start,
+sched_pace_most(const sched_pace_t *p, const sched_load_t *l, uint32_t start,
     uint32_t want, int scored)
 {
-    uint32_t lo = 0, hi = want, mid, n = (uint32_t) l->tokens;
+    uint32_t lo = 0, hi = want, mid;
 
     assert(want > 0);
 
@@ -262,7 +262,21 @@ sched_pace_room(const sched_pace_t *p, const sched_load_t *l, uint32_t start,
         }
     }
 
-    mid = (n + lo) / p->tile * p->tile;
+    return lo;
+}
 
-    return mid > n ? mid - n : 0;
+
+uint32_t
+sched_pace_room(const sched_pace_t *p, const sched_load_t *l, uint32_t start,
+    uint32_t want, int scored)
+{
+    uint32_t most = sched_pace_most(p, l, start, want, scored);
+    uint32_t n = (uint32_t) l->tokens, tiles;
+
+    tiles = (n + most) / p->tile * p->tile;
+    if (most == want) {
+        return want;
+    }
+
+    return tiles > n ? tiles - n : 0;
 }

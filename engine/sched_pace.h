@@ -59,4 +59,8 @@ double sched_pace_guess(const sched_pace_t *p, const sched_load_t *l);
 uint32_t sched_pace_room(const sched_pace_t *p, const sched_load_t *l,
     uint32_t start, uint32_t want, int scored);
 
+/* The same, whole tiles or not. */
+uint32_t sched_pace_most(const sched_pace_t *p, const sched_load_t *l,
+    uint32_t start, uint32_t want, int scored);
+
 #endif

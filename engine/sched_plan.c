@@ -746,8 +746,12 @@ sched_budget(const sched_t *s)
 }
 
 
-/* Prompts get on by this much a step, whatever the target. */
+/*
+ * Prompts get on by this much a step where the target cannot be held; by as
+ * little as this where it can, even if that leaves a tile unfilled.
+ */
 #define CHUNK_LEAST 16
+#define CHUNK_FEW   4
 
 
 /*
@@ -758,7 +762,8 @@ static uint32_t
 chunk(sched_t *s, const batch_t *b, uint32_t id, uint32_t want, uint32_t cap,
     int whole, int first)
 {
-    uint32_t room = s->c.tokens - b->tokens_n, left, least, n;
+    uint32_t room = s->c.tokens - b->tokens_n, left, least, most, n;
+    int scored = (s->reqs[seq_req(id)].r->flags & LLM_F_PROMPT_LPS) != 0;
 
     if (whole) {
         left = cap > b->tokens_n ? cap - b->tokens_n : 0;
@@ -772,14 +777,19 @@ chunk(sched_t *s, const batch_t *b, uint32_t id, uint32_t want, uint32_t cap,
         return want;
     }
 
-    n = sched_pace_room(&s->pace, &s->load, s->seqs[id].computed, want,
-        (s->reqs[seq_req(id)].r->flags & LLM_F_PROMPT_LPS) != 0);
-    if (first && n < CHUNK_LEAST) {
-        least = s->c.tile > CHUNK_LEAST ? s->c.tile : CHUNK_LEAST;
-        n = want < least ? want : least;
+    n = sched_pace_room(&s->pace, &s->load, s->seqs[id].computed, want, scored);
+    if (n > 0 || !first) {
+        return n;
     }
 
-    return n;
+    most =
+        sched_pace_most(&s->pace, &s->load, s->seqs[id].computed, want, scored);
+    if (most >= CHUNK_FEW) {
+        return most;
+    }
+    least = s->c.tile > CHUNK_LEAST ? s->c.tile : CHUNK_LEAST;
+
+    return want < least ? want : least;
 }
 
 

@@ -368,7 +368,7 @@ def stalls(server, prompts):
     shared = prefix(fixed, prompts)
     fixed.end()
     decode = decode_ms(fixed)
-    target = int(os.environ.get("TARGET", 0)) or -(-int(decode * 3) // 10) * 10
+    target = int(os.environ.get("TARGET", 0)) or -(-int(decode * 4) // 10) * 10
     print("\na decode step of %d rows: %.0f ms; target %d ms; load %s" % (
         STREAMS, decode, target, os.getloadavg()[0]))
     print("%d streams decode, a prompt of %d tokens arrives; ms, but for s\n"

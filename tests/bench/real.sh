@@ -11,7 +11,7 @@
 #                                 minutes, and makes tests/sim/cpu.cost of it
 #
 # SHAPE=small tries all of it on a model of a hundredth of the size (and keeps
-# nothing); TARGET=MS sets the step's target, else it is three times a decode
+# nothing); TARGET=MS sets the step's target, else it is four times a decode
 # step of 8 rows; PORT, LLM_DATA as elsewhere.
 
 set -eu
