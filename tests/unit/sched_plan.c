@@ -133,6 +133,32 @@ test_target(void **state)
 }
 
 
+/* A target that a few tokens fit but no tile of them: they are all there is. */
+static void
+test_target_narrow(void **state)
+{
+    sched_cfg_t c = {.target_us = 1800, .tile = 16};
+    world_t *w = world_open_as(8, 512, 4096, 4096, 1, no_window, c);
+    uint32_t t, over = 0;
+
+    (void) state;
+    add(w, 0, 4, 2000);
+    turn(w);
+    took(w);
+    add(w, 1, 900, 1);
+    for (t = 0; t < 250 && !sched_done(w->s, 1); t++) {
+        turn(w);
+        assert_non_null(row_of(w, 0));
+        /* at first it does not know better */
+        over += t >= 12 && 1000 + 100 * w->b.tokens_n > 1.2 * 1800;
+        took(w);
+    }
+    assert_true(sched_done(w->s, 1));
+    assert_int_equal(over, 0);
+    world_close(w);
+}
+
+
 /* A target below what a step takes in any case: prompts still get on. */
 static void
 test_target_too_low(void **state)
@@ -434,6 +460,7 @@ main(void)
         cmocka_unit_test(test_chunk_zero),
         cmocka_unit_test(test_blocks_per_chunk),
         cmocka_unit_test(test_target),
+        cmocka_unit_test(test_target_narrow),
         cmocka_unit_test(test_target_too_low),
         cmocka_unit_test(test_looks_ahead),
         cmocka_unit_test(test_victims),
