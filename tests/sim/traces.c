@@ -26,7 +26,7 @@
 
 static const contender_t ours = {"ours", &sched_fair, 128, 4096, 80};
 static const contender_t theirs = {
-    "prefill_first", &policy_prefill_first, 128, 8192, 0};
+    "prefill_first", &sched_prefill_first, 128, 8192, 0};
 
 /* Longer requests are left out. */
 static const struct {
