@@ -23,10 +23,10 @@
  *
  * CAUTION.  A step is planned for the target less twice the usual error, and
  * never for more than twice the tokens, or twice the pairs, that were ever
- * measured, and a tile: so it starts small, and does not trust a line where it has
- * no point.  A prompt whose first thousands are in the cache begins where pairs
- * may never have counted for much.  As many pairs as the tokens seen have at
- * short context are let pass, as they cost little beside tokens.
+ * measured, and a tile: so it starts small, and does not trust a line where it
+ * has no point.  A prompt whose first thousands are in the cache begins where
+ * pairs may never have counted for much.  As many pairs as the tokens seen have
+ * at short context are let pass, as they cost little beside tokens.
  *
  * One step that took far too long (the machine was busy elsewhere) is counted
  * as a little too long, unless it was larger than any before.

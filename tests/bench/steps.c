@@ -11,8 +11,9 @@
  * DESIGN.  Sizes are drawn, evenly in their logarithm, because a grid leaves
  * gaps in five dimensions; who fits keeps some of the lines out.  A step is
  * run until its threads got the cores that they asked for, five times at most,
- * and the least counts: what others on the machine take is not the step's.  All blocks have been written to before, or reads
- * would all meet the kernel's one page of zeros.
+ * and the least counts: what others on the machine take is not the step's.  All
+ * blocks have been written to before, or reads would all meet the kernel's one
+ * page of zeros.
  */
 #include "clock.h"
 #include "forward.h"
