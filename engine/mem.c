@@ -5,7 +5,8 @@
  * until touched, so sizing for the worst case costs address space only, and
  * returned whole.  The total is counted so that --inspect and the log can say
  * what the engine may use at most.  malloc is not touched: libraries use it,
- * on threads that may.
+ * on threads that may.  Huge pages are asked for, not needed: a system that has
+ * none to lend, or is told never to, gives the usual ones.
  */
 #include "mem.h"
 
@@ -43,6 +44,20 @@ mem_zero(size_t n, size_t size)
     __atomic_fetch_add(&mem_mapped, bytes, __ATOMIC_RELAXED);
 
     return p + MEM_HEAD;
+}
+
+
+void *
+mem_zero_huge(size_t n, size_t size)
+{
+    uint8_t *p = mem_zero(n, size);
+
+    if (p != NULL) {
+        (void) madvise(
+            p - MEM_HEAD, *(size_t *) (void *) (p - MEM_HEAD), MADV_HUGEPAGE);
+    }
+
+    return p;
 }
 
 

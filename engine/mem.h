@@ -12,6 +12,13 @@
 void *mem_zero(size_t n, size_t size);
 void mem_free(void *p);
 
+/*
+ * The same for a table that is read all over and will be used as a whole: huge
+ * pages, where the system lends them, so that a look at it does not cost one
+ * at the page tables too.  What is used of it is committed 2 MB at a time.
+ */
+void *mem_zero_huge(size_t n, size_t size);
+
 /* Bytes mapped by mem_zero and not freed. */
 size_t mem_total(void);
 

@@ -132,15 +132,15 @@ radix_open(const radix_cfg_t *c)
     r->stride = stride(c);
     r->mask = power(2 * c->nodes) - 1; /* half of it stays empty */
     r->owner_mask = power(c->owners) - 1;
-    r->nodes = mem_zero(c->nodes, r->stride);
-    r->places = mem_zero(r->mask + 1ull, sizeof(radix_place_t));
+    r->nodes = mem_zero_huge(c->nodes, r->stride);
+    r->places = mem_zero_huge(r->mask + 1ull, sizeof(radix_place_t));
     r->owners = mem_zero(c->owners + 1ull, sizeof(radix_owner_t));
     r->owner_buckets = mem_zero(r->owner_mask + 1ull, sizeof(uint32_t));
     bad = r->nodes == NULL || r->places == NULL || r->owners == NULL
           || r->owner_buckets == NULL;
 
     for (g = 0; g < c->groups; g++) {
-        r->parts[g] = mem_zero(c->nodes, sizeof(radix_part_t));
+        r->parts[g] = mem_zero_huge(c->nodes, sizeof(radix_part_t));
         r->order[g] = mem_zero(c->owners + 1ull, sizeof(uint32_t));
         bad |= r->parts[g] == NULL || r->order[g] == NULL;
     }
