@@ -673,6 +673,13 @@ fell(radix_t *r, uint32_t i, uint32_t blocks[RADIX_GROUPS_MAX])
         }
         if (radix_loose(r, n->parent, 0)) {
             radix_order_push(r, n->parent, 0, up->used);
+
+            /* it is likely to be among the next to go */
+            __builtin_prefetch(&r->places[up->hash & r->mask], 1);
+            if (up->parent != NONE) {
+                __builtin_prefetch(radix_node(r, up->parent), 1);
+                __builtin_prefetch(&r->parts[0][up->parent], 1);
+            }
         }
     }
 }
