@@ -120,6 +120,9 @@ kv_open(const kv_cfg_t *c)
     kv->c = *c;
     memcpy(kv->window, c->window, c->groups * sizeof(uint32_t));
     kv->c.window = kv->window;
+    for (i = 0; i < c->groups; i++) {
+        kv->slides |= c->window[i] > 0;
+    }
     kv->row = blocks_of(c->context, c->block_tokens);
     kv->fits = kv_longest(&kv->c);
     kv->stack = mem_zero(c->blocks, sizeof(uint32_t));
@@ -271,10 +274,11 @@ kv_slide(kv_t *kv, uint32_t seq, uint32_t computed, uint32_t tokens)
 
     assert(computed <= tokens);
 
+    if (!kv->slides) {
+        return; /* nothing ever falls out */
+    }
+
     for (g = 0; g < kv->c.groups; g++) {
-        if (kv->window[g] == 0) {
-            continue; /* nothing ever falls out */
-        }
         span = kv_span(kv, seq, g);
         first = kv_first(kv, g, computed);
         assert(first <= span->end);

@@ -20,6 +20,7 @@ typedef struct {
 struct kv_s {
     kv_cfg_t c;
     uint32_t window[KV_GROUPS];
+    int slides;   /* is there a window? */
     uint32_t row; /* table entries of one sequence and group */
     uint32_t fits;
     uint32_t counts[KV_STATES_N];
