@@ -21,14 +21,12 @@
  * The target is 50 us, p99, for 256 seats and 1,000 waiting.
  */
 #include "sched.h"
+#include "times.h"
 
 #include <assert.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <time.h>
 
 enum {
     STEPS = 4000,
@@ -47,12 +45,12 @@ typedef struct {
     uint32_t seats, waiting, tenants, classes, target_us, steps;
 } size_line_t;
 
-/* Times of a kind of steps, of all runs. */
+/* Times of a kind of steps, of all runs, and the least of each step. */
 typedef struct {
-    double us[RUNS * STEPS], alone[RUNS * STEPS]; /* all; those not disturbed */
-    double least[STEPS];                          /* of each step */
-    uint32_t n, alone_n, least_n;
-} times_t;
+    times_t t;
+    double least[STEPS];
+    uint32_t least_n;
+} kind_t;
 
 /* What a step did, and the least that it took. */
 typedef struct {
@@ -107,66 +105,16 @@ add(bench_t *t, uint32_t i)
 }
 
 
-static double
-now_us(void)
-{
-    struct timespec ts;
-
-    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
-
-    return (double) ts.tv_sec * 1e6 + (double) ts.tv_nsec / 1e3;
-}
-
-
-/* How often this thread lost its processor. */
-static long
-switches(void)
-{
-    struct rusage u;
-
-    (void) getrusage(RUSAGE_THREAD, &u);
-
-    return u.ru_nivcsw + u.ru_nvcsw;
-}
-
-
-static int
-by_value(const void *a, const void *b)
-{
-    double x = *(const double *) a, y = *(const double *) b;
-
-    return (x > y) - (x < y);
-}
-
-
-/* The value that so many of a thousand are below. */
-static double
-quantile(double *v, uint32_t n, uint32_t of_1000)
-{
-    qsort(v, n, sizeof(*v), by_value);
-
-    return n == 0 ? 0 : v[(uint64_t) n * of_1000 / 1000];
-}
-
-
 static void
-note(times_t *t, double us, int alone)
+print(const char *name, kind_t *k)
 {
-    t->us[t->n++] = us;
-    if (alone) {
-        t->alone[t->alone_n++] = us;
-    }
-}
+    times_t *t = &k->t;
 
-
-static void
-print(const char *name, times_t *t)
-{
-    printf("  %-8s %6u %8.1f %8.1f %8.1f %8.1f %8.1f %8u\n", name, t->least_n,
-        quantile(t->us, t->n, 500), quantile(t->us, t->n, 990),
-        quantile(t->alone, t->alone_n, 990),
-        quantile(t->least, t->least_n, 500),
-        quantile(t->least, t->least_n, 990), t->n - t->alone_n);
+    printf("  %-8s %6u %8.1f %8.1f %8.1f %8.1f %8.1f %8u\n", name, k->least_n,
+        times_quantile(t->all, t->n, 500), times_quantile(t->all, t->n, 990),
+        times_quantile(t->alone, t->alone_n, 990),
+        times_quantile(k->least, k->least_n, 500),
+        times_quantile(k->least, k->least_n, 990), t->n - t->alone_n);
 }
 
 
@@ -255,7 +203,7 @@ after(bench_t *t)
 /* The times of one line, by kind of step. */
 enum { PLAIN, ADMITS, ALL, TOOK, KINDS };
 
-static times_t times[KINDS];
+static kind_t kinds[KINDS];
 static step_t steps[STEPS];
 
 
@@ -264,35 +212,31 @@ static void
 step(bench_t *t, uint64_t now, int64_t number)
 {
     sched_stats_t was, is;
-    double from, us, took;
-    long lost;
-    int alone;
+    double us, took;
+    int alone = 1;
+    span_t span;
     step_t *st;
 
     sched_stats(t->s, &was);
-    lost = switches();
-    from = now_us();
+    span = span_begin();
     sched_plan(t->s, now, &t->b);
-    us = now_us() - from;
-    alone = switches() == lost;
+    us = span_end(&span, &alone);
     sched_stats(t->s, &is);
     memset(t->takes, 0, t->b.outs_n * sizeof(*t->takes));
 
-    lost = switches();
-    from = now_us();
+    span = span_begin();
     sched_commit(t->s, &t->b, t->takes);
-    us += now_us() - from;
-    from = now_us();
+    us += span_end(&span, &alone);
+    span = span_begin();
     sched_took(t->s, &t->b, 10000 + 10 * t->b.tokens_n);
-    took = now_us() - from;
-    alone &= switches() == lost;
+    took = span_end(&span, &alone);
 
     if (number >= 0) {
         st = &steps[number];
         st->admits = is.running > was.running;
-        note(&times[ALL], us, alone);
-        note(&times[st->admits ? ADMITS : PLAIN], us, alone);
-        note(&times[TOOK], took, alone);
+        times_note(&kinds[ALL].t, us, alone);
+        times_note(&kinds[st->admits ? ADMITS : PLAIN].t, us, alone);
+        times_note(&kinds[TOOK].t, took, alone);
         st->least = us < st->least ? us : st->least;
         st->least_took = took < st->least_took ? took : st->least_took;
     }
@@ -325,10 +269,13 @@ bench(const size_line_t *l, uint32_t runs)
 {
     static const char *const names[] = {"plain", "admits", "all", "took"};
     uint32_t i, digest = 0;
-    times_t *of;
+    kind_t *of;
     double rows;
 
-    memset(times, 0, sizeof(times));
+    for (i = 0; i < KINDS; i++) {
+        times_open(&kinds[i].t, runs * l->steps);
+        kinds[i].least_n = 0;
+    }
     for (i = 0; i < l->steps; i++) {
         steps[i].least = steps[i].least_took = 1e9;
     }
@@ -336,10 +283,12 @@ bench(const size_line_t *l, uint32_t runs)
         digest = run(l, &rows);
     }
     for (i = 0; i < l->steps; i++) {
-        of = &times[steps[i].admits ? ADMITS : PLAIN];
+        of = &kinds[steps[i].admits ? ADMITS : PLAIN];
         of->least[of->least_n++] = steps[i].least;
-        times[ALL].least[times[ALL].least_n++] = steps[i].least;
-        times[TOOK].least[times[TOOK].least_n++] = steps[i].least_took;
+        of = &kinds[ALL];
+        of->least[of->least_n++] = steps[i].least;
+        of = &kinds[TOOK];
+        of->least[of->least_n++] = steps[i].least_took;
     }
 
     printf("%u seats, %u waiting, %u tenants, %u classes%s: %.0f rows, "
@@ -347,22 +296,8 @@ bench(const size_line_t *l, uint32_t runs)
         l->seats, l->waiting, l->tenants, l->classes,
         l->target_us > 0 ? ", target" : "", rows, digest);
     for (i = 0; i < KINDS; i++) {
-        print(names[i], &times[i]);
-    }
-}
-
-
-/* Stays on the processor that it is on. */
-static void
-pin(void)
-{
-    cpu_set_t set;
-    int cpu = sched_getcpu();
-
-    CPU_ZERO(&set);
-    CPU_SET(cpu < 0 ? 0 : cpu, &set);
-    if (sched_setaffinity(0, sizeof(set), &set) != 0) {
-        printf("not pinned to a processor\n");
+        print(names[i], &kinds[i]);
+        times_close(&kinds[i].t);
     }
 }
 
@@ -380,7 +315,7 @@ main(int argc, char **argv)
     size_line_t one;
     size_t i;
 
-    pin();
+    times_pin();
     printf("us           steps      p50      p99    alone    least    least "
            "switched\n");
     printf("                                        p99      p50      p99\n");
