@@ -83,7 +83,8 @@ check_cfg(const radix_cfg_t *c)
 {
     assert(c->nodes > 0 && c->nodes <= 1u << 30);
     assert(c->block_tokens <= 1u << 20);
-    assert(c->block_tokens > 0 && c->owners > 0 && c->owners < 1u << 20);
+    assert(c->block_tokens > 0 && c->owners > 0
+           && c->owners < 1u << RADIX_OWNER_BITS);
     assert(c->groups > 0 && c->groups <= RADIX_GROUPS_MAX);
 }
 
@@ -104,7 +105,7 @@ radix_bytes(const radix_cfg_t *c)
 
     check_cfg(c);
 
-    node = stride(c) + c->groups * sizeof(radix_part_t);
+    node = stride(c) + (c->groups - 1) * sizeof(radix_part_t);
     owner += c->groups * sizeof(uint32_t);
 
     return node * c->nodes
@@ -140,9 +141,12 @@ radix_open(const radix_cfg_t *c)
           || r->owner_buckets == NULL;
 
     for (g = 0; g < c->groups; g++) {
-        r->parts[g] = mem_zero_huge(c->nodes, sizeof(radix_part_t));
         r->order[g] = mem_zero(c->owners + 1ull, sizeof(uint32_t));
-        bad |= r->parts[g] == NULL || r->order[g] == NULL;
+        bad |= r->order[g] == NULL;
+    }
+    for (g = 1; g < c->groups; g++) {
+        r->further[g] = mem_zero_huge(c->nodes, sizeof(radix_part_t));
+        bad |= r->further[g] == NULL;
     }
 
     if (bad) {
@@ -153,7 +157,7 @@ radix_open(const radix_cfg_t *c)
     memset(r->places, 255, (r->mask + 1ull) * sizeof(radix_place_t));
     for (g = 1; g < c->groups; g++) {
         for (i = 0; i < c->nodes; i++) {
-            r->parts[g][i].block = NONE;
+            r->further[g][i].block = NONE;
         }
     }
     radix_order_init(r);
@@ -176,7 +180,7 @@ radix_close(radix_t *r)
     mem_free(r->owners);
     mem_free(r->owner_buckets);
     for (g = 0; g < RADIX_GROUPS_MAX; g++) {
-        mem_free(r->parts[g]);
+        mem_free(r->further[g]);
         mem_free(r->order[g]);
     }
     mem_free(r);
@@ -338,7 +342,7 @@ walk(const radix_t *r, uint64_t space, const uint32_t *tokens, uint32_t most,
         n++;
 
         for (g = 1, ok = 1; g < r->c.groups; g++) {
-            run[g] = r->parts[g][node].block != NONE ? run[g] + 1 : 0;
+            run[g] = r->further[g][node].block != NONE ? run[g] + 1 : 0;
             ok &= run[g] >= (n < r->c.window[g] ? n : r->c.window[g]);
         }
         if (ok) {
@@ -502,9 +506,9 @@ radix_release(radix_t *r, uint32_t tip, uint64_t now)
 static void
 put(radix_t *r, uint32_t node, uint32_t g, uint32_t block)
 {
-    radix_part_t *p = &r->parts[g][node];
+    radix_part_t *p = &r->further[g][node];
 
-    assert(p->block == NONE && p->users == 0 && p->rank == 0);
+    assert(p->block == NONE && p->users == 0 && p->link.rank == 0);
 
     p->block = block;
     p->users = 1;
@@ -606,7 +610,8 @@ radix_insert(radix_t *r, const radix_new_t *w, uint32_t *path, uint8_t *taken)
     for (k = 0; k < w->n; k++) {
         taken[k] = k >= there;
         for (g = 1; g < r->c.groups; g++) {
-            if (w->blocks[g][k] != NONE && r->parts[g][path[k]].block == NONE) {
+            if (w->blocks[g][k] != NONE
+                && r->further[g][path[k]].block == NONE) {
                 put(r, path[k], g, w->blocks[g][k]);
                 taken[k] |= (uint8_t) (1u << g);
             }
@@ -632,10 +637,12 @@ strip(radix_t *r, uint32_t node, uint32_t g)
     assert(*radix_users(r, node, g) == 0);
     assert(r->blocks[g] > 0 && r->idle[g] > 0);
 
-    if (r->parts[g][node].rank > 0) {
+    if (radix_link(r, node, g)->rank > 0) {
         radix_order_pull(r, node, g);
     }
-    r->parts[g][node].block = NONE;
+    if (g > 0) {
+        r->further[g][node].block = NONE;
+    }
     r->blocks[g]--;
     r->idle[g]--;
 
@@ -678,7 +685,6 @@ fell(radix_t *r, uint32_t i, uint32_t blocks[RADIX_GROUPS_MAX])
             __builtin_prefetch(&r->places[up->hash & r->mask], 1);
             if (up->parent != NONE) {
                 __builtin_prefetch(radix_node(r, up->parent), 1);
-                __builtin_prefetch(&r->parts[0][up->parent], 1);
             }
         }
     }
@@ -713,8 +719,8 @@ oldest(radix_t *r, uint64_t now)
 
     for (g = 0; g < r->c.groups; g++) {
         i = radix_order_next(r, g, now);
-        if (i != NONE && r->parts[g][i].key < least) {
-            least = r->parts[g][i].key;
+        if (i != NONE && radix_link(r, i, g)->key < least) {
+            least = radix_link(r, i, g)->key;
             found = g;
         }
     }

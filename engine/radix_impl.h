@@ -13,18 +13,26 @@
 #define NONE RADIX_NONE
 
 /*
- * A node's part in one group.  Parts that may be evicted are in the heap of
- * their owner: linked, because the heaps of all owners share the parts.
+ * Where a part that may be evicted stands in the heap of its owner: linked,
+ * because the heaps of all owners share the parts.
  */
 typedef struct {
     uint64_t key; /* when it goes: the lowest first, then by node */
     uint32_t left, right, up;
-    uint32_t rank;  /* 0: not in a heap */
-    uint32_t block; /* NONE: none; of group 0 not used: it is the node */
-    uint32_t users; /* references; of group 0 the node has them */
+    uint32_t rank; /* 0: not in a heap */
+} radix_link_t;
+
+/* A node's part in a group other than 0. */
+typedef struct {
+    radix_link_t link;
+    uint32_t block; /* NONE: none */
+    uint32_t users; /* references */
 } radix_part_t;
 
-/* What a match reads lies in one line, and the tokens in those behind it. */
+#define RADIX_OWNER_BITS 20
+
+/* What a match or an eviction reads lies in one line, its part in group 0
+ * included, and the tokens in those behind it. */
 typedef struct {
     uint64_t space;
     uint64_t used; /* when the last reference was given up */
@@ -34,10 +42,10 @@ typedef struct {
                      * same namespace */
     uint32_t kids;
     uint32_t users;
-    uint32_t owner; /* index */
-    uint8_t keep;
-    uint8_t live;
-    uint8_t pad[22];
+    uint32_t owner : RADIX_OWNER_BITS; /* index */
+    uint32_t keep : 8;
+    uint32_t live : 1;
+    radix_link_t link;
     uint32_t tokens[];
 } radix_node_t;
 
@@ -76,11 +84,11 @@ struct radix_s {
     uint32_t oldest, newest; /* of the owners not stale */
     uint32_t order_n[RADIX_GROUPS_MAX];
     uint8_t *nodes; /* [nodes, stride] owned, as are all below */
-    radix_part_t *parts[RADIX_GROUPS_MAX]; /* [nodes] */
-    radix_place_t *places;                 /* [mask + 1] */
-    radix_owner_t *owners;                 /* [c.owners + 1] the last: rest */
-    uint32_t *owner_buckets;               /* [owner_mask + 1] */
-    uint32_t *order[RADIX_GROUPS_MAX];     /* [c.owners + 1] a heap: who has
+    radix_part_t *further[RADIX_GROUPS_MAX]; /* [nodes] by group, not 0 */
+    radix_place_t *places;                   /* [mask + 1] */
+    radix_owner_t *owners;                   /* [c.owners + 1] the last: rest */
+    uint32_t *owner_buckets;                 /* [owner_mask + 1] */
+    uint32_t *order[RADIX_GROUPS_MAX];       /* [c.owners + 1] a heap: who has
                                             * most of what is its share */
 };
 
@@ -92,10 +100,17 @@ radix_node(const radix_t *r, uint32_t i)
 }
 
 
+static inline radix_link_t *
+radix_link(const radix_t *r, uint32_t i, uint32_t g)
+{
+    return g == 0 ? &radix_node(r, i)->link : &r->further[g][i].link;
+}
+
+
 static inline uint32_t *
 radix_users(const radix_t *r, uint32_t i, uint32_t g)
 {
-    return g == 0 ? &radix_node(r, i)->users : &r->parts[g][i].users;
+    return g == 0 ? &radix_node(r, i)->users : &r->further[g][i].users;
 }
 
 
@@ -103,7 +118,7 @@ static inline uint32_t
 radix_part_block(const radix_t *r, uint32_t i, uint32_t g)
 {
     if (g > 0) {
-        return r->parts[g][i].block;
+        return r->further[g][i].block;
     }
 
     return radix_node(r, i)->live ? i : NONE;

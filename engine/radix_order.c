@@ -36,30 +36,65 @@
 
 /* --- leftist heap ------------------------------------------------------- */
 
-static uint32_t
-rank(const radix_part_t *p, uint32_t i)
+/* The links of one group, which lie in the nodes or in further parts. */
+typedef struct {
+    uint8_t *base;
+    size_t stride;
+} heap_t;
+
+
+static heap_t
+heap_of(const radix_t *r, uint32_t g)
 {
-    return i == NONE ? 0 : p[i].rank;
+    heap_t h;
+
+    h.base = g == 0 ? r->nodes + offsetof(radix_node_t, link)
+                    : (uint8_t *) r->further[g];
+    h.stride = g == 0 ? r->stride : sizeof(radix_part_t);
+
+    return h;
+}
+
+
+static inline radix_link_t *
+at(heap_t h, uint32_t i)
+{
+    return (radix_link_t *) (void *) (h.base + i * h.stride);
+}
+
+
+static int
+sooner(heap_t h, uint32_t a, uint32_t b)
+{
+    return at(h, a)->key < at(h, b)->key
+           || (at(h, a)->key == at(h, b)->key && a < b);
+}
+
+
+static uint32_t
+rank(heap_t h, uint32_t i)
+{
+    return i == NONE ? 0 : at(h, i)->rank;
 }
 
 
 /* Puts the higher rank to the left; sets i's rank from its right. */
 static void
-lean(radix_part_t *p, uint32_t i)
+lean(heap_t h, uint32_t i)
 {
-    uint32_t left = p[i].left;
+    uint32_t left = at(h, i)->left;
 
-    if (rank(p, left) < rank(p, p[i].right)) {
-        p[i].left = p[i].right;
-        p[i].right = left;
+    if (rank(h, left) < rank(h, at(h, i)->right)) {
+        at(h, i)->left = at(h, i)->right;
+        at(h, i)->right = left;
     }
-    p[i].rank = rank(p, p[i].right) + 1;
+    at(h, i)->rank = rank(h, at(h, i)->right) + 1;
 }
 
 
 /* One heap of two; its root's up is left to the caller. */
 static uint32_t
-merge(radix_part_t *p, uint32_t a, uint32_t b)
+merge(heap_t h, uint32_t a, uint32_t b)
 {
     uint32_t low, high, right;
 
@@ -67,13 +102,13 @@ merge(radix_part_t *p, uint32_t a, uint32_t b)
         return a == NONE ? b : a;
     }
 
-    low = p[a].key < p[b].key || (p[a].key == p[b].key && a < b) ? a : b;
+    low = sooner(h, a, b) ? a : b;
     high = low == a ? b : a;
 
-    right = merge(p, p[low].right, high);
-    p[low].right = right;
-    p[right].up = low;
-    lean(p, low);
+    right = merge(h, at(h, low)->right, high);
+    at(h, low)->right = right;
+    at(h, right)->up = low;
+    lean(h, low);
 
     return low;
 }
@@ -81,35 +116,35 @@ merge(radix_part_t *p, uint32_t a, uint32_t b)
 
 /* Takes i out of the heap with that root; returns the new root. */
 static uint32_t
-cut(radix_part_t *p, uint32_t root, uint32_t i)
+cut(heap_t h, uint32_t root, uint32_t i)
 {
-    uint32_t up = p[i].up, sub, old;
+    uint32_t up = at(h, i)->up, sub, old;
 
-    sub = merge(p, p[i].left, p[i].right);
-    p[i].rank = 0;
+    sub = merge(h, at(h, i)->left, at(h, i)->right);
+    at(h, i)->rank = 0;
 
     if (sub != NONE) {
-        p[sub].up = up;
+        at(h, sub)->up = up;
     }
     if (up == NONE) {
         assert(root == i);
         return sub;
     }
 
-    if (p[up].left == i) {
-        p[up].left = sub;
+    if (at(h, up)->left == i) {
+        at(h, up)->left = sub;
     } else {
-        assert(p[up].right == i);
-        p[up].right = sub;
+        assert(at(h, up)->right == i);
+        at(h, up)->right = sub;
     }
 
     while (up != NONE) {
-        old = p[up].rank;
-        lean(p, up);
-        if (p[up].rank == old) {
+        old = at(h, up)->rank;
+        lean(h, up);
+        if (at(h, up)->rank == old) {
             break;
         }
-        up = p[up].up;
+        up = at(h, up)->up;
     }
 
     return root;
@@ -408,7 +443,8 @@ radix_order_less(radix_t *r, uint32_t i, uint32_t g)
 void
 radix_order_push(radix_t *r, uint32_t node, uint32_t g, uint64_t used)
 {
-    radix_part_t *parts = r->parts[g], *p = &parts[node];
+    heap_t h = heap_of(r, g);
+    radix_link_t *p = at(h, node);
     uint32_t i = radix_node(r, node)->owner;
     radix_owner_t *o = &r->owners[i];
 
@@ -418,8 +454,8 @@ radix_order_push(radix_t *r, uint32_t node, uint32_t g, uint64_t used)
     p->left = p->right = NONE;
     p->rank = 1;
 
-    o->heap[g] = merge(parts, o->heap[g], node);
-    parts[o->heap[g]].up = NONE;
+    o->heap[g] = merge(h, o->heap[g], node);
+    at(h, o->heap[g])->up = NONE;
     if (o->at[g] == NONE) {
         order_add(r, g, i);
     }
@@ -432,9 +468,9 @@ radix_order_pull(radix_t *r, uint32_t node, uint32_t g)
     uint32_t i = radix_node(r, node)->owner;
     radix_owner_t *o = &r->owners[i];
 
-    assert(r->parts[g][node].rank > 0);
+    assert(radix_link(r, node, g)->rank > 0);
 
-    o->heap[g] = cut(r->parts[g], o->heap[g], node);
+    o->heap[g] = cut(heap_of(r, g), o->heap[g], node);
     if (o->heap[g] == NONE) {
         order_remove(r, g, i);
     }
@@ -467,25 +503,24 @@ radix_order_next(radix_t *r, uint32_t g, uint64_t now)
 static uint32_t
 check_heap(const radix_t *r, uint32_t g, uint32_t owner, uint32_t i)
 {
-    const radix_part_t *p = r->parts[g];
+    heap_t h = heap_of(r, g);
     uint32_t kids[2], k, n = 1;
 
     if (i == NONE) {
         return 0;
     }
 
-    assert(p[i].rank > 0 && radix_loose(r, i, g));
+    assert(at(h, i)->rank > 0 && radix_loose(r, i, g));
     assert(radix_node(r, i)->owner == owner && radix_node(r, i)->live);
-    assert(rank(p, p[i].left) >= rank(p, p[i].right));
-    assert(p[i].rank == rank(p, p[i].right) + 1);
+    assert(rank(h, at(h, i)->left) >= rank(h, at(h, i)->right));
+    assert(at(h, i)->rank == rank(h, at(h, i)->right) + 1);
 
-    kids[0] = p[i].left;
-    kids[1] = p[i].right;
+    kids[0] = at(h, i)->left;
+    kids[1] = at(h, i)->right;
     for (k = 0; k < 2; k++) {
         if (kids[k] != NONE) {
-            assert(p[kids[k]].up == i);
-            assert(p[kids[k]].key > p[i].key
-                   || (p[kids[k]].key == p[i].key && kids[k] > i));
+            assert(at(h, kids[k])->up == i);
+            assert(sooner(h, i, kids[k]));
             n += check_heap(r, g, owner, kids[k]);
         }
     }
@@ -504,7 +539,7 @@ check_order(const radix_t *r, uint32_t g)
     for (i = 0; i < r->order_n[g]; i++) {
         assert(r->owners[v[i]].at[g] == i && r->owners[v[i]].live);
         assert(r->owners[v[i]].heap[g] != NONE);
-        assert(r->parts[g][r->owners[v[i]].heap[g]].up == NONE);
+        assert(radix_link(r, r->owners[v[i]].heap[g], g)->up == NONE);
         assert(i == 0 || !richer(r, g, v[i], v[(i - 1) / 2]));
         n += check_heap(r, g, v[i], r->owners[v[i]].heap[g]);
     }
@@ -520,7 +555,7 @@ radix_order_check_deep(const radix_t *r)
 
     for (g = 0; g < r->c.groups; g++) {
         for (i = 0, loose = 0; i < r->c.nodes; i++) {
-            assert(radix_loose(r, i, g) == (r->parts[g][i].rank > 0));
+            assert(radix_loose(r, i, g) == (radix_link(r, i, g)->rank > 0));
             loose += (uint32_t) radix_loose(r, i, g);
         }
         assert(check_order(r, g) == loose);
