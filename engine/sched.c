@@ -138,6 +138,14 @@ sched_seq_detach(sched_t *s, uint32_t id)
 /* Nobody is told to come back later than that. */
 #define RETRY_US_MAX 600000000ull
 
+/*
+ * Tokens by which a sequence's row is longer than the context, which often is a
+ * power of two: then the rows of all requests would begin in the same sets of
+ * the caches, and of the page tables' cache, and each step would miss both for
+ * each of them.  So the next request's is a page and a line further on.
+ */
+#define ROW_SKEW ((4096 + 64) / LLM_CHOICES_MAX / 4)
+
 static uint64_t
 quantum(const sched_t *s)
 {
@@ -191,7 +199,8 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
     s->wait_links = mem_zero(c->reqs, sizeof(link_t));
     s->seqs = mem_zero(seqs, sizeof(seq_t));
     s->links = mem_zero(seqs, sizeof(link_t));
-    s->known = mem_zero(seqs, c->context * sizeof(uint32_t));
+    s->row = c->context + ROW_SKEW;
+    s->known = mem_zero(seqs, s->row * sizeof(uint32_t));
     s->run = mem_zero(s->seats, sizeof(uint32_t));
     s->tenants = mem_zero(2 * (size_t) c->reqs, sizeof(tenant_t));
     s->guesses = mem_zero(2 * (size_t) c->reqs, sizeof(sched_guess_t));

@@ -149,7 +149,8 @@ struct sched_s {
     link_t *wait_links;     /* [reqs] for a tenant's wait, and expired */
     seq_t *seqs;            /* [seqs] */
     link_t *links;          /* [seqs] for a tenant's ready, and held */
-    uint32_t *known;        /* [seqs, context] token ids, touched when used */
+    uint32_t row;           /* tokens from a sequence's to the next one's */
+    uint32_t *known;        /* [seqs, row] token ids, touched when used */
     uint32_t *run;          /* [seats] sequences in state RUNNING, by key */
     sched_guess_t *guesses; /* [2 * reqs] of output lengths, by tenant */
     tenant_t *tenants;      /* [2 * reqs], idle ones too */
@@ -182,7 +183,7 @@ seq_tenant(sched_t *s, uint32_t id)
 static inline uint32_t *
 seq_known(const sched_t *s, uint32_t id)
 {
-    return s->known + (size_t) id * s->c.context;
+    return s->known + (size_t) id * s->row;
 }
 
 
