@@ -725,12 +725,20 @@ plan_pick(sched_t *s, tenant_t *t, uint32_t from, int admit)
 
 
 /* The same for all, who queue for their turns with it. */
+#define PICKS_AHEAD 6
 static void
 plan_picks(sched_t *s, uint32_t from, int admit)
 {
-    uint32_t i;
+    uint32_t i, ahead;
 
     for (i = 0; i < s->active_n; i++) {
+        if (admit && i + PICKS_AHEAD < s->active_n) {
+            ahead = s->tenants[s->active[i + PICKS_AHEAD]].wait.head;
+            __builtin_prefetch(&s->wait_links[ahead != NONE ? ahead : 0]);
+            __builtin_prefetch(&s->reqs[ahead != NONE ? ahead : 0]);
+            __builtin_prefetch(
+                &s->seqs[ahead != NONE ? ahead * LLM_CHOICES_MAX : 0]);
+        }
         plan_pick(s, &s->tenants[s->active[i]], from, admit);
     }
     sched_turn_all(s);
