@@ -30,11 +30,12 @@
  * ORDER.  A key orders sequences by importance: class, then arrival, then
  * choice.  Who decodes needs no order.  Who gets prompt tokens and admission:
  * the highest class, but for a floor for lower ones (sched_floor.c); in it the
- * tenant whose turn it is by the policy
- * (sched_fair.c, sched_fcfs.c); of its work what has begun before what has
- * not, then by key.  A tenant that comes (back) is lifted to a quantum below
- * the least served of those active, so that being idle saves up no more.  A
- * token computed again after preemption is not charged again.
+ * tenant whose turn it is by the policy (sched_fair.c, sched_prefix.c,
+ * sched_fcfs.c); of its work what has begun before what has not, then by key,
+ * or the longest match in the prefix cache first (sched_order.c).  A tenant
+ * that comes (back) is lifted to a quantum below the least served of those
+ * active, so that being idle saves up no more.  A token computed again after
+ * preemption is not charged again.
  *
  * BUDGET.  A step has a fixed number of tokens, or as many as the step-time
  * model (sched_pace.c) lets into the target; single-token rows count, and the
@@ -131,6 +132,10 @@ sched_seq_detach(sched_t *s, uint32_t id)
  */
 #define QUANTUM_STEPS 8
 
+/* A longer match lets a tenant be ahead by this part of it: less than the half
+ * at which blocks are taken by force (sched_fair.c). */
+#define LEAD_PART 4
+
 /* A wait is estimated: refused is who would use up that much of its time in
  * the queue, in us of each ms. */
 #define WAIT_TRUST 900
@@ -184,6 +189,7 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
     s->top = s->upper = s->floor_seq = NONE;
     if (s->policy->claims != NULL) {
         s->quantum = quantum(s) * SCHED_SCALE;
+        s->lead = s->quantum / LEAD_PART;
     }
     s->vtime = s->quantum;
     if (c->target_us > 0) {
@@ -197,6 +203,7 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
     s->reqs = mem_zero(c->reqs, sizeof(sreq_t));
     s->all_links = mem_zero(c->reqs, sizeof(link_t));
     s->wait_links = mem_zero(c->reqs, sizeof(link_t));
+    s->looks = mem_zero(c->reqs, sizeof(look_t));
     s->seqs = mem_zero(seqs, sizeof(seq_t));
     s->links = mem_zero(seqs, sizeof(link_t));
     s->row = c->context + ROW_SKEW;
@@ -208,9 +215,9 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
     s->order = mem_zero(c->reqs, sizeof(uint32_t));
 
     if (s->reqs == NULL || s->all_links == NULL || s->wait_links == NULL
-        || s->seqs == NULL || s->links == NULL || s->known == NULL
-        || s->run == NULL || s->tenants == NULL || s->guesses == NULL
-        || s->active == NULL || s->order == NULL) {
+        || s->looks == NULL || s->seqs == NULL || s->links == NULL
+        || s->known == NULL || s->run == NULL || s->tenants == NULL
+        || s->guesses == NULL || s->active == NULL || s->order == NULL) {
         sched_close(s);
         return NULL;
     }
@@ -229,6 +236,7 @@ sched_close(sched_t *s)
     mem_free(s->reqs);
     mem_free(s->all_links);
     mem_free(s->wait_links);
+    mem_free(s->looks);
     mem_free(s->seqs);
     mem_free(s->links);
     mem_free(s->known);
@@ -557,6 +565,8 @@ sched_add(sched_t *s, uint32_t req, const req_t *r)
     s->live_n++;
     s->all_links[req].key = key;
     list_insert(&s->all, s->all_links, req);
+    memset(&s->looks[req], 0, sizeof(s->looks[req]));
+    s->looks[req].arrival_us = r->arrival_us;
     s->wait_links[req].key = key;
     list_insert(&t->wait, s->wait_links, req);
     t->waiting++;
@@ -853,8 +863,8 @@ sched_end(sched_t *s, uint32_t req)
 const sched_policy_t *
 sched_policy(const char *name)
 {
-    static const sched_policy_t *const all[] = {&sched_fair, &sched_fcfs,
-        &sched_prefill_first, &sched_orca, &sched_hybrid_only,
+    static const sched_policy_t *const all[] = {&sched_fair, &sched_prefix,
+        &sched_fcfs, &sched_prefill_first, &sched_orca, &sched_hybrid_only,
         &sched_chunk_only};
     size_t i;
 

@@ -38,8 +38,9 @@ typedef enum {
 /* Who goes first and what a step is made of: one file each. */
 typedef struct sched_policy_s sched_policy_t;
 
-extern const sched_policy_t sched_fair; /* by tenants' service, stall-free */
-extern const sched_policy_t sched_fcfs; /* by arrival, stall-free */
+extern const sched_policy_t sched_fair;   /* by tenants' service, and matches */
+extern const sched_policy_t sched_fcfs;   /* by arrival */
+extern const sched_policy_t sched_prefix; /* by what the prefix cache has */
 
 /* To compare with: see sched_compare.c. */
 extern const sched_policy_t sched_prefill_first, sched_orca;
@@ -63,8 +64,12 @@ typedef struct {
     uint32_t budget;    /* tokens of a step with prompts in it [tokens] */
     uint32_t tile;      /* budgets are multiples of it [1] */
     uint32_t target_us; /* a step with decoding rows takes at most [any] */
-    uint32_t floor; /* lower classes' share while a higher waits, % [none] */
+    uint32_t floor;   /* lower classes' share while a higher waits, % [none] */
+    uint32_t pass_us; /* who came so much later may go first [none may] */
 } sched_cfg_t;
+
+/* Nor may one who came later than that many others after it. */
+#define SCHED_PASS_REQS 4096
 
 /* A tenant is charged for its tokens: each prompt token once, when it is
  * computed, and each token sampled. */

@@ -106,6 +106,17 @@ sched_cache_match(sched_t *s, uint32_t id)
 }
 
 
+uint32_t
+sched_cache_look(
+    const sched_t *s, uint32_t id, radix_spot_t *spot, uint32_t *steps)
+{
+    kv_who_t who = seq_who(s, id);
+
+    return kv_look(
+        s->kv, &who, sched_cache_tokens(s, id), may_find(s, id), spot, steps);
+}
+
+
 void
 sched_cache_unmatch(sched_t *s, uint32_t id)
 {

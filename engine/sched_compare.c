@@ -68,12 +68,13 @@ chunk_only(sched_t *s, batch_t *b)
 
 
 const sched_policy_t sched_prefill_first = {
-    "prefill_first", before, sched_later, NULL, prefill_first};
-const sched_policy_t sched_orca = {"orca", before, sched_later, NULL, orca};
+    "prefill_first", before, sched_later, NULL, prefill_first, NULL};
+const sched_policy_t sched_orca = {
+    "orca", before, sched_later, NULL, orca, NULL};
 const sched_policy_t sched_hybrid_only = {
-    "hybrid_only", before, sched_later, NULL, hybrid_only};
+    "hybrid_only", before, sched_later, NULL, hybrid_only, NULL};
 const sched_policy_t sched_chunk_only = {
-    "chunk_only", before, sched_later, NULL, chunk_only};
+    "chunk_only", before, sched_later, NULL, chunk_only, NULL};
 
 
 int

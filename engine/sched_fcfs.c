@@ -18,4 +18,4 @@ before(const sched_t *s, const tenant_t *a, const tenant_t *b)
 
 
 const sched_policy_t sched_fcfs = {
-    "fcfs", before, sched_later, NULL, sched_stall_free};
+    "fcfs", before, sched_later, NULL, sched_stall_free, NULL};

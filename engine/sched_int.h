@@ -1,7 +1,7 @@
 /*
  * The scheduler's inside, shared by sched.c (requests: add, commit, end),
- * sched_plan.c, sched_turn.c and sched_row.c (the plan), sched_floor.c,
- * sched_cache.c and the policies.  Nobody else includes it.
+ * sched_plan.c, sched_turn.c and sched_row.c (the plan), sched_order.c,
+ * sched_floor.c, sched_cache.c and the policies.  Nobody else includes it.
  */
 #ifndef SCHED_INT_H
 #define SCHED_INT_H
@@ -58,6 +58,33 @@ typedef struct {
     uint8_t credit;
 } sreq_t;
 
+/* What is known of what the cache has of a waiting request: sched_order.c. */
+typedef struct {
+    uint64_t arrival_us;
+    uint64_t plan;  /* of the last look; 0: none yet */
+    uint32_t match; /* tokens */
+    radix_spot_t spot;
+} look_t;
+
+/* Steps of kv_look() in a plan: blocks compared, and requests looked at. */
+#define SCHED_LOOK_STEPS 256
+
+/* A tenant's waiting requests that would go first, found by one walk. */
+#define SCHED_BEST 16
+
+typedef struct {
+    uint64_t plan;      /* in which they were found */
+    uint64_t first_key; /* of the oldest that could start then */
+    uint64_t first_us;
+    uint32_t from; /* the class from which on was looked */
+    uint32_t n;
+    uint32_t more; /* were there more? */
+    uint32_t v[SCHED_BEST];
+} best_t;
+
+/* What a piece of work is; what has begun goes before what has not. */
+enum { PICK_TODO, PICK_READY, PICK_WAIT, PICK_NONE };
+
 typedef struct {
     uint32_t name; /* req_t.tenant */
     uint32_t at;   /* place in active while live > 0 */
@@ -77,6 +104,7 @@ typedef struct {
     uint64_t told_us;  /* when who was refused last is to come back */
     uint32_t gaps;     /* that it is the average of, at most GAPS */
     uint32_t seats;    /* as the plan's claim has counted */
+    best_t best;
 } tenant_t;
 
 /* What the floor owes a class, and what it was served since the last plan. */
@@ -106,6 +134,11 @@ struct sched_policy_s {
 
     /* Writes the step, by the passes below. */
     void (*compose)(sched_t *s, batch_t *b);
+
+    /* The place in s->order of the tenant whose turn it is by what the cache
+     * has of who waits; the order has one.  NULL: the first, and matches do
+     * not matter. */
+    uint32_t (*prefer)(sched_t *s);
 };
 
 struct sched_s {
@@ -130,10 +163,15 @@ struct sched_s {
     kv_t *kv; /* borrowed */
     uint32_t seats;
     uint64_t arrivals;
-    uint64_t now_us;  /* of the last plan */
-    uint64_t then_us; /* of the one before */
-    uint64_t quantum; /* service that a light tenant may be ahead */
-    uint64_t vtime;   /* the least service of those active, the most it was */
+    uint64_t now_us;     /* of the last plan */
+    uint64_t then_us;    /* of the one before */
+    uint64_t quantum;    /* service that a light tenant may be ahead */
+    uint64_t lead;       /* service that one with a longer match may be ahead */
+    uint32_t look_steps; /* left of this plan's */
+    uint32_t turn;       /* place in order of the tenant whose turn it is */
+    uint32_t oldest; /* whose waiting request is the oldest; NONE: not known */
+    int plain;       /* who waits is taken in order of arrival */
+    uint64_t vtime;  /* the least service of those active, the most it was */
     uint64_t left_service; /* the most that a tenant who left had had */
     uint64_t expires_us;
     uint32_t live_n, started_n, stalled_n;
@@ -147,6 +185,7 @@ struct sched_s {
     sreq_t *reqs;           /* [reqs] owned, as are all below */
     link_t *all_links;      /* [reqs] */
     link_t *wait_links;     /* [reqs] for a tenant's wait, and expired */
+    look_t *looks;          /* [reqs] */
     seq_t *seqs;            /* [seqs] */
     link_t *links;          /* [seqs] for a tenant's ready, and held */
     uint32_t row;           /* tokens from a sequence's to the next one's */
@@ -221,9 +260,9 @@ uint32_t sched_budget(const sched_t *s);
 void sched_turn_all(sched_t *s);
 
 /* The tenant whose turn it is; NULL: none has a pick. */
-tenant_t *sched_turn(const sched_t *s);
+tenant_t *sched_turn(sched_t *s);
 
-/* It has been served, or has another pick, or none. */
+/* The one whose turn it was has been served, or has another pick, or none. */
 void sched_turn_again(sched_t *s);
 
 /* Is sequence a of a lower class than b, or of the same and came later? */
@@ -231,6 +270,18 @@ int sched_later(const sched_t *s, uint32_t a, uint32_t b);
 
 /* May the request start, as far as its tenant's own limit goes? */
 int sched_may_start(const sched_t *s, const sreq_t *sr);
+
+/* Which of the tenant's waiting requests of class `from` or below is to start
+ * next, whether the tenant may start one or not; NONE: none can. */
+uint32_t sched_order_pick(sched_t *s, tenant_t *t, uint32_t from);
+
+/* Tokens that the cache has of the tenant's pick, if that is a waiting request,
+ * as far as is known; else 0. */
+uint32_t sched_order_match(const sched_t *s, const tenant_t *t);
+
+/* May the tenant's pick, a waiting request, go before the oldest of tenant
+ * o's? */
+int sched_order_passes(const sched_t *s, const tenant_t *t, const tenant_t *o);
 
 /*
  * Settles what classes are owed, once a plan: the lower one whose turn it is;
@@ -259,6 +310,10 @@ const uint32_t *sched_cache_tokens(const sched_t *s, uint32_t id);
  */
 void sched_cache_match(sched_t *s, uint32_t id);
 void sched_cache_unmatch(sched_t *s, uint32_t id);
+
+/* How many tokens that would find, nearly; in so many steps of kv_look(). */
+uint32_t sched_cache_look(
+    const sched_t *s, uint32_t id, radix_spot_t *spot, uint32_t *steps);
 void sched_cache_admitted(sched_t *s, uint32_t id);
 
 /* What it has computed is kept; the last n tokens of it are new. */

@@ -27,10 +27,6 @@
  * costs a look at the cache. */
 #define PLAN_FOLLOWERS 64
 
-/* What has begun goes before what has not. */
-enum { PICK_TODO, PICK_READY, PICK_WAIT, PICK_NONE };
-
-
 int
 sched_may_start(const sched_t *s, const sreq_t *sr)
 {
@@ -712,12 +708,10 @@ plan_pick(sched_t *s, tenant_t *t, uint32_t from, int admit)
         pick_better(s, t, id, PICK_READY);
     }
 
-    req = t->wait.head;
-    while (req != NONE
-           && (key_class(s->wait_links[req].key) < from || !s->reqs[req].credit
-               || sched_cache_waits(s, req * LLM_CHOICES_MAX))) {
-        req = s->wait_links[req].next;
+    if (t->wait.head == NONE || !sched_may_start(s, &s->reqs[t->wait.head])) {
+        return;
     }
+    req = sched_order_pick(s, t, from);
     if (req != NONE && sched_may_start(s, &s->reqs[req])) {
         pick_better(s, t, req * LLM_CHOICES_MAX, PICK_WAIT);
     }
@@ -1007,8 +1001,11 @@ plan_claim(sched_t *s)
     for (i = 0; i < s->run_n; i++) {
         seq_tenant(s, s->run[i])->seats++;
     }
+    /* nobody is to be forced out for the sake of a match */
+    s->plain = 1;
     plan_picks(s, 0, 1);
     t = sched_turn(s);
+    s->plain = 0;
     if (t == NULL) {
         return;
     }
@@ -1145,6 +1142,7 @@ sched_plan(sched_t *s, uint64_t now_us, batch_t *b)
     s->pressed = 0;
     s->plans++;
     s->top = NONE;
+    s->look_steps = SCHED_LOOK_STEPS;
     memset(&s->load, 0, sizeof(s->load));
 
     plan_scan(s, now_us, &top, &urgent);

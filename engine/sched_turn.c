@@ -10,7 +10,8 @@
  *      order   [ t3 | t0 t7 | t5 t1 ... ]     before the two below it, each
  *
  * The order is total, as the policy's is, so that a heap gives the same turns
- * as a search of all would.
+ * as a search of all would.  A policy may prefer one further behind for what
+ * the prefix cache has of its pick.
  */
 #include "sched_int.h"
 
@@ -51,11 +52,27 @@ sift(sched_t *s, uint32_t at)
 }
 
 
+/* Moves it up. */
+static void
+rise(sched_t *s, uint32_t at)
+{
+    uint32_t *v = s->order, t = v[at], up;
+
+    while (at > 0 && sooner(s, t, v[up = (at - 1) / 2])) {
+        v[at] = v[up];
+        at = up;
+    }
+
+    v[at] = t;
+}
+
+
 void
 sched_turn_all(sched_t *s)
 {
     uint32_t i;
 
+    s->oldest = NONE;
     s->order_n = 0;
     for (i = 0; i < s->active_n; i++) {
         if (s->tenants[s->active[i]].pick != NONE) {
@@ -70,21 +87,34 @@ sched_turn_all(sched_t *s)
 
 
 tenant_t *
-sched_turn(const sched_t *s)
+sched_turn(sched_t *s)
 {
-    return s->order_n == 0 ? NULL : &s->tenants[s->order[0]];
+    if (s->order_n == 0) {
+        return NULL;
+    }
+
+    s->turn = s->policy->prefer == NULL || s->plain ? 0 : s->policy->prefer(s);
+    assert(s->turn < s->order_n);
+
+    return &s->tenants[s->order[s->turn]];
 }
 
 
 void
 sched_turn_again(sched_t *s)
 {
-    assert(s->order_n > 0);
+    uint32_t at = s->turn;
 
-    if (s->tenants[s->order[0]].pick == NONE) {
-        s->order[0] = s->order[--s->order_n];
+    assert(at < s->order_n);
+
+    if (s->oldest == s->order[at]) {
+        s->oldest = NONE;
     }
-    if (s->order_n > 0) {
-        sift(s, 0);
+    if (s->tenants[s->order[at]].pick == NONE) {
+        s->order[at] = s->order[--s->order_n];
+    }
+    if (at < s->order_n) {
+        rise(s, at);
+        sift(s, at);
     }
 }

@@ -43,4 +43,4 @@ by_counter(const sched_t *s, const tenant_t *a, const tenant_t *b)
 
 
 const sched_policy_t policy_vtc = {
-    "vtc", by_counter, sched_later, NULL, sched_stall_free};
+    "vtc", by_counter, sched_later, NULL, sched_stall_free, NULL};
