@@ -243,6 +243,7 @@ open_tables(loop_t *l, const forward_cfg_t *f)
     sc.policy = l->c.policy;
     sc.tile = l->c.tile;
     sc.target_us = l->c.step_target_ms * 1000;
+    sc.pass_us = l->c.prefix_pass_ms * 1000;
     sc.floor = l->c.class_floor;
 
     l->b.rows_max = f->rows_max;

@@ -31,6 +31,7 @@ typedef struct {
     const sched_policy_t *policy; /* NULL: the default */
     uint32_t tile;                /* of the device's products; 0: none */
     uint32_t step_target_ms;      /* see sched_cfg_t.target_us */
+    uint32_t prefix_pass_ms;      /* see sched_cfg_t.pass_us */
     uint32_t class_floor;         /* see sched_cfg_t.floor */
     void *page;         /* the state page, with room for the list of requests */
     uint64_t page_size; /* 0: there is no such room, and no list */

@@ -383,7 +383,7 @@ parse_policy(engine_t *e)
     }
 
     snprintf(e->err, sizeof(e->err),
-        "policy must be fair or fcfs, found \"%s\"", e->o.policy);
+        "policy must be fair, prefix or fcfs, found \"%s\"", e->o.policy);
 
     return -1;
 }
@@ -628,6 +628,7 @@ open_threads(engine_t *e)
     lc.policy = e->policy;
     lc.tile = (uint32_t) o->batch_tile;
     lc.step_target_ms = (uint32_t) o->step_target;
+    lc.prefix_pass_ms = (uint32_t) o->prefix_pass;
     lc.class_floor = (uint32_t) o->class_floor;
     lc.page = ipc_state(e->ipc);
     lc.page_size = ipc_state_size(e->ipc);

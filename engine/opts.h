@@ -47,7 +47,10 @@
         "steps with prompts have a multiple of that many tokens")              \
     X(step_target, ms, "0", 0, 60000,                                          \
         "wanted time of a step while streams run; 0: batch_tokens rules")      \
-    X(policy, str, "fair", 0, 0, "who goes first: fair (by tenant) or fcfs")   \
+    X(policy, str, "fair", 0, 0,                                               \
+        "who goes first: fair (by tenant), prefix (by match) or fcfs")         \
+    X(prefix_pass, ms, "5s", 0, 600000,                                        \
+        "who came so much later may go first for its match; 0: nobody")        \
     X(class_floor, int, "5", 0, 100,                                           \
         "percent for lower classes while a higher one waits; 0: nothing")      \
     X(batch_rows, int, "64", 1, 4096, "sequences computed in one step")        \

@@ -118,7 +118,7 @@ like($out, qr/fromfile/, 'is used');
     refused('an unknown family', qr/supported \(.*llama.*found "eliza"/, '--model', "$dir/hf");
     $config->('{"model_type":"llama"}');
     refused('no weights', qr/model\.safetensors/, '--model', "$dir/hf/config.json");
-    refused('an unknown policy', qr/policy must be fair or fcfs, found "best"/,
+    refused('an unknown policy', qr/policy must be fair, prefix or fcfs, found "best"/,
         '--model', $model, '--policy', 'best');
     refused('KV memory too small', qr/kv_memory/, '--model', $model,
         '--kv_memory', '1k');
