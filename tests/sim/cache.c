@@ -11,25 +11,23 @@
  * the same figures, for requests share whole ones.  The trace does not say what
  * was generated.  The pool is a share of all different blocks in the trace.
  *
- * SHAPES.  As the SGLang paper describes its programs.  Few-shot: examples,
- * then a question; tree of thought: each thought goes on from one before, with
- * the whole path as its prompt.  They come depth first, which is what taking
- * the longest match first makes of all that waits; and mixed, as it comes when
- * nobody sorts.  Beside the optimum of that order and pool stands what a cache
- * without end would find, token by token: the paper's optimum.
+ * SHAPES (shapes.h) come depth first, which is what taking the longest match
+ * first makes of all that waits; and mixed, as it comes when nobody sorts; what
+ * the scheduler makes of that order.c shows.  Beside the optimum of that order
+ * and pool stands what a cache without end would find, token by token: the
+ * paper's optimum.
  */
 #include "tables.h"
 
 #include "../unit/kv_plain.h"
+#include "shapes.h"
 #include "trace.h"
-#include "tree.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define BLOCK_TOKENS 16
-#define POOL_TOKENS  16384 /* beside a 7B model in 24 GB */
 #define SEEDS        3
 
 
@@ -148,182 +146,11 @@ mooncake(void)
 
 /* --- shapes ------------------------------------------------------------- */
 
-/* Tokens [from, from + n) of a text that no other has. */
-static void
-text(asks_t *a, uint32_t name, uint32_t n)
-{
-    uint32_t i;
-
-    for (i = 0; i < n; i++) {
-        ask_token(a, name * 2654435761u + i);
-    }
-}
-
-
-static uint32_t
-between(rnd_t *r, uint32_t low, uint32_t high)
-{
-    return low + rnd_below(r, high - low + 1);
-}
-
-
-/* Puts things in an order that nobody has chosen. */
-static void
-shuffle(uint32_t *v, uint32_t n, rnd_t *r)
-{
-    uint32_t i, k, x;
-
-    for (i = n; i > 1; i--) {
-        k = rnd_below(r, i);
-        x = v[i - 1];
-        v[i - 1] = v[k];
-        v[k] = x;
-    }
-}
-
-
-typedef struct {
-    const char *name;
-    uint32_t subjects, shots[2]; /* tokens of a subject's examples */
-    uint32_t questions, question[2];
-    uint32_t endings, ending[2]; /* a request for each */
-} few_t;
-
-static const few_t few[] = {
-    {"few-shot, 57 subjects", 57, {300, 1000}, 100, {50, 180}, 1, {1, 1}},
-    {"20-shot, 4 endings", 1, {2000, 2000}, 1000, {30, 70}, 4, {15, 35}},
-};
-
-
-static void
-few_asks(asks_t *a, const few_t *f, int mixed, rnd_t *r)
-{
-    uint32_t n = f->subjects * f->questions, i, e, name = f->subjects, subject;
-    uint32_t *order = malloc(n * sizeof(*order));
-    uint32_t *shots = malloc(f->subjects * sizeof(*shots)), question;
-
-    assert(order != NULL && shots != NULL);
-    for (i = 0; i < f->subjects; i++) {
-        shots[i] = between(r, f->shots[0], f->shots[1]);
-    }
-    for (i = 0; i < n; i++) {
-        order[i] = i / f->questions;
-    }
-    if (mixed) {
-        shuffle(order, n, r);
-    }
-
-    for (i = 0; i < n; i++, name++) {
-        subject = order[i];
-        question = between(r, f->question[0], f->question[1]);
-        for (e = 0; e < f->endings; e++) {
-            ask_begin(a);
-            text(a, subject, shots[subject]);
-            text(a, name, question);
-            if (f->endings > 1) {
-                text(a, n + f->subjects + i * f->endings + e,
-                    between(r, f->ending[0], f->ending[1]));
-            }
-            ask_prompt(a, a->v[a->n - 1].n - 1);
-            ask_token(a, e); /* the answer */
-        }
-    }
-    free(order);
-    free(shots);
-}
-
-
-/* A tree of thought: node k's children are k * BRANCHES + 1 and on. */
-enum {
-    PROGRAMS = 100,
-    BRANCHES = 2,
-    LEVELS = 4,
-    THOUGHTS = 30, /* 2 + 4 + 8 + 16 */
-    QUESTION = 120,
-    ADVICE = 40 /* tokens that ask for the next thought */
-};
-
-typedef struct {
-    uint32_t name;                  /* of the program */
-    uint32_t length[THOUGHTS + 1];  /* tokens of each thought; 0: the root */
-    uint32_t order[THOUGHTS], done; /* of its thoughts */
-} thinker_t;
-
-
-/* The thoughts below k, children behind their parent. */
-static void
-depth_first(thinker_t *p, uint32_t k, uint32_t *n)
-{
-    uint32_t i, child;
-
-    for (i = 1; i <= BRANCHES; i++) {
-        child = k * BRANCHES + i;
-        if (child <= THOUGHTS) {
-            p->order[(*n)++] = child;
-            depth_first(p, child, n);
-        }
-    }
-}
-
-
-/* What leads to thought k, and what asks for the next. */
-static void
-think(asks_t *a, const thinker_t *p, uint32_t k)
-{
-    uint32_t up = (k - 1) / BRANCHES;
-
-    if (up == 0) {
-        text(a, p->name * (THOUGHTS + 1), QUESTION);
-    } else {
-        think(a, p, up);
-        text(a, p->name * (THOUGHTS + 1) + up, p->length[up]);
-    }
-    text(a, UINT32_MAX, ADVICE);
-}
-
-
-/* Depth first one after the other, or that many at once, level by level. */
-static void
-tree_asks(asks_t *a, uint32_t at_once, rnd_t *r)
-{
-    thinker_t *p = calloc(at_once, sizeof(*p)), *q;
-    uint32_t begun = 0, n = 0, i, k;
-
-    assert(p != NULL);
-    while (begun < PROGRAMS || n > 0) {
-        for (; n < at_once && begun < PROGRAMS; n++) {
-            p[n].name = begun++;
-            p[n].done = 0;
-            for (i = 0; i < THOUGHTS; i++) {
-                p[n].length[i + 1] = between(r, 100, 300);
-                p[n].order[i] = i + 1;
-            }
-            k = 0;
-            if (at_once == 1) {
-                depth_first(&p[n], 0, &k);
-            }
-        }
-
-        i = rnd_below(r, n);
-        q = &p[i];
-        k = q->order[q->done++];
-        ask_begin(a);
-        think(a, q, k);
-        ask_prompt(a, a->v[a->n - 1].n - 1);
-        text(a, q->name * (THOUGHTS + 1) + k, q->length[k]);
-        if (q->done == THOUGHTS) {
-            p[i] = p[--n];
-        }
-    }
-    free(p);
-}
-
-
 /* A shape's row; `floor` is wanted of the paper's optimum, in percent. */
 static int
 shape_row(const char *name, const asks_t *a, uint64_t seed, double floor)
 {
-    uint32_t pool = POOL_TOKENS / BLOCK_TOKENS;
+    uint32_t pool = SHAPE_POOL / BLOCK_TOKENS;
     double mine, lru, best, all, prompts = 0;
     tree_t t, fine;
     size_t i;
@@ -367,12 +194,12 @@ shapes(void)
     printf("  %-28s %4s %6s %7s %7s %7s %10s %8s %8s\n", "shape", "seed",
         "asks", "ours", "LRU", "optimum", "of it", "no end", "of it");
     for (mixed = 0; mixed < 2; mixed++) {
-        for (i = 0; i < sizeof(few) / sizeof(few[0]); i++) {
-            snprintf(name, sizeof(name), "%s%s", few[i].name,
+        for (i = 0; i < SHAPES_FEW; i++) {
+            snprintf(name, sizeof(name), "%s%s", shapes_few[i].name,
                 mixed ? ", mixed" : "");
             for (seed = 1; seed <= SEEDS; seed++) {
                 rnd_seed(&r, seed);
-                few_asks(&a, &few[i], mixed, &r);
+                shape_few(&a, &shapes_few[i], mixed, &r);
                 bad += shape_row(name, &a, seed, mixed ? 0 : 96);
                 asks_free(&a);
             }
@@ -381,7 +208,7 @@ shapes(void)
             mixed ? ", 4 at once" : "");
         for (seed = 1; seed <= SEEDS; seed++) {
             rnd_seed(&r, seed);
-            tree_asks(&a, mixed ? 4 : 1, &r);
+            shape_tree(&a, mixed ? 4 : 1, &r);
             bad += shape_row(name, &a, seed, mixed ? 0 : 96);
             asks_free(&a);
         }
@@ -400,7 +227,7 @@ cache_table(void)
            "time\n");
     bad = mooncake();
     printf("  percent of prompt tokens; a pool of %u tokens, blocks of %u\n",
-        POOL_TOKENS, BLOCK_TOKENS);
+        SHAPE_POOL, BLOCK_TOKENS);
     bad += shapes();
 
     return bad;
@@ -417,7 +244,7 @@ letters(asks_t *a, uint32_t n, uint32_t longest, rnd_t *r)
 
     for (i = 0; i < n; i++) {
         ask_begin(a);
-        len = between(r, 1, longest);
+        len = 1 + rnd_below(r, longest);
         for (k = 0; k < len; k++) {
             ask_token(a, rnd_below(r, 2));
         }
@@ -440,7 +267,7 @@ cache_check(void)
     for (i = 0; i < 200; i++) {
         letters(&a, 12, 3, &r);
         tree_open(&t, &a, 1);
-        pool = between(&r, 3, 6);
+        pool = 3 + rnd_below(&r, 4);
         best = tree_hits(&t, TREE_BEST, pool);
         bad += table_expect(best == tree_hits_tried(&t, pool),
             "the optimum is the best of all choices");
@@ -449,7 +276,7 @@ cache_check(void)
 
         letters(&a, 300, 10, &r);
         tree_open(&t, &a, 1);
-        pool = between(&r, 10, 200);
+        pool = 10 + rnd_below(&r, 191);
         hits = ours(&a, 1, pool);
         lru = tree_hits(&t, TREE_LRU, pool);
         best = tree_hits(&t, TREE_BEST, pool);

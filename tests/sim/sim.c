@@ -21,6 +21,7 @@
     X(traces, traces_table, "rate under an objective, by trace")               \
     X(overhead, overhead_table, "what the prefix cache costs")                 \
     X(cache, cache_table, "what the prefix cache finds, and what it could")    \
+    X(order, order_table, "what the cache finds under each policy")            \
     X(fairness, fairness_table, "service of tenants, and isolation")           \
     X(overload, overload_table, "three times the capacity")                    \
     X(trouble, trouble_table, "aborts, stalls, pools too small")

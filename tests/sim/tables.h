@@ -19,6 +19,10 @@ int cache_table(void);
 int cache_check(void);
 int overhead_table(void); /* what it costs who shares nothing */
 
+/* b2. What the order of those who wait makes of it; check: few of them. */
+int order_table(void);
+int order_check(void);
+
 /* c. Fairness among tenants. */
 int fairness_table(void);
 

@@ -33,7 +33,7 @@ ask_begin(asks_t *a)
         a->v = realloc(a->v, a->cap * sizeof(*a->v));
         assert(a->v != NULL);
     }
-    a->v[a->n++] = (ask_t){a->tokens_n, 0, 0, 0};
+    a->v[a->n++] = (ask_t){.from = a->tokens_n, .after = TREE_NEVER};
 }
 
 

@@ -8,10 +8,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define TREE_NEVER UINT32_MAX
+
 /* A request: its tokens, of which the first `most` may be found. */
 typedef struct {
     size_t from; /* in tokens */
     uint32_t n, prompt, most;
+    uint32_t after; /* the ask whose answer it needs; TREE_NEVER: none */
+    uint32_t group; /* of asks that need each other */
 } ask_t;
 
 typedef struct {
@@ -39,8 +43,6 @@ typedef struct {
     uint32_t *next; /* like paths: the next ask with that node */
     size_t *at;     /* [asks + 1] */
 } tree_t;
-
-#define TREE_NEVER UINT32_MAX
 
 void tree_open(tree_t *t, const asks_t *a, uint32_t block_tokens);
 void tree_close(tree_t *t);
