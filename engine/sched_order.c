@@ -41,13 +41,16 @@
 #include <assert.h>
 
 /* Requests whose turn it is to be looked at, of those waiting, in one plan. */
-#define LOOKS 128
+#define LOOKS 48
 
 /* One walk goes past so many at most: those behind them wait for the next. */
 #define WALK_MAX 2048
 
+/* What a look costs besides: memory that nobody has touched lately. */
+#define LOOK_COST 4
+
 /* For one that is about to be taken, when the plan has no steps left. */
-#define CONFIRM_STEPS 16
+#define CONFIRM_STEPS 24
 
 
 /* Could the request start, but for its tenant's limit? */
@@ -88,6 +91,7 @@ look(sched_t *s, uint32_t req, uint32_t *steps)
 {
     look_t *l = &s->looks[req];
 
+    *steps = *steps > LOOK_COST ? *steps - LOOK_COST : 1;
     l->plan = s->plans;
     l->match = sched_cache_look(s, req * LLM_CHOICES_MAX, &l->spot, steps);
 }
@@ -142,7 +146,7 @@ collect(sched_t *s, tenant_t *t, uint32_t from)
             b->more = 1; /* once the first is gone */
             continue;
         }
-        if (s->look_steps > 0
+        if (s->look_steps > LOOK_COST
             && (l->plan == 0 || s->plans - l->plan >= every)) {
             look(s, req, &s->look_steps);
         }
@@ -182,14 +186,14 @@ confirm(sched_t *s, best_t *b)
         return 1;
     }
 
-    look(s, req, s->look_steps > 0 ? &s->look_steps : &steps);
+    look(s, req, s->look_steps > steps ? &s->look_steps : &steps);
     if (s->looks[req].match >= match) {
         return 1;
     }
 
     /* there may be better ones than it that are not in the list */
     shift(b);
-    if (!b->more || s->look_steps == 0) {
+    if (!b->more || s->look_steps <= CONFIRM_STEPS) {
         rank(s, b, req);
     }
 

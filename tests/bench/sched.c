@@ -128,7 +128,8 @@ bench_open(bench_t *t, const size_line_t *l)
         .context = CONTEXT,
         .tile = 64,
         .target_us = l->target_us,
-        .floor = 5};
+        .floor = 5,
+        .pass_us = 5000000};
     uint32_t i;
 
     memset(t, 0, sizeof(*t));

@@ -289,6 +289,94 @@ test_prefix(void **state)
 }
 
 
+static uint32_t
+below(uint32_t *seed, uint32_t n)
+{
+    *seed = *seed * 1664525u + 1013904223u;
+
+    return (uint32_t) ((uint64_t) *seed * n >> 32);
+}
+
+
+/* One of a few beginnings, an own end; of any tenant and class. */
+static void
+add_any(world_t *w, uint32_t i, uint32_t *seed)
+{
+    req_t *r = make(w, i, 8 + below(seed, 90), 1 + below(seed, 12));
+
+    r->prompts[0].ids = w->ids + 700 * below(seed, 5);
+    r->tenant = below(seed, 3);
+    r->priority = below(seed, 2);
+    r->weight = 1 + r->tenant;
+    r->queue_ms = below(seed, 4) == 0 ? 30 : 0;
+    (void) sched_add(w->s, i, r);
+}
+
+
+/* Turns with all that can happen to those who wait; then all of them end. */
+static void
+storm(const sched_policy_t *policy, uint32_t seed)
+{
+    static const uint32_t none[1];
+    sched_cfg_t c = {.policy = policy, .pass_us = PASS_US, .floor = 5};
+    world_t *w = world_open_as(4, 64, 256, 60, 1, none, c);
+    uint8_t live[REQS] = {0};
+    uint32_t t, i, n, k;
+    sched_stats_t st;
+
+    assert_int_equal(kv_cache(w->kv, 16, 5), 0);
+    for (t = 0; t < 1500; t++) {
+        for (k = below(&seed, 3); k > 0; k--) {
+            i = below(&seed, REQS);
+            if (live[i] && below(&seed, 6) == 0) {
+                sched_end(w->s, i);
+                live[i] = 0;
+            } else if (live[i]) {
+                sched_credit(w->s, i, below(&seed, 4) > 0);
+            } else if (t < 1000) {
+                sched_stats(w->s, &st);
+                n = st.waiting + st.running;
+                add_any(w, i, &seed);
+                sched_stats(w->s, &st);
+                live[i] = st.waiting + st.running > n;
+            }
+        }
+        plan(w);
+        while (sched_expired(w->s, &i)) {
+            sched_end(w->s, i);
+            live[i] = 0;
+        }
+        commit(w);
+        for (k = 0; k < w->b.outs_n; k++) {
+            i = w->takes[k].req;
+            if (live[i] && sched_done(w->s, i)) {
+                sched_end(w->s, i);
+                live[i] = 0;
+            }
+        }
+        for (i = 0; t > 1000 && i < REQS; i++) {
+            if (live[i]) {
+                sched_credit(w->s, i, 1);
+            }
+        }
+    }
+
+    sched_stats(w->s, &st);
+    assert_int_equal(st.waiting + st.running, 0);
+    assert_int_equal(kv_avail(w->kv), 60);
+    world_close(w);
+}
+
+
+static void
+test_storm(void **state)
+{
+    (void) state;
+    storm(&sched_fair, 1);
+    storm(&sched_prefix, 2);
+}
+
+
 int
 main(void)
 {
@@ -300,6 +388,7 @@ main(void)
         cmocka_unit_test(test_both),
         cmocka_unit_test(test_lead),
         cmocka_unit_test(test_prefix),
+        cmocka_unit_test(test_storm),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
