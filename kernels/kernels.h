@@ -398,6 +398,19 @@ typedef struct {
     uint32_t vocab;
 } kn_sample_t;
 
+/*
+ * Blocks of one arena to another: from[i] of src becomes to[i] of dst.  It is
+ * no part of a step but stands between two, and need not have ended when it
+ * returns: copied() tells.  Until then nobody writes what it reads, or looks at
+ * what it writes; steps may run meanwhile.  No block is in to twice.
+ */
+typedef struct {
+    kn_ptr_t src, dst;         /* one of them may be of alloc_host() */
+    uint64_t stride;           /* bytes of a block */
+    const uint32_t *from, *to; /* [n], host, live until it has ended */
+    uint32_t n;
+} kn_copy_t;
+
 /* The op list. X(op, doc) */
 #define KERNELS(X)                                                             \
     X(embed, "token ids to vectors")                                           \
@@ -412,7 +425,10 @@ typedef struct {
     X(router, "each token's experts")                                          \
     X(moe_ffn, "the experts' gates and products")                              \
     X(gather, "rows at the output positions")                                  \
-    X(sample, "logits to tokens")
+    X(sample, "logits to tokens")                                              \
+    X(copy, "blocks from arena to arena")
+
+enum { KN_COPY_RUNS, KN_COPY_DONE, KN_COPY_FAILED };
 
 typedef struct {
     /*
@@ -426,6 +442,9 @@ typedef struct {
 
     /* Zeroed, aligned for any op; null when there is no memory left. */
     kn_ptr_t (*alloc)(kn_dev_t *dev, uint64_t bytes);
+
+    /* The same of the host's memory, where blocks may be copied to. */
+    kn_ptr_t (*alloc_host)(kn_dev_t *dev, uint64_t bytes);
 
     /*
      * A weight from the file's bytes.  NULL with one sentence in err: no
@@ -451,7 +470,13 @@ typedef struct {
     void (*submit)(kn_dev_t *dev, void (*body)(void *arg), void *arg);
     void (*wait)(kn_dev_t *dev);
 
-    /* Called between plan and the end of body only. */
+    /*
+     * How call nth of `copy` stands, counted from 0 when the device was opened:
+     * KN_COPY_*.  They end in the order in which they were called.
+     */
+    int (*copied)(const kn_dev_t *dev, uint64_t nth);
+
+    /* Called between plan and the end of body only, but for copy. */
 #define X(op, doc) void (*op)(kn_dev_t * dev, const kn_##op##_t *a);
     KERNELS(X)
 #undef X

@@ -139,6 +139,15 @@ null_copy_out(kn_dev_t *dev, void *dst, kn_ptr_t src, uint64_t n)
     memcpy(dst, (const void *) src.a, n);
 }
 
+/* There is nothing in a block, so a copy has ended when it begins. */
+static int
+null_copied(const kn_dev_t *dev, uint64_t nth)
+{
+    (void) dev;
+    (void) nth;
+    return KN_COPY_DONE;
+}
+
 static int
 null_reserve(kn_dev_t *dev, const kn_limits_t *l, char *err, size_t errlen)
 {
@@ -226,7 +235,8 @@ null_sample(kn_dev_t *dev, const kn_sample_t *a)
     X(act_mul)                                                                 \
     X(router)                                                                  \
     X(moe_ffn)                                                                 \
-    X(gather)
+    X(gather)                                                                  \
+    X(copy)
 
 #define X(op)                                                                  \
     static void null_##op(kn_dev_t *dev, const kn_##op##_t *a)                 \
@@ -246,6 +256,7 @@ kernels_null(void)
         .close = null_close,
         .info = null_info,
         .alloc = null_alloc,
+        .alloc_host = null_alloc,
         .weight_load = null_weight_load,
         .copy_in = null_copy_in,
         .copy_out = null_copy_out,
@@ -253,6 +264,7 @@ kernels_null(void)
         .plan = null_plan,
         .submit = null_submit,
         .wait = null_wait,
+        .copied = null_copied,
 #define X(op, doc) .op = null_##op,
         KERNELS(X)
 #undef X

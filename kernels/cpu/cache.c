@@ -1,5 +1,6 @@
 /*
- * The op rows of the paged cache on the CPU: what is stored, and attention.
+ * The op rows of the paged cache on the CPU: what is stored, attention, and
+ * copies of blocks.
  *
  * DESIGN.  Attention walks a token's positions in partitions of KV_PART,
  * counted from position 0 (a window cuts the first one short) and joined in
@@ -374,4 +375,27 @@ cpu_attn(kn_dev_t *dev, const kn_attn_t *a)
 
     cpu_run(dev, j.m * attn_parts(a),
         seen * a->heads * (a->kv.head_dim + a->kv.v_dim + 16), attn_part, &j);
+}
+
+static void
+copy_part(void *arg, uint32_t part, uint32_t worker)
+{
+    const job_t *j = arg;
+    const kn_copy_t *a = j->a;
+
+    (void) worker;
+    memcpy(HOST(char, a->dst) + a->to[part] * a->stride,
+        HOST(const char, a->src) + a->from[part] * a->stride, a->stride);
+}
+
+/* Other threads help with much: one alone does not fill the memory's bus. */
+void
+cpu_copy(kn_dev_t *dev, const kn_copy_t *a)
+{
+    job_t j = {dev, a, a->n};
+
+    assert(a->src.a != 0 && a->dst.a != 0 && a->stride > 0);
+
+    cpu_run(dev, a->n, a->n * a->stride / 4, copy_part, &j);
+    dev->copies++;
 }

@@ -2,8 +2,8 @@
  * The CPU back end's device functions, and the choice of instruction set.
  *
  * DESIGN.  A device address is a host address; copies are memcpy; a step runs
- * inside submit, on the caller and the pool's threads, and wait has nothing
- * left to do.  There is one const table per instruction set, and they differ
+ * inside submit, a copy of blocks inside its call, on the caller and the pool's
+ * threads, and nothing is left to wait for.  There is one const table per instruction set, and they differ
  * in `open` alone: it puts that set's small functions into the device, the
  * gaps filled from cpu_ref, and the op rows (ref.c) call those.
  *
@@ -353,6 +353,17 @@ dev_wait(kn_dev_t *dev)
     (void) dev;
 }
 
+/* All that copy was told has been done when it returned. */
+static int
+dev_copied(const kn_dev_t *dev, uint64_t nth)
+{
+    assert(nth < dev->copies);
+    (void) dev;
+    (void) nth;
+
+    return KN_COPY_DONE;
+}
+
 static int
 has_avx2(void)
 {
@@ -406,6 +417,7 @@ static const struct {
         .close = dev_close,                                                    \
         .info = dev_info,                                                      \
         .alloc = dev_alloc,                                                    \
+        .alloc_host = dev_alloc,                                               \
         .weight_load = dev_weight_load,                                        \
         .copy_in = dev_copy_in,                                                \
         .copy_out = dev_copy_out,                                              \
@@ -413,6 +425,7 @@ static const struct {
         .plan = dev_plan,                                                      \
         .submit = dev_submit,                                                  \
         .wait = dev_wait,                                                      \
+        .copied = dev_copied,                                                  \
         KERNELS(OP)                                                            \
     }},
     ISAS(X)

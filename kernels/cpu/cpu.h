@@ -150,6 +150,7 @@ struct kn_dev_s {
     uint32_t *blocks; /* [limits.blocks] */
     kn_out_t *outs;   /* [limits.outs] */
     cpu_tok_t *toks;  /* [limits.tokens] */
+    uint64_t copies;  /* calls of copy */
     char *work;       /* [threads][work_size] scratch for one op */
     size_t work_size;
 };

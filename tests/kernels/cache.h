@@ -1,7 +1,7 @@
 /*
- * The ops of the paged cache, rope_store and attn, for the differential
- * runner: both look at a cache that is NaN wherever no sequence of the step
- * has anything.
+ * The ops of the paged cache for the differential runner: rope_store and attn,
+ * which look at a cache that is NaN wherever no sequence of the step has
+ * anything, and copy.
  */
 #ifndef CACHE_H
 #define CACHE_H
@@ -326,6 +326,63 @@ run_attn(sub_t *s, const case_t *c)
     free(q);
     free(sinks);
     free(cache);
+
+    return r;
+}
+
+/* As many blocks as the case has tokens, of c->k words, from one arena to
+ * another of other size; both numbered as if at random. */
+static inline result_t
+run_copy(sub_t *s, const case_t *c)
+{
+    enum { SRC = 128, DST = 256 };
+    uint32_t from[TOKENS_MAX], to[TOKENS_MAX], i, n = tokens_of(c), touched = 0;
+    size_t block = (size_t) c->k * sizeof(float);
+    float *src = vectors(c->seed + 1, SRC, c->k), *dst;
+    kn_copy_t a;
+    result_t r;
+
+    for (i = 0; i < n; i++) {
+        from[i] = (i * 37 + c->seed) % SRC;
+        to[i] = (i * 151 + c->seed) % DST;
+    }
+
+    memset(&a, 0, sizeof(a));
+    a.src = put(s, src, SRC * block);
+    a.dst = s->kn->alloc_host(s->dev, DST * block + CANARY);
+    assert_true(a.dst.a != 0);
+    dst = need(DST * block + CANARY);
+    s->kn->copy_in(s->dev, a.dst, dst, DST * block + CANARY);
+    free(dst);
+    a.stride = block;
+    a.from = from + (c->only == ALL ? 0 : c->only);
+    a.to = to + (c->only == ALL ? 0 : c->only);
+    a.n = c->only == ALL ? n : 1;
+    s->kn->copy(s->dev, &a);
+
+    while (s->kn->copied(s->dev, 0) == KN_COPY_RUNS) { /* on its way */
+    }
+
+    assert_int_equal(s->kn->copied(s->dev, 0), KN_COPY_DONE);
+    dst = get(s, a.dst, DST * block);
+    r.rows = a.n;
+    r.width = c->k;
+    r.v = need(a.n * block);
+
+    for (i = 0; i < a.n; i++) {
+        memcpy(r.v + (size_t) i * c->k, dst + (size_t) a.to[i] * c->k, block);
+        assert_memory_equal(
+            r.v + (size_t) i * c->k, src + (size_t) a.from[i] * c->k, block);
+    }
+
+    /* nothing else has changed: all ones is a NaN */
+    for (i = 0; i < DST; i++) {
+        touched += !isnan(dst[(size_t) i * c->k]);
+    }
+
+    assert_int_equal(touched, a.n);
+    free(src);
+    free(dst);
 
     return r;
 }

@@ -520,6 +520,7 @@ typedef struct {
 #define TOLERANCE_moe_ffn     3e-6
 #define TOLERANCE_gather      0
 #define TOLERANCE_sample      0
+#define TOLERANCE_copy        0
 
 static const op_t ops[OPS] = {
 #define X(op, doc) {#op, run_##op, TOLERANCE_##op},
