@@ -161,6 +161,7 @@ kv_close(kv_t *kv)
     mem_free(kv->states);
     mem_free(kv->spans);
     mem_free(kv->table);
+    kv_tier_close(kv);
     kv_cache_close(kv);
     mem_free(kv);
 }

@@ -42,9 +42,6 @@ _Static_assert(KV_GROUPS <= RADIX_GROUPS_MAX, "each has a part of the tree");
 /* An owner unseen while the cache was renewed so many times has no share. */
 #define KV_CACHE_STALE 4
 
-/* A step of keep is worth this part of the time it takes to renew it all. */
-#define KV_CACHE_KEEP 4
-
 
 /* Numbers the groups as the tree has them.  0, or -1: none is the first. */
 static int
@@ -156,6 +153,9 @@ put_free(kv_t *kv, const uint32_t blocks[RADIX_GROUPS_MAX])
 {
     uint32_t g;
 
+    if (kv->tier != NULL) {
+        kv_tier_gone(kv, blocks[0]);
+    }
     for (g = 0; g < kv->c.groups; g++) {
         if (blocks[g] != RADIX_NONE) {
             kv_put_free(kv, blocks[g], KV_CACHED);
@@ -199,6 +199,9 @@ kv_match(kv_t *kv, uint32_t seq, const kv_who_t *who, const uint32_t *tokens,
     found = radix_match(kv->tree, who->space, who->owner, tokens,
         n / kv->c.block_tokens, kv->clock, nodes);
     kv->depths[seq] = found;
+    if (kv->tier != NULL && found > 0) {
+        kv_tier_idle(kv, nodes[found - 1], 1);
+    }
     n = found * kv->c.block_tokens;
 
     for (g = 0; g < kv->c.groups && found > 0; g++) {
@@ -323,6 +326,9 @@ kv_cache_release(kv_t *kv, uint32_t seq, uint32_t tokens)
     }
 
     if (n > 0) {
+        if (kv->tier != NULL) {
+            kv_tier_idle(kv, nodes[n - 1], 0);
+        }
         radix_release(kv->tree, nodes[n - 1], kv->clock);
     }
     kv->depths[seq] = 0;
@@ -395,6 +401,9 @@ kv_cache_check(const kv_t *kv)
     }
 
     radix_check(kv->tree);
+    if (kv->tier != NULL) {
+        kv_tier_check(kv);
+    }
     radix_stats(kv->tree, &st);
     for (g = 0; g < kv->c.groups; g++) {
         sum += st.blocks[g];
@@ -451,8 +460,12 @@ kv_cache_check_deep(const kv_t *kv)
         }
     }
 
-    /* each reference is some sequence's or a pin's, and each block's state is
-     * told */
+    if (kv->tier != NULL) {
+        used[kv->first_group] += kv_tier_check_deep(kv);
+    }
+
+    /* each reference is a sequence's, a pin's or a copy's, and each block's
+     * state is told */
     for (i = 0; i < kv->c.blocks; i++) {
         if (!radix_live(kv->tree, i)) {
             continue;

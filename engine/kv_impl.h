@@ -17,6 +17,12 @@ typedef struct {
     uint32_t first, end;
 } kv_span_t;
 
+typedef struct kv_tier_s kv_tier_t;
+
+/* A step of keep is worth this part of the time it takes to renew all that is
+ * cached. */
+#define KV_CACHE_KEEP 4
+
 struct kv_s {
     kv_cfg_t c;
     uint32_t window[KV_GROUPS];
@@ -43,6 +49,8 @@ struct kv_s {
     /* what is kept of it for all: kv_pin.c */
     uint32_t pins_n, pinned;      /* prefixes, and blocks of them */
     uint64_t pin_refs[KV_GROUPS]; /* references, by group */
+
+    kv_tier_t *tier; /* owned; NULL: there is no second one */
 };
 
 
@@ -135,5 +143,20 @@ void kv_cache_release(kv_t *kv, uint32_t seq, uint32_t tokens);
 /* The tree has as many blocks as are in state CACHED. */
 void kv_cache_check(const kv_t *kv);
 void kv_cache_check_deep(const kv_t *kv);
+
+/* --- the second tier, kv->tier being there: kv_tier.c -------------------- */
+
+void kv_tier_close(kv_t *kv); /* or not */
+
+/* The block is no longer a node's. */
+void kv_tier_gone(kv_t *kv, uint32_t block);
+
+/* A sequence gives up the prefix with that tip, or has found it again. */
+void kv_tier_idle(kv_t *kv, uint32_t tip, int again);
+
+/* Its sums; for tests, all else, and how many references to the pool's tree
+ * it has. */
+void kv_tier_check(const kv_t *kv);
+uint64_t kv_tier_check_deep(const kv_t *kv);
 
 #endif

@@ -500,6 +500,30 @@ radix_release(radix_t *r, uint32_t tip, uint64_t now)
 }
 
 
+void
+radix_hold(radix_t *r, uint32_t tip)
+{
+    uint32_t i;
+
+    for (i = tip; i != NONE; i = radix_node(r, i)->parent) {
+        assert(i < r->c.nodes);
+        take(r, i, 0);
+    }
+}
+
+
+void
+radix_unhold(radix_t *r, uint32_t tip)
+{
+    uint32_t i;
+
+    for (i = tip; i != NONE; i = radix_node(r, i)->parent) {
+        assert(i < r->c.nodes);
+        give(r, i, 0, radix_node(r, i)->used);
+    }
+}
+
+
 /* --- growing and shrinking ---------------------------------------------- */
 
 /* The tree takes a block of group g > 0, in use by the caller. */
@@ -778,6 +802,34 @@ radix_parent(const radix_t *r, uint32_t node)
     assert(node < r->c.nodes && radix_node(r, node)->live);
 
     return radix_node(r, node)->parent;
+}
+
+
+uint32_t
+radix_child(
+    const radix_t *r, uint32_t parent, uint64_t space, const uint32_t *tokens)
+{
+    assert(parent == NONE || radix_live(r, parent));
+
+    return find(r, parent, space, tokens);
+}
+
+
+void
+radix_of(const radix_t *r, uint32_t node, radix_new_t *w)
+{
+    const radix_node_t *n = radix_node(r, node);
+    const radix_owner_t *o = &r->owners[n->owner];
+
+    assert(node < r->c.nodes && n->live && o->live);
+
+    memset(w, 0, sizeof(*w));
+    w->space = n->space;
+    w->owner = n->owner < r->c.owners ? o->name : NONE; /* all the others */
+    w->weight = o->weight;
+    w->keep = n->keep;
+    w->n = 1;
+    w->tokens = n->tokens;
 }
 
 

@@ -109,6 +109,13 @@ void radix_leave(radix_t *r, uint32_t node, uint32_t g, uint64_t now);
 void radix_release(radix_t *r, uint32_t tip, uint64_t now);
 
 /*
+ * A reference to tip and all above it, beside those of whoever uses them; and
+ * given up again, which does not count as use.
+ */
+void radix_hold(radix_t *r, uint32_t tip);
+void radix_unhold(radix_t *r, uint32_t tip);
+
+/*
  * Takes back the caller's last insertion: gives up its reference to tip, but
  * not those to what is above.  1 if nobody else has one: then the node is
  * gone, and blocks gets its blocks, RADIX_NONE where there is none.
@@ -129,6 +136,15 @@ int radix_live(const radix_t *r, uint32_t node);
 
 /* The node above; RADIX_NONE at the top. */
 uint32_t radix_parent(const radix_t *r, uint32_t node);
+
+/* The node below parent (RADIX_NONE: at the top of space) with these tokens;
+ * RADIX_NONE: there is none. */
+uint32_t radix_child(
+    const radix_t *r, uint32_t parent, uint64_t space, const uint32_t *tokens);
+
+/* As whose and what the node was inserted: all of w but parent, now and what
+ * belongs to group 0 and others; tokens are the node's, borrowed. */
+void radix_of(const radix_t *r, uint32_t node, radix_new_t *w);
 
 /* The block of group g at the node; RADIX_NONE: it was evicted. */
 uint32_t radix_block(const radix_t *r, uint32_t node, uint32_t g);
