@@ -58,6 +58,10 @@
 
 #define KV_TIER_FETCHES 8 /* at once; who comes next computes */
 
+/* Of so many blocks that can be had one stays so while a run is on its way:
+ * those who run need some. */
+#define KV_TIER_SPARE 8
+
 /* Times that the arena is renewed until an owner not seen has no share. */
 #define KV_TIER_STALE 4
 
@@ -388,20 +392,24 @@ lacking(kv_t *kv, uint32_t i)
 }
 
 
-/* How many of n blocks, path's last ones, may be kept from those who need
- * room: half of what can be had. */
+/*
+ * How many of n blocks, path's last ones, may be kept from those who need room.
+ * With a block all before it are kept, though they could not go before it.
+ */
 static uint32_t
 may_keep(const kv_t *kv, uint32_t n, uint32_t most)
 {
     const uint32_t *path = kv->tier->path;
-    uint32_t k = n < most ? n : most, idle = 0, i, half = kv_avail(kv) / 2;
+    uint32_t k = n < most ? n : most, idle = 0, over = 0, i;
+    uint32_t can = kv_avail(kv) - kv_avail(kv) / KV_TIER_SPARE;
 
     for (i = path[n - k]; i != NONE && radix_refs(kv->tree, i, 0) == 0;
          i = radix_parent(kv->tree, i)) {
         idle++;
     }
+    over = idle > can ? idle - can : 0;
 
-    return idle <= half ? k : k > idle - half ? k - (idle - half) : 0;
+    return k > over ? k - over : 0;
 }
 
 

@@ -504,6 +504,8 @@ seq_open(sched_t *s, uint32_t req, uint32_t c, uint64_t key)
     q->found = 0;
     q->stays = UINT32_MAX;
     q->leader = NONE;
+    q->fetch = 0;
+    q->fetched = 0;
     q->alone = 0;
     q->met = 0;
     q->floor = 0;
@@ -894,6 +896,8 @@ sched_stats(const sched_t *s, sched_stats_t *st)
     st->cache_asked = s->cache_asked;
     st->cache_hits = s->cache_hits;
     st->follows = s->follows;
+    st->fetches = s->fetches;
+    st->fetched_tokens = s->fetched_tokens;
 }
 
 

@@ -90,15 +90,17 @@ typedef struct {
 } sched_take_t;
 
 typedef struct {
-    uint32_t waiting;       /* requests that have not started */
-    uint32_t running;       /* requests that have */
-    uint32_t stalled;       /* of these, out of credit */
-    uint32_t seats_used;    /* sequences that take part in every step */
-    uint64_t credit_stalls; /* times that a request ran out of credit */
-    uint64_t preemptions;   /* sequences that lost their blocks */
-    uint64_t cache_asked;   /* tokens looked for in the prefix cache */
-    uint64_t cache_hits;    /* of them, found */
-    uint64_t follows;       /* sequences that waited for another's blocks */
+    uint32_t waiting;        /* requests that have not started */
+    uint32_t running;        /* requests that have */
+    uint32_t stalled;        /* of these, out of credit */
+    uint32_t seats_used;     /* sequences that take part in every step */
+    uint64_t credit_stalls;  /* times that a request ran out of credit */
+    uint64_t preemptions;    /* sequences that lost their blocks */
+    uint64_t cache_asked;    /* tokens looked for in the prefix cache */
+    uint64_t cache_hits;     /* of them, found */
+    uint64_t follows;        /* sequences that waited for another's blocks */
+    uint64_t fetches;        /* admissions with blocks of the second tier */
+    uint64_t fetched_tokens; /* that these brought */
 } sched_stats_t;
 
 /*

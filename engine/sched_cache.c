@@ -22,10 +22,17 @@
  * as the next leader maybe.  It waits no longer than a few times what the
  * shared part takes, and only for one of its own class or a higher one.
  *
+ * FETCHING.  If the second tier has more of it than the pool, and there is
+ * room for it, that is brought into the cache, and the sequence waits like a
+ * follower: then it finds it there, or what has come of it, and goes on.  A
+ * sequence tries that once for each admission, so that blocks which go again
+ * before its turn comes are not fetched for ever.
+ *
  * What was sampled behind a stop leaves the cache with its sequence; so do the
  * blocks of one whose logits were not finite.
  */
 #include "sched_int.h"
+#include "kv_tier.h"
 
 #include <assert.h>
 #include <string.h>
@@ -35,6 +42,10 @@
 
 /* Plans that a follower waits beyond what its leader should need. */
 #define SCHED_FOLLOW_SLACK 16
+
+/* A copy that takes longer is not waited for; the blocks may be computed in
+ * less. */
+#define SCHED_FETCH_US 1000000
 
 /* What is kept for the highest class counts as used so much later. */
 #define SCHED_KEEP_MAX 3
@@ -139,6 +150,11 @@ sched_cache_admitted(sched_t *s, uint32_t id)
 
     s->cache_asked += q->known_n;
     s->cache_hits += q->found;
+    if (q->fetched && q->found > q->had) {
+        s->fetches++;
+        s->fetched_tokens += q->found - q->had;
+    }
+    q->fetched = 0;
 
     if (q->charged < q->found) {
         q->charged = q->found;
@@ -239,11 +255,53 @@ sched_cache_follow(sched_t *s, uint32_t id)
 
 
 int
+sched_cache_fetch(sched_t *s, uint32_t id)
+{
+    seq_t *q = &s->seqs[id];
+    kv_who_t who;
+
+    if (q->fetched || !kv_tiers(s->kv)) {
+        return 0;
+    }
+
+    /* those who run are to find a block each */
+    who = seq_who(s, id);
+    q->fetch = kv_tier_fetch(
+        s->kv, id, &who, sched_cache_tokens(s, id), may_find(s, id), s->run_n);
+    if (q->fetch == 0) {
+        return 0;
+    }
+
+    q->fetched = 1;
+    q->fetch_us = s->now_us + SCHED_FETCH_US;
+    q->had = q->found;
+
+    return 1;
+}
+
+
+/* Is what was fetched for it still to be waited for? */
+static int
+fetching(const sched_t *s, seq_t *q)
+{
+    if (kv_tier_coming(s->kv, q->fetch) && s->now_us < q->fetch_us) {
+        return 1;
+    }
+    q->fetch = 0;
+
+    return 0;
+}
+
+
+int
 sched_cache_waits(sched_t *s, uint32_t id)
 {
     seq_t *q = &s->seqs[id];
     const seq_t *l;
 
+    if (q->fetch != 0 && fetching(s, q)) {
+        return 1;
+    }
     if (q->leader == NONE) {
         return 0;
     }

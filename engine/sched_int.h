@@ -39,6 +39,10 @@ typedef struct {
     uint32_t leader;     /* the sequence it waits for; NONE: it does not */
     uint64_t leader_key; /* tells that one from the next of its name */
     uint64_t until;      /* the plan after which it waits no longer */
+    uint64_t fetch;      /* what is copied for it; 0: nothing */
+    uint64_t fetch_us;   /* when it goes on without */
+    uint32_t had;        /* tokens that were there before that */
+    uint8_t fetched;     /* was tried, for this admission */
     uint8_t alone;       /* has waited enough */
     uint8_t met;         /* has had a seat */
     uint8_t floor;       /* has had the floor's turn: keeps its seat */
@@ -179,6 +183,7 @@ struct sched_s {
     uint32_t pressed; /* blocks were taken away in this plan */
     uint64_t credit_stalls, preemptions;
     uint64_t plans, follows, cache_asked, cache_hits;
+    uint64_t fetches, fetched_tokens;
     list_t all;             /* live requests */
     list_t held;            /* sequences in state HELD */
     list_t expired;         /* requests taken out of their queue */
@@ -323,7 +328,13 @@ void sched_cache_keep(sched_t *s, uint32_t id, uint32_t n);
  * has a leader from then on. */
 int sched_cache_follow(sched_t *s, uint32_t id);
 
-/* Does it still wait for its leader? */
+/*
+ * Should a matched sequence that may be admitted wait for more, which the
+ * second tier has?  If so, that is on its way from then on.
+ */
+int sched_cache_fetch(sched_t *s, uint32_t id);
+
+/* Does it still wait for its leader, or for what is fetched? */
 int sched_cache_waits(sched_t *s, uint32_t id);
 
 #endif

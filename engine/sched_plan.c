@@ -19,6 +19,7 @@
  * is written, so no victim has a row in this batch.
  */
 #include "sched_int.h"
+#include "kv_tier.h"
 
 #include <assert.h>
 #include <string.h>
@@ -120,6 +121,7 @@ seq_preempt(sched_t *s, uint32_t id)
 
     sched_seq_detach(s, id);
     sched_seq_state(q, SCHED_WAITING);
+    kv_tier_save(s->kv, id);
     (void) kv_release(s->kv, id);
     q->computed = 0;
     q->floor = 0;
@@ -242,6 +244,21 @@ worth(const sched_t *s, uint32_t id, uint32_t from)
 }
 
 
+/* Even if all give way but the top: does a copy under way keep blocks from
+ * being had that are needed?  It ends soon. */
+static int
+kept_back(const sched_t *s, uint64_t need)
+{
+    uint64_t kept = kv_tier_keeps(s->kv);
+
+    if (kept > 0 && s->top != NONE) {
+        kept += kv_held(s->kv, s->top);
+    }
+
+    return kept > 0 && need + kept > kv_total(s->kv);
+}
+
+
 /* Makes need blocks free at the cost of class `from` and below; 0: no way,
  * and then nothing was taken. */
 static int
@@ -252,6 +269,9 @@ take_blocks(sched_t *s, uint64_t need, uint32_t from)
 
     if (have >= need) {
         return 1;
+    }
+    if (from == 0 && kept_back(s, need)) {
+        return 0;
     }
 
     for (i = 0; i < s->run_n; i++) {
@@ -397,10 +417,11 @@ seq_enter(sched_t *s, uint32_t id, int *full)
 
     *full = 0;
     if (!sched_cache_follow(s, id)) {
-        if (room_for(s, id)) {
+        if (!room_for(s, id)) {
+            *full = 1;
+        } else if (!sched_cache_fetch(s, id)) {
             return 1;
         }
-        *full = 1;
     }
 
     sched_cache_unmatch(s, id);
@@ -502,7 +523,8 @@ take_seat(sched_t *s, uint32_t from)
 }
 
 
-/* Gives id what the cache has of it; 0: it waits for who computes the same. */
+/* Gives id what the cache has of it; 0: it waits for who computes the same, or
+ * for what is fetched. */
 static int
 plan_match(sched_t *s, uint32_t id)
 {
@@ -511,7 +533,7 @@ plan_match(sched_t *s, uint32_t id)
     }
 
     sched_cache_match(s, id);
-    if (sched_cache_follow(s, id)) {
+    if (sched_cache_follow(s, id) || sched_cache_fetch(s, id)) {
         sched_cache_unmatch(s, id);
         return 0;
     }
@@ -622,7 +644,11 @@ sched_pass_ones(sched_t *s, batch_t *b)
 
         /* the victim may be id itself, or stand before it */
         v = victim(s, 0);
-        assert(v != NONE);
+        if (v == NONE) { /* a copy has the block: the next step will do */
+            assert(kv_tier_keeps(s->kv) > 0);
+            i++;
+            continue;
+        }
         if (s->seqs[v].state == SCHED_RUNNING
             && s->links[v].key < s->links[id].key) {
             i--;
@@ -632,8 +658,10 @@ sched_pass_ones(sched_t *s, batch_t *b)
     }
 
     for (i = 0; i < s->run_n; i++) {
-        if (lacks_one(&s->seqs[s->run[i]])) {
-            sched_row(s, b, s->run[i], 1);
+        id = s->run[i];
+        if (lacks_one(&s->seqs[id])
+            && kv_missing(s->kv, id, s->seqs[id].known_n) == 0) {
+            sched_row(s, b, id, 1);
         }
     }
 }

@@ -4,6 +4,7 @@
  * who will not come on; that loses blocks on any way out, keeps what nobody
  * should build on, or lets one tenant's flood wash away another's blocks.
  */
+#include "kv_tier.h"
 #include "sched_world.h"
 
 
@@ -464,6 +465,222 @@ test_cache_share(void **state)
 }
 
 
+/* --- the second tier ---------------------------------------------------- */
+
+static world_t *
+world_open_tier(uint32_t blocks)
+{
+    world_t *w = world_open_cache(8, 64, 256, blocks);
+    kv_tier_cfg_t c = {400, 16, 9, 0};
+
+    assert_int_equal(kv_tier(w->kv, &c), 0);
+
+    return w;
+}
+
+
+/* Copies all that there is to copy, well or not; how many copies. */
+static uint32_t
+copy(world_t *w, int ok)
+{
+    kv_tier_copy_t c;
+    uint32_t n = 0;
+
+    while (kv_tier_next(w->kv, 1000, &c)) {
+        kv_tier_done(w->kv, &c, ok);
+        n++;
+    }
+
+    return n;
+}
+
+
+/* Request 0's 200 tokens are in the second tier only. */
+static void
+fill_tier(world_t *w)
+{
+    uint32_t i;
+
+    add(w, 0, 200, 1);
+    finish(w, 0);
+    (void) copy(w, 1);
+    for (i = 1; i < 4; i++) {
+        make(w, i, 200, 1)->prompts[0].ids = w->ids + 300 * i;
+        assert_int_equal(sched_add(w->s, i, &w->reqs[i]), 0);
+        finish(w, i);
+    }
+    (void) copy(w, 1);
+    assert_int_equal(kv_count(w->kv, KV_TRANSIT), 0);
+}
+
+
+/* Who wants it waits for the copy, and computes the rest. */
+static void
+test_fetch(void **state)
+{
+    world_t *w = world_open_tier(64);
+    sched_stats_t st;
+    kv_tier_copy_t c;
+    uint64_t service;
+
+    (void) state;
+    fill_tier(w);
+    service = sched_service(w->s, 0);
+    add(w, 0, 200, 1);
+    plan(w);
+    assert_int_equal(w->b.rows_n, 0);
+    assert_int_equal(state_of(w, 0), SCHED_QUEUED);
+    assert_int_equal(kv_count(w->kv, KV_TRANSIT), 49);
+    assert_true(kv_tier_next(w->kv, 1000, &c));
+    plan(w); /* it takes its time */
+    assert_int_equal(w->b.rows_n, 0);
+    kv_tier_done(w->kv, &c, 1);
+    plan(w);
+    assert_int_equal(row_of(w, 0)->q_start, 196);
+    assert_int_equal(row_of(w, 0)->q_len, 4);
+    assert_int_equal(sched_cached(w->s, 0), 196);
+    assert_int_equal(sched_service(w->s, 0) - service, 4 * SCHED_SCALE);
+    commit(w);
+    sched_end(w->s, 0);
+    sched_stats(w->s, &st);
+    assert_int_equal(st.fetches, 1);
+    assert_int_equal(st.fetched_tokens, 196);
+    world_close_cache(w, 64);
+}
+
+
+/* Others are not held up; who waits in vain, or too long, computes. */
+static void
+test_fetch_fails(void **state)
+{
+    world_t *w = world_open_tier(130);
+    sched_stats_t st;
+    kv_tier_copy_t c;
+
+    (void) state;
+    fill_tier(w);
+    add(w, 0, 200, 1);
+    make(w, 1, 20, 9)->prompts[0].ids = w->ids + 2000;
+    assert_int_equal(sched_add(w->s, 1, &w->reqs[1]), 0);
+    plan(w);
+    assert_non_null(row_of(w, 1));
+    assert_null(row_of(w, 0));
+    commit(w);
+    assert_true(copy(w, 0) > 0);
+    plan(w); /* and it does not try again */
+    assert_int_equal(row_of(w, 0)->q_start, 0);
+    commit(w);
+    sched_end(w->s, 0);
+
+    /* too late: the blocks are cached then, for others */
+    add(w, 0, 200, 1);
+    plan(w);
+    assert_null(row_of(w, 0));
+    commit(w);
+    assert_true(kv_tier_next(w->kv, 1000, &c) && c.in);
+    w->now += 2000000;
+    plan(w);
+    assert_non_null(row_of(w, 0));
+    commit(w);
+    kv_tier_done(w->kv, &c, 1);
+    sched_end(w->s, 0);
+    sched_end(w->s, 1);
+    sched_stats(w->s, &st);
+    assert_int_equal(st.fetches, 0);
+    (void) copy(w, 1);
+    world_close_cache(w, 130);
+}
+
+
+/* Cancelled while its blocks are on their way: they stay for the next. */
+static void
+test_fetch_cancelled(void **state)
+{
+    world_t *w = world_open_tier(64);
+    kv_tier_copy_t c;
+
+    (void) state;
+    fill_tier(w);
+    add(w, 0, 200, 1);
+    plan(w);
+    assert_true(kv_tier_next(w->kv, 1000, &c));
+    sched_end(w->s, 0);
+    assert_int_equal(kv_count(w->kv, KV_TRANSIT), 49);
+    plan(w);
+    kv_tier_done(w->kv, &c, 1);
+    assert_int_equal(kv_avail(w->kv), 64);
+    add(w, 0, 200, 1);
+    plan(w);
+    assert_int_equal(row_of(w, 0)->q_start, 196);
+    commit(w);
+    sched_end(w->s, 0);
+    world_close_cache(w, 64);
+}
+
+
+/*
+ * Two that do not fit together: what one lost is copied out before it is
+ * evicted, and back when its turn comes; nothing is computed twice but what is
+ * too little to copy.
+ */
+static void
+test_resume_by_copy(void **state)
+{
+    world_t *w = world_open_tier(64);
+    uint32_t t, i, done = 0, computed = 0;
+    sched_stats_t st;
+
+    (void) state;
+    teach_short(w);
+    for (i = 0; i < 2; i++) {
+        make(w, i, 100, 100)->prompts[0].ids = w->ids + 1000 * i;
+        assert_int_equal(sched_add(w->s, i, &w->reqs[i]), 0);
+    }
+    for (t = 0; t < 500 && done < 2; t++) {
+        (void) copy(w, 1);
+        plan(w);
+        commit(w);
+        computed += w->b.tokens_n;
+        done += (uint32_t) reap(w);
+    }
+    assert_int_equal(done, 2);
+    sched_stats(w->s, &st);
+    assert_true(st.preemptions > 0 && st.fetches > 0);
+    assert_true(st.fetched_tokens > 50);
+    assert_true(computed >= 2 * 199 && computed <= 2 * 199 + 40);
+    (void) copy(w, 1);
+    world_close_cache(w, 64);
+}
+
+
+/* A pool that copies under way make smaller than the one who must go on needs:
+ * it waits for them, and for nothing else. */
+static void
+test_kept_back(void **state)
+{
+    world_t *w = world_open_tier(26);
+    kv_tier_copy_t c;
+    uint32_t t;
+
+    (void) state;
+    add(w, 0, 40, 60); /* 25 blocks in the end */
+    turn(w);
+    make(w, 1, 40, 1)->prompts[0].ids = w->ids + 1000;
+    assert_int_equal(sched_add(w->s, 1, &w->reqs[1]), 0);
+    finish(w, 1);
+    assert_true(kv_tier_next(w->kv, 6, &c) && !c.in && c.n > 0);
+    for (t = 0; t < 60 && !sched_done(w->s, 0); t++) {
+        turn(w);
+    }
+    assert_false(sched_done(w->s, 0));
+    assert_int_equal(w->b.rows_n, 0);
+    kv_tier_done(w->kv, &c, 1);
+    finish(w, 0);
+    (void) copy(w, 1);
+    world_close_cache(w, 26);
+}
+
+
 int
 main(void)
 {
@@ -477,6 +694,11 @@ main(void)
         cmocka_unit_test(test_cache_taken_back),
         cmocka_unit_test(test_cache_aborts),
         cmocka_unit_test(test_cache_share),
+        cmocka_unit_test(test_fetch),
+        cmocka_unit_test(test_fetch_fails),
+        cmocka_unit_test(test_fetch_cancelled),
+        cmocka_unit_test(test_resume_by_copy),
+        cmocka_unit_test(test_kept_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
