@@ -97,8 +97,10 @@ struct forward_s {
     forward_cfg_t cfg;
     uint32_t blocks_max; /* block ids of a step */
     acts_t acts;
-    kn_ptr_t kv; /* [cfg.blocks] blocks */
-    op_t *ops;   /* [ops_max], owned: what a step calls, in order */
+    kn_ptr_t kv;   /* [cfg.blocks] blocks */
+    kn_ptr_t host; /* [cfg.host_blocks] blocks, of the host; or null */
+    uint64_t copies;
+    op_t *ops; /* [ops_max], owned: what a step calls, in order */
     uint32_t ops_n, ops_max;
     kn_row_t *rows;   /* [rows_max], owned */
     uint32_t *blocks; /* [blocks_max], owned */
@@ -761,6 +763,29 @@ open_step(opening_t *o)
     o->l.blind = dev.blind;
 }
 
+/* The second arena. */
+static void
+open_host(opening_t *o)
+{
+    forward_t *f = o->f;
+    uint64_t bytes = f->cfg.host_blocks * forward_block_bytes(f->m, &f->cfg);
+
+    if (bytes == 0 || o->l.failed) {
+        return;
+    }
+
+    f->host = f->kn->alloc_host(f->dev, bytes);
+    f->held.host = bytes;
+
+    if (f->host.a == 0) {
+        snprintf(o->l.err, o->l.errlen,
+            "KV blocks in host memory: expected %llu bytes, found no memory "
+            "for them",
+            (unsigned long long) bytes);
+        o->l.failed = 1;
+    }
+}
+
 forward_t *
 forward_open(const kernels_t *kn, kn_dev_t *dev, const model_t *m,
     const forward_cfg_t *c, char *err, size_t errlen)
@@ -796,6 +821,7 @@ forward_open(const kernels_t *kn, kn_dev_t *dev, const model_t *m,
     o.l.count = &f->held.kv;
     f->kv =
         forward_alloc(&o.l, c->blocks, forward_block_bytes(m, c), "KV blocks");
+    open_host(&o);
     o.l.count = &f->held.weights[KN_F32].bytes;
 
     open_begin(&o, &embed);
@@ -974,6 +1000,38 @@ forward_wait(forward_t *f, sample_out_t *out)
     if (f->outs_n > 0) {
         f->kn->copy_out(f->dev, out, f->acts.out, f->outs_n * sizeof(*out));
     }
+}
+
+uint64_t
+forward_copy(
+    forward_t *f, int in, const uint32_t *from, const uint32_t *to, uint32_t n)
+{
+    uint32_t i, blocks = f->cfg.blocks, host = f->cfg.host_blocks;
+    kn_copy_t a;
+
+    assert(n > 0 && f->host.a != 0);
+
+    for (i = 0; i < n; i++) {
+        assert(from[i] < (in ? host : blocks) && to[i] < (in ? blocks : host));
+    }
+
+    a.src = in ? f->host : f->kv;
+    a.dst = in ? f->kv : f->host;
+    a.stride = forward_block_bytes(f->m, &f->cfg);
+    a.from = from;
+    a.to = to;
+    a.n = n;
+    f->kn->copy(f->dev, &a);
+
+    return f->copies++;
+}
+
+int
+forward_copied(const forward_t *f, uint64_t nth)
+{
+    assert(nth < f->copies);
+
+    return f->kn->copied(f->dev, nth);
 }
 
 const float *

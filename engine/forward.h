@@ -17,6 +17,7 @@ typedef struct {
     uint32_t rows_max, tokens_max, outs_max; /* of a batch */
     uint32_t context;                        /* longest sequence, tokens */
     uint32_t blocks;                         /* KV blocks in the pool */
+    uint32_t host_blocks; /* and in the second arena, which may have none */
     uint32_t block_tokens;
     uint32_t kv_type; /* KN_F32, KN_F16, KN_BF16 */
     model_groups_t groups;
@@ -30,6 +31,7 @@ typedef struct {
     uint64_t converted;  /* of those, what has another type in the file; */
     uint64_t rounded;    /* and of that, what is not exact (tensor_bf16) */
     uint64_t kv;         /* the pool */
+    uint64_t host;       /* the second arena, in the host's memory */
     uint64_t acts;       /* of the largest step; committed as steps use it */
 } forward_held_t;
 
@@ -77,6 +79,18 @@ void forward_submit(forward_t *f, const batch_t *b);
 
 /* Waits for the step; out[i] belongs to the batch's outs[i]. */
 void forward_wait(forward_t *f, sample_out_t *out);
+
+/*
+ * Begins to copy n blocks from[i] of the pool to to[i] of the second arena, or
+ * if `in` of the second arena to the pool; how many copies were begun before.
+ * from and to stay until it has ended.  May be called while a step runs that
+ * neither writes what is read nor looks at what is written.
+ */
+uint64_t forward_copy(
+    forward_t *f, int in, const uint32_t *from, const uint32_t *to, uint32_t n);
+
+/* How copy nth stands: KN_COPY_*.  They end in the order of their begin. */
+int forward_copied(const forward_t *f, uint64_t nth);
 
 /*
  * The logits of output i of the step waited for last, [vocab], valid until

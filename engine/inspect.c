@@ -179,6 +179,11 @@ print_cache(const inspect_t *in)
     }
 
     row("kv blocks", "%u, %llu bytes", s->blocks, BYTES(h->kv));
+
+    if (h->host > 0) {
+        row("  in the host", "%u, %llu bytes", s->host_blocks, BYTES(h->host));
+    }
+
     row("sequences", "%llu of %u tokens fit at once", BYTES(fit), s->context);
 }
 
@@ -240,7 +245,14 @@ inspect_held(const forward_held_t *h, char *buf, size_t size)
             inspect_error(h));
     }
 
-    snprintf(buf + at, size - at,
-        "; KV pool %.1f MB; activations of the largest step %.1f MB",
-        (double) h->kv / 1e6, (double) h->acts / 1e6);
+    at += (size_t) snprintf(
+        buf + at, size - at, "; KV pool %.1f MB", (double) h->kv / 1e6);
+
+    if (h->host > 0) {
+        at += (size_t) snprintf(buf + at, size - at, ", %.1f MB of the host",
+            (double) h->host / 1e6);
+    }
+
+    snprintf(buf + at, size - at, "; activations of the largest step %.1f MB",
+        (double) h->acts / 1e6);
 }

@@ -206,7 +206,18 @@ typedef struct {
     X(cache_hits, counter, "of them, tokens that it had")                      \
     X(cache_evictions, counter, "KV blocks that the prefix cache gave up")     \
     X(cache_waits, counter, "sequences that waited for another's prefix")      \
-    X(blocks_pinned, gauge, "KV blocks kept for what all prompts begin with")
+    X(blocks_pinned, gauge, "KV blocks kept for what all prompts begin with")  \
+    X(host_blocks_total, gauge, "KV blocks that kv_host_memory has room for")  \
+    X(host_blocks_used, gauge, "of them, with a copy")                         \
+    X(host_blocks_out, counter, "KV blocks copied to host memory")             \
+    X(host_blocks_in, counter, "KV blocks copied back")                        \
+    X(host_bytes_out, counter, "bytes copied to host memory")                  \
+    X(host_bytes_in, counter, "bytes copied back")                             \
+    X(host_copy_us, counter, "microseconds that copies took")                  \
+    X(host_copies_failed, counter, "copies that failed")                       \
+    X(host_blocks_lost, counter, "KV blocks evicted before they were copied")  \
+    X(host_hits, counter, "sequences that found more in host memory")          \
+    X(host_tokens, counter, "tokens that these need not compute")
 
 /*
  * Each field is one atomic (__atomic_load_n, relaxed); no two are consistent

@@ -8,6 +8,7 @@
  *
  *      drain    READY, VERDICT                       <─ rings
  *      watch    credit, cancel, death, kill          <─ lines
+ *      copy     blocks, to the second tier and back  ─> device
  *      plan     sched_plan: pure                     (room in loop_out?)
  *      run      forward_submit, forward_wait         ─> device
  *      commit   sched_commit: pure
@@ -43,6 +44,8 @@
  */
 #include "loop.h"
 #include "clock.h"
+#include "ferry.h"
+#include "kv_tier.h"
 #include "live.h"
 #include "loop_pin.h"
 #include "log.h"
@@ -75,6 +78,7 @@ struct loop_s {
     inner_t *in; /* borrowed */
     kv_t *kv;    /* owned, as are all below */
     sched_t *sched;
+    ferry_t *ferry; /* NULL: there is no second tier */
     live_t *show;
     batch_t b;
     sample_out_t *outs;  /* [rows_max] */
@@ -115,6 +119,8 @@ static void
 publish(loop_t *l)
 {
     llm_state_t *st = l->in->state;
+    kv_tier_stats_t ts;
+    ferry_stats_t fs;
     sched_stats_t ss;
 
     sched_stats(l->sched, &ss);
@@ -138,6 +144,21 @@ publish(loop_t *l)
     PUT(cache_waits, ss.follows);
     PUT(cache_evictions, kv_evicted(l->kv));
     PUT(blocks_pinned, kv_pinned(l->kv));
+    if (l->ferry != NULL) {
+        kv_tier_stats(l->kv, &ts);
+        ferry_stats(l->ferry, &fs);
+        PUT(host_blocks_total, ts.slots);
+        PUT(host_blocks_used, ts.used);
+        PUT(host_blocks_out, ts.out);
+        PUT(host_blocks_in, ts.in);
+        PUT(host_bytes_out, fs.bytes_out);
+        PUT(host_bytes_in, fs.bytes_in);
+        PUT(host_copy_us, fs.us);
+        PUT(host_copies_failed, ts.failed);
+        PUT(host_blocks_lost, ts.lost);
+        PUT(host_hits, ss.fetches);
+        PUT(host_tokens, ss.fetched_tokens);
+    }
 #undef PUT
 }
 
@@ -228,6 +249,31 @@ show_step(loop_t *l, uint64_t us)
 }
 
 
+/* The second tier, if there is a cache that it can be of. */
+static int
+open_tier(loop_t *l, const forward_cfg_t *f)
+{
+    kv_tier_cfg_t tc = {f->host_blocks, 2 * l->in->reqs_n, l->c.cache_seed,
+        l->c.host_again != 0};
+    ferry_cfg_t fc = {
+        l->kv, l->c.forward, l->c.block_bytes, l->c.step_target_ms * 1000};
+
+    if (f->host_blocks == 0) {
+        return 0;
+    }
+    if (kv_tier(l->kv, &tc) != 0) {
+        return -1;
+    }
+    if (!kv_tiers(l->kv)) {
+        log_line(LOG_INFO, "no second tier of the prefix cache");
+        return 0;
+    }
+    l->ferry = ferry_open(&fc);
+
+    return l->ferry == NULL ? -1 : 0;
+}
+
+
 static int
 open_tables(loop_t *l, const forward_cfg_t *f)
 {
@@ -272,6 +318,9 @@ open_tables(loop_t *l, const forward_cfg_t *f)
     if (l->c.cache && !kv_caches(l->kv)) {
         log_line(
             LOG_INFO, "no prefix cache: all layers of this model have windows");
+    }
+    if (open_tier(l, f) != 0) {
+        return -1;
     }
 
     l->sched = sched_open(&sc, l->kv);
@@ -355,6 +404,7 @@ loop_close(loop_t *l)
     forward_watch(l->c.forward, NULL, NULL);
     live_close(l->show);
     sched_close(l->sched);
+    ferry_close(l->ferry);
     kv_close(l->kv);
     mem_free(l->b.rows);
     mem_free(l->b.tokens);
@@ -698,11 +748,24 @@ pace(loop_t *l, uint64_t start_us)
 }
 
 
+/* There is no step.  0: nor a copy that somebody may wait for. */
+static int
+idle(loop_t *l)
+{
+    if (!ferry_idle(l->ferry)) {
+        return 0;
+    }
+    l->now_us = clock_us();
+
+    return 1;
+}
+
+
 /* Plans and runs a step. 0: there was nothing to run. */
 static int
 step(loop_t *l)
 {
-    uint64_t start = l->now_us;
+    uint64_t start = l->now_us, copied = ferry_turn(l->ferry);
     uint32_t i, k;
 
     sched_plan(l->sched, l->now_us, &l->b);
@@ -710,7 +773,7 @@ step(loop_t *l)
         finish(l, i, LLM_ERR_QUEUE_TIMEOUT, 1);
     }
     if (l->b.rows_n == 0) {
-        return 0;
+        return idle(l);
     }
 
     begin(l);
@@ -725,7 +788,7 @@ step(loop_t *l)
             l->outs[k].err == 0 && token_is_end(l->c.token, l->outs[k].token);
     }
     sched_commit(l->sched, &l->b, l->takes);
-    sched_took(l->sched, &l->b, l->now_us - start);
+    sched_took(l->sched, &l->b, l->now_us - start - copied);
 
     l->computed += l->b.tokens_n;
     deliver(l);

@@ -329,6 +329,43 @@ check_cache(engine_t *e)
         return -1;
     }
 
+    if (strcmp(e->o.kv_host_copy, "all") != 0
+        && strcmp(e->o.kv_host_copy, "again") != 0) {
+        snprintf(e->err, sizeof(e->err),
+            "kv_host_copy must be all or again, found \"%s\"",
+            e->o.kv_host_copy);
+        return -1;
+    }
+
+    return 0;
+}
+
+
+/* The second arena's blocks, if there is a cache that has a use for them. */
+static int
+plan_host(engine_t *e)
+{
+    uint64_t bytes = forward_block_bytes(e->load.model, &e->shape), blocks;
+
+    if (e->o.kv_host_memory == 0) {
+        return 0;
+    }
+    if (strcmp(e->o.prefix_cache, "on") != 0 || e->shape.groups.n > 1) {
+        log_line(LOG_WARN, "kv_host_memory is not used: %s",
+            e->shape.groups.n > 1 ? "layers of this model have windows"
+                                  : "there is no prefix cache");
+        return 0;
+    }
+
+    blocks = (uint64_t) e->o.kv_host_memory / bytes;
+    e->shape.host_blocks = blocks < 1u << 30 ? (uint32_t) blocks : 1u << 30;
+    if (blocks == 0) {
+        snprintf(e->err, sizeof(e->err),
+            "kv_host_memory of %lld bytes is too small: a block takes %llu",
+            (long long) e->o.kv_host_memory, (unsigned long long) bytes);
+        return -1;
+    }
+
     return 0;
 }
 
@@ -509,7 +546,7 @@ open_forward(engine_t *e)
     e->shape.outs_max = e->shape.rows_max + PROMPT_OUTS;
 
     if (parse_kv_type(e) != 0 || parse_policy(e) != 0 || check_cache(e) != 0
-        || plan_blocks(e) != 0 || check_whole(e) != 0) {
+        || plan_blocks(e) != 0 || plan_host(e) != 0 || check_whole(e) != 0) {
         return -1;
     }
 
@@ -625,6 +662,8 @@ open_threads(engine_t *e)
     lc.step_min_ms = (uint64_t) o->step_min;
     lc.cache = strcmp(o->prefix_cache, "on") == 0;
     lc.cache_seed = secrets[0];
+    lc.host_again = strcmp(o->kv_host_copy, "again") == 0;
+    lc.block_bytes = forward_block_bytes(e->load.model, &e->shape);
     lc.policy = e->policy;
     lc.tile = (uint32_t) o->batch_tile;
     lc.step_target_ms = (uint32_t) o->step_target;

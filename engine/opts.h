@@ -35,6 +35,10 @@
     X(kv_type, str, "f16", 0, 0, "keys and values as f32, f16 or bf16")        \
     X(kv_memory, size, "0", 0, 1ll << 46,                                      \
         "memory for KV blocks; 0: eight contexts' worth")                      \
+    X(kv_host_memory, size, "0", 0, 1ll << 46,                                 \
+        "host memory for cached KV blocks that kv_memory gives up")            \
+    X(kv_host_copy, str, "all", 0, 0,                                          \
+        "what is copied there: all, or again (what was used twice)")           \
     X(prefix_cache, str, "on", 0, 0,                                           \
         "on or off: keep what was computed for who begins alike")              \
     X(prefix_share, str, "tenant", 0, 0,                                       \

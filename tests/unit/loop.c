@@ -32,6 +32,8 @@ enum {
     CONTEXT = 96,
     BT = 4,
     BLOCKS = 40,
+    SLOTS = 120, /* of the second tier, if there is one */
+    COPIES = 32, /* under way */
     SEGS = 3,
     VOCAB = 400,
     EOS = 7
@@ -59,7 +61,15 @@ typedef struct {
     uint32_t dead[SEGS];
     fake_req_t reqs[REQS];
     uint32_t kv[BLOCKS * BT]; /* the device's memory */
-    batch_t b;                /* of the step in flight, copied */
+    uint32_t host[SLOTS * BT];
+    struct {
+        const uint32_t *from, *to;
+        uint32_t n;
+        int in, late;
+    } copies[COPIES];
+    uint64_t copies_n, copied_n; /* begun, ended */
+    uint32_t late, bad; /* turns that a copy takes; one of so many fails */
+    batch_t b;          /* of the step in flight, copied */
     batch_row_t rows[ROWS];
     batch_out_t outs[ROWS];
     uint32_t tokens[TOKENS];
@@ -201,6 +211,65 @@ forward_wait(forward_t *f, sample_out_t *out)
             out[i].top_logprobs[k] = -(float) k;
         }
     }
+}
+
+
+/* Nonsense is where it writes, until it has ended well. */
+static void
+move(const uint32_t *from, const uint32_t *to, uint32_t n, int in, int well)
+{
+    const uint32_t *src = in ? g->host : g->kv;
+    uint32_t i, *dst = in ? g->kv : g->host;
+
+    for (i = 0; i < n; i++) {
+        assert_true(from[i] < (in ? SLOTS : BLOCKS));
+        assert_true(to[i] < (in ? BLOCKS : SLOTS));
+        if (well) {
+            memcpy(dst + to[i] * BT, src + from[i] * BT, BT * 4);
+        } else {
+            memset(dst + to[i] * BT, 0xee, BT * 4);
+        }
+    }
+}
+
+
+uint64_t
+forward_copy(
+    forward_t *f, int in, const uint32_t *from, const uint32_t *to, uint32_t n)
+{
+    uint64_t nth = g->copies_n++;
+
+    (void) f;
+    assert_true(nth - g->copied_n < COPIES);
+    g->copies[nth % COPIES].from = from;
+    g->copies[nth % COPIES].to = to;
+    g->copies[nth % COPIES].n = n;
+    g->copies[nth % COPIES].in = in;
+    g->copies[nth % COPIES].late =
+        g->late == 0 ? 0 : rand() % (int) (g->late + 1);
+    move(from, to, n, in, 0);
+
+    return nth;
+}
+
+
+int
+forward_copied(const forward_t *f, uint64_t nth)
+{
+    (void) f;
+    assert_int_equal(nth, g->copied_n); /* in order, and each once */
+    assert_true(nth < g->copies_n);
+    if (g->copies[nth % COPIES].late-- > 0) {
+        return KN_COPY_RUNS;
+    }
+    g->copied_n++;
+    if (g->bad > 0 && (uint32_t) rand() % g->bad == 0) {
+        return KN_COPY_FAILED;
+    }
+    move(g->copies[nth % COPIES].from, g->copies[nth % COPIES].to,
+        g->copies[nth % COPIES].n, g->copies[nth % COPIES].in, 1);
+
+    return KN_COPY_DONE;
 }
 
 
@@ -648,6 +717,9 @@ world(void)
 
 /* --- tests -------------------------------------------------------------- */
 
+static uint32_t tier; /* slots of the second tier of worlds to be opened */
+
+
 static void
 open_world(unsigned seed, int until, void (*script)(void), uint64_t step_min)
 {
@@ -676,6 +748,8 @@ open_world(unsigned seed, int until, void (*script)(void), uint64_t step_min)
     c.step_min_ms = step_min;
     c.cache = 1;
     c.cache_seed = seed;
+    c.shape.host_blocks = tier;
+    c.block_bytes = BT * 4;
     g->page = calloc(1, llm_live_size(REQS));
     assert_non_null(g->page);
     c.page = g->page;
@@ -699,7 +773,10 @@ close_world(void)
         assert_int_equal(g->in->reqs[i].state, REQ_FREE);
         assert_false(g->reqs[i].live);
     }
-    assert_int_equal(g->state.blocks_free + g->state.blocks_cached, BLOCKS);
+    assert_int_equal(
+        g->state.blocks_free + g->state.blocks_cached + g->state.blocks_transit,
+        BLOCKS);
+    assert_true(g->state.blocks_transit == 0 || tier > 0);
     assert_int_equal(g->state.blocks_private, 0);
     assert_int_equal(g->state.requests_running, 0);
     assert_int_equal(g->state.requests_waiting, 0);
@@ -748,6 +825,42 @@ test_storm(void **state)
     assert_int_equal(ended[LLM_ERR_DRAINING], 0);
     assert_true(stalls > 100 && preemptions > 100 && waits > 50);
     assert_true(hits > 10000 && evictions > 10000 && follows > 100);
+}
+
+
+/*
+ * The same with a second tier, whose copies are at once, late, or bad: all
+ * tokens are as without it.
+ */
+static void
+test_storm_tier(void **state)
+{
+    uint64_t hits = 0, out = 0, in = 0, failed = 0, saved = 0, lost = 0;
+    unsigned seed;
+
+    (void) state;
+    tier = SLOTS;
+    for (seed = 1; seed <= 24; seed++) {
+        open_world(seed, 1500, NULL, 0);
+        g->late = seed % 3 * 4;
+        g->bad = seed % 4 < 2 ? 0 : 6;
+        (void) loop_run(g->loop);
+        hits += g->state.host_hits;
+        saved += g->state.host_tokens;
+        out += g->state.host_blocks_out;
+        in += g->state.host_blocks_in;
+        failed += g->state.host_copies_failed;
+        lost += g->state.host_blocks_lost;
+        assert_int_equal(g->state.host_blocks_total, SLOTS);
+        assert_true(g->state.host_blocks_used <= SLOTS);
+        assert_int_equal(g->state.host_copies_failed > 0, g->bad > 0);
+        assert_true(
+            g->state.host_bytes_out >= g->state.host_blocks_out * BT * 4);
+        close_world();
+    }
+    tier = 0;
+    assert_true(hits > 300 && saved > hits * BT);
+    assert_true(out > 5000 && in > 2000 && failed > 100 && lost > 10);
 }
 
 
@@ -1014,6 +1127,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_storm),
+        cmocka_unit_test(test_storm_tier),
         cmocka_unit_test(test_stall_free),
         cmocka_unit_test(test_credit),
         cmocka_unit_test(test_late),
