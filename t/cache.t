@@ -1,7 +1,8 @@
 #!/usr/bin/env perl
-# Catches: a prefix cache that changes an answer by a bit, that another tenant
-# or salt can feel, whose tokens are counted wrongly or not at all, that goes on
-# being used when it is off, or that holds blocks back from those who need them.
+# Catches: a prefix cache, or its second tier, that changes an answer by a bit,
+# that another tenant or salt can feel, whose tokens are counted wrongly or not
+# at all, that goes on being used when it is off, or that holds blocks back from
+# those who need them.
 
 use strict;
 use warnings;
@@ -84,6 +85,7 @@ $r = $t->post('/v1/chat/completions', { model => $model, max_tokens => 4, stream
     stream_options => { include_usage => JSON::PP::true },
     messages => [{ role => 'user', content => $long }] }, Authorization => 'Bearer key 3') for 1 .. 2;
 like($r->{body}, qr/"cached_tokens":[1-9]/, 'a stream says it too');
+is($t->metric('host_blocks_total'), 0, 'there is no second tier');
 $t->stop(engine => 'TERM');
 
 # --- for all, and hardly any room
@@ -103,5 +105,31 @@ while ($t->metric('cache_evictions') == 0 && $i++ < 60) {
 cmp_ok($t->metric('cache_evictions'), '>', 0, "$total blocks are full one day: the oldest go");
 my ($late) = ask(1, $long);
 is($late, $want, 'the same answer still');
+$t->stop(engine => 'TERM');
+
+# --- hardly any room, but host memory
+$t->{engine} = [@engine, qw(--context 256 --kv_memory 1m --kv_host_memory 16m)];
+$t->start_engine;
+$t->wait_ready;
+ask(1, $long);
+$i = 0;
+while ($t->metric('cache_evictions') < $total && $i++ < 60) {
+    ask(1, "$i $long");
+}
+cmp_ok($t->metric('host_blocks_out'), '>', $total, 'what is evicted was copied before');
+is($t->metric('host_blocks_in'), 0, 'nobody wanted it yet');
+(my $there, $cached) = ask(1, $long);
+is($cached, int(($n - 1) / 8) * 8, 'who comes again finds all of it');
+cmp_ok($t->metric('host_blocks_in'), '>', 0, 'it comes back');
+(my $back, $cached) = ask(1, $long);
+is("$there$back", "$want$want", 'with the same answer, bit for bit');
+is($cached, int(($n - 1) / 8) * 8, 'and is in the pool again');
+is($t->metric('host_hits'), 1, 'once');
+is($t->metric('host_tokens'), $cached, 'the metrics tell what that saved');
+cmp_ok($t->metric('host_bytes_in'), '>', 0, 'and what was copied for it');
+is($t->metric('host_copies_failed'), 0, 'without a failure');
+is($t->metric('blocks_transit'), 0, 'and nothing is on its way');
+(undef, $cached) = ask(2, $long);
+is($cached, 0, 'another tenant finds nothing there');
 
 $t->done;

@@ -3,9 +3,10 @@
  *
  * DESIGN.  A device address is a host address; copies are memcpy; a step runs
  * inside submit, a copy of blocks inside its call, on the caller and the pool's
- * threads, and nothing is left to wait for.  There is one const table per instruction set, and they differ
- * in `open` alone: it puts that set's small functions into the device, the
- * gaps filled from cpu_ref, and the op rows (ref.c) call those.
+ * threads, and nothing is left to wait for.  There is one const table per
+ * instruction set, and they differ in `open` alone: it puts that set's small
+ * functions into the device, the gaps filled from cpu_ref, and the op rows
+ * (ref.c) call those.
  *
  * All memory is anonymous mappings, zeroed and committed as it is touched, so
  * that a buffer sized for the worst step costs what real steps use of it.

@@ -560,7 +560,7 @@ test_evicts(void **state)
 
 /* --- the storm ---------------------------------------------------------- */
 
-/* One of few texts, so that they meet: stems of 40 tokens, then what differs. */
+/* One of few texts, so that they meet: a stem of 40 tokens, then the rest. */
 static void
 storm_start(world_t *w, uint32_t seq)
 {
