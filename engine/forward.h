@@ -17,10 +17,10 @@ typedef struct {
     uint32_t rows_max, tokens_max, outs_max; /* of a batch */
     uint32_t context;                        /* longest sequence, tokens */
     uint32_t blocks;                         /* KV blocks in the pool */
-    uint32_t host_blocks; /* and in the second arena, which may have none */
     uint32_t block_tokens;
     uint32_t kv_type; /* KN_F32, KN_F16, KN_BF16 */
     model_groups_t groups;
+    uint32_t host_blocks; /* in the second arena, which may have none */
 } forward_cfg_t;
 
 /* What opening has put on the device, in bytes. */

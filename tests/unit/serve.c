@@ -1,7 +1,7 @@
 /*
  * Would catch an answer that depends, by a bit, on what else is served: on the
- * prefix cache, on a pinned prefix, on chunks, on who is in the batch, on
- * having been preempted.
+ * prefix cache and its second tier, on copies that are late or bad, on a pinned
+ * prefix, on chunks, on who is in the batch, on having been preempted.
  * The real scheduler, pool and forward pass with tiny checkpoints of
  * tests/data/models, some of whose layers have windows.
  */
@@ -12,8 +12,10 @@
 #include <cmocka.h>
 
 #include "brief.h"
+#include "ferry.h"
 #include "forward.h"
 #include "kv.h"
+#include "kv_tier.h"
 #include "loop_pin.h"
 #include "sched.h"
 
@@ -34,18 +36,30 @@ typedef struct {
     uint32_t blocks; /* per cent of what one context takes */
     uint32_t passes; /* the last one counts */
     uint32_t pin;    /* tokens that all begin with */
+    uint32_t host;   /* slots of the second tier */
+    uint32_t late;   /* looks until a copy has ended */
+    uint32_t bad;    /* one of so many copies fails */
 } way_t;
 
 static const way_t ways[] = {
-    {"alone, whole prompts, no cache", 0, CONTEXT, 1, 400, 1, 0},
-    {"together, in chunks, no cache", 0, 24, 0, 800, 1, 0},
-    {"alone, whole, cached", 1, CONTEXT, 1, 400, 2, 0},
-    {"together, in chunks, cached", 1, 24, 0, 800, 1, 0},
-    {"together again, all of it cached", 1, 40, 0, 800, 2, 0},
-    {"together, no room, no cache", 0, 24, 0, 150, 1, 0},
-    {"together, no room, cached", 1, 24, 0, 150, 2, 0},
-    {"together, a prefix pinned", 1, 40, 0, 800, 1, 59},
-    {"together, no room, a prefix pinned", 1, 24, 0, 150, 2, 100},
+    {"alone, whole prompts, no cache", 0, CONTEXT, 1, 400, 1, 0, 0, 0, 0},
+    {"together, in chunks, no cache", 0, 24, 0, 800, 1, 0, 0, 0, 0},
+    {"alone, whole, cached", 1, CONTEXT, 1, 400, 2, 0, 0, 0, 0},
+    {"together, in chunks, cached", 1, 24, 0, 800, 1, 0, 0, 0, 0},
+    {"together again, all of it cached", 1, 40, 0, 800, 2, 0, 0, 0, 0},
+    {"together, no room, no cache", 0, 24, 0, 150, 1, 0, 0, 0, 0},
+    {"together, no room, cached", 1, 24, 0, 150, 2, 0, 0, 0, 0},
+    {"together, a prefix pinned", 1, 40, 0, 800, 1, 59, 0, 0, 0},
+    {"together, no room, a prefix pinned", 1, 24, 0, 150, 2, 100, 0, 0, 0},
+};
+
+static const way_t tiers[] = {
+    {"alone, whole prompts, no cache", 0, CONTEXT, 1, 400, 1, 0, 0, 0, 0},
+    {"no room, second tier, bad", 1, 48, 0, 150, 2, 0, 400, 2, 3},
+    {"no room, second tier", 1, 24, 0, 150, 2, 0, 400, 0, 0},
+    {"no room, second tier, late", 1, 48, 0, 150, 2, 0, 400, 5, 0},
+    {"no room, second tier, pinned", 1, 48, 0, 150, 2, 100, 400, 1, 4},
+    {"no room there either", 1, 48, 0, 150, 2, 0, 50, 0, 0},
 };
 
 typedef struct {
@@ -60,6 +74,7 @@ typedef struct {
     kn_dev_t *dev;
     forward_t *f;
     kv_t *kv;
+    ferry_t *ferry;
     sched_t *s;
     batch_t b;
     batch_row_t rows[ROWS];
@@ -73,6 +88,91 @@ typedef struct {
     uint32_t live; /* by request */
     uint32_t dry;  /* who has no credit; REQS: nobody */
 } serve_t;
+
+
+/* --- a device whose copies are late, or go wrong ------------------------- */
+
+static struct {
+    kernels_t table;
+    const way_t *way;
+    kn_copy_t copies[32];
+    uint64_t begun, ended, looks;
+} faulty;
+
+
+/* Until it has ended, and for ever if it is bad, nonsense is where it goes. */
+static void
+faulty_copy(kn_dev_t *dev, const kn_copy_t *a)
+{
+    uint32_t i;
+
+    (void) dev;
+    assert_true(faulty.begun - faulty.ended < 32);
+    for (i = 0; i < a->n; i++) {
+        memset((char *) a->dst.a + a->to[i] * a->stride, 0x7f, a->stride);
+    }
+    faulty.copies[faulty.begun++ % 32] = *a;
+}
+
+
+static int
+faulty_copied(const kn_dev_t *dev, uint64_t nth)
+{
+    const kn_copy_t *a = &faulty.copies[nth % 32];
+    uint32_t i;
+
+    (void) dev;
+    assert_true(nth == faulty.ended && nth < faulty.begun);
+    if (faulty.looks++ < faulty.way->late) {
+        return KN_COPY_RUNS;
+    }
+    faulty.looks = 0;
+    faulty.ended++;
+    if (faulty.way->bad > 0 && nth % faulty.way->bad == 0) {
+        return KN_COPY_FAILED;
+    }
+    for (i = 0; i < a->n; i++) {
+        memcpy((char *) a->dst.a + a->to[i] * a->stride,
+            (const char *) a->src.a + a->from[i] * a->stride, a->stride);
+    }
+
+    return KN_COPY_DONE;
+}
+
+
+static const kernels_t *
+faulty_kernels(const kernels_t *real, const way_t *way)
+{
+    if (way->late == 0 && way->bad == 0) {
+        return real;
+    }
+
+    memset(&faulty, 0, sizeof(faulty));
+    faulty.way = way;
+    faulty.table = *real;
+    faulty.table.copy = faulty_copy;
+    faulty.table.copied = faulty_copied;
+
+    return &faulty.table;
+}
+
+
+/* --- serving ------------------------------------------------------------ */
+
+/* The second tier, and who copies. */
+static void
+serve_tier(serve_t *v, const forward_cfg_t *c)
+{
+    kv_tier_cfg_t tc = {c->host_blocks, 8, 5, 0};
+    ferry_cfg_t fc = {v->kv, v->f, forward_block_bytes(v->m, c), 0};
+
+    if (c->host_blocks > 0) {
+        assert_int_equal(kv_tier(v->kv, &tc), 0);
+        assert_true(kv_tiers(v->kv));
+        v->ferry = ferry_open(&fc);
+        assert_non_null(v->ferry);
+    }
+}
 
 
 /* Token k of prompt i: they begin alike, and go on otherwise, at several
@@ -118,6 +218,8 @@ serve_open(serve_t *v, const char *model, const way_t *way)
     memset(v, 0, sizeof(*v));
     v->kn = kernels_cpu("auto", err, sizeof(err));
     assert_non_null(v->kn);
+    v->kn = faulty_kernels(v->kn, way);
+    c.host_blocks = way->host;
     snprintf(path, sizeof(path), DIR "%s", model);
     v->m = model_open(path, err, sizeof(err));
     if (v->m == NULL) {
@@ -140,6 +242,7 @@ serve_open(serve_t *v, const char *model, const way_t *way)
     if (v->f == NULL) {
         fail_msg("%s", err);
     }
+    serve_tier(v, &c);
 
     memset(&sc, 0, sizeof(sc));
     sc.reqs = REQS;
@@ -163,8 +266,11 @@ serve_open(serve_t *v, const char *model, const way_t *way)
 static void
 serve_close(serve_t *v)
 {
+    while (ferry_idle(v->ferry)) { /* what is under way */
+    }
     assert_int_equal(kv_avail(v->kv), kv_total(v->kv) - kv_pinned(v->kv));
     sched_close(v->s);
+    ferry_close(v->ferry);
     forward_close(v->f);
     kv_close(v->kv);
     v->kn->close(v->dev);
@@ -227,9 +333,13 @@ step(serve_t *v, uint64_t now_us)
     uint32_t k, ended = 0;
     answer_t *a;
 
+    (void) ferry_turn(v->ferry);
     sched_plan(v->s, now_us, &v->b);
     kv_check_deep(v->kv);
-    assert_true(v->b.rows_n > 0);
+    if (v->b.rows_n == 0) { /* all wait for copies */
+        assert_true(ferry_idle(v->ferry));
+        return 0;
+    }
     forward_submit(v->f, &v->b);
     forward_wait(v->f, v->sampled);
 
@@ -288,36 +398,63 @@ serve(serve_t *v, const way_t *way, sched_stats_t *st)
 }
 
 
+/* Each of n ways has the answers of the first one. */
 static void
-test_model(const char *model)
+test_ways(const char *model, const way_t *way, uint32_t n)
 {
     static answer_t want[REQS];
     static serve_t v;
+    kv_tier_stats_t ts;
     sched_stats_t st;
     uint32_t w, i, preempted = 0;
 
-    for (w = 0; w < sizeof(ways) / sizeof(ways[0]); w++) {
-        serve_open(&v, model, &ways[w]);
-        serve(&v, &ways[w], &st);
+    for (w = 0; w < n; w++, way++) {
+        serve_open(&v, model, way);
+        serve(&v, way, &st);
         if (w == 0) {
             memcpy(want, v.answers, sizeof(want));
         }
         for (i = 0; i < REQS; i++) {
             assert_int_equal(v.answers[i].n, TEXT);
             if (memcmp(&want[i], &v.answers[i], sizeof(want[i])) != 0) {
-                fail_msg("%s: request %u: another answer %s", model, i,
-                    ways[w].name);
+                fail_msg(
+                    "%s: request %u: another answer %s", model, i, way->name);
             }
         }
         preempted += (uint32_t) st.preemptions;
         assert_int_equal(st.cache_hits > 0, kv_caches(v.kv));
         assert_true(kv_pinned(v.kv) == 0
-                    || st.cache_hits >= REQS * (ways[w].pin / BLOCK) * BLOCK
-                    || ways[w].pin > 60);
+                    || st.cache_hits >= REQS * (way->pin / BLOCK) * BLOCK
+                    || way->pin > 60);
+        kv_tier_stats(v.kv, &ts);
+        assert_int_equal(ts.out > 0, way->host > 0);
+        assert_int_equal(ts.failed > 0, way->bad > 0);
+        assert_true(st.fetches > 0 || way->host < 400);
         serve_close(&v);
     }
 
     assert_true(preempted > 0);
+}
+
+
+static void
+test_model(const char *model)
+{
+    test_ways(model, ways, sizeof(ways) / sizeof(ways[0]));
+}
+
+
+/* Blocks that went out and came back have the same bits in them. */
+static void
+test_tier(void **state)
+{
+    uint32_t n = sizeof(tiers) / sizeof(tiers[0]);
+
+    (void) state;
+    test_ways("qwen3", tiers, brief() ? 2 : n);
+    if (!brief()) {
+        test_ways("deepseek2", tiers, n);
+    }
 }
 
 
@@ -350,6 +487,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_tier),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
