@@ -59,6 +59,8 @@ static const scene_t scenes[] = {
         {{0, 1, 16, 45}, {0, 1, 100, 50}, {40, 0, 200, 9}}},
     {STAGE_RESUMES, 1, 4, 310, 0, 0,
         {{0, 1, 16, 45}, {0, 1, 100, 50}, {40, 0, 200, 9}}},
+    {STAGE_FETCHES, 1, 4, 310, 0, 0,
+        {{0, 1, 16, 90}, {0, 1, 100, 50}, {40, 0, 250, 30}}},
 };
 
 #define SCENES (sizeof(scenes) / sizeof(scenes[0]))
@@ -78,6 +80,7 @@ variant_apply(const variant_t *v, run_cfg_t *c)
     c->sched.target_us = v->target_us;
     c->cache = v->cache;
     c->groups = v->groups;
+    c->tier = v->tier;
     memcpy(c->windows, v->windows, sizeof(c->windows));
 }
 
@@ -182,6 +185,15 @@ applies(const scene_t *sc, const variant_t *v)
 {
     int chunks = sc->stage == STAGE_CHUNKS || sc->stage == STAGE_FOLLOWS
                  || sc->stage == STAGE_LEADS || sc->stage == STAGE_RESUMES;
+
+    /* with a second tier whose copies are good, and then not much is computed
+     * again */
+    if (sc->stage == STAGE_FETCHES) {
+        return v->tier.slots > 0 && v->tier.bad == 0;
+    }
+    if (sc->stage == STAGE_RESUMES && v->tier.slots > 0) {
+        return 0;
+    }
 
     return (v->cache || !sc->cache) && !(v->whole && chunks);
 }

@@ -32,8 +32,15 @@ pool_open(run_t *r)
     if (c->cache && kv_cache(r->kv, 2 * c->sched.reqs, 1) != 0) {
         assert(0);
     }
+    if (c->tier.slots > 0) {
+        r->tier = tier_open(&c->tier, r->kv, 2 * c->sched.reqs, 9);
+    }
     r->free_least = c->blocks;
 }
+
+
+/* Without a step a turn takes so long. */
+#define TURN_US 100
 
 
 void
@@ -88,6 +95,7 @@ run_close(run_t *r)
         assert(kv_count(r->kv, KV_PRIVATE) == 0);
     }
     kv_check_deep(r->kv);
+    tier_close(r->tier);
 
     for (i = 0; i < r->c.sched.reqs; i++) {
         if (r->item[i] != RUN_NONE) {
@@ -415,9 +423,14 @@ static void
 step(run_t *r)
 {
     double us = cost_us(r->c.cost, &r->b), from;
+    const req_t *e;
     uint32_t k;
 
     begin(r);
+    for (k = 0; k < r->b.rows_n && r->tier != NULL; k++) {
+        e = &r->reqs[r->b.rows[k].seq / LLM_CHOICES_MAX];
+        tier_row(r->tier, &r->b.rows[k], e->prompts[0].ids, e->prompts[0].len);
+    }
     if (r->c.noise > 0) {
         us *= 1 + r->c.noise * (2 * rnd_uniform(&r->rnd) - 1);
     }
@@ -470,6 +483,9 @@ run_all(run_t *r)
 
     while (r->next < l->n || r->live_n > 0 || r->back_n > 0) {
         arrivals(r);
+        if (r->tier != NULL) {
+            tier_turn(r->tier);
+        }
 
         from = timed_us(r);
         sched_plan(r->s, r->now_us, &r->b);
@@ -491,6 +507,10 @@ run_all(run_t *r)
         at = expires < at ? expires : at;
         if (r->live_n == 0 && r->next == l->n && r->back_n == 0) {
             break;
+        }
+        if (r->tier != NULL && (tier_busy(r->tier) || kv_tier_keeps(r->kv))) {
+            r->now_us += TURN_US; /* for what is being copied */
+            continue;
         }
         if (r->c.stuck != NULL && r->c.stuck(r, r->c.arg)) {
             continue;

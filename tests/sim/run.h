@@ -12,6 +12,7 @@
 #include "load.h"
 #include "sched.h"
 #include "stat.h"
+#include "tier.h"
 
 typedef struct run_s run_t;
 
@@ -29,6 +30,7 @@ typedef struct {
     uint32_t tbt_limit_us;   /* gaps above it are counted exactly */
     uint32_t delay_limit_us; /* and delays */
     int cache;               /* is there a prefix cache? */
+    tier_cfg_t tier;         /* its second tier, if it has slots */
     uint32_t again;          /* times that the refused come back, when told */
     int deep;                /* check every block after each step and abort */
     int timed;               /* measure what planning and committing takes */
@@ -60,6 +62,7 @@ typedef struct {
 struct run_s {
     run_cfg_t c;
     kv_t *kv;
+    tier_t *tier; /* NULL: there is none */
     sched_t *s;
     batch_t b;
     sched_take_t *takes;

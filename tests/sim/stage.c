@@ -73,6 +73,10 @@ stage_of(const run_t *r, uint32_t place)
     }
     q = &r->s->seqs[id];
 
+    if (q->fetch != 0 && kv_tier_coming(r->kv, q->fetch)) {
+        return STAGE_FETCHES;
+    }
+
     switch (q->state) {
     case SCHED_QUEUED:
         return q->leader != NONE ? STAGE_FOLLOWS : STAGE_QUEUED;

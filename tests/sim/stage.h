@@ -2,9 +2,8 @@
  * Where a request stands when something befalls it: a client may leave in any
  * of these, and each is another way for blocks to get lost.
  *
- * No request waits for a grammar, for there is none yet, and no block is ever
- * in transit, for there is one place only where blocks can be: a stage for
- * each belongs here once there is.
+ * No request waits for a grammar, for there is none yet: a stage for that
+ * belongs here once there is.
  */
 #ifndef STAGE_H
 #define STAGE_H
@@ -21,7 +20,8 @@
     X(DRY, "out of credit")                                                    \
     X(OUTRANKED, "its seat is another's")                                      \
     X(PREEMPTED, "preempted")                                                  \
-    X(RESUMES, "computed again after that")
+    X(RESUMES, "computed again after that")                                    \
+    X(FETCHES, "its blocks are in transit")
 
 /* clang-format off */
 typedef enum {

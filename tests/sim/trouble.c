@@ -38,6 +38,19 @@ const variant_t variants[] = {
     {.name = "orca", .policy = &sched_orca, .whole = 1},
     {.name = "hybrid_only", .policy = &sched_hybrid_only, .whole = 1},
     {.name = "chunk_only", .policy = &sched_chunk_only},
+    {.name = "fair, tier",
+        .policy = &sched_fair,
+        .cache = 1,
+        .tier = {.slots = 160, .turn = 16}},
+    {.name = "fair, bad copies",
+        .policy = &sched_fair,
+        .target_us = 3000,
+        .cache = 1,
+        .tier = {.slots = 160, .turn = 6, .late = 9, .bad = 5}},
+    {.name = "fcfs, bad copies",
+        .policy = &sched_fcfs,
+        .cache = 1,
+        .tier = {.slots = 60, .turn = 6, .late = 9, .bad = 5}},
     {.name = NULL},
 };
 
@@ -212,6 +225,7 @@ chaos(const variant_t *v, size_t n, uint64_t seed, uint64_t *left)
     load_t l = {0};
     sched_stats_t st;
     chaos_t ch = {0};
+    kv_tier_stats_t ts;
     run_cfg_t c;
     uint32_t k;
     int bad = 0;
@@ -230,6 +244,18 @@ chaos(const variant_t *v, size_t n, uint64_t seed, uint64_t *left)
         n, r->done_n, r->aborted_n, r->failed_n, r->refused_n, r->expired_n,
         ch.deaths, (unsigned long long) st.preemptions,
         (unsigned long long) st.follows, (unsigned long long) r->steps);
+    if (v->tier.slots > 0) {
+        kv_tier_stats(r->kv, &ts);
+        printf(
+            "    blocks out %llu, in %llu; copies failed %llu; %llu requests "
+            "began with %llu tokens from there\n",
+            (unsigned long long) ts.out, (unsigned long long) ts.in,
+            (unsigned long long) ts.failed, (unsigned long long) st.fetches,
+            (unsigned long long) st.fetched_tokens);
+        bad +=
+            table_expect(st.fetches > 0 && (ts.failed > 0) == (v->tier.bad > 0),
+                "blocks come back, in spite of copies that fail");
+    }
     bad += table_expect(
         r->done_n + r->aborted_n + r->failed_n + r->refused_n + r->expired_n
             == n,
@@ -456,5 +482,5 @@ trouble_table(void)
 int
 trouble_check(void)
 {
-    return trouble(4000);
+    return trouble(9000);
 }

@@ -15,6 +15,7 @@ typedef struct {
     int whole;       /* prompts are not cut into chunks */
     uint32_t groups; /* of layers; 0: one */
     uint32_t windows[KV_GROUPS];
+    tier_cfg_t tier; /* of the cache */
 } variant_t;
 
 /* The variants, ended by one without a name: trouble.c. */
