@@ -251,11 +251,12 @@ kept_back(const sched_t *s, uint64_t need)
 {
     uint64_t kept = kv_tier_keeps(s->kv);
 
-    if (kept > 0 && s->top != NONE) {
-        kept += kv_held(s->kv, s->top);
+    if (kept == 0) {
+        return 0;
     }
+    kept += kv_pinned(s->kv) + (s->top != NONE ? kv_held(s->kv, s->top) : 0);
 
-    return kept > 0 && need + kept > kv_total(s->kv);
+    return need + kept > kv_total(s->kv);
 }
 
 

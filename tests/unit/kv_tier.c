@@ -76,11 +76,14 @@ close_world(world_t *w)
 }
 
 
+static uint32_t pinned; /* blocks that are the same in all namespaces */
+
+
 /* What block i of a text holds. */
 static uint64_t
 content(const fake_t *q, uint32_t i)
 {
-    uint64_t h = q->who.space * 31 + 5;
+    uint64_t h = i < pinned ? 5 : q->who.space * 31 + 5;
     uint32_t k;
 
     for (k = 0; k < (i + 1) * BT; k++) {
@@ -280,6 +283,83 @@ flood(world_t *w)
 }
 
 
+/* --- what it asks of the tree ------------------------------------------- */
+
+static const uint32_t words[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+
+
+/* n blocks of words at the top of space, idle; ids from block on. */
+static void
+plant(radix_t *r, uint64_t space, uint32_t owner, uint32_t n, uint32_t block,
+    uint64_t now)
+{
+    uint32_t ids[3] = {block, block + 1, block + 2}, path[3];
+    radix_new_t w = {RADIX_NONE, owner, 1, 0, space, now, n, words, {ids}};
+    uint8_t taken[3];
+
+    radix_release(r, radix_insert(r, &w, path, taken), now);
+    radix_check_deep(r);
+}
+
+
+static uint32_t
+fell(radix_t *r)
+{
+    uint32_t blocks[RADIX_GROUPS_MAX];
+    int found = radix_evict(r, 0, 9, blocks);
+
+    radix_check_deep(r);
+
+    return found ? blocks[0] : RADIX_NONE;
+}
+
+
+/* A reference of nobody's keeps a prefix, and is no use of it. */
+static void
+test_hold(void **state)
+{
+    radix_cfg_t c = {32, BT, 1, {0}, 8, 77, 0, 0};
+    radix_t *r = radix_open(&c);
+    radix_stats_t st;
+    radix_new_t w;
+
+    (void) state;
+    assert_non_null(r);
+    plant(r, 1, 3, 3, 10, 1);
+    plant(r, 2, 4, 2, 20, 3);
+
+    assert_int_equal(radix_child(r, RADIX_NONE, 1, words), 10);
+    assert_int_equal(radix_child(r, RADIX_NONE, 2, words), 20);
+    assert_int_equal(radix_child(r, 10, 1, words + 4), 11);
+    assert_int_equal(radix_child(r, 11, 1, words + 4), RADIX_NONE);
+    radix_of(r, 21, &w);
+    assert_int_equal(w.space, 2);
+    assert_int_equal(w.owner, 4);
+    assert_int_equal(w.weight, 1);
+    assert_int_equal(w.n, 1);
+    assert_memory_equal(w.tokens, words + 4, BT * 4);
+
+    radix_hold(r, 11);
+    radix_check_deep(r);
+    radix_stats(r, &st);
+    assert_int_equal(st.idle[0], 3);
+    assert_int_equal(radix_refs(r, 10, 0), 1);
+    assert_int_equal(radix_refs(r, 12, 0), 0);
+    radix_hold(r, RADIX_NONE);
+    radix_unhold(r, 11);
+    radix_check_deep(r);
+    assert_int_equal(fell(r), 12); /* it was used before the other */
+    assert_int_equal(fell(r), 11);
+    radix_hold(r, 10);
+    assert_int_equal(fell(r), 21);
+    assert_int_equal(fell(r), 20);
+    assert_int_equal(fell(r), RADIX_NONE);
+    radix_unhold(r, 10);
+    assert_int_equal(fell(r), 10);
+    radix_close(r);
+}
+
+
 /* --- tests -------------------------------------------------------------- */
 
 /* Out, evicted, and in again. */
@@ -381,6 +461,46 @@ test_space(void **state)
     q->who.space = 1;
     assert_true(kv_tier_fetch(w->kv, 0, &q->who, q->text, 80, 0) > 0);
     copy_all(w);
+    close_world(w);
+}
+
+
+/* What all begin with is in both trees the same for all. */
+static void
+test_pinned(void **state)
+{
+    world_t *w = open_world(SLOTS, 0);
+    uint32_t space;
+    fake_t *q;
+
+    (void) state;
+    q = fake(w, 0, 0, 100, 41);
+    q->who = kv_everyone();
+    pinned = 10;
+    assert_true(compute(w, 0, 40));
+    assert_int_equal(kv_pin(w->kv, 0), 0);
+    for (space = 1; space < 3; space++) { /* and go on alike */
+        run(w, space, 100, 81);
+        copy_all(w);
+    }
+    assert_int_equal(kv_grow(w->kv, 1, CONTEXT), 0);
+    assert_int_equal(kv_grow(w->kv, 2, (BLOCKS - 10) * BT - CONTEXT), 0);
+    assert_int_equal(kv_count(w->kv, KV_CACHED), 10);
+    (void) kv_release(w->kv, 1);
+    (void) kv_release(w->kv, 2);
+
+    for (space = 1; space < 4; space++) {
+        q = fake(w, 0, space, 100, 81);
+        assert_int_equal(match(w, 0), 40);
+        assert_int_equal(
+            kv_tier_fetch(w->kv, 0, &q->who, q->text, 80, 0) > 0, space < 3);
+        copy_all(w);
+        (void) kv_release(w->kv, 0);
+        assert_int_equal(match(w, 0), space < 3 ? 80 : 40);
+        (void) kv_release(w->kv, 0);
+    }
+    assert_int_equal(kv_avail(w->kv), BLOCKS - 10);
+    pinned = 0;
     close_world(w);
 }
 
@@ -684,9 +804,11 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_hold),
         cmocka_unit_test(test_back),
         cmocka_unit_test(test_part),
         cmocka_unit_test(test_space),
+        cmocka_unit_test(test_pinned),
         cmocka_unit_test(test_not_worth_it),
         cmocka_unit_test(test_fails),
         cmocka_unit_test(test_pressure),

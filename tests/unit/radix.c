@@ -98,52 +98,6 @@ static const uint32_t text[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13};
 static const uint32_t fork_[] = {1, 2, 3, 4, 5, 6, 7, 9, 9, 10, 11, 12};
 
 
-/* A reference of nobody's keeps a prefix, and is no use of it. */
-static void
-test_hold(void **state)
-{
-    radix_t *r = open_tree(32, 1, 0);
-    uint32_t tip;
-    radix_stats_t st;
-    radix_new_t w;
-
-    (void) state;
-    tip = add(r, 1, 3, RADIX_NONE, text, 3, 10, 1);
-    radix_release(r, tip, 2);
-    radix_release(r, add(r, 2, 4, RADIX_NONE, text, 2, 20, 3), 4);
-
-    assert_int_equal(radix_child(r, RADIX_NONE, 1, text), 10);
-    assert_int_equal(radix_child(r, RADIX_NONE, 2, text), 20);
-    assert_int_equal(radix_child(r, 10, 1, text + 4), 11);
-    assert_int_equal(radix_child(r, 11, 1, text + 4), RADIX_NONE);
-    radix_of(r, 21, &w);
-    assert_int_equal(w.space, 2);
-    assert_int_equal(w.owner, 4);
-    assert_int_equal(w.weight, 1);
-    assert_int_equal(w.n, 1);
-    assert_memory_equal(w.tokens, text + 4, BT * 4);
-
-    radix_hold(r, 11);
-    radix_check_deep(r);
-    radix_stats(r, &st);
-    assert_int_equal(st.idle[0], 3);
-    assert_int_equal(radix_refs(r, 10, 0), 1);
-    assert_int_equal(radix_refs(r, 12, 0), 0);
-    radix_hold(r, RADIX_NONE);
-    radix_unhold(r, 11);
-    radix_check_deep(r);
-    assert_int_equal(evict(r, 9), 12); /* it was used before the other */
-    assert_int_equal(evict(r, 9), 11);
-    radix_hold(r, 10);
-    assert_int_equal(evict(r, 9), 21);
-    assert_int_equal(evict(r, 9), 20);
-    assert_int_equal(evict(r, 9), RADIX_NONE);
-    radix_unhold(r, 10);
-    assert_int_equal(evict(r, 9), 10);
-    radix_close(r);
-}
-
-
 static void
 test_match(void **state)
 {
@@ -1201,7 +1155,6 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hold),
         cmocka_unit_test(test_match),
         cmocka_unit_test(test_look),
         cmocka_unit_test(test_own),
