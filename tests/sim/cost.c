@@ -193,6 +193,7 @@ static const struct {
 } machines[] = {
     {"A100", usual_a100, 25000, 20000}, /* as the paper has it */
     {"H200", usual_h200, 50000, 0},
+    {"CPU", cost_cpu, 25000, 0}, /* 5 GB of 12 KiB a token */
 };
 
 #define MACHINES (sizeof(machines) / sizeof(machines[0]))
@@ -203,7 +204,8 @@ _Static_assert(MACHINES <= COST_SETTINGS_MAX, "room for all machines");
 static double
 iteration_us(const cost_t *c)
 {
-    return c->base_us + cost_linear_us(c, 32) + 32 * 4096 * c->read_us;
+    return c->base_us + cost_linear_us(c, 32) + 32 * c->out_us
+           + 32 * 4096 * c->read_us;
 }
 
 
