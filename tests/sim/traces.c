@@ -4,7 +4,7 @@
  *
  * DESIGN.  The strict objective of each machine (cost.h).  Ours is as it is
  * configured by a user who knows no more than the objective: a step's target
- * of 80 % of it; waiting may not grow.  Beside it prefill_first with its usual
+ * of 80 % of it.  Beside it prefill_first with its usual
  * caps.  Lengths are drawn; where arrivals are as recorded, requests follow
  * each other as they did and only the clock is stretched.  Mooncake's always
  * do, for their prompts share prefixes: with the cache, and without it.  The
@@ -34,8 +34,8 @@ static const struct {
     uint32_t context;
     size_t n; /* requests a trial: a minute of them at least */
 } kinds[] = {
-    {TRACE_CONV, 16384, 2048},
-    {TRACE_CODE, 8192, 2048},
+    {TRACE_CONV, 16384, 1024},
+    {TRACE_CODE, 8192, 1024},
     {TRACE_MOONCAKE, 32768, 1024},
     {TRACE_SHAREGPT, 8192, 1024},
     {TRACE_SERVEGEN, 1024, 16384},
@@ -104,7 +104,6 @@ lines(const cost_setting_t *c, size_t kind, const load_t *l)
     q.delay_us = DELAY_US;
     q.from = l;
     q.n = kinds[kind].n;
-    q.steady = 1;
     q.follow = q.cache = shared;
     bad += line(c->name, "Poisson", &q);
     if (shared) {
@@ -133,8 +132,7 @@ traces_table(void)
     size_t k;
     int real, bad = 0;
 
-    printf("a. Capacity by trace at the strict objective, waiting not "
-           "growing\n");
+    printf("a. Capacity by trace at the strict objective\n");
     for (k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
         real = trace_load(kinds[k].trace, &l, 1);
         printf("%s%s, requests of at most %u tokens, %zu a trial\n",
