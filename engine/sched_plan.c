@@ -1014,7 +1014,7 @@ may_claim(const sched_t *s)
 static void
 plan_claim(sched_t *s)
 {
-    uint64_t have = 0, need;
+    uint64_t have, need;
     int seat = s->run_n == s->seats, rc;
     uint32_t i, id, class, claims = 0;
     tenant_t *t;
@@ -1052,12 +1052,13 @@ plan_claim(sched_t *s)
 
     /* what the match shares with them cannot be had from them */
     need = kv_missing(s->kv, id, s->seqs[id].known_n + 1) + (uint64_t) s->run_n;
-    for (i = 0; i < s->run_n; i++) {
+    have = kv_avail(s->kv);
+    for (i = 0; have < need && i < s->run_n; i++) {
         if (claimable(s, t, class, seat, s->run[i])) {
             have += kv_own(s->kv, s->run[i]);
         }
     }
-    if (have + kv_avail(s->kv) < need) {
+    if (have < need) {
         sched_cache_unmatch(s, id);
         return;
     }
