@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 double
 cost_linear_us(const cost_t *c, double tokens)
@@ -190,10 +191,11 @@ static const struct {
     cost_t (*make)(void);
     uint32_t blocks;
     uint32_t iter_us; /* 0: what the model says */
+    const char *file; /* without it there is none; NULL: needs no file */
 } machines[] = {
-    {"A100", usual_a100, 25000, 20000}, /* as the paper has it */
-    {"H200", usual_h200, 50000, 0},
-    {"CPU", cost_cpu, 25000, 0}, /* 5 GB of 12 KiB a token */
+    {"A100", usual_a100, 25000, 20000, NULL}, /* as the paper has it */
+    {"H200", usual_h200, 50000, 0, NULL},
+    {"CPU", cost_cpu, 25000, 0, COST_CPU}, /* 5 GB of 12 KiB a token */
 };
 
 #define MACHINES (sizeof(machines) / sizeof(machines[0]))
@@ -212,17 +214,21 @@ iteration_us(const cost_t *c)
 uint32_t
 cost_settings(cost_setting_t v[COST_SETTINGS_MAX])
 {
-    uint32_t i;
+    uint32_t i, n = 0;
 
     for (i = 0; i < MACHINES; i++) {
-        v[i].name = machines[i].name;
-        v[i].cost = machines[i].make();
-        v[i].blocks = machines[i].blocks;
-        v[i].iter_us = machines[i].iter_us > 0 ? machines[i].iter_us
-                                               : iteration_us(&v[i].cost);
+        if (machines[i].file != NULL && access(machines[i].file, R_OK) != 0) {
+            continue;
+        }
+        v[n].name = machines[i].name;
+        v[n].cost = machines[i].make();
+        v[n].blocks = machines[i].blocks;
+        v[n].iter_us = machines[i].iter_us > 0 ? machines[i].iter_us
+                                               : iteration_us(&v[n].cost);
+        n++;
     }
 
-    return MACHINES;
+    return n;
 }
 
 
