@@ -101,7 +101,9 @@ lines(const cost_setting_t *c, size_t kind, const load_t *l)
     q.blocks = c->blocks;
     q.context = kinds[kind].context;
     q.slo_us = cost_slo_us(c, 0);
-    q.delay_us = DELAY_US;
+    /* a machine whose steps are seconds long has 100 iterations */
+    q.delay_us =
+        c->iter_us * 100 > DELAY_US ? (uint32_t) (c->iter_us * 100) : DELAY_US;
     q.from = l;
     q.n = kinds[kind].n;
     q.follow = q.cache = shared;
