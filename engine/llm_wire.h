@@ -307,7 +307,7 @@ typedef struct {
 
     /* not in the oldest version */
     uint32_t prompt_tops; /* as top_logprobs, with LLM_F_PROMPT_LPS */
-    uint32_t pad;
+    uint32_t first_ms;    /* who waits for longer has gone; 0 is no limit */
 } llm_wire_submit_t;
 
 enum {

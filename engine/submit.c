@@ -371,6 +371,14 @@ submit_fill_lists(
 }
 
 
+/* The shorter of two times, of which 0 is none. */
+static uint32_t
+shorter(uint32_t a, uint32_t b)
+{
+    return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
+
 void
 submit_fill(const submit_t *s, const submit_rules_t *rules, const void *rec,
     uint32_t len, uint8_t *keep, req_t *r)
@@ -390,7 +398,7 @@ submit_fill(const submit_t *s, const submit_rules_t *rules, const void *rec,
     r->priority = h->priority;
     r->concurrent = h->concurrent;
     r->queue_max = h->queue_max;
-    r->queue_ms = h->queue_ms;
+    r->queue_ms = shorter(h->queue_ms, h->first_ms);
 
     p->temperature = h->temperature;
     p->top_p = h->top_p;

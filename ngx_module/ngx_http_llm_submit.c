@@ -317,6 +317,7 @@ ngx_http_llm_submit_head(ngx_http_llm_ctx_t *ctx,
 
     head->head_len = sizeof(llm_wire_submit_t);
     head->credit = (uint32_t) ctx->credit;
+    head->first_ms = (uint32_t) ctx->conf->first_token_timeout;
     head->weight = 1;
 
     if (policy) {

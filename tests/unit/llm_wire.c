@@ -112,6 +112,7 @@ fields_stay(void **state)
     assert_int_equal(offsetof(llm_wire_submit_t, temperature), 52);
     assert_int_equal(offsetof(llm_wire_submit_t, seed), 80);
     assert_int_equal(offsetof(llm_wire_submit_t, queue_ms), 104);
+    assert_int_equal(offsetof(llm_wire_submit_t, first_ms), 116);
 
     assert_int_equal(sizeof(llm_wire_admit_t), 24);
     assert_int_equal(sizeof(llm_wire_counted_t), 32);

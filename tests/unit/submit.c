@@ -93,7 +93,19 @@ test_sound(void **state)
         assert_memory_equal(r.stops[0].s, "abc", 3);
         assert_memory_equal(r.stops[1].s, "x", 1);
         assert_string_equal(r.id, "a_b_c__s");
+        assert_int_equal(r.queue_ms, 0);
     }
+
+    /* who waits for a first token waits no longer in a queue either */
+    s.head.first_ms = 70;
+    submit_fill(&s, &rules, rec, len, keep, &r);
+    assert_int_equal(r.queue_ms, 70);
+    s.head.queue_ms = 80;
+    submit_fill(&s, &rules, rec, len, keep, &r);
+    assert_int_equal(r.queue_ms, 70);
+    s.head.queue_ms = 60;
+    submit_fill(&s, &rules, rec, len, keep, &r);
+    assert_int_equal(r.queue_ms, 60);
 
     /* the salt of the prefix cache, and one too long */
     len = make(rec, 112);
