@@ -140,7 +140,7 @@ $(BUILD)/sim/sim: $(SIM_O) $(BUILD)/liball.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS)
 
 # what the simulator reads is written with the simulator's own arithmetic
-$(BUILD)/bench/fit: tests/bench/fit.c $(BUILD)/tests/sim/cost.o $(BUILD)/liball.a
+$(BUILD)/bench/fit: tests/bench/fit.c $(BUILD)/tests/sim/cost.o $(BUILD)/tests/sim/cost_cpu.o $(BUILD)/liball.a
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS)
 
