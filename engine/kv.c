@@ -246,7 +246,7 @@ kv_grow(kv_t *kv, uint32_t seq, uint32_t tokens)
     if (missing > kv_avail(kv)) {
         return -1;
     }
-    kv_cache_room(kv, missing);
+    kv_cache_room(kv, seq, missing);
 
     for (g = 0; g < kv->c.groups; g++) {
         span = kv_span(kv, seq, g);

@@ -143,6 +143,28 @@ void kv_insert(kv_t *kv, uint32_t seq, const kv_who_t *who,
 /* Blocks that can be had: free ones, and cached ones that nobody uses. */
 uint32_t kv_avail(const kv_t *kv);
 
+/*
+ * Of want blocks, how many seq can have without taking what is kept for other
+ * owners than that of its last match.
+ */
+uint32_t kv_room(const kv_t *kv, uint32_t seq, uint32_t want);
+
+/*
+ * What is kept: of each owner's share of the blocks, by weight, floor percent,
+ * as far as it has used it, unless it was not seen for idle_us, 0: ever.  So
+ * it begins with KV_FLOOR and KV_IDLE_US.
+ */
+#define KV_FLOOR   50
+#define KV_IDLE_US 600000000ull
+void kv_shares(kv_t *kv, uint32_t floor, uint64_t idle_us);
+
+/* It is now; time does not go back. */
+void kv_time(kv_t *kv, uint64_t now_us);
+
+/* How many of an owner's cached blocks are kept from others, if it has so
+ * many. */
+uint64_t kv_kept(const kv_t *kv, uint32_t owner);
+
 /* How many of their first blocks two sequences share. */
 uint32_t kv_shared(const kv_t *kv, uint32_t a, uint32_t b);
 

@@ -16,8 +16,10 @@
  * a block never changes under a step that reads it.  Its reference goes to the
  * other's node nevertheless, so that what it computes next has its place.
  *
- * Time is counted in blocks that entered and in visits; so "long ago" means
- * that much has happened since, whatever the load.
+ * What was used when is counted in blocks that entered and in visits; so "long
+ * ago" means that much has happened since, whatever the load.  Whether an owner
+ * has gone is told by the caller's clock (kv_time): a flood cannot make that go
+ * faster.
  *
  * GROUPS.  The first group without a window names the tree's nodes.  Of others
  * a node has a block as well, and of one with a window a sequence uses only
@@ -39,8 +41,8 @@
 
 _Static_assert(KV_GROUPS <= RADIX_GROUPS_MAX, "each has a part of the tree");
 
-/* An owner unseen while the cache was renewed so many times has no share. */
-#define KV_CACHE_STALE 4
+/* A step of keep is worth this part of the time it takes to renew it all. */
+#define KV_CACHE_KEEP 4
 
 
 /* Numbers the groups as the tree has them.  0, or -1: none is the first. */
@@ -90,16 +92,18 @@ kv_cache(kv_t *kv, uint32_t owners, uint64_t seed)
     rc.owners = owners;
     rc.seed = seed;
     rc.keep_bonus = kv->c.blocks / KV_CACHE_KEEP;
-    rc.stale = (uint64_t) kv->c.blocks * KV_CACHE_STALE;
+    rc.stale = KV_IDLE_US;
+    rc.floor = KV_FLOOR;
 
     kv->tree = radix_open(&rc);
     kv->depths = mem_zero(kv->c.seqs, sizeof(uint32_t));
     kv->nodes = mem_zero(nodes, sizeof(uint32_t));
+    kv->whos = mem_zero(kv->c.seqs, sizeof(kv_who_t));
     kv->ids = mem_zero(kv->c.groups, kv->row * sizeof(uint32_t));
     kv->taken = mem_zero(kv->row, sizeof(uint8_t));
 
     return kv->tree == NULL || kv->depths == NULL || kv->nodes == NULL
-                   || kv->ids == NULL || kv->taken == NULL
+                   || kv->whos == NULL || kv->ids == NULL || kv->taken == NULL
                ? -1
                : 0;
 }
@@ -111,6 +115,7 @@ kv_cache_close(kv_t *kv)
     radix_close(kv->tree);
     mem_free(kv->depths);
     mem_free(kv->nodes);
+    mem_free(kv->whos);
     mem_free(kv->ids);
     mem_free(kv->taken);
 }
@@ -164,15 +169,70 @@ put_free(kv_t *kv, const uint32_t blocks[RADIX_GROUPS_MAX])
 }
 
 
+/* A sequence that was never matched is of weight 1, as its owner 0 is. */
+static uint32_t
+weight_of(const kv_t *kv, uint32_t seq)
+{
+    return kv->whos[seq].weight > 0 ? kv->whos[seq].weight : 1;
+}
+
+
+uint32_t
+kv_room(const kv_t *kv, uint32_t seq, uint32_t want)
+{
+    uint32_t free = kv->counts[KV_FREE];
+
+    assert(seq < kv->c.seqs);
+
+    if (free >= want || kv->tree == NULL) {
+        return free < want ? free : want;
+    }
+
+    return free
+           + (uint32_t) radix_spare(
+               kv->tree, kv->whos[seq].owner, weight_of(kv, seq), want - free);
+}
+
+
 void
-kv_cache_room(kv_t *kv, uint32_t n)
+kv_shares(kv_t *kv, uint32_t floor, uint64_t idle_us)
+{
+    assert(floor <= 100);
+
+    if (kv->tree != NULL) {
+        radix_rules(kv->tree, idle_us, floor);
+        kv_tier_stale(kv, idle_us);
+    }
+}
+
+
+void
+kv_time(kv_t *kv, uint64_t now_us)
+{
+    if (kv->tree != NULL) {
+        radix_time(kv->tree, now_us);
+        kv_tier_time(kv, now_us);
+    }
+}
+
+
+uint64_t
+kv_kept(const kv_t *kv, uint32_t owner)
+{
+    return kv->tree == NULL ? 0 : radix_floor(kv->tree, owner);
+}
+
+
+void
+kv_cache_room(kv_t *kv, uint32_t seq, uint32_t n)
 {
     uint32_t blocks[RADIX_GROUPS_MAX];
     int found;
 
     while (kv->counts[KV_FREE] < n) {
         assert(kv->tree != NULL);
-        found = radix_evict(kv->tree, RADIX_NONE, kv->clock, blocks);
+        found = radix_evict(kv->tree, RADIX_NONE, kv->whos[seq].owner,
+            weight_of(kv, seq), blocks);
         assert(found);
         (void) found;
         put_free(kv, blocks);
@@ -195,9 +255,10 @@ kv_match(kv_t *kv, uint32_t seq, const kv_who_t *who, const uint32_t *tokens,
     assert(n <= kv->c.context);
 
     nodes = kv_nodes(kv, seq);
+    kv->whos[seq] = *who;
     kv->clock++;
     found = radix_match(kv->tree, who->space, who->owner, tokens,
-        n / kv->c.block_tokens, kv->clock, nodes);
+        n / kv->c.block_tokens, nodes);
     kv->depths[seq] = found;
     if (kv->tier != NULL && found > 0) {
         kv_tier_idle(kv, nodes[found - 1], 1);
@@ -384,7 +445,14 @@ kv_shared(const kv_t *kv, uint32_t a, uint32_t b)
 uint64_t
 kv_owned(const kv_t *kv, uint32_t owner)
 {
-    return kv->tree == NULL ? 0 : radix_owned(kv->tree, owner, 0);
+    uint64_t sum = 0;
+    uint32_t g;
+
+    for (g = 0; kv->tree != NULL && g < kv->c.groups; g++) {
+        sum += radix_owned(kv->tree, owner, g);
+    }
+
+    return sum;
 }
 
 

@@ -43,6 +43,7 @@ struct kv_s {
     uint32_t tree_group[KV_GROUPS]; /* the tree's number of each group */
     uint32_t *depths; /* [seqs] owned; how many nodes it has references to */
     uint32_t *nodes;  /* [seqs, row] owned; these */
+    kv_who_t *whos;   /* [seqs] owned; of the last match */
     uint32_t *ids;    /* [groups, row] owned; for one call, as is taken */
     uint8_t *taken;   /* [row] owned */
 
@@ -125,8 +126,8 @@ kv_put_free(kv_t *kv, uint32_t id, kv_state_t from)
 
 void kv_cache_close(kv_t *kv);
 
-/* Evicts until n blocks are free, which must be possible. */
-void kv_cache_room(kv_t *kv, uint32_t n);
+/* Evicts until n blocks are free for seq, which must be possible. */
+void kv_cache_room(kv_t *kv, uint32_t seq, uint32_t n);
 
 /* Blocks in the tree that nobody uses. */
 uint32_t kv_cache_idle(const kv_t *kv);
@@ -153,6 +154,10 @@ void kv_tier_gone(kv_t *kv, uint32_t block);
 
 /* A sequence gives up the prefix with that tip, or has found it again. */
 void kv_tier_idle(kv_t *kv, uint32_t tip, int again);
+
+/* As radix_time, and how long an owner has a share that is not seen. */
+void kv_tier_time(kv_t *kv, uint64_t now_us);
+void kv_tier_stale(kv_t *kv, uint64_t idle_us);
 
 /* Its sums; for tests, all else, and how many references to the pool's tree
  * it has. */

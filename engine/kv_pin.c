@@ -36,7 +36,7 @@ kv_everyone(void)
     kv_who_t who;
 
     who.space = KV_EVERYONE;
-    who.owner = UINT32_MAX; /* no tenant's number */
+    who.owner = RADIX_OPERATOR;
     who.weight = 1;
     who.keep = 255;
 

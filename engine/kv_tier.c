@@ -62,9 +62,6 @@
  * those who run need some. */
 #define KV_TIER_SPARE 8
 
-/* Times that the arena is renewed until an owner not seen has no share. */
-#define KV_TIER_STALE 4
-
 /* A run of blocks on its way out: slots[i] below parent. */
 typedef struct {
     uint32_t n;               /* 0: there is none */
@@ -166,7 +163,7 @@ kv_tier(kv_t *kv, const kv_tier_cfg_t *c)
     rc.owners = c->owners;
     rc.seed = c->seed;
     rc.keep_bonus = c->slots / KV_CACHE_KEEP;
-    rc.stale = (uint64_t) c->slots * KV_TIER_STALE;
+    rc.stale = KV_IDLE_US;
     t->tree = radix_open(&rc);
 
     if (t->tree == NULL || open_arrays(t, kv->c.blocks, kv->row) != 0) {
@@ -342,7 +339,7 @@ slot_take(kv_t *kv)
     if (t->free_n > 0) {
         return t->stack[--t->free_n];
     }
-    if (!radix_evict(t->tree, 0, kv->clock, out)) {
+    if (!radix_evict(t->tree, 0, RADIX_NONE, 1, out)) {
         return NONE;
     }
     if (t->back[out[0]] != NONE) {
@@ -574,6 +571,24 @@ fetch_of(const kv_tier_t *t, uint32_t slot)
 }
 
 
+void
+kv_tier_time(kv_t *kv, uint64_t now_us)
+{
+    if (kv->tier != NULL) {
+        radix_time(kv->tier->tree, now_us);
+    }
+}
+
+
+void
+kv_tier_stale(kv_t *kv, uint64_t idle_us)
+{
+    if (kv->tier != NULL) {
+        radix_rules(kv->tier->tree, idle_us, 0);
+    }
+}
+
+
 uint64_t
 kv_tier_fetch(kv_t *kv, uint32_t seq, const kv_who_t *who,
     const uint32_t *tokens, uint32_t n, uint32_t spare)
@@ -590,16 +605,16 @@ kv_tier_fetch(kv_t *kv, uint32_t seq, const kv_who_t *who,
     have = kv->depths[seq];
     n /= kv->c.block_tokens;
     room = kv_avail(kv) > spare ? kv_avail(kv) - spare : 0;
-    if (n > have && n - have > room) {
-        n = have + room;
+    if (n > have) {
+        room = n - have < room ? n - have : room;
+        n = have + kv_room(kv, seq, room);
     }
     if (n < have + KV_TIER_LEAST
         || radix_peek(t->tree, who->space, tokens, n) < have + KV_TIER_LEAST) {
         return 0;
     }
 
-    got = radix_match(
-        t->tree, who->space, who->owner, tokens, n, kv->clock, t->path);
+    got = radix_match(t->tree, who->space, who->owner, tokens, n, t->path);
     ticket = fetch_of(t, t->path[have]);
     f = fetch_unused(t);
     if (ticket != 0 || f == NULL) {
@@ -616,7 +631,7 @@ kv_tier_fetch(kv_t *kv, uint32_t seq, const kv_who_t *who,
     radix_hold(kv->tree, f->parent);
     memcpy(f->slots, t->path + have, f->n * sizeof(uint32_t));
 
-    kv_cache_room(kv, f->n);
+    kv_cache_room(kv, seq, f->n);
     for (i = 0; i < f->n; i++) {
         f->blocks[i] = kv->stack[kv->counts[KV_FREE] - 1];
         kv_move(kv, f->blocks[i], KV_FREE, KV_TRANSIT, KV_NONE);

@@ -402,6 +402,26 @@ radix_look(const radix_t *r, uint64_t space, const uint32_t *tokens,
 
 /* --- references --------------------------------------------------------- */
 
+/* A block of the node has no users any more, or some again. */
+static void
+idle_more(radix_t *r, uint32_t node, uint32_t g)
+{
+    r->idle[g]++;
+    r->owners[radix_node(r, node)->owner].idle++;
+}
+
+
+static void
+idle_less(radix_t *r, uint32_t node, uint32_t g)
+{
+    radix_owner_t *o = &r->owners[radix_node(r, node)->owner];
+
+    assert(r->idle[g] > 0 && o->idle > 0);
+    r->idle[g]--;
+    o->idle--;
+}
+
+
 static void
 take(radix_t *r, uint32_t node, uint32_t g)
 {
@@ -413,8 +433,7 @@ take(radix_t *r, uint32_t node, uint32_t g)
         if (radix_loose(r, node, g)) {
             radix_order_pull(r, node, g);
         }
-        assert(r->idle[g] > 0);
-        r->idle[g]--;
+        idle_less(r, node, g);
     }
     (*users)++;
 }
@@ -428,7 +447,7 @@ give(radix_t *r, uint32_t node, uint32_t g, uint64_t now)
     assert(radix_part_block(r, node, g) != NONE && *users > 0);
 
     if (--*users == 0) {
-        r->idle[g]++;
+        idle_more(r, node, g);
         if (radix_loose(r, node, g)) {
             radix_order_push(r, node, g, now);
         }
@@ -448,7 +467,7 @@ guess(radix_t *r, uint32_t parent, uint32_t child)
 
 uint32_t
 radix_match(radix_t *r, uint64_t space, uint32_t owner, const uint32_t *tokens,
-    uint32_t most, uint64_t now, uint32_t *path)
+    uint32_t most, uint32_t *path)
 {
     uint32_t n = walk(r, space, tokens, most, path), i, g, first;
 
@@ -468,7 +487,7 @@ radix_match(radix_t *r, uint64_t space, uint32_t owner, const uint32_t *tokens,
 
     i = radix_order_find(r, owner);
     if (i != NONE) {
-        radix_order_touch(r, i, now);
+        radix_order_touch(r, i);
     }
 
     return n;
@@ -642,7 +661,7 @@ radix_insert(radix_t *r, const radix_new_t *w, uint32_t *path, uint8_t *taken)
         }
     }
 
-    radix_order_touch(r, radix_node(r, path[w->n - 1])->owner, w->now);
+    radix_order_touch(r, radix_node(r, path[w->n - 1])->owner);
 
     return path[w->n - 1];
 }
@@ -659,7 +678,7 @@ strip(radix_t *r, uint32_t node, uint32_t g)
     }
 
     assert(*radix_users(r, node, g) == 0);
-    assert(r->blocks[g] > 0 && r->idle[g] > 0);
+    assert(r->blocks[g] > 0);
 
     if (radix_link(r, node, g)->rank > 0) {
         radix_order_pull(r, node, g);
@@ -668,7 +687,7 @@ strip(radix_t *r, uint32_t node, uint32_t g)
         r->further[g][node].block = NONE;
     }
     r->blocks[g]--;
-    r->idle[g]--;
+    idle_less(r, node, g);
 
     return block;
 }
@@ -733,41 +752,16 @@ radix_retreat(
 }
 
 
-/* The group whose next part was used least lately; of equals the first, for
- * a node without a window's blocks is of no use. */
-static uint32_t
-oldest(radix_t *r, uint64_t now)
-{
-    uint32_t g, i, found = 0;
-    uint64_t least = UINT64_MAX;
-
-    for (g = 0; g < r->c.groups; g++) {
-        i = radix_order_next(r, g, now);
-        if (i != NONE && radix_link(r, i, g)->key < least) {
-            least = radix_link(r, i, g)->key;
-            found = g;
-        }
-    }
-
-    return found;
-}
-
-
 int
-radix_evict(
-    radix_t *r, uint32_t g, uint64_t now, uint32_t blocks[RADIX_GROUPS_MAX])
+radix_evict(radix_t *r, uint32_t g, uint32_t owner, uint32_t weight,
+    uint32_t blocks[RADIX_GROUPS_MAX])
 {
-    uint32_t i, k;
+    uint32_t i = radix_share_next(r, owner, weight, &g), k;
 
-    if (g == NONE) {
-        g = oldest(r, now);
-    }
-    assert(g < r->c.groups);
-
-    i = radix_order_next(r, g, now);
     if (i == NONE) {
         return 0;
     }
+    assert(g < r->c.groups);
 
     if (g == 0) {
         fell(r, i, blocks);
@@ -870,6 +864,7 @@ radix_stats(const radix_t *r, radix_stats_t *st)
     memcpy(st->idle, r->idle, sizeof(st->idle));
     st->evicted = r->evicted;
     st->owners = r->owners_n;
+    st->weights = r->weights;
 }
 
 
@@ -941,6 +936,7 @@ void
 radix_check_deep(const radix_t *r)
 {
     uint64_t blocks[RADIX_GROUPS_MAX] = {0}, idle[RADIX_GROUPS_MAX] = {0};
+    uint64_t owners_idle = 0, all_idle = 0;
     uint64_t owned[RADIX_GROUPS_MAX] = {0}, kids = 0, below = 0, full = 0;
     uint64_t shared = 0;
     uint32_t i, g;
@@ -975,11 +971,14 @@ radix_check_deep(const radix_t *r)
         for (g = 0; g < r->c.groups; g++) {
             owned[g] += r->owners[i].live ? r->owners[i].blocks[g] : 0;
         }
+        owners_idle += r->owners[i].idle;
     }
     for (g = 0; g < r->c.groups; g++) {
         assert(blocks[g] == r->blocks[g] && idle[g] == r->idle[g]);
         assert(owned[g] == r->blocks[g]);
+        all_idle += idle[g];
     }
+    assert(owners_idle == all_idle);
 
     radix_order_check_deep(r);
 }

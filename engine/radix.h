@@ -19,6 +19,9 @@
 /* The namespace that all others begin with; see radix.c. */
 #define RADIX_SHARED UINT64_MAX
 
+/* An owner whose blocks count against nobody's share. */
+#define RADIX_OPERATOR (UINT32_MAX - 1)
+
 typedef struct radix_s radix_t;
 
 typedef struct {
@@ -31,7 +34,8 @@ typedef struct {
     uint32_t owners;     /* told apart; further ones are taken as one */
     uint64_t seed;       /* nobody outside may know it */
     uint64_t keep_bonus; /* by which each step of keep delays eviction */
-    uint64_t stale;      /* not seen for so long, an owner has no share */
+    uint64_t stale; /* not seen for so long, an owner has no share; 0: never */
+    uint32_t floor; /* percent of a share that nobody else may take */
 } radix_cfg_t;
 
 /* A run of blocks that is to enter the tree. */
@@ -54,6 +58,7 @@ typedef struct {
     uint64_t idle[RADIX_GROUPS_MAX];   /* of them, nobody's: may be evicted */
     uint64_t evicted;                  /* blocks of group 0, ever */
     uint32_t owners;                   /* with blocks in the tree */
+    uint64_t weights;                  /* of those with a share */
 } radix_stats_t;
 
 /* All memory that it will ever need.  NULL when there is not that much. */
@@ -64,10 +69,10 @@ void radix_close(radix_t *r);
  * The longest prefix of tokens, in whole blocks and at most `most` of them,
  * that can be computed on from: path gets its nodes, and the caller a
  * reference to each, and to the window's blocks of each further group.
- * Returns how many there are.  now and owner say who used it when.
+ * Returns how many there are.
  */
 uint32_t radix_match(radix_t *r, uint64_t space, uint32_t owner,
-    const uint32_t *tokens, uint32_t most, uint64_t now, uint32_t *path);
+    const uint32_t *tokens, uint32_t most, uint32_t *path);
 
 /* How many blocks radix_match would find; changes nothing. */
 uint32_t radix_peek(
@@ -124,12 +129,31 @@ int radix_retreat(
     radix_t *r, uint32_t tip, uint64_t now, uint32_t blocks[RADIX_GROUPS_MAX]);
 
 /*
- * Makes one block of group g free, RADIX_NONE: of any, the one that was used
- * least lately.  1 and its id in blocks[g], for group 0 beside those of its
- * node's other groups (else RADIX_NONE); 0: all are used.
+ * Makes one block of group g free, RADIX_NONE: of any, for an owner of that
+ * weight (RADIX_NONE: for nobody).  It is taken from who has most for its
+ * weight; from one who would then have less than its floor only if the owner
+ * has none to give itself.  1 and its id in blocks[g], for group 0 beside those
+ * of its node's other groups (else RADIX_NONE); 0: all are used.
  */
-int radix_evict(
-    radix_t *r, uint32_t g, uint64_t now, uint32_t blocks[RADIX_GROUPS_MAX]);
+int radix_evict(radix_t *r, uint32_t g, uint32_t owner, uint32_t weight,
+    uint32_t blocks[RADIX_GROUPS_MAX]);
+
+/*
+ * Of want blocks, how many can be evicted for an owner of that weight that are
+ * above their owners' floors, or its own.
+ */
+uint64_t radix_spare(
+    const radix_t *r, uint32_t owner, uint32_t weight, uint64_t want);
+
+/* How many of an owner's blocks nobody else may take: its share, by weight, of
+ * the floor's part of all. */
+uint64_t radix_floor(const radix_t *r, uint32_t owner);
+
+/* The time, as stale is measured; it does not go back. */
+void radix_time(radix_t *r, uint64_t time);
+
+/* Other values of stale and floor. */
+void radix_rules(radix_t *r, uint64_t stale, uint32_t floor);
 
 /* Is that the name of a node? */
 int radix_live(const radix_t *r, uint32_t node);

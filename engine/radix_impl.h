@@ -1,6 +1,6 @@
 /*
- * The prefix cache's inside, shared by radix.c (the tree) and radix_order.c
- * (who is evicted next).  Nobody else includes it.
+ * The prefix cache's inside, shared by radix.c (the tree), radix_order.c (who is
+ * evicted next) and radix_share.c (for whom).  Nobody else includes it.
  */
 #ifndef RADIX_IMPL_H
 #define RADIX_IMPL_H
@@ -64,7 +64,9 @@ typedef struct {
     uint32_t next; /* in the same bucket, or free */
     uint32_t older, newer;
     uint8_t live;
-    uint8_t stale;
+    uint8_t stale;  /* not seen for long, or RADIX_OPERATOR: has no share */
+    uint32_t total; /* blocks of all groups */
+    uint32_t idle;  /* of them, without users */
     uint32_t blocks[RADIX_GROUPS_MAX];
     uint32_t heap[RADIX_GROUPS_MAX]; /* root: the part that goes next */
     uint32_t at[RADIX_GROUPS_MAX];   /* place in order; NONE: nothing idle */
@@ -78,7 +80,9 @@ struct radix_s {
     uint64_t blocks[RADIX_GROUPS_MAX]; /* in the tree */
     uint64_t idle[RADIX_GROUPS_MAX];   /* of them, without users */
     uint64_t evicted;
-    uint64_t shared; /* nodes of the namespace RADIX_SHARED */
+    uint64_t shared;  /* nodes of the namespace RADIX_SHARED */
+    uint64_t time;    /* as stale is measured */
+    uint64_t weights; /* of the owners that have a share */
     uint32_t owners_n;
     uint32_t owner_free;     /* list */
     uint32_t oldest, newest; /* of the owners not stale */
@@ -135,7 +139,7 @@ radix_loose(const radix_t *r, uint32_t i, uint32_t g)
 
 
 /* Marks owner index o as used; a stale one has a share again. */
-void radix_order_touch(radix_t *r, uint32_t o, uint64_t now);
+void radix_order_touch(radix_t *r, uint32_t o);
 
 /* The index of an owner that has blocks; NONE: there is none of that name. */
 uint32_t radix_order_find(const radix_t *r, uint32_t name);
@@ -151,8 +155,14 @@ void radix_order_less(radix_t *r, uint32_t o, uint32_t g);
 void radix_order_push(radix_t *r, uint32_t node, uint32_t g, uint64_t used);
 void radix_order_pull(radix_t *r, uint32_t node, uint32_t g);
 
-/* The node whose part of group g goes next; NONE: nothing is loose. */
-uint32_t radix_order_next(radix_t *r, uint32_t g, uint64_t now);
+/* The node whose part of group g goes next, by its owner's blocks for weight;
+ * NONE: nothing is loose. */
+uint32_t radix_order_next(const radix_t *r, uint32_t g);
+
+/* The same for an owner who wants it, of *g or, if that is NONE, of any group,
+ * which is told. */
+uint32_t radix_share_next(
+    const radix_t *r, uint32_t owner, uint32_t weight, uint32_t *g);
 
 /* Forgets all, at start. */
 void radix_order_init(radix_t *r);

@@ -11,8 +11,10 @@
  *
  * So no owner who has less than its weighted share, of all that is cached,
  * loses a block while one who has more could lose one: a flood of unique
- * prompts evicts itself.  An owner who was not seen for c.stale goes before
- * all others: a share is for those who use it.
+ * prompts evicts itself.  Who has nothing to lose because all of it is in use
+ * is another matter: see radix_share.c.  An owner who was not seen for c.stale
+ * goes before all others: a share is for those who use it.  How long that is
+ * is told by a clock of the caller's that nobody can make go faster.
  *
  * A leftist heap has no place for the nth of its members, so the heaps of all
  * owners fit in the parts themselves, whoever owns how many.  A merge walks
@@ -155,11 +157,11 @@ cut(heap_t h, uint32_t root, uint32_t i)
 
 /* Does owner a lose a block before owner b? */
 static int
-richer(const radix_t *r, uint32_t g, uint32_t a, uint32_t b)
+richer(const radix_t *r, uint32_t a, uint32_t b)
 {
     const radix_owner_t *x = &r->owners[a], *y = &r->owners[b];
-    uint64_t p = (uint64_t) x->blocks[g] * y->weight;
-    uint64_t q = (uint64_t) y->blocks[g] * x->weight;
+    uint64_t p = (uint64_t) x->total * y->weight;
+    uint64_t q = (uint64_t) y->total * x->weight;
 
     if (x->stale != y->stale) {
         return x->stale;
@@ -183,16 +185,16 @@ order_sift(radix_t *r, uint32_t g, uint32_t at)
 {
     uint32_t *v = r->order[g], o = v[at], n = r->order_n[g], kid;
 
-    while (at > 0 && richer(r, g, o, v[(at - 1) / 2])) {
+    while (at > 0 && richer(r, o, v[(at - 1) / 2])) {
         order_set(r, g, at, v[(at - 1) / 2]);
         at = (at - 1) / 2;
     }
 
     while ((kid = 2 * at + 1) < n) {
-        if (kid + 1 < n && richer(r, g, v[kid + 1], v[kid])) {
+        if (kid + 1 < n && richer(r, v[kid + 1], v[kid])) {
             kid++;
         }
-        if (!richer(r, g, v[kid], o)) {
+        if (!richer(r, v[kid], o)) {
             break;
         }
         order_set(r, g, at, v[kid]);
@@ -283,6 +285,28 @@ list_in(radix_t *r, radix_owner_t *o)
 }
 
 
+/* The owner has a share, unless it is stale; or has none any more. */
+static void
+enter(radix_t *r, radix_owner_t *o)
+{
+    if (!o->stale) {
+        list_in(r, o);
+        r->weights += o->weight;
+    }
+}
+
+
+static void
+leave(radix_t *r, radix_owner_t *o)
+{
+    if (!o->stale) {
+        assert(r->weights >= o->weight);
+        list_out(r, o);
+        r->weights -= o->weight;
+    }
+}
+
+
 void
 radix_order_init(radix_t *r)
 {
@@ -344,12 +368,15 @@ radix_order_owner(radix_t *r, uint32_t name, uint32_t weight)
     o = &r->owners[i];
     if (!o->live) {
         o->live = 1;
-        o->stale = 0;
+        o->stale = name == RADIX_OPERATOR;
+        o->used = r->time;
         r->owners_n++;
-        list_in(r, o);
+        enter(r, o);
     }
     if (o->weight != weight) {
+        leave(r, o);
         o->weight = weight;
+        enter(r, o);
         order_again(r, i);
     }
 
@@ -358,20 +385,22 @@ radix_order_owner(radix_t *r, uint32_t name, uint32_t weight)
 
 
 void
-radix_order_touch(radix_t *r, uint32_t i, uint64_t now)
+radix_order_touch(radix_t *r, uint32_t i)
 {
     radix_owner_t *o = &r->owners[i];
+    int back = o->stale;
 
     assert(o->live);
 
-    o->used = now;
-    if (!o->stale) {
-        list_out(r, o);
+    if (o->name == RADIX_OPERATOR && i < r->c.owners) {
+        return;
     }
-    list_in(r, o);
 
-    if (o->stale) {
-        o->stale = 0;
+    leave(r, o);
+    o->stale = 0;
+    o->used = r->time;
+    enter(r, o);
+    if (back) {
         order_again(r, i);
     }
 }
@@ -386,11 +415,9 @@ owner_free(radix_t *r, uint32_t i)
 
     assert(o->live && r->owners_n > 0);
 
+    leave(r, o);
     o->live = 0;
     r->owners_n--;
-    if (!o->stale) {
-        list_out(r, o);
-    }
 
     if (i < r->c.owners) {
         link = owner_bucket(r, o->name);
@@ -413,9 +440,8 @@ radix_order_more(radix_t *r, uint32_t i, uint32_t g, uint32_t n)
     assert(o->live);
 
     o->blocks[g] += n;
-    if (o->at[g] != NONE) {
-        order_sift(r, g, o->at[g]);
-    }
+    o->total += n;
+    order_again(r, i);
 }
 
 
@@ -424,12 +450,11 @@ radix_order_less(radix_t *r, uint32_t i, uint32_t g)
 {
     radix_owner_t *o = &r->owners[i];
 
-    assert(o->live && o->blocks[g] > 0);
+    assert(o->live && o->blocks[g] > 0 && o->total > 0);
 
     o->blocks[g]--;
-    if (o->at[g] != NONE) {
-        order_sift(r, g, o->at[g]);
-    }
+    o->total--;
+    order_again(r, i);
 
     /* every node has a block of group 0, which is the last to go */
     if (g == 0 && o->blocks[0] == 0) {
@@ -478,22 +503,29 @@ radix_order_pull(radix_t *r, uint32_t node, uint32_t g)
 
 
 uint32_t
-radix_order_next(radix_t *r, uint32_t g, uint64_t now)
+radix_order_next(const radix_t *r, uint32_t g)
+{
+    return r->order_n[g] == 0 ? NONE : r->owners[r->order[g][0]].heap[g];
+}
+
+
+void
+radix_time(radix_t *r, uint64_t time)
 {
     radix_owner_t *o;
     uint32_t i;
 
+    assert(time >= r->time);
+    r->time = time;
+
     /* each owner becomes stale once between two uses */
     while ((i = r->oldest) != NONE && r->c.stale > 0
-           && now - r->owners[i].used > r->c.stale) {
+           && time - r->owners[i].used > r->c.stale) {
         o = &r->owners[i];
-        assert(o->used <= now);
-        list_out(r, o);
+        leave(r, o);
         o->stale = 1;
         order_again(r, i);
     }
-
-    return r->order_n[g] == 0 ? NONE : r->owners[r->order[g][0]].heap[g];
 }
 
 
@@ -540,7 +572,7 @@ check_order(const radix_t *r, uint32_t g)
         assert(r->owners[v[i]].at[g] == i && r->owners[v[i]].live);
         assert(r->owners[v[i]].heap[g] != NONE);
         assert(radix_link(r, r->owners[v[i]].heap[g], g)->up == NONE);
-        assert(i == 0 || !richer(r, g, v[i], v[(i - 1) / 2]));
+        assert(i == 0 || !richer(r, v[i], v[(i - 1) / 2]));
         n += check_heap(r, g, v[i], r->owners[v[i]].heap[g]);
     }
 
@@ -551,7 +583,8 @@ check_order(const radix_t *r, uint32_t g)
 void
 radix_order_check_deep(const radix_t *r)
 {
-    uint32_t g, i, loose, live = 0, listed = 0, stale = 0;
+    uint32_t g, i, loose, live = 0, listed = 0, stale = 0, n;
+    uint64_t weights = 0;
 
     for (g = 0; g < r->c.groups; g++) {
         for (i = 0, loose = 0; i < r->c.nodes; i++) {
@@ -564,10 +597,12 @@ radix_order_check_deep(const radix_t *r)
     for (i = 0; i <= r->c.owners; i++) {
         live += r->owners[i].live;
         stale += r->owners[i].live && r->owners[i].stale;
-        for (g = 0; g < r->c.groups; g++) {
+        for (g = 0, n = 0; g < r->c.groups; g++) {
+            n += r->owners[i].blocks[g];
             assert(
                 (r->owners[i].at[g] != NONE) == (r->owners[i].heap[g] != NONE));
         }
+        assert(n == r->owners[i].total && r->owners[i].idle <= n);
     }
     assert(live == r->owners_n);
 
@@ -575,7 +610,8 @@ radix_order_check_deep(const radix_t *r)
         assert(r->owners[i].live && !r->owners[i].stale);
         assert(r->owners[i].newer == NONE
                || r->owners[r->owners[i].newer].used >= r->owners[i].used);
+        weights += r->owners[i].weight;
         listed++;
     }
-    assert(listed + stale == live);
+    assert(listed + stale == live && weights == r->weights);
 }

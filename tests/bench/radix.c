@@ -97,7 +97,7 @@ evict(bench_t *b, uint32_t n)
     uint32_t blocks[RADIX_GROUPS_MAX];
 
     while (n-- > 0) {
-        if (!radix_evict(b->r, 0, b->now, blocks)) {
+        if (!radix_evict(b->r, 0, RADIX_NONE, 1, blocks)) {
             abort();
         }
         b->free[b->free_n++] = blocks[0];
@@ -170,8 +170,7 @@ run_hit(bench_t *b, const char *name, uint32_t among, times_t *t)
         b->now++;
         tenant = prompt(b, b->prompts - 1 - (uint32_t) (rnd(b) % among));
         span = span_begin();
-        n = radix_match(
-            b->r, tenant, tenant, b->tokens, BLOCKS, b->now, b->path);
+        n = radix_match(b->r, tenant, tenant, b->tokens, BLOCKS, b->path);
         if (n != BLOCKS) {
             abort();
         }
@@ -201,8 +200,7 @@ run_new(
             b->tokens[k] = (uint32_t) (rnd(b) >> 44);
         }
         span = span_begin();
-        n = radix_match(
-            b->r, tenant, tenant, b->tokens, BLOCKS - 1, b->now, b->path);
+        n = radix_match(b->r, tenant, tenant, b->tokens, BLOCKS - 1, b->path);
         if (n != keep) {
             abort();
         }

@@ -306,7 +306,7 @@ static uint32_t
 fell(radix_t *r)
 {
     uint32_t blocks[RADIX_GROUPS_MAX];
-    int found = radix_evict(r, 0, 9, blocks);
+    int found = radix_evict(r, 0, RADIX_NONE, 1, blocks);
 
     radix_check_deep(r);
 

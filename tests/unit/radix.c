@@ -2,8 +2,9 @@
  * Catches a prefix cache that takes one text for another, or one namespace;
  * that frees a block in use, loses one or gives one out twice; that evicts a
  * prefix before what continues it, the wrong owner's block, or not the one
- * used least lately; a match that ends where a window has a hole; and one that
- * goes on from what all share into another namespace.
+ * used least lately; a match that ends where a window has a hole; one that goes
+ * on from what all share into another namespace; and an owner who is pushed
+ * below its share.
  */
 #include "radix.h"
 
@@ -85,7 +86,8 @@ evict(radix_t *r, uint64_t now)
 {
     uint32_t blocks[RADIX_GROUPS_MAX];
 
-    if (!radix_evict(r, 0, now, blocks)) {
+    radix_time(r, now);
+    if (!radix_evict(r, 0, RADIX_NONE, 1, blocks)) {
         return RADIX_NONE;
     }
     radix_check_deep(r);
@@ -106,7 +108,7 @@ test_match(void **state)
     radix_stats_t st;
 
     (void) state;
-    assert_int_equal(radix_match(r, 1, 0, text, 3, 1, path), 0);
+    assert_int_equal(radix_match(r, 1, 0, text, 3, path), 0);
     tip = add(r, 1, 0, RADIX_NONE, text, 3, 10, 1);
     assert_int_equal(tip, 12);
     radix_release(r, tip, 2);
@@ -118,7 +120,7 @@ test_match(void **state)
     assert_int_equal(radix_peek(r, 1, text + 1, 3), 0);
     assert_int_equal(radix_peek(r, 1, fork_, 3), 1); /* one token differs */
 
-    assert_int_equal(radix_match(r, 1, 0, fork_, 3, 3, path), 1);
+    assert_int_equal(radix_match(r, 1, 0, fork_, 3, path), 1);
     assert_int_equal(path[0], 10);
     assert_int_equal(radix_refs(r, 10, 0), 1);
     assert_int_equal(radix_refs(r, 11, 0), 0);
@@ -239,7 +241,7 @@ test_order(void **state)
     c = add(r, 1, 0, RADIX_NONE, text + 4, 1, 20, 3);
     radix_release(r, c, 3);
 
-    assert_int_equal(radix_match(r, 1, 0, text, 2, 4, path), 2);
+    assert_int_equal(radix_match(r, 1, 0, text, 2, path), 2);
     radix_release(r, path[1], 4); /* the first one was used again */
 
     assert_int_equal(evict(r, 9), 12);
@@ -260,7 +262,7 @@ test_pinned(void **state)
     (void) state;
     a = add(r, 1, 0, RADIX_NONE, text, 3, 0, 1);
     radix_release(r, a, 1);
-    assert_int_equal(radix_match(r, 1, 0, text, 2, 2, path), 2); /* kept */
+    assert_int_equal(radix_match(r, 1, 0, text, 2, path), 2); /* kept */
     b = add(r, 1, 0, RADIX_NONE, text + 4, 2, 10, 3);
     radix_release(r, b, 3);
     assert_int_equal(evict(r, 9), 2);
@@ -291,13 +293,13 @@ test_shared(void **state)
     assert_int_equal(radix_peek(r, 2, text + 4, 1), 0);
 
     /* two go on alike, below the same node */
-    assert_int_equal(radix_match(r, 1, 1, text, 3, 2, path), 2);
+    assert_int_equal(radix_match(r, 1, 1, text, 3, path), 2);
     assert_int_equal(path[1], tip);
     a = add(r, 1, 1, tip, text + 8, 1, 10, 2);
     assert_int_equal(radix_peek(r, 1, text, 3), 3);
     assert_int_equal(radix_peek(r, 2, text, 3), 2);
     assert_int_equal(radix_peek(r, RADIX_SHARED, text, 3), 2);
-    assert_int_equal(radix_match(r, 2, 2, text, 3, 3, path), 2);
+    assert_int_equal(radix_match(r, 2, 2, text, 3, path), 2);
     b = add(r, 2, 2, tip, text + 8, 1, 20, 3);
     assert_int_equal(b, 20);
     assert_int_equal(radix_peek(r, 2, text, 3), 3);
@@ -308,7 +310,7 @@ test_shared(void **state)
     assert_int_equal(radix_refs(r, 0, 0), 4);
 
     /* beside it, in the middle of it */
-    assert_int_equal(radix_match(r, 2, 2, fork_, 3, 5, path), 1);
+    assert_int_equal(radix_match(r, 2, 2, fork_, 3, path), 1);
     assert_int_equal(add(r, 2, 2, path[0], fork_ + 4, 2, 40, 5), 41);
     assert_int_equal(radix_peek(r, 2, fork_, 3), 3);
     assert_int_equal(radix_peek(r, 1, fork_, 3), 1);
@@ -350,12 +352,12 @@ test_shared_many(void **state)
     for (i = 0; i < MANY; i++, block++) {
         w.space = i;
         w.owner = i % 5;
-        assert_int_equal(radix_match(r, i, w.owner, text, 3, 2, path), 2);
+        assert_int_equal(radix_match(r, i, w.owner, text, 3, path), 2);
         assert_int_equal(radix_insert(r, &w, path, &taken), block);
     }
     radix_check_deep(r);
     for (i = 0; i < MANY; i++) {
-        assert_int_equal(radix_match(r, i, i % 5, text, 3, 3, path), 3);
+        assert_int_equal(radix_match(r, i, i % 5, text, 3, path), 3);
         assert_int_equal(path[2], 2 + i);
         radix_release(r, path[2], 4);
         radix_release(r, path[2], 4);
@@ -375,7 +377,7 @@ test_retreat(void **state)
 
     (void) state;
     tip = add(r, 1, 0, RADIX_NONE, text, 3, 0, 1);
-    assert_int_equal(radix_match(r, 1, 0, text, 2, 1, path), 2);
+    assert_int_equal(radix_match(r, 1, 0, text, 2, path), 2);
     assert_int_equal(radix_retreat(r, tip, 2, blocks), 1);
     assert_int_equal(blocks[0], 2);
     assert_int_equal(radix_retreat(r, 1, 2, blocks), 0); /* another's too */
@@ -398,6 +400,7 @@ flood(radix_t *r, uint32_t owner, uint32_t weight, uint32_t keep,
     radix_new_t w;
     uint8_t taken;
 
+    radix_time(r, now);
     memset(&w, 0, sizeof(w));
     w.parent = RADIX_NONE;
     w.space = owner;
@@ -450,6 +453,159 @@ test_share(void **state)
 }
 
 
+/* What owners of a tree of WALL blocks have, one of whom floods. */
+enum { WALL = 400, WALL_OWNERS = 20 };
+
+typedef struct {
+    radix_t *r;
+    uint32_t n; /* owners, of whom 0 floods */
+    uint32_t weight[WALL_OWNERS], texts[WALL_OWNERS];
+    uint64_t weights, now;
+    uint32_t free[WALL], free_n;
+    uint32_t used[WALL], used_n; /* by the flood, the oldest first */
+} wall_t;
+
+
+/* One block more for owner o, as who runs gets it: not beyond what is spare.
+ * 0: there is none. */
+static int
+wall_add(wall_t *w, uint32_t o, int use)
+{
+    uint32_t words[BT] = {o, w->texts[o]++, 0, 0}, path, block;
+    uint32_t blocks[RADIX_GROUPS_MAX];
+    radix_new_t new;
+    uint8_t taken;
+
+    if (w->free_n == 0) {
+        if (radix_spare(w->r, o, w->weight[o], 1) == 0) {
+            return 0;
+        }
+        assert_int_equal(radix_evict(w->r, 0, o, w->weight[o], blocks), 1);
+        w->free[w->free_n++] = blocks[0];
+    }
+    block = w->free[--w->free_n];
+
+    memset(&new, 0, sizeof(new));
+    new.parent = RADIX_NONE;
+    new.space = new.owner = o;
+    new.weight = w->weight[o];
+    new.now = ++w->now;
+    new.n = 1;
+    new.tokens = words;
+    new.blocks[0] = &block;
+    assert_int_equal(radix_insert(w->r, &new, &path, &taken), block);
+    if (use) {
+        w->used[w->used_n++] = block;
+    } else {
+        radix_release(w->r, block, w->now);
+    }
+
+    return 1;
+}
+
+
+/* The flood, idle or in use as it likes; the others lose nothing of what they
+ * have, up to their share.  How often it had to wait. */
+static uint32_t
+wall_flood(wall_t *w, uint32_t floor)
+{
+    uint64_t had[WALL_OWNERS], share, least;
+    uint32_t i, o, waits = 0;
+
+    for (i = 0; i < 100 * WALL / 4; i++) {
+        for (o = 0; o < w->n; o++) {
+            had[o] = radix_owned(w->r, o, 0);
+        }
+        if (!wall_add(w, 0, rand() % 4 > 0)) {
+            assert_true(w->used_n > 0);
+            waits++;
+        }
+        if (w->used_n > 0 && rand() % 4 == 0) {
+            w->now++;
+            radix_release(w->r, w->used[0], w->now);
+            memmove(w->used, w->used + 1, --w->used_n * sizeof(uint32_t));
+        }
+        for (o = 1; o < w->n; o++) {
+            share = (uint64_t) WALL * floor * w->weight[o] / w->weights / 100;
+            least = share < had[o] ? share : had[o];
+            assert_true(radix_owned(w->r, o, 0) >= least);
+        }
+    }
+
+    return waits;
+}
+
+
+/*
+ * Random weights, many owners, some idle for as long as the flood lasts: nobody
+ * is pushed below its weighted share, whether what floods lies idle or runs;
+ * and all of the rest can be had.
+ */
+static void
+test_wall(void **state)
+{
+    radix_cfg_t c = {.nodes = WALL, .block_tokens = BT, .groups = 1};
+    uint32_t i, o, k, waits = 0;
+    uint64_t kept;
+    unsigned seed;
+    wall_t *w;
+
+    (void) state;
+    for (seed = 1; seed <= 30; seed++) {
+        srand(seed);
+        w = calloc(1, sizeof(*w));
+        assert_non_null(w);
+        c.owners = WALL_OWNERS;
+        c.floor = seed % 3 == 0 ? 50 : 100;
+        c.stale = 100;
+        w->r = radix_open(&c);
+        assert_non_null(w->r);
+        w->n = 2 + (uint32_t) rand() % (WALL_OWNERS - 1);
+        for (i = 0; i < WALL; i++) {
+            w->free[w->free_n++] = i;
+        }
+        for (o = 0; o < w->n; o++) {
+            w->weight[o] = 1 + (uint32_t) rand() % 9;
+            w->weights += w->weight[o];
+        }
+        (void) wall_add(w, 0, 0);
+        for (o = 1; o < w->n; o++) {
+            k = 1 + (uint32_t) rand() % (3 * WALL / w->n);
+            for (i = 0; i < k; i++) {
+                (void) wall_add(w, o, 0);
+            }
+        }
+
+        /* a clock that only time makes go: a flood takes no time here */
+        radix_time(w->r, 50);
+        waits += wall_flood(w, c.floor);
+        radix_check_deep(w->r);
+
+        /* now it takes all that is spare, in use: the rest is kept exactly */
+        while (wall_add(w, 0, 1)) {
+        }
+        kept = 0;
+        for (o = 1; o < w->n; o++) {
+            assert_true(
+                radix_owned(w->r, o, 0)
+                <= (uint64_t) WALL * c.floor * w->weight[o] / w->weights / 100);
+            kept += radix_owned(w->r, o, 0);
+        }
+        assert_int_equal(radix_owned(w->r, 0, 0), WALL - kept);
+        assert_int_equal(w->used_n, WALL - kept);
+
+        /* who has gone has no share any more */
+        radix_time(w->r, 1000);
+        while (wall_add(w, 0, 1)) {
+        }
+        assert_int_equal(radix_owned(w->r, 0, 0), WALL);
+        radix_close(w->r);
+        free(w);
+    }
+    assert_true(waits > 1000);
+}
+
+
 static void
 test_stale(void **state)
 {
@@ -464,7 +620,8 @@ test_stale(void **state)
     flood(r, 1, 1, 0, 0, 20, 1);
     flood(r, 2, 1, 0, 20, 20, 2);
     flood(r, 3, 1, 0, 40, 60, 3);
-    assert_int_equal(radix_match(r, 2, 2, text, 1, 40, path), 0); /* is here */
+    radix_time(r, 40);
+    assert_int_equal(radix_match(r, 2, 2, text, 1, path), 0); /* is here */
 
     for (i = 0; i < 45; i++) {
         block = evict(r, 60);
@@ -559,7 +716,7 @@ test_window(void **state)
     assert_int_equal(radix_peek(r, 1, words, 1), 1);
 
     /* the window's first block goes, the node stays */
-    assert_int_equal(radix_evict(r, 1, 9, blocks), 1);
+    assert_int_equal(radix_evict(r, 1, RADIX_NONE, 1, blocks), 1);
     assert_int_equal(blocks[0], RADIX_NONE);
     assert_int_equal(blocks[1], 10);
     assert_int_equal(radix_block(r, 10, 1), RADIX_NONE);
@@ -567,10 +724,11 @@ test_window(void **state)
     assert_int_equal(radix_peek(r, 1, words, 2), 0);
     assert_int_equal(radix_peek(r, 1, words, 3), 3);
     for (i = 11; i < 14; i++) {
-        assert_int_equal(radix_evict(r, 1, 9, blocks), 1);
+        assert_int_equal(radix_evict(r, 1, RADIX_NONE, 1, blocks), 1);
         assert_int_equal(blocks[1], i);
     }
-    assert_int_equal(radix_evict(r, 1, 9, blocks), 0); /* those are in use */
+    assert_int_equal(
+        radix_evict(r, 1, RADIX_NONE, 1, blocks), 0); /* those are in use */
     assert_int_equal(radix_peek(r, 1, words, 6), 6);
     assert_int_equal(radix_peek(r, 1, words, 5), 0);
     radix_check_deep(r);
@@ -589,7 +747,7 @@ test_window(void **state)
     radix_check_deep(r);
     assert_int_equal(radix_block(r, 11, 1), 21);
     assert_int_equal(radix_peek(r, 1, words, 3), 2);
-    assert_int_equal(radix_match(r, 1, 0, words, 2, 11, path), 2);
+    assert_int_equal(radix_match(r, 1, 0, words, 2, path), 2);
     radix_leave(r, 10, 1, 12);
     radix_leave(r, 11, 1, 12);
     radix_release(r, 11, 12);
@@ -601,7 +759,7 @@ test_window(void **state)
     radix_leave(r, 14, 1, 13);
     radix_leave(r, 15, 1, 13);
     radix_release(r, tip, 13);
-    assert_int_equal(radix_evict(r, 0, 14, blocks), 1);
+    assert_int_equal(radix_evict(r, 0, RADIX_NONE, 1, blocks), 1);
     assert_int_equal(blocks[0], 15);
     assert_int_equal(blocks[1], 15);
     radix_check_deep(r);
@@ -676,7 +834,7 @@ typedef struct {
     uint64_t owner_used[OWNERS];
     uint8_t held[GROUPS][NODES]; /* by the tree 1, a sequence 2 */
     uint64_t now;
-    uint32_t hits, evictions, healed, same, retreats;
+    uint32_t hits, evictions, healed, same, retreats, walled;
 } model_t;
 
 
@@ -759,16 +917,119 @@ model_owned(const model_t *m, uint32_t owner, uint32_t g)
 }
 
 
+static uint64_t
+model_total(const model_t *m, uint32_t owner)
+{
+    uint64_t sum = 0;
+    uint32_t g;
+
+    for (g = 0; g < m->c.groups; g++) {
+        sum += model_owned(m, owner, g);
+    }
+
+    return sum;
+}
+
+
+static uint32_t
+model_weight(uint32_t owner)
+{
+    return owner == RADIX_NONE ? 1 : 1 + owner % 3;
+}
+
+
+static int
+model_stale(const model_t *m, uint32_t owner)
+{
+    return m->now - m->owner_used[owner] > STALE;
+}
+
+
+/* What is kept for an owner while another, or RADIX_NONE, wants blocks. */
+static uint64_t
+model_floor(const model_t *m, uint32_t owner, uint32_t who)
+{
+    uint64_t weights = 0;
+    uint32_t i;
+    int counted = 0;
+
+    for (i = 0; i < OWNERS; i++) {
+        if ((model_owned(m, i, 0) > 0 && !model_stale(m, i)) || i == who) {
+            weights += model_weight(i);
+            counted |= i == who;
+        }
+    }
+    weights += counted ? 0 : model_weight(who);
+
+    return model_stale(m, owner)
+               ? 0
+               : NODES * m->c.floor * model_weight(owner) / weights / 100;
+}
+
+
 /* Does owner a go before b, or not after it? */
 static int
-model_first(const model_t *m, uint32_t a, uint32_t b, uint32_t g)
+model_first(const model_t *m, uint32_t a, uint32_t b)
 {
-    int x = m->now - m->owner_used[a] > STALE;
-    int y = m->now - m->owner_used[b] > STALE;
+    int x = model_stale(m, a), y = model_stale(m, b);
 
     return x != y ? x
-                  : model_owned(m, a, g) * (1 + b % 3)
-                        >= model_owned(m, b, g) * (1 + a % 3);
+                  : model_total(m, a) * model_weight(b)
+                        >= model_total(m, b) * model_weight(a);
+}
+
+
+/* Idle blocks that may be taken for who. */
+static uint64_t
+model_spare(const model_t *m, uint32_t who)
+{
+    uint64_t sum = 0, idle, kept, total, loose;
+    uint32_t o, i, g;
+
+    for (o = 0; o < OWNERS; o++) {
+        idle = loose = 0;
+        for (i = 0; i < NODES; i++) {
+            for (g = 0; g < m->c.groups && m->nodes[i].owner == o; g++) {
+                idle += m->nodes[i].live && m->nodes[i].block[g] != RADIX_NONE
+                        && m->nodes[i].users[g] == 0;
+                loose += (uint64_t) model_loose(m, i, g);
+            }
+        }
+        if (loose == 0 && o != who) {
+            continue; /* another's hang from all of its */
+        }
+        kept = model_floor(m, o, who);
+        total = model_total(m, o);
+        if (o != who) {
+            kept = total > kept ? total - kept : 0;
+            idle = idle < kept ? idle : kept;
+        }
+        sum += idle;
+    }
+
+    return sum;
+}
+
+
+/* From whom is it right to take a block for who, all those being loose? */
+static int
+model_fair(const model_t *m, uint32_t victim, uint32_t who, uint32_t g)
+{
+    uint32_t i, k, rich = 0, own = 0;
+    int above;
+
+    for (i = 0; i < NODES * m->c.groups; i++) {
+        k = i / NODES;
+        if ((g != RADIX_NONE && g != k) || !model_loose(m, i % NODES, k)) {
+            continue;
+        }
+        own += m->nodes[i % NODES].owner == who;
+        rich += model_total(m, m->nodes[i % NODES].owner)
+                > model_floor(m, m->nodes[i % NODES].owner, who);
+    }
+    above = model_total(m, victim) > model_floor(m, victim, who);
+
+    return rich > 0 ? above : own > 0 ? victim == who : 1;
 }
 
 
@@ -780,19 +1041,48 @@ model_key(const model_t *m, uint32_t i, uint32_t g)
 }
 
 
-/* Evicts one of group g, of any if that is RADIX_NONE, and looks whether it
- * was the right one. */
-static int
-model_evict(model_t *m, uint32_t g)
+/* Is part g of that node the one to go among its owner's, and is there nobody
+ * richer who could lose one of that group? */
+static void
+model_right(const model_t *m, uint32_t victim, uint32_t g, uint32_t who)
 {
-    uint32_t blocks[RADIX_GROUPS_MAX], i, k, loose = 0, victim;
+    const mnode_t *v = &m->nodes[victim];
+    uint32_t i;
+
+    assert_true(model_loose(m, victim, g));
+    for (i = 0; i < NODES; i++) {
+        if (!model_loose(m, i, g)) {
+            continue;
+        }
+        if (v->owner != who) {
+            assert_true(model_first(m, v->owner, m->nodes[i].owner));
+        }
+        if (m->nodes[i].owner == v->owner) {
+            assert_true(model_key(m, victim, g) < model_key(m, i, g)
+                        || (model_key(m, victim, g) == model_key(m, i, g)
+                            && victim <= i));
+        }
+    }
+}
+
+
+/* Evicts one of group g, of any if that is RADIX_NONE, for who, and looks
+ * whether it was the right one. */
+static int
+model_evict(model_t *m, uint32_t g, uint32_t who)
+{
+    uint32_t blocks[RADIX_GROUPS_MAX], i, k, loose = 0, victim, any = g;
+    uint64_t spare = model_spare(m, who);
     mnode_t *v;
 
     for (i = 0; i < NODES * m->c.groups; i++) {
         loose += (g == RADIX_NONE || g == i / NODES)
                  && model_loose(m, i % NODES, i / NODES);
     }
-    if (!radix_evict(m->r, g, m->now, blocks)) {
+    assert_int_equal(radix_spare(m->r, who, model_weight(who), 1000), spare);
+    assert_int_equal(
+        radix_spare(m->r, who, model_weight(who), 3), spare < 3 ? spare : 3);
+    if (!radix_evict(m->r, g, who, model_weight(who), blocks)) {
         assert_int_equal(loose, 0);
         return 0;
     }
@@ -807,17 +1097,10 @@ model_evict(model_t *m, uint32_t g)
         assert_true(victim + 1 < NODES);
     }
     v = &m->nodes[victim];
-    assert_true(model_loose(m, victim, g));
-    for (i = 0; i < NODES; i++) {
-        if (model_loose(m, i, g)) {
-            assert_true(model_first(m, v->owner, m->nodes[i].owner, g));
-            if (m->nodes[i].owner == v->owner) {
-                assert_true(model_key(m, victim, g) < model_key(m, i, g)
-                            || (model_key(m, victim, g) == model_key(m, i, g)
-                                && victim <= i));
-            }
-        }
-    }
+    model_right(m, victim, g, who);
+    assert_true(model_fair(m, v->owner, who, any));
+    m->walled +=
+        v->owner == who && model_total(m, who) <= model_floor(m, who, who);
 
     for (k = 0; k < m->c.groups; k++) {
         if (g == 0 || k == g) {
@@ -839,7 +1122,7 @@ model_evict(model_t *m, uint32_t g)
 
 /* A free block of group g; RADIX_NONE: there is none. */
 static uint32_t
-model_take(model_t *m, uint32_t g)
+model_take(model_t *m, uint32_t g, uint32_t who)
 {
     uint32_t i, first = (uint32_t) rand() % NODES;
 
@@ -850,9 +1133,9 @@ model_take(model_t *m, uint32_t g)
         }
     }
 
-    (void) (rand() % 2 && model_evict(m, RADIX_NONE));
+    (void) (rand() % 2 && model_evict(m, RADIX_NONE, who));
 
-    return model_evict(m, g) ? model_take(m, g) : RADIX_NONE;
+    return model_evict(m, g, who) ? model_take(m, g, who) : RADIX_NONE;
 }
 
 
@@ -900,8 +1183,8 @@ model_start(model_t *m, mseq_t *q)
 
     n = model_match(m, q, q->n - 1, path);
     assert_int_equal(radix_peek(m->r, q->space, q->tokens, q->n - 1), n);
-    q->own = radix_match(
-        m->r, q->space, q->owner, q->tokens, q->n - 1, m->now, q->path);
+    q->own =
+        radix_match(m->r, q->space, q->owner, q->tokens, q->n - 1, q->path);
     assert_int_equal(q->own, n);
     assert_memory_equal(path, q->path, n * sizeof(*path));
     m->hits += n;
@@ -948,7 +1231,7 @@ model_step(model_t *m, mseq_t *q)
     }
     for (g = 0; g < m->c.groups; g++) {
         if (g == 0 || rand() % 8) {
-            blocks[g] = model_take(m, g);
+            blocks[g] = model_take(m, g, q->owner);
         }
         if (blocks[g] == RADIX_NONE && g == 0) {
             return;
@@ -1080,12 +1363,13 @@ model_compare(const model_t *m)
 }
 
 
-static void
+/* How often one evicted its own because others had no more than is kept. */
+static uint32_t
 storm(unsigned seed, uint32_t groups)
 {
     model_t *m = calloc(1, sizeof(*m));
     mseq_t *q;
-    uint32_t t, i;
+    uint32_t t, i, walled;
 
     assert_non_null(m);
     srand(seed);
@@ -1098,11 +1382,13 @@ storm(unsigned seed, uint32_t groups)
     m->c.seed = seed;
     m->c.keep_bonus = BONUS;
     m->c.stale = STALE;
+    m->c.floor = seed % 3 * 50;
     m->r = radix_open(&m->c);
     assert_non_null(m->r);
 
     for (t = 0; t < 6000; t++) {
         m->now += (uint64_t) rand() % 3;
+        radix_time(m->r, m->now);
         q = &m->seqs[rand() % SEQS];
         if (!q->live) {
             model_start(m, q);
@@ -1124,7 +1410,7 @@ storm(unsigned seed, uint32_t groups)
         }
     }
     model_compare(m);
-    while (model_evict(m, 0)) {
+    while (model_evict(m, 0, RADIX_NONE)) {
         model_compare(m);
     }
     for (i = 0; i < NODES * GROUPS; i++) {
@@ -1134,20 +1420,26 @@ storm(unsigned seed, uint32_t groups)
     /* it was one */
     assert_true(m->hits > 500 && m->evictions > 500 && m->same > 100);
     assert_true(m->retreats > 20 && (groups == 1 || m->healed > 10));
+    walled = m->walled;
     radix_close(m->r);
     free(m);
+
+    return walled;
 }
 
 
 static void
 test_storm(void **state)
 {
+    uint32_t walled = 0;
     unsigned seed;
 
     (void) state;
     for (seed = 1; seed <= 9; seed++) {
-        storm(seed, 1 + seed % GROUPS);
+        walled += storm(seed, 1 + seed / 3 % GROUPS);
     }
+    print_message("%u times its own\n", walled);
+    assert_true(walled > 50);
 }
 
 
@@ -1164,6 +1456,7 @@ main(void)
         cmocka_unit_test(test_shared_many),
         cmocka_unit_test(test_retreat),
         cmocka_unit_test(test_share),
+        cmocka_unit_test(test_wall),
         cmocka_unit_test(test_stale),
         cmocka_unit_test(test_keep),
         cmocka_unit_test(test_many_owners),
