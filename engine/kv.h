@@ -149,6 +149,9 @@ uint32_t kv_avail(const kv_t *kv);
  */
 uint32_t kv_room(const kv_t *kv, uint32_t seq, uint32_t want);
 
+/* The most blocks that seq can ever come to have so, when others have ended. */
+uint32_t kv_most(const kv_t *kv, uint32_t seq);
+
 /*
  * What is kept: of each owner's share of the blocks, by weight, floor percent,
  * as far as it has used it, unless it was not seen for idle_us, 0: ever.  So
@@ -158,7 +161,7 @@ uint32_t kv_room(const kv_t *kv, uint32_t seq, uint32_t want);
 #define KV_IDLE_US 600000000ull
 void kv_shares(kv_t *kv, uint32_t floor, uint64_t idle_us);
 
-/* It is now; time does not go back. */
+/* It is now; a time that goes back is none. */
 void kv_time(kv_t *kv, uint64_t now_us);
 
 /* How many of an owner's cached blocks are kept from others, if it has so

@@ -194,6 +194,19 @@ kv_room(const kv_t *kv, uint32_t seq, uint32_t want)
 }
 
 
+uint32_t
+kv_most(const kv_t *kv, uint32_t seq)
+{
+    uint64_t most = kv->c.blocks;
+
+    if (kv->tree != NULL) {
+        most = radix_most(kv->tree, kv->whos[seq].owner, weight_of(kv, seq));
+    }
+
+    return most > kv->pinned ? (uint32_t) most - kv->pinned : 0;
+}
+
+
 void
 kv_shares(kv_t *kv, uint32_t floor, uint64_t idle_us)
 {

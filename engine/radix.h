@@ -145,11 +145,15 @@ int radix_evict(radix_t *r, uint32_t g, uint32_t owner, uint32_t weight,
 uint64_t radix_spare(
     const radix_t *r, uint32_t owner, uint32_t weight, uint64_t want);
 
+/* How many blocks can be an owner's at most, if all others run nothing and
+ * keep what is above their floors only while it is not needed. */
+uint64_t radix_most(const radix_t *r, uint32_t owner, uint32_t weight);
+
 /* How many of an owner's blocks nobody else may take: its share, by weight, of
  * the floor's part of all. */
 uint64_t radix_floor(const radix_t *r, uint32_t owner);
 
-/* The time, as stale is measured; it does not go back. */
+/* The time, as stale is measured; one that goes back stands. */
 void radix_time(radix_t *r, uint64_t time);
 
 /* Other values of stale and floor. */

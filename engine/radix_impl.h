@@ -1,6 +1,6 @@
 /*
- * The prefix cache's inside, shared by radix.c (the tree), radix_order.c (who is
- * evicted next) and radix_share.c (for whom).  Nobody else includes it.
+ * The prefix cache's inside, shared by radix.c (the tree), radix_order.c (who
+ * is evicted next) and radix_share.c (for whom).  Nobody else includes it.
  */
 #ifndef RADIX_IMPL_H
 #define RADIX_IMPL_H

@@ -515,12 +515,11 @@ radix_time(radix_t *r, uint64_t time)
     radix_owner_t *o;
     uint32_t i;
 
-    assert(time >= r->time);
-    r->time = time;
+    r->time = time > r->time ? time : r->time;
 
     /* each owner becomes stale once between two uses */
     while ((i = r->oldest) != NONE && r->c.stale > 0
-           && time - r->owners[i].used > r->c.stale) {
+           && r->time - r->owners[i].used > r->c.stale) {
         o = &r->owners[i];
         leave(r, o);
         o->stale = 1;

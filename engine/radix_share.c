@@ -115,6 +115,23 @@ radix_spare(const radix_t *r, uint32_t owner, uint32_t weight, uint64_t want)
 
 
 uint64_t
+radix_most(const radix_t *r, uint32_t owner, uint32_t weight)
+{
+    uint32_t own = radix_order_find(r, owner), o;
+    uint64_t weights = weights_for(r, own, weight), kept = 0, floor, total;
+
+    for (o = r->oldest; o != NONE; o = r->owners[o].newer) {
+        floor = floor_of(r, o, weights);
+        total = r->owners[o].total;
+        kept += o == own ? 0 : total < floor ? total : floor;
+    }
+    assert(kept <= r->c.nodes);
+
+    return r->c.nodes - kept;
+}
+
+
+uint64_t
 radix_floor(const radix_t *r, uint32_t owner)
 {
     uint32_t own = radix_order_find(r, owner);
@@ -133,8 +150,8 @@ first_of(const radix_t *r, uint32_t o, uint32_t g)
 
 /*
  * Of the groups' first parts the one that was used least lately; of equals the
- * first, for a node without a window's blocks is of no use.  From whom: rich, of
- * those who are above their floors; own; any.
+ * first, for a node without a window's blocks is of no use.  From whom: rich,
+ * of those who are above their floors; own; any.
  */
 enum { FROM_RICH, FROM_OWN, FROM_ANY, FROM_N };
 

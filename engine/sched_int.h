@@ -1,7 +1,8 @@
 /*
  * The scheduler's inside, shared by sched.c (requests: add, commit, end),
  * sched_plan.c, sched_turn.c and sched_row.c (the plan), sched_order.c,
- * sched_floor.c, sched_cache.c and the policies.  Nobody else includes it.
+ * sched_floor.c, sched_cache.c, sched_share.c and the policies.  Nobody else
+ * includes it.
  */
 #ifndef SCHED_INT_H
 #define SCHED_INT_H
@@ -299,6 +300,32 @@ void sched_floor_served(sched_t *s, uint32_t id, uint32_t cost);
 
 /* Charges the sequence's tenant for weighted tokens. */
 void sched_charge(sched_t *s, uint32_t id, uint64_t cost);
+
+/* --- shares of the cache: sched_share.c ---------------------------------- */
+
+/* Of want blocks, how many the sequence may have without taking what is kept
+ * for other tenants; kv_grow, as far as that goes. */
+uint32_t sched_share_room(const sched_t *s, uint32_t id, uint32_t want);
+int sched_share_grow(sched_t *s, uint32_t id, uint32_t tokens);
+
+/*
+ * May it be admitted, as far as its tenant's room goes?  It is matched, has
+ * that many blocks or will for what it knows, and so many tokens to come.
+ */
+int sched_share_lets(
+    const sched_t *s, uint32_t id, uint64_t blocks, uint32_t more);
+
+/*
+ * Who gives way where id did not get the need blocks that there are: one of
+ * another tenant that has more than is kept for it, one of its own, or itself
+ * unless it is the top.  NONE: there is nobody, or there are no blocks.
+ */
+uint32_t sched_share_victim(const sched_t *s, uint32_t id, uint32_t need);
+
+/* Blocks that sequence id has or will need for what it knows; tokens that it
+ * is expected to sample yet. */
+uint64_t sched_promised(const sched_t *s, uint32_t id);
+uint32_t sched_to_come(const sched_t *s, uint32_t id);
 
 /* Moves a sequence to state, asserting that the transition is legal. */
 void sched_seq_state(seq_t *q, sched_state_t state);

@@ -298,9 +298,16 @@ take_blocks(sched_t *s, uint64_t need, uint32_t from)
 
 /* --- what those seated will need ---------------------------------------- */
 
-/* Tokens that it is expected to sample yet. */
-static uint32_t
-to_come(const sched_t *s, uint32_t id)
+uint64_t
+sched_promised(const sched_t *s, uint32_t id)
+{
+    return kv_held(s->kv, id)
+           + (uint64_t) kv_missing(s->kv, id, s->seqs[id].known_n + 1);
+}
+
+
+uint32_t
+sched_to_come(const sched_t *s, uint32_t id)
 {
     const sched_guess_t *own = &s->guesses[s->reqs[seq_req(id)].tenant];
     const seq_t *q = &s->seqs[id];
@@ -334,7 +341,7 @@ plan_futures(sched_t *s)
         s->lacking += lacks;
         s->holding += holds;
         sched_futures_add(
-            &s->futures, lacks + (uint64_t) holds, to_come(s, id));
+            &s->futures, lacks + (uint64_t) holds, sched_to_come(s, id));
     }
     s->foreseen = 1;
 }
@@ -349,7 +356,7 @@ room_for(sched_t *s, uint32_t id)
 {
     uint64_t need, have = kv_avail(s->kv) + dry_blocks(s);
     uint32_t lacks = kv_missing(s->kv, id, s->seqs[id].known_n + 1);
-    uint32_t holds = kv_held(s->kv, id), more = to_come(s, id), v;
+    uint32_t holds = kv_held(s->kv, id), more = sched_to_come(s, id), v;
     uint64_t blocks = lacks + (uint64_t) holds;
     int fits;
 
@@ -370,6 +377,7 @@ room_for(sched_t *s, uint32_t id)
         fits = sched_futures_peak(&s->futures, growth_tokens(s)) <= have;
     }
 
+    fits = fits && sched_share_lets(s, id, blocks, more);
     while (fits && kv_avail(s->kv) < need) {
         v = victim(s, 0);
         fits = v != NONE && !s->reqs[seq_req(v)].credit;
@@ -543,6 +551,20 @@ plan_match(sched_t *s, uint32_t id)
 }
 
 
+/* Others give way before the top takes what is kept for other tenants. */
+static void
+top_room(sched_t *s, uint32_t id, uint32_t need)
+{
+    uint32_t v;
+
+    while (kv_room(s->kv, id, need) < need
+           && (v = sched_share_victim(s, id, need)) != NONE) {
+        seq_preempt(s, v);
+        s->pressed = 1;
+    }
+}
+
+
 /*
  * The oldest request of the highest class that has begun: its first open
  * choice keeps its blocks in this plan, and gets, by force if the ordinary way
@@ -568,6 +590,7 @@ plan_top(sched_t *s, uint32_t req)
     }
 
     need = kv_missing(s->kv, id, q->known_n + 1);
+    top_room(s, id, need);
     if (q->state == SCHED_RUNNING && need <= kv_avail(s->kv)) {
         return;
     }
@@ -638,13 +661,15 @@ sched_pass_ones(sched_t *s, batch_t *b)
         id = s->run[i];
 
         if (!lacks_one(&s->seqs[id])
-            || kv_grow(s->kv, id, s->seqs[id].known_n) == 0) {
+            || sched_share_grow(s, id, s->seqs[id].known_n) == 0) {
             i++;
             continue;
         }
 
         /* the victim may be id itself, or stand before it */
-        v = victim(s, 0);
+        v = sched_share_victim(
+            s, id, kv_missing(s->kv, id, s->seqs[id].known_n));
+        v = v == NONE ? victim(s, 0) : v;
         if (v == NONE) { /* a copy has the block: the next step will do */
             assert(kv_tier_keeps(s->kv) > 0);
             i++;
@@ -828,11 +853,12 @@ chunk(sched_t *s, const batch_t *b, uint32_t id, uint32_t want, uint32_t cap,
 static uint32_t
 chunk_blocks(sched_t *s, uint32_t id, uint32_t n, int whole)
 {
-    uint32_t computed = s->seqs[id].computed, lo = 0, hi = n + 1, mid, got;
+    uint32_t computed = s->seqs[id].computed, lo = 0, hi = n + 1, mid = n;
+    uint32_t got = kv_missing(s->kv, id, computed + n);
+    uint32_t room = sched_share_room(s, id, got);
 
-    mid = n; /* as a rule there is enough */
-    while (hi - lo > 1) {
-        if (kv_missing(s->kv, id, computed + mid) <= kv_avail(s->kv)) {
+    while (hi - lo > 1) { /* as a rule there is enough */
+        if (kv_missing(s->kv, id, computed + mid) <= room) {
             lo = mid;
         } else if (whole) {
             return 0;
@@ -975,7 +1001,6 @@ worst_claimable(const sched_t *s, const tenant_t *t, uint32_t class, int seat)
             v = worse(s, v, s->run[i]);
         }
     }
-    assert(v != NONE);
 
     return v;
 }
@@ -1014,9 +1039,9 @@ may_claim(const sched_t *s)
 static void
 plan_claim(sched_t *s)
 {
-    uint64_t have, need;
+    uint32_t have;
     int seat = s->run_n == s->seats, rc;
-    uint32_t i, id, class, claims = 0;
+    uint32_t i, id, class, need, v, claims = 0;
     tenant_t *t;
 
     if (!may_claim(s)) {
@@ -1051,24 +1076,31 @@ plan_claim(sched_t *s)
     }
 
     /* what the match shares with them cannot be had from them */
-    need = kv_missing(s->kv, id, s->seqs[id].known_n + 1) + (uint64_t) s->run_n;
-    have = kv_avail(s->kv);
+    need = kv_missing(s->kv, id, s->seqs[id].known_n + 1) + s->run_n;
+    have = sched_share_room(s, id, need);
     for (i = 0; have < need && i < s->run_n; i++) {
         if (claimable(s, t, class, seat, s->run[i])) {
             have += kv_own(s->kv, s->run[i]);
         }
     }
-    if (have < need) {
+
+    /* what they leave behind may be kept for them */
+    v = have < need ? NONE : id;
+    while (v != NONE && sched_share_room(s, id, need) < need) {
+        v = worst_claimable(s, t, class, seat);
+        if (v != NONE) {
+            seq_preempt(s, v);
+            s->pressed = 1;
+        }
+    }
+    if (v == NONE) {
         sched_cache_unmatch(s, id);
         return;
     }
-
-    while (kv_avail(s->kv) < need) {
-        seq_preempt(s, worst_claimable(s, t, class, seat));
-        s->pressed = 1;
-    }
     if (s->run_n == s->seats) {
-        seq_hold(s, worst_claimable(s, t, class, seat));
+        v = worst_claimable(s, t, class, seat);
+        assert(v != NONE);
+        seq_hold(s, v);
     }
     if (t->pick_kind == PICK_WAIT) {
         req_start(s, seq_req(id));
@@ -1174,6 +1206,7 @@ sched_plan(sched_t *s, uint64_t now_us, batch_t *b)
     s->top = NONE;
     s->look_steps = SCHED_LOOK_STEPS;
     memset(&s->load, 0, sizeof(s->load));
+    kv_time(s->kv, now_us);
 
     plan_scan(s, now_us, &top, &urgent);
     plan_seats(s);

@@ -318,7 +318,7 @@ fell(radix_t *r)
 static void
 test_hold(void **state)
 {
-    radix_cfg_t c = {32, BT, 1, {0}, 8, 77, 0, 0};
+    radix_cfg_t c = {32, BT, 1, {0}, 8, 77, 0, 0, 0};
     radix_t *r = radix_open(&c);
     radix_stats_t st;
     radix_new_t w;

@@ -1,0 +1,168 @@
+/*
+ * Whose blocks a sequence may take: the prefix cache's shares, kept from who
+ * runs.
+ *
+ * DESIGN.  Blocks are one pool, so every block that a running sequence gets is
+ * one that the cache gives up.  kv_room() says how many a tenant can have
+ * without others losing what is kept for them (radix_share.c).  A sequence
+ * that needs more waits for its own tenant's: one of these gives way, the
+ * newest first, and its blocks, cached now, are there for the rest.
+ *
+ *      room    [ free | own, idle | others', above their floors ]
+ *
+ *      admission   the tenant's sequences must find room as long as they run,
+ *                  as far as can be guessed; it closes the door for others no
+ *                  more than a full pool does
+ *      growth      none beyond it; the tenant's newest one gives way
+ *
+ *      both        one whose tenant has no more than is kept for it gets on at
+ *                  the cost of those who have more
+ *
+ * Something must always finish.  So the oldest request that has begun (the top)
+ * may take what it needs when nobody else is to give way, and so may one that
+ * runs alone, and the only sequence of a tenant that will never fit beside what
+ * is kept: to wait would not help it.  A request of a higher class that gets in
+ * by force takes from lower ones as ever: who runs there goes before who is
+ * cached here.
+ *
+ * Who is alone in the pool finds room for all there is, and nothing here costs
+ * more than a look while there is any.
+ *
+ * Pure, as all of the scheduler.
+ */
+#include "sched_int.h"
+
+#include <assert.h>
+#include <string.h>
+
+
+/* Has the tenant of that sequence more cached than is kept for it? */
+static int
+over(const sched_t *s, uint32_t id)
+{
+    uint32_t name = s->reqs[seq_req(id)].r->tenant;
+
+    return kv_owned(s->kv, name) > kv_kept(s->kv, name);
+}
+
+
+/* May v, which has blocks, give way for id: one of its own tenant, or one of
+ * any other that is over? */
+static int
+gives(const sched_t *s, uint32_t v, uint32_t id, int own)
+{
+    if (v == id || v == s->top) {
+        return 0;
+    }
+
+    return (s->reqs[seq_req(v)].tenant == s->reqs[seq_req(id)].tenant) == own
+           && (own || over(s, v));
+}
+
+
+/* The newest of those; NONE: there is none. */
+static uint32_t
+newest(const sched_t *s, uint32_t id, int own)
+{
+    uint32_t i, v, found = NONE;
+
+    for (i = s->run_n; i-- > 0 && found == NONE;) {
+        v = s->run[i];
+        found = gives(s, v, id, own) ? v : NONE;
+    }
+    for (v = s->held.tail; v != NONE; v = s->links[v].prev) {
+        if (gives(s, v, id, own)
+            && (found == NONE || sched_later(s, v, found))) {
+            found = v;
+        }
+    }
+
+    return found;
+}
+
+
+/* May it take what is kept for others?  blocks: what it has or needs. */
+static int
+exempt(const sched_t *s, uint32_t id, uint64_t blocks)
+{
+    int alone = s->run_n == 0 || (s->run_n == 1 && s->run[0] == id);
+
+    return id == s->top || alone
+           || (newest(s, id, 1) == NONE && blocks > kv_most(s->kv, id));
+}
+
+
+uint32_t
+sched_share_room(const sched_t *s, uint32_t id, uint32_t want)
+{
+    uint32_t room = kv_room(s->kv, id, want), avail;
+
+    if (room < want && exempt(s, id, kv_held(s->kv, id) + (uint64_t) want)) {
+        avail = kv_avail(s->kv);
+        room = avail < want ? avail : want;
+    }
+
+    return room;
+}
+
+
+int
+sched_share_grow(sched_t *s, uint32_t id, uint32_t tokens)
+{
+    uint32_t missing = kv_missing(s->kv, id, tokens);
+
+    if (missing > 0 && sched_share_room(s, id, missing) < missing) {
+        return -1;
+    }
+
+    return kv_grow(s->kv, id, tokens);
+}
+
+
+uint32_t
+sched_share_victim(const sched_t *s, uint32_t id, uint32_t need)
+{
+    uint32_t v = NONE;
+
+    if (need > kv_avail(s->kv)) {
+        return NONE;
+    }
+    if (!over(s, id)) {
+        v = newest(s, id, 0);
+    }
+    if (v == NONE) {
+        v = newest(s, id, 1);
+        v = id != s->top && (v == NONE || sched_later(s, id, v)) ? id : v;
+    }
+
+    return v;
+}
+
+
+int
+sched_share_lets(const sched_t *s, uint32_t id, uint64_t blocks, uint32_t more)
+{
+    uint32_t avail = kv_avail(s->kv), room = kv_room(s->kv, id, avail), i, v;
+    uint32_t grows = kv_block_tokens(s->kv) / kv_groups(s->kv);
+    uint64_t have = room + (uint64_t) kv_held(s->kv, id), need;
+    sched_futures_t f;
+
+    if (room == avail || exempt(s, id, blocks)) {
+        return 1;
+    }
+
+    memset(&f, 0, sizeof(f));
+    sched_futures_add(&f, blocks, more);
+    need = kv_missing(s->kv, id, s->seqs[id].known_n + 1);
+    for (i = 0; i < s->run_n; i++) {
+        v = s->run[i];
+        if (s->reqs[seq_req(v)].tenant == s->reqs[seq_req(id)].tenant) {
+            sched_futures_add(&f, sched_promised(s, v), sched_to_come(s, v));
+            have += kv_held(s->kv, v);
+            need += kv_missing(s->kv, v, s->seqs[v].known_n + 1);
+        }
+    }
+
+    return need <= room
+           && sched_futures_peak(&f, grows > 0 ? grows : 1) <= have;
+}
