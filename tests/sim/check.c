@@ -417,5 +417,5 @@ check_all(void)
 {
     return check_light() + check_fair(1) + check_fair(3) + check_floor(0)
            + check_floor(5) + check_tight() + check_traces() + cache_check()
-           + order_check() + trouble_check();
+           + order_check() + share_check() + trouble_check();
 }

@@ -497,5 +497,5 @@ fairness_table(void)
         bad += set_up(&set_ups[i]);
     }
 
-    return bad + flood();
+    return bad + flood() + share_table();
 }

@@ -26,6 +26,10 @@ int order_check(void);
 /* c. Fairness among tenants. */
 int fairness_table(void);
 
+/* The same of the prefix cache; check: short floods. */
+int share_table(void);
+int share_check(void);
+
 /* d. Three times the capacity. */
 int overload_table(void);
 
