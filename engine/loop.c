@@ -315,6 +315,7 @@ open_tables(loop_t *l, const forward_cfg_t *f)
     if (l->c.cache && kv_cache(l->kv, 2 * reqs_n, l->c.cache_seed) != 0) {
         return -1;
     }
+    kv_shares(l->kv, l->c.cache_floor, l->c.cache_idle_us);
     if (l->c.cache && !kv_caches(l->kv)) {
         log_line(
             LOG_INFO, "no prefix cache: all layers of this model have windows");

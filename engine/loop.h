@@ -30,6 +30,8 @@ typedef struct {
     uint64_t cache_seed;  /* nobody outside may know it */
     uint32_t host_again;  /* see kv_tier_cfg_t.again */
     uint64_t block_bytes; /* of a KV block, if there is a second tier */
+    uint32_t cache_floor; /* see kv_shares */
+    uint64_t cache_idle_us;
     const sched_policy_t *policy; /* NULL: the default */
     uint32_t tile;                /* of the device's products; 0: none */
     uint32_t step_target_ms;      /* see sched_cfg_t.target_us */

@@ -664,6 +664,8 @@ open_threads(engine_t *e)
     lc.cache_seed = secrets[0];
     lc.host_again = strcmp(o->kv_host_copy, "again") == 0;
     lc.block_bytes = forward_block_bytes(e->load.model, &e->shape);
+    lc.cache_floor = (uint32_t) o->prefix_floor;
+    lc.cache_idle_us = (uint64_t) o->prefix_idle * 1000;
     lc.policy = e->policy;
     lc.tile = (uint32_t) o->batch_tile;
     lc.step_target_ms = (uint32_t) o->step_target;

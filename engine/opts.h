@@ -43,6 +43,10 @@
         "on or off: keep what was computed for who begins alike")              \
     X(prefix_share, str, "tenant", 0, 0,                                       \
         "with whom: tenant (its own requests) or all")                         \
+    X(prefix_floor, int, "50", 0, 100,                                         \
+        "percent of a tenant's share of the cache that others must leave")     \
+    X(prefix_idle, ms, "10m", 0, 31536000000,                                  \
+        "how long a tenant that sends nothing keeps that; 0: for ever")        \
     X(prefix_pin, str, "", 0, 0,                                               \
         "file or directory: what prompts begin with, kept for all tenants")    \
     X(block_tokens, int, "16", 4, 256, "tokens in a KV block")                 \

@@ -751,6 +751,8 @@ open_world(unsigned seed, int until, void (*script)(void), uint64_t step_min)
     c.cache_seed = seed;
     c.shape.host_blocks = tier;
     c.block_bytes = BT * 4;
+    c.cache_floor = seed % 3 * 50;
+    c.cache_idle_us = 1000000;
     g->page = calloc(1, llm_live_size(REQS));
     assert_non_null(g->page);
     c.page = g->page;
