@@ -632,12 +632,41 @@ pin_prefixes(engine_t *e)
 }
 
 
+static loop_t *
+open_loop(const engine_t *e, uint64_t cache_seed)
+{
+    const opts_t *o = &e->o;
+    loop_cfg_t lc;
+
+    memset(&lc, 0, sizeof(lc));
+    lc.inner = e->in;
+    lc.forward = e->forward;
+    lc.token = e->load.tok;
+    lc.shape = e->shape;
+    lc.step_min_ms = (uint64_t) o->step_min;
+    lc.cache = strcmp(o->prefix_cache, "on") == 0;
+    lc.cache_seed = cache_seed;
+    lc.host_again = strcmp(o->kv_host_copy, "again") == 0;
+    lc.block_bytes = forward_block_bytes(e->load.model, &e->shape);
+    lc.cache_floor = (uint32_t) o->prefix_floor;
+    lc.cache_idle_us = (uint64_t) o->prefix_idle * 1000;
+    lc.policy = e->policy;
+    lc.tile = (uint32_t) o->batch_tile;
+    lc.step_target_ms = (uint32_t) o->step_target;
+    lc.prefix_pass_ms = (uint32_t) o->prefix_pass;
+    lc.class_floor = (uint32_t) o->class_floor;
+    lc.page = ipc_state(e->ipc);
+    lc.page_size = ipc_state_size(e->ipc);
+
+    return loop_open(&lc);
+}
+
+
 /* The tables of the three threads; nothing runs yet but the tokenisers. */
 static int
 open_threads(engine_t *e)
 {
     const opts_t *o = &e->o;
-    loop_cfg_t lc;
     text_out_args_t oc;
     text_in_cfg_t ic;
     uint64_t secrets[3];
@@ -654,26 +683,7 @@ open_threads(engine_t *e)
         goto failed;
     }
 
-    memset(&lc, 0, sizeof(lc));
-    lc.inner = e->in;
-    lc.forward = e->forward;
-    lc.token = e->load.tok;
-    lc.shape = e->shape;
-    lc.step_min_ms = (uint64_t) o->step_min;
-    lc.cache = strcmp(o->prefix_cache, "on") == 0;
-    lc.cache_seed = secrets[0];
-    lc.host_again = strcmp(o->kv_host_copy, "again") == 0;
-    lc.block_bytes = forward_block_bytes(e->load.model, &e->shape);
-    lc.cache_floor = (uint32_t) o->prefix_floor;
-    lc.cache_idle_us = (uint64_t) o->prefix_idle * 1000;
-    lc.policy = e->policy;
-    lc.tile = (uint32_t) o->batch_tile;
-    lc.step_target_ms = (uint32_t) o->step_target;
-    lc.prefix_pass_ms = (uint32_t) o->prefix_pass;
-    lc.class_floor = (uint32_t) o->class_floor;
-    lc.page = ipc_state(e->ipc);
-    lc.page_size = ipc_state_size(e->ipc);
-    e->loop = loop_open(&lc);
+    e->loop = open_loop(e, secrets[0]);
     if (e->loop == NULL) {
         goto failed;
     }

@@ -1,8 +1,8 @@
 /*
  * The scheduler's inside, shared by sched.c (requests: add, commit, end),
- * sched_plan.c, sched_turn.c and sched_row.c (the plan), sched_order.c,
- * sched_floor.c, sched_cache.c, sched_share.c and the policies.  Nobody else
- * includes it.
+ * sched_plan.c, sched_seat.c, sched_turn.c and sched_row.c (the plan),
+ * sched_order.c, sched_floor.c, sched_cache.c, sched_share.c and the policies.
+ * Nobody else includes it.
  */
 #ifndef SCHED_INT_H
 #define SCHED_INT_H
@@ -271,8 +271,38 @@ tenant_t *sched_turn(sched_t *s);
 /* The one whose turn it was has been served, or has another pick, or none. */
 void sched_turn_again(sched_t *s);
 
+/* --- seats and blocks: sched_seat.c -------------------------------------- */
+
+/* A sequence that is held or has been let in gets a seat, or loses it but not
+ * its blocks. */
+void sched_seat(sched_t *s, uint32_t id);
+void sched_hold(sched_t *s, uint32_t id);
+
+/* Takes its blocks away; what it knows stays, and is computed again. */
+void sched_preempt(sched_t *s, uint32_t id);
+
 /* Is sequence a of a lower class than b, or of the same and came later? */
 int sched_later(const sched_t *s, uint32_t a, uint32_t b);
+
+/* Of a and b, either of which may be NONE, the one to lose its blocks. */
+uint32_t sched_worse(const sched_t *s, uint32_t a, uint32_t b);
+
+/* The seated sequence of class `from` or lower that is to go first. */
+uint32_t sched_worst_seated(const sched_t *s, uint32_t from);
+
+/*
+ * Whose blocks are taken next: anyone's without credit, else of those of class
+ * `from` or lower the one that the policy says.  Never the top's; NONE: there
+ * is nobody.
+ */
+uint32_t sched_victim(const sched_t *s, uint32_t from);
+
+/* Blocks held by sequences without credit: anyone may have them. */
+uint64_t sched_dry_blocks(const sched_t *s);
+
+/* Makes need blocks free at the cost of class `from` and below; 0: no way, and
+ * then nothing was taken. */
+int sched_take_blocks(sched_t *s, uint64_t need, uint32_t from);
 
 /* May the request start, as far as its tenant's own limit goes? */
 int sched_may_start(const sched_t *s, const sreq_t *sr);

@@ -75,227 +75,6 @@ req_start(sched_t *s, uint32_t req)
 }
 
 
-/* --- seats and blocks --------------------------------------------------- */
-
-static void
-run_insert(sched_t *s, uint32_t id)
-{
-    uint32_t i = s->run_n;
-
-    assert(s->run_n < s->seats);
-
-    while (i > 0 && s->links[s->run[i - 1]].key > s->links[id].key) {
-        s->run[i] = s->run[i - 1];
-        i--;
-    }
-    s->run[i] = id;
-    s->run_n++;
-}
-
-
-static void
-seq_seat(sched_t *s, uint32_t id)
-{
-    sched_seq_detach(s, id);
-    sched_seq_state(&s->seqs[id], SCHED_RUNNING);
-    run_insert(s, id);
-}
-
-
-static void
-seq_hold(sched_t *s, uint32_t id)
-{
-    sched_seq_detach(s, id);
-    sched_seq_state(&s->seqs[id], SCHED_HELD);
-    list_insert(&s->held, s->links, id);
-}
-
-
-/* Takes its blocks away; what it knows stays, and is computed again. */
-static void
-seq_preempt(sched_t *s, uint32_t id)
-{
-    seq_t *q = &s->seqs[id];
-
-    assert(q->state == SCHED_RUNNING || q->state == SCHED_HELD);
-
-    sched_seq_detach(s, id);
-    sched_seq_state(q, SCHED_WAITING);
-    kv_tier_save(s->kv, id);
-    (void) kv_release(s->kv, id);
-    q->computed = 0;
-    q->floor = 0;
-    list_insert(&seq_tenant(s, id)->ready, s->links, id);
-    s->preemptions++;
-}
-
-
-int
-sched_later(const sched_t *s, uint32_t a, uint32_t b)
-{
-    return s->links[a].key > s->links[b].key;
-}
-
-
-/* Of a and b, either of which may be NONE, the one to lose its blocks. */
-static uint32_t
-worse(const sched_t *s, uint32_t a, uint32_t b)
-{
-    uint32_t ca, cb;
-
-    if (a == NONE || b == NONE) {
-        return a == NONE ? b : a;
-    }
-
-    ca = key_class(s->links[a].key);
-    cb = key_class(s->links[b].key);
-    if (ca != cb) {
-        return ca > cb ? a : b;
-    }
-
-    return s->policy->rather(s, a, b) ? a : b;
-}
-
-
-/* May id have to give way to class `from` - 1?  From 0: to anyone, and then
- * the floor does not keep it. */
-static int
-yields(const sched_t *s, uint32_t id, uint32_t from)
-{
-    return id != s->top && key_class(s->links[id].key) >= from
-           && (from == 0 || !s->seqs[id].floor);
-}
-
-
-/* The seated sequence of class `from` or lower that is to go first. */
-static uint32_t
-worst_seated(const sched_t *s, uint32_t from)
-{
-    uint32_t i, id, found = NONE;
-
-    for (i = s->run_n; i-- > 0;) {
-        id = s->run[i];
-        if (key_class(s->links[id].key) < from) {
-            break; /* so are all before it */
-        }
-        if (yields(s, id, from)) {
-            found = worse(s, found, id);
-        }
-    }
-
-    return found;
-}
-
-
-/*
- * Whose blocks are taken next: anyone's without credit, else of those of class
- * `from` or lower the one that the policy says.  Never the top's; NONE: there
- * is nobody.
- */
-static uint32_t
-victim(const sched_t *s, uint32_t from)
-{
-    uint32_t id, found = NONE;
-
-    for (id = s->held.tail; id != NONE; id = s->links[id].prev) {
-        if (!s->reqs[seq_req(id)].credit) {
-            return id;
-        }
-        if (yields(s, id, from)) {
-            found = worse(s, found, id);
-        }
-    }
-
-    return worse(s, found, worst_seated(s, from));
-}
-
-
-/* Blocks held by sequences without credit: anyone may have them. */
-static uint64_t
-dry_blocks(const sched_t *s)
-{
-    uint64_t sum = 0;
-    uint32_t id;
-
-    for (id = s->held.head; id != NONE; id = s->links[id].next) {
-        if (!s->reqs[seq_req(id)].credit) {
-            sum += kv_held(s->kv, id);
-        }
-    }
-
-    return sum;
-}
-
-
-/*
- * Blocks that come free if sequence id gives way to class `from` - 1, at
- * least.  If all others give way, from 0, all blocks do, whoever shares them.
- */
-static uint64_t
-worth(const sched_t *s, uint32_t id, uint32_t from)
-{
-    int dry = s->seqs[id].state == SCHED_HELD && !s->reqs[seq_req(id)].credit;
-
-    if (id == s->top || (!dry && !yields(s, id, from))) {
-        return 0;
-    }
-
-    return from == 0 ? kv_held(s->kv, id) : kv_own(s->kv, id);
-}
-
-
-/* Even if all give way but the top: does a copy under way keep blocks from
- * being had that are needed?  It ends soon. */
-static int
-kept_back(const sched_t *s, uint64_t need)
-{
-    uint64_t kept = kv_tier_keeps(s->kv);
-
-    if (kept == 0) {
-        return 0;
-    }
-    kept += kv_pinned(s->kv) + (s->top != NONE ? kv_held(s->kv, s->top) : 0);
-
-    return need + kept > kv_total(s->kv);
-}
-
-
-/* Makes need blocks free at the cost of class `from` and below; 0: no way,
- * and then nothing was taken. */
-static int
-take_blocks(sched_t *s, uint64_t need, uint32_t from)
-{
-    uint64_t have = kv_avail(s->kv);
-    uint32_t i, id;
-
-    if (have >= need) {
-        return 1;
-    }
-    if (from == 0 && kept_back(s, need)) {
-        return 0;
-    }
-
-    for (i = 0; i < s->run_n; i++) {
-        have += worth(s, s->run[i], from);
-    }
-    for (id = s->held.head; id != NONE; id = s->links[id].next) {
-        have += worth(s, id, from);
-    }
-    if (have < need) {
-        return 0;
-    }
-
-    while (kv_avail(s->kv) < need) {
-        id = victim(s, from);
-        assert(id != NONE && id != s->top);
-        seq_preempt(s, id);
-        s->pressed = 1;
-    }
-
-    return 1;
-}
-
-
 /* --- what those seated will need ---------------------------------------- */
 
 uint64_t
@@ -354,7 +133,7 @@ plan_futures(sched_t *s)
 static int
 room_for(sched_t *s, uint32_t id)
 {
-    uint64_t need, have = kv_avail(s->kv) + dry_blocks(s);
+    uint64_t need, have = kv_avail(s->kv) + sched_dry_blocks(s);
     uint32_t lacks = kv_missing(s->kv, id, s->seqs[id].known_n + 1);
     uint32_t holds = kv_held(s->kv, id), more = sched_to_come(s, id), v;
     uint64_t blocks = lacks + (uint64_t) holds;
@@ -379,10 +158,10 @@ room_for(sched_t *s, uint32_t id)
 
     fits = fits && sched_share_lets(s, id, blocks, more);
     while (fits && kv_avail(s->kv) < need) {
-        v = victim(s, 0);
+        v = sched_victim(s, 0);
         fits = v != NONE && !s->reqs[seq_req(v)].credit;
         if (fits) { /* else they share theirs with others */
-            seq_preempt(s, v);
+            sched_preempt(s, v);
         }
     }
 
@@ -411,7 +190,7 @@ seq_admit(sched_t *s, uint32_t id)
     }
 
     sched_cache_admitted(s, id);
-    seq_seat(s, id);
+    sched_seat(s, id);
 }
 
 
@@ -500,14 +279,14 @@ plan_seats(sched_t *s)
         if (s->reqs[seq_req(s->run[i])].credit) {
             i++;
         } else {
-            seq_hold(s, s->run[i]);
+            sched_hold(s, s->run[i]);
         }
     }
 
     for (id = s->held.head; id != NONE && s->run_n < s->seats; id = next) {
         next = s->links[id].next;
         if (s->reqs[seq_req(id)].credit) {
-            seq_seat(s, id);
+            sched_seat(s, id);
         }
     }
 }
@@ -522,11 +301,11 @@ take_seat(sched_t *s, uint32_t from)
     if (s->run_n < s->seats) {
         return 1;
     }
-    v = worst_seated(s, from);
+    v = sched_worst_seated(s, from);
     if (v == NONE) {
         return 0;
     }
-    seq_hold(s, v);
+    sched_hold(s, v);
 
     return 1;
 }
@@ -559,7 +338,7 @@ top_room(sched_t *s, uint32_t id, uint32_t need)
 
     while (kv_room(s->kv, id, need) < need
            && (v = sched_share_victim(s, id, need)) != NONE) {
-        seq_preempt(s, v);
+        sched_preempt(s, v);
         s->pressed = 1;
     }
 }
@@ -594,7 +373,7 @@ plan_top(sched_t *s, uint32_t req)
     if (q->state == SCHED_RUNNING && need <= kv_avail(s->kv)) {
         return;
     }
-    if (!take_blocks(s, need, 0)
+    if (!sched_take_blocks(s, need, 0)
         || (q->state != SCHED_RUNNING && !take_seat(s, 0))) {
         if (waiting) {
             sched_cache_unmatch(s, id);
@@ -603,7 +382,7 @@ plan_top(sched_t *s, uint32_t req)
     }
 
     if (q->state == SCHED_HELD) {
-        seq_seat(s, id);
+        sched_seat(s, id);
     } else if (q->state == SCHED_WAITING) {
         seq_admit(s, id);
     }
@@ -621,12 +400,12 @@ plan_urgent(sched_t *s, uint32_t req)
     int rc;
 
     from = key_class(s->links[id].key) + 1;
-    if (victim(s, from) == NONE || !plan_match(s, id)) {
+    if (sched_victim(s, from) == NONE || !plan_match(s, id)) {
         return;
     }
 
     need = kv_missing(s->kv, id, s->seqs[id].known_n + 1);
-    if (!take_blocks(s, need, from) || !take_seat(s, from)) {
+    if (!sched_take_blocks(s, need, from) || !take_seat(s, from)) {
         sched_cache_unmatch(s, id);
         return;
     }
@@ -669,7 +448,7 @@ sched_pass_ones(sched_t *s, batch_t *b)
         /* the victim may be id itself, or stand before it */
         v = sched_share_victim(
             s, id, kv_missing(s->kv, id, s->seqs[id].known_n));
-        v = v == NONE ? victim(s, 0) : v;
+        v = v == NONE ? sched_victim(s, 0) : v;
         if (v == NONE) { /* a copy has the block: the next step will do */
             assert(kv_tier_keeps(s->kv) > 0);
             i++;
@@ -679,7 +458,7 @@ sched_pass_ones(sched_t *s, batch_t *b)
             && s->links[v].key < s->links[id].key) {
             i--;
         }
-        seq_preempt(s, v);
+        sched_preempt(s, v);
         s->pressed = 1;
     }
 
@@ -998,7 +777,7 @@ worst_claimable(const sched_t *s, const tenant_t *t, uint32_t class, int seat)
 
     for (i = 0; i < s->run_n; i++) {
         if (claimable(s, t, class, seat, s->run[i])) {
-            v = worse(s, v, s->run[i]);
+            v = sched_worse(s, v, s->run[i]);
         }
     }
 
@@ -1089,7 +868,7 @@ plan_claim(sched_t *s)
     while (v != NONE && sched_share_room(s, id, need) < need) {
         v = worst_claimable(s, t, class, seat);
         if (v != NONE) {
-            seq_preempt(s, v);
+            sched_preempt(s, v);
             s->pressed = 1;
         }
     }
@@ -1100,7 +879,7 @@ plan_claim(sched_t *s)
     if (s->run_n == s->seats) {
         v = worst_claimable(s, t, class, seat);
         assert(v != NONE);
-        seq_hold(s, v);
+        sched_hold(s, v);
     }
     if (t->pick_kind == PICK_WAIT) {
         req_start(s, seq_req(id));
