@@ -249,6 +249,16 @@ sched_close(sched_t *s)
 }
 
 
+void
+sched_tap(sched_t *s, sched_tap_t tap, void *arg)
+{
+    assert(s->tap == NULL && tap != NULL);
+
+    s->tap = tap;
+    s->tap_arg = arg;
+}
+
+
 /* --- tenants ------------------------------------------------------------ */
 
 /*
@@ -471,6 +481,7 @@ sched_retry_us(sched_t *s, const req_t *r)
     if (t->told_us > s->now_us + RETRY_US_MAX) {
         t->told_us = s->now_us + RETRY_US_MAX;
     }
+    SCHED_TELL(s, .type = SCHED_CALL_RETRY, .r = r);
 
     return at - s->now_us;
 }
@@ -534,6 +545,8 @@ sched_add(sched_t *s, uint32_t req, const req_t *r)
     if (queue_full(s, t, r)
         || (r->queue_ms != 0
             && sched_wait_us(s, r) > (uint64_t) r->queue_ms * WAIT_TRUST)) {
+        SCHED_TELL(s, .type = SCHED_CALL_ADD, .req = req, .r = r,
+            .value = -LLM_ERR_BUSY);
         return -LLM_ERR_BUSY;
     }
     if (t->waiting == 0 && t->started == 0) {
@@ -572,6 +585,7 @@ sched_add(sched_t *s, uint32_t req, const req_t *r)
     s->wait_links[req].key = key;
     list_insert(&t->wait, s->wait_links, req);
     t->waiting++;
+    SCHED_TELL(s, .type = SCHED_CALL_ADD, .req = req, .r = r);
 
     return 0;
 }
@@ -604,6 +618,7 @@ sched_credit(sched_t *s, uint32_t req, int has)
     }
 
     sr->credit = (uint8_t) (has != 0);
+    SCHED_TELL(s, .type = SCHED_CALL_CREDIT, .req = req, .value = has);
 }
 
 
@@ -729,6 +744,7 @@ sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes)
     }
 
     kv_check(s->kv);
+    SCHED_TELL(s, .type = SCHED_CALL_COMMIT, .b = b, .takes = takes);
 }
 
 
@@ -758,6 +774,7 @@ sched_took(sched_t *s, const batch_t *b, uint64_t us)
     if (s->c.target_us > 0) {
         sched_pace_took(&s->pace, &l, (double) us);
     }
+    SCHED_TELL(s, .type = SCHED_CALL_TOOK, .us = us);
 }
 
 
@@ -791,6 +808,8 @@ sched_cut(sched_t *s, uint32_t req, uint32_t choice, uint32_t index)
     if (q->state != SCHED_ENDED) {
         seq_finish(s, id);
     }
+    SCHED_TELL(s, .type = SCHED_CALL_CUT, .req = req, .choice = choice,
+        .index = index);
 
     return wasted;
 }
@@ -859,6 +878,7 @@ sched_end(sched_t *s, uint32_t req)
     assert(s->live_n > 0);
     s->live_n--;
     kv_check(s->kv);
+    SCHED_TELL(s, .type = SCHED_CALL_END, .req = req);
 }
 
 
@@ -877,6 +897,13 @@ sched_policy(const char *name)
     }
 
     return NULL;
+}
+
+
+const char *
+sched_policy_name(const sched_policy_t *policy)
+{
+    return policy != NULL ? policy->name : sched_fair.name;
 }
 
 

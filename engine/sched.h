@@ -53,6 +53,9 @@ const sched_policy_t *sched_policy(const char *name);
  * rows. */
 int sched_policy_whole(const sched_policy_t *p);
 
+/* And the other way; NULL is the default one. */
+const char *sched_policy_name(const sched_policy_t *policy);
+
 typedef struct {
     uint32_t reqs; /* size of the request table */
     uint32_t rows; /* a batch's limits */
@@ -103,12 +106,53 @@ typedef struct {
     uint64_t fetched_tokens; /* that these brought */
 } sched_stats_t;
 
+/* X(call, what is told of it): the calls that change a scheduler */
+#define SCHED_CALLS(X)                                                         \
+    X(ADD, "r; value: what was answered")                                      \
+    X(RETRY, "r, and no req")                                                  \
+    X(CREDIT, "value: has it; only when that is new")                          \
+    X(PLAN, "us: now; b as it was written")                                    \
+    X(COMMIT, "b; takes with their answers")                                   \
+    X(TOOK, "us")                                                              \
+    X(CUT, "choice, index")                                                    \
+    X(END, "")
+
+/* clang-format off */
+typedef enum {
+#define X(name, doc) SCHED_CALL_##name,
+    SCHED_CALLS(X)
+#undef X
+    SCHED_CALLS_N
+} sched_call_type_t;
+/* clang-format on */
+
+/* One call that was made, all borrowed while it is told. */
+typedef struct {
+    sched_call_type_t type;
+    uint32_t req; /* of ADD, CREDIT, CUT, END */
+    const req_t *r;
+    int value;
+    uint32_t choice, index;
+    uint64_t us;
+    const batch_t *b;
+    const sched_take_t *takes;
+} sched_call_t;
+
+typedef void (*sched_tap_t)(void *arg, const sched_call_t *c);
+
 /*
  * Borrows kv, which must have been opened for reqs * LLM_CHOICES_MAX
  * sequences, until sched_close.  NULL when out of memory.
  */
 sched_t *sched_open(const sched_cfg_t *c, kv_t *kv);
 void sched_close(sched_t *s);
+
+/*
+ * From now on tap is told of each call that changes s, when it is done.  As
+ * the scheduler is pure, a second one to which the same calls are made plans
+ * the same.  The tap may not block either.
+ */
+void sched_tap(sched_t *s, sched_tap_t tap, void *arg);
 
 /*
  * Takes request req in.  r, its prompts and parameters are borrowed until

@@ -148,6 +148,8 @@ struct sched_policy_s {
 
 struct sched_s {
     sched_cfg_t c;
+    sched_tap_t tap; /* NULL: nobody is told of calls */
+    void *tap_arg;   /* borrowed */
     const sched_policy_t *policy;
     sched_pace_t pace;   /* if there is a target */
     sched_guess_t guess; /* of all tenants' output lengths */
@@ -202,6 +204,15 @@ struct sched_s {
     uint32_t *active;       /* [reqs] tenants with live requests */
     uint32_t *order;        /* [reqs] of them, who has a pick: a heap */
 };
+
+
+/* Tells of a call, if somebody listens: type and what else the list says. */
+#define SCHED_TELL(s, ...)                                                     \
+    do {                                                                       \
+        if ((s)->tap != NULL) {                                                \
+            (s)->tap((s)->tap_arg, &(const sched_call_t){__VA_ARGS__});        \
+        }                                                                      \
+    } while (0)
 
 
 static inline uint32_t

@@ -1004,4 +1004,5 @@ sched_plan(sched_t *s, uint64_t now_us, batch_t *b)
     assert(b->rows_n <= s->run_n && s->run_n <= s->seats);
     assert(b->outs_n <= b->outs_max);
     kv_check(s->kv);
+    SCHED_TELL(s, .type = SCHED_CALL_PLAN, .us = now_us, .b = b);
 }
