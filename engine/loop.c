@@ -274,24 +274,43 @@ open_tier(loop_t *l, const forward_cfg_t *f)
 }
 
 
+/* The scheduler knows twice as many tenants as there are requests. */
+static uint32_t
+tenants(const loop_t *l)
+{
+    return 2 * l->in->reqs_n;
+}
+
+
+/* What scheduler and pool are opened with. */
+static void
+configs(const loop_t *l, sched_cfg_t *sc, kv_cfg_t *kc)
+{
+    const forward_cfg_t *f = &l->c.shape;
+
+    memset(sc, 0, sizeof(*sc));
+    sc->reqs = l->in->reqs_n;
+    sc->rows = f->rows_max < f->outs_max ? f->rows_max : f->outs_max;
+    sc->tokens = f->tokens_max;
+    sc->context = f->context;
+    sc->policy = l->c.policy;
+    sc->tile = l->c.tile;
+    sc->target_us = l->c.step_target_ms * 1000;
+    sc->pass_us = l->c.prefix_pass_ms * 1000;
+    sc->floor = l->c.class_floor;
+    forward_kv(f, sc->reqs * LLM_CHOICES_MAX, kc);
+}
+
+
 static int
 open_tables(loop_t *l, const forward_cfg_t *f)
 {
     uint32_t reqs_n = l->in->reqs_n;
-    sched_cfg_t sc = {0};
+    sched_cfg_t sc;
     live_cfg_t lc;
     kv_cfg_t kc;
 
-    sc.reqs = reqs_n;
-    sc.rows = f->rows_max < f->outs_max ? f->rows_max : f->outs_max;
-    sc.tokens = f->tokens_max;
-    sc.context = f->context;
-    sc.policy = l->c.policy;
-    sc.tile = l->c.tile;
-    sc.target_us = l->c.step_target_ms * 1000;
-    sc.pass_us = l->c.prefix_pass_ms * 1000;
-    sc.floor = l->c.class_floor;
-
+    configs(l, &sc, &kc);
     l->b.rows_max = f->rows_max;
     l->b.tokens_max = f->tokens_max;
     l->b.outs_max = f->outs_max;
@@ -302,7 +321,6 @@ open_tables(loop_t *l, const forward_cfg_t *f)
     l->takes = mem_zero(f->outs_max, sizeof(sched_take_t));
     l->reqs = mem_zero(reqs_n, sizeof(lreq_t));
     l->live = mem_zero(reqs_n, sizeof(uint32_t));
-    forward_kv(f, reqs_n * LLM_CHOICES_MAX, &kc);
     l->kv = kv_open(&kc);
 
     if (l->b.rows == NULL || l->b.tokens == NULL || l->b.outs == NULL
@@ -311,8 +329,7 @@ open_tables(loop_t *l, const forward_cfg_t *f)
         return -1;
     }
 
-    /* the scheduler knows twice as many tenants as there are requests */
-    if (l->c.cache && kv_cache(l->kv, 2 * reqs_n, l->c.cache_seed) != 0) {
+    if (l->c.cache && kv_cache(l->kv, tenants(l), l->c.cache_seed) != 0) {
         return -1;
     }
     kv_shares(l->kv, l->c.cache_floor, l->c.cache_idle_us);
@@ -415,6 +432,26 @@ loop_close(loop_t *l)
     mem_free(l->reqs);
     mem_free(l->live);
     mem_free(l);
+}
+
+
+void
+loop_record_head(const loop_t *l, record_head_t *h)
+{
+    sched_cfg_t sc;
+    kv_cfg_t kc;
+
+    configs(l, &sc, &kc);
+    record_head(h, &sc, &kc, l->c.cache ? tenants(l) : 0, &l->b);
+}
+
+
+void
+loop_record(loop_t *l, recorder_t *rec)
+{
+    assert(l->turns == 0 && l->live_n == 0);
+
+    sched_tap(l->sched, record_tell, rec);
 }
 
 

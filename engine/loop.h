@@ -12,6 +12,7 @@
 
 #include "forward.h"
 #include "inner.h"
+#include "record.h"
 #include "sched.h"
 #include "token.h"
 
@@ -54,6 +55,14 @@ loop_t *loop_open(const loop_cfg_t *c);
  * 0, or a negative llm_err.h code.
  */
 int loop_pin(loop_t *l, const uint32_t *ids, uint32_t n);
+
+/*
+ * Records from now on, before the thread starts: the head that the recorder
+ * must have been opened with, and then the recorder, which is borrowed until
+ * the thread has been joined.
+ */
+void loop_record_head(const loop_t *l, record_head_t *h);
+void loop_record(loop_t *l, recorder_t *rec);
 
 /* After the thread has been joined. */
 void loop_close(loop_t *l);

@@ -31,6 +31,8 @@
 #include "opts.h"
 #include "prefix.h"
 #include "progress.h"
+#include "record.h"
+#include "replay.h"
 #include "text_in.h"
 #include "text_out.h"
 
@@ -78,6 +80,7 @@ typedef struct {
     progress_t progress; /* of loading */
     inner_t *in;
     loop_t *loop;
+    recorder_t *rec; /* NULL: nothing is recorded */
     text_out_t *text_out;
     text_in_t *text_in;
     pthread_t threads[ENGINE_THREADS];
@@ -632,6 +635,31 @@ pin_prefixes(engine_t *e)
 }
 
 
+/* Has what the loop's scheduler is told recorded; 0, or -1 with e->err. */
+static int
+open_record(engine_t *e)
+{
+    record_head_t h;
+
+    if (e->o.record[0] == '\0') {
+        return 0;
+    }
+
+    loop_record_head(e->loop, &h);
+    e->rec = record_open(
+        e->o.record, (uint64_t) e->o.record_limit, &h, e->err, sizeof(e->err));
+    if (e->rec == NULL) {
+        return -1;
+    }
+    loop_record(e->loop, e->rec);
+    log_line(LOG_NOTICE,
+        "recording what is scheduled to %s, at most %lld bytes", e->o.record,
+        (long long) e->o.record_limit);
+
+    return 0;
+}
+
+
 static loop_t *
 open_loop(const engine_t *e, uint64_t cache_seed)
 {
@@ -687,6 +715,9 @@ open_threads(engine_t *e)
     if (e->loop == NULL) {
         goto failed;
     }
+    if (open_record(e) != 0) {
+        return -1;
+    }
 
     memset(&oc, 0, sizeof(oc));
     oc.in = e->in;
@@ -741,6 +772,9 @@ start_threads(engine_t *e)
     const uint32_t n = ENGINE_THREADS;
     int rc;
 
+    if (e->rec != NULL && record_start(e->rec, e->err, sizeof(e->err)) != 0) {
+        return -1;
+    }
     while (e->threads_n < n) {
         rc = pthread_create(&e->threads[e->threads_n], NULL,
             rows[e->threads_n].run, rows[e->threads_n].arg);
@@ -884,6 +918,7 @@ close_all(engine_t *e)
     stop_threads(e);
     text_in_close(e->text_in);
     text_out_close(e->text_out);
+    (void) record_close(e->rec);
     loop_close(e->loop);
     inner_close(e->in);
     forward_close(e->forward);
@@ -958,6 +993,39 @@ inspect(engine_t *e)
 }
 
 
+/* --replay FILE; the exit status. */
+static int
+replay(engine_t *e)
+{
+    const opts_t *o = &e->o;
+    replay_change_t c = REPLAY_NO_CHANGE;
+
+    if (opts_given(o, "policy")) {
+        c.policy = o->policy;
+    }
+    if (opts_given(o, "batch_tokens")) {
+        c.tokens = o->batch_tokens;
+    }
+    if (opts_given(o, "batch_tile")) {
+        c.tile = o->batch_tile;
+    }
+    if (opts_given(o, "step_target")) {
+        c.target_us = o->step_target * 1000;
+    }
+    if (opts_given(o, "class_floor")) {
+        c.floor = o->class_floor;
+    }
+    if (opts_given(o, "prefix_cache")) {
+        if (check_cache(e) != 0) {
+            return 1;
+        }
+        c.cache = strcmp(o->prefix_cache, "on") == 0;
+    }
+
+    return replay_main(o->replay, &c, stdout, e->err, sizeof(e->err));
+}
+
+
 /* Serves until a signal comes; the exit status. */
 static int
 serve(engine_t *e)
@@ -1019,6 +1087,8 @@ main(int argc, char **argv)
     } else if (e.o.version) {
         printf("llm-engine %s, wire version %d\n", ENGINE_VERSION,
             LLM_WIRE_VERSION);
+    } else if (e.o.replay[0] != '\0') {
+        rc = replay(&e);
     } else {
         rc = e.o.inspect ? inspect(&e) : serve(&e);
     }

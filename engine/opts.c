@@ -34,6 +34,8 @@ static const opt_row_t opts_rows[] = {
 
 #define OPTS_N (sizeof(opts_rows) / sizeof(opts_rows[0]))
 
+_Static_assert(OPTS_N <= 64, "a bit in opts_t.given is each row's");
+
 static const char *const opt_forms[] = {"text", "a number",
     "a size such as 512k, 4m or 2g", "a time such as 100ms, 5s or 2m"};
 
@@ -115,6 +117,7 @@ opts_set(
     }
 
     field = (char *) o + row->offset;
+    o->given |= 1ull << (row - opts_rows);
 
     if (row->type == OPT_str) {
         copy = strdup(value);
@@ -161,6 +164,18 @@ opts_init(opts_t *o)
         assert(rc == 0);
     }
     (void) rc;
+    o->given = 0;
+}
+
+
+int
+opts_given(const opts_t *o, const char *name)
+{
+    const opt_row_t *row = opt_row(name);
+
+    assert(row != NULL);
+
+    return (o->given >> (row - opts_rows) & 1) != 0;
 }
 
 

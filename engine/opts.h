@@ -73,6 +73,12 @@
     X(step_min, ms, "0", 0, 60000, "shortest time of a step: paces tests")     \
     X(drain_timeout, ms, "30s", 0, 86400000,                                   \
         "how long running requests may take after SIGTERM")                    \
+    X(record, str, "", 0, 0,                                                   \
+        "file for what is scheduled, from start to end; no text is in it")     \
+    X(record_limit, size, "1g", 1024, 1ll << 46,                               \
+        "where a recording ends; the engine goes on")                          \
+    X(replay, str, "", 0, 0,                                                   \
+        "says whether such a file replays to equal plans, and exits")          \
     X(log_level, str, "info", 0, 0, "error, warn, info or debug")
 
 typedef struct {
@@ -83,9 +89,10 @@ typedef struct {
 #define X(name, type, def, min, max, help) OPT_TYPE_##type name;
     OPTS_LIST(X)
 #undef X
-    int inspect; /* --inspect: print, exit */
-    int help;    /* --help */
-    int version; /* --version */
+    uint64_t given; /* bit i: row i was set, to whatever */
+    int inspect;    /* --inspect: print, exit */
+    int help;       /* --help */
+    int version;    /* --version */
 } opts_t;
 
 /* Sets every option to its default. */
@@ -97,6 +104,9 @@ void opts_init(opts_t *o);
  */
 int opts_set(
     opts_t *o, const char *name, const char *value, char *err, size_t errlen);
+
+/* Was that option, whose name is one, set? */
+int opts_given(const opts_t *o, const char *name);
 
 /* Reads "name value" lines; '#' starts a comment. 0, or -1 with err. */
 int opts_file(opts_t *o, const char *path, char *err, size_t errlen);

@@ -194,6 +194,8 @@ put_row(recorder_t *rec, uint8_t *p, const record_row_t *m)
     int known = find(rec, m->seq, m->start);
     uint32_t i, g, last = 0, listed = 0;
 
+    assert(m->seq < rec->seqs && m->len > 0);
+
     for (g = 0; g < rec->groups; g++) {
         listed += m->blocks[g].listed;
     }
@@ -225,6 +227,8 @@ put_commit(recorder_t *rec, uint8_t *p, const record_commit_t *m)
 {
     const record_take_t *t;
     uint32_t i;
+
+    assert(m->n <= rec->head.batch_outs);
 
     p = record_put(p, m->n);
     for (i = 0; i < m->n; i++) {
@@ -304,6 +308,8 @@ send_frame(recorder_t *rec)
     uint8_t *p = rec->buf;
     size_t left = rec->buf_n + RECORD_FRAME;
     ssize_t n;
+
+    assert(rec->fd != -1 && rec->buf_n > 0);
 
     record_frame(p, p + RECORD_FRAME, rec->buf_n);
     rec->written += left;

@@ -60,7 +60,9 @@ change_head(record_head_t *h, const replay_change_t *c)
         snprintf(h->policy, sizeof(h->policy), "%s", c->policy);
     }
     if (c->tokens >= 0) {
-        h->budget = (uint64_t) c->tokens;
+        h->tokens = (uint64_t) c->tokens;
+        h->batch_tokens = h->step = h->tokens;
+        h->budget = 0;
     }
     if (c->tile >= 0) {
         h->tile = (uint64_t) c->tile;
@@ -252,6 +254,8 @@ own_row(const replay_t *rp, uint32_t k, uint32_t *o, replay_row_t *row)
     const batch_row_t *r = &b->rows[k];
     uint32_t g, i;
 
+    assert(k < b->rows_n && r->q_len > 0 && r->tok < b->tokens_n);
+
     memset(row, 0, sizeof(*row));
     row->seq = r->seq;
     row->start = r->q_start;
@@ -365,6 +369,8 @@ wrong(replay_t *rp, const char *what)
 static void
 owe(replay_t *rp, uint32_t req)
 {
+    assert(rp->rs.live[req]);
+
     rp->owed_n += !rp->owed[req];
     rp->owed[req] = 1;
 }
@@ -546,6 +552,7 @@ call_end(replay_t *rp, const replay_call_t *c)
     sched_end(rp->rs.s, c->req);
     replay_free(&rp->rs.reqs[c->req]);
     rp->rs.live[c->req] = 0;
+    assert(rp->owed_n >= rp->owed[c->req]);
     rp->owed_n -= rp->owed[c->req];
     rp->owed[c->req] = 0;
 
@@ -614,6 +621,8 @@ run(replay_t *rp, replay_file_t *rf)
     st->ends = rc == 0 ? replay_ends(rf) : "a plan differs";
     sched_stats(rp->rs.s, &ss);
     st->preemptions = ss.preemptions;
+    st->cache_asked = ss.cache_asked;
+    st->cache_hits = ss.cache_hits;
     st->plan_us_50 = replay_percentile(rp->us, rp->us_n, 50);
     st->plan_us_99 = replay_percentile(rp->us, rp->us_n, 99);
     st->steps_s =

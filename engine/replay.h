@@ -33,6 +33,7 @@ typedef struct {
     uint64_t tokens; /* computed */
     uint64_t sampled;
     uint64_t preemptions;
+    uint64_t cache_asked, cache_hits;
     uint64_t from_us, until_us;
     uint64_t differs; /* the plan that does, from 1; 0: none */
     const char *ends; /* why the recording ends there */
@@ -47,5 +48,14 @@ typedef struct {
  */
 int replay_calls(FILE *f, const replay_change_t *change, FILE *out,
     replay_stats_t *st, char *err, size_t errlen);
+
+/*
+ * Replays the file at path and says on out how that went.  With a change, it
+ * says where plans begin to differ, and what would have come of the recorded
+ * requests (replay_other.c).  The exit status: 0, or 1 if the plans differ
+ * with nothing changed, or with a sentence in err.
+ */
+int replay_main(const char *path, const replay_change_t *change, FILE *out,
+    char *err, size_t errlen);
 
 #endif

@@ -33,4 +33,9 @@ double replay_percentile(double *v, size_t n, double p);
 /* Makes room for one more in a table of n; 0, or -1: out of memory. */
 int replay_room(void **table, size_t n, size_t *max, size_t size);
 
+/* What the recorded requests would have come to: prints it on out. 0, or -1
+ * with err. */
+int replay_other(const char *path, const replay_change_t *change, FILE *out,
+    char *err, size_t errlen);
+
 #endif

@@ -192,6 +192,8 @@ read_prompt(replay_file_t *rf, req_prompt_t *p)
     record_t rec;
     int rc;
 
+    assert(p->len > 0 && p->len < rf->head.context && p->ids == NULL);
+
     p->ids = malloc(p->len * sizeof(*p->ids));
     if (p->ids == NULL) {
         return bad(rf, "no memory for a prompt");
@@ -257,6 +259,8 @@ read_row(replay_file_t *rf, record_t *rec, replay_row_t *row)
 {
     const record_head_t *h = &rf->head;
     uint32_t g, i;
+
+    assert(row - rf->rows < (ptrdiff_t) h->rows);
 
     row->seq = (uint32_t) record_get(rec, h->reqs * LLM_CHOICES_MAX - 1);
     row->start = (uint32_t) record_get(rec, h->context);

@@ -41,12 +41,14 @@ test_units(void **state)
 
     (void) state;
     opts_init(&o);
+    assert_false(opts_given(&o, "policy") || opts_given(&o, "kv_memory"));
     assert_int_equal(opts_set(&o, "kv_memory", "3g", err, sizeof(err)), 0);
     assert_int_equal(o.kv_memory, 3ll << 30);
     assert_int_equal(opts_set(&o, "step_min", "250ms", err, sizeof(err)), 0);
     assert_int_equal(o.step_min, 250);
     assert_int_equal(opts_set(&o, "step_min", "2", err, sizeof(err)), 0);
     assert_int_equal(o.step_min, 2000);
+    assert_true(!opts_given(&o, "policy") && opts_given(&o, "kv_memory"));
     opts_free(&o);
 }
 
