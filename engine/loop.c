@@ -443,6 +443,8 @@ loop_record_head(const loop_t *l, record_head_t *h)
 
     configs(l, &sc, &kc);
     record_head(h, &sc, &kc, l->c.cache ? tenants(l) : 0, &l->b);
+    h->kept = l->c.cache_floor;
+    h->idle_us = l->c.cache_idle_us;
 }
 
 

@@ -645,6 +645,14 @@ open_record(engine_t *e)
         return 0;
     }
 
+    /* what is there before the first call, or comes when a copy is done */
+    if (e->prefixes.n > 0 || e->o.kv_host_memory > 0) {
+        snprintf(e->err, sizeof(e->err),
+            "record does not go with prefix_pin or kv_host_memory: their "
+            "blocks are not in a recording");
+        return -1;
+    }
+
     loop_record_head(e->loop, &h);
     e->rec = record_open(
         e->o.record, (uint64_t) e->o.record_limit, &h, e->err, sizeof(e->err));

@@ -56,6 +56,9 @@ record_head(record_head_t *h, const sched_cfg_t *s, const kv_cfg_t *kv,
     h->tile = s->tile;
     h->target_us = s->target_us;
     h->floor = s->floor;
+    h->pass_us = s->pass_us;
+    h->kept = KV_FLOOR;
+    h->idle_us = KV_IDLE_US;
     h->batch_rows = b->rows_max;
     h->batch_tokens = b->tokens_max;
     h->batch_outs = b->outs_max;
@@ -89,6 +92,7 @@ record_configs(const record_head_t *h, sched_cfg_t *s, kv_cfg_t *kv,
     s->tile = (uint32_t) h->tile;
     s->target_us = (uint32_t) h->target_us;
     s->floor = (uint32_t) h->floor;
+    s->pass_us = (uint32_t) h->pass_us;
 
     memset(kv, 0, sizeof(*kv));
     kv->blocks = (uint32_t) h->blocks;
@@ -461,18 +465,27 @@ record_file_open(FILE *f, record_head_t *h, char *err, size_t errlen)
 
     assert(f != NULL && errlen > 0);
 
-    snprintf(err, errlen, "out of memory");
     if (rf == NULL) {
-        return NULL;
+        goto memory;
     }
     rf->f = f;
     rf->buf = mem_zero(RECORD_FRAME_MAX, 1);
-    if (rf->buf == NULL || open_head(rf, h, err, errlen) != 0) {
-        record_file_close(rf);
-        return NULL;
+    if (rf->buf == NULL) {
+        goto memory;
     }
+    if (open_head(rf, h, err, errlen) == 0) {
+        return rf;
+    }
+    record_file_close(rf);
 
-    return rf;
+    return NULL;
+
+memory:
+
+    snprintf(err, errlen, "out of memory");
+    record_file_close(rf);
+
+    return NULL;
 }
 
 

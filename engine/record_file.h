@@ -93,7 +93,10 @@ typedef enum {
     X(window4, 0, 1 << 30)                                                     \
     X(window5, 0, 1 << 30)                                                     \
     X(window6, 0, 1 << 30)                                                     \
-    X(window7, 0, 1 << 30)
+    X(window7, 0, 1 << 30)                                                     \
+    X(pass_us, 0, 1 << 30)                                                     \
+    X(kept, 0, 100)                                                            \
+    X(idle_us, 0, UINT64_MAX)
 
 /* What scheduler, pool and batches were opened with. */
 typedef struct {
@@ -103,7 +106,8 @@ typedef struct {
     char policy[RECORD_POLICY];
 } record_head_t;
 
-/* Fills h; owners 0: without a cache. */
+/* Fills h; owners 0: without a cache; its shares (kept, idle_us) as a pool
+ * begins with. */
 void record_head(record_head_t *h, const sched_cfg_t *s, const kv_cfg_t *kv,
     uint32_t owners, const batch_t *b);
 

@@ -87,6 +87,8 @@ know(recorder_t *rec, uint32_t seq, uint32_t token)
     record_chain_t *c = &rec->known[seq];
     uint32_t stands = chain(rec, c, token);
 
+    assert(seq < rec->seqs && rec->block_tokens > 0);
+
     if (c->n % rec->block_tokens == 0) {
         assert(c->n / rec->block_tokens < rec->marks_n);
         marks(rec, seq)[c->n / rec->block_tokens] = c->h;
@@ -101,6 +103,8 @@ static int
 find(recorder_t *rec, uint32_t seq, uint32_t n)
 {
     record_chain_t *c = &rec->rows[seq];
+
+    assert(seq < rec->seqs && rec->block_tokens > 0);
 
     if (c->n == n) {
         return 1;

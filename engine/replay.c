@@ -125,6 +125,13 @@ replay_sched_open(replay_sched_t *rs, const record_head_t *h,
         snprintf(err, errlen, "there is no policy \"%s\"", rs->head.policy);
         return -1;
     }
+    if (sched_policy_whole(sc.policy)
+        && sc.tokens < (uint64_t) sc.context + sc.rows) {
+        snprintf(err, errlen,
+            "policy %s needs steps as long as context and rows",
+            rs->head.policy);
+        return -1;
+    }
     if (kv_longest(&kc) < 2) {
         snprintf(err, errlen, "its blocks hold no sequence");
         return -1;
@@ -139,6 +146,7 @@ replay_sched_open(replay_sched_t *rs, const record_head_t *h,
         snprintf(err, errlen, "out of memory");
         return -1;
     }
+    kv_shares(rs->kv, (uint32_t) rs->head.kept, rs->head.idle_us);
 
     return 0;
 }

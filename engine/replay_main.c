@@ -8,6 +8,7 @@
  */
 #include "replay_impl.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -15,6 +16,8 @@
 static void
 print_head(FILE *out, const char *path, const record_head_t *h)
 {
+    assert(record_head_bad(h) == NULL);
+
     fprintf(out,
         "recording %s: policy %s, %llu requests, %llu rows and %llu tokens in "
         "a step,\n  %llu blocks of %llu tokens, cache %s, target %llu us\n",
@@ -28,6 +31,8 @@ print_head(FILE *out, const char *path, const record_head_t *h)
 static void
 print_stats(FILE *out, const replay_stats_t *st)
 {
+    assert(st->ends != NULL);
+
     fprintf(out,
         "replayed  %llu requests, %llu refused; %llu plans, %llu steps, %llu "
         "tokens computed,\n  %llu sampled, %llu preemptions, %.3f s; it ends "
@@ -79,6 +84,7 @@ replay_main(const char *path, const replay_change_t *change, FILE *out,
     int rc = -1;
 
     assert(out != NULL && errlen > 0);
+    assert(change != NULL);
 
     if (f == NULL) {
         snprintf(err, errlen, "%s: %s", path, strerror(errno));

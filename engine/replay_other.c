@@ -337,7 +337,8 @@ hear(story_t *st, hearing_t *h, const replay_call_t *c, column_t *col)
         memset(&h->load, 0, sizeof(h->load));
         for (k = 0; k < c->rows_n; k++) {
             if (c->rows[k].len > 0) {
-                sched_load_row(&h->load, c->rows[k].start, c->rows[k].len);
+                sched_load_row(&h->load, c->rows[k].start, c->rows[k].len,
+                    c->rows[k].outs);
             }
         }
         return hear_plan(st, c, col, h->arrival_us, h->outs_max);
@@ -611,13 +612,13 @@ static int
 run_step(stage_t *g)
 {
     const batch_t *b = &g->rs.b;
-    sched_load_t load = {0, 0, 0};
+    sched_load_t load = {.tokens = 0};
     uint64_t us;
     uint32_t k, req;
 
     for (k = 0; k < b->rows_n; k++) {
         req = b->rows[k].seq / LLM_CHOICES_MAX;
-        sched_load_row(&load, b->rows[k].q_start, b->rows[k].q_len);
+        sched_load_row(&load, b->rows[k].q_start, b->rows[k].q_len, 0);
         if (g->begun_us[req] == 0) {
             g->begun_us[req] = g->now_us + 1;
             if (note(&g->col->wait,
@@ -627,6 +628,7 @@ run_step(stage_t *g)
             }
         }
     }
+    load.outs = b->outs_n;
     assert(b->rows_n > 0 && load.tokens > 0);
     us = (uint64_t) sched_pace_guess(&g->st->pace, &load) + 1;
     g->now_us += us;

@@ -110,6 +110,8 @@ replay_ends(const replay_file_t *rf)
 static int
 bad(replay_file_t *rf, const char *what)
 {
+    assert(what != NULL && rf->errlen > 0);
+
     snprintf(rf->err, rf->errlen, "call %llu is damaged: %s",
         (unsigned long long) rf->calls, what);
 
