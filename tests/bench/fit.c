@@ -3,9 +3,9 @@
  * prints, fits the simulator's model to it, says how far that is from steps
  * that were kept out, and writes TABLE for the simulator (cost.h).
  *
- * DESIGN.  The model is linear in its figures: the times at the points, each
- * weighing as far as the step's tokens are from the neighbours; read_us,
- * attn_us and out_us.  Least squares of the relative error, as a step of 20 ms
+ * DESIGN.  The model is linear in its figures: the time at the first point, and
+ * how much more each one after it takes, so that more tokens never take less;
+ * read_us, attn_us and out_us.  No point lies beyond the steps measured.  Least squares of the relative error, as a step of 20 ms
  * and one of 2 s matter alike, by coordinate descent that keeps each figure at
  * or above zero.  Every third step is kept out; the table is then of all.
  * Steps whose threads had to wait for cores are left out of everything.
@@ -90,14 +90,16 @@ static void
 terms(const step_t *s, int points_n, double x[FIGURES])
 {
     double n = s->rows + s->tokens, share;
-    int i = 0;
+    int i = 0, k;
 
     memset(x, 0, FIGURES * sizeof(x[0]));
     while (i < points_n - 2 && n > points[i + 1]) {
         i++;
     }
     share = n <= points[0] ? 0 : (n - points[i]) / (points[i + 1] - points[i]);
-    x[i] = 1 - share;
+    for (k = 0; k <= i; k++) {
+        x[k] = 1; /* all up to there, and a part of what comes behind */
+    }
     x[i + 1] = share;
     x[READ] = (double) s->rows * s->context;
     x[ATTN] = s->tokens > 1 ? s->tokens * (s->start + s->tokens / 2.0) : 0;
@@ -136,7 +138,7 @@ fit(cost_t *c, const steps_t *s, int out)
     int i, k, n = 2;
     size_t at;
 
-    while (n < POINTS && points[n - 1] < s->most) {
+    while (n < POINTS && points[n] <= s->most) {
         n++;
     }
     for (at = 0; at < s->n; at++) {
@@ -158,7 +160,7 @@ fit(cost_t *c, const steps_t *s, int out)
     c->points_n = n;
     for (i = 0; i < n; i++) {
         c->points[i].tokens = points[i];
-        c->points[i].us = v[i];
+        c->points[i].us = v[i] + (i > 0 ? c->points[i - 1].us : 0);
     }
     c->read_us = v[READ];
     c->attn_us = v[ATTN];
