@@ -3,12 +3,13 @@
  * prints, fits the simulator's model to it, says how far that is from steps
  * that were kept out, and writes TABLE for the simulator (cost.h).
  *
- * DESIGN.  The model is linear in its figures: the time at the first point, and
- * how much more each one after it takes, so that more tokens never take less;
- * read_us, attn_us and out_us.  No point lies beyond the steps measured.  Least squares of the relative error, as a step of 20 ms
- * and one of 2 s matter alike, by coordinate descent that keeps each figure at
- * or above zero.  Every third step is kept out; the table is then of all.
- * Steps whose threads had to wait for cores are left out of everything.
+ * DESIGN.  The model is linear in its figures: the time at the first point,
+ * and how much more each one after it takes, so that more tokens never take
+ * less; read_us, attn_us and out_us.  No point lies beyond the steps measured.
+ * Least squares of the relative error, as a step of 20 ms and one of 2 s
+ * matter alike, by coordinate descent that keeps each figure at or above zero.
+ * Every third step is kept out; the table is then of all.  Steps whose threads
+ * had to wait for cores are left out of everything.
  */
 #include "../sim/cost.h"
 
