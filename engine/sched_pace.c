@@ -271,12 +271,20 @@ sched_pace_room(const sched_pace_t *p, const sched_load_t *l, uint32_t start,
     uint32_t want, int scored)
 {
     uint32_t most = sched_pace_most(p, l, start, want, scored);
-    uint32_t n = (uint32_t) l->tokens, tiles;
+    uint64_t n = (uint64_t) l->tokens, tiles, up;
 
     tiles = (n + most) / p->tile * p->tile;
-    if (most == want) {
-        return want;
+    if (most == want || tiles == n + most) {
+        return most;
+    }
+    if (tiles <= n) {
+        return 0;
     }
 
-    return tiles > n ? tiles - n : 0;
+    /* the tokens that a tile computes are what counts: beside many rows whole
+     * tiles may be few of the prompt's, and with a part of one more the better
+     */
+    up = tiles + p->tile;
+
+    return most * tiles > (tiles - n) * up ? most : (uint32_t) (tiles - n);
 }

@@ -53,8 +53,9 @@ double sched_pace_guess(const sched_pace_t *p, const sched_load_t *l);
 /*
  * How many of want more tokens of a sequence that stands at position start may
  * join the step so that it keeps to the target; fewer than want only so that
- * all tokens of the step fill whole tiles.  May be 0.  scored: each of them
- * has an output, else the last one at most.
+ * all tokens of the step fill whole tiles, or to the most that fit where that
+ * is more of them for each tile, filled or not.  May be 0.  scored: each of
+ * them has an output, else the last one at most.
  */
 uint32_t sched_pace_room(const sched_pace_t *p, const sched_load_t *l,
     uint32_t start, uint32_t want, int scored);

@@ -33,6 +33,22 @@ takes(const device_t *d, const sched_load_t *l)
 }
 
 
+/* Are tiles filled, or are there more of the q for each tile as they are? */
+static int
+tiled(const sched_pace_t *p, const sched_load_t *l, uint32_t start, uint32_t q)
+{
+    uint32_t n = (uint32_t) l->tokens, full = (n + q) / p->tile;
+
+    if ((n + q) % p->tile == 0) {
+        return 1;
+    }
+
+    return q == sched_pace_most(p, l, start, 4096, 0)
+           && (double) q / (full + 1)
+                  > (double) (full * p->tile - n) / (double) full;
+}
+
+
 /* Steps as the scheduler makes them; how many were over 1.2 times the target
  * after the first, and the mean length of the others over the target. */
 static uint32_t
@@ -52,8 +68,7 @@ drive(sched_pace_t *p, const device_t *d, uint32_t steps, double *use)
         if (i % 5 != 4) { /* a prompt of 8000 tokens, again and again */
             q = sched_pace_room(p, &l, start, 4096, 0);
             assert_true(q <= 4096);
-            assert_true(q == 4096 || q == 0
-                        || (uint32_t) (l.tokens + q) % p->tile == 0);
+            assert_true(q == 4096 || q == 0 || tiled(p, &l, start, q));
             if (q > 0) {
                 sched_load_row(&l, start, q, 0);
                 start = start + q < 8000 ? start + q : 0;
@@ -216,6 +231,28 @@ test_cpu(void **state)
 }
 
 
+/* Eight rows and a tile of sixteen: not half of each step is given away. */
+static void
+test_used(void **state)
+{
+    serve_t s;
+
+    (void) state;
+    srand(8);
+    memset(&s, 0, sizeof(s));
+    s.d = (device_t){38000, 0, 6300, 3.3, 1.8, 0.04, 2600};
+    s.rows = 8;
+    s.context = 40;
+    sched_pace_init(&s.p, 430000, 16);
+    serve(&s, 20, 0, 384);
+    s.steps = 0;
+    serve(&s, 0, 0, 4096);
+    assert_int_equal(s.over, 0);
+    /* at the full target it were 130 */
+    assert_in_range(s.steps, 110, 190);
+}
+
+
 /* Only short prompts were seen, so what pairs cost is lost in the noise; then a
  * cached prefix comes: no leap, though as many tokens were seen. */
 static void
@@ -321,6 +358,7 @@ main(void)
         cmocka_unit_test(test_change),
         cmocka_unit_test(test_start),
         cmocka_unit_test(test_cpu),
+        cmocka_unit_test(test_used),
         cmocka_unit_test(test_deep),
         cmocka_unit_test(test_scored),
         cmocka_unit_test(test_absurd),
