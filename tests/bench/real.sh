@@ -23,7 +23,7 @@ make -s BUILD="$build" all "$build/bench/steps" "$build/bench/fit"
 python3 tests/bench/real_model.py "$model" "$shape"
 
 header() {
-    echo "commit   $(git rev-parse --short HEAD)$(git diff --quiet HEAD || echo ', changed')"
+    echo "commit   $(git rev-parse --short HEAD)$(git diff --quiet HEAD -- . ':!tests/bench/results' || echo ', changed')"
     echo "machine  $(nproc) cores, $(sed -n 's/^model name.*: //p' /proc/cpuinfo | sed -n 1p); load before: $(cut -d ' ' -f 1-3 /proc/loadavg)"
     echo "command  $*"
 }
