@@ -267,7 +267,8 @@ read_row(replay_file_t *rf, record_t *rec, replay_row_t *row)
     row->seq = (uint32_t) record_get(rec, h->reqs * LLM_CHOICES_MAX - 1);
     row->start = (uint32_t) record_get(rec, h->context);
     row->len = (uint32_t) record_get(rec, h->tokens);
-    row->outs = (uint32_t) record_get(rec, h->batch_outs);
+    row->outs = (uint32_t) record_get(
+        rec, row->len < h->batch_outs ? row->len : h->batch_outs);
     row->last = (uint32_t) record_get(rec, RECORD_TOKENS);
     for (g = 0; g < h->groups; g++) {
         row->blocks[g].first = (uint32_t) record_get(rec, h->context);
