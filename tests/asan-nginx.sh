@@ -26,6 +26,7 @@ export LLM_BUILD=$build/asan
 # what is about engines, or about time
 GLOBIGNORE=t/page.t:t/demo.t:t/golden.t:t/batch.t:t/engine.t:t/systemd.t
 GLOBIGNORE+=:t/overload.t:t/successor.t:t/stopped.t:t/openai_client.t:t/slow.t
+GLOBIGNORE+=:t/record.t:t/pinned.t:t/retry.t
 GLOBIGNORE+=:t/clock.t:t/mtls.t:t/accounting.t:t/several.t:t/timers.t:t/models.t:t/late.t:t/top.t
 
 passed() { # what, command...
