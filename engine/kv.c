@@ -339,6 +339,34 @@ kv_release(kv_t *kv, uint32_t seq)
 }
 
 
+void
+kv_hand(kv_t *kv, uint32_t from, uint32_t to)
+{
+    uint32_t g, i, *row;
+    kv_span_t *span;
+
+    assert(from != to && kv_held(kv, to) == 0);
+
+    for (g = 0; g < kv->c.groups; g++) {
+        span = kv_span(kv, from, g);
+        row = kv_row(kv, to, g);
+
+        for (i = span->first; i < span->end; i++) {
+            row[i] = kv_row(kv, from, g)[i];
+            if (kv->states[row[i]] == KV_PRIVATE) {
+                assert(kv->owner[row[i]] == from);
+                kv->owner[row[i]] = to;
+            }
+        }
+        *kv_span(kv, to, g) = *span;
+        span->first = 0;
+        span->end = 0;
+    }
+
+    kv_cache_hand(kv, from, to);
+}
+
+
 uint32_t
 kv_held(const kv_t *kv, uint32_t seq)
 {

@@ -108,6 +108,12 @@ uint32_t kv_release(kv_t *kv, uint32_t seq);
 uint32_t kv_drop(kv_t *kv, uint32_t seq, uint32_t tokens);
 
 /*
+ * Seq to, which has nothing, gets all that from has.  What kv_table said of
+ * from can be read until from is given blocks again.
+ */
+void kv_hand(kv_t *kv, uint32_t from, uint32_t to);
+
+/*
  * From now on blocks are kept for who comes with the same tokens; owners is
  * how many of those are told apart, and nobody outside may know seed.  To be
  * called once, before the first use; 0, or -1 when out of memory.

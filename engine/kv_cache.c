@@ -410,6 +410,22 @@ kv_cache_release(kv_t *kv, uint32_t seq, uint32_t tokens)
 }
 
 
+void
+kv_cache_hand(kv_t *kv, uint32_t from, uint32_t to)
+{
+    if (kv->tree == NULL) {
+        return;
+    }
+
+    assert(kv->depths[to] == 0);
+    memcpy(kv_nodes(kv, to), kv_nodes(kv, from),
+        kv->depths[from] * sizeof(uint32_t));
+    kv->whos[to] = kv->whos[from];
+    kv->depths[to] = kv->depths[from];
+    kv->depths[from] = 0;
+}
+
+
 uint32_t
 kv_own(const kv_t *kv, uint32_t seq)
 {

@@ -141,6 +141,9 @@ void kv_cache_leave(kv_t *kv, uint32_t seq, uint32_t group, uint32_t i);
  */
 void kv_cache_release(kv_t *kv, uint32_t seq, uint32_t tokens);
 
+/* Its nodes become those of seq to, which has none. */
+void kv_cache_hand(kv_t *kv, uint32_t from, uint32_t to);
+
 /* The tree has as many blocks as are in state CACHED. */
 void kv_cache_check(const kv_t *kv);
 void kv_cache_check_deep(const kv_t *kv);

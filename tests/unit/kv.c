@@ -487,6 +487,43 @@ test_pin(void **state)
 }
 
 
+/* All that one has is another's, and what was told of it can still be read. */
+static void
+test_hand(void **state)
+{
+    kv_t *kv = open_cache();
+    uint32_t text[C_CONTEXT] = {0}, first, n;
+    const kv_who_t a = {1, 1, 1, 0};
+    const uint32_t *was, *t;
+
+    (void) state;
+    assert_int_equal(kv_grow(kv, 3, 30), 0);
+    kv_insert(kv, 3, &a, text, 14);
+    was = kv_table(kv, 3, 0, &first, &n);
+    kv_hand(kv, 3, 7);
+    kv_check_deep(kv);
+    assert_int_equal(kv_held(kv, 3), 0);
+    assert_int_equal(kv_held(kv, 7), 8);
+    assert_int_equal(kv_count(kv, KV_CACHED), 3);
+    t = kv_table(kv, 7, 0, &first, &n);
+    assert_int_equal(n, 8);
+    assert_memory_equal(t, was, 8 * sizeof(*t));
+
+    /* whose name is free again while the other still has the blocks */
+    assert_int_equal(kv_match(kv, 3, &a, text, 20), 12);
+    assert_int_equal(kv_grow(kv, 3, 20), 0);
+    assert_int_equal(kv_shared(kv, 3, 7), 3);
+    kv_insert(kv, 7, &a, text, 30);
+    kv_check_deep(kv);
+    assert_int_equal(kv_drop(kv, 7, 13), 8);
+    kv_check_deep(kv);
+    assert_int_equal(kv_count(kv, KV_CACHED), 3);
+    assert_int_equal(kv_release(kv, 3), 5);
+    assert_int_equal(kv_avail(kv), C_BLOCKS);
+    kv_close(kv);
+}
+
+
 /* A plain model of what each block says: nobody reads another's tokens, nor
  * those of another group of layers. */
 static void
@@ -497,7 +534,7 @@ cache_storm(uint32_t groups, const uint32_t *window)
     static cseq_t q[C_SEQS];
     uint32_t mem[C_BLOCKS * C_BT] = {0}, round, s, i, k, n, g, first, hits = 0;
     const uint32_t *t;
-    int refused = 0;
+    int refused = 0, handed = 0;
 
     memset(q, 0, sizeof(q));
     srand(11);
@@ -519,6 +556,11 @@ cache_storm(uint32_t groups, const uint32_t *window)
             }
             q[s].computed = kv_match(kv, s, &q[s].who, q[s].text, q[s].n - 1);
             hits += q[s].computed;
+        } else if (rand() % 20 == 0 && q[k = s ^ 1].n == 0) {
+            kv_hand(kv, s, k); /* it goes on under another name */
+            q[k] = q[s];
+            q[s].n = 0;
+            handed++;
         } else if (rand() % 12 == 0 || q[s].computed == q[s].n) {
             (void) kv_drop(kv, s,
                 rand() % 4 ? UINT32_MAX : (uint32_t) rand() % (q[s].n + 1));
@@ -560,6 +602,7 @@ cache_storm(uint32_t groups, const uint32_t *window)
     }
 
     assert_true(hits > 2000 && refused > 50 && kv_evicted(kv) > 500);
+    assert_true(handed > 50);
     for (s = 0; s < C_SEQS; s++) {
         (void) kv_release(kv, s);
     }
@@ -599,6 +642,7 @@ main(void)
         cmocka_unit_test(test_cache),
         cmocka_unit_test(test_cache_drop),
         cmocka_unit_test(test_pin),
+        cmocka_unit_test(test_hand),
         cmocka_unit_test(test_cache_storm),
         cmocka_unit_test(test_window),
         cmocka_unit_test(test_fits),
