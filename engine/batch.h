@@ -50,20 +50,32 @@ typedef struct {
     uint32_t pos;                  /* of that token in its sequence */
     uint32_t choice;               /* second word of the sampler's counter */
     const sample_params_t *params; /* borrowed until the step has ended */
-    const uint32_t *known;         /* [known_n] prompt and output so far */
+    const uint32_t *known;         /* [known_n] prompt and output so far; of a
+                                    * late token's row complete when the step
+                                    * before has been committed */
     uint32_t known_n;
     uint32_t prompt_n; /* how many of them are prompt */
     uint32_t wanted;   /* 1 + a token whose logprob is asked for, and none is
                         * sampled; 0: one is */
 } batch_out_t;
 
+/* A token that was not known when the batch was planned: it is what output
+ * out of the step that ran before samples. */
+typedef struct {
+    uint32_t tok; /* index into tokens[], which says 0 there */
+    uint32_t out;
+} batch_late_t;
+
 typedef struct {
     uint32_t rows_n, rows_max;
     uint32_t tokens_n, tokens_max;
     uint32_t outs_n, outs_max;
-    batch_row_t *rows; /* [rows_max] */
-    uint32_t *tokens;  /* [tokens_max] token ids */
-    batch_out_t *outs; /* [outs_max], in the order of rows */
+    uint32_t late_n;    /* 0 unless it was planned ahead */
+    batch_row_t *rows;  /* [rows_max] */
+    uint32_t *tokens;   /* [tokens_max] token ids */
+    batch_out_t *outs;  /* [outs_max], in the order of rows */
+    batch_late_t *late; /* [rows_max], in the order of rows; NULL: for steps
+                         * that are never planned ahead */
 } batch_t;
 
 #endif

@@ -413,6 +413,13 @@ kv_groups(const kv_t *kv)
 
 
 uint32_t
+kv_seqs(const kv_t *kv)
+{
+    return kv->c.seqs;
+}
+
+
+uint32_t
 kv_total(const kv_t *kv)
 {
     return kv->c.blocks;

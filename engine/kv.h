@@ -196,6 +196,7 @@ const uint32_t *kv_table(
     const kv_t *kv, uint32_t seq, uint32_t group, uint32_t *first, uint32_t *n);
 
 uint32_t kv_groups(const kv_t *kv);
+uint32_t kv_seqs(const kv_t *kv);
 uint32_t kv_total(const kv_t *kv);
 uint32_t kv_block_tokens(const kv_t *kv);
 

@@ -474,6 +474,6 @@ record_tell(void *arg, const sched_call_t *c)
         tell_plain(rec, RECORD_END, c->req, 0, 0, 0);
         break;
     default:
-        assert(0);
+        assert(0); /* TRIM: a scheduler of depth 1 has no recorder */
     }
 }

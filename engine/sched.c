@@ -54,6 +54,9 @@
  * finishes; one that has not begun may do so to lower classes.  Nobody is
  * admitted past a request that waits for blocks.
  *
+ * AHEAD.  At depth 1 a step may be planned while the one before runs, as if
+ * that had ended and nobody in it had (sched_ahead.c).
+ *
  * COST.  Each plan walks the live requests, the seats and the active tenants
  * some times, not once for each piece of work that it gives out; adding a
  * request searches the tenants.  Nothing depends on the length of a prompt but
@@ -170,8 +173,8 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
 
     assert(c->reqs > 0 && c->reqs < NONE / LLM_CHOICES_MAX / 2);
     assert(c->rows > 0 && c->tokens > 0 && c->context > 1);
-    assert(c->floor <= 100);
-    assert(kv != NULL);
+    assert(c->floor <= 100 && c->depth <= 1);
+    assert(kv != NULL && kv_seqs(kv) >= sched_seqs(c));
 
     s = mem_zero(1, sizeof(*s));
     if (s == NULL) {
@@ -217,7 +220,8 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
     if (s->reqs == NULL || s->all_links == NULL || s->wait_links == NULL
         || s->looks == NULL || s->seqs == NULL || s->links == NULL
         || s->known == NULL || s->run == NULL || s->tenants == NULL
-        || s->guesses == NULL || s->active == NULL || s->order == NULL) {
+        || s->guesses == NULL || s->active == NULL || s->order == NULL
+        || sched_ahead_open(s) != 0) {
         sched_close(s);
         return NULL;
     }
@@ -245,6 +249,7 @@ sched_close(sched_t *s)
     mem_free(s->guesses);
     mem_free(s->active);
     mem_free(s->order);
+    sched_ahead_close(s);
     mem_free(s);
 }
 
@@ -520,6 +525,8 @@ seq_open(sched_t *s, uint32_t req, uint32_t c, uint64_t key)
     q->alone = 0;
     q->met = 0;
     q->floor = 0;
+    q->late = 0;
+    q->row[0] = q->row[1] = NONE;
     s->links[id].key = key | c;
 
     /* text_in refused what can never fit */
@@ -645,6 +652,16 @@ sched_expires_us(const sched_t *s)
 
 /* --- commit and end ----------------------------------------------------- */
 
+/* The sequence leaves its blocks. */
+static void
+seq_leave(sched_t *s, uint32_t id)
+{
+    if (!sched_ahead_discard(s, id)) {
+        (void) kv_drop(s->kv, id, s->seqs[id].stays);
+    }
+}
+
+
 /* The sequence has its last token. */
 static void
 seq_finish(sched_t *s, uint32_t id)
@@ -659,7 +676,7 @@ seq_finish(sched_t *s, uint32_t id)
     sched_guess_ended(&s->guesses[sr->tenant], n);
     sched_seq_detach(s, id);
     sched_seq_state(&s->seqs[id], SCHED_ENDED);
-    (void) kv_drop(s->kv, id, s->seqs[id].stays);
+    seq_leave(s, id);
     sr->open_n--;
 }
 
@@ -699,48 +716,75 @@ commit_token(sched_t *s, uint32_t id, sched_take_t *take)
 }
 
 
+/* The sequence's next tokens are computed; bad: to nothing that makes sense. */
+static void
+commit_row(sched_t *s, uint32_t id, const batch_row_t *row, int bad)
+{
+    seq_t *q = &s->seqs[id];
+
+    assert(q->state == SCHED_RUNNING || s->c.depth > 0);
+    assert(q->state == SCHED_RUNNING || q->state == SCHED_HELD);
+    assert(q->computed == (s->c.depth > 0 ? row->kv_len : row->q_start));
+    assert(row->kv_len <= q->known_n && q->known_n < q->limit && !q->late);
+
+    q->computed = row->kv_len;
+    if (bad) {
+        q->stays = q->found; /* what it computed is not to be trusted */
+    } else {
+        sched_cache_keep(s, id, row->q_len);
+    }
+    kv_slide(s->kv, id, q->computed, q->known_n + 1);
+}
+
+
+/* What an output of sequence id came to; NONE: it is nobody's. */
+static void
+commit_out(sched_t *s, uint32_t id, const batch_out_t *out, sched_take_t *take)
+{
+    take->req = id == NONE ? NONE : seq_req(id);
+    take->choice = id % LLM_CHOICES_MAX;
+    take->index = 0;
+    take->finish = LLM_FINISH_NONE;
+    take->shown = 0;
+    take->prompt = out->wanted > 0;
+    take->gone = id == NONE;
+    if (take->gone) {
+        s->wasted += !take->prompt;
+        return;
+    }
+    assert(s->reqs[take->req].r != NULL);
+
+    if (take->err == 0 && take->prompt) {
+        take->index = out->pos + 1;
+        s->seqs[id].scored = take->index;
+    } else if (take->err == 0) {
+        commit_token(s, id, take);
+    }
+}
+
+
 void
 sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes)
 {
-    const batch_row_t *row;
-    seq_t *q;
-    uint32_t i, o = 0;
+    const sched_step_t *step = sched_ahead_ended(s, b);
+    uint32_t i, id, o = 0;
     int bad;
 
     for (i = 0; i < b->rows_n; i++) {
-        row = &b->rows[i];
-        q = &s->seqs[row->seq];
-        assert(q->state == SCHED_RUNNING && q->computed == row->q_start);
-        assert(row->kv_len <= q->known_n && q->known_n < q->limit);
-        q->computed = row->kv_len;
+        id = step == NULL ? b->rows[i].seq : step->seqs[i];
         for (bad = 0; o < b->outs_n && b->outs[o].row == i; o++) {
             bad |= takes[o].err != 0;
         }
-        if (bad) {
-            q->stays = q->found; /* what it computed is not to be trusted */
-        } else {
-            sched_cache_keep(s, row->seq, row->q_len);
+        if (id != NONE) {
+            commit_row(s, id, &b->rows[i], bad);
         }
-        kv_slide(s->kv, row->seq, q->computed, q->known_n + 1);
     }
     assert(o == b->outs_n);
 
     for (i = 0; i < b->outs_n; i++) {
-        row = &b->rows[b->outs[i].row];
-        takes[i].req = seq_req(row->seq);
-        takes[i].choice = row->seq % LLM_CHOICES_MAX;
-        takes[i].index = 0;
-        takes[i].finish = LLM_FINISH_NONE;
-        takes[i].shown = 0;
-        takes[i].prompt = b->outs[i].wanted > 0;
-        assert(s->reqs[takes[i].req].r != NULL);
-
-        if (takes[i].err == 0 && takes[i].prompt) {
-            takes[i].index = b->outs[i].pos + 1;
-            s->seqs[row->seq].scored = takes[i].index;
-        } else if (takes[i].err == 0) {
-            commit_token(s, row->seq, &takes[i]);
-        }
+        o = b->outs[i].row;
+        id = step == NULL ? b->rows[o].seq : step->seqs[o];
+        commit_out(s, id, &b->outs[i], &takes[i]);
     }
 
     kv_check(s->kv);
@@ -795,6 +839,10 @@ sched_cut(sched_t *s, uint32_t req, uint32_t choice, uint32_t index)
     seq_t *q = &s->seqs[id];
 
     assert(req < s->c.reqs && sr->r != NULL && choice < sr->r->choices);
+
+    /* what it may get yet, nobody has seen */
+    q->known_n -= q->late;
+    q->late = 0;
     assert(q->known_n >= q->prompt_n);
 
     if (q->known_n - q->prompt_n > (uint64_t) index + 1) {
@@ -867,8 +915,8 @@ sched_end(sched_t *s, uint32_t req)
     for (c = 0; c < sr->r->choices; c++) {
         id = req * LLM_CHOICES_MAX + c;
         sched_seq_detach(s, id);
+        seq_leave(s, id);
         sched_seq_state(&s->seqs[id], SCHED_FREE);
-        (void) kv_drop(s->kv, id, s->seqs[id].stays);
     }
 
     list_remove(&s->all, s->all_links, req);
@@ -925,6 +973,8 @@ sched_stats(const sched_t *s, sched_stats_t *st)
     st->follows = s->follows;
     st->fetches = s->fetches;
     st->fetched_tokens = s->fetched_tokens;
+    st->discarded = s->discarded;
+    st->wasted = s->wasted;
 }
 
 

@@ -69,7 +69,18 @@ typedef struct {
     uint32_t target_us; /* a step with decoding rows takes at most [any] */
     uint32_t floor;   /* lower classes' share while a higher waits, % [none] */
     uint32_t pass_us; /* who came so much later may go first [none may] */
+    uint32_t depth;   /* steps planned while one is in flight, at most 1 [0] */
 } sched_cfg_t;
+
+/*
+ * Names of sequences that the pool must have: those of requests, and at depth 1
+ * one for each row of two steps, for the blocks of those that ended meanwhile.
+ */
+static inline uint32_t
+sched_seqs(const sched_cfg_t *c)
+{
+    return c->reqs * LLM_CHOICES_MAX + 2 * c->rows * (c->depth > 0);
+}
 
 /* Nor may one who came later than that many others after it. */
 #define SCHED_PASS_REQS 4096
@@ -90,6 +101,8 @@ typedef struct {
     uint32_t finish; /* LLM_FINISH_* */
     uint32_t shown;  /* 0: stands for no text */
     uint32_t prompt; /* it is the prompt's token index, not a sampled one */
+    uint32_t gone;   /* it is nobody's, who wanted it has ended: no other
+                      * answer means anything */
 } sched_take_t;
 
 typedef struct {
@@ -104,6 +117,8 @@ typedef struct {
     uint64_t follows;        /* sequences that waited for another's blocks */
     uint64_t fetches;        /* admissions with blocks of the second tier */
     uint64_t fetched_tokens; /* that these brought */
+    uint64_t discarded;      /* rows of who ended while they were in flight */
+    uint64_t wasted;         /* tokens sampled in such a row */
 } sched_stats_t;
 
 /* X(call, what is told of it): the calls that change a scheduler */
@@ -112,6 +127,7 @@ typedef struct {
     X(RETRY, "r, and no req")                                                  \
     X(CREDIT, "value: has it; only when that is new")                          \
     X(PLAN, "us: now; b as it was written")                                    \
+    X(TRIM, "b as it is then")                                                 \
     X(COMMIT, "b; takes with their answers")                                   \
     X(TOOK, "us")                                                              \
     X(CUT, "choice, index")                                                    \
@@ -141,8 +157,9 @@ typedef struct {
 typedef void (*sched_tap_t)(void *arg, const sched_call_t *c);
 
 /*
- * Borrows kv, which must have been opened for reqs * LLM_CHOICES_MAX
- * sequences, until sched_close.  NULL when out of memory.
+ * Borrows kv, which must have been opened for sched_seqs() sequences, and at
+ * depth 1 for steps of twice as many tokens, until sched_close.  NULL when out
+ * of memory.
  */
 sched_t *sched_open(const sched_cfg_t *c, kv_t *kv);
 void sched_close(sched_t *s);
@@ -177,7 +194,12 @@ void sched_credit(sched_t *s, uint32_t req, int has);
 
 /*
  * Writes the next step into b, at most one row per sequence; rows_n may be 0.
- * now_us is on the clock of req_t.arrival_us.
+ * now_us is on the clock of req_t.arrival_us.  At depth 0 the step before must
+ * have been committed, or is forgotten.  At depth 1 one may not have been yet,
+ * and then this one is planned ahead: tokens that are still to be sampled are
+ * in b->late, and rows_n is 0, too, if blocks were needed that the step in
+ * flight uses.  What b borrows may be read until the plan after it, but for the
+ * tokens and parameters that its outs point to, which are the request's.
  */
 void sched_plan(sched_t *s, uint64_t now_us, batch_t *b);
 
@@ -192,13 +214,20 @@ int sched_expired(sched_t *s, uint32_t *req);
 uint64_t sched_expires_us(const sched_t *s);
 
 /*
- * The step planned last has run: takes[i] belongs to b->outs[i].  No request
- * of the batch may have been ended since the plan.
+ * The step of batch b has run, of two the one planned first: takes[i] belongs
+ * to b->outs[i].  At depth 0 no request of the batch may have been ended since
+ * the plan.  At depth 1 any may: its rows are discarded.
  */
 void sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes);
 
 /*
- * The step of batch b, planned last, took us microseconds.  Without a target
+ * Takes the discarded rows out of b, the step planned last, which is not to be
+ * started before; depth 1 only.  If none is left there is no step to commit.
+ */
+void sched_trim(sched_t *s, batch_t *b);
+
+/*
+ * The step of batch b took us microseconds.  Without a target
  * it changes nothing.
  */
 void sched_took(sched_t *s, const batch_t *b, uint64_t us);

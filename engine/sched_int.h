@@ -1,7 +1,7 @@
 /*
  * The scheduler's inside, shared by sched.c (requests: add, commit, end),
  * sched_plan.c, sched_seat.c, sched_turn.c and sched_row.c (the plan),
- * sched_order.c, sched_floor.c, sched_cache.c, sched_share.c and the policies.
+ * sched_ahead.c (steps in flight), sched_order.c, sched_floor.c, sched_cache.c, sched_share.c and the policies.
  * Nobody else includes it.
  */
 #ifndef SCHED_INT_H
@@ -47,7 +47,22 @@ typedef struct {
     uint8_t alone;       /* has waited enough */
     uint8_t met;         /* has had a seat */
     uint8_t floor;       /* has had the floor's turn: keeps its seat */
+
+    /* depth 1: see sched_ahead.c */
+    uint8_t late;    /* its last known token is still to be sampled */
+    uint32_t row[2]; /* its row in each of the steps; NONE: it has none */
 } seq_t;
+
+/* A step from its plan to its commit, at depth 1; [rows] all. */
+typedef struct {
+    uint32_t rows_n;
+    uint32_t counted; /* have its rows been counted as computed? */
+    uint32_t *seqs;   /* owned, as are all below; NONE: discarded */
+    uint32_t *ends;   /* tokens that the sequence has computed then */
+    uint32_t *outs;   /* the output that is sampled; NONE: none is */
+    uint32_t *stays;  /* of one discarded that left its blocks, how many tokens'
+                       * stay in the cache */
+} sched_step_t;
 
 typedef struct {
     const req_t *r;      /* borrowed; NULL: not live */
@@ -184,6 +199,11 @@ struct sched_s {
     uint32_t live_n, started_n, stalled_n;
     uint32_t tenants_n, active_n, order_n, run_n;
     uint32_t pressed; /* blocks were taken away in this plan */
+    uint32_t blocked; /* it needs blocks of the step in flight: no plan */
+    uint32_t step_at; /* of steps, the one to be committed first */
+    uint32_t steps_n; /* planned and not committed; 0 at depth 0 */
+    sched_step_t steps[2];
+    uint64_t discarded, wasted;
     uint64_t credit_stalls, preemptions;
     uint64_t plans, follows, cache_asked, cache_hits;
     uint64_t fetches, fetched_tokens;
@@ -236,6 +256,30 @@ seq_tenant(sched_t *s, uint32_t id)
 }
 
 
+/* Does it lack one token, of which the output is not its last? */
+static inline int
+seq_lacks_one(const seq_t *q)
+{
+    return q->known_n - q->computed == 1 && q->known_n < q->limit;
+}
+
+
+/* What it knows, and one more if there will be one. */
+static inline uint32_t
+seq_next_n(const seq_t *q)
+{
+    return q->known_n + (q->known_n < q->limit);
+}
+
+
+/* Has it a row in a step that was not committed? */
+static inline int
+seq_flies(const seq_t *q)
+{
+    return q->row[0] != NONE || q->row[1] != NONE;
+}
+
+
 static inline uint32_t *
 seq_known(const sched_t *s, uint32_t id)
 {
@@ -270,6 +314,35 @@ uint32_t sched_row_fit(
  * to the batch. */
 void sched_row(sched_t *s, batch_t *b, uint32_t id, uint32_t n);
 
+/* Memory for steps in flight; 0, or -1 when out of memory. */
+int sched_ahead_open(sched_t *s);
+void sched_ahead_close(sched_t *s);
+
+/* A plan begins: the rows of the step in flight count as computed. */
+void sched_ahead_begin(sched_t *s);
+
+/* Row i of the plan, and its sampled output or NONE; the output of the step in
+ * flight that is its last token, if that is late. */
+void sched_ahead_row(
+    sched_t *s, batch_t *b, uint32_t i, uint32_t id, uint32_t out);
+
+/* The plan has so many rows. */
+void sched_ahead_planned(sched_t *s, uint32_t rows_n);
+
+/*
+ * Sequence id ends: its rows are discarded, and its blocks go to the last step
+ * that uses them, which frees all but those of its first `stays` tokens in the
+ * cache.  0: it is in no step, and its blocks are the caller's to drop.
+ */
+int sched_ahead_discard(sched_t *s, uint32_t id);
+
+/*
+ * The step to be committed first has ended: its sequences' numbers are as they
+ * would be if nothing had been planned since it was, but for computed.  NULL at
+ * depth 0.  Valid until the next plan.
+ */
+const sched_step_t *sched_ahead_ended(sched_t *s, const batch_t *b);
+
 /* The tokens that a step with prompts may have. */
 uint32_t sched_budget(const sched_t *s);
 
@@ -288,6 +361,10 @@ void sched_turn_again(sched_t *s);
  * its blocks. */
 void sched_seat(sched_t *s, uint32_t id);
 void sched_hold(sched_t *s, uint32_t id);
+
+/* May it lose its blocks?  Not if the step in flight uses them: then there is
+ * no plan until that has ended. */
+int sched_may_preempt(sched_t *s, uint32_t id);
 
 /* Takes its blocks away; what it knows stays, and is computed again. */
 void sched_preempt(sched_t *s, uint32_t id);
@@ -311,8 +388,7 @@ uint32_t sched_victim(const sched_t *s, uint32_t from);
 /* Blocks held by sequences without credit: anyone may have them. */
 uint64_t sched_dry_blocks(const sched_t *s);
 
-/* Makes need blocks free at the cost of class `from` and below; 0: no way, and
- * then nothing was taken. */
+/* Makes need blocks free at the cost of class `from` and below; 0: no way. */
 int sched_take_blocks(sched_t *s, uint64_t need, uint32_t from);
 
 /* May the request start, as far as its tenant's own limit goes? */

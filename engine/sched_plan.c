@@ -16,7 +16,8 @@
  *      prompts  what is left of the budget, tenant by tenant   } policy says
  *
  * Whoever takes blocks from sequences with credit does it before the first row
- * is written, so no victim has a row in this batch.
+ * is written, so no victim has a row in this batch; if one has a row in the step
+ * in flight, there is no plan (sched_ahead.c).
  */
 #include "sched_int.h"
 #include "kv_tier.h"
@@ -81,7 +82,7 @@ uint64_t
 sched_promised(const sched_t *s, uint32_t id)
 {
     return kv_held(s->kv, id)
-           + (uint64_t) kv_missing(s->kv, id, s->seqs[id].known_n + 1);
+           + (uint64_t) kv_missing(s->kv, id, seq_next_n(&s->seqs[id]));
 }
 
 
@@ -115,7 +116,7 @@ plan_futures(sched_t *s)
     s->lacking = s->holding = 0;
     for (i = 0; i < s->run_n; i++) {
         id = s->run[i];
-        lacks = kv_missing(s->kv, id, s->seqs[id].known_n + 1);
+        lacks = kv_missing(s->kv, id, seq_next_n(&s->seqs[id]));
         holds = kv_held(s->kv, id);
         s->lacking += lacks;
         s->holding += holds;
@@ -159,7 +160,8 @@ room_for(sched_t *s, uint32_t id)
     fits = fits && sched_share_lets(s, id, blocks, more);
     while (fits && kv_avail(s->kv) < need) {
         v = sched_victim(s, 0);
-        fits = v != NONE && !s->reqs[seq_req(v)].credit;
+        fits =
+            v != NONE && !s->reqs[seq_req(v)].credit && !seq_flies(&s->seqs[v]);
         if (fits) { /* else they share theirs with others */
             sched_preempt(s, v);
         }
@@ -330,17 +332,23 @@ plan_match(sched_t *s, uint32_t id)
 }
 
 
-/* Others give way before the top takes what is kept for other tenants. */
-static void
+/* Others give way before the top takes what is kept for other tenants; 0: the
+ * step in flight uses what they have. */
+static int
 top_room(sched_t *s, uint32_t id, uint32_t need)
 {
     uint32_t v;
 
     while (kv_room(s->kv, id, need) < need
            && (v = sched_share_victim(s, id, need)) != NONE) {
+        if (!sched_may_preempt(s, v)) {
+            return 0;
+        }
         sched_preempt(s, v);
         s->pressed = 1;
     }
+
+    return 1;
 }
 
 
@@ -354,12 +362,18 @@ static void
 plan_top(sched_t *s, uint32_t req)
 {
     uint32_t id = req * LLM_CHOICES_MAX, need;
+    uint32_t end = id + s->reqs[req].r->choices;
     const seq_t *q;
-    int rc, waiting;
+    int rc, waiting, room;
 
-    while (s->seqs[id].state == SCHED_ENDED) {
+    while (id < end
+           && (s->seqs[id].state == SCHED_ENDED
+               || s->seqs[id].known_n == s->seqs[id].limit)) {
         id++;
-        assert(id < (req + 1) * LLM_CHOICES_MAX);
+    }
+    if (id == end) {
+        assert(s->steps_n > 0); /* all have their last token in flight */
+        return;
     }
     s->top = id;
     q = &s->seqs[id];
@@ -369,11 +383,11 @@ plan_top(sched_t *s, uint32_t req)
     }
 
     need = kv_missing(s->kv, id, q->known_n + 1);
-    top_room(s, id, need);
+    room = top_room(s, id, need);
     if (q->state == SCHED_RUNNING && need <= kv_avail(s->kv)) {
         return;
     }
-    if (!sched_take_blocks(s, need, 0)
+    if (!room || !sched_take_blocks(s, need, 0)
         || (q->state != SCHED_RUNNING && !take_seat(s, 0))) {
         if (waiting) {
             sched_cache_unmatch(s, id);
@@ -418,13 +432,6 @@ plan_urgent(sched_t *s, uint32_t req)
 }
 
 
-static int
-lacks_one(const seq_t *q)
-{
-    return q->known_n - q->computed == 1;
-}
-
-
 /*
  * Blocks first, for all, and then the rows: so whose blocks are taken has no
  * row yet.
@@ -439,7 +446,7 @@ sched_pass_ones(sched_t *s, batch_t *b)
     while (i < s->run_n) {
         id = s->run[i];
 
-        if (!lacks_one(&s->seqs[id])
+        if (!seq_lacks_one(&s->seqs[id])
             || sched_share_grow(s, id, s->seqs[id].known_n) == 0) {
             i++;
             continue;
@@ -449,10 +456,14 @@ sched_pass_ones(sched_t *s, batch_t *b)
         v = sched_share_victim(
             s, id, kv_missing(s->kv, id, s->seqs[id].known_n));
         v = v == NONE ? sched_victim(s, 0) : v;
-        if (v == NONE) { /* a copy has the block: the next step will do */
-            assert(kv_tier_keeps(s->kv) > 0);
+        if (v == NONE) { /* a copy has the block, or who ended in the step in
+                          * flight: the next one will do */
+            assert(kv_tier_keeps(s->kv) > 0 || s->steps_n > 0);
             i++;
             continue;
+        }
+        if (!sched_may_preempt(s, v)) {
+            return;
         }
         if (s->seqs[v].state == SCHED_RUNNING
             && s->links[v].key < s->links[id].key) {
@@ -464,7 +475,7 @@ sched_pass_ones(sched_t *s, batch_t *b)
 
     for (i = 0; i < s->run_n; i++) {
         id = s->run[i];
-        if (lacks_one(&s->seqs[id])
+        if (seq_lacks_one(&s->seqs[id])
             && kv_missing(s->kv, id, s->seqs[id].known_n) == 0) {
             sched_row(s, b, id, 1);
         }
@@ -686,7 +697,7 @@ floor_piece(sched_t *s, batch_t *b, uint32_t cap, int whole)
     /* it may have lost its blocks to a decode; a prompt of one token has its
      * row already */
     if (id == NONE || s->seqs[id].state != SCHED_RUNNING
-        || lacks_one(&s->seqs[id])) {
+        || s->seqs[id].known_n - s->seqs[id].computed < 2) {
         return 0;
     }
 
@@ -707,6 +718,10 @@ sched_pass_prompts(sched_t *s, batch_t *b, uint32_t cap, int whole)
     uint32_t id, n, pieces, tries = PLAN_FOLLOWERS;
     int open = !s->pressed && !s->shut && s->run_n < s->seats, shuts, full = 0;
     tenant_t *t;
+
+    if (s->blocked) {
+        return;
+    }
 
     s->decoding = b->rows_n;
     s->foreseen = 0;
@@ -867,6 +882,9 @@ plan_claim(sched_t *s)
     v = have < need ? NONE : id;
     while (v != NONE && sched_share_room(s, id, need) < need) {
         v = worst_claimable(s, t, class, seat);
+        if (v != NONE && !sched_may_preempt(s, v)) {
+            v = NONE;
+        }
         if (v != NONE) {
             sched_preempt(s, v);
             s->pressed = 1;
@@ -972,6 +990,7 @@ sched_plan(sched_t *s, uint64_t now_us, batch_t *b)
 {
     uint32_t top, urgent;
 
+    assert(s->c.depth == 0 || b->late != NULL);
     assert(b->rows_max >= s->c.rows && b->outs_max >= s->c.rows);
     assert(b->tokens_max >= s->c.tokens);
 
@@ -980,6 +999,8 @@ sched_plan(sched_t *s, uint64_t now_us, batch_t *b)
     b->rows_n = 0;
     b->tokens_n = 0;
     b->outs_n = 0;
+    b->late_n = 0;
+    sched_ahead_begin(s);
     s->pressed = 0;
     s->plans++;
     s->top = NONE;
@@ -992,17 +1013,22 @@ sched_plan(sched_t *s, uint64_t now_us, batch_t *b)
     if (top != NONE) {
         plan_top(s, top);
     }
-    plan_floor(s);
-    if (urgent != NONE && !s->shut && !s->reqs[urgent].started) {
+    if (!s->blocked) {
+        plan_floor(s);
+    }
+    if (urgent != NONE && !s->shut && !s->reqs[urgent].started && !s->blocked) {
         plan_urgent(s, urgent); /* the floor has not let it in yet */
     }
-    if (s->policy->claims != NULL && !s->shut) {
+    if (s->policy->claims != NULL && !s->shut && !s->blocked) {
         plan_claim(s);
     }
-    s->policy->compose(s, b);
+    if (!s->blocked) {
+        s->policy->compose(s, b);
+    }
+    sched_ahead_planned(s, b->rows_n);
 
     assert(b->rows_n <= s->run_n && s->run_n <= s->seats);
-    assert(b->outs_n <= b->outs_max);
+    assert(b->outs_n <= b->outs_max && (!s->blocked || b->rows_n == 0));
     kv_check(s->kv);
     SCHED_TELL(s, .type = SCHED_CALL_PLAN, .us = now_us, .b = b);
 }

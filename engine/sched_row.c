@@ -116,6 +116,10 @@ sched_row(sched_t *s, batch_t *b, uint32_t id, uint32_t n)
         out = row_out(s, b, id, end - 1);
         out->params = &r->params;
     }
+    if (s->c.depth > 0) {
+        sched_ahead_row(
+            s, b, b->rows_n, id, end == q->known_n ? b->outs_n - 1 : NONE);
+    }
 
     b->rows_n++;
     b->tokens_n += n;

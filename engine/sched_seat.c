@@ -50,12 +50,26 @@ sched_hold(sched_t *s, uint32_t id)
 }
 
 
+int
+sched_may_preempt(sched_t *s, uint32_t id)
+{
+    if (!seq_flies(&s->seqs[id])) {
+        return 1;
+    }
+    assert(s->steps_n > 0);
+    s->blocked = 1;
+
+    return 0;
+}
+
+
 void
 sched_preempt(sched_t *s, uint32_t id)
 {
     seq_t *q = &s->seqs[id];
 
     assert(q->state == SCHED_RUNNING || q->state == SCHED_HELD);
+    assert(!seq_flies(q) && !q->late);
 
     sched_seq_detach(s, id);
     sched_seq_state(q, SCHED_WAITING);
@@ -215,7 +229,11 @@ sched_take_blocks(sched_t *s, uint64_t need, uint32_t from)
 
     while (kv_avail(s->kv) < need) {
         id = sched_victim(s, from);
-        assert(id != NONE && id != s->top);
+        assert(id != s->top && (id != NONE || s->steps_n > 0));
+        if (id == NONE || !sched_may_preempt(s, id)) {
+            s->blocked = 1; /* a step in flight keeps the rest */
+            return 0;
+        }
         sched_preempt(s, id);
         s->pressed = 1;
     }

@@ -153,13 +153,13 @@ sched_share_lets(const sched_t *s, uint32_t id, uint64_t blocks, uint32_t more)
 
     memset(&f, 0, sizeof(f));
     sched_futures_add(&f, blocks, more);
-    need = kv_missing(s->kv, id, s->seqs[id].known_n + 1);
+    need = kv_missing(s->kv, id, seq_next_n(&s->seqs[id]));
     for (i = 0; i < s->run_n; i++) {
         v = s->run[i];
         if (s->reqs[seq_req(v)].tenant == s->reqs[seq_req(id)].tenant) {
             sched_futures_add(&f, sched_promised(s, v), sched_to_come(s, v));
             have += kv_held(s->kv, v);
-            need += kv_missing(s->kv, v, s->seqs[v].known_n + 1);
+            need += kv_missing(s->kv, v, seq_next_n(&s->seqs[v]));
         }
     }
 
