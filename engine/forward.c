@@ -105,6 +105,8 @@ struct forward_s {
     kn_row_t *rows;   /* [rows_max], owned */
     uint32_t *blocks; /* [blocks_max], owned */
     kn_out_t *outs;   /* [outs_max], owned */
+    uint32_t *tokens; /* [tokens_max], owned; of a step that has late ones */
+    uint32_t *last;   /* [outs_max], owned; what the step before sampled */
     forward_held_t held;
     uint32_t outs_n;        /* of the step submitted last */
     int host_logits;        /* of the device: kn_info_t */
@@ -735,13 +737,16 @@ open_step(opening_t *o)
     f->rows = mem_zero(c->rows_max, sizeof(*f->rows));
     f->outs = mem_zero(c->outs_max, sizeof(*f->outs));
     f->blocks = mem_zero(f->blocks_max, sizeof(*f->blocks));
+    f->tokens = mem_zero(c->tokens_max, sizeof(*f->tokens));
+    f->last = mem_zero(c->outs_max, sizeof(*f->last));
     f->ops_max = info->layers * LAYER_OPS + END_OPS;
     f->ops = mem_zero(f->ops_max, sizeof(*f->ops));
     f->experts = mem_zero(
         (size_t) info->layers * 3 * info->experts + 1, sizeof(*f->experts));
 
     if (f->rows == NULL || f->outs == NULL || f->blocks == NULL
-        || f->ops == NULL || f->experts == NULL) {
+        || f->tokens == NULL || f->last == NULL || f->ops == NULL
+        || f->experts == NULL) {
         snprintf(o->l.err, o->l.errlen, "step: not enough memory");
         o->l.failed = 1;
         return;
@@ -856,6 +861,8 @@ forward_close(forward_t *f)
     mem_free(f->rows);
     mem_free(f->outs);
     mem_free(f->blocks);
+    mem_free(f->tokens);
+    mem_free(f->last);
     mem_free(f->ops);
     mem_free(f->experts);
     mem_free(f);
@@ -961,6 +968,28 @@ fill_outs(forward_t *f, const batch_t *b)
     }
 }
 
+/*
+ * The step's tokens, with those that its plan did not know.  A device that has
+ * more than one step in its queue would take them from what it sampled itself.
+ */
+static const uint32_t *
+fill_tokens(forward_t *f, const batch_t *b)
+{
+    uint32_t i;
+
+    if (b->late_n == 0) {
+        return b->tokens;
+    }
+
+    memcpy(f->tokens, b->tokens, b->tokens_n * sizeof(uint32_t));
+    for (i = 0; i < b->late_n; i++) {
+        assert(b->late[i].tok < b->tokens_n && b->late[i].out < f->outs_n);
+        f->tokens[b->late[i].tok] = f->last[b->late[i].out];
+    }
+
+    return f->tokens;
+}
+
 void
 forward_watch(forward_t *f, void (*fn)(void *arg), void *arg)
 {
@@ -982,7 +1011,7 @@ forward_submit(forward_t *f, const batch_t *b)
     s.tokens_n = b->tokens_n;
     s.rows_n = b->rows_n;
     s.outs_n = b->outs_n;
-    s.tokens = b->tokens;
+    s.tokens = fill_tokens(f, b);
     s.rows = f->rows;
     s.blocks = f->blocks;
     s.outs = f->outs;
@@ -995,10 +1024,15 @@ forward_submit(forward_t *f, const batch_t *b)
 void
 forward_wait(forward_t *f, sample_out_t *out)
 {
+    uint32_t i;
+
     f->kn->wait(f->dev);
 
     if (f->outs_n > 0) {
         f->kn->copy_out(f->dev, out, f->acts.out, f->outs_n * sizeof(*out));
+    }
+    for (i = 0; i < f->outs_n; i++) {
+        f->last[i] = out[i].err == 0 ? out[i].token : 0;
     }
 }
 

@@ -19,6 +19,7 @@ typedef struct {
     uint32_t blocks;                         /* KV blocks in the pool */
     uint32_t block_tokens;
     uint32_t kv_type; /* KN_F32, KN_F16, KN_BF16 */
+    uint32_t depth;   /* steps planned while one runs: 0 or 1 */
     model_groups_t groups;
     uint32_t host_blocks; /* in the second arena, which may have none */
 } forward_cfg_t;
@@ -39,13 +40,14 @@ typedef struct {
 static inline void
 forward_kv(const forward_cfg_t *shape, uint32_t seqs, kv_cfg_t *c)
 {
-    assert(shape->groups.n <= KV_GROUPS);
+    assert(shape->groups.n <= KV_GROUPS && shape->depth <= 1);
 
     c->blocks = shape->blocks;
     c->block_tokens = shape->block_tokens;
     c->seqs = seqs;
     c->context = shape->context;
-    c->step = shape->tokens_max;
+    /* a window does not slide before the step in flight has ended */
+    c->step = shape->tokens_max * (1 + shape->depth);
     c->groups = shape->groups.n > 0 ? shape->groups.n : 1;
     c->window = shape->groups.window;
 }
@@ -73,7 +75,8 @@ void forward_watch(forward_t *f, void (*fn)(void *arg), void *arg);
 
 /*
  * Starts a step.  b may be reused when it returns; what its outs point to
- * stays until forward_wait.  One step at a time.
+ * stays until forward_wait.  One step at a time; its late tokens are those of
+ * the step waited for last.
  */
 void forward_submit(forward_t *f, const batch_t *b);
 

@@ -217,7 +217,8 @@ typedef struct {
     X(host_copies_failed, counter, "copies that failed")                       \
     X(host_blocks_lost, counter, "KV blocks evicted before they were copied")  \
     X(host_hits, counter, "sequences that found more in host memory")          \
-    X(host_tokens, counter, "tokens that these need not compute")
+    X(host_tokens, counter, "tokens that these need not compute")              \
+    X(discarded_rows, counter, "rows planned ahead for who had ended then")
 
 /*
  * Each field is one atomic (__atomic_load_n, relaxed); no two are consistent

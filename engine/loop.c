@@ -9,14 +9,18 @@
  *      drain    READY, VERDICT                       <─ rings
  *      watch    credit, cancel, death, kill          <─ lines
  *      copy     blocks, to the second tier and back  ─> device
+ *      trim     sched_trim: who left, of a step planned ahead
  *      plan     sched_plan: pure                     (room in loop_out?)
  *      run      forward_submit, forward_wait         ─> device
  *      commit   sched_commit: pure
  *      push     TOKEN, END, metrics, bell            ─> ring
  *      pace     the rest of step_min
  *
- * Plan and commit are apart, so that a next plan can come between submit and
- * wait on a device that computes by itself.
+ * AHEAD.  At planning depth 1 the next step is planned between submit and wait,
+ * and run by the turn after: a device that computes by itself has it the sooner.
+ * The CPU's back end computes inside submit; there it saves nothing, and what
+ * comes waits a step longer.  Who ends until it is submitted has his rows
+ * trimmed from it, and they are never computed; none ends while a step runs.
  *
  * SLEEP.  Without a row to run it arms its bell, sets line_sleeps in the
  * segment of each request it has, and goes round once more: what came before
@@ -80,7 +84,9 @@ struct loop_s {
     sched_t *sched;
     ferry_t *ferry; /* NULL: there is no second tier */
     live_t *show;
-    batch_t b;
+    batch_t batches[2];
+    batch_t *b;          /* of the step that runs; in batches, as is next */
+    batch_t *next;       /* the one behind it; no rows: it is not planned */
     sample_out_t *outs;  /* [rows_max] */
     sched_take_t *takes; /* [rows_max] */
     lreq_t *reqs;        /* [reqs_n] */
@@ -144,6 +150,7 @@ publish(loop_t *l)
     PUT(cache_waits, ss.follows);
     PUT(cache_evictions, kv_evicted(l->kv));
     PUT(blocks_pinned, kv_pinned(l->kv));
+    PUT(discarded_rows, ss.discarded);
     if (l->ferry != NULL) {
         kv_tier_stats(l->kv, &ts);
         ferry_stats(l->ferry, &fs);
@@ -237,8 +244,8 @@ show_step(loop_t *l, uint64_t us)
     l->step.us = us < UINT32_MAX ? (uint32_t) us : UINT32_MAX;
     live_step(l->show, &l->step);
 
-    for (k = 0; k < l->b.rows_n; k++) {
-        i = l->b.rows[k].seq / LLM_CHOICES_MAX;
+    for (k = 0; k < l->b->rows_n; k++) {
+        i = l->b->rows[k].seq / LLM_CHOICES_MAX;
         /* a request's choices mostly stand side by side */
         if (i != last && l->reqs[i].owned) {
             show(l, i);
@@ -298,7 +305,36 @@ configs(const loop_t *l, sched_cfg_t *sc, kv_cfg_t *kc)
     sc->target_us = l->c.step_target_ms * 1000;
     sc->pass_us = l->c.prefix_pass_ms * 1000;
     sc->floor = l->c.class_floor;
-    forward_kv(f, sc->reqs * LLM_CHOICES_MAX, kc);
+    sc->depth = f->depth;
+    forward_kv(f, sched_seqs(sc), kc);
+}
+
+
+static int
+open_batch(batch_t *b, const forward_cfg_t *f)
+{
+    b->rows_max = f->rows_max;
+    b->tokens_max = f->tokens_max;
+    b->outs_max = f->outs_max;
+    b->rows = mem_zero(f->rows_max, sizeof(batch_row_t));
+    b->tokens = mem_zero(f->tokens_max, sizeof(uint32_t));
+    b->outs = mem_zero(f->outs_max, sizeof(batch_out_t));
+    b->late = mem_zero(f->rows_max, sizeof(batch_late_t));
+
+    return b->rows == NULL || b->tokens == NULL || b->outs == NULL
+                   || b->late == NULL
+               ? -1
+               : 0;
+}
+
+
+static void
+close_batch(batch_t *b)
+{
+    mem_free(b->rows);
+    mem_free(b->tokens);
+    mem_free(b->outs);
+    mem_free(b->late);
 }
 
 
@@ -311,19 +347,15 @@ open_tables(loop_t *l, const forward_cfg_t *f)
     kv_cfg_t kc;
 
     configs(l, &sc, &kc);
-    l->b.rows_max = f->rows_max;
-    l->b.tokens_max = f->tokens_max;
-    l->b.outs_max = f->outs_max;
-    l->b.rows = mem_zero(f->rows_max, sizeof(batch_row_t));
-    l->b.tokens = mem_zero(f->tokens_max, sizeof(uint32_t));
-    l->b.outs = mem_zero(f->outs_max, sizeof(batch_out_t));
+    l->b = &l->batches[0];
+    l->next = &l->batches[1];
     l->outs = mem_zero(f->outs_max, sizeof(sample_out_t));
     l->takes = mem_zero(f->outs_max, sizeof(sched_take_t));
     l->reqs = mem_zero(reqs_n, sizeof(lreq_t));
     l->live = mem_zero(reqs_n, sizeof(uint32_t));
     l->kv = kv_open(&kc);
 
-    if (l->b.rows == NULL || l->b.tokens == NULL || l->b.outs == NULL
+    if (open_batch(l->b, f) != 0 || open_batch(l->next, f) != 0
         || l->outs == NULL || l->takes == NULL || l->reqs == NULL
         || l->live == NULL || l->kv == NULL) {
         return -1;
@@ -402,7 +434,7 @@ loop_open(const loop_cfg_t *c)
 int
 loop_pin(loop_t *l, const uint32_t *ids, uint32_t n)
 {
-    const loop_pin_t p = {l->kv, l->c.forward, &l->b, l->outs};
+    const loop_pin_t p = {l->kv, l->c.forward, l->b, l->outs};
     int rc = loop_pin_prefix(&p, ids, n);
 
     assert(kv_fits(l->kv) == l->c.shape.context);
@@ -424,9 +456,8 @@ loop_close(loop_t *l)
     sched_close(l->sched);
     ferry_close(l->ferry);
     kv_close(l->kv);
-    mem_free(l->b.rows);
-    mem_free(l->b.tokens);
-    mem_free(l->b.outs);
+    close_batch(&l->batches[0]);
+    close_batch(&l->batches[1]);
     mem_free(l->outs);
     mem_free(l->takes);
     mem_free(l->reqs);
@@ -442,7 +473,7 @@ loop_record_head(const loop_t *l, record_head_t *h)
     kv_cfg_t kc;
 
     configs(l, &sc, &kc);
-    record_head(h, &sc, &kc, l->c.cache ? tenants(l) : 0, &l->b);
+    record_head(h, &sc, &kc, l->c.cache ? tenants(l) : 0, l->b);
     h->kept = l->c.cache_floor;
     h->idle_us = l->c.cache_idle_us;
 }
@@ -705,8 +736,8 @@ begin(loop_t *l)
 
     memset(&l->step, 0, sizeof(l->step));
 
-    for (k = 0; k < l->b.rows_n; k++) {
-        row = &l->b.rows[k];
+    for (k = 0; k < l->b->rows_n; k++) {
+        row = &l->b->rows[k];
         i = row->seq / LLM_CHOICES_MAX;
         r = &l->in->reqs[i];
         assert(l->reqs[i].owned);
@@ -739,8 +770,9 @@ deliver(loop_t *l)
     const sched_take_t *t;
     uint32_t k;
 
-    for (k = 0; k < l->b.outs_n; k++) {
+    for (k = 0; k < l->b->outs_n; k++) {
         t = &l->takes[k];
+        assert(!t->gone);
         if (t->err != 0) {
             continue;
         }
@@ -754,7 +786,7 @@ deliver(loop_t *l)
         push_token(l, t, &l->outs[k]);
     }
 
-    for (k = 0; k < l->b.outs_n; k++) {
+    for (k = 0; k < l->b->outs_n; k++) {
         t = &l->takes[k];
         if (!l->reqs[t->req].owned) {
             continue;
@@ -801,36 +833,68 @@ idle(loop_t *l)
 }
 
 
-/* Plans and runs a step. 0: there was nothing to run. */
+/* Writes the next step; who has waited too long leaves the queue. */
+static void
+plan(loop_t *l)
+{
+    uint32_t i;
+
+    sched_plan(l->sched, l->now_us, l->next);
+    while (sched_expired(l->sched, &i)) {
+        finish(l, i, LLM_ERR_QUEUE_TIMEOUT, 1);
+    }
+}
+
+
+/* Runs the next step, planned ahead or now; 0: there was nothing to run. */
+static int
+run(loop_t *l)
+{
+    batch_t *b = l->next;
+
+    if (b->rows_n == 0) {
+        plan(l);
+    }
+    if (b->rows_n == 0) {
+        return 0;
+    }
+
+    l->next = l->b;
+    l->next->rows_n = 0;
+    l->b = b;
+    begin(l);
+    forward_submit(l->c.forward, b);
+    if (l->c.shape.depth > 0) {
+        plan(l);
+    }
+    forward_wait(l->c.forward, l->outs);
+    l->now_us = clock_us();
+
+    return 1;
+}
+
+
+/* Runs a step, and hands on what it gave. 0: there was nothing to run. */
 static int
 step(loop_t *l)
 {
     uint64_t start = l->now_us, copied = ferry_turn(l->ferry);
-    uint32_t i, k;
+    uint32_t k;
 
-    sched_plan(l->sched, l->now_us, &l->b);
-    while (sched_expired(l->sched, &i)) {
-        finish(l, i, LLM_ERR_QUEUE_TIMEOUT, 1);
-    }
-    if (l->b.rows_n == 0) {
+    if (!run(l)) {
         return idle(l);
     }
 
-    begin(l);
-    forward_submit(l->c.forward, &l->b);
-    forward_wait(l->c.forward, l->outs);
-    l->now_us = clock_us();
-
-    for (k = 0; k < l->b.outs_n; k++) {
+    for (k = 0; k < l->b->outs_n; k++) {
         l->takes[k].token = l->outs[k].token;
         l->takes[k].err = l->outs[k].err;
         l->takes[k].ends =
             l->outs[k].err == 0 && token_is_end(l->c.token, l->outs[k].token);
     }
-    sched_commit(l->sched, &l->b, l->takes);
-    sched_took(l->sched, &l->b, l->now_us - start - copied);
+    sched_commit(l->sched, l->b, l->takes);
+    sched_took(l->sched, l->b, l->now_us - start - copied);
 
-    l->computed += l->b.tokens_n;
+    l->computed += l->b->tokens_n;
     deliver(l);
     l->marks[l->turns % LOOP_AHEAD] = l->in->loop_out.in.pos;
     l->turns++;
@@ -900,6 +964,9 @@ loop_run(void *loop)
         stop = flag(&l->in->stop);
         came = drain(l);
         watch(l, stop || flag(&l->kill));
+        if (l->next->rows_n > 0) {
+            sched_trim(l->sched, l->next);
+        }
 
         room = has_room(l);
         if (room && step(l)) {
@@ -930,7 +997,7 @@ loop_run(void *loop)
 
     } while (1);
 
-    assert(l->live_n == 0);
+    assert(l->live_n == 0 && l->next->rows_n == 0);
 
     return NULL;
 }

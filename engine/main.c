@@ -546,6 +546,7 @@ open_forward(engine_t *e)
 
     e->shape.rows_max = (uint32_t) e->o.batch_rows;
     e->shape.tokens_max = (uint32_t) e->o.batch_tokens;
+    e->shape.depth = (uint32_t) e->o.planning_depth;
     e->shape.outs_max = e->shape.rows_max + PROMPT_OUTS;
 
     if (parse_kv_type(e) != 0 || parse_policy(e) != 0 || check_cache(e) != 0
@@ -646,10 +647,11 @@ open_record(engine_t *e)
     }
 
     /* what is there before the first call, or comes when a copy is done */
-    if (e->prefixes.n > 0 || e->o.kv_host_memory > 0) {
+    if (e->prefixes.n > 0 || e->o.kv_host_memory > 0
+        || e->o.planning_depth > 0) {
         snprintf(e->err, sizeof(e->err),
-            "record does not go with prefix_pin or kv_host_memory: their "
-            "blocks are not in a recording");
+            "record does not go with prefix_pin, kv_host_memory or "
+            "planning_depth 1: that is not in a recording");
         return -1;
     }
 

@@ -61,6 +61,8 @@
         "who came so much later may go first for its match; 0: nobody")        \
     X(class_floor, int, "5", 0, 100,                                           \
         "percent for lower classes while a higher one waits; 0: nothing")      \
+    X(planning_depth, int, "0", 0, 1,                                          \
+        "1: plan a step while the one before it runs")                         \
     X(batch_rows, int, "64", 1, 4096, "sequences computed in one step")        \
     X(requests, int, "1024", 1, 65536, "requests held, waiting ones too")      \
     X(slots, int, "1024", 1, 4096, "requests of one nginx worker")             \

@@ -73,6 +73,8 @@ typedef struct {
     batch_row_t rows[ROWS];
     batch_out_t outs[ROWS];
     uint32_t tokens[TOKENS];
+    uint32_t sampled[ROWS]; /* by the step before */
+    uint64_t ahead;         /* tokens that were late */
     int armed;
     int arming; /* inside bell_arm */
     int step;   /* of the world */
@@ -91,6 +93,7 @@ typedef struct {
 } fake_t;
 
 static fake_t *g; /* the fakes have no argument to carry it */
+static uint32_t depth;
 
 
 /* --- the device --------------------------------------------------------- */
@@ -148,6 +151,14 @@ forward_submit(forward_t *f, const batch_t *b)
     assert_true(b->rows_n > 0 && b->rows_n <= ROWS);
     assert_true(b->tokens_n <= TOKENS && b->outs_n <= b->rows_n);
 
+    memcpy(g->tokens, b->tokens, b->tokens_n * sizeof(uint32_t));
+    assert_true(b->late_n == 0 || depth > 0);
+    for (i = 0; i < b->late_n; i++) {
+        assert_true(b->late[i].out < g->b.outs_n);
+        g->tokens[b->late[i].tok] = g->sampled[b->late[i].out];
+        g->ahead++;
+    }
+
     for (i = 0; i < b->rows_n; i++) {
         r = &b->rows[i];
         sum += r->q_len;
@@ -163,7 +174,7 @@ forward_submit(forward_t *f, const batch_t *b)
             uint32_t pos = r->q_start + k;
 
             g->kv[blocks->ids[pos / BT] * BT + pos % BT] =
-                b->tokens[r->tok + k];
+                g->tokens[r->tok + k];
         }
     }
     assert_int_equal(sum, b->tokens_n);
@@ -203,6 +214,7 @@ forward_wait(forward_t *f, sample_out_t *out)
         assert_memory_equal(g->outs[i].known, ids, r->kv_len * 4);
         memset(&out[i], 0, sizeof(out[i]));
         out[i].token = next_token(ids, r->kv_len, g->outs[i].choice);
+        g->sampled[i] = out[i].token;
         out[i].err = r->seq == g->nan_seq ? LLM_ERR_NAN_LOGITS : 0;
         out[i].logprob = -1.5f;
         out[i].tops_n = g->outs[i].params->tops;
@@ -746,6 +758,7 @@ open_world(unsigned seed, int until, void (*script)(void), uint64_t step_min)
     c.shape.context = CONTEXT;
     c.shape.blocks = BLOCKS;
     c.shape.block_tokens = BT;
+    c.shape.depth = depth;
     c.step_min_ms = step_min;
     c.cache = 1;
     c.cache_seed = seed;
@@ -800,6 +813,7 @@ test_storm(void **state)
 {
     uint32_t ended[LLM_ERR_END] = {0}, k;
     uint64_t stalls = 0, preemptions = 0, hits = 0, evictions = 0, follows = 0;
+    uint64_t ahead = 0, discarded = 0;
     int waits = 0;
     unsigned seed;
 
@@ -816,6 +830,8 @@ test_storm(void **state)
         hits += g->state.cache_hits;
         evictions += g->state.cache_evictions;
         follows += g->state.cache_waits;
+        ahead += g->ahead;
+        discarded += g->state.discarded_rows;
         assert_true(g->state.cache_hits <= g->state.cache_asked);
         close_world();
     }
@@ -828,6 +844,28 @@ test_storm(void **state)
     assert_int_equal(ended[LLM_ERR_DRAINING], 0);
     assert_true(stalls > 100 && preemptions > 100 && waits > 50);
     assert_true(hits > 10000 && evictions > 10000 && follows > 100);
+    assert_true(depth == 0 ? ahead == 0 && discarded == 0
+                           : ahead > 10000 && discarded > 1000);
+}
+
+
+static int
+one_ahead(void **state)
+{
+    (void) state;
+    depth = 1;
+
+    return 0;
+}
+
+
+static int
+none_ahead(void **state)
+{
+    (void) state;
+    depth = 0;
+
+    return 0;
 }
 
 
@@ -1125,6 +1163,9 @@ test_pace(void **state)
 }
 
 
+/* The test once more with steps that are planned ahead. */
+#define AHEAD(test) cmocka_unit_test_setup_teardown(test, one_ahead, none_ahead)
+
 int
 main(void)
 {
@@ -1139,6 +1180,15 @@ main(void)
         cmocka_unit_test(test_stop),
         cmocka_unit_test(test_dead),
         cmocka_unit_test(test_pace),
+        AHEAD(test_storm),
+        AHEAD(test_storm_tier),
+        AHEAD(test_stall_free),
+        AHEAD(test_late),
+        AHEAD(test_lag),
+        AHEAD(test_kill),
+        AHEAD(test_stop),
+        AHEAD(test_dead),
+        AHEAD(test_pace),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
