@@ -81,6 +81,7 @@ variant_apply(const variant_t *v, run_cfg_t *c)
     c->cache = v->cache;
     c->groups = v->groups;
     c->tier = v->tier;
+    c->sched.depth = v->depth;
     memcpy(c->windows, v->windows, sizeof(c->windows));
 }
 
@@ -114,7 +115,7 @@ scene_blocks(const scene_t *sc, const run_cfg_t *c)
 {
     kv_cfg_t kc = {.block_tokens = BT,
         .context = CONTEXT,
-        .step = c->sched.tokens,
+        .step = c->sched.tokens * (1 + c->sched.depth),
         .groups = c->groups > 0 ? c->groups : 1,
         .window = c->windows};
     uint64_t n = sc->tokens / CONTEXT * kv_blocks_for(&kc, CONTEXT);

@@ -22,8 +22,9 @@ static void
 pool_open(run_t *r)
 {
     const run_cfg_t *c = &r->c;
-    kv_cfg_t kc = {c->blocks, c->block_tokens, c->sched.reqs * LLM_CHOICES_MAX,
-        c->sched.context, c->sched.tokens, c->groups, c->windows};
+    kv_cfg_t kc = {c->blocks, c->block_tokens, sched_seqs(&c->sched),
+        c->sched.context, c->sched.tokens * (1 + c->sched.depth), c->groups,
+        c->windows};
 
     r->kv = c->groups > 0 ? kv_open(&kc)
                           : kv_open_plain(
@@ -43,6 +44,30 @@ pool_open(run_t *r)
 #define TURN_US 100
 
 
+static void
+batch_open(batch_t *b, const sched_cfg_t *c)
+{
+    b->rows_max = b->outs_max = c->rows;
+    b->tokens_max = c->tokens;
+    b->rows = calloc(c->rows, sizeof(batch_row_t));
+    b->outs = calloc(c->rows, sizeof(batch_out_t));
+    b->tokens = calloc(c->tokens, sizeof(uint32_t));
+    b->late = calloc(c->rows, sizeof(batch_late_t));
+    assert(b->rows != NULL && b->outs != NULL && b->tokens != NULL);
+    assert(b->late != NULL);
+}
+
+
+static void
+batch_close(batch_t *b)
+{
+    free(b->rows);
+    free(b->outs);
+    free(b->tokens);
+    free(b->late);
+}
+
+
 void
 run_open(run_t *r, const run_cfg_t *c)
 {
@@ -60,11 +85,8 @@ run_open(run_t *r, const run_cfg_t *c)
     r->c.hash_tokens = c->hash_tokens ? c->hash_tokens : LOAD_HASH_TOKENS;
     pool_open(r);
     r->s = sched_open(sc, r->kv);
-    r->b.rows_max = r->b.outs_max = sc->rows;
-    r->b.tokens_max = sc->tokens;
-    r->b.rows = calloc(sc->rows, sizeof(batch_row_t));
-    r->b.outs = calloc(sc->rows, sizeof(batch_out_t));
-    r->b.tokens = calloc(sc->tokens, sizeof(uint32_t));
+    batch_open(&r->b, sc);
+    batch_open(&r->ahead, sc);
     r->takes = calloc(sc->rows, sizeof(sched_take_t));
     r->reqs = calloc(sc->reqs, sizeof(req_t));
     r->item = calloc(sc->reqs, sizeof(uint32_t));
@@ -72,8 +94,7 @@ run_open(run_t *r, const run_cfg_t *c)
     r->unused = calloc(sc->reqs, sizeof(uint32_t));
     r->items = calloc(reqs, sizeof(run_req_t));
     r->back = calloc(reqs, sizeof(uint32_t));
-    assert(r->s != NULL && r->b.rows != NULL && r->b.outs != NULL);
-    assert(r->b.tokens != NULL && r->takes != NULL && r->reqs != NULL);
+    assert(r->s != NULL && r->takes != NULL && r->reqs != NULL);
     assert(r->item != NULL && r->unused != NULL && r->items != NULL);
     assert(r->row_items != NULL && r->back != NULL);
 
@@ -104,9 +125,8 @@ run_close(run_t *r)
     }
     sched_close(r->s);
     kv_close(r->kv);
-    free(r->b.rows);
-    free(r->b.outs);
-    free(r->b.tokens);
+    batch_close(&r->b);
+    batch_close(&r->ahead);
     free(r->takes);
     free(r->reqs);
     free(r->item);
@@ -345,6 +365,14 @@ run_cut(run_t *r, uint32_t place, uint32_t choice, uint32_t index)
 
 /* --- a step ------------------------------------------------------------- */
 
+/* Has whose row it was ended since the step was planned? */
+static int
+gone(const run_t *r, uint32_t row)
+{
+    return r->c.sched.depth > 0 && r->s->steps[r->s->step_at].seqs[row] == NONE;
+}
+
+
 static void
 begin(run_t *r)
 {
@@ -352,6 +380,10 @@ begin(run_t *r)
     uint32_t k, item;
 
     for (k = 0; k < r->b.rows_n; k++) {
+        r->row_items[k] = RUN_NONE;
+        if (gone(r, k)) {
+            continue;
+        }
         item = r->item[r->b.rows[k].seq / LLM_CHOICES_MAX];
         q = &r->items[item];
         r->row_items[k] = item;
@@ -420,47 +452,6 @@ token(run_t *r, const sched_take_t *t)
 
 
 static void
-step(run_t *r)
-{
-    double us = cost_us(r->c.cost, &r->b), from;
-    const req_t *e;
-    uint32_t k;
-
-    begin(r);
-    for (k = 0; k < r->b.rows_n && r->tier != NULL; k++) {
-        e = &r->reqs[r->b.rows[k].seq / LLM_CHOICES_MAX];
-        tier_row(r->tier, &r->b.rows[k], e->prompts[0].ids, e->prompts[0].len);
-    }
-    if (r->c.noise > 0) {
-        us *= 1 + r->c.noise * (2 * rnd_uniform(&r->rnd) - 1);
-    }
-    r->step_us = us;
-    r->now_us += (uint64_t) us + 1;
-    r->steps++;
-    r->tokens += r->b.tokens_n;
-    stat_add(&r->step, us / 1e6);
-    memset(r->takes, 0, r->b.outs_n * sizeof(*r->takes));
-    if (kv_count(r->kv, KV_FREE) < r->free_least) {
-        r->free_least = kv_count(r->kv, KV_FREE);
-    }
-    if (r->c.fault != NULL) {
-        r->c.fault(r, r->takes, r->c.arg);
-    }
-    from = timed_us(r);
-    sched_commit(r->s, &r->b, r->takes);
-    sched_took(r->s, &r->b, (uint64_t) us);
-    r->plan_us += timed_us(r) - from;
-
-    for (k = 0; k < r->b.outs_n; k++) {
-        token(r, &r->takes[k]);
-    }
-    if (r->c.deep) {
-        kv_check_deep(r->kv);
-    }
-}
-
-
-static void
 expire(run_t *r)
 {
     uint32_t i;
@@ -474,12 +465,141 @@ expire(run_t *r)
 }
 
 
+/* Looks at all blocks, and at those of steps in flight. */
+static void
+check(const run_t *r)
+{
+    if (r->c.deep) {
+        kv_check_deep(r->kv);
+        flight_check(&r->flight, r->s, r->kv);
+    }
+}
+
+
+/* Writes the next step. */
+static void
+plan(run_t *r)
+{
+    double from = timed_us(r);
+
+    sched_plan(r->s, r->now_us, &r->ahead);
+    r->plan_us += timed_us(r) - from;
+    r->late += r->ahead.late_n;
+    if (r->c.deep && r->ahead.rows_n > 0) {
+        flight_push(&r->flight, r->kv, &r->ahead);
+    }
+    expire(r);
+    check(r);
+}
+
+
+/* Rows of who has ended need not run. */
+static void
+trim(run_t *r)
+{
+    sched_trim(r->s, &r->ahead);
+    if (r->c.deep) {
+        flight_drop(&r->flight);
+        if (r->ahead.rows_n > 0) {
+            flight_push(&r->flight, r->kv, &r->ahead);
+        }
+    }
+    check(r);
+}
+
+
+/* While the step runs the next one may be planned, and things happen. */
+static void
+amid(run_t *r)
+{
+    uint32_t when = rnd_below(&r->rnd, 4);
+
+    if (when == 0 && r->c.amid) {
+        (void) r->c.watch(r, r->c.arg);
+        check(r);
+    }
+    plan(r);
+    if (when == 1 && r->c.amid) {
+        (void) r->c.watch(r, r->c.arg);
+        check(r);
+    }
+}
+
+
+static void
+step(run_t *r)
+{
+    double us = cost_us(r->c.cost, &r->b), from;
+    const req_t *e;
+    uint32_t k;
+
+    begin(r);
+    for (k = 0; k < r->b.rows_n && r->tier != NULL; k++) {
+        if (gone(r, k)) {
+            continue;
+        }
+        e = &r->reqs[r->b.rows[k].seq / LLM_CHOICES_MAX];
+        tier_row(r->tier, &r->b.rows[k], e->prompts[0].ids, e->prompts[0].len);
+    }
+    if (r->c.noise > 0) {
+        us *= 1 + r->c.noise * (2 * rnd_uniform(&r->rnd) - 1);
+    }
+    r->step_us = us;
+    if (r->c.sched.depth > 0) {
+        amid(r);
+    }
+    r->now_us += (uint64_t) us + 1;
+    r->steps++;
+    r->tokens += r->b.tokens_n;
+    stat_add(&r->step, us / 1e6);
+    memset(r->takes, 0, r->b.outs_n * sizeof(*r->takes));
+    if (kv_count(r->kv, KV_FREE) < r->free_least) {
+        r->free_least = kv_count(r->kv, KV_FREE);
+    }
+    if (r->c.fault != NULL) {
+        r->c.fault(r, r->takes, r->c.arg);
+    }
+    from = timed_us(r);
+    if (r->c.deep) {
+        flight_pop(&r->flight);
+    }
+    sched_commit(r->s, &r->b, r->takes);
+    sched_took(r->s, &r->b, (uint64_t) us);
+    r->plan_us += timed_us(r) - from;
+
+    for (k = 0; k < r->b.outs_n; k++) {
+        if (!r->takes[k].gone) {
+            token(r, &r->takes[k]);
+        }
+    }
+    check(r);
+}
+
+
+/* The next step is the one that runs, unless it has no rows. */
+static void
+next(run_t *r)
+{
+    batch_t b = r->b;
+
+    /* three times of four it was not queued before anybody knew who ended */
+    if (r->ahead.rows_n > 0 && rnd_below(&r->rnd, 4) != 0) {
+        trim(r);
+    }
+    if (r->ahead.rows_n == 0) {
+        plan(r);
+    }
+    r->b = r->ahead;
+    r->ahead = b;
+    r->ahead.rows_n = 0;
+}
+
+
 void
 run_all(run_t *r)
 {
     const load_t *l = r->c.load;
     uint64_t at, expires;
-    double from;
 
     while (r->next < l->n || r->live_n > 0 || r->back_n > 0) {
         arrivals(r);
@@ -487,11 +607,7 @@ run_all(run_t *r)
             tier_turn(r->tier);
         }
 
-        from = timed_us(r);
-        sched_plan(r->s, r->now_us, &r->b);
-        r->plan_us += timed_us(r) - from;
-        expire(r);
-
+        next(r);
         if (r->b.rows_n > 0) {
             step(r);
             if (r->c.watch != NULL && r->c.watch(r, r->c.arg)) {
@@ -519,6 +635,11 @@ run_all(run_t *r)
         r->idle_us += r->live_n > 0 ? at - r->now_us : 0;
         r->now_us = at;
     }
+
+    if (r->ahead.rows_n > 0) { /* who is in it has ended */
+        trim(r);
+    }
+    assert(r->ahead.rows_n == 0);
 }
 
 

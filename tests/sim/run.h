@@ -13,6 +13,7 @@
 #include "sched.h"
 #include "stat.h"
 #include "tier.h"
+#include "../unit/flight.h"
 
 typedef struct run_s run_t;
 
@@ -41,6 +42,7 @@ typedef struct {
 
     /* After each step; nonzero ends the run.  May be NULL. */
     int (*watch)(run_t *r, void *arg);
+    int amid; /* at depth 1 also while a step runs, every second time */
 
     /* Nothing can run: may change that, and returns nonzero if it has. */
     int (*stuck)(run_t *r, void *arg);
@@ -64,7 +66,10 @@ struct run_s {
     kv_t *kv;
     tier_t *tier; /* NULL: there is none */
     sched_t *s;
-    batch_t b;
+    batch_t b;     /* of the step that runs, or ran last */
+    batch_t ahead; /* the one behind it; no rows: it is not planned */
+    flight_t flight;
+    uint64_t late; /* tokens that were not known when they were planned */
     sched_take_t *takes;
     req_t *reqs;         /* by place in the scheduler's table */
     uint32_t *item;      /* their number in the load; NONE: free */

@@ -51,6 +51,20 @@ const variant_t variants[] = {
         .policy = &sched_fcfs,
         .cache = 1,
         .tier = {.slots = 60, .turn = 6, .late = 9, .bad = 5}},
+    {.name = "fair, ahead", .policy = &sched_fair, .cache = 1, .depth = 1},
+    {.name = "windows, ahead",
+        .policy = &sched_fair,
+        .target_us = 3000,
+        .cache = 1,
+        .groups = 2,
+        .windows = {0, 48},
+        .depth = 1},
+    {.name = "fcfs, tier, ahead",
+        .policy = &sched_fcfs,
+        .cache = 1,
+        .tier = {.slots = 160, .turn = 16},
+        .depth = 1},
+    {.name = "orca, ahead", .policy = &sched_orca, .whole = 1, .depth = 1},
     {.name = NULL},
 };
 
@@ -213,6 +227,7 @@ chaos_cfg(run_cfg_t *c, const variant_t *v)
     c->deep = 1;
     c->fault = fault_chaos;
     c->watch = watch_chaos;
+    c->amid = 1;
     c->stuck = stuck_chaos;
 }
 
@@ -255,6 +270,16 @@ chaos(const variant_t *v, size_t n, uint64_t seed, uint64_t *left)
         bad +=
             table_expect(st.fetches > 0 && (ts.failed > 0) == (v->tier.bad > 0),
                 "blocks come back, in spite of copies that fail");
+    }
+    if (v->depth > 0) {
+        printf("    of %llu outputs %llu were the next step's token before "
+               "anybody knew it;\n    rows discarded %llu, tokens wasted "
+               "%llu\n",
+            (unsigned long long) r->outputs, (unsigned long long) r->late,
+            (unsigned long long) st.discarded, (unsigned long long) st.wasted);
+        bad += table_expect(r->late > r->outputs / 4 && st.discarded > st.wasted
+                                && st.wasted > 0,
+            "steps are planned ahead, and rows discarded");
     }
     bad += table_expect(
         r->done_n + r->aborted_n + r->failed_n + r->refused_n + r->expired_n

@@ -16,6 +16,7 @@ typedef struct {
     uint32_t groups; /* of layers; 0: one */
     uint32_t windows[KV_GROUPS];
     tier_cfg_t tier; /* of the cache */
+    uint32_t depth;  /* steps planned ahead */
 } variant_t;
 
 /* The variants, ended by one without a name: trouble.c. */
