@@ -1,7 +1,8 @@
 /*
  * Would catch an answer that depends, by a bit, on what else is served: on the
  * prefix cache and its second tier, on copies that are late or bad, on a pinned
- * prefix, on chunks, on who is in the batch, on having been preempted.
+ * prefix, on chunks, on who is in the batch, on having been preempted, on steps
+ * that are planned ahead.
  * The real scheduler, pool and forward pass with tiny checkpoints of
  * tests/data/models, some of whose layers have windows.
  */
@@ -39,27 +40,32 @@ typedef struct {
     uint32_t host;   /* slots of the second tier */
     uint32_t late;   /* looks until a copy has ended */
     uint32_t bad;    /* one of so many copies fails */
+    uint32_t depth;  /* steps planned ahead */
 } way_t;
 
 static const way_t ways[] = {
-    {"alone, whole prompts, no cache", 0, CONTEXT, 1, 400, 1, 0, 0, 0, 0},
-    {"together, in chunks, no cache", 0, 24, 0, 800, 1, 0, 0, 0, 0},
-    {"alone, whole, cached", 1, CONTEXT, 1, 400, 2, 0, 0, 0, 0},
-    {"together, in chunks, cached", 1, 24, 0, 800, 1, 0, 0, 0, 0},
-    {"together again, all of it cached", 1, 40, 0, 800, 2, 0, 0, 0, 0},
-    {"together, no room, no cache", 0, 24, 0, 150, 1, 0, 0, 0, 0},
-    {"together, no room, cached", 1, 24, 0, 150, 2, 0, 0, 0, 0},
-    {"together, a prefix pinned", 1, 40, 0, 800, 1, 59, 0, 0, 0},
-    {"together, no room, a prefix pinned", 1, 24, 0, 150, 2, 100, 0, 0, 0},
+    {"alone, whole prompts, no cache", 0, CONTEXT, 1, 400, 1, 0, 0, 0, 0, 0},
+    {"together, in chunks, no cache", 0, 24, 0, 800, 1, 0, 0, 0, 0, 0},
+    {"alone, whole, cached", 1, CONTEXT, 1, 400, 2, 0, 0, 0, 0, 0},
+    {"together, in chunks, cached", 1, 24, 0, 800, 1, 0, 0, 0, 0, 0},
+    {"together again, all of it cached", 1, 40, 0, 800, 2, 0, 0, 0, 0, 0},
+    {"together, no room, no cache", 0, 24, 0, 150, 1, 0, 0, 0, 0, 0},
+    {"together, no room, cached", 1, 24, 0, 150, 2, 0, 0, 0, 0, 0},
+    {"together, a prefix pinned", 1, 40, 0, 800, 1, 59, 0, 0, 0, 0},
+    {"together, no room, a prefix pinned", 1, 24, 0, 150, 2, 100, 0, 0, 0, 0},
+    {"together, in chunks, ahead", 1, 24, 0, 800, 2, 0, 0, 0, 0, 1},
+    {"together, no room, no cache, ahead", 0, 24, 0, 150, 1, 0, 0, 0, 0, 1},
+    {"together, no room, ahead", 1, 40, 0, 150, 1, 59, 0, 0, 0, 1},
 };
 
 static const way_t tiers[] = {
-    {"alone, whole prompts, no cache", 0, CONTEXT, 1, 400, 1, 0, 0, 0, 0},
-    {"no room, second tier, bad", 1, 48, 0, 150, 2, 0, 400, 2, 3},
-    {"no room, second tier", 1, 24, 0, 150, 2, 0, 400, 0, 0},
-    {"no room, second tier, late", 1, 48, 0, 150, 2, 0, 400, 5, 0},
-    {"no room, second tier, pinned", 1, 48, 0, 150, 2, 100, 400, 1, 4},
-    {"no room there either", 1, 48, 0, 150, 2, 0, 50, 0, 0},
+    {"alone, whole prompts, no cache", 0, CONTEXT, 1, 400, 1, 0, 0, 0, 0, 0},
+    {"no room, second tier, bad", 1, 48, 0, 150, 2, 0, 400, 2, 3, 0},
+    {"no room, second tier", 1, 24, 0, 150, 2, 0, 400, 0, 0, 0},
+    {"no room, second tier, late", 1, 48, 0, 150, 2, 0, 400, 5, 0, 0},
+    {"no room, second tier, pinned", 1, 48, 0, 150, 2, 100, 400, 1, 4, 0},
+    {"no room there either", 1, 48, 0, 150, 2, 0, 50, 0, 0, 0},
+    {"no room, second tier, ahead", 1, 24, 0, 150, 2, 0, 400, 0, 0, 1},
 };
 
 typedef struct {
@@ -76,17 +82,20 @@ typedef struct {
     kv_t *kv;
     ferry_t *ferry;
     sched_t *s;
-    batch_t b;
-    batch_row_t rows[ROWS];
-    batch_out_t outs[ROWS];
+    batch_t b, ahead; /* the one that runs; the next, if it has rows */
+    batch_row_t rows[2][ROWS];
+    batch_out_t outs[2][ROWS];
+    batch_late_t lates[2][ROWS];
     sample_out_t sampled[ROWS];
     sched_take_t takes[ROWS];
-    uint32_t tokens[CONTEXT];
+    uint32_t tokens[2][CONTEXT];
     uint32_t prompts[REQS][PROMPT];
     req_t reqs[REQS];
     answer_t answers[REQS];
     uint32_t live; /* by request */
     uint32_t dry;  /* who has no credit; REQS: nobody */
+    uint32_t depth;
+    uint64_t late; /* tokens that their plan did not know */
 } serve_t;
 
 
@@ -220,6 +229,7 @@ serve_open(serve_t *v, const char *model, const way_t *way)
     assert_non_null(v->kn);
     v->kn = faulty_kernels(v->kn, way);
     c.host_blocks = way->host;
+    c.depth = way->depth;
     snprintf(path, sizeof(path), DIR "%s", model);
     v->m = model_open(path, err, sizeof(err));
     if (v->m == NULL) {
@@ -229,7 +239,13 @@ serve_open(serve_t *v, const char *model, const way_t *way)
     assert_non_null(v->dev);
 
     model_groups(v->m, CONTEXT, &c.groups);
-    forward_kv(&c, REQS * LLM_CHOICES_MAX, &kc);
+    memset(&sc, 0, sizeof(sc));
+    sc.reqs = REQS;
+    sc.rows = ROWS;
+    sc.tokens = way->tokens;
+    sc.context = CONTEXT;
+    sc.depth = v->depth = way->depth;
+    forward_kv(&c, sched_seqs(&sc), &kc);
     kc.blocks = (uint32_t) kv_blocks_for(&kc, CONTEXT) * way->blocks / 100
                 + (uint32_t) kv_pin_blocks(&kc, way->pin);
     c.blocks = kc.blocks;
@@ -244,18 +260,19 @@ serve_open(serve_t *v, const char *model, const way_t *way)
     }
     serve_tier(v, &c);
 
-    memset(&sc, 0, sizeof(sc));
-    sc.reqs = REQS;
-    sc.rows = ROWS;
-    sc.tokens = way->tokens;
-    sc.context = CONTEXT;
     v->s = sched_open(&sc, v->kv);
     assert_non_null(v->s);
     v->b.rows_max = v->b.outs_max = ROWS;
     v->b.tokens_max = CONTEXT;
-    v->b.rows = v->rows;
-    v->b.outs = v->outs;
-    v->b.tokens = v->tokens;
+    v->ahead = v->b;
+    v->b.rows = v->rows[0];
+    v->b.outs = v->outs[0];
+    v->b.tokens = v->tokens[0];
+    v->b.late = v->lates[0];
+    v->ahead.rows = v->rows[1];
+    v->ahead.outs = v->outs[1];
+    v->ahead.tokens = v->tokens[1];
+    v->ahead.late = v->lates[1];
     v->dry = REQS;
     if (way->pin > 0 && kv_caches(v->kv)) {
         pin(v, way);
@@ -266,6 +283,9 @@ serve_open(serve_t *v, const char *model, const way_t *way)
 static void
 serve_close(serve_t *v)
 {
+    if (v->ahead.rows_n > 0) {
+        sched_trim(v->s, &v->ahead);
+    }
     while (ferry_idle(v->ferry)) { /* what is under way */
     }
     assert_int_equal(kv_avail(v->kv), kv_total(v->kv) - kv_pinned(v->kv));
@@ -299,7 +319,9 @@ add(serve_t *v, uint32_t i)
     r->space = r->tenant;
     r->weight = 1;
     r->params.top_p = 1;
-    r->params.repetition_penalty = 1;
+    r->params.repetition_penalty = i == 3 ? 1.5f : 1;
+    r->params.presence_penalty = i == 4 ? 0.7f : 0;
+    r->params.frequency_penalty = i == 4 ? 0.3f : 0;
     r->params.logprobs = 1;
     r->params.temperature = i % 2 ? 1 : 0;
     r->params.seed = i;
@@ -325,6 +347,28 @@ stall(serve_t *v, uint32_t t)
 }
 
 
+/* The next step is the one that runs; 0: it has no rows. */
+static int
+next(serve_t *v, uint64_t now_us)
+{
+    batch_t b = v->b;
+
+    if (v->ahead.rows_n > 0) {
+        sched_trim(v->s, &v->ahead);
+    }
+    if (v->ahead.rows_n == 0) {
+        sched_plan(v->s, now_us, &v->ahead);
+        kv_check_deep(v->kv);
+    }
+    v->b = v->ahead;
+    v->ahead = b;
+    v->ahead.rows_n = 0;
+    v->late += v->b.late_n;
+
+    return v->b.rows_n > 0;
+}
+
+
 /* One step; how many requests ended. */
 static uint32_t
 step(serve_t *v, uint64_t now_us)
@@ -334,13 +378,15 @@ step(serve_t *v, uint64_t now_us)
     answer_t *a;
 
     (void) ferry_turn(v->ferry);
-    sched_plan(v->s, now_us, &v->b);
-    kv_check_deep(v->kv);
-    if (v->b.rows_n == 0) { /* all wait for copies */
+    if (!next(v, now_us)) { /* all wait for copies */
         assert_true(ferry_idle(v->ferry));
         return 0;
     }
     forward_submit(v->f, &v->b);
+    if (v->depth > 0) {
+        sched_plan(v->s, now_us, &v->ahead);
+        kv_check_deep(v->kv);
+    }
     forward_wait(v->f, v->sampled);
 
     memset(v->takes, 0, sizeof(v->takes));
@@ -430,6 +476,7 @@ test_ways(const char *model, const way_t *way, uint32_t n)
         assert_int_equal(ts.out > 0, way->host > 0);
         assert_int_equal(ts.failed > 0, way->bad > 0);
         assert_true(st.fetches > 0 || way->host < 400);
+        assert_int_equal(v.late > REQS * TEXT / 4, way->depth);
         serve_close(&v);
     }
 
