@@ -16,11 +16,12 @@
  *      push     TOKEN, END, metrics, bell            ─> ring
  *      pace     the rest of step_min
  *
- * AHEAD.  At planning depth 1 the next step is planned between submit and wait,
- * and run by the turn after: a device that computes by itself has it the sooner.
- * The CPU's back end computes inside submit; there it saves nothing, and what
- * comes waits a step longer.  Who ends until it is submitted has his rows
- * trimmed from it, and they are never computed; none ends while a step runs.
+ * AHEAD.  At planning depth 1 the next step is planned between submit and
+ * wait, and run by the turn after: a device that computes by itself has it the
+ * sooner.  The CPU's back end computes inside submit; there it saves nothing,
+ * and what comes waits a step longer.  Who ends until it is submitted has his
+ * rows trimmed from it, and they are never computed; none ends while a step
+ * runs.
  *
  * SLEEP.  Without a row to run it arms its bell, sets line_sleeps in the
  * segment of each request it has, and goes round once more: what came before

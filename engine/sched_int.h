@@ -1,8 +1,8 @@
 /*
  * The scheduler's inside, shared by sched.c (requests: add, commit, end),
  * sched_plan.c, sched_seat.c, sched_turn.c and sched_row.c (the plan),
- * sched_ahead.c (steps in flight), sched_order.c, sched_floor.c, sched_cache.c, sched_share.c and the policies.
- * Nobody else includes it.
+ * sched_ahead.c (steps in flight), sched_order.c, sched_floor.c,
+ * sched_cache.c, sched_share.c and the policies.  Nobody else includes it.
  */
 #ifndef SCHED_INT_H
 #define SCHED_INT_H

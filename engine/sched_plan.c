@@ -16,8 +16,8 @@
  *      prompts  what is left of the budget, tenant by tenant   } policy says
  *
  * Whoever takes blocks from sequences with credit does it before the first row
- * is written, so no victim has a row in this batch; if one has a row in the step
- * in flight, there is no plan (sched_ahead.c).
+ * is written, so no victim has a row in this batch; if one has a row in the
+ * step in flight, there is no plan (sched_ahead.c).
  */
 #include "sched_int.h"
 #include "kv_tier.h"

@@ -524,6 +524,16 @@ test_hand(void **state)
 }
 
 
+/* A sequence goes on under another name. */
+static void
+hand(kv_t *kv, cseq_t *q, uint32_t s)
+{
+    kv_hand(kv, s, s ^ 1);
+    q[s ^ 1] = q[s];
+    q[s].n = 0;
+}
+
+
 /* A plain model of what each block says: nobody reads another's tokens, nor
  * those of another group of layers. */
 static void
@@ -556,10 +566,8 @@ cache_storm(uint32_t groups, const uint32_t *window)
             }
             q[s].computed = kv_match(kv, s, &q[s].who, q[s].text, q[s].n - 1);
             hits += q[s].computed;
-        } else if (rand() % 20 == 0 && q[k = s ^ 1].n == 0) {
-            kv_hand(kv, s, k); /* it goes on under another name */
-            q[k] = q[s];
-            q[s].n = 0;
+        } else if (rand() % 20 == 0 && q[s ^ 1].n == 0) {
+            hand(kv, q, s);
             handed++;
         } else if (rand() % 12 == 0 || q[s].computed == q[s].n) {
             (void) kv_drop(kv, s,
