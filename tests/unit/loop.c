@@ -11,6 +11,7 @@
  * reads back through the block table, so a wrong block, a lost chunk or a
  * resume that forgot something shows as a wrong token.
  */
+#include "brief.h"
 #include "live.h"
 #include "loop.h"
 #include "mem.h"
@@ -808,6 +809,14 @@ close_world(void)
 }
 
 
+/* With steps ahead a storm is a part of itself, where time is short. */
+static unsigned
+less(void)
+{
+    return depth > 0 && brief() ? 4 : 1;
+}
+
+
 static void
 test_storm(void **state)
 {
@@ -818,7 +827,7 @@ test_storm(void **state)
     unsigned seed;
 
     (void) state;
-    for (seed = 1; seed <= 30; seed++) {
+    for (seed = 1; seed <= 30 / less(); seed++) {
         open_world(seed, 2000, NULL, 0);
         (void) loop_run(g->loop);
         for (k = 0; k < LLM_ERR_END; k++) {
@@ -837,15 +846,17 @@ test_storm(void **state)
     }
 
     /* the storm had all weathers */
-    assert_true(ended[0] > 500);
-    assert_true(ended[LLM_ERR_CANCELLED] > 100);
-    assert_true(ended[LLM_ERR_NAN_LOGITS] > 10);
-    assert_true(ended[LLM_ERR_BUSY] > 10);
+    assert_true(ended[0] > 500 / less());
+    assert_true(ended[LLM_ERR_CANCELLED] > 100 / less());
+    assert_true(ended[LLM_ERR_NAN_LOGITS] > 10 / less());
+    assert_true(ended[LLM_ERR_BUSY] > 10 / less());
     assert_int_equal(ended[LLM_ERR_DRAINING], 0);
-    assert_true(stalls > 100 && preemptions > 100 && waits > 50);
-    assert_true(hits > 10000 && evictions > 10000 && follows > 100);
-    assert_true(depth == 0 ? ahead == 0 && discarded == 0
-                           : ahead > 10000 && discarded > 1000);
+    assert_true(stalls > 100 / less() && preemptions > 100 / less());
+    assert_true(waits > 50 / (int) less() && follows > 100 / less());
+    assert_true(hits > 10000 / less() && evictions > 10000 / less());
+    assert_true(depth == 0
+                    ? ahead == 0 && discarded == 0
+                    : ahead > 10000 / less() && discarded > 1000 / less());
 }
 
 
@@ -881,7 +892,7 @@ test_storm_tier(void **state)
 
     (void) state;
     tier = SLOTS;
-    for (seed = 1; seed <= 24; seed++) {
+    for (seed = 1; seed <= 24 / less(); seed++) {
         open_world(seed, 1500, NULL, 0);
         g->late = seed % 3 * 4;
         g->bad = seed % 4 < 2 ? 0 : 6;
@@ -900,8 +911,9 @@ test_storm_tier(void **state)
         close_world();
     }
     tier = 0;
-    assert_true(hits > 300 && saved > hits * BT);
-    assert_true(out > 5000 && in > 2000 && failed > 100 && lost > 10);
+    assert_true(hits > 300 / less() && saved > hits * BT);
+    assert_true(out > 5000 / less() && in > 2000 / less());
+    assert_true(failed > 100 / less() && lost > 10 / less());
 }
 
 

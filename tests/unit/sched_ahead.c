@@ -9,6 +9,7 @@
  * as early or as late as they may, seeded.  Each request's text is compared to
  * that of depth 0, and each token to what follows from the text so far.
  */
+#include "brief.h"
 #include "flight.h"
 
 #include <stdarg.h>
@@ -515,7 +516,7 @@ same_texts(uint32_t groups, const sched_policy_t *policy, uint32_t from)
     static world_t w;
     uint64_t late = 0, gone = 0, wasted = 0, blocked = 0, trimmed = 0, hits = 0;
     uint64_t preempted = 0, rows = 0;
-    uint32_t compared = 0, seeds = getenv("LLM_BRIEF") != NULL ? 3 : 12;
+    uint32_t compared = 0, seeds = brief() ? 2 : 12;
 
     for (seed = from; seed < from + seeds; seed++) {
         world_run(&w, 0, groups, texts[0], policy);
