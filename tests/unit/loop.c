@@ -860,21 +860,12 @@ test_storm(void **state)
 }
 
 
+/* Before and after a test with steps ahead. */
 static int
-one_ahead(void **state)
+other_depth(void **state)
 {
     (void) state;
-    depth = 1;
-
-    return 0;
-}
-
-
-static int
-none_ahead(void **state)
-{
-    (void) state;
-    depth = 0;
+    depth = 1 - depth;
 
     return 0;
 }
@@ -1176,7 +1167,8 @@ test_pace(void **state)
 
 
 /* The test once more with steps that are planned ahead. */
-#define AHEAD(test) cmocka_unit_test_setup_teardown(test, one_ahead, none_ahead)
+#define AHEAD(test)                                                            \
+    cmocka_unit_test_setup_teardown(test, other_depth, other_depth)
 
 int
 main(void)
