@@ -344,6 +344,29 @@ check_cache(engine_t *e)
 }
 
 
+/* A recording has only calls: not what is there before the first one, what
+ * comes when a copy is done, or which of two steps a call came in between. */
+static int
+check_record(engine_t *e)
+{
+    const opts_t *o = &e->o;
+    const char *with = o->prefix_pin[0] != '\0' ? "prefix_pin"
+                       : o->kv_host_memory > 0  ? "kv_host_memory"
+                       : o->planning_depth > 0  ? "planning_depth 1"
+                                                : NULL;
+
+    if (o->record[0] == '\0' || with == NULL) {
+        return 0;
+    }
+
+    snprintf(e->err, sizeof(e->err),
+        "record does not go with %s: what comes of that is not in a recording",
+        with);
+
+    return -1;
+}
+
+
 /* The second arena's blocks, if there is a cache that has a use for them. */
 static int
 plan_host(engine_t *e)
@@ -644,15 +667,6 @@ open_record(engine_t *e)
 
     if (e->o.record[0] == '\0') {
         return 0;
-    }
-
-    /* what is there before the first call, or comes when a copy is done */
-    if (e->prefixes.n > 0 || e->o.kv_host_memory > 0
-        || e->o.planning_depth > 0) {
-        snprintf(e->err, sizeof(e->err),
-            "record does not go with prefix_pin, kv_host_memory or "
-            "planning_depth 1: that is not in a recording");
-        return -1;
     }
 
     loop_record_head(e->loop, &h);
@@ -957,8 +971,8 @@ inspect(engine_t *e)
     inspect_t in;
     kv_cfg_t kc;
 
-    if (open_kernels(e) != 0 || open_model(e) != 0 || name_model(e) != 0
-        || open_prefixes(e) != 0) {
+    if (check_record(e) != 0 || open_kernels(e) != 0 || open_model(e) != 0
+        || name_model(e) != 0 || open_prefixes(e) != 0) {
         return 1;
     }
 
@@ -1042,9 +1056,10 @@ serve(engine_t *e)
 {
     kn_info_t info;
 
-    if (open_kernels(e) != 0 || open_ipc(e) != 0 || open_model(e) != 0
-        || name_model(e) != 0 || open_prefixes(e) != 0 || open_forward(e) != 0
-        || open_threads(e) != 0 || pin_prefixes(e) != 0) {
+    if (check_record(e) != 0 || open_kernels(e) != 0 || open_ipc(e) != 0
+        || open_model(e) != 0 || name_model(e) != 0 || open_prefixes(e) != 0
+        || open_forward(e) != 0 || open_threads(e) != 0
+        || pin_prefixes(e) != 0) {
         return 1;
     }
 

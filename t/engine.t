@@ -52,6 +52,11 @@ refused('bad kv_type', qr/f8/, '--device', 'null', '--kv_type', 'f8');
 refused('bad prefix_cache', qr/prefix_cache/, '--device', 'null', '--prefix_cache', 'yes');
 refused('bad prefix_share', qr/prefix_share/, '--device', 'null', '--prefix_share', 'some');
 refused('bad isa', qr/mmx/, '--device', 'null', '--cpu_isa', 'mmx');
+refused("record with $_->[0]", qr/^llm-engine: record does not go with $_->[0]: /,
+    '--model', LLM->demo, '--record', "$dir/rec", @$_[1 .. $#$_])
+    for ['prefix_pin', '--prefix_pin', $0], ['kv_host_memory', qw(--kv_host_memory 1m)],
+    ['planning_depth 1', qw(--planning_depth 1)];
+ok(!-e "$dir/rec", 'and nothing is recorded');
 refused('no conf', qr/none\.conf/, '-c', "$dir/none.conf");
 
 ($st, $out) = engine('--device', 'null', '--inspect');

@@ -20,6 +20,9 @@ typedef struct {
     const char *policy;
     uint32_t budget, tile, target_us, floor, groups, cache;
     uint64_t limit;
+    uint32_t pass_us;
+    uint32_t shares, kept; /* shares: not those that a pool begins with */
+    uint64_t idle_us;
 } kind_t;
 
 static char path[64];    /* of the recording */
@@ -171,7 +174,8 @@ world_record(const kind_t *k, recorder_t **rec)
         .budget = k->budget,
         .tile = k->tile,
         .target_us = k->target_us,
-        .floor = k->floor};
+        .floor = k->floor,
+        .pass_us = k->pass_us};
     kv_cfg_t kc = {60, BT, REQS * LLM_CHOICES_MAX, 96, 48, k->groups, windows};
     world_t *w = world_open_as(12, 48, 96, 60, k->groups, windows, c);
     record_head_t h;
@@ -189,6 +193,11 @@ world_record(const kind_t *k, recorder_t **rec)
     c.tokens = 48;
     c.context = 96;
     record_head(&h, &c, &kc, k->cache ? 6 : 0, &w->b);
+    if (k->shares) {
+        kv_shares(w->kv, k->kept, k->idle_us);
+        h.kept = k->kept;
+        h.idle_us = k->idle_us;
+    }
     *rec = record_open(path, k->limit, &h, err, sizeof(err));
     assert_non_null(*rec);
     sched_tap(w->s, record_tell, *rec);
@@ -220,12 +229,55 @@ record_turns(const kind_t *k, uint32_t turns, uint32_t with_seed)
 }
 
 
+#define MUCH (1u << 30)
+
 static const kind_t kinds[] = {
-    {"fair", 0, 0, 0, 0, 1, 0, 1 << 30},
-    {"fair", 32, 8, 0, 5, 1, 1, 1 << 30},
-    {"fair", 0, 4, 900, 5, 2, 1, 1 << 30},
-    {"fcfs", 24, 0, 0, 0, 2, 0, 1 << 30},
-    {"fcfs", 0, 0, 0, 10, 1, 1, 1 << 30},
+    {.policy = "fair", .groups = 1, .limit = MUCH},
+    {.policy = "fair",
+        .budget = 32,
+        .tile = 8,
+        .floor = 5,
+        .groups = 1,
+        .cache = 1,
+        .limit = MUCH},
+    {.policy = "fair",
+        .tile = 4,
+        .target_us = 900,
+        .floor = 5,
+        .groups = 2,
+        .cache = 1,
+        .limit = MUCH},
+    {.policy = "fcfs", .budget = 24, .groups = 2, .limit = MUCH},
+    {.policy = "fcfs", .floor = 10, .groups = 1, .cache = 1, .limit = MUCH},
+    {.policy = "prefix",
+        .tile = 4,
+        .groups = 1,
+        .cache = 1,
+        .pass_us = 20000,
+        .limit = MUCH},
+    {.policy = "prefix",
+        .target_us = 900,
+        .floor = 40,
+        .groups = 2,
+        .cache = 1,
+        .pass_us = MUCH,
+        .limit = MUCH},
+    {.policy = "prefix", .budget = 24, .groups = 1, .limit = MUCH},
+    {.policy = "fair",
+        .floor = 40,
+        .groups = 1,
+        .cache = 1,
+        .pass_us = 20000,
+        .shares = 1,
+        .kept = 100,
+        .idle_us = 20000,
+        .limit = MUCH},
+    {.policy = "fair",
+        .groups = 1,
+        .cache = 1,
+        .pass_us = MUCH,
+        .shares = 1,
+        .limit = MUCH},
 };
 
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
@@ -314,6 +366,113 @@ slurp(const char *name, size_t *n)
 }
 
 
+/* Replays so many bytes. */
+static int
+replay_bytes(const uint8_t *p, size_t n, replay_stats_t *st, char err[256])
+{
+    FILE *f = n > 0 ? fmemopen((void *) (uintptr_t) p, n, "r")
+                    : fopen("/dev/null", "re");
+    int rc;
+
+    assert_non_null(f);
+    err[0] = '\0';
+    rc = replay_calls(f, &REPLAY_NO_CHANGE, NULL, st, err, 256);
+    (void) fclose(f);
+
+    return rc;
+}
+
+
+/* Replays what is at path with other figures in its head. */
+static void
+replay_head(const record_head_t *h, replay_stats_t *st)
+{
+    uint8_t *was, *now, head[RECORD_HEAD_BYTES];
+    record_file_t *rf;
+    record_head_t read;
+    size_t n, skip, len;
+    char err[256];
+    FILE *f;
+
+    was = slurp(path, &n);
+    f = fmemopen(was, n, "r");
+    rf = record_file_open(f, &read, err, sizeof(err));
+    assert_non_null(rf);
+    record_file_close(rf);
+    (void) fclose(f);
+    skip = record_head_put(head, &read);
+    assert_true(skip < n && memcmp(head, was, skip) == 0);
+
+    now = malloc(n + RECORD_HEAD_BYTES);
+    assert_non_null(now);
+    len = record_head_put(now, h);
+    memcpy(now + len, was + skip, n - skip);
+    assert_int_equal(replay_bytes(now, len + n - skip, st, err), 0);
+    free(was);
+    free(now);
+}
+
+
+/* Who may pass whom, and what is kept of whose cache, is in the head, and in
+ * what is planned from it. */
+static void
+test_matches(void **state)
+{
+    static const kind_t k = {.policy = "fair",
+        .floor = 20,
+        .groups = 1,
+        .cache = 1,
+        .pass_us = 20000,
+        .shares = 1,
+        .kept = 80,
+        .idle_us = 15000,
+        .limit = MUCH};
+    record_head_t h, was;
+    replay_stats_t st;
+    char err[256];
+    record_file_t *rf;
+    uint32_t i;
+    FILE *f;
+
+    (void) state;
+    record_turns(&k, 1000, 4);
+    f = fopen(path, "re");
+    assert_non_null(f);
+    rf = record_file_open(f, &was, err, sizeof(err));
+    assert_non_null(rf);
+    record_file_close(rf);
+    (void) fclose(f);
+    assert_int_equal(was.pass_us, 20000);
+    assert_int_equal(was.kept, 80);
+    assert_int_equal(was.idle_us, 15000);
+    assert_int_equal(was.floor, 20);
+
+    replay_head(&was, &st);
+    assert_int_equal(st.differs, 0);
+    for (i = 0; i < 5; i++) {
+        h = was;
+        switch (i) {
+        case 0:
+            h.pass_us = 0;
+            break;
+        case 1:
+            h.kept = 0;
+            break;
+        case 2:
+            h.idle_us = 0;
+            break;
+        case 3:
+            h.floor = 0;
+            break;
+        default:
+            snprintf(h.policy, sizeof(h.policy), "prefix");
+        }
+        replay_head(&h, &st);
+        assert_true(st.differs > 0 && st.differs < 1000);
+    }
+}
+
+
 /* The file is its owner's, and the one before it is kept. */
 static void
 test_file(void **state)
@@ -355,7 +514,7 @@ test_file(void **state)
 static void
 test_hidden(void **state)
 {
-    const kind_t k = {"fcfs", 0, 0, 0, 0, 1, 1, 1 << 20};
+    const kind_t k = {.policy = "fcfs", .groups = 1, .cache = 1, .limit = MUCH};
     uint32_t ids[4][32], i, j, n = 0, was[128];
     record_head_t h;
     record_file_t *rf;
@@ -520,23 +679,6 @@ test_disk(void **state)
 
 
 /* --- files from outside ------------------------------------------------- */
-
-/* Replays so many bytes. */
-static int
-replay_bytes(const uint8_t *p, size_t n, replay_stats_t *st, char err[256])
-{
-    FILE *f = n > 0 ? fmemopen((void *) (uintptr_t) p, n, "r")
-                    : fopen("/dev/null", "re");
-    int rc;
-
-    assert_non_null(f);
-    err[0] = '\0';
-    rc = replay_calls(f, &REPLAY_NO_CHANGE, NULL, st, err, 256);
-    (void) fclose(f);
-
-    return rc;
-}
-
 
 /* Cut anywhere it is equal as far as it goes; with any byte changed it is not
  * taken for whole. */
@@ -761,6 +903,36 @@ test_made(void **state)
 }
 
 
+/* A row has no more outputs than tokens, nor than a batch: read as it is, a
+ * plan with one more cannot be. */
+static void
+test_outputs(void **state)
+{
+    static const struct {
+        uint32_t len, outs;
+        int ok;
+    } rows[] = {{4, 1, 1}, {1, 2, 0}, {4, 2, 1}, {4, 3, 0}, {16, 17, 0}};
+    replay_stats_t st;
+    char err[256];
+    made_t m;
+    size_t i;
+
+    (void) state;
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        made_open(&m, &made_head);
+        made_request(&m, 1);
+        MADE(&m, PLAN, 5, 1, rows[i].len, rows[i].outs > 2 ? 2 : rows[i].outs);
+        MADE(&m, ROW, 16, 0, rows[i].len, rows[i].outs, 0, 0, 1, 0, 0);
+        assert_int_equal(made_replay(&m, &st, err), rows[i].ok ? 0 : -1);
+        if (!rows[i].ok) {
+            assert_non_null(strstr(err, "a row that cannot be"));
+        } else {
+            assert_int_equal(st.plans, 1);
+        }
+    }
+}
+
+
 /* Heads that name what cannot be, one field at a time. */
 static void
 test_heads(void **state)
@@ -816,6 +988,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equal),
         cmocka_unit_test(test_changed),
+        cmocka_unit_test(test_matches),
         cmocka_unit_test(test_file),
         cmocka_unit_test(test_hidden),
         cmocka_unit_test(test_limit),
@@ -823,6 +996,7 @@ main(void)
         cmocka_unit_test(test_damaged),
         cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_made),
+        cmocka_unit_test(test_outputs),
         cmocka_unit_test(test_heads),
     };
     char old[80];
