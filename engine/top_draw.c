@@ -9,6 +9,7 @@
  *      Tokens   the last ones
  *      Blocks   of the KV cache, by state
  *      Cache    how much of prompts was found there
+ *      Host     the second tier, if there is one
  *      Queue    requests, by state
  *      Rates    and Latency
  *      TENANT   who gets how much
@@ -428,6 +429,7 @@ draw_batch(draw_t *d)
     const llm_live_head_t *h = &s->c.head;
     llm_live_step_t last = {0, 0, 0};
     uint64_t part[2];
+    char n[TOP_NUM];
 
     if (!line_begin(d, "Batch")) {
         return;
@@ -445,6 +447,12 @@ draw_batch(draw_t *d)
     top_pen_text(&d->pen, TOP_DIM, "of ");
     put(d, TOP_PLAIN, "tokens", "%llu", (unsigned long long) h->batch_tokens);
     put(d, TOP_PLAIN, "rows", "%llu", (unsigned long long) h->batch_rows);
+    if (s->c.discarded_rows > 0) { /* steps are planned ahead */
+        put_right(d,
+            rate_text(n, rate(d, s->c.discarded_rows,
+                             d->since == NULL ? 0 : d->since->discarded_rows)),
+            4, "discarded/s");
+    }
     line_end(d);
 }
 
@@ -517,6 +525,39 @@ draw_cache(draw_t *d)
     RATE(cache_hits, "found/s");
     RATE(cache_evictions, "blocks evicted/s");
 #undef RATE
+    line_end(d);
+}
+
+
+/*
+ * What lies in host memory, and what of it came back.  An engine has a second
+ * tier from its start or never, so no line jumps when this one is left out.
+ */
+static void
+draw_host(draw_t *d)
+{
+    static const top_counts_t none;
+    static const top_style_t style = TOP_BLUE;
+    const top_counts_t *c = &d->now->c, *s = d->since;
+    uint64_t total = c->host_blocks_total, used = c->host_blocks_used;
+    char n[TOP_NUM];
+
+    if (total == 0 || !line_begin(d, "Host")) {
+        return;
+    }
+
+    bar(d, &used, &style, 1, total);
+    put(d, TOP_BOLD, "used", "%3.0f %%", (double) used / (double) total * 100);
+    s = s == NULL ? &none : s;
+#define RATE(field, what)                                                      \
+    put_right(d, rate_text(n, rate(d, c->field, s->field)), 4, what)
+    RATE(host_hits, "hits/s");
+    RATE(host_tokens, "tokens/s");
+    RATE(host_blocks_out, "out/s");
+    RATE(host_blocks_lost, "lost/s");
+#undef RATE
+    top_pen_text(&d->pen, TOP_DIM, "of ");
+    put(d, TOP_PLAIN, "blocks", "%llu", (unsigned long long) total);
     line_end(d);
 }
 
@@ -718,6 +759,7 @@ static void
 draw_tenants(draw_t *d)
 {
     share_t all[LLM_LIVE_TENANTS];
+    uint32_t fixed = DRAW_FIXED + (d->now->c.host_blocks_total > 0);
     uint32_t n, max, i, wide;
     char more[DRAW_TEXT_MAX];
     uint64_t sum;
@@ -725,7 +767,7 @@ draw_tenants(draw_t *d)
     n = shares(d, all, &sum);
     wide = d->v->cols >= DRAW_NARROW + 24 ? d->v->cols - DRAW_NARROW : 0;
     wide = wide < 40 ? wide : 40;
-    max = d->v->rows > DRAW_FIXED ? (d->v->rows - DRAW_FIXED) / 3 : 0;
+    max = d->v->rows > fixed ? (d->v->rows - fixed) / 3 : 0;
     max = max < DRAW_TENANTS ? DRAW_TENANTS : max;
     max = d->v->rows == 0 || n < max ? n : max;
 
@@ -993,6 +1035,7 @@ top_draw(top_frame_t *f, top_snap_t *now, const top_counts_t *since,
     draw_history(&d, 1);
     draw_blocks(&d);
     draw_cache(&d);
+    draw_host(&d);
     draw_queue(&d);
     draw_rates(&d);
     draw_latency(&d);

@@ -439,6 +439,42 @@ test_sizes(void **state)
 }
 
 
+/* Only an engine that has a second tier has a line for it; rows that are
+ * discarded are told of where there were any. */
+static void
+test_host(void **state)
+{
+    fix_t *f = *state;
+    llm_state_t *s = (llm_state_t *) (void *) f->page;
+    uint32_t at = 0;
+
+    draw(f, 5000000);
+    assert_null(line(f, "Host", &at));
+    at = 0;
+    assert_null(line(f, "discarded", &at));
+
+    s->host_blocks_total = 4000;
+    s->host_blocks_used = 3000;
+    s->host_hits = 5;
+    draw(f, 6000000);
+    has(f, "Host", " 75 % used     - hits/s     - tokens/s     - out/s");
+    has(f, "Host", "of 4000 blocks");
+
+    *f->was = f->snap->c;
+    s->host_hits += 4;
+    s->host_tokens += 2480;
+    s->host_blocks_out += 1000;
+    s->host_blocks_lost += 3;
+    s->discarded_rows = 7;
+    draw(f, 8000000);
+    has(f, "Host", " 2.0 hits/s  1.2k tokens/s   500 out/s   1.5 lost/s");
+    has(f, "Batch", " 3.5 discarded/s");
+
+    /* and all is as wide as it should be with them, too */
+    test_sizes(state);
+}
+
+
 static void
 test_orders(void **state)
 {
@@ -555,6 +591,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_pen, setup, teardown),
         cmocka_unit_test(test_quantile),
         cmocka_unit_test_setup_teardown(test_draw, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_host, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sizes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_orders, setup, teardown),
         cmocka_unit_test_setup_teardown(test_none, setup, teardown),
