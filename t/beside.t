@@ -86,7 +86,9 @@ is(join(' ', map { ask('/any', 'few', 'X-Id' => "any$_")->{status} } 1 .. 3), '2
 is(line('any1'), 'few 200', 'and it is written down');
 my $r = ask('/any', 'old', 'X-Id' => 'old');
 is($r->{status}, 200, 'an expired key is as none');
-is(line('old'), '', 'and nobody is charged');
+is(ask('/any', 'other', 'X-Id' => 'after')->{status}, 200, 'and another');
+is(line('after'), 'other 200', 'whose line is there');
+is(scalar(() = lines('old')), 0, 'for the expired one nobody is charged');
 $r = $t->post('/any/completions', { %body, max_tokens => 100 });
 is(LLM->decode($r->{body})->{usage}{completion_tokens}, 50, 'nobody has what default says');
 

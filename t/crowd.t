@@ -22,7 +22,7 @@ sub answered {
     my $log = "$t->{dir}/fake.log";
     unlink $log;
     my $pid = $t->_spawn(fake => $log, LLM->build . '/fake_engine', $t->{socket},
-        qw(--model m --slots 1024 --tokens 3 --delay 3000), @options);
+        qw(--model m --slots 1024 --tokens 3 --hold), @options);
     $t->wait_for(sub { $t->get('/ready')->{status} == 200 });
     ($worker) = $t->pids if !$worker;
     my @streams = map {
@@ -32,8 +32,8 @@ sub answered {
     $t->wait_for(sub { $count->('submit') == $n }, 20);
     kill 'STOP', $worker;
     is($count->('done'), 0, 'all have asked, none is answered');
+    kill 'USR1', $pid;
     $t->wait_for(sub { $count->($wait) == $n }, 20);
-    sleep 4 if $wait ne 'done'; # the delay is over
     return @streams;
 }
 
@@ -61,7 +61,7 @@ kill 'CONT', $worker;
 is_deeply(ends(@streams), { 'w0 w1 w2  DONE' => $n },
     'all are answered by an engine that is dead by then');
 
-@streams = answered('submit', '--never-done');
+@streams = answered('silent', '--never-done');
 $t->stop('fake', 'KILL');
 kill 'CONT', $worker;
 is_deeply(ends(@streams), { 'w0 w1 w2 engine_lost' => $n },

@@ -13,7 +13,8 @@ my $t = LLM->new(listen => 'sndbuf=4k', workers => 1,
     engine => [qw(--device null --model_name m --context 8192)],
     location => 'llm_output_buffer 16k;');
 my ($worker) = $t->pids;
-my %chat = (model => 'm', messages => [{ role => 'user', content => 'x' }], max_tokens => 4000,
+my %chat = (model => 'm', messages => [{ role => 'user', content => 'x' }],
+    max_tokens => $ENV{LLM_LONG} ? 4000 : 1500, # far more than is held of them
     logprobs => JSON::PP::true, top_logprobs => 5);
 
 # with logprobs an event is several times what is held of it

@@ -18,26 +18,30 @@ my $worker;
 $t->wait_for(sub { ($worker) = $t->pids }, 10);  # the master forks it after it is back
 my %short = (model => 'fake', prompt => 'x', max_tokens => 20);
 
-sub fake {
-    my (@args) = @_;
+sub fake { # until the worker has it, or has had the time to try
+    my ($attaches, @args) = @_;
     unlink $t->{socket};
-    $t->_spawn(fake => "$t->{dir}/fake.log", LLM->build . '/fake_engine',
+    my $pid = $t->_spawn(fake => "$t->{dir}/fake.log", LLM->build . '/fake_engine',
         $t->{socket}, @args);
     $t->wait_for(sub { -S $t->{socket} }, 5) or diag('no fake engine');
     chmod 0666, $t->{socket};
-    sleep 0.5;
+    if ($attaches) {
+        ok($t->wait_for(sub { $t->error_log =~ / attached: pid $pid,/ }, 5), "@args: attached");
+    } else {
+        sleep 0.5;
+    }
 }
 
 sub end { $t->signal(fake => 'KILL'); $t->reap('fake') }
 
-fake();
+fake(1);
 $t->wait_ready(5);
 my $r = $t->post('/v1/completions', { %short });
 is($r->{status}, 200, 'the fake engine answers when it behaves') or diag $r->{body};
 end();
 
 for my $case (['--refuse'], ['--bad-version'], ['--hang-hello'], ['--not-ready']) {
-    fake(@$case);
+    fake(0, @$case);
     $r = $t->post('/v1/completions', { %short });
     is($r->{status}, 503, "@$case: 503");
     is($t->get('/ready')->{status}, 503, "@$case: not ready");
@@ -49,8 +53,8 @@ my @cases = (
     ['--die-after', 0], ['--die-after', 3], ['--never-done'], ['--error', 1],
 );
 for my $case (@cases) {
-    fake(@$case);
-    ok($t->wait_for(sub { $t->get('/ready')->{status} == 200 }, 3), "@$case: attached");
+    fake(1, @$case);
+    ok($t->wait_for(sub { $t->get('/ready')->{status} == 200 }, 3), "@$case: ready");
     my $alerts = () = $t->error_log =~ /\[alert\]/g;
     my $s = $t->stream('/v1/completions', { %short });
     my $status = $s->status(10);
@@ -66,7 +70,7 @@ for my $case (@cases) {
 }
 
 # alive by its socket, dead by its heartbeat: taken for hung
-fake('--no-heartbeat', '--rate', 1);
+fake(1, '--no-heartbeat', '--rate', 1);
 $t->wait_for(sub { $t->get('/ready')->{status} == 200 }, 3);
 my $s = $t->stream('/v1/completions', { %short, max_tokens => 100 });
 my @e;
@@ -78,7 +82,7 @@ like($t->error_log, qr/heartbeat/, 'and the log says why');
 end();
 
 is(($t->pids)[0], $worker, 'the worker never died');
-fake();
+fake(1);
 ok($t->wait_for(sub { $t->post('/v1/completions', { %short })->{status} == 200 }, 5),
     'and serves the next engine');
 end();

@@ -12,6 +12,9 @@
  *
  *     listening | attach EPOCH pid=P | submit EPOCH SLOT len=N | stall SLOT
  *     cancel EPOCH SLOT tokens=N | done EPOCH SLOT | detach EPOCH held=N
+ *     silent SLOT (all tokens, and --never-done)
+ *
+ * With --hold no token is sent before SIGUSR1 comes.
  *
  * With --mutate it is sound but for one field at a time (mutate.h): of the
  * welcome, the segment, the state page, a ring's words or a record.  It says
@@ -50,6 +53,7 @@ typedef struct {
     uint32_t max;
     uint32_t choices;
     int stalled;
+    int silent;
     int held; /* waits for ADMIT */
 
     /* --mutate */
@@ -101,7 +105,7 @@ typedef struct {
 #define FAKE_LOOK 3000  /* microseconds for a worker to see a word */
 #define FAKE_LIFE 30000 /* the same, of an attachment that began with one */
 
-static volatile sig_atomic_t fake_term;
+static volatile sig_atomic_t fake_term, fake_go;
 
 
 static void
@@ -109,6 +113,14 @@ fake_on_term(int sig)
 {
     (void) sig;
     fake_term = 1;
+}
+
+
+static void
+fake_on_go(int sig)
+{
+    (void) sig;
+    fake_go = 1;
 }
 
 
@@ -918,13 +930,16 @@ fake_step(fake_t *f, peer_t *p, uint32_t slot, uint64_t now)
         return 1;
     }
 
-    if (f->o.garbage || now < j->due_us || j->held) {
+    if (f->o.garbage || now < j->due_us || j->held || (f->o.hold && !fake_go)) {
         return 0;
     }
 
     if (j->at == j->max) {
         if (!f->o.never_done) {
             fake_end(f, p, slot, 0);
+        } else if (!j->silent) {
+            j->silent = 1;
+            printf("silent %u\n", slot);
         }
         return 0;
     }
@@ -1090,6 +1105,7 @@ main(int argc, char **argv)
     fake_options(&f->o, argc, argv);
     signal(SIGTERM, fake_on_term);
     signal(SIGINT, fake_on_term);
+    signal(SIGUSR1, fake_on_go);
     fake_open_state(f);
     fake_open_socket(f);
     printf("listening\n");

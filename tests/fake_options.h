@@ -21,7 +21,7 @@ typedef struct {
     unsigned think; /* first tokens that are thought, where that is wanted */
     int die_after;  /* tokens; -1: never */
     int refuse, bad_version, hang_hello, never_done, not_ready, no_heartbeat;
-    int stamps;
+    int stamps, hold;
     uint64_t mutate; /* seed; 0: none */
     unsigned more;   /* bytes that a newer version has behind each fixed part */
 } options_t;
@@ -34,7 +34,7 @@ fake_usage(void)
         "fake_engine PATH [--model NAME] [--slots N] [--tokens N]\n"
         "    [--bytes N] [--rate TOKENS/S] [--delay MS] [--error LLM_ERR]\n"
         "    [--refuse] [--bad-version] [--hang-hello] [--not-ready]\n"
-        "    [--no-heartbeat] [--never-done] [--die-after TOKENS]\n"
+        "    [--no-heartbeat] [--never-done] [--die-after TOKENS] [--hold]\n"
         "    [--stamps] [--mutate SEED] [--newer BYTES] [--think TOKENS]\n"
         "    [--garbage-ring[=tail|len|type|epoch|slot|gen|choice|text|done]]"
         "\n");
@@ -47,8 +47,8 @@ static int
 fake_switch(options_t *o, int c)
 {
     int *of[] = {&o->refuse, &o->bad_version, &o->hang_hello, &o->not_ready,
-        &o->no_heartbeat, &o->never_done, &o->stamps};
-    static const char letters[] = "RVHNBDS";
+        &o->no_heartbeat, &o->never_done, &o->stamps, &o->hold};
+    static const char letters[] = "RVHNBDSW";
     const char *at = strchr(letters, c);
 
     if (c == 0 || at == NULL) {
@@ -70,8 +70,8 @@ fake_options(options_t *o, int argc, char **argv)
         {"hang-hello", 0, 0, 'H'}, {"not-ready", 0, 0, 'N'},
         {"no-heartbeat", 0, 0, 'B'}, {"never-done", 0, 0, 'D'},
         {"die-after", 1, 0, 'x'}, {"garbage-ring", 2, 0, 'g'},
-        {"stamps", 0, 0, 'S'}, {"mutate", 1, 0, 'M'}, {"newer", 1, 0, 'n'},
-        {"think", 1, 0, 'T'}, {0, 0, 0, 0}};
+        {"stamps", 0, 0, 'S'}, {"hold", 0, 0, 'W'}, {"mutate", 1, 0, 'M'},
+        {"newer", 1, 0, 'n'}, {"think", 1, 0, 'T'}, {0, 0, 0, 0}};
     int c;
 
     memset(o, 0, sizeof(*o));
