@@ -82,6 +82,8 @@ variant_apply(const variant_t *v, run_cfg_t *c)
     c->groups = v->groups;
     c->tier = v->tier;
     c->sched.depth = v->depth;
+    c->sched.pass_us = v->pass_us;
+    c->apart = v->apart;
     memcpy(c->windows, v->windows, sizeof(c->windows));
 }
 

@@ -220,6 +220,7 @@ arrive(run_t *r, uint32_t item, uint64_t at_us)
     e->prompts[0].len = q->prompt;
     e->max_tokens = q->output;
     e->tenant = q->tenant;
+    e->space = r->c.apart ? q->tenant + 1 : 0;
     e->weight = q->weight;
     e->priority = q->priority;
     e->arrival_us = at_us;

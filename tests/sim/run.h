@@ -31,6 +31,7 @@ typedef struct {
     uint32_t tbt_limit_us;   /* gaps above it are counted exactly */
     uint32_t delay_limit_us; /* and delays */
     int cache;               /* is there a prefix cache? */
+    int apart;               /* each tenant's in a namespace of its own */
     tier_cfg_t tier;         /* its second tier, if it has slots */
     uint32_t again;          /* times that the refused come back, when told */
     int deep;                /* check every block after each step and abort */

@@ -32,7 +32,7 @@ struct tier_s {
 tier_t *
 tier_open(const tier_cfg_t *c, kv_t *kv, uint32_t owners, uint64_t seed)
 {
-    kv_tier_cfg_t kc = {c->slots, owners, seed, 0};
+    kv_tier_cfg_t kc = {c->slots, owners, seed, c->again};
     tier_t *t = calloc(1, sizeof(*t));
     uint32_t i;
     int rc;

@@ -16,6 +16,7 @@ typedef struct {
     uint32_t turn;  /* blocks that a turn may begin to copy */
     uint32_t late;  /* turns that a copy takes, at most */
     uint32_t bad;   /* one of so many copies fails; 0: none */
+    int again;      /* only what is wanted twice is copied */
 } tier_cfg_t;
 
 /* kv has a cache, and gets its second tier here. */

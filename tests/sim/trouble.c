@@ -19,7 +19,11 @@
 
 #define BT 16
 
-/* Who plans, and over what: each has all of what goes wrong. */
+/*
+ * Who plans, and over what: each has all of what goes wrong, and so have more
+ * that are drawn by chance, as options may meet in ways that nobody thought
+ * of.
+ */
 const variant_t variants[] = {
     {.name = "fair", .policy = &sched_fair},
     {.name = "fair, cache", .policy = &sched_fair, .cache = 1},
@@ -65,6 +69,18 @@ const variant_t variants[] = {
         .tier = {.slots = 160, .turn = 16},
         .depth = 1},
     {.name = "orca, ahead", .policy = &sched_orca, .whole = 1, .depth = 1},
+    {.name = "prefix",
+        .policy = &sched_prefix,
+        .cache = 1,
+        .pass_us = 100000,
+        .shares = 1},
+    {.name = "fair, shares",
+        .policy = &sched_fair,
+        .cache = 1,
+        .pass_us = 5000000,
+        .shares = 1,
+        .kept = 100,
+        .idle_us = 20000},
     {.name = NULL},
 };
 
@@ -218,7 +234,7 @@ chaos_cfg(run_cfg_t *c, const variant_t *v)
     c->sched.tokens = 300;
     c->sched.budget = 64;
     c->sched.tile = 16;
-    c->sched.floor = 5;
+    c->sched.floor = v->floor > 0 ? v->floor : 5;
     c->sched.context = 256;
     c->blocks = v->groups > 1 ? 60 : 40;
     c->block_tokens = c->hash_tokens = BT;
@@ -232,18 +248,74 @@ chaos_cfg(run_cfg_t *c, const variant_t *v)
 }
 
 
+/* What a run was like, beside how its requests ended; or some runs. */
+typedef struct {
+    sched_stats_t st;
+    kv_tier_stats_t ts;
+    uint64_t failed, stalls, outputs, late;
+} seen_t;
+
+
+static void
+see(seen_t *a, const run_t *r, const chaos_t *ch)
+{
+    sched_stats_t st;
+    kv_tier_stats_t ts = {0};
+
+    sched_stats(r->s, &st);
+    if (r->c.tier.slots > 0) {
+        kv_tier_stats(r->kv, &ts);
+    }
+    a->st.preemptions += st.preemptions;
+    a->st.follows += st.follows;
+    a->st.fetches += st.fetches;
+    a->st.fetched_tokens += st.fetched_tokens;
+    a->st.discarded += st.discarded;
+    a->st.wasted += st.wasted;
+    a->ts.out += ts.out;
+    a->ts.in += ts.in;
+    a->ts.failed += ts.failed;
+    a->failed += r->failed_n;
+    a->stalls += ch->stalls;
+    a->outputs += r->outputs;
+    a->late += r->late;
+}
+
+
+static void
+print_tier(const seen_t *a)
+{
+    printf("    blocks out %llu, in %llu; copies failed %llu; %llu requests "
+           "began with %llu tokens from there\n",
+        (unsigned long long) a->ts.out, (unsigned long long) a->ts.in,
+        (unsigned long long) a->ts.failed, (unsigned long long) a->st.fetches,
+        (unsigned long long) a->st.fetched_tokens);
+}
+
+
+static void
+print_ahead(const seen_t *a)
+{
+    printf("    of %llu outputs %llu were the next step's token before "
+           "anybody knew it;\n    rows discarded %llu, tokens wasted %llu\n",
+        (unsigned long long) a->outputs, (unsigned long long) a->late,
+        (unsigned long long) a->st.discarded,
+        (unsigned long long) a->st.wasted);
+}
+
+
+/* n requests under a variant; what was seen is added to a. */
 static int
-chaos(const variant_t *v, size_t n, uint64_t seed, uint64_t *left)
+chaos(const variant_t *v, size_t n, uint64_t seed, uint64_t *left, seen_t *a)
 {
     cost_t cost = cost_two(1000, 16, 50, 0.1);
     run_t *r = malloc(sizeof(*r));
     load_t l = {0};
     sched_stats_t st;
     chaos_t ch = {0};
-    kv_tier_stats_t ts;
     run_cfg_t c;
     uint32_t k;
-    int bad = 0;
+    int bad;
 
     assert(r != NULL);
     rnd_seed(&ch.rnd, seed);
@@ -253,44 +325,23 @@ chaos(const variant_t *v, size_t n, uint64_t seed, uint64_t *left)
     c.load = &l;
     c.arg = &ch;
     run_open(r, &c);
+    if (v->shares) {
+        kv_shares(r->kv, v->kept, v->idle_us);
+    }
     run_all(r);
     sched_stats(r->s, &st);
     printf("  %-16s %8zu %7u %7u %6u %7u %7u %6u %9llu %8llu %8llu\n", v->name,
         n, r->done_n, r->aborted_n, r->failed_n, r->refused_n, r->expired_n,
         ch.deaths, (unsigned long long) st.preemptions,
         (unsigned long long) st.follows, (unsigned long long) r->steps);
-    if (v->tier.slots > 0) {
-        kv_tier_stats(r->kv, &ts);
-        printf(
-            "    blocks out %llu, in %llu; copies failed %llu; %llu requests "
-            "began with %llu tokens from there\n",
-            (unsigned long long) ts.out, (unsigned long long) ts.in,
-            (unsigned long long) ts.failed, (unsigned long long) st.fetches,
-            (unsigned long long) st.fetched_tokens);
-        bad +=
-            table_expect(st.fetches > 0 && (ts.failed > 0) == (v->tier.bad > 0),
-                "blocks come back, in spite of copies that fail");
-    }
-    if (v->depth > 0) {
-        printf("    of %llu outputs %llu were the next step's token before "
-               "anybody knew it;\n    rows discarded %llu, tokens wasted "
-               "%llu\n",
-            (unsigned long long) r->outputs, (unsigned long long) r->late,
-            (unsigned long long) st.discarded, (unsigned long long) st.wasted);
-        bad += table_expect(r->late > r->outputs / 4 && st.discarded > st.wasted
-                                && st.wasted > 0,
-            "steps are planned ahead, and rows discarded");
-    }
-    bad += table_expect(
+    bad = table_expect(
         r->done_n + r->aborted_n + r->failed_n + r->refused_n + r->expired_n
             == n,
         "every request has exactly one end");
-    bad += table_expect(st.preemptions > 0 && r->failed_n > 0 && ch.stalls > 0
-                            && (st.follows > 0) == v->cache,
-        "all that can go wrong did");
     for (k = 0; k < STAGE_N; k++) {
         left[k] += ch.left[k];
     }
+    see(a, r, &ch);
     run_close(r);
     load_free(&l);
     free(r);
@@ -299,7 +350,106 @@ chaos(const variant_t *v, size_t n, uint64_t seed, uint64_t *left)
 }
 
 
-/* n requests in all, half of them by the first variant. */
+/* Has what was to happen under a variant? */
+static int
+expect_seen(const variant_t *v, const seen_t *a)
+{
+    int bad = 0;
+
+    if (v->tier.slots > 0) {
+        print_tier(a);
+        bad += table_expect(
+            a->st.fetches > 0 && (a->ts.failed > 0) == (v->tier.bad > 0),
+            "blocks come back, in spite of copies that fail");
+    }
+    if (v->depth > 0) {
+        print_ahead(a);
+        bad += table_expect(a->late > a->outputs / 4
+                                && a->st.discarded > a->st.wasted
+                                && a->st.wasted > 0,
+            "steps are planned ahead, and rows discarded");
+    }
+
+    return bad
+           + table_expect(a->st.preemptions > 0 && a->failed > 0
+                              && a->stalls > 0
+                              && (a->st.follows > 0) == v->cache,
+               "all that can go wrong did");
+}
+
+
+/* Any settings that go together, with a line that tells them. */
+static void
+draw(variant_t *v, char name[16], rnd_t *rnd)
+{
+    static const sched_policy_t *const policies[] = {
+        &sched_fair, &sched_prefix, &sched_fcfs, &policy_vtc};
+    static const uint32_t passes[] = {0, 3000, 100000, 5000000};
+    static const uint64_t idles[] = {0, 5000, 100000, 600000000};
+
+    memset(v, 0, sizeof(*v));
+    v->name = name;
+    v->policy = policies[rnd_below(rnd, 4)];
+    v->cache = v->shares = 1;
+    v->pass_us = passes[rnd_below(rnd, 4)];
+    v->kept = rnd_below(rnd, 101);
+    v->idle_us = idles[rnd_below(rnd, 4)];
+    v->floor = 1 + rnd_below(rnd, 60);
+    v->apart = rnd_below(rnd, 2) == 0;
+    v->target_us = rnd_below(rnd, 2) * 3000;
+    v->depth = rnd_below(rnd, 2);
+    if (rnd_below(rnd, 4) == 0) { /* and then there is no second tier */
+        v->groups = 2;
+        v->windows[1] = 16 + rnd_below(rnd, 100);
+    } else if (rnd_below(rnd, 3) > 0) {
+        v->tier.slots = 1 + rnd_below(rnd, 200);
+        v->tier.turn = 2 + rnd_below(rnd, 20);
+        v->tier.late = rnd_below(rnd, 10);
+        v->tier.bad = rnd_below(rnd, 2) * (2 + rnd_below(rnd, 20));
+        v->tier.again = rnd_below(rnd, 3) == 0;
+    }
+    snprintf(name, 16, "%s%s", sched_policy_name(v->policy),
+        v->depth > 0 ? ", ahead" : "");
+    printf("    %s: pass %u us, kept %u %% for %llu us, floor %u, target %u; "
+           "window %u;\n      tier %u, %u a turn, late %u, bad %u%s\n",
+        v->apart ? "apart" : "together", v->pass_us, v->kept,
+        (unsigned long long) v->idle_us, v->floor, v->target_us, v->windows[1],
+        v->tier.slots, v->tier.turn, v->tier.late, v->tier.bad,
+        v->tier.again ? ", again" : "");
+    fflush(stdout); /* for who looks why an assertion failed */
+}
+
+
+/* n requests under settings that are drawn. */
+static int
+chaos_drawn(size_t n, uint64_t *left)
+{
+    uint32_t draws = n >= CHAOS_MANY ? 40 : 8, i;
+    char name[16];
+    seen_t a = {0};
+    variant_t v;
+    rnd_t rnd;
+    int bad = 0;
+
+    rnd_seed(&rnd, n);
+    for (i = 0; i < draws; i++) {
+        draw(&v, name, &rnd);
+        bad += chaos(&v, n / draws + (i < n % draws), 1000 + i, left, &a);
+    }
+    print_tier(&a);
+    print_ahead(&a);
+
+    return bad
+           + table_expect(a.st.preemptions > 0 && a.failed > 0 && a.stalls > 0
+                              && a.st.follows > 0 && a.st.fetches > 0
+                              && a.ts.failed > 0 && a.late > 0
+                              && a.st.wasted > 0,
+               "so it did under settings that are drawn");
+}
+
+
+/* n requests in all: an eighth by the first variant, a third under settings
+ * that are drawn. */
 static int
 chaos_all(size_t n)
 {
@@ -307,6 +457,7 @@ chaos_all(size_t n)
     uint32_t i, k, others = 0;
     size_t one;
     int bad = 0;
+    seen_t a;
 
     while (variants[others + 1].name != NULL) {
         others++;
@@ -316,9 +467,13 @@ chaos_all(size_t n)
         "requests", "done", "aborted", "failed", "refused", "expired", "deaths",
         "preempted", "followed", "steps");
     for (i = 0; variants[i].name != NULL; i++) {
-        one = i == 0 ? n - n / 2 / others * others : n / 2 / others;
-        bad += chaos(&variants[i], one, 7 + i, left);
+        one = (n - n / 3 - n / 8) / others;
+        one = i == 0 ? n - n / 3 - one * others : one;
+        memset(&a, 0, sizeof(a));
+        bad += chaos(&variants[i], one, 7 + i, left, &a);
+        bad += expect_seen(&variants[i], &a);
     }
+    bad += chaos_drawn(n / 3, left);
 
     printf("  of the clients that left, by where their request stood:\n");
     for (k = 0; k < STAGE_N; k++) {
