@@ -50,12 +50,15 @@ sanitized() { # unit tests under address and undefined behaviour sanitizers
     quiet tests/asan.sh unit-programs && LLM_BRIEF=1 tests/asan.sh unit
 }
 
-threads() { # what threads share, and no more, under the thread sanitizer
+# what threads share, and no more, under the thread sanitizer, which sees
+# nothing of what one thread does, or another process
+threads() {
     local few
     few=$(printf "$build/tsan/engine/%s.o " bell inner mem req)
     mk "$build/tsan" OPT="-O1 -g" SAN="-fsanitize=thread" LIB_O="$few" \
         "$build/tsan/unit/llm_ring" "$build/tsan/unit/inner" &&
-        tests/unit.sh "$build/tsan/unit/llm_ring" "$build/tsan/unit/inner"
+        LLM_RING_TEST=threads tests/unit.sh "$build/tsan/unit/llm_ring" \
+            "$build/tsan/unit/inner"
 }
 
 corpora() { # every fuzz target over its seeds, sanitized
