@@ -526,6 +526,7 @@ chunks_agree(void **state)
 static void
 threads_agree(void **state)
 {
+    const uint32_t n = brief() ? BRIEF_TOKENS : LONG_TOKENS;
     uint32_t ids[CONTEXT];
     size_t bytes;
     float *one, *three;
@@ -535,9 +536,9 @@ threads_agree(void **state)
     long_ids(DEMO, ids);
     a = rig_open(DEMO, "auto", 1, KN_F16);
     b = rig_open(DEMO, "auto", 3, KN_F16);
-    bytes = (size_t) LONG_TOKENS * model_info(a->m)->vocab * sizeof(float);
-    one = in_chunks(a, ids, LONG_TOKENS, 200);
-    three = in_chunks(b, ids, LONG_TOKENS, 200);
+    bytes = (size_t) n * model_info(a->m)->vocab * sizeof(float);
+    one = in_chunks(a, ids, n, n / 2);
+    three = in_chunks(b, ids, n, n / 2);
     assert_memory_equal(one, three, bytes);
     free(one);
     free(three);

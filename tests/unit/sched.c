@@ -4,6 +4,7 @@
  * what it knew, and limits (concurrent, queue_max, queue_ms, max_tokens,
  * context) that are off by one.
  */
+#include "brief.h"
 #include "sched_world.h"
 
 static void
@@ -714,7 +715,7 @@ test_storm(void **state)
 
     (void) state;
     memset(&c, 0, sizeof(c));
-    for (seed = 1; seed <= 12; seed++) {
+    for (seed = 1; seed <= (brief() ? 4 : 12); seed++) {
         storm(seed, 20, 1, none, c, 0);
         if (seed <= 3) {
             storm(seed, 20, 1, none, c, 1);
@@ -737,9 +738,9 @@ test_windows(void **state)
 
     (void) state;
     memset(&c, 0, sizeof(c));
-    for (seed = 1; seed <= 6; seed++) {
+    for (seed = 1; seed <= (brief() ? 2 : 6); seed++) {
         storm(seed, 44, 3, windows, c, 0);
-        if (seed <= 2) {
+        if (seed <= (brief() ? 1 : 2)) {
             storm(seed, 44, 3, windows, c, 1);
             storm(seed, 44, 3, windows, c, 2);
         }
