@@ -64,7 +64,8 @@ if [ "$static" = 1 ]; then
     cp -r "$src" "$tree"
     cd "$tree"
 
-    # ngx_hash and friends are fine by ASan, leaks at exit are the core's own
+    # ngx_hash and friends are fine by ASan, leaks at exit are the core's own;
+    # line numbers are all that a report needs of -g
     san="-fsanitize=address -fno-omit-frame-pointer"
 
     run configure ./configure --with-cc="$cc" --prefix="$out" \
@@ -72,7 +73,7 @@ if [ "$static" = 1 ]; then
         --with-http_ssl_module --with-http_v2_module \
         --with-http_stub_status_module --with-http_realip_module \
         --with-http_auth_request_module \
-        --with-cc-opt="-g -O1 $san -DNGX_DEBUG_PALLOC=1" \
+        --with-cc-opt="-g1 -O1 $san -DNGX_DEBUG_PALLOC=1" \
         --with-ld-opt="$san" --add-module="$root"
     run make make -j "$jobs" -f "$out/obj/Makefile"
     install "$out/obj/nginx" "$out/nginx"

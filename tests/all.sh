@@ -69,9 +69,15 @@ clang_builds() { # the module by the second compiler; the rest: asan.sh
     mk "$build/clang" CC=clang-14 "$build/clang/nginx/ngx_http_llm_module.so"
 }
 
-part "build" mk "$build" all unit-programs "$build/fake_engine" \
-    "$build/hostile_worker"
-part "module by clang" clang_builds
+builds() { # side by side: nginx's configure keeps one core for long
+    local rc
+    clang_builds &
+    mk "$build" all unit-programs "$build/fake_engine" "$build/hostile_worker"
+    rc=$?
+    wait $! && return $rc
+}
+
+part "build; module by clang" builds
 part "tidy" make -s tidy
 part "unit" make -s unit
 part "unit, asan and ubsan" sanitized

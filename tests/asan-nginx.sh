@@ -29,37 +29,70 @@ GLOBIGNORE+=:t/overload.t:t/successor.t:t/stopped.t:t/openai_client.t:t/slow.t
 GLOBIGNORE+=:t/record.t:t/pinned.t:t/retry.t
 GLOBIGNORE+=:t/clock.t:t/mtls.t:t/accounting.t:t/several.t:t/timers.t:t/models.t:t/late.t:t/top.t
 
-passed() { # what, command...
-    local what=$1 log
+# t/workers.t takes longest: first, so that nothing waits for it alone
+longest=t/workers.t
+GLOBIGNORE+=:$longest
+
+# .c sources are only read; each build has a tree of its own
+module() { # suite, source, compiler
+    env CC=$3 conf/build-module.sh "$build/module-$1" "$2"
+}
+
+whole() {
+    env STATIC=1 CC=$3 conf/build-module.sh "$build/asan-nginx-$1" "$2"
+}
+
+# Builds begun in the background, as nginx's configure keeps one core for long
+# and make the other: their output is in $logs, and how they ended.
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+
+begin() { # name, command...
+    local name=$1
     shift
-    if log=$("$@" 2>&1); then
-        echo "ok $what"
+    { "$@" >"$logs/$name" 2>&1; echo $? >"$logs/$name.rc"; } &
+}
+
+passed() { # name of one that has ended, what it was
+    if [ "$(cat "$logs/$1.rc")" = 0 ]; then
+        echo "ok $2"
     else
-        echo "FAILED: $what"
-        echo "$log" | tail -n 30
+        echo "FAILED: $2"
+        tail -n 30 "$logs/$1"
         failed=$((failed + 1))
         return 1
     fi
 }
 
+declare -A src cc=([bookworm]=gcc [trixie]=clang-14)
+declare -A other=([bookworm]=clang-14 [trixie]=gcc)
 for suite in bookworm trixie; do
-    src=$(tests/nginx-source.sh $suite) || {
+    src[$suite]=$(tests/nginx-source.sh $suite) || {
         echo "skipped $suite: its nginx source cannot be fetched here"
         skipped=$((skipped + 1))
+        src[$suite]=
         continue
     }
-    # .c sources are only read; each build has a tree of its own
-    out=$build/asan-nginx-$suite
-    cc=gcc other=clang-14
-    [ $suite = trixie ] && cc=clang-14 other=gcc
-    if [ $suite = trixie ] || [ "$mode" = long ]; then
-        passed "${src##*/}, the module alone by $other" \
-            env CC=$other conf/build-module.sh "$build/module-$suite" "$src"
+    if [ $suite = bookworm ] || [ "$mode" = long ]; then
+        begin whole-$suite whole $suite "${src[$suite]}" ${cc[$suite]}
     fi
-    [ $suite = bookworm ] || [ "$mode" = long ] || continue
-    passed "${src##*/} with the module built in by $cc" \
-        env STATIC=1 CC=$cc conf/build-module.sh "$out" "$src" || continue
-    LLM_NGINX=$out/nginx prove -j3 --timer t/*.t || failed=$((failed + 1))
+    if [ $suite = trixie ] || [ "$mode" = long ]; then
+        begin module-$suite module $suite "${src[$suite]}" ${other[$suite]}
+    fi
+done
+wait
+
+for suite in bookworm trixie; do
+    [ -z "${src[$suite]}" ] && continue
+    name=${src[$suite]##*/}
+    if [ -f "$logs/module-$suite.rc" ]; then
+        passed module-$suite "$name, the module alone by ${other[$suite]}"
+    fi
+    [ -f "$logs/whole-$suite.rc" ] || continue
+    passed whole-$suite "$name with the module built in by ${cc[$suite]}" ||
+        continue
+    LLM_NGINX=$build/asan-nginx-$suite/nginx prove -j3 --timer $longest t/*.t ||
+        failed=$((failed + 1))
 done
 
 echo "asan nginx: $failed failed, $skipped skipped"
