@@ -6,6 +6,7 @@
  *      sched                   a table over ten times as much
  *      sched SEATS WAITING TENANTS CLASSES TARGET_US STEPS
  *                              one line of it, for a profiler
+ *      sched record            the last line alone
  *
  * Each step's plan and commit are timed together, with a request that ends and
  * one that comes in most of them; sched_took beside it.  Plans are of two
@@ -17,11 +18,13 @@
  * some runs of the same steps, which is what they cost where nobody takes
  * caches and cycles away.  The digest tells whether another commit planned the
  * same; it is the same in each run.
- * The last line is what the prefix cache adds to a step where nothing is
- * shared, in processor time; `sim overhead` sets that against a step's length.
+ * The last lines are in processor time: what the prefix cache adds to a step
+ * where nothing is shared, which `sim overhead` sets against a step's length;
+ * and what a recording adds for the thread that is recorded.
  *
  * The target is 50 us, p99, for 256 seats and 1,000 waiting.
  */
+#include "record.h"
 #include "sched.h"
 #include "times.h"
 
@@ -29,6 +32,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     STEPS = 4000,
@@ -65,6 +69,7 @@ typedef struct {
 typedef struct {
     sched_t *s;
     kv_t *kv;
+    recorder_t *rec; /* NULL: nothing is recorded */
     batch_t b;
     sched_take_t *takes;
     req_t *reqs;
@@ -136,8 +141,27 @@ print(const char *name, kind_t *k)
 }
 
 
+/* Records into the file at path from here on. */
 static void
-bench_open(bench_t *t, const size_line_t *l)
+bench_record(
+    bench_t *t, const sched_cfg_t *c, const kv_cfg_t *kc, const char *path)
+{
+    record_head_t h;
+    char err[256];
+
+    record_head(&h, c, kc, 2 * t->n, &t->b);
+    t->rec = record_open(path, 1ull << 34, &h, err, sizeof(err));
+    if (t->rec == NULL || record_start(t->rec, err, sizeof(err)) != 0) {
+        fprintf(stderr, "%s\n", err);
+        abort();
+    }
+    sched_tap(t->s, record_tell, t->rec);
+}
+
+
+/* path: of a recording, or NULL. */
+static void
+bench_open(bench_t *t, const size_line_t *l, const char *path)
 {
     static const uint32_t none[1];
     kv_cfg_t kc = {l->seats * 64, BT, 0, CONTEXT, 2048, 1, none};
@@ -175,15 +199,21 @@ bench_open(bench_t *t, const size_line_t *l)
         abort();
     }
 
+    if (path != NULL) {
+        bench_record(t, &c, &kc, path);
+    }
     for (i = 0; i < t->n; i++) {
         add(t, i);
     }
 }
 
 
-static void
+/* Bytes that were recorded. */
+static uint64_t
 bench_close(bench_t *t)
 {
+    uint64_t bytes = record_close(t->rec);
+
     sched_close(t->s);
     kv_close(t->kv);
     free(t->b.rows);
@@ -192,6 +222,8 @@ bench_close(bench_t *t)
     free(t->takes);
     free(t->reqs);
     free(t->ids);
+
+    return bytes;
 }
 
 
@@ -272,7 +304,7 @@ run(const size_line_t *l, double *rows)
     static bench_t t;
     uint32_t i;
 
-    bench_open(&t, l);
+    bench_open(&t, l, NULL);
     *rows = 0;
 
     for (i = 0; i < WARM + l->steps; i++) {
@@ -280,7 +312,7 @@ run(const size_line_t *l, double *rows)
         *rows += i < WARM ? 0 : t.b.rows_n / (double) l->steps;
         after(&t);
     }
-    bench_close(&t);
+    (void) bench_close(&t);
 
     return (uint32_t) t.digest;
 }
@@ -335,7 +367,7 @@ bench_apart(int bare)
     uint32_t i, n;
 
     for (n = 0; n < 3; n++) {
-        bench_open(&t, &l);
+        bench_open(&t, &l, NULL);
         for (i = 0, sum = 0; i < WARM + l.steps; i++) {
             from = used_us();
             sched_plan(t.s, i * 20000ull, &t.b);
@@ -347,10 +379,74 @@ bench_apart(int bare)
         }
         sum = (sum + t.ends_us) / l.steps;
         least = n == 0 || sum < least ? sum : least;
-        bench_close(&t);
+        (void) bench_close(&t);
     }
 
     return least;
+}
+
+
+/* Plan and commit of a step, of the least that each took in some runs; bytes:
+ * that a step has in the recording at path, if there is to be one. */
+static double
+bench_plain(const char *path, double *bytes)
+{
+    const size_line_t l = {256, 1000, 100, 1, 0, STEPS, 0, 0};
+    static double least[WARM + STEPS];
+    static bench_t t;
+    double sum = 0, us;
+    uint32_t i, n;
+
+    for (n = 0; n < RUNS; n++) {
+        bench_open(&t, &l, path);
+        for (i = 0; i < WARM + l.steps; i++) {
+            us = used_us();
+            sched_plan(t.s, i * 20000ull, &t.b);
+            memset(t.takes, 0, t.b.outs_n * sizeof(*t.takes));
+            sched_commit(t.s, &t.b, t.takes);
+            us = used_us() - us;
+            least[i] = n == 0 || us < least[i] ? us : least[i];
+            after(&t);
+            if (i % 256 == 0) { /* for the disk: real steps take longer */
+                (void) usleep(30000);
+            }
+        }
+        if (path != NULL && !record_on(t.rec)) {
+            fprintf(stderr, "the disk is too slow to record this\n");
+            abort();
+        }
+        *bytes = (double) bench_close(&t) / (WARM + l.steps);
+    }
+    for (i = WARM; i < WARM + l.steps; i++) {
+        sum += least[i];
+    }
+
+    return sum / l.steps;
+}
+
+
+static void
+bench_recorded(void)
+{
+    char path[] = "/tmp/bench.XXXXXX", old[32];
+    double with, without, bytes;
+    int fd = mkstemp(path);
+    cpu_set_t all;
+
+    if (fd == -1) {
+        return;
+    }
+    (void) close(fd);
+    memset(&all, 0xff, sizeof(all)); /* the one who writes is another thread */
+    (void) sched_setaffinity(0, sizeof(all), &all);
+    without = bench_plain(NULL, &bytes);
+    with = bench_plain(path, &bytes);
+    printf("256 seats, 100 tenants: plan and commit of a step take %.1f us on "
+           "average,\n  %.1f with a recording of %.0f bytes a step: %+.1f\n",
+        without, with, bytes, with - without);
+    snprintf(old, sizeof(old), "%s.old", path);
+    (void) unlink(path);
+    (void) unlink(old);
 }
 
 
@@ -372,6 +468,10 @@ main(int argc, char **argv)
     size_t i;
 
     times_pin();
+    if (argc == 2 && strcmp(argv[1], "record") == 0) {
+        bench_recorded();
+        return 0;
+    }
     printf("us           steps      p50      p99    alone    least    least "
            "switched\n");
     printf("                                        p99      p50      p99\n");
@@ -396,6 +496,7 @@ main(int argc, char **argv)
     printf("256 seats, nothing shared: plan, commit and ends of a step take "
            "%.1f us on average,\n  %.1f without the prefix cache: %+.1f\n",
         with, without, with - without);
+    bench_recorded();
 
     return 0;
 }
