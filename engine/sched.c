@@ -58,9 +58,8 @@
  * that had ended and nobody in it had (sched_ahead.c).
  *
  * COST.  Each plan walks the live requests, the seats and the active tenants
- * some times, not once for each piece of work that it gives out; adding a
- * request searches the tenants.  Nothing depends on the length of a prompt but
- * the copy of its tokens into the batch.
+ * some times, not once for each piece of work that it gives out.  Nothing
+ * depends on the length of a prompt but the copy of its tokens into the batch.
  *
  * Owned and called by one thread: the loop, or the simulator.
  */
@@ -212,16 +211,12 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
     s->row = c->context + ROW_SKEW;
     s->known = mem_zero(seqs, s->row * sizeof(uint32_t));
     s->run = mem_zero(s->seats, sizeof(uint32_t));
-    s->tenants = mem_zero(2 * (size_t) c->reqs, sizeof(tenant_t));
-    s->guesses = mem_zero(2 * (size_t) c->reqs, sizeof(sched_guess_t));
-    s->active = mem_zero(c->reqs, sizeof(uint32_t));
     s->order = mem_zero(c->reqs, sizeof(uint32_t));
 
     if (s->reqs == NULL || s->all_links == NULL || s->wait_links == NULL
         || s->looks == NULL || s->seqs == NULL || s->links == NULL
-        || s->known == NULL || s->run == NULL || s->tenants == NULL
-        || s->guesses == NULL || s->active == NULL || s->order == NULL
-        || sched_ahead_open(s) != 0) {
+        || s->known == NULL || s->run == NULL || s->order == NULL
+        || sched_tenants_open(s) != 0 || sched_ahead_open(s) != 0) {
         sched_close(s);
         return NULL;
     }
@@ -245,10 +240,8 @@ sched_close(sched_t *s)
     mem_free(s->links);
     mem_free(s->known);
     mem_free(s->run);
-    mem_free(s->tenants);
-    mem_free(s->guesses);
-    mem_free(s->active);
     mem_free(s->order);
+    sched_tenants_close(s);
     sched_ahead_close(s);
     mem_free(s);
 }
@@ -261,128 +254,6 @@ sched_tap(sched_t *s, sched_tap_t tap, void *arg)
 
     s->tap = tap;
     s->tap_arg = arg;
-}
-
-
-/* --- tenants ------------------------------------------------------------ */
-
-/*
- * The entry of a tenant, made if need be.  There are twice as many entries as
- * requests, so one without live requests can be found; the least served of
- * them is forgotten, for it would be lifted anyway.
- */
-static uint32_t
-tenant_get(sched_t *s, uint32_t name)
-{
-    uint32_t i, idle = NONE;
-    tenant_t *t;
-
-    for (i = 0; i < s->tenants_n; i++) {
-        t = &s->tenants[i];
-        if (t->name == name) {
-            return i;
-        }
-        if (t->live == 0
-            && (idle == NONE || t->service < s->tenants[idle].service)) {
-            idle = i;
-        }
-    }
-
-    i = s->tenants_n < 2 * s->c.reqs ? s->tenants_n++ : idle;
-    assert(i != NONE && s->tenants[i].live == 0);
-
-    t = &s->tenants[i];
-    memset(t, 0, sizeof(*t));
-    memset(&s->guesses[i], 0, sizeof(s->guesses[i]));
-    t->name = name;
-    list_init(&t->wait);
-    list_init(&t->ready);
-
-    return i;
-}
-
-
-/* Lifts t, which becomes active, to a quantum below the least served of those
- * that were active so far. */
-static void
-tenant_lift(sched_t *s, tenant_t *t)
-{
-    uint64_t least = UINT64_MAX;
-    const tenant_t *o;
-    uint32_t i;
-
-    for (i = 0; i < s->active_n; i++) {
-        o = &s->tenants[s->active[i]];
-        if (o != t && o->live > o->dry && o->service < least) {
-            least = o->service;
-        }
-    }
-
-    if (least == UINT64_MAX) {
-        least = s->left_service;
-    }
-
-    /* it never goes back, or each newcomer would be ahead of the last */
-    if (s->vtime < least) {
-        s->vtime = least;
-    }
-    assert(s->vtime >= s->quantum);
-    if (t->service < s->vtime - s->quantum) {
-        t->service = s->vtime - s->quantum;
-    }
-}
-
-
-void
-sched_charge(sched_t *s, uint32_t id, uint64_t cost)
-{
-    const sreq_t *sr = &s->reqs[seq_req(id)];
-
-    assert(sr->weight > 0);
-
-    s->tenants[sr->tenant].service += cost * SCHED_SCALE / sr->weight;
-}
-
-
-static void
-tenant_enter(sched_t *s, uint32_t i)
-{
-    tenant_t *t = &s->tenants[i];
-
-    if (t->live == t->dry) {
-        tenant_lift(s, t);
-    }
-
-    if (t->live++ == 0) {
-        assert(s->active_n < s->c.reqs);
-        t->at = s->active_n;
-        s->active[s->active_n++] = i;
-    }
-}
-
-
-static void
-tenant_leave(sched_t *s, uint32_t i)
-{
-    tenant_t *t = &s->tenants[i];
-    uint32_t last;
-
-    assert(t->live > 0 && t->dry <= t->live - 1);
-
-    if (--t->live > 0) {
-        return;
-    }
-
-    assert(t->wait.head == NONE && t->ready.head == NONE);
-    assert(s->active[t->at] == i);
-
-    last = s->active[--s->active_n];
-    s->active[t->at] = last;
-    s->tenants[last].at = t->at;
-
-    if (s->left_service < t->service) {
-        s->left_service = t->service;
-    }
 }
 
 
@@ -415,22 +286,6 @@ queue_full(const sched_t *s, const tenant_t *t, const req_t *r)
 }
 
 
-/* The entry of r's tenant; NULL: it is new. */
-static const tenant_t *
-tenant_find(const sched_t *s, uint32_t name)
-{
-    uint32_t i;
-
-    for (i = 0; i < s->tenants_n; i++) {
-        if (s->tenants[i].name == name) {
-            return &s->tenants[i];
-        }
-    }
-
-    return NULL;
-}
-
-
 /* Requests of tenant t that would start before one like r. */
 static uint64_t
 ahead(const sched_t *s, const tenant_t *t, const req_t *r)
@@ -450,7 +305,7 @@ ahead(const sched_t *s, const tenant_t *t, const req_t *r)
 uint64_t
 sched_wait_us(const sched_t *s, const req_t *r)
 {
-    const tenant_t *t = tenant_find(s, r->tenant);
+    const tenant_t *t = sched_tenant_find(s, r->tenant);
     uint64_t n;
 
     if (t == NULL || t->waiting == 0) {
@@ -465,7 +320,7 @@ sched_wait_us(const sched_t *s, const req_t *r)
 uint64_t
 sched_retry_us(sched_t *s, const req_t *r)
 {
-    uint32_t i = tenant_get(s, r->tenant);
+    uint32_t i = sched_tenant_get(s, r->tenant);
     tenant_t *t = &s->tenants[i];
     uint64_t most = (uint64_t) r->queue_ms * WAIT_TRUST;
     uint64_t wait = sched_wait_us(s, r);
@@ -546,7 +401,7 @@ sched_add(sched_t *s, uint32_t req, const req_t *r)
     assert(r->n > 0 && r->choices > 0 && r->choices <= LLM_CHOICES_MAX);
     assert(r->choices == r->prompts_n * r->n);
 
-    ti = tenant_get(s, r->tenant);
+    ti = sched_tenant_get(s, r->tenant);
     t = &s->tenants[ti];
 
     if (queue_full(s, t, r)
@@ -583,7 +438,7 @@ sched_add(sched_t *s, uint32_t req, const req_t *r)
         seq_open(s, req, c, key);
     }
 
-    tenant_enter(s, ti);
+    sched_tenant_enter(s, ti);
     s->live_n++;
     s->all_links[req].key = key;
     list_insert(&s->all, s->all_links, req);
@@ -613,7 +468,7 @@ sched_credit(sched_t *s, uint32_t req, int has)
     if (has) {
         assert(t->dry > 0);
         if (t->dry == t->live) {
-            tenant_lift(s, t);
+            sched_tenant_lift(s, t);
         }
         t->dry--;
         s->stalled_n -= sr->started;
@@ -921,7 +776,7 @@ sched_end(sched_t *s, uint32_t req)
 
     list_remove(&s->all, s->all_links, req);
     t->dry -= !sr->credit;
-    tenant_leave(s, sr->tenant);
+    sched_tenant_leave(s, sr->tenant);
     sr->r = NULL;
     assert(s->live_n > 0);
     s->live_n--;
@@ -993,7 +848,7 @@ sched_seq(const sched_t *s, uint32_t seq, uint32_t *known_n, uint32_t *computed)
 uint64_t
 sched_service(const sched_t *s, uint32_t tenant)
 {
-    const tenant_t *t = tenant_find(s, tenant);
+    const tenant_t *t = sched_tenant_find(s, tenant);
 
     return t == NULL ? 0 : t->service;
 }

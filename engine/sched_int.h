@@ -2,7 +2,8 @@
  * The scheduler's inside, shared by sched.c (requests: add, commit, end),
  * sched_plan.c, sched_seat.c, sched_turn.c and sched_row.c (the plan),
  * sched_ahead.c (steps in flight), sched_order.c, sched_floor.c,
- * sched_cache.c, sched_share.c and the policies.  Nobody else includes it.
+ * sched_cache.c, sched_share.c, sched_tenant.c and the policies.  Nobody else
+ * includes it.
  */
 #ifndef SCHED_INT_H
 #define SCHED_INT_H
@@ -107,7 +108,8 @@ enum { PICK_TODO, PICK_READY, PICK_WAIT, PICK_NONE };
 
 typedef struct {
     uint32_t name; /* req_t.tenant */
-    uint32_t at;   /* place in active while live > 0 */
+    uint32_t next; /* in its bucket */
+    uint32_t at;   /* place in active while live > 0, else in idle */
     uint32_t live; /* requests */
     uint32_t dry;  /* of them, out of credit */
     uint32_t started;
@@ -197,32 +199,35 @@ struct sched_s {
     uint64_t left_service; /* the most that a tenant who left had had */
     uint64_t expires_us;
     uint32_t live_n, started_n, stalled_n;
-    uint32_t tenants_n, active_n, order_n, run_n;
-    uint32_t pressed; /* blocks were taken away in this plan */
-    uint32_t blocked; /* it needs blocks of the step in flight: no plan */
-    uint32_t step_at; /* of steps, the one to be committed first */
-    uint32_t steps_n; /* planned and not committed; 0 at depth 0 */
+    uint32_t tenants_n, active_n, idle_n, order_n, run_n;
+    uint32_t tenant_mask; /* buckets - 1 */
+    uint32_t pressed;     /* blocks were taken away in this plan */
+    uint32_t blocked;     /* it needs blocks of the step in flight: no plan */
+    uint32_t step_at;     /* of steps, the one to be committed first */
+    uint32_t steps_n;     /* planned and not committed; 0 at depth 0 */
     sched_step_t steps[2];
     uint64_t discarded, wasted;
     uint64_t credit_stalls, preemptions;
     uint64_t plans, follows, cache_asked, cache_hits;
     uint64_t fetches, fetched_tokens;
-    list_t all;             /* live requests */
-    list_t held;            /* sequences in state HELD */
-    list_t expired;         /* requests taken out of their queue */
-    sreq_t *reqs;           /* [reqs] owned, as are all below */
-    link_t *all_links;      /* [reqs] */
-    link_t *wait_links;     /* [reqs] for a tenant's wait, and expired */
-    look_t *looks;          /* [reqs] */
-    seq_t *seqs;            /* [seqs] */
-    link_t *links;          /* [seqs] for a tenant's ready, and held */
-    uint32_t row;           /* tokens from a sequence's to the next one's */
-    uint32_t *known;        /* [seqs, row] token ids, touched when used */
-    uint32_t *run;          /* [seats] sequences in state RUNNING, by key */
-    sched_guess_t *guesses; /* [2 * reqs] of output lengths, by tenant */
-    tenant_t *tenants;      /* [2 * reqs], idle ones too */
-    uint32_t *active;       /* [reqs] tenants with live requests */
-    uint32_t *order;        /* [reqs] of them, who has a pick: a heap */
+    list_t all;               /* live requests */
+    list_t held;              /* sequences in state HELD */
+    list_t expired;           /* requests taken out of their queue */
+    sreq_t *reqs;             /* [reqs] owned, as are all below */
+    link_t *all_links;        /* [reqs] */
+    link_t *wait_links;       /* [reqs] for a tenant's wait, and expired */
+    look_t *looks;            /* [reqs] */
+    seq_t *seqs;              /* [seqs] */
+    link_t *links;            /* [seqs] for a tenant's ready, and held */
+    uint32_t row;             /* tokens from a sequence's to the next one's */
+    uint32_t *known;          /* [seqs, row] token ids, touched when used */
+    uint32_t *run;            /* [seats] sequences in state RUNNING, by key */
+    sched_guess_t *guesses;   /* [2 * reqs] of output lengths, by tenant */
+    tenant_t *tenants;        /* [2 * reqs], idle ones too */
+    uint32_t *active;         /* [reqs] tenants with live requests */
+    uint32_t *idle;           /* [2 * reqs] those without: a heap */
+    uint32_t *tenant_buckets; /* [tenant_mask + 1] by name */
+    uint32_t *order;          /* [reqs] of them, who has a pick: a heap */
 };
 
 
@@ -414,6 +419,27 @@ uint32_t sched_floor_turn(sched_t *s);
 
 /* The sequence was served so many weighted tokens. */
 void sched_floor_served(sched_t *s, uint32_t id, uint32_t cost);
+
+/* --- tenants: sched_tenant.c --------------------------------------------- */
+
+/* Their memory; 0, or -1 when out of it. */
+int sched_tenants_open(sched_t *s);
+void sched_tenants_close(sched_t *s);
+
+/* The entry of that name; NULL: it is not known. */
+const tenant_t *sched_tenant_find(const sched_t *s, uint32_t name);
+
+/* The index of its entry, made if need be at the cost of who has no requests.
+ * It stays while it has some. */
+uint32_t sched_tenant_get(sched_t *s, uint32_t name);
+
+/* A request of tenant i comes, or has gone. */
+void sched_tenant_enter(sched_t *s, uint32_t i);
+void sched_tenant_leave(sched_t *s, uint32_t i);
+
+/* Lifts t, which becomes active, to a quantum below the least served of those
+ * that were active so far. */
+void sched_tenant_lift(sched_t *s, tenant_t *t);
 
 /* Charges the sequence's tenant for weighted tokens. */
 void sched_charge(sched_t *s, uint32_t id, uint64_t cost);
