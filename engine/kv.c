@@ -43,6 +43,10 @@
 #include <string.h>
 
 
+/* Entries by which a row is longer than the context needs, which often is a
+ * power of two: then all rows would begin in the same sets of the caches. */
+#define KV_SKEW 16
+
 static uint32_t
 blocks_of(uint32_t tokens, uint32_t block_tokens)
 {
@@ -105,7 +109,7 @@ kv_open(const kv_cfg_t *c)
 {
     kv_t *kv;
     uint32_t i;
-    size_t tables = (size_t) c->seqs * c->groups;
+    size_t tables;
 
     assert(c->blocks > 0 && c->blocks < KV_NONE);
     assert(c->block_tokens > 0 && c->seqs > 0);
@@ -124,12 +128,15 @@ kv_open(const kv_cfg_t *c)
         kv->slides |= c->window[i] > 0;
     }
     kv->row = blocks_of(c->context, c->block_tokens);
+    kv->stride = kv->row + KV_SKEW;
+    kv->lots = c->seqs / KV_LOT + (c->seqs % KV_LOT != 0);
+    tables = (size_t) kv->lots * KV_LOT * c->groups;
     kv->fits = kv_longest(&kv->c);
     kv->stack = mem_zero(c->blocks, sizeof(uint32_t));
     kv->owner = mem_zero(c->blocks, sizeof(uint32_t));
     kv->states = mem_zero(c->blocks, sizeof(uint8_t));
     kv->spans = mem_zero(tables, sizeof(kv_span_t));
-    kv->table = mem_zero(tables, kv->row * sizeof(uint32_t));
+    kv->table = mem_zero(tables, kv->stride * sizeof(uint32_t));
 
     if (kv->stack == NULL || kv->owner == NULL || kv->states == NULL
         || kv->spans == NULL || kv->table == NULL) {
@@ -194,21 +201,17 @@ end_for(const kv_t *kv, uint32_t group, uint32_t first, uint32_t tokens)
 }
 
 
-/* Has seq blocks for all of them?  Asked for each row of a step, and nearly
- * always so: hence a product and no division. */
-static int
-holds(const kv_t *kv, uint32_t seq, uint32_t tokens)
+uint64_t
+kv_reach(const kv_t *kv, uint32_t seq)
 {
     const kv_span_t *span = kv_span(kv, seq, 0);
-    uint32_t g;
+    uint32_t g, end = span[0].end;
 
-    for (g = 0; g < kv->c.groups; g++) {
-        if ((uint64_t) span[g].end * kv->c.block_tokens < tokens) {
-            return 0;
-        }
+    for (g = 1; g < kv->c.groups; g++) {
+        end = span[g].end < end ? span[g].end : end;
     }
 
-    return 1;
+    return (uint64_t) end * kv->c.block_tokens;
 }
 
 
@@ -218,7 +221,7 @@ kv_missing(const kv_t *kv, uint32_t seq, uint32_t tokens)
     uint32_t g, end, sum = 0;
     const kv_span_t *span;
 
-    if (holds(kv, seq, tokens)) {
+    if (kv_reach(kv, seq) >= tokens) {
         return 0;
     }
 
@@ -239,7 +242,7 @@ kv_grow(kv_t *kv, uint32_t seq, uint32_t tokens)
     uint32_t *row;
     kv_span_t *span;
 
-    if (holds(kv, seq, tokens)) {
+    if (kv_reach(kv, seq) >= tokens) {
         return 0;
     }
     missing = kv_missing(kv, seq, tokens);
@@ -276,7 +279,7 @@ kv_slide(kv_t *kv, uint32_t seq, uint32_t computed, uint32_t tokens)
     assert(computed <= tokens);
 
     if (!kv->slides) {
-        return; /* nothing ever falls out */
+        return;
     }
 
     for (g = 0; g < kv->c.groups; g++) {
@@ -297,6 +300,13 @@ kv_slide(kv_t *kv, uint32_t seq, uint32_t computed, uint32_t tokens)
             }
         }
     }
+}
+
+
+int
+kv_slides(const kv_t *kv)
+{
+    return kv->slides;
 }
 
 

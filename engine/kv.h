@@ -86,6 +86,10 @@ uint32_t kv_pinned(const kv_t *kv);
 /* How many more blocks seq needs to hold tokens; 0 if it has enough. */
 uint32_t kv_missing(const kv_t *kv, uint32_t seq, uint32_t tokens);
 
+/* How many tokens seq has blocks for in all groups, those that have left a
+ * window included. */
+uint64_t kv_reach(const kv_t *kv, uint32_t seq);
+
 /*
  * Gives seq the blocks it lacks for tokens tokens; in a group with a window
  * as many of them as the next step can reach.  0, or -1 with nothing changed
@@ -99,6 +103,9 @@ int kv_grow(kv_t *kv, uint32_t seq, uint32_t tokens);
  * ones are left to the cache; what that leaves missing, kv_grow must get.
  */
 void kv_slide(kv_t *kv, uint32_t seq, uint32_t computed, uint32_t tokens);
+
+/* Has any group a window, so that this does something? */
+int kv_slides(const kv_t *kv);
 
 /*
  * Takes all blocks of seq; how many there were.  What is in the cache stays

@@ -77,7 +77,7 @@ map_groups(kv_t *kv, radix_cfg_t *rc)
 int
 kv_cache(kv_t *kv, uint32_t owners, uint64_t seed)
 {
-    size_t nodes = (size_t) kv->c.seqs * kv->row;
+    size_t places = (size_t) kv->lots * KV_LOT;
     radix_cfg_t rc;
 
     assert(kv->tree == NULL && kv->counts[KV_FREE] == kv->c.blocks);
@@ -96,9 +96,9 @@ kv_cache(kv_t *kv, uint32_t owners, uint64_t seed)
     rc.floor = KV_FLOOR;
 
     kv->tree = radix_open(&rc);
-    kv->depths = mem_zero(kv->c.seqs, sizeof(uint32_t));
-    kv->nodes = mem_zero(nodes, sizeof(uint32_t));
-    kv->whos = mem_zero(kv->c.seqs, sizeof(kv_who_t));
+    kv->depths = mem_zero(places, sizeof(uint32_t));
+    kv->nodes = mem_zero(places, kv->stride * sizeof(uint32_t));
+    kv->whos = mem_zero(places, sizeof(kv_who_t));
     kv->ids = mem_zero(kv->c.groups, kv->row * sizeof(uint32_t));
     kv->taken = mem_zero(kv->row, sizeof(uint8_t));
 
@@ -173,7 +173,7 @@ put_free(kv_t *kv, const uint32_t blocks[RADIX_GROUPS_MAX])
 static uint32_t
 weight_of(const kv_t *kv, uint32_t seq)
 {
-    return kv->whos[seq].weight > 0 ? kv->whos[seq].weight : 1;
+    return kv_whose(kv, seq)->weight > 0 ? kv_whose(kv, seq)->weight : 1;
 }
 
 
@@ -189,8 +189,8 @@ kv_room(const kv_t *kv, uint32_t seq, uint32_t want)
     }
 
     return free
-           + (uint32_t) radix_spare(
-               kv->tree, kv->whos[seq].owner, weight_of(kv, seq), want - free);
+           + (uint32_t) radix_spare(kv->tree, kv_whose(kv, seq)->owner,
+               weight_of(kv, seq), want - free);
 }
 
 
@@ -200,7 +200,8 @@ kv_most(const kv_t *kv, uint32_t seq)
     uint64_t most = kv->c.blocks;
 
     if (kv->tree != NULL) {
-        most = radix_most(kv->tree, kv->whos[seq].owner, weight_of(kv, seq));
+        most =
+            radix_most(kv->tree, kv_whose(kv, seq)->owner, weight_of(kv, seq));
     }
 
     return most > kv->pinned ? (uint32_t) most - kv->pinned : 0;
@@ -244,7 +245,7 @@ kv_cache_room(kv_t *kv, uint32_t seq, uint32_t n)
 
     while (kv->counts[KV_FREE] < n) {
         assert(kv->tree != NULL);
-        found = radix_evict(kv->tree, RADIX_NONE, kv->whos[seq].owner,
+        found = radix_evict(kv->tree, RADIX_NONE, kv_whose(kv, seq)->owner,
             weight_of(kv, seq), blocks);
         assert(found);
         (void) found;
@@ -264,15 +265,15 @@ kv_match(kv_t *kv, uint32_t seq, const kv_who_t *who, const uint32_t *tokens,
         return 0;
     }
 
-    assert(kv_held(kv, seq) == 0 && kv->depths[seq] == 0);
+    assert(kv_held(kv, seq) == 0 && *kv_depth(kv, seq) == 0);
     assert(n <= kv->c.context);
 
     nodes = kv_nodes(kv, seq);
-    kv->whos[seq] = *who;
+    *kv_whose(kv, seq) = *who;
     kv->clock++;
     found = radix_match(kv->tree, who->space, who->owner, tokens,
         n / kv->c.block_tokens, nodes);
-    kv->depths[seq] = found;
+    *kv_depth(kv, seq) = found;
     if (kv->tier != NULL && found > 0) {
         kv_tier_idle(kv, nodes[found - 1], 1);
     }
@@ -336,11 +337,11 @@ kv_insert(kv_t *kv, uint32_t seq, const kv_who_t *who, const uint32_t *tokens,
     uint32_t full = computed / kv->c.block_tokens, from, i, g, *nodes;
     radix_new_t w;
 
-    if (kv->tree == NULL || full <= kv->depths[seq]) {
+    if (kv->tree == NULL || full <= *kv_depth(kv, seq)) {
         return;
     }
 
-    from = kv->depths[seq];
+    from = *kv_depth(kv, seq);
     nodes = kv_nodes(kv, seq);
     assert(full <= kv_span(kv, seq, kv->first_group)->end);
 
@@ -357,7 +358,7 @@ kv_insert(kv_t *kv, uint32_t seq, const kv_who_t *who, const uint32_t *tokens,
     w.now = kv->clock;
 
     (void) radix_insert(kv->tree, &w, nodes + from, kv->taken);
-    kv->depths[seq] = full;
+    *kv_depth(kv, seq) = full;
 
     for (g = 0; g < kv->c.groups; g++) {
         for (i = 0; i < w.n; i++) {
@@ -373,7 +374,7 @@ kv_insert(kv_t *kv, uint32_t seq, const kv_who_t *who, const uint32_t *tokens,
 void
 kv_cache_leave(kv_t *kv, uint32_t seq, uint32_t group, uint32_t i)
 {
-    assert(kv->tree != NULL && i < kv->depths[seq]);
+    assert(kv->tree != NULL && i < *kv_depth(kv, seq));
 
     /* of the first group the reference is to the node: kv_cache_release */
     if (group != kv->first_group) {
@@ -388,12 +389,12 @@ kv_cache_release(kv_t *kv, uint32_t seq, uint32_t tokens)
 {
     uint32_t blocks[RADIX_GROUPS_MAX], *nodes, n;
 
-    if (kv->tree == NULL || kv->depths[seq] == 0) {
+    if (kv->tree == NULL || *kv_depth(kv, seq) == 0) {
         return;
     }
 
     nodes = kv_nodes(kv, seq);
-    for (n = kv->depths[seq]; n > tokens / kv->c.block_tokens; n--) {
+    for (n = *kv_depth(kv, seq); n > tokens / kv->c.block_tokens; n--) {
         if (radix_retreat(kv->tree, nodes[n - 1], kv->clock, blocks)) {
             put_free(kv, blocks);
         }
@@ -405,7 +406,7 @@ kv_cache_release(kv_t *kv, uint32_t seq, uint32_t tokens)
         }
         radix_release(kv->tree, nodes[n - 1], kv->clock);
     }
-    kv->depths[seq] = 0;
+    *kv_depth(kv, seq) = 0;
     kv->clock++;
 }
 
@@ -417,12 +418,12 @@ kv_cache_hand(kv_t *kv, uint32_t from, uint32_t to)
         return;
     }
 
-    assert(kv->depths[to] == 0);
+    assert(*kv_depth(kv, to) == 0);
     memcpy(kv_nodes(kv, to), kv_nodes(kv, from),
-        kv->depths[from] * sizeof(uint32_t));
-    kv->whos[to] = kv->whos[from];
-    kv->depths[to] = kv->depths[from];
-    kv->depths[from] = 0;
+        *kv_depth(kv, from) * sizeof(uint32_t));
+    *kv_whose(kv, to) = *kv_whose(kv, from);
+    *kv_depth(kv, to) = *kv_depth(kv, from);
+    *kv_depth(kv, from) = 0;
 }
 
 
@@ -462,7 +463,8 @@ kv_shared(const kv_t *kv, uint32_t a, uint32_t b)
         return 0;
     }
 
-    n = kv->depths[a] < kv->depths[b] ? kv->depths[a] : kv->depths[b];
+    n = *kv_depth(kv, a) < *kv_depth(kv, b) ? *kv_depth(kv, a)
+                                            : *kv_depth(kv, b);
     while (i < n && x[i] == y[i]) {
         i++;
     }
@@ -521,16 +523,16 @@ check_group(const kv_t *kv, uint32_t seq, uint32_t g)
 
     for (i = span->first; i < span->end; i++) {
         if (kv->states[row[i]] == KV_CACHED) {
-            assert(i < kv->depths[seq]);
+            assert(i < *kv_depth(kv, seq));
             assert(radix_block(kv->tree, nodes[i], tg) == row[i]);
             used++;
         } else {
             assert(kv->owner[row[i]] == seq);
         }
     }
-    assert(g != kv->first_group || span->end >= kv->depths[seq]);
+    assert(g != kv->first_group || span->end >= *kv_depth(kv, seq));
 
-    return g == kv->first_group ? kv->depths[seq] : used;
+    return g == kv->first_group ? *kv_depth(kv, seq) : used;
 }
 
 
@@ -551,7 +553,7 @@ kv_cache_check_deep(const kv_t *kv)
         for (g = 0; g < kv->c.groups; g++) {
             used[g] += check_group(kv, seq, g);
         }
-        for (i = 0; i < kv->depths[seq]; i++) {
+        for (i = 0; i < *kv_depth(kv, seq); i++) {
             assert(radix_parent(kv->tree, kv_nodes(kv, seq)[i])
                    == (i == 0 ? RADIX_NONE : kv_nodes(kv, seq)[i - 1]));
         }

@@ -26,24 +26,26 @@ typedef struct kv_tier_s kv_tier_t;
 struct kv_s {
     kv_cfg_t c;
     uint32_t window[KV_GROUPS];
-    int slides;   /* is there a window? */
-    uint32_t row; /* table entries of one sequence and group */
+    int slides;      /* is there a window? */
+    uint32_t row;    /* table entries of one sequence and group */
+    uint32_t stride; /* from one's to the next one's */
+    uint32_t lots;   /* sequences / KV_LOT, rounded up: see kv_place */
     uint32_t fits;
     uint32_t counts[KV_STATES_N];
     uint32_t *stack;  /* [blocks] owned; the first counts[FREE] are free */
     uint32_t *owner;  /* [blocks] owned; KV_NONE unless private */
     uint8_t *states;  /* [blocks] owned; kv_state_t */
-    kv_span_t *spans; /* [seqs, groups] owned */
-    uint32_t *table;  /* [seqs, groups, row] owned */
+    kv_span_t *spans; /* [places, groups] owned */
+    uint32_t *table;  /* [places, groups, stride] owned */
 
     /* the prefix cache; its time is what it was asked so far */
     radix_t *tree; /* owned; NULL: there is none */
     uint64_t clock;
     uint32_t first_group;           /* whose blocks name the nodes */
     uint32_t tree_group[KV_GROUPS]; /* the tree's number of each group */
-    uint32_t *depths; /* [seqs] owned; how many nodes it has references to */
-    uint32_t *nodes;  /* [seqs, row] owned; these */
-    kv_who_t *whos;   /* [seqs] owned; of the last match */
+    uint32_t *depths; /* [places] owned; how many nodes it has references to */
+    uint32_t *nodes;  /* [places, stride] owned; these */
+    kv_who_t *whos;   /* [places] owned; of the last match */
     uint32_t *ids;    /* [groups, row] owned; for one call, as is taken */
     uint8_t *taken;   /* [row] owned */
 
@@ -55,21 +57,37 @@ struct kv_s {
 };
 
 
+/*
+ * Where a sequence's entries lie.  Names come in lots, a request's, of which
+ * the first ones are used most: these lie together, or each would take a line
+ * and a page of its own in each of the tables.
+ */
+#define KV_LOT 16
+
+static inline size_t
+kv_place(const kv_t *kv, uint32_t seq)
+{
+    assert(seq < kv->c.seqs);
+
+    return (size_t) (seq % KV_LOT) * kv->lots + seq / KV_LOT;
+}
+
+
 static inline kv_span_t *
 kv_span(const kv_t *kv, uint32_t seq, uint32_t group)
 {
-    assert(seq < kv->c.seqs && group < kv->c.groups);
+    assert(group < kv->c.groups);
 
-    return kv->spans + (size_t) seq * kv->c.groups + group;
+    return kv->spans + kv_place(kv, seq) * kv->c.groups + group;
 }
 
 
 static inline uint32_t *
 kv_row(const kv_t *kv, uint32_t seq, uint32_t group)
 {
-    assert(seq < kv->c.seqs && group < kv->c.groups);
+    assert(group < kv->c.groups);
 
-    return kv->table + ((size_t) seq * kv->c.groups + group) * kv->row;
+    return kv->table + (kv_place(kv, seq) * kv->c.groups + group) * kv->stride;
 }
 
 
@@ -92,11 +110,26 @@ kv_first(const kv_t *kv, uint32_t group, uint32_t computed)
 }
 
 
-/* The nodes that seq has references to. */
+/* The nodes that seq has references to, and how many. */
 static inline uint32_t *
 kv_nodes(const kv_t *kv, uint32_t seq)
 {
-    return kv->nodes + (size_t) seq * kv->row;
+    return kv->nodes + kv_place(kv, seq) * kv->stride;
+}
+
+
+static inline uint32_t *
+kv_depth(const kv_t *kv, uint32_t seq)
+{
+    return kv->depths + kv_place(kv, seq);
+}
+
+
+/* As whose it was matched last. */
+static inline kv_who_t *
+kv_whose(const kv_t *kv, uint32_t seq)
+{
+    return kv->whos + kv_place(kv, seq);
 }
 
 

@@ -83,7 +83,7 @@ pin_group(kv_t *kv, uint32_t seq, uint32_t g)
 int
 kv_pin(kv_t *kv, uint32_t seq)
 {
-    uint32_t depth = kv->depths[seq], g, i;
+    uint32_t depth = *kv_depth(kv, seq), g, i;
     kv_cfg_t left = kv->c;
 
     assert(kv->tree != NULL && depth > 0);
@@ -99,7 +99,7 @@ kv_pin(kv_t *kv, uint32_t seq)
     for (g = 0; g < kv->c.groups; g++) {
         pin_group(kv, seq, g);
     }
-    kv->depths[seq] = 0;
+    *kv_depth(kv, seq) = 0;
     kv->pins_n++;
 
     assert(kv->pinned < kv->c.blocks);

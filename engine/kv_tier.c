@@ -320,8 +320,8 @@ kv_tier_idle(kv_t *kv, uint32_t tip, int again)
 void
 kv_tier_save(kv_t *kv, uint32_t seq)
 {
-    if (kv->tier != NULL && kv->depths[seq] > 0) {
-        enter(kv, kv_nodes(kv, seq)[kv->depths[seq] - 1], 0);
+    if (kv->tier != NULL && *kv_depth(kv, seq) > 0) {
+        enter(kv, kv_nodes(kv, seq)[*kv_depth(kv, seq) - 1], 0);
     }
 }
 
@@ -602,7 +602,7 @@ kv_tier_fetch(kv_t *kv, uint32_t seq, const kv_who_t *who,
         return 0;
     }
 
-    have = kv->depths[seq];
+    have = *kv_depth(kv, seq);
     n /= kv->c.block_tokens;
     room = kv_avail(kv) > spare ? kv_avail(kv) - spare : 0;
     if (n > have) {
