@@ -183,6 +183,9 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
     seqs = (size_t) c->reqs * LLM_CHOICES_MAX;
     s->c = *c;
     s->kv = kv;
+    s->block_tokens = kv_block_tokens(kv);
+    s->groups = kv_groups(kv);
+    s->slides = kv_slides(kv);
     s->policy = c->policy != NULL ? c->policy : &sched_fair;
     assert(!sched_policy_whole(s->policy) || c->tokens >= c->context);
     s->c.tile = c->tile > 0 ? c->tile : 1;
@@ -369,6 +372,7 @@ seq_open(sched_t *s, uint32_t req, uint32_t c, uint64_t key)
     q->prompt_n = r->prompts[c / r->n].len;
     q->known_n = q->prompt_n;
     q->computed = 0;
+    q->room = 0;
     q->charged = 0;
     q->scored = 0;
     q->limit = (uint32_t) limit;
@@ -424,6 +428,7 @@ sched_add(sched_t *s, uint32_t req, const req_t *r)
     sr->tenant = ti;
     sr->flags = r->flags;
     sr->weight = r->weight > 0 ? r->weight : 1;
+    sr->price = (uint64_t) SCHED_COST_OUT * SCHED_SCALE / sr->weight;
     sr->open_n = r->choices;
     sr->credit = 1;
     sr->expires_us = r->queue_ms == 0
@@ -555,7 +560,7 @@ commit_token(sched_t *s, uint32_t id, sched_take_t *take)
         seq_finish(s, id);
         return;
     }
-    sched_charge(s, id, SCHED_COST_OUT);
+    s->tenants[sr->tenant].service += sr->price;
     sched_floor_served(s, id, SCHED_COST_OUT);
     sr->sampled++;
 
@@ -585,10 +590,12 @@ commit_row(sched_t *s, uint32_t id, const batch_row_t *row, int bad)
     q->computed = row->kv_len;
     if (bad) {
         q->stays = q->found; /* what it computed is not to be trusted */
-    } else {
-        sched_cache_keep(s, id, row->q_len);
+    } else if (q->computed % s->block_tokens < row->q_len) {
+        sched_cache_keep(s, id); /* it has completed a block */
     }
-    kv_slide(s->kv, id, q->computed, q->known_n + 1);
+    if (s->slides) {
+        kv_slide(s->kv, id, q->computed, q->known_n + 1);
+    }
 }
 
 

@@ -133,6 +133,7 @@ sched_cache_unmatch(sched_t *s, uint32_t id)
 {
     (void) kv_release(s->kv, id);
     s->seqs[id].computed = 0;
+    s->seqs[id].room = 0;
 }
 
 
@@ -169,15 +170,14 @@ sched_cache_admitted(sched_t *s, uint32_t id)
 
 
 void
-sched_cache_keep(sched_t *s, uint32_t id, uint32_t n)
+sched_cache_keep(sched_t *s, uint32_t id)
 {
-    seq_t *q = &s->seqs[id];
+    const seq_t *q = &s->seqs[id];
     kv_who_t who;
 
-    assert(n > 0 && n <= q->computed);
+    assert(q->computed >= s->block_tokens);
 
-    /* a step that completes no block is the most usual one */
-    if (q->computed % kv_block_tokens(s->kv) < n && kv_caches(s->kv)) {
+    if (kv_caches(s->kv)) {
         who = seq_who(s, id);
         kv_insert(s->kv, id, &who, seq_known(s, id), q->computed);
     }

@@ -163,16 +163,12 @@ sched_floor_turn(sched_t *s)
 
 
 void
-sched_floor_served(sched_t *s, uint32_t id, uint32_t cost)
+sched_floor_count(sched_t *s, uint32_t id, uint32_t cost)
 {
-    uint32_t class;
+    uint32_t class = key_class(s->links[id].key);
 
-    if (s->c.floor == 0 || s->upper == NONE) {
-        return;
-    }
+    assert(s->c.floor > 0 && s->upper != NONE && class < SCHED_CLASSES);
 
-    class = key_class(s->links[id].key);
-    assert(class < SCHED_CLASSES);
     s->served += cost;
     if (class > s->upper) {
         if (s->seqs[id].floor) {

@@ -13,6 +13,7 @@
 #include "sched_guess.h"
 #include "sched_pace.h"
 
+#include <assert.h>
 #include <stddef.h>
 
 #define NONE LIST_NONE
@@ -24,14 +25,23 @@
 #define SCHED_CLASS_MAX 255 /* classes from here on are one */
 #define SCHED_CLASSES   (SCHED_CLASS_MAX + 1)
 
+/* What a step looks at of a sequence that decodes lies in its first line. */
 typedef struct {
-    uint8_t state; /* sched_state_t */
     uint32_t prompt_n;
     uint32_t known_n;
     uint32_t computed;
+    uint32_t limit;   /* known_n at which it ends */
+    uint32_t room;    /* tokens that it has blocks for, at least */
     uint32_t charged; /* positions that the tenant has paid for */
     uint32_t scored;  /* positions whose next token's logprob is handed out */
-    uint32_t limit;   /* known_n at which it ends */
+    uint32_t row[2];  /* depth 1: its row in each of the steps; NONE: it has
+                       * none.  See sched_ahead.c */
+    uint8_t state;    /* sched_state_t */
+    uint8_t late;     /* depth 1: its last known token is still to be sampled */
+    uint8_t floor;    /* has had the floor's turn: keeps its seat */
+    uint8_t met;      /* has had a seat */
+    uint8_t alone;    /* has waited enough for a leader */
+    uint8_t fetched;  /* was tried, for this admission */
     uint32_t todo;    /* next in the tenant's todo list */
 
     /* the prefix cache: see sched_cache.c */
@@ -44,15 +54,9 @@ typedef struct {
     uint64_t fetch;      /* what is copied for it; 0: nothing */
     uint64_t fetch_us;   /* when it goes on without */
     uint32_t had;        /* tokens that were there before that */
-    uint8_t fetched;     /* was tried, for this admission */
-    uint8_t alone;       /* has waited enough */
-    uint8_t met;         /* has had a seat */
-    uint8_t floor;       /* has had the floor's turn: keeps its seat */
-
-    /* depth 1: see sched_ahead.c */
-    uint8_t late;    /* its last known token is still to be sampled */
-    uint32_t row[2]; /* its row in each of the steps; NONE: it has none */
 } seq_t;
+
+_Static_assert(offsetof(seq_t, leader) < 64, "all but who waits: a line");
 
 /* A step from its plan to its commit, at depth 1; [rows] all. */
 typedef struct {
@@ -68,6 +72,7 @@ typedef struct {
 typedef struct {
     const req_t *r;      /* borrowed; NULL: not live */
     uint64_t expires_us; /* UINT64_MAX: never */
+    uint64_t price;      /* what the tenant is charged for a sampled token */
     uint32_t tenant;     /* index in tenants */
     uint32_t flags;      /* r's, for they are asked for in each step */
     uint32_t weight;     /* r's, at least 1 */
@@ -77,7 +82,10 @@ typedef struct {
     uint8_t started;
     uint8_t expired;
     uint8_t credit;
+    uint8_t unused[13];
 } sreq_t;
+
+_Static_assert(sizeof(sreq_t) == 64, "a line");
 
 /* What is known of what the cache has of a waiting request: sched_order.c. */
 typedef struct {
@@ -184,7 +192,9 @@ struct sched_s {
     uint64_t lacking;  /* blocks that they lack for what they know */
     uint64_t holding;  /* and have */
     sched_futures_t futures;
-    kv_t *kv; /* borrowed */
+    kv_t *kv;                      /* borrowed */
+    uint32_t block_tokens, groups; /* of it */
+    int slides;
     uint32_t seats;
     uint64_t arrivals;
     uint64_t now_us;     /* of the last plan */
@@ -240,6 +250,11 @@ struct sched_s {
     } while (0)
 
 
+/* The sequence was served so many weighted tokens while a class waited for
+ * which the floor looks after others. */
+void sched_floor_count(sched_t *s, uint32_t id, uint32_t cost);
+
+
 static inline uint32_t
 seq_req(uint32_t id)
 {
@@ -269,11 +284,41 @@ seq_lacks_one(const seq_t *q)
 }
 
 
+/* Has it the blocks for so many tokens?  If not known to, ask the pool. */
+static inline int
+seq_reaches(const seq_t *q, uint32_t tokens)
+{
+    return tokens <= q->room;
+}
+
+
 /* What it knows, and one more if there will be one. */
 static inline uint32_t
 seq_next_n(const seq_t *q)
 {
     return q->known_n + (q->known_n < q->limit);
+}
+
+
+/* Charges the sequence's tenant for weighted tokens. */
+static inline void
+sched_charge(sched_t *s, uint32_t id, uint64_t cost)
+{
+    const sreq_t *sr = &s->reqs[seq_req(id)];
+
+    assert(sr->weight > 0);
+
+    s->tenants[sr->tenant].service += cost * SCHED_SCALE / sr->weight;
+}
+
+
+/* The sequence was served so many weighted tokens. */
+static inline void
+sched_floor_served(sched_t *s, uint32_t id, uint32_t cost)
+{
+    if (s->upper != NONE) {
+        sched_floor_count(s, id, cost);
+    }
 }
 
 
@@ -417,8 +462,6 @@ int sched_order_passes(const sched_t *s, const tenant_t *t, const tenant_t *o);
  */
 uint32_t sched_floor_turn(sched_t *s);
 
-/* The sequence was served so many weighted tokens. */
-void sched_floor_served(sched_t *s, uint32_t id, uint32_t cost);
 
 /* --- tenants: sched_tenant.c --------------------------------------------- */
 
@@ -441,8 +484,6 @@ void sched_tenant_leave(sched_t *s, uint32_t i);
  * that were active so far. */
 void sched_tenant_lift(sched_t *s, tenant_t *t);
 
-/* Charges the sequence's tenant for weighted tokens. */
-void sched_charge(sched_t *s, uint32_t id, uint64_t cost);
 
 /* --- shares of the cache: sched_share.c ---------------------------------- */
 
@@ -450,6 +491,9 @@ void sched_charge(sched_t *s, uint32_t id, uint64_t cost);
  * for other tenants; kv_grow, as far as that goes. */
 uint32_t sched_share_room(const sched_t *s, uint32_t id, uint32_t want);
 int sched_share_grow(sched_t *s, uint32_t id, uint32_t tokens);
+
+/* kv_grow, and the sequence knows how far its blocks reach. */
+int sched_grow(sched_t *s, uint32_t id, uint32_t tokens);
 
 /*
  * May it be admitted, as far as its tenant's room goes?  It is matched, has
@@ -491,8 +535,8 @@ uint32_t sched_cache_look(
     const sched_t *s, uint32_t id, radix_spot_t *spot, uint32_t *steps);
 void sched_cache_admitted(sched_t *s, uint32_t id);
 
-/* What it has computed is kept; the last n tokens of it are new. */
-void sched_cache_keep(sched_t *s, uint32_t id, uint32_t n);
+/* What it has computed is kept, in whole blocks. */
+void sched_cache_keep(sched_t *s, uint32_t id);
 
 /* Should a matched sequence wait for one that computes the same?  If so, it
  * has a leader from then on. */

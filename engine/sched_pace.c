@@ -82,21 +82,6 @@ sched_pace_init(sched_pace_t *p, uint64_t target_us, uint32_t tile)
 }
 
 
-void
-sched_load_row(sched_load_t *l, uint32_t start, uint32_t q_len, uint32_t outs)
-{
-    assert(q_len > 0 && outs <= q_len);
-
-    l->tokens += q_len;
-    l->outs += outs;
-    if (q_len == 1) {
-        l->reads += start + 1.0;
-    } else {
-        l->pairs += q_len * (start + q_len / 2.0);
-    }
-}
-
-
 /* The terms of a load for one fit. */
 static void
 terms(const sched_fit_t *f, const sched_load_t *l, double x[SCHED_TERMS])

@@ -6,6 +6,7 @@
 #ifndef SCHED_PACE_H
 #define SCHED_PACE_H
 
+#include <assert.h>
 #include <stdint.h>
 
 /* What a step's time depends on. */
@@ -41,8 +42,20 @@ void sched_pace_init(sched_pace_t *p, uint64_t target_us, uint32_t tile);
 
 /* Adds a row of q_len tokens that begins at position start, with outs
  * outputs. */
-void sched_load_row(
-    sched_load_t *l, uint32_t start, uint32_t q_len, uint32_t outs);
+static inline void
+sched_load_row(sched_load_t *l, uint32_t start, uint32_t q_len, uint32_t outs)
+{
+    assert(q_len > 0 && outs <= q_len);
+
+    l->tokens += q_len;
+    l->outs += outs;
+    if (q_len == 1) {
+        l->reads += start + 1.0;
+    } else {
+        l->pairs += q_len * (start + q_len / 2.0);
+    }
+}
+
 
 /* A step of this load took us. */
 void sched_pace_took(sched_pace_t *p, const sched_load_t *l, double us);

@@ -400,7 +400,7 @@ plan_top(sched_t *s, uint32_t req)
     } else if (q->state == SCHED_WAITING) {
         seq_admit(s, id);
     }
-    rc = kv_grow(s->kv, id, q->known_n + 1);
+    rc = sched_grow(s, id, q->known_n + 1);
     assert(rc == 0);
     (void) rc;
 }
@@ -426,7 +426,7 @@ plan_urgent(sched_t *s, uint32_t req)
 
     req_start(s, req);
     seq_admit(s, id);
-    rc = kv_grow(s->kv, id, s->seqs[id].known_n + 1);
+    rc = sched_grow(s, id, s->seqs[id].known_n + 1);
     assert(rc == 0);
     (void) rc;
 }
@@ -447,6 +447,7 @@ sched_pass_ones(sched_t *s, batch_t *b)
         id = s->run[i];
 
         if (!seq_lacks_one(&s->seqs[id])
+            || seq_reaches(&s->seqs[id], s->seqs[id].known_n)
             || sched_share_grow(s, id, s->seqs[id].known_n) == 0) {
             i++;
             continue;
@@ -476,7 +477,8 @@ sched_pass_ones(sched_t *s, batch_t *b)
     for (i = 0; i < s->run_n; i++) {
         id = s->run[i];
         if (seq_lacks_one(&s->seqs[id])
-            && kv_missing(s->kv, id, s->seqs[id].known_n) == 0) {
+            && (seq_reaches(&s->seqs[id], s->seqs[id].known_n)
+                || kv_missing(s->kv, id, s->seqs[id].known_n) == 0)) {
             sched_row(s, b, id, 1);
         }
     }
@@ -662,7 +664,7 @@ chunk_blocks(sched_t *s, uint32_t id, uint32_t n, int whole)
     }
 
     got = kv_missing(s->kv, id, computed + lo);
-    (void) kv_grow(s->kv, id, computed + lo);
+    (void) sched_grow(s, id, computed + lo);
     if (s->foreseen) {
         assert(s->lacking >= got);
         s->lacking -= got;
@@ -903,7 +905,7 @@ plan_claim(sched_t *s)
         req_start(s, seq_req(id));
     }
     seq_admit(s, id);
-    rc = kv_grow(s->kv, id, s->seqs[id].known_n + 1);
+    rc = sched_grow(s, id, s->seqs[id].known_n + 1);
     assert(rc == 0);
     (void) rc;
 }

@@ -64,7 +64,6 @@ row_out(sched_t *s, batch_t *b, uint32_t id, uint32_t pos)
 
     assert(b->outs_n <= b->outs_max && pos >= q->computed);
 
-    memset(out, 0, sizeof(*out));
     out->row = b->rows_n;
     out->tok = b->tokens_n + pos - q->computed;
     out->pos = pos;
@@ -72,6 +71,7 @@ row_out(sched_t *s, batch_t *b, uint32_t id, uint32_t pos)
     out->known = seq_known(s, id);
     out->known_n = pos + 1;
     out->prompt_n = q->prompt_n < pos + 1 ? q->prompt_n : pos + 1;
+    out->wanted = 0;
 
     return out;
 }
@@ -83,8 +83,7 @@ sched_row(sched_t *s, batch_t *b, uint32_t id, uint32_t n)
     seq_t *q = &s->seqs[id];
     const req_t *r = s->reqs[seq_req(id)].r;
     batch_row_t *row = &b->rows[b->rows_n];
-    uint32_t end = q->computed + n, pos, to, g, groups = kv_groups(s->kv);
-    uint32_t bt = kv_block_tokens(s->kv), outs = b->outs_n;
+    uint32_t end = q->computed + n, pos, to, g, outs = b->outs_n;
     batch_blocks_t *blocks;
     batch_out_t *out;
 
@@ -98,14 +97,18 @@ sched_row(sched_t *s, batch_t *b, uint32_t id, uint32_t n)
     row->tok = b->tokens_n;
     row->adapter = 0;
 
-    for (g = 0; g < groups; g++) {
+    for (g = 0; g < s->groups; g++) {
         blocks = &row->blocks[g];
         blocks->ids = kv_table(s->kv, id, g, &blocks->first, &blocks->n);
-        assert((blocks->first + (uint64_t) blocks->n) * bt >= end);
+        assert((blocks->first + (uint64_t) blocks->n) * s->block_tokens >= end);
     }
 
-    memcpy(b->tokens + b->tokens_n, seq_known(s, id) + q->computed,
-        n * sizeof(uint32_t));
+    if (n == 1) {
+        b->tokens[b->tokens_n] = seq_known(s, id)[q->computed];
+    } else {
+        memcpy(b->tokens + b->tokens_n, seq_known(s, id) + q->computed,
+            n * sizeof(uint32_t));
+    }
 
     for (to = seq_scores(s, id, end, &pos); pos < to; pos++) {
         out = row_out(s, b, id, pos);

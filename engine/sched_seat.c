@@ -76,6 +76,7 @@ sched_preempt(sched_t *s, uint32_t id)
     kv_tier_save(s->kv, id);
     (void) kv_release(s->kv, id);
     q->computed = 0;
+    q->room = 0;
     q->floor = 0;
     list_insert(&seq_tenant(s, id)->ready, s->links, id);
     s->preemptions++;

@@ -107,6 +107,21 @@ sched_share_room(const sched_t *s, uint32_t id, uint32_t want)
 
 
 int
+sched_grow(sched_t *s, uint32_t id, uint32_t tokens)
+{
+    uint64_t reach;
+    int rc = kv_grow(s->kv, id, tokens);
+
+    if (rc == 0) {
+        reach = kv_reach(s->kv, id);
+        s->seqs[id].room = reach < UINT32_MAX ? (uint32_t) reach : UINT32_MAX;
+    }
+
+    return rc;
+}
+
+
+int
 sched_share_grow(sched_t *s, uint32_t id, uint32_t tokens)
 {
     uint32_t missing = kv_missing(s->kv, id, tokens);
@@ -115,7 +130,7 @@ sched_share_grow(sched_t *s, uint32_t id, uint32_t tokens)
         return -1;
     }
 
-    return kv_grow(s->kv, id, tokens);
+    return sched_grow(s, id, tokens);
 }
 
 

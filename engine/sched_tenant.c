@@ -249,17 +249,6 @@ sched_tenant_lift(sched_t *s, tenant_t *t)
 
 
 void
-sched_charge(sched_t *s, uint32_t id, uint64_t cost)
-{
-    const sreq_t *sr = &s->reqs[seq_req(id)];
-
-    assert(sr->weight > 0);
-
-    s->tenants[sr->tenant].service += cost * SCHED_SCALE / sr->weight;
-}
-
-
-void
 sched_tenant_enter(sched_t *s, uint32_t i)
 {
     tenant_t *t = &s->tenants[i];
