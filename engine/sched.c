@@ -93,13 +93,15 @@ sched_seq_state(seq_t *q, sched_state_t state)
 static void
 run_remove(sched_t *s, uint32_t id)
 {
+    tenant_t *t = seq_tenant(s, id);
     uint32_t i = 0;
 
     while (i < s->run_n && s->run[i] != id) {
         i++;
     }
-    assert(i < s->run_n);
+    assert(i < s->run_n && t->sits > 0);
 
+    t->sits--;
     s->run_n--;
     memmove(s->run + i, s->run + i + 1, (s->run_n - i) * sizeof(uint32_t));
 }
@@ -202,11 +204,12 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
     }
     s->seats = c->rows < c->tokens ? c->rows : c->tokens;
     s->expires_us = UINT64_MAX;
-    list_init(&s->all);
+    lanes_init(&s->queue);
+    lanes_init(&s->begun);
     list_init(&s->held);
     list_init(&s->expired);
     s->reqs = mem_zero(c->reqs, sizeof(sreq_t));
-    s->all_links = mem_zero(c->reqs, sizeof(link_t));
+    s->lane_links = mem_zero(c->reqs, sizeof(link_t));
     s->wait_links = mem_zero(c->reqs, sizeof(link_t));
     s->looks = mem_zero(c->reqs, sizeof(look_t));
     s->seqs = mem_zero(seqs, sizeof(seq_t));
@@ -214,12 +217,14 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
     s->row = c->context + ROW_SKEW;
     s->known = mem_zero(seqs, s->row * sizeof(uint32_t));
     s->run = mem_zero(s->seats, sizeof(uint32_t));
-    s->order = mem_zero(c->reqs, sizeof(uint32_t));
+    s->todo = mem_zero(s->seats, sizeof(uint32_t));
+    s->order = mem_zero(c->reqs, sizeof(turn_t));
 
-    if (s->reqs == NULL || s->all_links == NULL || s->wait_links == NULL
+    if (s->reqs == NULL || s->lane_links == NULL || s->wait_links == NULL
         || s->looks == NULL || s->seqs == NULL || s->links == NULL
-        || s->known == NULL || s->run == NULL || s->order == NULL
-        || sched_tenants_open(s) != 0 || sched_ahead_open(s) != 0) {
+        || s->known == NULL || s->run == NULL || s->todo == NULL
+        || s->order == NULL || sched_tenants_open(s) != 0
+        || sched_ahead_open(s) != 0) {
         sched_close(s);
         return NULL;
     }
@@ -236,13 +241,14 @@ sched_close(sched_t *s)
     }
 
     mem_free(s->reqs);
-    mem_free(s->all_links);
+    mem_free(s->lane_links);
     mem_free(s->wait_links);
     mem_free(s->looks);
     mem_free(s->seqs);
     mem_free(s->links);
     mem_free(s->known);
     mem_free(s->run);
+    mem_free(s->todo);
     mem_free(s->order);
     sched_tenants_close(s);
     sched_ahead_close(s);
@@ -445,8 +451,8 @@ sched_add(sched_t *s, uint32_t req, const req_t *r)
 
     sched_tenant_enter(s, ti);
     s->live_n++;
-    s->all_links[req].key = key;
-    list_insert(&s->all, s->all_links, req);
+    s->lane_links[req].key = key;
+    lanes_insert(&s->queue, s->lane_links, req);
     memset(&s->looks[req], 0, sizeof(s->looks[req]));
     s->looks[req].arrival_us = r->arrival_us;
     s->wait_links[req].key = key;
@@ -485,6 +491,7 @@ sched_credit(sched_t *s, uint32_t req, int has)
     }
 
     sr->credit = (uint8_t) (has != 0);
+    s->credits = 1;
     SCHED_TELL(s, .type = SCHED_CALL_CREDIT, .req = req, .value = has);
 }
 
@@ -507,6 +514,19 @@ uint64_t
 sched_expires_us(const sched_t *s)
 {
     return s->expires_us;
+}
+
+
+void
+sched_unqueue(sched_t *s, uint32_t req)
+{
+    tenant_t *t = &s->tenants[s->reqs[req].tenant];
+
+    assert(t->waiting > 0 && !s->reqs[req].started && !s->reqs[req].expired);
+
+    lanes_remove(&s->queue, s->lane_links, req);
+    list_remove(&t->wait, s->wait_links, req);
+    t->waiting--;
 }
 
 
@@ -767,11 +787,11 @@ sched_end(sched_t *s, uint32_t req)
         t->started--;
         s->started_n--;
         s->stalled_n -= !sr->credit;
+        lanes_remove(&s->begun, s->lane_links, req);
     } else if (sr->expired) {
         list_remove(&s->expired, s->wait_links, req);
     } else {
-        list_remove(&t->wait, s->wait_links, req);
-        t->waiting--;
+        sched_unqueue(s, req);
     }
 
     for (c = 0; c < sr->r->choices; c++) {
@@ -781,7 +801,6 @@ sched_end(sched_t *s, uint32_t req)
         sched_seq_state(&s->seqs[id], SCHED_FREE);
     }
 
-    list_remove(&s->all, s->all_links, req);
     t->dry -= !sr->credit;
     sched_tenant_leave(s, sr->tenant);
     sr->r = NULL;

@@ -16,12 +16,13 @@
 
 #include <assert.h>
 
-static int
-before(const sched_t *s, const tenant_t *a, const tenant_t *b)
+static uint64_t
+by_arrival(const sched_t *s, const tenant_t *t)
 {
-    assert(a->pick != NONE && b->pick != NONE);
+    (void) s;
+    (void) t;
 
-    return s->links[a->pick].key < s->links[b->pick].key;
+    return 0;
 }
 
 
@@ -68,13 +69,13 @@ chunk_only(sched_t *s, batch_t *b)
 
 
 const sched_policy_t sched_prefill_first = {
-    "prefill_first", before, sched_later, NULL, prefill_first, NULL};
+    "prefill_first", by_arrival, sched_later, NULL, prefill_first, NULL};
 const sched_policy_t sched_orca = {
-    "orca", before, sched_later, NULL, orca, NULL};
+    "orca", by_arrival, sched_later, NULL, orca, NULL};
 const sched_policy_t sched_hybrid_only = {
-    "hybrid_only", before, sched_later, NULL, hybrid_only, NULL};
+    "hybrid_only", by_arrival, sched_later, NULL, hybrid_only, NULL};
 const sched_policy_t sched_chunk_only = {
-    "chunk_only", before, sched_later, NULL, chunk_only, NULL};
+    "chunk_only", by_arrival, sched_later, NULL, chunk_only, NULL};
 
 
 int

@@ -43,16 +43,12 @@
 
 #include <assert.h>
 
-static int
-before(const sched_t *s, const tenant_t *a, const tenant_t *b)
+static uint64_t
+by_service(const sched_t *s, const tenant_t *t)
 {
-    assert(a->pick != NONE && b->pick != NONE);
+    (void) s;
 
-    if (a->service != b->service) {
-        return a->service < b->service;
-    }
-
-    return s->links[a->pick].key < s->links[b->pick].key;
+    return t->service;
 }
 
 
@@ -65,21 +61,17 @@ before(const sched_t *s, const tenant_t *a, const tenant_t *b)
 static uint32_t
 prefer(sched_t *s)
 {
-    const tenant_t *t = &s->tenants[s->order[0]], *first = t;
-    uint32_t match = sched_order_match(s, first), at, best = 0, m;
-    uint32_t class = key_class(s->links[first->pick].key);
+    const turn_t *v = s->order;
+    uint32_t at, best = 0;
 
     for (at = 1; at < s->order_n && at < LOCAL_TENANTS; at++) {
-        t = &s->tenants[s->order[at]];
-        if (key_class(s->links[t->pick].key) != class
-            || t->service - first->service > s->lead) {
+        if (key_class(v[at].key) != key_class(v[0].key)
+            || v[at].rank - v[0].rank > s->lead) {
             continue;
         }
-        m = sched_order_match(s, t);
-        if (m > match
-            || (m == match && best > 0
-                && before(s, t, &s->tenants[s->order[best]]))) {
-            match = m;
+        if (v[at].match > v[best].match
+            || (v[at].match == v[best].match && best > 0
+                && sched_turn_sooner(&v[at], &v[best]))) {
             best = at;
         }
     }
@@ -110,4 +102,4 @@ claims(const sched_t *s, const tenant_t *a, const tenant_t *b)
 
 
 const sched_policy_t sched_fair = {
-    "fair", before, rather, claims, sched_stall_free, prefer};
+    "fair", by_service, rather, claims, sched_stall_free, prefer};

@@ -53,7 +53,8 @@ req_waits(const sched_t *s, uint32_t req)
     const sreq_t *sr = &s->reqs[req];
     uint32_t c;
 
-    if (!sr->credit || sr->expired || sr->open_n == 0) {
+    assert(!sr->expired);
+    if (!sr->credit || sr->open_n == 0) {
         return 0;
     }
     if (!sr->started) {
@@ -69,19 +70,40 @@ req_waits(const sched_t *s, uint32_t req)
 }
 
 
+/* Does any of these wait? */
+static int
+any_waits(const sched_t *s, const list_t *list)
+{
+    uint32_t req = list->head;
+
+    while (req != NONE && !req_waits(s, req)) {
+        req = s->lane_links[req].next;
+    }
+
+    return req != NONE;
+}
+
+
+/* The first class from `class` on that has live requests. */
+static uint32_t
+next_live(const sched_t *s, uint32_t class)
+{
+    uint32_t a = lanes_next(&s->queue, class), b = lanes_next(&s->begun, class);
+
+    return a < b ? a : b;
+}
+
+
 /* Notes which classes wait; the highest of them, or NONE. */
 static uint32_t
 classes_waiting(const sched_t *s, uint8_t *waits)
 {
-    uint32_t req, class, upper = NONE;
+    uint32_t class = next_live(s, 0), upper = NONE;
 
-    for (req = s->all.head; req != NONE; req = s->all_links[req].next) {
-        class = key_class(s->all_links[req].key);
-        assert(class < SCHED_CLASSES);
-        if (!waits[class] && req_waits(s, req)) {
-            waits[class] = 1;
-            upper = upper == NONE ? class : upper;
-        }
+    for (; class < SCHED_CLASSES; class = next_live(s, class + 1)) {
+        waits[class] = (uint8_t) (any_waits(s, &s->queue.of[class])
+                                  || any_waits(s, &s->begun.of[class]));
+        upper = upper == NONE && waits[class] ? class : upper;
     }
 
     return upper;
@@ -132,12 +154,10 @@ uint32_t
 sched_floor_turn(sched_t *s)
 {
     uint8_t waits[SCHED_CLASSES];
-    uint32_t i, best = NONE;
+    uint32_t i = next_live(s, 0), best = NONE;
 
-    if (s->c.floor == 0 || s->all.head == NONE
-        || (s->upper == NONE
-            && key_class(s->all_links[s->all.head].key)
-                   == key_class(s->all_links[s->all.tail].key))) {
+    if (s->c.floor == 0 || i == SCHED_CLASSES
+        || (s->upper == NONE && next_live(s, i + 1) == SCHED_CLASSES)) {
         return NONE;
     }
 

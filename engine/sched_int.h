@@ -58,6 +58,12 @@ typedef struct {
 
 _Static_assert(offsetof(seq_t, leader) < 64, "all but who waits: a line");
 
+/* Requests by class, in each by arrival. */
+typedef struct {
+    uint64_t some[SCHED_CLASSES / 64]; /* bit c: class c has any */
+    list_t of[SCHED_CLASSES];
+} lanes_t;
+
 /* A step from its plan to its commit, at depth 1; [rows] all. */
 typedef struct {
     uint32_t rows_n;
@@ -122,6 +128,7 @@ typedef struct {
     uint32_t dry;  /* of them, out of credit */
     uint32_t started;
     uint32_t waiting;
+    uint32_t sits;    /* seats that its sequences have */
     uint64_t service; /* tokens * SCHED_SCALE / weight */
     list_t wait;      /* requests that have not started */
     list_t ready;     /* sequences of started ones that have no blocks */
@@ -151,9 +158,10 @@ typedef struct {
 struct sched_policy_s {
     const char *name;
 
-    /* Is the pick of a, which has one, to be done before that of b?  Of two
-     * one is; what it depends on changes for none but whose turn it is. */
-    int (*before)(const sched_t *s, const tenant_t *a, const tenant_t *b);
+    /* What the turn of t, which has a pick, is by: the least goes first, and of
+     * equals whose pick is first by its key.  What it depends on changes for
+     * none but whose turn it is. */
+    uint64_t (*rank)(const sched_t *s, const tenant_t *t);
 
     /* Does sequence a lose its blocks rather than b? */
     int (*rather)(const sched_t *s, uint32_t a, uint32_t b);
@@ -170,6 +178,14 @@ struct sched_policy_s {
      * not matter. */
     uint32_t (*prefer)(sched_t *s);
 };
+
+/* A tenant that has a pick, with what its turn is by. */
+typedef struct {
+    uint64_t rank; /* the policy's */
+    uint64_t key;  /* the pick's, with its class */
+    uint32_t tenant;
+    uint32_t match; /* tokens that the cache has of the pick, if it waits */
+} turn_t;
 
 struct sched_s {
     sched_cfg_t c;
@@ -203,6 +219,8 @@ struct sched_s {
     uint64_t lead;       /* service that one with a longer match may be ahead */
     uint32_t look_steps; /* left of this plan's */
     uint32_t turn;       /* place in order of the tenant whose turn it is */
+    uint32_t todo_n;     /* tenants with unfinished prompts in this plan */
+    int credits;         /* have any changed since the last plan? */
     uint32_t oldest; /* whose waiting request is the oldest; NONE: not known */
     int plain;       /* who waits is taken in order of arrival */
     uint64_t vtime;  /* the least service of those active, the most it was */
@@ -220,11 +238,12 @@ struct sched_s {
     uint64_t credit_stalls, preemptions;
     uint64_t plans, follows, cache_asked, cache_hits;
     uint64_t fetches, fetched_tokens;
-    list_t all;               /* live requests */
+    lanes_t queue;            /* requests that wait to start */
+    lanes_t begun;            /* requests that have */
     list_t held;              /* sequences in state HELD */
     list_t expired;           /* requests taken out of their queue */
     sreq_t *reqs;             /* [reqs] owned, as are all below */
-    link_t *all_links;        /* [reqs] */
+    link_t *lane_links;       /* [reqs] for queue and begun */
     link_t *wait_links;       /* [reqs] for a tenant's wait, and expired */
     look_t *looks;            /* [reqs] */
     seq_t *seqs;              /* [seqs] */
@@ -237,7 +256,8 @@ struct sched_s {
     uint32_t *active;         /* [reqs] tenants with live requests */
     uint32_t *idle;           /* [2 * reqs] those without: a heap */
     uint32_t *tenant_buckets; /* [tenant_mask + 1] by name */
-    uint32_t *order;          /* [reqs] of them, who has a pick: a heap */
+    uint32_t *todo;           /* [seats] tenants with unfinished prompts */
+    turn_t *order;            /* [reqs] of the active, who has a pick: a heap */
 };
 
 
@@ -266,6 +286,56 @@ static inline uint32_t
 key_class(uint64_t key)
 {
     return (uint32_t) (key >> 56);
+}
+
+
+static inline void
+lanes_init(lanes_t *l)
+{
+    uint32_t i;
+
+    for (i = 0; i < SCHED_CLASSES; i++) {
+        list_init(&l->of[i]);
+    }
+}
+
+
+static inline void
+lanes_insert(lanes_t *l, link_t *links, uint32_t id)
+{
+    uint32_t class = key_class(links[id].key);
+
+    list_insert(&l->of[class], links, id);
+    l->some[class / 64] |= 1ull << class % 64;
+}
+
+
+static inline void
+lanes_remove(lanes_t *l, link_t *links, uint32_t id)
+{
+    uint32_t class = key_class(links[id].key);
+
+    list_remove(&l->of[class], links, id);
+    if (l->of[class].head == NONE) {
+        l->some[class / 64] &= ~(1ull << class % 64);
+    }
+}
+
+
+/* The first class from `class` on that has any; SCHED_CLASSES: none has. */
+static inline uint32_t
+lanes_next(const lanes_t *l, uint32_t class)
+{
+    uint64_t some;
+
+    for (; class < SCHED_CLASSES; class = (class / 64 + 1) * 64) {
+        some = l->some[class / 64] >> class % 64;
+        if (some != 0) {
+            return class + (uint32_t) __builtin_ctzll(some);
+        }
+    }
+
+    return SCHED_CLASSES;
 }
 
 
@@ -396,8 +466,23 @@ const sched_step_t *sched_ahead_ended(sched_t *s, const batch_t *b);
 /* The tokens that a step with prompts may have. */
 uint32_t sched_budget(const sched_t *s);
 
-/* All active tenants that have a pick queue for a turn. */
+/* Nobody queues for a turn; tenant t, which has a pick, does; all do that
+ * will. */
+void sched_turn_none(sched_t *s);
+void sched_turn_add(sched_t *s, const tenant_t *t);
 void sched_turn_all(sched_t *s);
+
+/* Is it the turn of a, rather than that of b? */
+static inline int
+sched_turn_sooner(const turn_t *a, const turn_t *b)
+{
+    if (key_class(a->key) != key_class(b->key)) {
+        return key_class(a->key) < key_class(b->key);
+    }
+
+    return a->rank != b->rank ? a->rank < b->rank : a->key < b->key;
+}
+
 
 /* The tenant whose turn it is; NULL: none has a pick. */
 tenant_t *sched_turn(sched_t *s);
@@ -513,6 +598,9 @@ uint32_t sched_share_victim(const sched_t *s, uint32_t id, uint32_t need);
  * is expected to sample yet. */
 uint64_t sched_promised(const sched_t *s, uint32_t id);
 uint32_t sched_to_come(const sched_t *s, uint32_t id);
+
+/* A request leaves the queue. */
+void sched_unqueue(sched_t *s, uint32_t req);
 
 /* Moves a sequence to state, asserting that the transition is legal. */
 void sched_seq_state(seq_t *q, sched_state_t state);

@@ -6,7 +6,7 @@
  * DESIGN.  A plan is these passes, each bounded by the live requests, the
  * seats or the active tenants:
  *
- *      scan     expire the queues, find the most important requests
+ *      expire   those that have waited too long; find the most important ones
  *      seats    out of credit: stand up; in credit again: sit down
  *      top      the oldest one that has begun keeps or gets what it needs
  *      floor    one of a lower class that is owed gets in (sched_floor.c)
@@ -61,8 +61,8 @@ req_start(sched_t *s, uint32_t req)
     }
     t->queue_us = s->now_us;
 
-    list_remove(&t->wait, s->wait_links, req);
-    t->waiting--;
+    sched_unqueue(s, req);
+    lanes_insert(&s->begun, s->lane_links, req);
     t->started++;
     sr->started = 1;
     s->started_n++;
@@ -222,52 +222,68 @@ seq_enter(sched_t *s, uint32_t id, int *full)
 
 /* --- plan --------------------------------------------------------------- */
 
-/*
- * Walks the requests by importance: takes out of the queues those that waited
- * too long, and finds the first that has begun and the first that could begin;
- * NONE if there is none.  The queue is walked to its end only when somebody's
- * time may be up.
- */
+/* Takes out of the queues those that waited too long.  They are walked only
+ * when somebody's time may be up. */
 static void
-plan_scan(sched_t *s, uint64_t now_us, uint32_t *top, uint32_t *urgent)
+plan_expire(sched_t *s, uint64_t now_us)
 {
-    int all = now_us >= s->expires_us;
-    uint32_t req;
-    sreq_t *sr;
-    tenant_t *t;
+    uint32_t class = lanes_next(&s->queue, 0), req, next;
 
-    *top = *urgent = NONE;
-    if (all) {
-        s->expires_us = UINT64_MAX;
+    if (now_us < s->expires_us) {
+        return;
     }
+    s->expires_us = UINT64_MAX;
 
-    for (req = s->all.head; req != NONE; req = s->all_links[req].next) {
-        if (!all && *top != NONE && *urgent != NONE) {
-            break;
-        }
-        sr = &s->reqs[req];
-
-        if (!sr->started && !sr->expired) {
-            if (sr->expires_us <= now_us) {
-                t = &s->tenants[sr->tenant];
-                list_remove(&t->wait, s->wait_links, req);
-                t->waiting--;
-                sr->expired = 1;
+    for (; class < SCHED_CLASSES; class = lanes_next(&s->queue, class + 1)) {
+        for (req = s->queue.of[class].head; req != NONE; req = next) {
+            next = s->lane_links[req].next;
+            if (s->reqs[req].expires_us <= now_us) {
+                sched_unqueue(s, req);
+                s->reqs[req].expired = 1;
                 list_insert(&s->expired, s->wait_links, req);
-            } else if (sr->expires_us < s->expires_us) {
-                s->expires_us = sr->expires_us;
+            } else if (s->reqs[req].expires_us < s->expires_us) {
+                s->expires_us = s->reqs[req].expires_us;
             }
         }
+    }
+}
 
-        if (!sr->credit || sr->expired || sr->open_n == 0) {
-            continue;
-        }
-        if (sr->started) {
-            *top = *top == NONE ? req : *top;
-        } else if (*urgent == NONE && sched_may_start(s, sr)) {
-            *urgent = req;
+
+/* The most important request that has begun and is not stalled; NONE. */
+static uint32_t
+first_begun(const sched_t *s)
+{
+    uint32_t class = lanes_next(&s->begun, 0), req;
+
+    for (; class < SCHED_CLASSES; class = lanes_next(&s->begun, class + 1)) {
+        for (req = s->begun.of[class].head; req != NONE;
+             req = s->lane_links[req].next) {
+            if (s->reqs[req].credit && s->reqs[req].open_n > 0) {
+                return req;
+            }
         }
     }
+
+    return NONE;
+}
+
+
+/* And the most important one that could begin. */
+static uint32_t
+first_startable(const sched_t *s)
+{
+    uint32_t class = lanes_next(&s->queue, 0), req;
+
+    for (; class < SCHED_CLASSES; class = lanes_next(&s->queue, class + 1)) {
+        for (req = s->queue.of[class].head; req != NONE;
+             req = s->lane_links[req].next) {
+            if (s->reqs[req].credit && sched_may_start(s, &s->reqs[req])) {
+                return req;
+            }
+        }
+    }
+
+    return NONE;
 }
 
 
@@ -277,13 +293,15 @@ plan_seats(sched_t *s)
 {
     uint32_t i = 0, id, next;
 
-    while (i < s->run_n) {
+    while (s->credits && i < s->run_n) {
         if (s->reqs[seq_req(s->run[i])].credit) {
             i++;
         } else {
             sched_hold(s, s->run[i]);
         }
     }
+
+    s->credits = 0;
 
     for (id = s->held.head; id != NONE && s->run_n < s->seats; id = next) {
         next = s->links[id].next;
@@ -485,6 +503,16 @@ sched_pass_ones(sched_t *s, batch_t *b)
 }
 
 
+/* No tenant has unfinished prompts, as far as is known. */
+static void
+todo_none(sched_t *s)
+{
+    while (s->todo_n > 0) {
+        s->tenants[s->todo[--s->todo_n]].todo = NONE;
+    }
+}
+
+
 /* Hands each tenant its seated unfinished prompts, by importance. */
 static void
 plan_todo(sched_t *s)
@@ -492,9 +520,7 @@ plan_todo(sched_t *s)
     uint32_t i, id;
     tenant_t *t;
 
-    for (i = 0; i < s->active_n; i++) {
-        s->tenants[s->active[i]].todo = NONE;
-    }
+    todo_none(s);
 
     for (i = 0; i < s->run_n; i++) {
         id = s->run[i];
@@ -506,6 +532,7 @@ plan_todo(sched_t *s)
         t = seq_tenant(s, id);
         if (t->todo == NONE) {
             t->todo = id;
+            s->todo[s->todo_n++] = s->reqs[seq_req(id)].tenant;
         } else {
             s->seqs[t->todo_tail].todo = id;
         }
@@ -569,17 +596,24 @@ plan_pick(sched_t *s, tenant_t *t, uint32_t from, int admit)
 static void
 plan_picks(sched_t *s, uint32_t from, int admit)
 {
-    uint32_t i, ahead;
+    uint32_t i, ahead, n = admit ? s->active_n : s->todo_n;
+    const uint32_t *who = admit ? s->active : s->todo;
+    tenant_t *t;
 
-    for (i = 0; i < s->active_n; i++) {
-        if (admit && i + PICKS_AHEAD < s->active_n) {
-            ahead = s->tenants[s->active[i + PICKS_AHEAD]].wait.head;
+    sched_turn_none(s);
+    for (i = 0; i < n; i++) {
+        if (admit && i + PICKS_AHEAD < n) {
+            ahead = s->tenants[who[i + PICKS_AHEAD]].wait.head;
             __builtin_prefetch(&s->wait_links[ahead != NONE ? ahead : 0]);
             __builtin_prefetch(&s->reqs[ahead != NONE ? ahead : 0]);
             __builtin_prefetch(
                 &s->seqs[ahead != NONE ? ahead * LLM_CHOICES_MAX : 0]);
         }
-        plan_pick(s, &s->tenants[s->active[i]], from, admit);
+        t = &s->tenants[who[i]];
+        plan_pick(s, t, from, admit);
+        if (t->pick != NONE) {
+            sched_turn_add(s, t);
+        }
     }
     sched_turn_all(s);
 }
@@ -816,10 +850,7 @@ may_claim(const sched_t *s)
             && (least == NULL || t->service < least->service)) {
             least = t;
         }
-    }
-    for (i = 0; i < s->run_n; i++) {
-        t = &s->tenants[s->reqs[seq_req(s->run[i])].tenant];
-        if (most == NULL || t->service > most->service) {
+        if (t->sits > 0 && (most == NULL || t->service > most->service)) {
             most = t;
         }
     }
@@ -844,12 +875,10 @@ plan_claim(sched_t *s)
         return;
     }
 
+    todo_none(s);
     for (i = 0; i < s->active_n; i++) {
-        s->tenants[s->active[i]].todo = NONE;
-        s->tenants[s->active[i]].seats = 0;
-    }
-    for (i = 0; i < s->run_n; i++) {
-        seq_tenant(s, s->run[i])->seats++;
+        t = &s->tenants[s->active[i]];
+        t->seats = t->sits;
     }
     /* nobody is to be forced out for the sake of a match */
     s->plain = 1;
@@ -917,11 +946,9 @@ static void
 floor_admit(sched_t *s, uint32_t class)
 {
     tenant_t *t;
-    uint32_t i, id;
+    uint32_t id;
 
-    for (i = 0; i < s->active_n; i++) {
-        s->tenants[s->active[i]].todo = NONE;
-    }
+    todo_none(s);
     plan_picks(s, class, 1);
     t = sched_turn(s);
     if (t == NULL) {
@@ -1010,7 +1037,9 @@ sched_plan(sched_t *s, uint64_t now_us, batch_t *b)
     memset(&s->load, 0, sizeof(s->load));
     kv_time(s->kv, now_us);
 
-    plan_scan(s, now_us, &top, &urgent);
+    plan_expire(s, now_us);
+    top = first_begun(s);
+    urgent = first_startable(s);
     plan_seats(s);
     if (top != NONE) {
         plan_top(s, top);

@@ -12,20 +12,12 @@
 
 #include <assert.h>
 
-static int
-before(const sched_t *s, const tenant_t *a, const tenant_t *b)
+static uint64_t
+by_match(const sched_t *s, const tenant_t *t)
 {
-    int x = a->pick_kind == PICK_WAIT, y = b->pick_kind == PICK_WAIT;
-    uint32_t m = sched_order_match(s, a), n = sched_order_match(s, b);
+    uint64_t waits = t->pick_kind == PICK_WAIT;
 
-    if (x != y) {
-        return x < y;
-    }
-    if (m != n) {
-        return m > n;
-    }
-
-    return s->links[a->pick].key < s->links[b->pick].key;
+    return waits << 32 | (UINT32_MAX - sched_order_match(s, t));
 }
 
 
@@ -38,12 +30,12 @@ oldest(const sched_t *s, uint32_t class)
     uint32_t at, best = NONE;
 
     for (at = 0; at < s->order_n; at++) {
-        t = &s->tenants[s->order[at]];
+        t = &s->tenants[s->order[at].tenant];
         if (t->pick_kind == PICK_WAIT
             && key_class(s->links[t->pick].key) == class
             && (best == NONE
                 || t->best.first_key
-                       < s->tenants[s->order[best]].best.first_key)) {
+                       < s->tenants[s->order[best].tenant].best.first_key)) {
             best = at;
         }
     }
@@ -57,14 +49,14 @@ oldest(const sched_t *s, uint32_t class)
 static uint32_t
 prefer(sched_t *s)
 {
-    const tenant_t *first = &s->tenants[s->order[0]];
+    const tenant_t *first = &s->tenants[s->order[0].tenant];
     uint32_t class = key_class(s->links[first->pick].key);
 
     if (first->pick_kind != PICK_WAIT || s->order_n == 1) {
         return 0;
     }
     if (s->oldest == NONE) {
-        s->oldest = s->order[oldest(s, class)];
+        s->oldest = s->order[oldest(s, class)].tenant;
     }
 
     return sched_order_passes(s, first, &s->tenants[s->oldest])
@@ -74,4 +66,4 @@ prefer(sched_t *s)
 
 
 const sched_policy_t sched_prefix = {
-    "prefix", before, sched_later, NULL, sched_stall_free, prefer};
+    "prefix", by_match, sched_later, NULL, sched_stall_free, prefer};

@@ -29,6 +29,7 @@ run_insert(sched_t *s, uint32_t id)
     }
     s->run[i] = id;
     s->run_n++;
+    seq_tenant(s, id)->sits++;
 }
 
 

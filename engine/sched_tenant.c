@@ -207,6 +207,7 @@ sched_tenant_get(sched_t *s, uint32_t name)
     memset(t, 0, sizeof(*t));
     memset(&s->guesses[i], 0, sizeof(s->guesses[i]));
     t->name = name;
+    t->todo = NONE;
     t->next = *head;
     *head = i;
     list_init(&t->wait);

@@ -9,6 +9,9 @@
  *
  *      order   [ t3 | t0 t7 | t5 t1 ... ]     before the two below it, each
  *
+ * What the order is by lies in the heap itself, so that building it and going
+ * through it touches no tenant.
+ *
  * The order is total, as the policy's is, so that a heap gives the same turns
  * as a search of all would.  A policy may prefer one further behind for what
  * the prefix cache has of its pick.
@@ -17,31 +20,20 @@
 
 #include <assert.h>
 
-/* Does tenant a, by its pick, go before b? */
-static int
-sooner(const sched_t *s, uint32_t a, uint32_t b)
-{
-    const tenant_t *x = &s->tenants[a], *y = &s->tenants[b];
-    uint32_t cx = key_class(s->links[x->pick].key);
-    uint32_t cy = key_class(s->links[y->pick].key);
-
-    return cx != cy ? cx < cy : s->policy->before(s, x, y);
-}
-
-
 /* Moves what is at that place down to where it belongs. */
 static void
 sift(sched_t *s, uint32_t at)
 {
-    uint32_t *v = s->order, t = v[at], kid;
+    turn_t *v = s->order, t = v[at];
+    uint32_t kid;
 
     assert(at < s->order_n);
 
     while ((kid = 2 * at + 1) < s->order_n) {
-        if (kid + 1 < s->order_n && sooner(s, v[kid + 1], v[kid])) {
+        if (kid + 1 < s->order_n && sched_turn_sooner(&v[kid + 1], &v[kid])) {
             kid++;
         }
-        if (!sooner(s, v[kid], t)) {
+        if (!sched_turn_sooner(&v[kid], &t)) {
             break;
         }
         v[at] = v[kid];
@@ -56,9 +48,10 @@ sift(sched_t *s, uint32_t at)
 static void
 rise(sched_t *s, uint32_t at)
 {
-    uint32_t *v = s->order, t = v[at], up;
+    turn_t *v = s->order, t = v[at];
+    uint32_t up;
 
-    while (at > 0 && sooner(s, t, v[up = (at - 1) / 2])) {
+    while (at > 0 && sched_turn_sooner(&t, &v[up = (at - 1) / 2])) {
         v[at] = v[up];
         at = up;
     }
@@ -67,18 +60,44 @@ rise(sched_t *s, uint32_t at)
 }
 
 
+/* What its turn is by. */
+static turn_t
+turn_of(const sched_t *s, const tenant_t *t)
+{
+    turn_t x;
+
+    assert(t->pick != NONE);
+
+    x.rank = s->policy->rank(s, t);
+    x.key = s->links[t->pick].key;
+    x.tenant = (uint32_t) (t - s->tenants);
+    x.match = sched_order_match(s, t);
+
+    return x;
+}
+
+
+void
+sched_turn_none(sched_t *s)
+{
+    s->oldest = NONE;
+    s->order_n = 0;
+}
+
+
+void
+sched_turn_add(sched_t *s, const tenant_t *t)
+{
+    assert(s->order_n < s->c.reqs);
+
+    s->order[s->order_n++] = turn_of(s, t);
+}
+
+
 void
 sched_turn_all(sched_t *s)
 {
     uint32_t i;
-
-    s->oldest = NONE;
-    s->order_n = 0;
-    for (i = 0; i < s->active_n; i++) {
-        if (s->tenants[s->active[i]].pick != NONE) {
-            s->order[s->order_n++] = s->active[i];
-        }
-    }
 
     for (i = s->order_n / 2; i-- > 0;) {
         sift(s, i);
@@ -96,7 +115,7 @@ sched_turn(sched_t *s)
     s->turn = s->policy->prefer == NULL || s->plain ? 0 : s->policy->prefer(s);
     assert(s->turn < s->order_n);
 
-    return &s->tenants[s->order[s->turn]];
+    return &s->tenants[s->order[s->turn].tenant];
 }
 
 
@@ -104,14 +123,18 @@ void
 sched_turn_again(sched_t *s)
 {
     uint32_t at = s->turn;
+    const tenant_t *t;
 
     assert(at < s->order_n);
 
-    if (s->oldest == s->order[at]) {
+    t = &s->tenants[s->order[at].tenant];
+    if (s->oldest == s->order[at].tenant) {
         s->oldest = NONE;
     }
-    if (s->tenants[s->order[at]].pick == NONE) {
+    if (t->pick == NONE) {
         s->order[at] = s->order[--s->order_n];
+    } else {
+        s->order[at] = turn_of(s, t);
     }
     if (at < s->order_n) {
         rise(s, at);

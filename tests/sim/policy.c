@@ -6,13 +6,6 @@
 
 #include <assert.h>
 
-static int
-by_arrival(const sched_t *s, const tenant_t *a, const tenant_t *b)
-{
-    return s->links[a->pick].key < s->links[b->pick].key;
-}
-
-
 /* A tenant's counter with what its prompts in work have still to be charged. */
 static uint64_t
 vtc_counter(const sched_t *s, const tenant_t *t)
@@ -33,14 +26,5 @@ vtc_counter(const sched_t *s, const tenant_t *t)
 }
 
 
-static int
-by_counter(const sched_t *s, const tenant_t *a, const tenant_t *b)
-{
-    uint64_t x = vtc_counter(s, a), y = vtc_counter(s, b);
-
-    return x != y ? x < y : by_arrival(s, a, b);
-}
-
-
 const sched_policy_t policy_vtc = {
-    "vtc", by_counter, sched_later, NULL, sched_stall_free, NULL};
+    "vtc", vtc_counter, sched_later, NULL, sched_stall_free, NULL};
