@@ -143,7 +143,7 @@ uint32_t kv_match(kv_t *kv, uint32_t seq, const kv_who_t *who,
  * group without a window, and going on from where the last look at the same
  * tokens ended, in so many steps.  See radix_look.
  */
-uint32_t kv_look(const kv_t *kv, const kv_who_t *who, const uint32_t *tokens,
+uint32_t kv_look(const kv_t *kv, uint64_t space, const uint32_t *tokens,
     uint32_t n, radix_spot_t *spot, uint32_t *steps);
 
 /*

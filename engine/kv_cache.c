@@ -295,14 +295,14 @@ kv_match(kv_t *kv, uint32_t seq, const kv_who_t *who, const uint32_t *tokens,
 
 
 uint32_t
-kv_look(const kv_t *kv, const kv_who_t *who, const uint32_t *tokens, uint32_t n,
+kv_look(const kv_t *kv, uint64_t space, const uint32_t *tokens, uint32_t n,
     radix_spot_t *spot, uint32_t *steps)
 {
     assert(n <= kv->c.context);
 
     return kv->tree == NULL ? 0
                             : kv->c.block_tokens
-                                  * radix_look(kv->tree, who->space, tokens,
+                                  * radix_look(kv->tree, space, tokens,
                                       n / kv->c.block_tokens, spot, steps);
 }
 

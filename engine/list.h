@@ -29,6 +29,25 @@ list_init(list_t *list)
 }
 
 
+/* At its tail, where keys say nothing. */
+static inline void
+list_append(list_t *list, link_t *links, uint32_t id)
+{
+    uint32_t at = list->tail;
+
+    assert(at != id);
+
+    links[id].prev = at;
+    links[id].next = LIST_NONE;
+    list->tail = id;
+    if (at == LIST_NONE) {
+        list->head = id;
+    } else {
+        links[at].next = id;
+    }
+}
+
+
 /* Most insertions are of the newest: they look at the tail only. */
 static inline void
 list_insert(list_t *list, link_t *links, uint32_t id)

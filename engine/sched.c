@@ -119,6 +119,7 @@ sched_seq_detach(sched_t *s, uint32_t id)
         break;
     case SCHED_WAITING:
         list_remove(&seq_tenant(s, id)->ready, s->links, id);
+        seq_tenant(s, id)->next_ok = 0;
         break;
     default:
         break;
@@ -212,6 +213,10 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
     s->lane_links = mem_zero(c->reqs, sizeof(link_t));
     s->wait_links = mem_zero(c->reqs, sizeof(link_t));
     s->looks = mem_zero(c->reqs, sizeof(look_t));
+    list_init(&s->look_lists[LOOK_FRESH]);
+    list_init(&s->look_lists[LOOK_AGED]);
+    s->look_links = mem_zero(c->reqs, sizeof(link_t));
+    s->follow = mem_zero(seqs, sizeof(uint32_t));
     s->seqs = mem_zero(seqs, sizeof(seq_t));
     s->links = mem_zero(seqs, sizeof(link_t));
     s->row = c->context + ROW_SKEW;
@@ -221,10 +226,10 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
     s->order = mem_zero(c->reqs, sizeof(turn_t));
 
     if (s->reqs == NULL || s->lane_links == NULL || s->wait_links == NULL
-        || s->looks == NULL || s->seqs == NULL || s->links == NULL
-        || s->known == NULL || s->run == NULL || s->todo == NULL
-        || s->order == NULL || sched_tenants_open(s) != 0
-        || sched_ahead_open(s) != 0) {
+        || s->looks == NULL || s->look_links == NULL || s->follow == NULL
+        || s->seqs == NULL || s->links == NULL || s->known == NULL
+        || s->run == NULL || s->todo == NULL || s->order == NULL
+        || sched_tenants_open(s) != 0 || sched_ahead_open(s) != 0) {
         sched_close(s);
         return NULL;
     }
@@ -244,6 +249,8 @@ sched_close(sched_t *s)
     mem_free(s->lane_links);
     mem_free(s->wait_links);
     mem_free(s->looks);
+    mem_free(s->look_links);
+    mem_free(s->follow);
     mem_free(s->seqs);
     mem_free(s->links);
     mem_free(s->known);
@@ -453,11 +460,10 @@ sched_add(sched_t *s, uint32_t req, const req_t *r)
     s->live_n++;
     s->lane_links[req].key = key;
     lanes_insert(&s->queue, s->lane_links, req);
-    memset(&s->looks[req], 0, sizeof(s->looks[req]));
-    s->looks[req].arrival_us = r->arrival_us;
     s->wait_links[req].key = key;
     list_insert(&t->wait, s->wait_links, req);
     t->waiting++;
+    sched_order_came(s, req);
     SCHED_TELL(s, .type = SCHED_CALL_ADD, .req = req, .r = r);
 
     return 0;
@@ -492,6 +498,8 @@ sched_credit(sched_t *s, uint32_t req, int has)
 
     sr->credit = (uint8_t) (has != 0);
     s->credits = 1;
+    t->next_ok = 0;
+    sched_order_may(s, req);
     SCHED_TELL(s, .type = SCHED_CALL_CREDIT, .req = req, .value = has);
 }
 
@@ -524,6 +532,7 @@ sched_unqueue(sched_t *s, uint32_t req)
 
     assert(t->waiting > 0 && !s->reqs[req].started && !s->reqs[req].expired);
 
+    sched_order_goes(s, req);
     lanes_remove(&s->queue, s->lane_links, req);
     list_remove(&t->wait, s->wait_links, req);
     t->waiting--;
@@ -554,6 +563,7 @@ seq_finish(sched_t *s, uint32_t id)
     n = s->seqs[id].known_n - s->seqs[id].prompt_n;
     sched_guess_ended(&s->guess, n);
     sched_guess_ended(&s->guesses[sr->tenant], n);
+    sched_cache_alone(s, id);
     sched_seq_detach(s, id);
     sched_seq_state(&s->seqs[id], SCHED_ENDED);
     seq_leave(s, id);
@@ -785,6 +795,7 @@ sched_end(sched_t *s, uint32_t req)
     if (sr->started) {
         assert(t->started > 0 && s->started_n > 0);
         t->started--;
+        t->next_ok = 0;
         s->started_n--;
         s->stalled_n -= !sr->credit;
         lanes_remove(&s->begun, s->lane_links, req);
@@ -796,6 +807,7 @@ sched_end(sched_t *s, uint32_t req)
 
     for (c = 0; c < sr->r->choices; c++) {
         id = req * LLM_CHOICES_MAX + c;
+        sched_cache_alone(s, id);
         sched_seq_detach(s, id);
         seq_leave(s, id);
         sched_seq_state(&s->seqs[id], SCHED_FREE);

@@ -117,14 +117,12 @@ sched_cache_match(sched_t *s, uint32_t id)
 }
 
 
-uint32_t
-sched_cache_look(
-    const sched_t *s, uint32_t id, radix_spot_t *spot, uint32_t *steps)
+void
+sched_cache_to_look(const sched_t *s, uint32_t id, look_t *l)
 {
-    kv_who_t who = seq_who(s, id);
-
-    return kv_look(
-        s->kv, &who, sched_cache_tokens(s, id), may_find(s, id), spot, steps);
+    l->space = s->reqs[seq_req(id)].r->space;
+    l->tokens = sched_cache_tokens(s, id);
+    l->most = may_find(s, id);
 }
 
 
@@ -218,6 +216,46 @@ may_lead(const sched_t *s, uint32_t leader, uint32_t id)
 }
 
 
+/* It waits for others from now on. */
+static void
+follow(sched_t *s, uint32_t id)
+{
+    assert(seq_follows(&s->seqs[id]));
+
+    s->seqs[id].follow_at = s->follow_n;
+    s->follow[s->follow_n++] = id;
+    if (s->seqs[id].state == SCHED_QUEUED) {
+        sched_order_may(s, seq_req(id));
+    } else {
+        seq_tenant(s, id)->next_ok = 0;
+    }
+}
+
+
+void
+sched_cache_alone(sched_t *s, uint32_t id)
+{
+    seq_t *q = &s->seqs[id];
+    uint32_t last;
+
+    if (!seq_follows(q)) {
+        return;
+    }
+    assert(s->follow[q->follow_at] == id);
+
+    last = s->follow[--s->follow_n];
+    s->follow[q->follow_at] = last;
+    s->seqs[last].follow_at = q->follow_at;
+    q->leader = NONE;
+    q->fetch = 0;
+    if (q->state == SCHED_QUEUED) {
+        sched_order_may(s, seq_req(id));
+    } else {
+        seq_tenant(s, id)->next_ok = 0;
+    }
+}
+
+
 int
 sched_cache_follow(sched_t *s, uint32_t id)
 {
@@ -249,6 +287,7 @@ sched_cache_follow(sched_t *s, uint32_t id)
     q->until = s->plans + SCHED_FOLLOW_SLACK
                + 4ull * (share - s->seqs[best].computed) / s->c.tokens;
     s->follows++;
+    follow(s, id);
 
     return 1;
 }
@@ -275,6 +314,7 @@ sched_cache_fetch(sched_t *s, uint32_t id)
     q->fetched = 1;
     q->fetch_us = s->now_us + SCHED_FETCH_US;
     q->had = q->found;
+    follow(s, id);
 
     return 1;
 }
@@ -282,14 +322,26 @@ sched_cache_fetch(sched_t *s, uint32_t id)
 
 /* Is what was fetched for it still to be waited for? */
 static int
-fetching(const sched_t *s, seq_t *q)
+fetching(const sched_t *s, const seq_t *q)
 {
-    if (kv_tier_coming(s->kv, q->fetch) && s->now_us < q->fetch_us) {
-        return 1;
-    }
-    q->fetch = 0;
+    return q->fetch != 0 && kv_tier_coming(s->kv, q->fetch)
+           && s->now_us < q->fetch_us;
+}
 
-    return 0;
+
+/* Has its leader still to compute what both begin with? */
+static int
+leads(const sched_t *s, const seq_t *q)
+{
+    const seq_t *l;
+
+    if (q->leader == NONE || q->alone) {
+        return 0;
+    }
+    l = &s->seqs[q->leader];
+
+    return s->links[q->leader].key == q->leader_key && l->state == SCHED_RUNNING
+           && l->computed < q->share;
 }
 
 
@@ -297,23 +349,29 @@ int
 sched_cache_waits(sched_t *s, uint32_t id)
 {
     seq_t *q = &s->seqs[id];
-    const seq_t *l;
 
-    if (q->fetch != 0 && fetching(s, q)) {
+    if (!seq_follows(q)) {
+        return 0;
+    }
+    if (fetching(s, q)) {
         return 1;
     }
-    if (q->leader == NONE) {
-        return 0;
+    q->alone |= q->leader != NONE && s->plans > q->until;
+    if (leads(s, q)) {
+        return 1;
     }
+    sched_cache_alone(s, id);
 
-    l = &s->seqs[q->leader];
-    q->alone |= s->plans > q->until;
+    return 0;
+}
 
-    if (q->alone || s->links[q->leader].key != q->leader_key
-        || l->state != SCHED_RUNNING || l->computed >= q->share) {
-        q->leader = NONE;
-        return 0;
+
+void
+sched_cache_wait_all(sched_t *s)
+{
+    uint32_t i = 0;
+
+    while (i < s->follow_n) {
+        i += (uint32_t) sched_cache_waits(s, s->follow[i]);
     }
-
-    return 1;
 }

@@ -54,6 +54,7 @@ typedef struct {
     uint64_t fetch;      /* what is copied for it; 0: nothing */
     uint64_t fetch_us;   /* when it goes on without */
     uint32_t had;        /* tokens that were there before that */
+    uint32_t follow_at;  /* place in s->follow */
 } seq_t;
 
 _Static_assert(offsetof(seq_t, leader) < 64, "all but who waits: a line");
@@ -93,56 +94,85 @@ typedef struct {
 
 _Static_assert(sizeof(sreq_t) == 64, "a line");
 
-/* What is known of what the cache has of a waiting request: sched_order.c. */
+/* A waiting request, and what is known of what the cache has of it: all that
+ * sched_order.c needs of it. */
 typedef struct {
+    uint64_t key;
     uint64_t arrival_us;
-    uint64_t plan;  /* of the last look; 0: none yet */
+    uint64_t plan;          /* of the last look; 0: none yet */
+    const uint32_t *tokens; /* borrowed */
+    uint64_t space;
+    uint32_t most;  /* of the tokens that may be found */
     uint32_t match; /* tokens */
     radix_spot_t spot;
+    uint8_t waits; /* is it in the queue? */
+    uint8_t may;   /* could it start, but for its tenant's limit? */
+    uint8_t list;  /* of look_lists; LOOK_NONE */
 } look_t;
+
+/* Those that are to be looked at for the first time, or again. */
+enum { LOOK_FRESH, LOOK_AGED, LOOK_NONE };
+
+_Static_assert(sizeof(look_t) == 64, "a line");
 
 /* Steps of kv_look() in a plan: blocks compared, and requests looked at. */
 #define SCHED_LOOK_STEPS 256
 
-/* A tenant's waiting requests that would go first, found by one walk. */
+/* A tenant's waiting requests that would go first. */
 #define SCHED_BEST 16
 
 typedef struct {
-    uint64_t plan;      /* in which they were found */
-    uint64_t first_key; /* of the oldest that could start then */
+    uint64_t first_key; /* of the first */
     uint64_t first_us;
-    uint32_t from; /* the class from which on was looked */
+    uint64_t start_key; /* of that with which the walk began */
+    uint32_t valid;     /* 0: the queue is to be walked */
+    uint32_t from;      /* the class from which on was looked */
+    uint32_t first;     /* the oldest that could start; NONE */
+    uint32_t edge; /* from here on the queue was not looked over; NONE: all */
+    uint32_t over; /* how many were and still wait */
     uint32_t n;
-    uint32_t more; /* were there more? */
+    uint32_t more;   /* are there more that could start before the edge? */
+    uint32_t missed; /* some before it may not pass the first */
     uint32_t v[SCHED_BEST];
 } best_t;
 
 /* What a piece of work is; what has begun goes before what has not. */
 enum { PICK_TODO, PICK_READY, PICK_WAIT, PICK_NONE };
 
+/* What each plan looks at lies in the first line. */
 typedef struct {
-    uint32_t name; /* req_t.tenant */
-    uint32_t next; /* in its bucket */
-    uint32_t at;   /* place in active while live > 0, else in idle */
+    _Alignas(64) uint64_t service; /* tokens * SCHED_SCALE / weight */
+    uint64_t next_key;
+    uint32_t next; /* the pick of those without a seat; NONE: there is none */
+    uint32_t next_match; /* tokens that the cache has of it, if it waits */
+    uint8_t next_kind;
+    uint8_t next_ok; /* is it known? */
+    uint8_t pick_kind;
+    uint32_t pick; /* best piece of work: a sequence */
+    uint32_t todo; /* seated unfinished prompts, of this plan */
+    list_t ready;  /* sequences of started ones that have no blocks */
+    uint32_t waiting;
+    uint32_t sits; /* seats that its sequences have */
+    uint32_t started;
     uint32_t live; /* requests */
     uint32_t dry;  /* of them, out of credit */
-    uint32_t started;
-    uint32_t waiting;
-    uint32_t sits;    /* seats that its sequences have */
-    uint64_t service; /* tokens * SCHED_SCALE / weight */
-    list_t wait;      /* requests that have not started */
-    list_t ready;     /* sequences of started ones that have no blocks */
-    uint32_t todo;    /* seated unfinished prompts, of this plan */
+
+    list_t wait; /* requests that have not started */
     uint32_t todo_tail;
-    uint32_t pick; /* best piece of work: a sequence */
-    uint32_t pick_kind;
-    uint64_t queue_us; /* the last start, or when it came with none running */
-    uint64_t gap_us;   /* between two starts while others waited, averaged */
-    uint64_t told_us;  /* when who was refused last is to come back */
-    uint32_t gaps;     /* that it is the average of, at most GAPS */
-    uint32_t seats;    /* as the plan's claim has counted */
-    best_t best;
+    uint32_t name;      /* req_t.tenant */
+    uint32_t next_name; /* in its bucket */
+    uint32_t at;        /* place in active while live > 0, else in idle */
+    uint64_t queue_us;  /* the last start, or when it came with none running */
+    uint64_t gap_us;    /* between two starts while others waited, averaged */
+    uint64_t told_us;   /* when who was refused last is to come back */
+    uint32_t gaps;      /* that it is the average of, at most GAPS */
+    uint32_t seats;     /* as the plan's claim has counted */
+    uint64_t first_key; /* of its oldest that could start, at its pick */
+    uint64_t first_us;
+    best_t best[2]; /* of all classes, and of those from another on */
 } tenant_t;
+
+_Static_assert(offsetof(tenant_t, wait) == 64, "a line");
 
 /* What the floor owes a class, and what it was served since the last plan. */
 typedef struct {
@@ -213,14 +243,14 @@ struct sched_s {
     int slides;
     uint32_t seats;
     uint64_t arrivals;
-    uint64_t now_us;     /* of the last plan */
-    uint64_t then_us;    /* of the one before */
-    uint64_t quantum;    /* service that a light tenant may be ahead */
-    uint64_t lead;       /* service that one with a longer match may be ahead */
-    uint32_t look_steps; /* left of this plan's */
-    uint32_t turn;       /* place in order of the tenant whose turn it is */
-    uint32_t todo_n;     /* tenants with unfinished prompts in this plan */
-    int credits;         /* have any changed since the last plan? */
+    uint64_t now_us;   /* of the last plan */
+    uint64_t then_us;  /* of the one before */
+    uint64_t quantum;  /* service that a light tenant may be ahead */
+    uint64_t lead;     /* service that one with a longer match may be ahead */
+    uint32_t confirms; /* left of this plan's: sched_order_holds */
+    uint32_t turn;     /* place in order of the tenant whose turn it is */
+    uint32_t todo_n;   /* tenants with unfinished prompts in this plan */
+    int credits;       /* have any changed since the last plan? */
     uint32_t oldest; /* whose waiting request is the oldest; NONE: not known */
     int plain;       /* who waits is taken in order of arrival */
     uint64_t vtime;  /* the least service of those active, the most it was */
@@ -238,14 +268,18 @@ struct sched_s {
     uint64_t credit_stalls, preemptions;
     uint64_t plans, follows, cache_asked, cache_hits;
     uint64_t fetches, fetched_tokens;
-    lanes_t queue;            /* requests that wait to start */
-    lanes_t begun;            /* requests that have */
-    list_t held;              /* sequences in state HELD */
-    list_t expired;           /* requests taken out of their queue */
-    sreq_t *reqs;             /* [reqs] owned, as are all below */
-    link_t *lane_links;       /* [reqs] for queue and begun */
-    link_t *wait_links;       /* [reqs] for a tenant's wait, and expired */
-    look_t *looks;            /* [reqs] */
+    lanes_t queue;        /* requests that wait to start */
+    lanes_t begun;        /* requests that have */
+    list_t held;          /* sequences in state HELD */
+    list_t expired;       /* requests taken out of their queue */
+    sreq_t *reqs;         /* [reqs] owned, as are all below */
+    link_t *lane_links;   /* [reqs] for queue and begun */
+    link_t *wait_links;   /* [reqs] for a tenant's wait, and expired */
+    look_t *looks;        /* [reqs] */
+    list_t look_lists[2]; /* requests that are looked at: LOOK_FRESH */
+    link_t *look_links;   /* [reqs] */
+    uint32_t follow_n;
+    uint32_t *follow;         /* [seqs] that follow: see seq_follows */
     seq_t *seqs;              /* [seqs] */
     link_t *links;            /* [seqs] for a tenant's ready, and held */
     uint32_t row;             /* tokens from a sequence's to the next one's */
@@ -359,6 +393,14 @@ static inline int
 seq_reaches(const seq_t *q, uint32_t tokens)
 {
     return tokens <= q->room;
+}
+
+
+/* Does it wait for others, as far as was seen in this plan? */
+static inline int
+seq_follows(const seq_t *q)
+{
+    return q->leader != NONE || q->fetch != 0;
 }
 
 
@@ -529,13 +571,36 @@ int sched_take_blocks(sched_t *s, uint64_t need, uint32_t from);
 /* May the request start, as far as its tenant's own limit goes? */
 int sched_may_start(const sched_t *s, const sreq_t *sr);
 
+/*
+ * A request has come into its tenant's queue, is about to leave it, or may have
+ * become able to start or ceased to be; and its tenant has another pick.
+ */
+void sched_order_came(sched_t *s, uint32_t req);
+void sched_order_goes(sched_t *s, uint32_t req);
+void sched_order_may(sched_t *s, uint32_t req);
+
+/* Once a plan: looks what the cache has of some who wait. */
+void sched_order_looks(sched_t *s);
+
+/* Is the tenant's pick as good as it seemed?  If not, there may be another. */
+int sched_order_holds(sched_t *s, const tenant_t *t);
+
+/* O(requests), for tests: asserts that what is known of the queues is so. */
+void sched_order_check(const sched_t *s);
+
 /* Which of the tenant's waiting requests of class `from` or below is to start
  * next, whether the tenant may start one or not; NONE: none can. */
 uint32_t sched_order_pick(sched_t *s, tenant_t *t, uint32_t from);
 
 /* Tokens that the cache has of the tenant's pick, if that is a waiting request,
  * as far as is known; else 0. */
-uint32_t sched_order_match(const sched_t *s, const tenant_t *t);
+static inline uint32_t
+sched_order_match(const tenant_t *t)
+{
+    assert(t->pick != NONE);
+
+    return t->pick_kind == PICK_WAIT ? t->next_match : 0;
+}
 
 /* May the tenant's pick, a waiting request, go before the oldest of tenant
  * o's? */
@@ -618,9 +683,9 @@ const uint32_t *sched_cache_tokens(const sched_t *s, uint32_t id);
 void sched_cache_match(sched_t *s, uint32_t id);
 void sched_cache_unmatch(sched_t *s, uint32_t id);
 
-/* How many tokens that would find, nearly; in so many steps of kv_look(). */
-uint32_t sched_cache_look(
-    const sched_t *s, uint32_t id, radix_spot_t *spot, uint32_t *steps);
+/* What kv_look() is to look for. */
+void sched_cache_to_look(const sched_t *s, uint32_t id, look_t *l);
+
 void sched_cache_admitted(sched_t *s, uint32_t id);
 
 /* What it has computed is kept, in whole blocks. */
@@ -636,7 +701,10 @@ int sched_cache_follow(sched_t *s, uint32_t id);
  */
 int sched_cache_fetch(sched_t *s, uint32_t id);
 
-/* Does it still wait for its leader, or for what is fetched? */
+/* Does it still wait for its leader, or for what is fetched?  Once a plan for
+ * all of them; and it does no longer, whatever comes of that. */
 int sched_cache_waits(sched_t *s, uint32_t id);
+void sched_cache_wait_all(sched_t *s);
+void sched_cache_alone(sched_t *s, uint32_t id);
 
 #endif

@@ -73,6 +73,7 @@ req_start(sched_t *s, uint32_t req)
         sched_seq_state(&s->seqs[id], SCHED_WAITING);
         list_insert(&t->ready, s->links, id);
     }
+    t->next_ok = 0;
 }
 
 
@@ -185,6 +186,7 @@ seq_admit(sched_t *s, uint32_t id)
     seq_t *q = &s->seqs[id];
 
     assert(q->state == SCHED_WAITING && q->computed < q->known_n);
+    assert(!seq_follows(q));
 
     if (q->known_n == q->prompt_n) {
         memcpy(seq_known(s, id), sched_cache_tokens(s, id),
@@ -542,15 +544,38 @@ plan_todo(sched_t *s)
 }
 
 
-/* Makes id t's pick, if its class is higher than that of the pick so far. */
+/* Finds what tenant t would do next of class `from` or below that has no seat. */
 static void
-pick_better(const sched_t *s, tenant_t *t, uint32_t id, uint32_t kind)
+find_next(sched_t *s, tenant_t *t, uint32_t from)
 {
-    if (t->pick == NONE
-        || key_class(s->links[id].key) < key_class(s->links[t->pick].key)) {
-        t->pick = id;
-        t->pick_kind = kind;
+    uint32_t id = t->ready.head, req = NONE;
+
+    while (id != NONE
+           && (key_class(s->links[id].key) < from
+               || !s->reqs[seq_req(id)].credit || seq_follows(&s->seqs[id]))) {
+        id = s->links[id].next;
     }
+
+    if (t->wait.head != NONE && sched_may_start(s, &s->reqs[t->wait.head])) {
+        req = sched_order_pick(s, t, from);
+    }
+    if (req != NONE && !sched_may_start(s, &s->reqs[req])) {
+        req = NONE;
+    }
+
+    t->next = id;
+    t->next_kind = PICK_READY;
+    t->next_key = id == NONE ? UINT64_MAX : s->links[id].key;
+    t->next_match = 0;
+    if (req != NONE
+        && (id == NONE
+            || key_class(s->looks[req].key) < key_class(t->next_key))) {
+        t->next = req * LLM_CHOICES_MAX;
+        t->next_kind = PICK_WAIT;
+        t->next_key = s->looks[req].key;
+        t->next_match = s->looks[req].match;
+    }
+    t->next_ok = from == 0 && !s->plain;
 }
 
 
@@ -559,34 +584,20 @@ pick_better(const sched_t *s, tenant_t *t, uint32_t id, uint32_t kind)
 static void
 plan_pick(sched_t *s, tenant_t *t, uint32_t from, int admit)
 {
-    uint32_t id, req;
-
-    t->pick = NONE;
-    t->pick_kind = PICK_NONE;
-
-    if (t->todo != NONE) {
-        pick_better(s, t, t->todo, PICK_TODO);
-    }
+    t->pick = t->todo;
+    t->pick_kind = t->todo != NONE ? PICK_TODO : PICK_NONE;
     if (!admit) {
         return;
     }
 
-    id = t->ready.head;
-    while (id != NONE
-           && (key_class(s->links[id].key) < from
-               || !s->reqs[seq_req(id)].credit || sched_cache_waits(s, id))) {
-        id = s->links[id].next;
+    if (!t->next_ok || from > 0 || s->plain) {
+        find_next(s, t, from);
     }
-    if (id != NONE) {
-        pick_better(s, t, id, PICK_READY);
-    }
-
-    if (t->wait.head == NONE || !sched_may_start(s, &s->reqs[t->wait.head])) {
-        return;
-    }
-    req = sched_order_pick(s, t, from);
-    if (req != NONE && sched_may_start(s, &s->reqs[req])) {
-        pick_better(s, t, req * LLM_CHOICES_MAX, PICK_WAIT);
+    if (t->next != NONE
+        && (t->todo == NONE
+            || key_class(t->next_key) < key_class(s->links[t->todo].key))) {
+        t->pick = t->next;
+        t->pick_kind = t->next_kind;
     }
 }
 
@@ -596,18 +607,14 @@ plan_pick(sched_t *s, tenant_t *t, uint32_t from, int admit)
 static void
 plan_picks(sched_t *s, uint32_t from, int admit)
 {
-    uint32_t i, ahead, n = admit ? s->active_n : s->todo_n;
+    uint32_t i, n = admit ? s->active_n : s->todo_n;
     const uint32_t *who = admit ? s->active : s->todo;
     tenant_t *t;
 
     sched_turn_none(s);
     for (i = 0; i < n; i++) {
-        if (admit && i + PICKS_AHEAD < n) {
-            ahead = s->tenants[who[i + PICKS_AHEAD]].wait.head;
-            __builtin_prefetch(&s->wait_links[ahead != NONE ? ahead : 0]);
-            __builtin_prefetch(&s->reqs[ahead != NONE ? ahead : 0]);
-            __builtin_prefetch(
-                &s->seqs[ahead != NONE ? ahead * LLM_CHOICES_MAX : 0]);
+        if (i + PICKS_AHEAD < n) {
+            __builtin_prefetch(&s->tenants[who[i + PICKS_AHEAD]]);
         }
         t = &s->tenants[who[i]];
         plan_pick(s, t, from, admit);
@@ -767,6 +774,11 @@ sched_pass_prompts(sched_t *s, batch_t *b, uint32_t cap, int whole)
     plan_picks(s, 0, open);
 
     while (b->tokens_n < s->c.tokens && (t = sched_turn(s)) != NULL) {
+        if (!sched_order_holds(s, t)) {
+            plan_pick(s, t, 0, open);
+            sched_turn_again(s);
+            continue;
+        }
         id = t->pick;
         n = chunk(s, b, id, s->seqs[id].known_n - s->seqs[id].computed, cap,
             whole, pieces == 0);
@@ -950,7 +962,10 @@ floor_admit(sched_t *s, uint32_t class)
 
     todo_none(s);
     plan_picks(s, class, 1);
-    t = sched_turn(s);
+    while ((t = sched_turn(s)) != NULL && !sched_order_holds(s, t)) {
+        plan_pick(s, t, class, 1);
+        sched_turn_again(s);
+    }
     if (t == NULL) {
         return;
     }
@@ -1033,7 +1048,6 @@ sched_plan(sched_t *s, uint64_t now_us, batch_t *b)
     s->pressed = 0;
     s->plans++;
     s->top = NONE;
-    s->look_steps = SCHED_LOOK_STEPS;
     memset(&s->load, 0, sizeof(s->load));
     kv_time(s->kv, now_us);
 
@@ -1041,6 +1055,8 @@ sched_plan(sched_t *s, uint64_t now_us, batch_t *b)
     top = first_begun(s);
     urgent = first_startable(s);
     plan_seats(s);
+    sched_cache_wait_all(s);
+    sched_order_looks(s);
     if (top != NONE) {
         plan_top(s, top);
     }

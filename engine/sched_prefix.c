@@ -17,7 +17,9 @@ by_match(const sched_t *s, const tenant_t *t)
 {
     uint64_t waits = t->pick_kind == PICK_WAIT;
 
-    return waits << 32 | (UINT32_MAX - sched_order_match(s, t));
+    (void) s;
+
+    return waits << 32 | (UINT32_MAX - sched_order_match(t));
 }
 
 
@@ -34,8 +36,8 @@ oldest(const sched_t *s, uint32_t class)
         if (t->pick_kind == PICK_WAIT
             && key_class(s->links[t->pick].key) == class
             && (best == NONE
-                || t->best.first_key
-                       < s->tenants[s->order[best].tenant].best.first_key)) {
+                || t->first_key
+                       < s->tenants[s->order[best].tenant].first_key)) {
             best = at;
         }
     }

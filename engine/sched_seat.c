@@ -80,6 +80,7 @@ sched_preempt(sched_t *s, uint32_t id)
     q->room = 0;
     q->floor = 0;
     list_insert(&seq_tenant(s, id)->ready, s->links, id);
+    seq_tenant(s, id)->next_ok = 0;
     s->preemptions++;
 }
 

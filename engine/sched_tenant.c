@@ -157,7 +157,7 @@ find(const sched_t *s, uint32_t name)
     uint32_t i = *bucket(s, name);
 
     while (i != NONE && s->tenants[i].name != name) {
-        i = s->tenants[i].next;
+        i = s->tenants[i].next_name;
     }
 
     return i;
@@ -183,10 +183,10 @@ forget(sched_t *s)
 
     idle_remove(s, i);
     for (link = bucket(s, s->tenants[i].name); *link != i;
-         link = &s->tenants[*link].next) {
+         link = &s->tenants[*link].next_name) {
         assert(*link != NONE);
     }
-    *link = s->tenants[i].next;
+    *link = s->tenants[i].next_name;
 
     return i;
 }
@@ -208,7 +208,7 @@ sched_tenant_get(sched_t *s, uint32_t name)
     memset(&s->guesses[i], 0, sizeof(s->guesses[i]));
     t->name = name;
     t->todo = NONE;
-    t->next = *head;
+    t->next_name = *head;
     *head = i;
     list_init(&t->wait);
     list_init(&t->ready);

@@ -69,9 +69,10 @@ turn_of(const sched_t *s, const tenant_t *t)
     assert(t->pick != NONE);
 
     x.rank = s->policy->rank(s, t);
-    x.key = s->links[t->pick].key;
+    x.key = t->pick_kind == PICK_TODO ? s->links[t->pick].key : t->next_key;
     x.tenant = (uint32_t) (t - s->tenants);
-    x.match = sched_order_match(s, t);
+    x.match = sched_order_match(t);
+    assert(t->pick_kind == PICK_TODO || t->pick == t->next);
 
     return x;
 }

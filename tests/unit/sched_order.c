@@ -4,6 +4,7 @@
  * much later pass without end, or, between tenants, lets a match weigh more
  * than what one is behind.
  */
+#include "sched_int.h"
 #include "sched_world.h"
 
 #define PASS_US 20000 /* 20 plans */
@@ -341,12 +342,15 @@ storm(const sched_policy_t *policy, uint32_t seed)
                 live[i] = st.waiting + st.running > n;
             }
         }
+        sched_order_check(w->s);
         plan(w);
+        sched_order_check(w->s);
         while (sched_expired(w->s, &i)) {
             sched_end(w->s, i);
             live[i] = 0;
         }
         commit(w);
+        sched_order_check(w->s);
         for (k = 0; k < w->b.outs_n; k++) {
             i = w->takes[k].req;
             if (live[i] && sched_done(w->s, i)) {
