@@ -6,7 +6,7 @@
  * threads, and nothing is left to wait for.  There is one const table per
  * instruction set, and they differ in `open` alone: it puts that set's small
  * functions into the device, the gaps filled from cpu_ref, and the op rows
- * (ref.c) call those.
+ * (ref.c, product.c) call those.
  *
  * All memory is anonymous mappings, zeroed and committed as it is touched, so
  * that a buffer sized for the worst step costs what real steps use of it.

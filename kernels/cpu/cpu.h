@@ -2,9 +2,10 @@
  * The CPU back end's insides, shared by its files.
  *
  *      cpu.c    device functions, thread pool, choice of instruction set
- *      ref.c    the op rows, over the small functions of a cpu_isa_t; and those
- *               functions in plain C (cpu_ref), the oracle of the others
- *      cache.c router.c   the rows of the paged cache; that of the experts
+ *      ref.c    the op rows of vectors, over the small functions of a cpu_isa_t;
+ *               and those functions in plain C (cpu_ref), the others' oracle
+ *      product.c cache.c router.c   the rows of matrices; of the paged cache;
+ *               that of the experts
  *      avx2.c avx512.c   the same small functions with flags of their own: what
  *               differs between them, the rest being vec.h and vec_packed.h
  *      sample.c the sample row's policy
@@ -164,7 +165,7 @@ struct kn_dev_s {
 void cpu_run(kn_dev_t *dev, uint32_t parts, uint64_t cost,
     void (*fn)(void *arg, uint32_t part, uint32_t worker), void *arg);
 
-/* The op rows (ref.c, cache.c, router.c). */
+/* The op rows (ref.c, product.c, cache.c, router.c). */
 #define X(op, doc) void cpu_##op(kn_dev_t *dev, const kn_##op##_t *a);
 KERNELS(X)
 #undef X
