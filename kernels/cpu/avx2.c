@@ -11,11 +11,12 @@
 
 #define ALWAYS static inline __attribute__((always_inline))
 
-#define ISA      cpu_avx2
-#define ISA_NAME "avx2"
-#define LANES    8
-#define TILE_R   2
-#define MIX_U    2
+#define ISA       cpu_avx2
+#define ISA_NAME  "avx2"
+#define LANES     8
+#define TILE_R    2
+#define PANELS_OF &cpu_panels_avx2
+#define MIX_U     2
 
 #define V(op) _mm256_##op##_ps
 #define D(op) _mm256_##op##_pd

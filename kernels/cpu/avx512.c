@@ -11,11 +11,12 @@
 
 #define ALWAYS static inline __attribute__((always_inline))
 
-#define ISA      cpu_avx512
-#define ISA_NAME "avx512"
-#define LANES    16
-#define TILE_R   4
-#define MIX_U    4
+#define ISA       cpu_avx512
+#define ISA_NAME  "avx512"
+#define LANES     16
+#define TILE_R    4
+#define PANELS_OF NULL
+#define MIX_U     4
 
 #define V(op) _mm512_##op##_ps
 #define D(op) _mm512_##op##_pd

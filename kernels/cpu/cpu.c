@@ -17,6 +17,7 @@
  * indices are asserted here, once, and relied upon by the ops.
  */
 #include "cpu.h"
+#include "panel.h"
 #include "pool.h"
 
 #include <assert.h>
@@ -184,11 +185,52 @@ dev_alloc(kn_dev_t *dev, uint64_t bytes)
     return p;
 }
 
+/* Scratch for steps up to the limits, with the weights that there are. */
+static int
+dev_scratch(kn_dev_t *dev)
+{
+    const kn_limits_t *l = &dev->limits;
+    size_t size, here = cpu_numbers(CPU_TILE_M, dev->k_max);
+
+    size = cpu_sample_work(l->vocab);
+    size = size > here ? size : here;
+    dev->work_size = (size + 63) & ~(size_t) 63;
+    dev->work = mem_map(dev, (uint64_t) dev->threads * dev->work_size);
+    dev->numbers_size = cpu_numbers(l->tokens, dev->k_max);
+    dev->numbers = mem_map(dev, dev->numbers_size);
+
+    return dev->work != NULL && dev->numbers != NULL ? 0 : -1;
+}
+
+typedef struct {
+    const kn_dev_t *dev;
+    const kn_w_t *w;
+    const char *src;
+    size_t stride; /* of the source's rows */
+} pack_t;
+
+/* A part is a panel. */
+static void
+pack_part(void *arg, uint32_t part, uint32_t worker)
+{
+    const pack_t *p = arg;
+    const kn_w_t *w = p->w;
+    uint32_t left = w->n - part * PANEL;
+    char *to = (char *) (uintptr_t) w->data; /* ours still */
+
+    (void) worker;
+    panel_pack(w->type, p->dev->isa.panels->unit, to + part * w->stride,
+        p->src + (size_t) part * PANEL * p->stride, left < PANEL ? left : PANEL,
+        w->k);
+}
+
 static kn_w_t *
 dev_weight_load(kn_dev_t *dev, const kn_source_t *s, char *err, size_t errlen)
 {
     kn_w_t *w;
-    size_t stride;
+    size_t row, stride;
+    uint32_t rows = s->n, panels;
+    pack_t p;
 
     assert(s->type < KN_TYPES && s->n > 0 && s->k > 0 && s->data != NULL);
 
@@ -200,14 +242,27 @@ dev_weight_load(kn_dev_t *dev, const kn_source_t *s, char *err, size_t errlen)
         return NULL;
     }
 
-    stride = (size_t) s->k / types[s->type].elems * types[s->type].bytes;
-    w = mem_map(dev, 64 + (uint64_t) s->n * stride);
+    row = (size_t) s->k / types[s->type].elems * types[s->type].bytes;
+    stride = row;
+    panels = dev->isa.panels != NULL && dev->isa.panels->mm[s->type] != NULL;
+
+    if (panels) {
+        stride = panel_bytes(s->type, s->k);
+        rows = (s->n + PANEL - 1) / PANEL;
+    }
+
+    w = mem_map(dev, 64 + (uint64_t) rows * stride);
+
+    if (w != NULL && panels && s->k > dev->k_max) {
+        dev->k_max = s->k;
+        w = dev_scratch(dev) == 0 ? w : NULL;
+    }
 
     if (w == NULL) {
         snprintf(err, errlen,
             "weight \"%s\": expected %llu bytes, found no "
             "memory for them",
-            s->name, (unsigned long long) s->n * stride);
+            s->name, (unsigned long long) rows * stride);
         return NULL;
     }
 
@@ -217,7 +272,15 @@ dev_weight_load(kn_dev_t *dev, const kn_source_t *s, char *err, size_t errlen)
     w->type = s->type;
     w->n = s->n;
     w->k = s->k;
-    memcpy((char *) w + 64, s->data, s->n * stride);
+    w->panels = panels;
+
+    if (!panels) {
+        memcpy((char *) w + 64, s->data, s->n * stride);
+        return w;
+    }
+
+    p = (pack_t){dev, w, s->data, row};
+    cpu_run(dev, rows, (uint64_t) s->n * s->k, pack_part, &p);
 
     return w;
 }
@@ -263,16 +326,14 @@ dev_reserve(kn_dev_t *dev, const kn_limits_t *l, char *err, size_t errlen)
     have->head_dim = max_u32(have->head_dim, l->head_dim);
     have->vocab = max_u32(have->vocab, l->vocab);
 
-    dev->work_size = (cpu_sample_work(have->vocab) + 63) & ~(size_t) 63;
     dev->tokens = mem_map(dev, have->tokens * sizeof(*dev->tokens));
     dev->rows = mem_map(dev, have->rows * sizeof(*dev->rows));
     dev->blocks = mem_map(dev, have->blocks * sizeof(*dev->blocks));
     dev->outs = mem_map(dev, have->outs * sizeof(*dev->outs));
     dev->toks = mem_map(dev, have->tokens * sizeof(*dev->toks));
-    dev->work = mem_map(dev, (uint64_t) dev->threads * dev->work_size);
 
     if (dev->tokens == NULL || dev->rows == NULL || dev->blocks == NULL
-        || dev->outs == NULL || dev->toks == NULL || dev->work == NULL) {
+        || dev->outs == NULL || dev->toks == NULL || dev_scratch(dev) != 0) {
         snprintf(err, errlen,
             "device cpu: not enough memory for a step of "
             "%u tokens",

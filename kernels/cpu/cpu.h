@@ -2,12 +2,14 @@
  * The CPU back end's insides, shared by its files.
  *
  *      cpu.c    device functions, thread pool, choice of instruction set
- *      ref.c    the op rows of vectors, over the small functions of a cpu_isa_t;
- *               and those functions in plain C (cpu_ref), the others' oracle
+ *      ref.c    the op rows of vectors, over the small functions of a
+ *               cpu_isa_t; those functions in plain C (cpu_ref), the oracle
  *      product.c cache.c router.c   the rows of matrices; of the paged cache;
  *               that of the experts
  *      avx2.c avx512.c   the same small functions with flags of their own: what
  *               differs between them, the rest being vec.h and vec_packed.h
+ *      panel.c  weights as the vector sets read them; avx2_panel.c vec_panel.h
+ *               their products, once more what differs and the rest
  *      sample.c the sample row's policy
  *
  * An instruction set is a const table of small functions that run on one
@@ -68,6 +70,52 @@ typedef struct {
     uint32_t m, n, k;
 } cpu_mix_t;
 
+/*
+ * Rows of activations by some outputs of a matrix in panels (panel.h):
+ *
+ *      y[i * ldy + j] = sum over c < k of x[i, c] * w[n0 + j, c]
+ *      for i < m, j < n
+ *
+ * Weights of plain types take x as floats; those in blocks take whole numbers,
+ * CPU_STEP of them (a step) with a factor of their own.  k is a multiple of
+ * the type's block, m at most CPU_TILE_M.  The order in which the terms of an
+ * output are added depends on type and k only.
+ */
+#define CPU_STEP 32
+
+typedef struct {
+    float d;       /* an activation is d times its number */
+    float sum;     /* of the step's activations as they are so */
+    float half[2]; /* of the first sixteen, of the others */
+} cpu_step_t;
+
+typedef struct {
+    const float *x; /* row i at x + i * ldx; plain types */
+    size_t ldx;
+    const void *q;       /* numbers [m, k] of panels.bytes[type] each */
+    const cpu_step_t *s; /* [m, k / CPU_STEP] */
+    const char *w;       /* panel 0 of the matrix */
+    size_t stride;       /* bytes of a panel */
+    float *y;
+    size_t ldy;
+    uint32_t m, k, n0, n;
+} cpu_panels_t;
+
+/* What an instruction set has for panels; all NULL: it has none. */
+typedef struct {
+    uint32_t unit; /* of Q8_0's numbers, for panel_pack() */
+    void (*mm[KN_TYPES])(const cpu_panels_t *a);
+    uint8_t bytes[KN_TYPES]; /* of an activation's number; 0: they are floats */
+
+    /* k activations as numbers, by their bytes: whole[1], whole[2]. */
+    void (*whole[3])(void *q, cpu_step_t *s, const float *x, uint32_t k);
+} cpu_panel_isa_t;
+
+extern const cpu_panel_isa_t cpu_panels_avx2;
+
+/* How far ahead of what they multiply products ask for weights. */
+#define CPU_AHEAD 4096
+
 typedef struct {
     const char *name;
 
@@ -105,17 +153,21 @@ typedef struct {
 
     /* x[i] = cap * tanh(scale * x[i] / cap): element i alone decides. */
     void (*soft_cap)(float *x, uint32_t n, float scale, float cap);
+
+    /* NULL: weights stay as the file has them. */
+    const cpu_panel_isa_t *panels;
 } cpu_isa_t;
 
 extern const cpu_isa_t cpu_ref;
 extern const cpu_isa_t cpu_avx2;
 extern const cpu_isa_t cpu_avx512;
 
-/* A weight: the file's rows, copied to memory of its own. */
+/* A weight: panels, or the file's rows as they are. */
 struct kn_w_s {
     const char *data; /* 64-byte aligned, owned by the device */
-    size_t stride;    /* bytes from row to row, no padding */
+    size_t stride;    /* bytes from panel to panel, or from row to row */
     uint32_t type, n, k;
+    uint32_t panels;     /* 0, 1 */
     struct kn_w_s *next; /* of the device */
 };
 
@@ -128,6 +180,13 @@ struct kn_w_s {
 void cpu_sample_one(const float *logits, uint32_t vocab, const kn_out_t *o,
     void *work, sample_out_t *out);
 size_t cpu_sample_work(uint32_t vocab);
+
+/* Bytes of rows of k activations as whole numbers, and their steps. */
+static inline size_t
+cpu_numbers(uint32_t rows, uint32_t k)
+{
+    return (size_t) rows * (k * 2 + k / CPU_STEP * sizeof(cpu_step_t));
+}
 
 typedef struct cpu_pool_s cpu_pool_t;
 
@@ -154,6 +213,9 @@ struct kn_dev_s {
     uint64_t copies;  /* calls of copy */
     char *work;       /* [threads][work_size] scratch for one op */
     size_t work_size;
+    char *numbers; /* a matrix of activations as numbers: cpu_numbers() */
+    size_t numbers_size;
+    uint32_t k_max; /* of the weights in panels */
 };
 
 /*

@@ -13,6 +13,7 @@
  * Runs on the pool's threads; owns no memory; scratch is on the stack.
  */
 #include "job.h"
+#include "panel.h"
 
 #define DEQUANT_HALF(h) dequant_half_bits(h)
 
@@ -322,22 +323,39 @@ const cpu_isa_t cpu_ref = {
 
 /* The op rows */
 
+/* Row id of w as floats. */
+static void
+embed_row(
+    kn_dev_t *dev, const kn_w_t *w, uint32_t id, uint32_t worker, float *y)
+{
+    char *row = dev->work + worker * dev->work_size;
+
+    assert(id < w->n);
+
+    if (!w->panels) {
+        dev->isa.row[w->type](y, w->data + id * w->stride, w->k);
+        return;
+    }
+
+    assert((size_t) w->k * 4 <= dev->work_size); /* no type takes more */
+    panel_row(w->type, dev->isa.panels->unit, row,
+        w->data + id / PANEL * w->stride, id % PANEL, w->k);
+    dev->isa.row[w->type](y, row, w->k);
+}
+
 static void
 embed_part(void *arg, uint32_t part, uint32_t worker)
 {
     const job_t *j = arg;
     const kn_embed_t *a = j->a;
-    uint32_t t, c, end, id;
+    uint32_t t, c, end;
     float *y;
 
-    (void) worker;
     end = min_u32(j->m, (part + 1) * ROWS_PART);
 
     for (t = part * ROWS_PART; t < end; t++) {
-        id = j->dev->tokens[t];
-        assert(id < a->w->n);
         y = HOST(float, a->y) + (size_t) t * a->w->k;
-        j->dev->isa.row[a->w->type](y, a->w->data + id * a->w->stride, a->w->k);
+        embed_row(j->dev, a->w, j->dev->tokens[t], worker, y);
 
         for (c = 0; a->scale != 1 && c < a->w->k; c++) {
             y[c] *= a->scale;

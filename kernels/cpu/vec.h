@@ -20,6 +20,7 @@
  * Included once and last by the file of an instruction set, which says before:
  *
  *      ISA, ISA_NAME     the table made here, and its name
+ *      PANELS_OF         the set's products over panels, or NULL
  *      ALWAYS            how a function is made part of its callers
  *      LANES             floats of a vector
  *      TILE_R            weight rows by four rows of x that fit the registers:
@@ -649,6 +650,7 @@ const cpu_isa_t ISA = {
     KN_ACT_LIST(X)
 #undef X
         .soft_cap = soft_cap,
+    .panels = PANELS_OF,
 };
 
 #endif

@@ -192,6 +192,19 @@ half_value(uint16_t h)
     return h & 0x8000 ? -m : m;
 }
 
+/*
+ * What rounding activations to whole numbers may do to a product with a weight
+ * of type, relative L2, where tolerance is for those that take them as they
+ * are.
+ */
+static inline double
+acts_tolerance(const cpu_isa_t *isa, uint32_t type, double tolerance)
+{
+    uint32_t bytes = isa->panels != NULL ? isa->panels->bytes[type] : 0;
+
+    return tolerance + (bytes == 1 ? 1e-2 : bytes == 2 ? 4e-5 : 0);
+}
+
 /* Element e of a row, from the words of kernels.h. */
 static inline double
 weight_at(uint32_t type, const void *row, uint32_t e)

@@ -257,7 +257,8 @@ run_headmul(sub_t *s, const case_t *c)
             }
 
             v = r.v[(size_t) i * out + c->rest + j];
-            assert_true(fabs(v - sum) <= 2e-6 * size);
+            assert_true(fabs(v - sum)
+                        <= acts_tolerance(&s->dev->isa, c->type, 2e-6) * size);
         }
     }
 
@@ -330,7 +331,8 @@ act_naive(const case_t *c, double g, double u)
 
 /* Is y row's sum over its experts?  Where their matrices are small. */
 static void
-check_moe(const case_t *c, const moe_in_t *in, uint32_t row, const float *y)
+check_moe(const cpu_isa_t *isa, const case_t *c, const moe_in_t *in,
+    uint32_t row, const float *y)
 {
     enum { MOST = 64 };
     double x[MOST], gate[MOST], up[MOST], out[MOST], sum[MOST] = {0};
@@ -366,7 +368,9 @@ check_moe(const case_t *c, const moe_in_t *in, uint32_t row, const float *y)
         size += sum[j] * sum[j];
     }
 
-    assert_true(sqrt(diff) <= 3e-6 * sqrt(size)); /* NaN fails */
+    /* NaN fails */
+    assert_true(
+        sqrt(diff) <= 3 * acts_tolerance(isa, c->type, 1e-6) * sqrt(size));
 }
 
 static void
@@ -432,7 +436,7 @@ run_moe_ffn(sub_t *s, const case_t *c)
     r = get_rows(s, c, a.y, c->k);
 
     for (i = 0; i < rows; i += 5) {
-        check_moe(c, &in, first + i, r.v + i * c->k);
+        check_moe(&s->dev->isa, c, &in, first + i, r.v + i * c->k);
     }
 
     for (i = 0; i < 3; i++) {
@@ -543,7 +547,8 @@ run(const op_t *op, const char *isa, uint32_t threads, const case_t *c)
 }
 
 static void
-check_close(const op_t *op, const result_t *a, const result_t *b)
+check_close(
+    const op_t *op, const result_t *a, const result_t *b, double tolerance)
 {
     double diff, size;
     size_t i;
@@ -551,7 +556,7 @@ check_close(const op_t *op, const result_t *a, const result_t *b)
     assert_int_equal(a->rows, b->rows);
     assert_int_equal(a->width, b->width);
 
-    if (op->tolerance == 0) {
+    if (tolerance == 0) {
         assert_memory_equal(
             a->v, b->v, (size_t) a->rows * a->width * sizeof(float));
         return;
@@ -563,10 +568,32 @@ check_close(const op_t *op, const result_t *a, const result_t *b)
     }
 
     /* Written so that NaN fails. */
-    if (!(sqrt(diff) <= op->tolerance * sqrt(size))) {
+    if (!(sqrt(diff) <= tolerance * sqrt(size))) {
         fail_msg("%s: relative error %g, allowed %g", op->name,
-            sqrt(diff / size), op->tolerance);
+            sqrt(diff / size), tolerance);
     }
+}
+
+static const cpu_isa_t *
+isa_named(const char *name)
+{
+    return strcmp(name, "avx2") == 0     ? &cpu_avx2
+           : strcmp(name, "avx512") == 0 ? &cpu_avx512
+                                         : &cpu_ref;
+}
+
+static double
+tolerance_of(const op_t *op, const char *isa, uint32_t type)
+{
+    int o = (int) (op - ops), product = o == OP_matmul || o == OP_headmul;
+
+    if (!product && o != OP_moe_ffn) {
+        return op->tolerance;
+    }
+
+    /* outputs may be few and near nothing: that the right numbers met is what
+     * shows here; how exactly, tests/kernels/panel.c says */
+    return 5 * acts_tolerance(isa_named(isa), type, 2e-7);
 }
 
 /* One table at one case: against the oracle's result, threads, rows alone. */
@@ -579,7 +606,7 @@ check_isa(
     uint32_t i;
 
     one = run(op, isa, 1, c);
-    check_close(op, oracle, &one);
+    check_close(op, oracle, &one, tolerance_of(op, isa, c->type));
 
     two = run(op, isa, 2, c);
     assert_memory_equal(

@@ -1,0 +1,310 @@
+/*
+ * Weights into panels and a row out again.
+ *
+ * DESIGN.  A block is first made straight: whatever its type packs into odd
+ * bits is moved to where its place says which element it belongs to.  Most
+ * blocks are so already.  Then it is pieces, each of units that go as they are;
+ * so a type is a line of a table, and the way back is the same table.
+ *
+ * The fifth bits of Q5_0 and Q5_1 are straight when bit g of byte t is that of
+ * element 4 g + t; the scales of Q4_K and Q5_K when they are eight bytes of
+ * factors and eight of summands.
+ *
+ * Pure functions; a panel per call, so that threads can share the work.
+ */
+#include "panel.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define STRAIGHT_MAX 256
+#define PIECES_MAX   4
+
+typedef struct {
+    uint8_t at, bytes; /* of the straight block */
+    uint8_t unit;      /* 0: as the instruction set says */
+} piece_t;
+
+typedef struct {
+    uint16_t elems, bytes, straight; /* of a block, in the file and straight */
+    void (*make)(uint8_t *to, const uint8_t *from);
+    void (*undo)(uint8_t *to, const uint8_t *from);
+    piece_t pieces[PIECES_MAX];
+} format_t;
+
+/* Bit 4 g + t becomes bit 8 t + g. */
+static uint32_t
+fives_make(uint32_t h)
+{
+    uint32_t g, t, out = 0;
+
+    for (t = 0; t < 4; t++) {
+        for (g = 0; g < 8; g++) {
+            out |= (h >> (4 * g + t) & 1) << (8 * t + g);
+        }
+    }
+
+    return out;
+}
+
+static uint32_t
+fives_undo(uint32_t h)
+{
+    uint32_t g, t, out = 0;
+
+    for (t = 0; t < 4; t++) {
+        for (g = 0; g < 8; g++) {
+            out |= (h >> (8 * t + g) & 1) << (4 * g + t);
+        }
+    }
+
+    return out;
+}
+
+static void
+fives(uint8_t *to, const uint8_t *from, uint32_t at, uint32_t size,
+    uint32_t (*fn)(uint32_t h))
+{
+    uint32_t h;
+
+    memcpy(to, from, size);
+    memcpy(&h, from + at, 4);
+    h = fn(h);
+    memcpy(to + at, &h, 4);
+}
+
+static void
+make_Q5_0(uint8_t *to, const uint8_t *from)
+{
+    fives(to, from, 2, 22, fives_make);
+}
+
+static void
+undo_Q5_0(uint8_t *to, const uint8_t *from)
+{
+    fives(to, from, 2, 22, fives_undo);
+}
+
+static void
+make_Q5_1(uint8_t *to, const uint8_t *from)
+{
+    fives(to, from, 4, 24, fives_make);
+}
+
+static void
+undo_Q5_1(uint8_t *to, const uint8_t *from)
+{
+    fives(to, from, 4, 24, fives_undo);
+}
+
+/* Twelve bytes of six bits to sixteen bytes; dequant.h says where they are. */
+static void
+sixes_make(uint8_t *to, const uint8_t *from)
+{
+    uint32_t i;
+
+    for (i = 0; i < 4; i++) {
+        to[i] = from[i] & 63;
+        to[8 + i] = from[4 + i] & 63;
+        to[4 + i] = (uint8_t) ((from[8 + i] & 15) | from[i] >> 6 << 4);
+        to[12 + i] = (uint8_t) (from[8 + i] >> 4 | from[4 + i] >> 6 << 4);
+    }
+}
+
+static void
+sixes_undo(uint8_t *to, const uint8_t *from)
+{
+    uint32_t i;
+
+    for (i = 0; i < 4; i++) {
+        to[i] = (uint8_t) (from[i] | from[4 + i] >> 4 << 6);
+        to[4 + i] = (uint8_t) (from[8 + i] | from[12 + i] >> 4 << 6);
+        to[8 + i] = (uint8_t) ((from[4 + i] & 15) | (from[12 + i] & 15) << 4);
+    }
+}
+
+#define SIXES(name, bytes)                                                     \
+    static void make_##name(uint8_t *to, const uint8_t *from)                  \
+    {                                                                          \
+        memcpy(to, from, 4);                                                   \
+        sixes_make(to + 4, from + 4);                                          \
+        memcpy(to + 20, from + 16, (bytes) -16);                               \
+    }                                                                          \
+                                                                               \
+    static void undo_##name(uint8_t *to, const uint8_t *from)                  \
+    {                                                                          \
+        memcpy(to, from, 4);                                                   \
+        sixes_undo(to + 4, from + 4);                                          \
+        memcpy(to + 16, from + 20, (bytes) -16);                               \
+    }
+SIXES(Q4_K, 144)
+SIXES(Q5_K, 176)
+
+/* clang-format off */
+static const format_t formats[KN_TYPES] = {
+    /* the plain ones have no blocks: as many elements as fit a piece */
+    [KN_F32] = {1, 4, 4, NULL, NULL, {{0, 4, 4}}},
+    [KN_F16] = {1, 2, 2, NULL, NULL, {{0, 2, 2}}},
+    [KN_BF16] = {1, 2, 2, NULL, NULL, {{0, 2, 2}}},
+    [KN_Q8_0] = {32, 34, 34, NULL, NULL, {{0, 2, 2}, {2, 32, 0}}},
+    [KN_Q4_0] = {32, 18, 18, NULL, NULL, {{0, 2, 2}, {2, 16, 4}}},
+    [KN_Q4_1] = {32, 20, 20, NULL, NULL, {{0, 4, 2}, {4, 16, 4}}},
+    [KN_Q5_0] = {32, 22, 22, make_Q5_0, undo_Q5_0, {{0, 2, 2}, {2, 20, 4}}},
+    [KN_Q5_1] = {32, 24, 24, make_Q5_1, undo_Q5_1, {{0, 4, 2}, {4, 20, 4}}},
+    [KN_Q4_K] = {256, 144, 148, make_Q4_K, undo_Q4_K,
+        {{0, 4, 2}, {4, 16, 1}, {20, 128, 4}}},
+    [KN_Q5_K] = {256, 176, 180, make_Q5_K, undo_Q5_K,
+        {{0, 4, 2}, {4, 16, 1}, {20, 32, 4}, {52, 128, 4}}},
+    [KN_Q6_K] = {256, 210, 210, NULL, NULL,
+        {{208, 2, 2}, {192, 16, 1}, {0, 128, 4}, {128, 64, 4}}},
+};
+/* clang-format on */
+
+int
+panel_has(uint32_t type)
+{
+    assert(type < KN_TYPES);
+    return formats[type].elems != 0;
+}
+
+uint64_t
+panel_bytes(uint32_t type, uint32_t k)
+{
+    const format_t *f = &formats[type];
+
+    assert(panel_has(type) && k % f->elems == 0);
+    return (uint64_t) k / f->elems * f->straight * PANEL;
+}
+
+/* The unit of bytes at from becomes number i of PANEL at to; and back. */
+static inline void
+unit_copy(uint8_t *to, const uint8_t *from, uint32_t unit)
+{
+    switch (unit) {
+
+    case 4:
+        memcpy(to, from, 4);
+        break;
+
+    case 2:
+        memcpy(to, from, 2);
+        break;
+
+    default:
+        assert(unit == 1);
+        *to = *from;
+    }
+}
+
+/* n bytes of row i at `row` to a piece of a panel, or from it. */
+static inline void
+piece_of_unit(uint8_t *panel, uint8_t *row, uint32_t n, uint32_t unit,
+    uint32_t i, int out)
+{
+    uint32_t at;
+
+    for (at = 0; at < n; at += unit) {
+        if (out) {
+            unit_copy(row + at, panel + at * PANEL + i * unit, unit);
+        } else {
+            unit_copy(panel + at * PANEL + i * unit, row + at, unit);
+        }
+    }
+}
+
+/* The same with the unit as a constant: this is what loading waits for. */
+static void
+piece_move(uint8_t *panel, uint8_t *row, uint32_t n, uint32_t unit, uint32_t i,
+    int out)
+{
+    if (unit == 4) {
+        piece_of_unit(panel, row, n, 4, i, out);
+    } else if (unit == 2) {
+        piece_of_unit(panel, row, n, 2, i, out);
+    } else {
+        piece_of_unit(panel, row, n, 1, i, out);
+    }
+}
+
+/* A straight block of row i to a panel's block, or from it. */
+static void
+block_move(const format_t *f, uint32_t unit, uint8_t *panel, uint8_t *row,
+    uint32_t i, int out)
+{
+    uint32_t p, u;
+    const piece_t *piece;
+
+    for (p = 0; p < PIECES_MAX && f->pieces[p].bytes > 0; p++) {
+        piece = &f->pieces[p];
+        u = piece->unit != 0 ? piece->unit : unit;
+        piece_move(panel, row + piece->at, piece->bytes, u, i, out);
+        panel += piece->bytes * PANEL;
+    }
+}
+
+void
+panel_pack(uint32_t type, uint32_t unit, void *panel, const void *src,
+    uint32_t n, uint32_t k)
+{
+    const format_t *f = &formats[type];
+    const uint8_t *from = src;
+    uint8_t *to, straight[STRAIGHT_MAX];
+    uint32_t i, b;
+
+    assert(panel_has(type) && n >= 1 && n <= PANEL && k % f->elems == 0);
+    assert(unit == 2 || unit == 4);
+
+    if (n < PANEL) {
+        memset(panel, 0, panel_bytes(type, k));
+    }
+
+    if (f->elems == 1) {
+        for (i = 0; i < n; i++, from += (size_t) k * f->bytes) {
+            piece_move(panel, (uint8_t *) (uintptr_t) from, k * f->bytes,
+                f->bytes, i, 0);
+        }
+        return;
+    }
+
+    for (i = 0; i < n; i++) {
+        to = panel;
+        for (b = 0; b < k / f->elems; b++) {
+            if (f->make != NULL) {
+                f->make(straight, from);
+            } else {
+                memcpy(straight, from, f->bytes);
+            }
+            block_move(f, unit, to, straight, i, 0);
+            from += f->bytes;
+            to += f->straight * PANEL;
+        }
+    }
+}
+
+void
+panel_row(uint32_t type, uint32_t unit, void *dst, const void *panel,
+    uint32_t i, uint32_t k)
+{
+    const format_t *f = &formats[type];
+    uint8_t *from = (uint8_t *) (uintptr_t) panel; /* only read */
+    uint8_t *to = dst, straight[STRAIGHT_MAX];
+    uint32_t b;
+
+    assert(panel_has(type) && i < PANEL && k % f->elems == 0);
+
+    if (f->elems == 1) {
+        piece_move(from, to, k * f->bytes, f->bytes, i, 1);
+        return;
+    }
+
+    for (b = 0; b < k / f->elems; b++) {
+        block_move(f, unit, from, straight, i, 1);
+        if (f->undo != NULL) {
+            f->undo(to, straight);
+        } else {
+            memcpy(to, straight, f->bytes);
+        }
+        from += f->straight * PANEL;
+        to += f->bytes;
+    }
+}

@@ -1,0 +1,42 @@
+/*
+ * How the vector instruction sets hold a weight matrix: in panels.
+ *
+ * A panel is PANEL consecutive rows of the matrix, so PANEL outputs, cut into
+ * the blocks of their type and each block of them interleaved: what the rows
+ * have at the same place of their blocks stands side by side, in units of as
+ * many bytes as a multiplication takes from a row at a time.  So a load gets
+ * the same elements of all rows, a sum stays in one lane, and no lanes are
+ * ever added up.
+ *
+ *      a row's block          d q0 q1 q2 ...
+ *      a panel's block        d d d ... q0 q0 q0 ... q1 q1 q1 ...
+ *
+ * It takes as many bytes as the rows do; the _K types' scales of six bits are
+ * spread to bytes for up to 2.8 % more.  A last panel that lacks rows is filled
+ * up with zeros.
+ */
+#ifndef PANEL_H
+#define PANEL_H
+
+#include "../kernels.h"
+
+#define PANEL 16
+
+/* Has the type a layout in panels? */
+int panel_has(uint32_t type);
+
+/* Bytes of a panel with rows of k elements, a multiple of the type's block. */
+uint64_t panel_bytes(uint32_t type, uint32_t k);
+
+/*
+ * A panel from rows of the file, n of them from src on, 1 to PANEL, back to
+ * back.  unit is how many bytes of Q8_0's numbers stand side by side, 2 or 4.
+ */
+void panel_pack(uint32_t type, uint32_t unit, void *panel, const void *src,
+    uint32_t n, uint32_t k);
+
+/* Row i of the panel as the file had it. */
+void panel_row(uint32_t type, uint32_t unit, void *dst, const void *panel,
+    uint32_t i, uint32_t k);
+
+#endif

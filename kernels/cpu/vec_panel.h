@@ -1,0 +1,926 @@
+/*
+ * Products over panels (panel.h), at every width.
+ *
+ * DESIGN.  A panel's row of PANEL outputs is PV vectors of floats.  A tile is
+ * C rows of activations by one panel or some; an activation is one number that
+ * all lanes multiply by.
+ *
+ * Plain types: one fused multiply-add a weight, k upwards; after every CHUNK
+ * of k the sum is added to the total and begins anew, which keeps the error of
+ * long rows small.
+ *
+ * Types in blocks: activations are whole numbers too, 32 of them (a step) with
+ * a factor d of their own; sums of a step are exact integers, and then
+ *
+ *      y += (d S) D              S: sum of q x; D: the weights' factor
+ *      y += (d S + o s) D        with numbers q that are o too large; s is d
+ *                                times the sum of x
+ *      y += (d S) D; y += s M    with a summand M
+ *
+ * Numbers of up to six bits meet x of eight bits (KIND BYTES), those of eight
+ * bits x of sixteen where the instruction set has no product of bytes that
+ * cannot overflow (KIND WORDS).
+ *
+ * A few rows take the weights out of their bits in the registers.  For many a
+ * chunk of the panel is unpacked to the first cache once, and they go through
+ * it in turn.  Both compute the same numbers in the same order: an output's
+ * bits depend on its type and k.
+ *
+ * Included once by an instruction set's file, which says before:
+ *
+ *      PANELS            the table made here
+ *      ALWAYS  LANES     as in vec.h
+ *      vf_t  V(op)       LANES floats and the intrinsics over them
+ *      vi_t              as many bytes as a vf_t
+ *      from_f16(h) from_bf16(h) load_halves(p)         as in vec.h
+ *      from_bytes(p) from_chars(p)   LANES bytes as floats; signed ones
+ *      to_floats32(v)                LANES i32 as floats
+ *      load_ints(p)  zero_ints()  add32(a, b)
+ *      bits_of(v, n, mask)           bytes' bits from bit n on, masked
+ *      or_bit4(v, h, n)              v with bit n of h as fifth bits
+ *      spread(p)                     the 4 bytes at p in all lanes
+ *      mac(acc, w, x)                acc plus products of bytes, w unsigned
+ *      MAC_BITS                      room that acc has for them: how many
+ *                                    products of 15 bits; fold() empties it
+ *      fold(acc)                     acc as LANES i32
+ *      WORDS_8                       is Q8_0 of kind WORDS?  Then also
+ *      load_words(p)                 LANES * 2 signed bytes as words
+ *      mac_words(acc, w, x)          acc plus products of words, as i32
+ *      top_of(x)                     the largest of CPU_STEP sizes; NaN is
+ *      round_step(q, x, r, bytes, half)  q = x r to the nearest whole numbers,
+ *                                    CPU_STEP of them of 1 or 2 bytes; sums of
+ *                                    the first and the other half
+ */
+#ifndef VEC_PANEL_H
+#define VEC_PANEL_H
+
+#include "cpu.h"
+#include "panel.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define PV    (PANEL / LANES)
+#define CHUNK 256
+#define STEPS (CHUNK / CPU_STEP)
+#define ROWS  CPU_TILE_M
+
+/* Rows that a tile of each kind takes, and up to which nothing is unpacked. */
+#define C_FLOATS 6
+#define C_INTS   4
+#define C_DIRECT 4
+
+#define UNROLL _Pragma("GCC unroll 16")
+
+/* What the types in blocks are; panel.c has where things are. */
+
+ALWAYS int
+is_words(uint32_t type)
+{
+    return WORDS_8 && type == KN_Q8_0;
+}
+
+/* How much q is too large. */
+ALWAYS float
+offset_of(uint32_t type)
+{
+    switch (type) {
+
+    case KN_Q8_0:
+        return WORDS_8 ? 0 : -128;
+
+    case KN_Q4_0:
+        return -8;
+
+    case KN_Q5_0:
+        return -16;
+
+    case KN_Q6_K:
+        return -32;
+
+    default:
+        return 0;
+    }
+}
+
+ALWAYS int
+has_summand(uint32_t type)
+{
+    return type == KN_Q4_1 || type == KN_Q5_1 || type == KN_Q4_K
+           || type == KN_Q5_K;
+}
+
+/* Factors in a step: one, or two. */
+ALWAYS uint32_t
+factors_in(uint32_t type)
+{
+    return type == KN_Q6_K ? 2 : 1;
+}
+
+ALWAYS uint32_t
+bits_in(uint32_t type)
+{
+    switch (type) {
+
+    case KN_Q8_0:
+        return 8;
+
+    case KN_Q6_K:
+        return 6;
+
+    case KN_Q5_0:
+    case KN_Q5_1:
+    case KN_Q5_K:
+        return 5;
+
+    default:
+        return 4;
+    }
+}
+
+/* How many times mac() may add to the same sum. */
+ALWAYS uint32_t
+macs_in(uint32_t type)
+{
+    return MAC_BITS >= 8 + 16 ? 8 : 1u << (MAC_BITS - bits_in(type) - 8);
+}
+
+/*
+ * Steps in a block; and how many of them, from a multiple of it on, have their
+ * bits in places that constants say.
+ */
+ALWAYS uint32_t
+steps_in(uint32_t type)
+{
+    return type == KN_Q4_K || type == KN_Q5_K || type == KN_Q6_K ? 8 : 1;
+}
+
+ALWAYS uint32_t
+run_of(uint32_t type)
+{
+    return type == KN_Q6_K ? 4 : steps_in(type) > 1 ? 2 : 1;
+}
+
+/* Bytes of a panel's block. */
+ALWAYS size_t
+block_size(uint32_t type)
+{
+    switch (type) {
+
+    case KN_Q8_0:
+        return 34 * PANEL;
+
+    case KN_Q4_0:
+        return 18 * PANEL;
+
+    case KN_Q4_1:
+        return 20 * PANEL;
+
+    case KN_Q5_0:
+        return 22 * PANEL;
+
+    case KN_Q5_1:
+        return 24 * PANEL;
+
+    case KN_Q4_K:
+        return 148 * PANEL;
+
+    case KN_Q5_K:
+        return 180 * PANEL;
+
+    default:
+        assert(type == KN_Q6_K);
+        return 210 * PANEL;
+    }
+}
+
+/* Vector v of the units number i of some that begin at p. */
+ALWAYS vi_t
+ints_at(const uint8_t *p, uint32_t i, uint32_t v)
+{
+    return load_ints(p + ((size_t) i * PV + v) * sizeof(vi_t));
+}
+
+ALWAYS vi_t
+nibbles(const uint8_t *p, uint32_t i, uint32_t v, uint32_t high)
+{
+    return bits_of(ints_at(p, i, v), high ? 4 : 0, 15);
+}
+
+/*
+ * Vector v of unit g of step s of the block at p: four elements of each lane.
+ */
+ALWAYS vi_t
+quants(uint32_t type, const uint8_t *p, uint32_t s, uint32_t g, uint32_t v)
+{
+    vi_t q;
+
+    switch (type) {
+
+#if !WORDS_8
+    case KN_Q8_0:
+        return flip_top(ints_at(p + 2 * PANEL, g, v));
+#endif
+
+    case KN_Q4_0:
+        return nibbles(p + 2 * PANEL, g % 4, v, g / 4);
+
+    case KN_Q4_1:
+        return nibbles(p + 4 * PANEL, g % 4, v, g / 4);
+
+    case KN_Q5_0:
+        q = nibbles(p + 6 * PANEL, g % 4, v, g / 4);
+        return or_bit4(q, ints_at(p + 2 * PANEL, 0, v), g);
+
+    case KN_Q5_1:
+        q = nibbles(p + 8 * PANEL, g % 4, v, g / 4);
+        return or_bit4(q, ints_at(p + 4 * PANEL, 0, v), g);
+
+    case KN_Q4_K:
+        return nibbles(p + 20 * PANEL, s / 2 * 8 + g, v, s % 2);
+
+    case KN_Q5_K:
+        q = nibbles(p + 52 * PANEL, s / 2 * 8 + g, v, s % 2);
+        return or_bit4(q, ints_at(p + 20 * PANEL, g, v), s);
+
+    default:
+        q = nibbles(p + 18 * PANEL, s / 4 * 16 + s % 2 * 8 + g, v, s % 4 / 2);
+        return or_times16(q,
+            bits_of(ints_at(p + 146 * PANEL, s / 4 * 8 + g, v), s % 4 * 2, 3));
+    }
+}
+
+/* The factors and summands of step s, for vector v; factor g of factors_in. */
+ALWAYS vf_t
+factor(uint32_t type, const uint8_t *p, uint32_t s, uint32_t g, uint32_t v)
+{
+    vf_t d = from_f16(load_halves((const char *) p + v * LANES * 2));
+
+    switch (type) {
+
+    case KN_Q4_K:
+    case KN_Q5_K:
+        return V(mul)(d, from_bytes(p + (4 + s) * PANEL + v * LANES));
+
+    case KN_Q6_K:
+        return V(mul)(d, from_chars(p + (2 + 2 * s + g) * PANEL + v * LANES));
+
+    default:
+        return d;
+    }
+}
+
+ALWAYS vf_t
+summand(uint32_t type, const uint8_t *p, uint32_t s, uint32_t v)
+{
+    vf_t m =
+        from_f16(load_halves((const char *) p + 2 * PANEL + v * LANES * 2));
+
+    if (type == KN_Q4_1 || type == KN_Q5_1) {
+        return m;
+    }
+
+    m = V(mul)(m, from_bytes(p + (12 + s) * PANEL + v * LANES));
+    return V(sub)(V(setzero)(), m);
+}
+
+/* A chunk of a panel, unpacked. */
+typedef struct {
+    uint8_t q[STEPS][CPU_STEP * PANEL * (1 + WORDS_8)];
+    float d[STEPS][2][PANEL];
+    float m[STEPS][PANEL];
+} unpacked_t;
+
+/* Where a tile has its weights from: a panel's blocks, or u if not NULL. */
+typedef struct {
+    const uint8_t *p;
+    const unpacked_t *u;
+} from_t;
+
+ALWAYS vi_t
+from_quants(uint32_t type, const from_t *w, uint32_t s, uint32_t g, uint32_t v)
+{
+    return w->u != NULL ? ints_at(w->u->q[s], g, v)
+                        : quants(type, w->p, s, g, v);
+}
+
+ALWAYS vf_t
+from_factor(uint32_t type, const from_t *w, uint32_t s, uint32_t g, uint32_t v)
+{
+    return w->u != NULL ? V(loadu)(w->u->d[s][g] + v * LANES)
+                        : factor(type, w->p, s, g, v);
+}
+
+ALWAYS vf_t
+from_summand(uint32_t type, const from_t *w, uint32_t s, uint32_t v)
+{
+    return w->u != NULL ? V(loadu)(w->u->m[s] + v * LANES)
+                        : summand(type, w->p, s, v);
+}
+
+/* Activations of a tile: C rows, each of numbers and of steps. */
+typedef struct {
+    const uint8_t *q;    /* at the first number of the step */
+    const cpu_step_t *s; /* the step */
+    size_t ldq, lds;     /* bytes; steps */
+} acts_t;
+
+/* Units g from begin to end of step s of the weights, times x: sums. */
+ALWAYS void
+step_bytes_sums(uint32_t type, uint32_t C, const from_t *w, uint32_t s,
+    const acts_t *x, uint32_t begin, uint32_t end, vi_t sums[C_INTS][PV])
+{
+    uint32_t c, g, v, n, each = macs_in(type);
+    vi_t acc[C_INTS][PV], q[PV], t;
+
+    each = each < end - begin ? each : end - begin;
+
+    for (c = 0; c < C; c++) {
+        for (v = 0; v < PV; v++) {
+            sums[c][v] = zero_ints();
+        }
+    }
+
+    UNROLL
+    for (g = begin; g < end; g += each) {
+        for (c = 0; c < C; c++) {
+            for (v = 0; v < PV; v++) {
+                acc[c][v] = zero_ints();
+            }
+        }
+
+        UNROLL
+        for (n = g; n < g + each; n++) {
+            for (v = 0; v < PV; v++) {
+                q[v] = from_quants(type, w, s, n, v);
+            }
+            for (c = 0; c < C; c++) {
+                t = spread(x->q + c * x->ldq + n * 4);
+                for (v = 0; v < PV; v++) {
+                    acc[c][v] = mac(acc[c][v], q[v], t);
+                }
+            }
+        }
+
+        for (c = 0; c < C; c++) {
+            for (v = 0; v < PV; v++) {
+                sums[c][v] = add32(sums[c][v], fold(acc[c][v]));
+            }
+        }
+    }
+}
+
+/* The same of numbers of eight bits, x being of sixteen. */
+ALWAYS void
+step_words_sums(uint32_t C, const from_t *w, const acts_t *x, uint32_t s,
+    vi_t sums[C_INTS][PV])
+{
+#if WORDS_8
+    uint32_t c, g, v;
+    vi_t q[PV], t;
+
+    for (c = 0; c < C; c++) {
+        for (v = 0; v < PV; v++) {
+            sums[c][v] = zero_ints();
+        }
+    }
+
+    UNROLL
+    for (g = 0; g < CPU_STEP / 2; g++) {
+        for (v = 0; v < PV; v++) {
+            q[v] = w->u != NULL
+                       ? ints_at(w->u->q[s], g, v)
+                       : load_words(w->p + 2 * PANEL
+                                    + ((size_t) g * PV + v) * sizeof(vi_t) / 2);
+        }
+        for (c = 0; c < C; c++) {
+            t = spread(x->q + c * x->ldq + g * 4);
+            for (v = 0; v < PV; v++) {
+                sums[c][v] = mac_words(sums[c][v], q[v], t);
+            }
+        }
+    }
+#else
+    (void) C, (void) w, (void) x, (void) s, (void) sums;
+#endif
+}
+
+/* A step of C rows: y takes its share. */
+ALWAYS void
+step_tile(uint32_t type, uint32_t C, const from_t *w, uint32_t s,
+    const acts_t *x, vf_t y[C_INTS][PV])
+{
+    uint32_t c, f, v, n = factors_in(type), units = CPU_STEP / 4 / n;
+    vi_t sums[C_INTS][PV];
+    vf_t d[PV], m[PV], t, by, o;
+    const cpu_step_t *step;
+
+    UNROLL
+    for (f = 0; f < n; f++) {
+        if (is_words(type)) {
+            step_words_sums(C, w, x, s, sums);
+        } else {
+            step_bytes_sums(type, C, w, s, x, f * units, (f + 1) * units, sums);
+        }
+
+        for (v = 0; v < PV; v++) {
+            d[v] = from_factor(type, w, s, f, v);
+            m[v] = has_summand(type) ? from_summand(type, w, s, v) : d[v];
+        }
+
+        for (c = 0; c < C; c++) {
+            step = x->s + c * x->lds;
+            by = V(set1)(step->d);
+            o = V(set1)(n == 2 ? step->half[f] : step->sum);
+            if (offset_of(type) != 0) {
+                o = V(mul)(o, V(set1)(offset_of(type)));
+            }
+
+            for (v = 0; v < PV; v++) {
+                t = to_floats32(sums[c][v]);
+                t = offset_of(type) != 0 ? V(fmadd)(t, by, o) : V(mul)(t, by);
+                y[c][v] = V(fmadd)(t, d[v], y[c][v]);
+                if (has_summand(type)) {
+                    y[c][v] = V(fmadd)(o, m[v], y[c][v]);
+                }
+            }
+        }
+    }
+}
+
+ALWAYS void
+load_sums(uint32_t C, vf_t y[][PV], const float *sums)
+{
+    uint32_t c, v;
+
+    for (c = 0; c < C; c++) {
+        for (v = 0; v < PV; v++) {
+            y[c][v] = sums != NULL ? V(loadu)(sums + c * PANEL + v * LANES)
+                                   : V(setzero)();
+        }
+    }
+}
+
+ALWAYS void
+store_sums(uint32_t C, vf_t y[][PV], float *sums)
+{
+    uint32_t c, v;
+
+    for (c = 0; c < C; c++) {
+        for (v = 0; v < PV; v++) {
+            V(storeu)(sums + c * PANEL + v * LANES, y[c][v]);
+        }
+    }
+}
+
+/* Asks for what a stream of weights will read in a while. */
+ALWAYS void
+ask(const uint8_t *p, size_t n)
+{
+    size_t i;
+
+    for (i = 0; i < n; i += 64) {
+        _mm_prefetch(
+            (const char *) ((uintptr_t) p + CPU_AHEAD + i), _MM_HINT_T0);
+    }
+}
+
+/* C rows by a panel, all of k, out of the panel's bits. */
+ALWAYS void
+ints_direct(uint32_t type, uint32_t C, const uint8_t *p, acts_t x, uint32_t k,
+    float *sums)
+{
+    vf_t y[C_INTS][PV];
+    from_t w = {p, NULL};
+    uint32_t e, h, s, run = run_of(type);
+    size_t bytes = CPU_STEP * (1 + (size_t) is_words(type));
+
+    load_sums(C, y, NULL);
+
+    for (e = 0; e < k; e += steps_in(type) * CPU_STEP) {
+        ask(w.p, block_size(type));
+
+        for (h = 0; h < steps_in(type) / run; h++) {
+            UNROLL
+            for (s = 0; s < run; s++) {
+                step_tile(type, C, &w, h * run + s, &x, y);
+                x.q += bytes;
+                x.s++;
+            }
+        }
+
+        w.p += block_size(type);
+    }
+
+    store_sums(C, y, sums);
+}
+
+/* n steps of an unpacked chunk. */
+ALWAYS void
+ints_unpacked(uint32_t type, uint32_t C, const unpacked_t *u, acts_t x,
+    uint32_t n, float *sums, int first)
+{
+    vf_t y[C_INTS][PV];
+    from_t w = {NULL, u};
+    uint32_t s;
+    size_t bytes = CPU_STEP * (1 + (size_t) is_words(type));
+
+    load_sums(C, y, first ? NULL : sums);
+
+    for (s = 0; s < n; s++) {
+        step_tile(type, C, &w, s, &x, y);
+        x.q += bytes;
+        x.s++;
+    }
+
+    store_sums(C, y, sums);
+}
+
+/* Step s of the block at p. */
+ALWAYS void
+unpack_step(
+    uint32_t type, const uint8_t *p, uint32_t s, unpacked_t *u, uint32_t to)
+{
+    uint32_t g, v, f;
+    vi_t q;
+
+    UNROLL
+    for (g = 0; g < CPU_STEP / 4 * (1u + (uint32_t) is_words(type)); g++) {
+        for (v = 0; v < PV; v++) {
+#if WORDS_8
+            q = is_words(type) ? load_words(
+                    p + 2 * PANEL + ((size_t) g * PV + v) * sizeof(vi_t) / 2)
+                               : quants(type, p, s, g, v);
+#else
+            q = quants(type, p, s, g, v);
+#endif
+            store_ints(u->q[to] + ((size_t) g * PV + v) * sizeof(vi_t), q);
+        }
+    }
+
+    for (v = 0; v < PV; v++) {
+        for (f = 0; f < factors_in(type); f++) {
+            V(storeu)(u->d[to][f] + v * LANES, factor(type, p, s, f, v));
+        }
+        if (has_summand(type)) {
+            V(storeu)(u->m[to] + v * LANES, summand(type, p, s, v));
+        }
+    }
+}
+
+/* Steps [0, n) of a panel's blocks from p on; n is a multiple of a block's. */
+ALWAYS void
+unpack(uint32_t type, const uint8_t *p, uint32_t n, unpacked_t *u)
+{
+    uint32_t s, h, b, run = run_of(type);
+
+    for (b = 0; b < n; b += steps_in(type), p += block_size(type)) {
+        ask(p, block_size(type));
+
+        for (h = 0; h < steps_in(type) / run; h++) {
+            UNROLL
+            for (s = 0; s < run; s++) {
+                unpack_step(type, p, h * run + s, u, b + h * run + s);
+            }
+        }
+    }
+}
+
+/* Rows [i, i + C) of a through all that was unpacked, or directly. */
+ALWAYS acts_t
+acts_at(const cpu_panels_t *a, uint32_t type, uint32_t i, uint32_t e)
+{
+    acts_t x;
+
+    x.ldq = (size_t) a->k * (1 + (size_t) is_words(type));
+    x.lds = a->k / CPU_STEP;
+    x.q = (const uint8_t *) a->q + i * x.ldq
+          + (size_t) e * (1 + (size_t) is_words(type));
+    x.s = a->s + i * x.lds + e / CPU_STEP;
+
+    return x;
+}
+
+/* All rows through n steps of a chunk, from element e on. */
+ALWAYS void
+ints_rows(const cpu_panels_t *a, uint32_t type, const unpacked_t *u, uint32_t e,
+    uint32_t n, float *sums)
+{
+    uint32_t i;
+
+    for (i = 0; i + C_INTS <= a->m; i += C_INTS) {
+        ints_unpacked(type, C_INTS, u, acts_at(a, type, i, e), n,
+            sums + i * PANEL, e == 0);
+    }
+
+    for (; i < a->m; i++) {
+        ints_unpacked(
+            type, 1, u, acts_at(a, type, i, e), n, sums + i * PANEL, e == 0);
+    }
+}
+
+ALWAYS void
+ints_panel(const cpu_panels_t *a, uint32_t type, const uint8_t *p, float *sums)
+{
+    unpacked_t u;
+    uint32_t e, n;
+    acts_t x;
+
+    if (a->m > C_DIRECT) {
+        for (e = 0; e < a->k; e += n * CPU_STEP) {
+            n = (a->k - e) / CPU_STEP;
+            n = n < STEPS ? n : STEPS;
+            unpack(type, p, n, &u);
+            ints_rows(a, type, &u, e, n, sums);
+            p += n / steps_in(type) * block_size(type);
+        }
+        return;
+    }
+
+    x = acts_at(a, type, 0, 0);
+
+    switch (a->m) {
+
+    case 1:
+        ints_direct(type, 1, p, x, a->k, sums);
+        break;
+
+    case 2:
+        ints_direct(type, 2, p, x, a->k, sums);
+        break;
+
+    case 3:
+        ints_direct(type, 3, p, x, a->k, sums);
+        break;
+
+    default:
+        ints_direct(type, 4, p, x, a->k, sums);
+    }
+}
+
+/* Those of panel number p's sums that are asked for go to their places. */
+ALWAYS void
+put_sums(const cpu_panels_t *a, uint32_t p, const float *sums)
+{
+    uint32_t i, from = p * PANEL, to = from + PANEL;
+
+    from = from > a->n0 ? from : a->n0;
+    to = to < a->n0 + a->n ? to : a->n0 + a->n;
+
+    for (i = 0; i < a->m; i++) {
+        memcpy(a->y + i * a->ldy + (from - a->n0),
+            sums + i * PANEL + from % PANEL, (to - from) * sizeof(float));
+    }
+}
+
+ALWAYS void
+ints_panels(const cpu_panels_t *a, uint32_t type)
+{
+    float sums[ROWS * PANEL] __attribute__((aligned(64)));
+    uint32_t p;
+
+    assert(a->m > 0 && a->m <= ROWS && a->n > 0);
+    assert(a->k % (steps_in(type) * CPU_STEP) == 0);
+
+    for (p = a->n0 / PANEL; p * PANEL < a->n0 + a->n; p++) {
+        ints_panel(a, type, (const uint8_t *) a->w + p * a->stride, sums);
+        put_sums(a, p, sums);
+    }
+}
+
+/* Weights of element e, vector v, of a panel of a plain type. */
+ALWAYS vf_t
+plain(uint32_t type, const char *p, size_t e, uint32_t v)
+{
+    size_t at = e * PANEL + v * LANES;
+
+    switch (type) {
+
+    case KN_F16:
+        return from_f16(load_halves(p + at * 2));
+
+    case KN_BF16:
+        return from_bf16(load_halves(p + at * 2));
+
+    default:
+        return V(loadu)((const float *) (const void *) p + at);
+    }
+}
+
+ALWAYS size_t
+plain_size(uint32_t type)
+{
+    return type == KN_F32 ? 4 : 2;
+}
+
+/*
+ * n elements, one chunk at most, of C rows of x from x on by P panels that are
+ * stride bytes apart; sums are [rows][P][PANEL].
+ */
+ALWAYS void
+floats_chunk(uint32_t type, uint32_t C, uint32_t P, const char *w,
+    size_t stride, const float *x, size_t ldx, uint32_t n, float *sums,
+    int first)
+{
+    vf_t acc[C_FLOATS][P_FLOATS * PV], t[P_FLOATS * PV], by;
+    uint32_t e, c, v;
+    float *to;
+
+    for (c = 0; c < C; c++) {
+        for (v = 0; v < P * PV; v++) {
+            acc[c][v] = V(setzero)();
+        }
+    }
+
+    for (e = 0; e < n; e++) {
+        for (v = 0; v < P * PV; v++) {
+            t[v] = plain(type, w + v / PV * stride, e, v % PV);
+        }
+        for (c = 0; c < C; c++) {
+            by = V(set1)(x[c * ldx + e]);
+            for (v = 0; v < P * PV; v++) {
+                acc[c][v] = V(fmadd)(t[v], by, acc[c][v]);
+            }
+        }
+    }
+
+    for (c = 0; c < C; c++) {
+        for (v = 0; v < P * PV; v++) {
+            to = sums + c * P * PANEL + v * LANES;
+            if (!first) {
+                acc[c][v] = V(add)(V(loadu)(to), acc[c][v]);
+            }
+            V(storeu)(to, acc[c][v]);
+        }
+    }
+}
+
+/* C rows by P panels, all of k, out of the panels as they are. */
+ALWAYS void
+floats_direct(const cpu_panels_t *a, uint32_t type, uint32_t C, uint32_t P,
+    const char *w, float *sums)
+{
+    uint32_t e, n;
+
+    for (e = 0; e < a->k; e += n) {
+        n = a->k - e < CHUNK ? a->k - e : CHUNK;
+        floats_chunk(type, C, P, w + (size_t) e * PANEL * plain_size(type),
+            a->stride, a->x + e, a->ldx, n, sums, e == 0);
+    }
+}
+
+/* Many rows by one panel. */
+ALWAYS void
+floats_rows(const cpu_panels_t *a, uint32_t type, const char *w, float *sums)
+{
+    float u[CHUNK * PANEL] __attribute__((aligned(64)));
+    const char *from;
+    const float *x;
+    uint32_t e, n, i, v;
+
+    for (e = 0; e < a->k; e += n) {
+        n = a->k - e < CHUNK ? a->k - e : CHUNK;
+        from = w + (size_t) e * PANEL * plain_size(type);
+        x = a->x + e;
+
+        for (i = 0; type != KN_F32 && i < n; i++) {
+            for (v = 0; v < PV; v++) {
+                V(storeu)(u + i * PANEL + v * LANES, plain(type, from, i, v));
+            }
+        }
+        from = type != KN_F32 ? (const char *) u : from;
+
+        for (i = 0; i + C_FLOATS <= a->m; i += C_FLOATS) {
+            floats_chunk(KN_F32, C_FLOATS, 1, from, 0, x + i * a->ldx, a->ldx,
+                n, sums + i * PANEL, e == 0);
+        }
+        for (; i < a->m; i++) {
+            floats_chunk(KN_F32, 1, 1, from, 0, x + i * a->ldx, a->ldx, n,
+                sums + i * PANEL, e == 0);
+        }
+    }
+}
+
+ALWAYS void
+floats_panel(const cpu_panels_t *a, uint32_t type, const char *w, float *sums)
+{
+    switch (a->m) {
+
+    case 1:
+        floats_direct(a, type, 1, 1, w, sums);
+        break;
+
+    case 2:
+        floats_direct(a, type, 2, 1, w, sums);
+        break;
+
+    case 3:
+        floats_direct(a, type, 3, 1, w, sums);
+        break;
+
+    case 4:
+        floats_direct(a, type, 4, 1, w, sums);
+        break;
+
+    default:
+        floats_rows(a, type, w, sums);
+    }
+}
+
+/* One row takes some panels together: a panel alone has too few sums. */
+ALWAYS void
+floats_panels(const cpu_panels_t *a, uint32_t type)
+{
+    float sums[ROWS * PANEL] __attribute__((aligned(64)));
+    uint32_t p, i, end = (a->n0 + a->n + PANEL - 1) / PANEL;
+    const char *w;
+
+    assert(a->m > 0 && a->m <= ROWS && a->n > 0);
+
+    for (p = a->n0 / PANEL; p < end;) {
+        w = a->w + p * a->stride;
+
+        if (a->m == 1 && end - p >= P_FLOATS) {
+            floats_direct(a, type, 1, P_FLOATS, w, sums);
+            for (i = 0; i < P_FLOATS; i++, p++) {
+                put_sums(a, p, sums + i * PANEL);
+            }
+            continue;
+        }
+
+        floats_panel(a, type, w, sums);
+        put_sums(a, p, sums);
+        p++;
+    }
+}
+
+/*
+ * k numbers of x as whole ones, bytes of bytes each: in each step the largest
+ * is 127 or 32767.  A step with one that is not finite has a factor that is
+ * none, so that all that it meets is none; one of next to nothing is nothing.
+ */
+ALWAYS void
+whole(char *q, cpu_step_t *s, const float *x, uint32_t k, uint32_t bytes)
+{
+    uint32_t e;
+    float top, most = bytes == 1 ? 127 : 32767;
+    int32_t half[2];
+
+    for (e = 0; e < k; e += CPU_STEP, x += CPU_STEP, s++) {
+        top = top_of(x);
+        s->d = top >= 1e-30f || isnan(top) ? top / most : 0;
+        round_step(q + (size_t) e * bytes, x, top >= 1e-30f ? most / top : 0,
+            bytes, half);
+        s->sum = s->d * (float) (half[0] + half[1]);
+        s->half[0] = s->d * (float) half[0];
+        s->half[1] = s->d * (float) half[1];
+    }
+}
+
+static void
+whole_bytes(void *q, cpu_step_t *s, const float *x, uint32_t k)
+{
+    whole(q, s, x, k, 1);
+}
+
+static void
+whole_words(void *q, cpu_step_t *s, const float *x, uint32_t k)
+{
+    whole(q, s, x, k, 2);
+}
+
+/* clang-format off */
+#define INTS(X)                                                                \
+    X(Q8_0) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q4_K) X(Q5_K) X(Q6_K)
+
+#define X(name)                                                                \
+    static void panels_##name(const cpu_panels_t *a)                           \
+    {                                                                          \
+        ints_panels(a, KN_##name);                                             \
+    }
+INTS(X)
+#undef X
+
+#define X(name)                                                                \
+    static void panels_##name(const cpu_panels_t *a)                           \
+    {                                                                          \
+        floats_panels(a, KN_##name);                                           \
+    }
+X(F32) X(F16) X(BF16)
+#undef X
+
+const cpu_panel_isa_t PANELS = {
+    .unit = WORDS_8 ? 2 : 4,
+#define X(name)                                                                \
+    .mm[KN_##name] = panels_##name,                                            \
+    .bytes[KN_##name] = 1 + (WORDS_8 && KN_##name == KN_Q8_0),
+    INTS(X)
+#undef X
+    .mm[KN_F32] = panels_F32,
+    .mm[KN_F16] = panels_F16,
+    .mm[KN_BF16] = panels_BF16,
+    .whole = {NULL, whole_bytes, whole_words},
+};
+/* clang-format on */
+
+#endif

@@ -1,0 +1,456 @@
+/*
+ * Fails when a weight that went into a panel does not come out as it was, when
+ * activations as whole numbers are not what they stand for, or when a product
+ * over panels is wrong, reads or writes outside its rows, or gives an output
+ * other bits among others than alone.  The judge of products is double
+ * precision over the formats as kernels.h words them and the numbers that the
+ * product was given, so it allows for roundings only.
+ */
+#include "guard.h"
+#include "cpu/panel.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#define TOLERANCE 2e-6
+#define N_MAX     67
+
+/* The products of *state, a cpu_isa_t, or a skip that can be seen. */
+static const cpu_panel_isa_t *
+panels_of(void **state)
+{
+    const cpu_isa_t *isa = *state;
+    char err[200];
+
+    if (kernels_cpu(isa->name, err, sizeof(err)) == NULL) {
+        print_message("%s: this machine lacks it\n", isa->name);
+        skip();
+    }
+
+    assert_non_null(isa->panels);
+    return isa->panels;
+}
+
+/* Each row of a panel that is full, and of one that is not. */
+static void
+test_pack(void **state)
+{
+    uint64_t seed = 1;
+    uint32_t type, unit, n, i, k;
+    guard_t src, panel, row;
+    const char *from;
+
+    (void) state;
+
+    for (i = 0; i < KN_TYPES * 2 * PANEL; i++) {
+        type = i % KN_TYPES;
+        unit = i / KN_TYPES % 2 ? 2 : 4;
+        n = 1 + i / KN_TYPES / 2;
+
+        if (!panel_has(type)) {
+            continue;
+        }
+
+        k = type_elems(type) * (1 + rnd(&seed) % 3);
+        from = guard_open(&src, n * type_bytes(type, k));
+        rnd_weights(&seed, type, src.p, (size_t) n * k);
+        guard_open(&panel, panel_bytes(type, k));
+        guard_open(&row, type_bytes(type, k));
+        panel_pack(type, unit, panel.p, from, n, k);
+        assert_true(
+            panel_bytes(type, k) <= PANEL * type_bytes(type, k) * 103 / 100);
+
+        for (n--;; n--) {
+            panel_row(type, unit, row.p, panel.p, n, k);
+            assert_memory_equal(
+                row.p, from + n * type_bytes(type, k), type_bytes(type, k));
+            if (n == 0) {
+                break;
+            }
+        }
+
+        guard_close(&src);
+        guard_close(&panel);
+        guard_close(&row);
+    }
+}
+
+/* Step s of x as numbers. */
+static void
+check_step(const float *x, const void *q, const cpu_step_t *s, uint32_t bytes)
+{
+    uint32_t i, j;
+    int32_t n, most = 0, half[2] = {0, 0};
+    float top = 0;
+
+    for (i = 0; i < CPU_STEP; i++) {
+        n = bytes == 1 ? ((const int8_t *) q)[i] : ((const int16_t *) q)[i];
+        half[i / 16] += n;
+        most = abs(n) > most ? abs(n) : most;
+        top = fabsf(x[i]) > top ? fabsf(x[i]) : top;
+        /* 32767 times what F32 rounds away is a hundredth */
+        assert_true(fabs((double) s->d * n - x[i]) <= 0.51 * s->d);
+    }
+
+    assert_int_equal(most, top == 0 ? 0 : bytes == 1 ? 127 : 32767);
+    assert_true(s->sum == s->d * (float) (half[0] + half[1]));
+    for (j = 0; j < 2; j++) {
+        assert_true(s->half[j] == s->d * (float) half[j]);
+    }
+}
+
+static void
+test_whole(void **state)
+{
+    const cpu_panel_isa_t *isa = panels_of(state);
+    uint64_t seed = 2;
+    uint32_t bytes, k, i, at;
+    guard_t x, q, s;
+    cpu_step_t *steps;
+    float *f;
+
+    for (i = 0; i < 200; i++) {
+        bytes = 1 + i % 2;
+        k = CPU_STEP * (1 + rnd(&seed) % 5);
+        f = guard_open(&x, k * sizeof(float));
+        guard_open(&q, (size_t) k * bytes);
+        steps = guard_open(&s, k / CPU_STEP * sizeof(*steps));
+
+        for (at = 0; at < k; at++) {
+            f[at] = rnd_float(&seed) * (at / CPU_STEP == 1 ? 1e-4f : 10);
+            f[at] = i % 8 == 3 && at / CPU_STEP == 0 ? 0 : f[at];
+            f[at] *= rnd(&seed) % 50 == 0 ? 1000 : 1;
+        }
+
+        isa->whole[bytes](q.p, steps, f, k);
+        for (at = 0; at < k; at += CPU_STEP) {
+            check_step(f + at, (char *) q.p + (size_t) at * bytes,
+                &steps[at / CPU_STEP], bytes);
+        }
+
+        /* next to nothing is nothing, and what is no number is none */
+        for (at = 0; at < CPU_STEP; at++) {
+            f[at] *= 1e-36f;
+        }
+        f[k - 1] = i % 3 == 0 ? INFINITY : NAN;
+        isa->whole[bytes](q.p, steps, f, k);
+        assert_true(k == CPU_STEP || steps[0].d == 0);
+        assert_false(isfinite(steps[k / CPU_STEP - 1].d));
+        guard_close(&x);
+        guard_close(&q);
+        guard_close(&s);
+    }
+}
+
+typedef struct {
+    guard_t x, q, s, w, y;
+    char *rows; /* the weights as a file has them, owned */
+    cpu_panels_t a;
+    uint32_t type, n; /* n: all outputs of the matrix */
+    uint32_t bytes;   /* of a number */
+} case_t;
+
+static void
+fill_acts(case_t *c, const cpu_panel_isa_t *isa, uint64_t *seed, uint32_t m,
+    uint32_t k)
+{
+    cpu_panels_t *a = &c->a;
+    float *x = guard_open(&c->x, ((m - 1) * a->ldx + k) * sizeof(float));
+    char *q = guard_open(&c->q, (size_t) m * k * (c->bytes ? c->bytes : 1));
+    cpu_step_t *s = guard_open(
+        &c->s, (size_t) m * ((k + CPU_STEP - 1) / CPU_STEP) * sizeof(*s));
+    uint32_t i, j;
+
+    for (i = 0; i < m; i++) {
+        for (j = 0; j < k; j++) {
+            x[i * a->ldx + j] = rnd_float(seed);
+        }
+        if (c->bytes > 0) {
+            isa->whole[c->bytes](q + (size_t) i * k * c->bytes,
+                s + i * (k / CPU_STEP), x + i * a->ldx, k);
+        }
+    }
+
+    /* what a type does not want is not looked at */
+    a->x = c->bytes > 0 ? NULL : x;
+    a->q = c->bytes > 0 ? q : NULL;
+    a->s = c->bytes > 0 ? s : NULL;
+}
+
+static void
+case_open(case_t *c, const cpu_panel_isa_t *isa, uint64_t *seed, uint32_t type,
+    uint32_t m, uint32_t n, uint32_t k)
+{
+    cpu_panels_t *a = &c->a;
+    size_t row = type_bytes(type, k);
+    uint32_t p, panels = (n + PANEL - 1) / PANEL;
+    char *w;
+
+    memset(c, 0, sizeof(*c));
+    c->type = type;
+    c->n = n;
+    c->bytes = isa->bytes[type];
+    c->rows = malloc(n * row);
+    assert_non_null(c->rows);
+    rnd_weights(seed, type, c->rows, (size_t) n * k);
+
+    a->m = m;
+    a->k = k;
+    a->n0 = rnd(seed) % n;
+    a->n0 = rnd(seed) % 3 == 0 ? 0 : a->n0;
+    a->n = n - a->n0 - rnd(seed) % (n - a->n0) / 4;
+    a->ldx = k + rnd(seed) % 3;
+    a->ldy = a->n + rnd(seed) % 3;
+    a->stride = panel_bytes(type, k);
+    w = guard_open(&c->w, panels * a->stride);
+
+    for (p = 0; p < panels; p++) {
+        panel_pack(type, isa->unit, w + p * a->stride,
+            c->rows + p * PANEL * row,
+            n - p * PANEL < PANEL ? n % PANEL : PANEL, k);
+    }
+
+    a->w = w;
+    a->y = guard_open(&c->y, ((m - 1) * a->ldy + a->n) * sizeof(float));
+    fill_acts(c, isa, seed, m, k);
+}
+
+static void
+case_close(case_t *c)
+{
+    guard_close(&c->x);
+    guard_close(&c->q);
+    guard_close(&c->s);
+    guard_close(&c->w);
+    guard_close(&c->y);
+    free(c->rows);
+}
+
+/* Activation e of row i as the product sees it. */
+static double
+act_at(const case_t *c, uint32_t i, uint32_t e)
+{
+    const cpu_panels_t *a = &c->a;
+    size_t at = (size_t) i * a->k + e;
+
+    if (c->bytes == 0) {
+        return a->x[i * a->ldx + e];
+    }
+
+    return (double) a->s[at / CPU_STEP].d
+           * (c->bytes == 1 ? ((const int8_t *) a->q)[at]
+                            : ((const int16_t *) a->q)[at]);
+}
+
+static void
+check_value(const case_t *c, uint32_t i, uint32_t j)
+{
+    const cpu_panels_t *a = &c->a;
+    const char *w = c->rows + (a->n0 + j) * type_bytes(c->type, a->k);
+    double sum = 0, size = 0, t;
+    uint32_t e;
+    float y = a->y[i * a->ldy + j];
+
+    for (e = 0; e < a->k; e++) {
+        t = weight_at(c->type, w, e) * act_at(c, i, e);
+        sum += t;
+        size += fabs(t);
+    }
+
+    if (!(fabs(y - sum) <= TOLERANCE * size)) {
+        fail_msg("%s m %u n %u k %u: y[%u, %u] is %g, expected %g",
+            type_name(c->type), a->m, a->n, a->k, i, j, y, sum);
+    }
+}
+
+/* Row i of it alone, output j alone: the same bits. */
+static void
+check_alone(const cpu_panel_isa_t *isa, const case_t *c, uint32_t i, uint32_t j)
+{
+    cpu_panels_t a = c->a;
+    float y = NAN;
+
+    if (c->bytes == 0) {
+        a.x += i * a.ldx;
+    } else {
+        a.q = (const char *) a.q + (size_t) i * a.k * c->bytes;
+        a.s += i * (a.k / CPU_STEP);
+    }
+
+    a.y = &y;
+    a.m = 1;
+    a.n0 += j;
+    a.n = 1;
+    isa->mm[c->type](&a);
+
+    if (memcmp(&y, &c->a.y[i * c->a.ldy + j], sizeof(y)) != 0) {
+        fail_msg("%s m %u n %u k %u: y[%u, %u] is %a, alone %a",
+            type_name(c->type), c->a.m, c->a.n, c->a.k, i, j,
+            c->a.y[i * c->a.ldy + j], y);
+    }
+}
+
+static void
+check_case(const cpu_panel_isa_t *isa, uint64_t *seed, uint32_t type,
+    uint32_t m, uint32_t n, uint32_t k)
+{
+    case_t c;
+    uint32_t i, j, u;
+
+    case_open(&c, isa, seed, type, m, n, k);
+    isa->mm[type](&c.a);
+
+    for (i = 0; i < m; i++) {
+        for (j = 0; j < c.a.n; j++) {
+            check_value(&c, i, j);
+            check_alone(isa, &c, i, j);
+        }
+
+        for (j = c.a.n; j < c.a.ldy && i + 1 < m; j++) {
+            memcpy(&u, &c.a.y[i * c.a.ldy + j], sizeof(u));
+            assert_int_equal(u, 0xffffffff);
+        }
+    }
+
+    /* the bytes before y, on its page, are as they were */
+    for (i = 1; i <= 64 && (char *) (c.a.y - i) >= c.y.map; i++) {
+        memcpy(&u, c.a.y - i, sizeof(u));
+        assert_int_equal(u, 0xffffffff);
+    }
+
+    case_close(&c);
+}
+
+static void
+test_product(void **state)
+{
+    const cpu_panel_isa_t *isa = panels_of(state);
+    uint64_t seed = 3;
+    uint32_t type, block, m;
+
+    for (type = 0; type < KN_TYPES; type++) {
+        if (isa->mm[type] == NULL) {
+            continue;
+        }
+
+        block = type_elems(type);
+        block = block == 1 ? 1 + rnd(&seed) % 9 : block;
+
+        for (m = 1; m <= 17; m++) {
+            check_case(isa, &seed, type, m, 1 + rnd(&seed) % N_MAX,
+                block * (1 + rnd(&seed) % (block < 256 ? 12 : 3)));
+        }
+
+        check_case(isa, &seed, type, 1, N_MAX, block * 3);
+        check_case(isa, &seed, type, CPU_TILE_M, 19, block < 32 ? 300 : block);
+        check_case(isa, &seed, type, 5, 17,
+            4096 / type_elems(type) * type_elems(type));
+    }
+}
+
+/* The largest numbers that a type has, all of one sign, meet the largest x. */
+static void
+test_largest(void **state)
+{
+    const cpu_panel_isa_t *isa = panels_of(state);
+    uint64_t seed = 4;
+    uint32_t type, i, e, fill;
+    case_t c;
+
+    for (i = 0; i < KN_TYPES * 4; i++) {
+        type = i / 4;
+
+        if (isa->mm[type] == NULL || isa->bytes[type] == 0) {
+            continue;
+        }
+
+        case_open(&c, isa, &seed, type, 1 + i % 2 * 7, PANEL, 512);
+        fill = i % 4 < 2 ? 0xff : 0;
+
+        for (e = 0; e < c.a.m * c.a.k; e++) {
+            if (c.bytes == 1) {
+                ((int8_t *) c.q.p)[e] = fill ? 127 : -127;
+            } else {
+                ((int16_t *) c.q.p)[e] = fill ? 32767 : -32767;
+            }
+        }
+        for (e = 0; e < c.a.m * c.a.k / CPU_STEP; e++) {
+            ((cpu_step_t *) c.s.p)[e].half[0] =
+                ((cpu_step_t *) c.s.p)[e].half[1] =
+                    ((cpu_step_t *) c.s.p)[e].d * (c.bytes == 1 ? 127 : 32767)
+                    * (fill ? 16 : -16);
+            ((cpu_step_t *) c.s.p)[e].sum =
+                2 * ((cpu_step_t *) c.s.p)[e].half[0];
+        }
+
+        /* all bits of the numbers set, or none; the scales as they are */
+        memset(c.rows, type == KN_Q8_0 ? (fill ? 0x7f : 0x80) : (int) fill,
+            PANEL * type_bytes(type, 512));
+        for (e = 0; e < PANEL * 512 / type_elems(type); e++) {
+            rnd_scales(&seed, type,
+                (uint8_t *) c.rows + e * type_bytes(type, type_elems(type)));
+        }
+        panel_pack(type, isa->unit, c.w.p, c.rows, PANEL, 512);
+        isa->mm[type](&c.a);
+
+        for (e = 0; e < c.a.n; e++) {
+            check_value(&c, c.a.m - 1, e);
+        }
+        case_close(&c);
+    }
+}
+
+/* One impossible number in a row shows in that row's outputs and no other. */
+static void
+test_not_finite(void **state)
+{
+    const cpu_panel_isa_t *isa = panels_of(state);
+    uint64_t seed = 5;
+    case_t c;
+    uint32_t type, i, j;
+    float *x;
+
+    for (type = 0; type < KN_TYPES; type++) {
+        if (isa->mm[type] == NULL) {
+            continue;
+        }
+
+        case_open(&c, isa, &seed, type, 6, 21, 512);
+        x = c.x.p;
+        x[3 * c.a.ldx + 100] = NAN;
+        if (c.bytes > 0) {
+            isa->whole[c.bytes]((char *) c.q.p + (size_t) 3 * 512 * c.bytes,
+                (cpu_step_t *) c.s.p + (size_t) 3 * 512 / CPU_STEP,
+                x + 3 * c.a.ldx, 512);
+        }
+        isa->mm[type](&c.a);
+
+        for (i = 0; i < 6; i++) {
+            for (j = 0; j < c.a.n; j++) {
+                assert_int_equal(isnan(c.a.y[i * c.a.ldy + j]) != 0, i == 3);
+            }
+        }
+        case_close(&c);
+    }
+}
+
+#define TESTS(T)                                                               \
+    T(whole)                                                                   \
+    T(product)                                                                 \
+    T(largest)                                                                 \
+    T(not_finite)
+
+int
+main(void)
+{
+    /* clang-format off */
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_pack),
+#define T(f) {"avx2 " #f, test_##f, NULL, NULL, (void *) &cpu_avx2},
+        TESTS(T)
+#undef T
+    };
+    /* clang-format on */
+
+    return cmocka_run_group_tests_name("panel", tests, NULL, NULL);
+}
