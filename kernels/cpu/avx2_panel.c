@@ -15,6 +15,8 @@
 
 #define PANELS   cpu_panels_avx2
 #define LANES    8
+#define P_INTS   1
+#define P_MANY   1
 #define P_FLOATS 4
 #define WORDS_8  1
 #define MAC_BITS 15

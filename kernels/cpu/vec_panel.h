@@ -30,6 +30,9 @@
  *
  *      PANELS            the table made here
  *      ALWAYS  LANES     as in vec.h
+ *      P_INTS P_MANY     panels by four or six rows that fit the registers, of
+ *                        types in blocks and of plain ones
+ *      P_FLOATS          plain panels by one row that keep multiplications busy
  *      vf_t  V(op)       LANES floats and the intrinsics over them
  *      vi_t              as many bytes as a vf_t
  *      from_f16(h) from_bf16(h) load_halves(p)         as in vec.h
@@ -61,8 +64,8 @@
 #include <string.h>
 
 #define PV    (PANEL / LANES)
-#define CHUNK 256
-#define STEPS (CHUNK / CPU_STEP)
+#define CHUNK 128
+#define STEPS (256 / CPU_STEP) /* of the others: a multiple of all blocks */
 #define ROWS  CPU_TILE_M
 
 /* Rows that a tile of each kind takes, and up to which nothing is unpacked. */
@@ -291,32 +294,54 @@ typedef struct {
     float m[STEPS][PANEL];
 } unpacked_t;
 
-/* Where a tile has its weights from: a panel's blocks, or u if not NULL. */
+/*
+ * Where a tile has its weights from: the blocks of panels, the next one's
+ * stride bytes further on; or u[panels] if not NULL.  Its vector v is vector
+ * v % PV of panel v / PV.
+ */
 typedef struct {
     const uint8_t *p;
+    size_t stride;
     const unpacked_t *u;
 } from_t;
+
+#define NV (P_INTS * PV)
 
 ALWAYS vi_t
 from_quants(uint32_t type, const from_t *w, uint32_t s, uint32_t g, uint32_t v)
 {
-    return w->u != NULL ? ints_at(w->u->q[s], g, v)
-                        : quants(type, w->p, s, g, v);
+    return w->u != NULL ? ints_at(w->u[v / PV].q[s], g, v % PV)
+                        : quants(type, w->p + v / PV * w->stride, s, g, v % PV);
 }
 
 ALWAYS vf_t
 from_factor(uint32_t type, const from_t *w, uint32_t s, uint32_t g, uint32_t v)
 {
-    return w->u != NULL ? V(loadu)(w->u->d[s][g] + v * LANES)
-                        : factor(type, w->p, s, g, v);
+    return w->u != NULL ? V(loadu)(w->u[v / PV].d[s][g] + v % PV * LANES)
+                        : factor(type, w->p + v / PV * w->stride, s, g, v % PV);
 }
 
 ALWAYS vf_t
 from_summand(uint32_t type, const from_t *w, uint32_t s, uint32_t v)
 {
-    return w->u != NULL ? V(loadu)(w->u->m[s] + v * LANES)
-                        : summand(type, w->p, s, v);
+    return w->u != NULL ? V(loadu)(w->u[v / PV].m[s] + v % PV * LANES)
+                        : summand(type, w->p + v / PV * w->stride, s, v % PV);
 }
+
+#if WORDS_8
+ALWAYS vi_t
+words(const uint8_t *p, uint32_t g, uint32_t v)
+{
+    return load_words(p + 2 * PANEL + ((size_t) g * PV + v) * sizeof(vi_t) / 2);
+}
+
+ALWAYS vi_t
+from_words(const from_t *w, uint32_t s, uint32_t g, uint32_t v)
+{
+    return w->u != NULL ? ints_at(w->u[v / PV].q[s], g, v % PV)
+                        : words(w->p + v / PV * w->stride, g, v % PV);
+}
+#endif
 
 /* Activations of a tile: C rows, each of numbers and of steps. */
 typedef struct {
@@ -327,16 +352,17 @@ typedef struct {
 
 /* Units g from begin to end of step s of the weights, times x: sums. */
 ALWAYS void
-step_bytes_sums(uint32_t type, uint32_t C, const from_t *w, uint32_t s,
-    const acts_t *x, uint32_t begin, uint32_t end, vi_t sums[C_INTS][PV])
+step_bytes_sums(uint32_t type, uint32_t C, uint32_t P, const from_t *w,
+    uint32_t s, const acts_t *x, uint32_t begin, uint32_t end,
+    vi_t sums[C_INTS][NV])
 {
     uint32_t c, g, v, n, each = macs_in(type);
-    vi_t acc[C_INTS][PV], q[PV], t;
+    vi_t acc[C_INTS][NV], q[NV], t;
 
     each = each < end - begin ? each : end - begin;
 
     for (c = 0; c < C; c++) {
-        for (v = 0; v < PV; v++) {
+        for (v = 0; v < P * PV; v++) {
             sums[c][v] = zero_ints();
         }
     }
@@ -344,26 +370,26 @@ step_bytes_sums(uint32_t type, uint32_t C, const from_t *w, uint32_t s,
     UNROLL
     for (g = begin; g < end; g += each) {
         for (c = 0; c < C; c++) {
-            for (v = 0; v < PV; v++) {
+            for (v = 0; v < P * PV; v++) {
                 acc[c][v] = zero_ints();
             }
         }
 
         UNROLL
         for (n = g; n < g + each; n++) {
-            for (v = 0; v < PV; v++) {
+            for (v = 0; v < P * PV; v++) {
                 q[v] = from_quants(type, w, s, n, v);
             }
             for (c = 0; c < C; c++) {
                 t = spread(x->q + c * x->ldq + n * 4);
-                for (v = 0; v < PV; v++) {
+                for (v = 0; v < P * PV; v++) {
                     acc[c][v] = mac(acc[c][v], q[v], t);
                 }
             }
         }
 
         for (c = 0; c < C; c++) {
-            for (v = 0; v < PV; v++) {
+            for (v = 0; v < P * PV; v++) {
                 sums[c][v] = add32(sums[c][v], fold(acc[c][v]));
             }
         }
@@ -372,58 +398,56 @@ step_bytes_sums(uint32_t type, uint32_t C, const from_t *w, uint32_t s,
 
 /* The same of numbers of eight bits, x being of sixteen. */
 ALWAYS void
-step_words_sums(uint32_t C, const from_t *w, const acts_t *x, uint32_t s,
-    vi_t sums[C_INTS][PV])
+step_words_sums(uint32_t C, uint32_t P, const from_t *w, const acts_t *x,
+    uint32_t s, vi_t sums[C_INTS][NV])
 {
 #if WORDS_8
     uint32_t c, g, v;
-    vi_t q[PV], t;
+    vi_t q[NV], t;
 
     for (c = 0; c < C; c++) {
-        for (v = 0; v < PV; v++) {
+        for (v = 0; v < P * PV; v++) {
             sums[c][v] = zero_ints();
         }
     }
 
     UNROLL
     for (g = 0; g < CPU_STEP / 2; g++) {
-        for (v = 0; v < PV; v++) {
-            q[v] = w->u != NULL
-                       ? ints_at(w->u->q[s], g, v)
-                       : load_words(w->p + 2 * PANEL
-                                    + ((size_t) g * PV + v) * sizeof(vi_t) / 2);
+        for (v = 0; v < P * PV; v++) {
+            q[v] = from_words(w, s, g, v);
         }
         for (c = 0; c < C; c++) {
             t = spread(x->q + c * x->ldq + g * 4);
-            for (v = 0; v < PV; v++) {
+            for (v = 0; v < P * PV; v++) {
                 sums[c][v] = mac_words(sums[c][v], q[v], t);
             }
         }
     }
 #else
-    (void) C, (void) w, (void) x, (void) s, (void) sums;
+    (void) C, (void) P, (void) w, (void) x, (void) s, (void) sums;
 #endif
 }
 
-/* A step of C rows: y takes its share. */
+/* A step of C rows by P panels: y takes its share. */
 ALWAYS void
-step_tile(uint32_t type, uint32_t C, const from_t *w, uint32_t s,
-    const acts_t *x, vf_t y[C_INTS][PV])
+step_tile(uint32_t type, uint32_t C, uint32_t P, const from_t *w, uint32_t s,
+    const acts_t *x, vf_t y[C_INTS][NV])
 {
     uint32_t c, f, v, n = factors_in(type), units = CPU_STEP / 4 / n;
-    vi_t sums[C_INTS][PV];
-    vf_t d[PV], m[PV], t, by, o;
+    vi_t sums[C_INTS][NV];
+    vf_t d[NV], m[NV], t, by, o;
     const cpu_step_t *step;
 
     UNROLL
     for (f = 0; f < n; f++) {
         if (is_words(type)) {
-            step_words_sums(C, w, x, s, sums);
+            step_words_sums(C, P, w, x, s, sums);
         } else {
-            step_bytes_sums(type, C, w, s, x, f * units, (f + 1) * units, sums);
+            step_bytes_sums(
+                type, C, P, w, s, x, f * units, (f + 1) * units, sums);
         }
 
-        for (v = 0; v < PV; v++) {
+        for (v = 0; v < P * PV; v++) {
             d[v] = from_factor(type, w, s, f, v);
             m[v] = has_summand(type) ? from_summand(type, w, s, v) : d[v];
         }
@@ -436,7 +460,7 @@ step_tile(uint32_t type, uint32_t C, const from_t *w, uint32_t s,
                 o = V(mul)(o, V(set1)(offset_of(type)));
             }
 
-            for (v = 0; v < PV; v++) {
+            for (v = 0; v < P * PV; v++) {
                 t = to_floats32(sums[c][v]);
                 t = offset_of(type) != 0 ? V(fmadd)(t, by, o) : V(mul)(t, by);
                 y[c][v] = V(fmadd)(t, d[v], y[c][v]);
@@ -449,26 +473,26 @@ step_tile(uint32_t type, uint32_t C, const from_t *w, uint32_t s,
 }
 
 ALWAYS void
-load_sums(uint32_t C, vf_t y[][PV], const float *sums)
+load_sums(uint32_t C, uint32_t P, vf_t y[][NV], const float *sums)
 {
     uint32_t c, v;
 
     for (c = 0; c < C; c++) {
-        for (v = 0; v < PV; v++) {
-            y[c][v] = sums != NULL ? V(loadu)(sums + c * PANEL + v * LANES)
+        for (v = 0; v < P * PV; v++) {
+            y[c][v] = sums != NULL ? V(loadu)(sums + c * P * PANEL + v * LANES)
                                    : V(setzero)();
         }
     }
 }
 
 ALWAYS void
-store_sums(uint32_t C, vf_t y[][PV], float *sums)
+store_sums(uint32_t C, uint32_t P, vf_t y[][NV], float *sums)
 {
     uint32_t c, v;
 
     for (c = 0; c < C; c++) {
-        for (v = 0; v < PV; v++) {
-            V(storeu)(sums + c * PANEL + v * LANES, y[c][v]);
+        for (v = 0; v < P * PV; v++) {
+            V(storeu)(sums + c * P * PANEL + v * LANES, y[c][v]);
         }
     }
 }
@@ -490,12 +514,12 @@ ALWAYS void
 ints_direct(uint32_t type, uint32_t C, const uint8_t *p, acts_t x, uint32_t k,
     float *sums)
 {
-    vf_t y[C_INTS][PV];
-    from_t w = {p, NULL};
+    vf_t y[C_INTS][NV];
+    from_t w = {p, 0, NULL};
     uint32_t e, h, s, run = run_of(type);
     size_t bytes = CPU_STEP * (1 + (size_t) is_words(type));
 
-    load_sums(C, y, NULL);
+    load_sums(C, 1, y, NULL);
 
     for (e = 0; e < k; e += steps_in(type) * CPU_STEP) {
         ask(w.p, block_size(type));
@@ -503,7 +527,7 @@ ints_direct(uint32_t type, uint32_t C, const uint8_t *p, acts_t x, uint32_t k,
         for (h = 0; h < steps_in(type) / run; h++) {
             UNROLL
             for (s = 0; s < run; s++) {
-                step_tile(type, C, &w, h * run + s, &x, y);
+                step_tile(type, C, 1, &w, h * run + s, &x, y);
                 x.q += bytes;
                 x.s++;
             }
@@ -512,28 +536,28 @@ ints_direct(uint32_t type, uint32_t C, const uint8_t *p, acts_t x, uint32_t k,
         w.p += block_size(type);
     }
 
-    store_sums(C, y, sums);
+    store_sums(C, 1, y, sums);
 }
 
-/* n steps of an unpacked chunk. */
+/* C rows by n steps of P unpacked chunks. */
 ALWAYS void
-ints_unpacked(uint32_t type, uint32_t C, const unpacked_t *u, acts_t x,
-    uint32_t n, float *sums, int first)
+ints_unpacked(uint32_t type, uint32_t C, uint32_t P, const unpacked_t *u,
+    acts_t x, uint32_t n, float *sums, int first)
 {
-    vf_t y[C_INTS][PV];
-    from_t w = {NULL, u};
+    vf_t y[C_INTS][NV];
+    from_t w = {NULL, 0, u};
     uint32_t s;
     size_t bytes = CPU_STEP * (1 + (size_t) is_words(type));
 
-    load_sums(C, y, first ? NULL : sums);
+    load_sums(C, P, y, first ? NULL : sums);
 
     for (s = 0; s < n; s++) {
-        step_tile(type, C, &w, s, &x, y);
+        step_tile(type, C, P, &w, s, &x, y);
         x.q += bytes;
         x.s++;
     }
 
-    store_sums(C, y, sums);
+    store_sums(C, P, y, sums);
 }
 
 /* Step s of the block at p. */
@@ -548,9 +572,7 @@ unpack_step(
     for (g = 0; g < CPU_STEP / 4 * (1u + (uint32_t) is_words(type)); g++) {
         for (v = 0; v < PV; v++) {
 #if WORDS_8
-            q = is_words(type) ? load_words(
-                    p + 2 * PANEL + ((size_t) g * PV + v) * sizeof(vi_t) / 2)
-                               : quants(type, p, s, g, v);
+            q = is_words(type) ? words(p, g, v) : quants(type, p, s, g, v);
 #else
             q = quants(type, p, s, g, v);
 #endif
@@ -601,43 +623,54 @@ acts_at(const cpu_panels_t *a, uint32_t type, uint32_t i, uint32_t e)
     return x;
 }
 
-/* All rows through n steps of a chunk, from element e on. */
+/* All rows through n steps of P panels' chunks, from element e on. */
 ALWAYS void
-ints_rows(const cpu_panels_t *a, uint32_t type, const unpacked_t *u, uint32_t e,
-    uint32_t n, float *sums)
+ints_rows(const cpu_panels_t *a, uint32_t type, uint32_t P, const unpacked_t *u,
+    uint32_t e, uint32_t n, float *sums)
 {
     uint32_t i;
 
     for (i = 0; i + C_INTS <= a->m; i += C_INTS) {
-        ints_unpacked(type, C_INTS, u, acts_at(a, type, i, e), n,
-            sums + i * PANEL, e == 0);
+        ints_unpacked(type, C_INTS, P, u, acts_at(a, type, i, e), n,
+            sums + i * P * PANEL, e == 0);
     }
 
-    for (; i < a->m; i++) {
-        ints_unpacked(
-            type, 1, u, acts_at(a, type, i, e), n, sums + i * PANEL, e == 0);
+    if (i + 2 <= a->m) {
+        ints_unpacked(type, 2, P, u, acts_at(a, type, i, e), n,
+            sums + i * P * PANEL, e == 0);
+        i += 2;
+    }
+
+    if (i < a->m) {
+        ints_unpacked(type, 1, P, u, acts_at(a, type, i, e), n,
+            sums + i * P * PANEL, e == 0);
     }
 }
 
+/* Many rows by P panels from p on; sums are [rows][P][PANEL]. */
 ALWAYS void
-ints_panel(const cpu_panels_t *a, uint32_t type, const uint8_t *p, float *sums)
+ints_many(const cpu_panels_t *a, uint32_t type, uint32_t P, const uint8_t *p,
+    float *sums)
 {
-    unpacked_t u;
-    uint32_t e, n;
-    acts_t x;
+    unpacked_t u[P_INTS] __attribute__((aligned(64)));
+    uint32_t e, n, i;
 
-    if (a->m > C_DIRECT) {
-        for (e = 0; e < a->k; e += n * CPU_STEP) {
-            n = (a->k - e) / CPU_STEP;
-            n = n < STEPS ? n : STEPS;
-            unpack(type, p, n, &u);
-            ints_rows(a, type, &u, e, n, sums);
-            p += n / steps_in(type) * block_size(type);
+    for (e = 0; e < a->k; e += n * CPU_STEP) {
+        n = (a->k - e) / CPU_STEP;
+        n = n < STEPS ? n : STEPS;
+        for (i = 0; i < P; i++) {
+            unpack(type, p + i * a->stride, n, &u[i]);
         }
-        return;
+        ints_rows(a, type, P, u, e, n, sums);
+        p += n / steps_in(type) * block_size(type);
     }
+}
 
-    x = acts_at(a, type, 0, 0);
+/* A few rows by a panel. */
+ALWAYS void
+ints_few(const cpu_panels_t *a, uint32_t type, const uint8_t *p, float *sums)
+{
+    acts_t x = acts_at(a, type, 0, 0);
 
     switch (a->m) {
 
@@ -658,33 +691,48 @@ ints_panel(const cpu_panels_t *a, uint32_t type, const uint8_t *p, float *sums)
     }
 }
 
-/* Those of panel number p's sums that are asked for go to their places. */
+/*
+ * Those of P panels' sums, the first being number p, that are asked for go to
+ * their places; sums are [rows][P][PANEL].
+ */
 ALWAYS void
-put_sums(const cpu_panels_t *a, uint32_t p, const float *sums)
+put_sums(const cpu_panels_t *a, uint32_t p, uint32_t P, const float *sums)
 {
-    uint32_t i, from = p * PANEL, to = from + PANEL;
+    uint32_t i, begin = p * PANEL, from = begin, to = begin + P * PANEL;
 
     from = from > a->n0 ? from : a->n0;
     to = to < a->n0 + a->n ? to : a->n0 + a->n;
 
     for (i = 0; i < a->m; i++) {
         memcpy(a->y + i * a->ldy + (from - a->n0),
-            sums + i * PANEL + from % PANEL, (to - from) * sizeof(float));
+            sums + i * P * PANEL + (from - begin), (to - from) * sizeof(float));
     }
 }
 
 ALWAYS void
 ints_panels(const cpu_panels_t *a, uint32_t type)
 {
-    float sums[ROWS * PANEL] __attribute__((aligned(64)));
-    uint32_t p;
+    float sums[ROWS * P_INTS * PANEL] __attribute__((aligned(64)));
+    uint32_t p, n, end = (a->n0 + a->n + PANEL - 1) / PANEL;
+    const uint8_t *w;
 
     assert(a->m > 0 && a->m <= ROWS && a->n > 0);
     assert(a->k % (steps_in(type) * CPU_STEP) == 0);
 
-    for (p = a->n0 / PANEL; p * PANEL < a->n0 + a->n; p++) {
-        ints_panel(a, type, (const uint8_t *) a->w + p * a->stride, sums);
-        put_sums(a, p, sums);
+    for (p = a->n0 / PANEL; p < end; p += n) {
+        w = (const uint8_t *) a->w + p * a->stride;
+        n = 1;
+
+        if (a->m <= C_DIRECT) {
+            ints_few(a, type, w, sums);
+        } else if (end - p >= P_INTS) {
+            n = P_INTS;
+            ints_many(a, type, P_INTS, w, sums);
+        } else {
+            ints_many(a, type, 1, w, sums);
+        }
+
+        put_sums(a, p, n, sums);
     }
 }
 
@@ -769,40 +817,61 @@ floats_direct(const cpu_panels_t *a, uint32_t type, uint32_t C, uint32_t P,
     }
 }
 
-/* Many rows by one panel. */
-ALWAYS void
-floats_rows(const cpu_panels_t *a, uint32_t type, const char *w, float *sums)
+/* So many of the first of m rows as make a tile; how many. */
+ALWAYS uint32_t
+floats_rows(uint32_t m, uint32_t P, const char *w, size_t stride,
+    const float *x, size_t ldx, uint32_t n, float *sums, int first)
 {
-    float u[CHUNK * PANEL] __attribute__((aligned(64)));
+    if (m >= C_FLOATS) {
+        floats_chunk(KN_F32, C_FLOATS, P, w, stride, x, ldx, n, sums, first);
+        return C_FLOATS;
+    }
+    if (m >= 4) {
+        floats_chunk(KN_F32, 4, P, w, stride, x, ldx, n, sums, first);
+        return 4;
+    }
+    if (m >= 2) {
+        floats_chunk(KN_F32, 2, P, w, stride, x, ldx, n, sums, first);
+        return 2;
+    }
+    floats_chunk(KN_F32, 1, P, w, stride, x, ldx, n, sums, first);
+    return 1;
+}
+
+/* Many rows by P panels from w on. */
+ALWAYS void
+floats_many(const cpu_panels_t *a, uint32_t type, uint32_t P, const char *w,
+    float *sums)
+{
+    float u[P_MANY][CHUNK * PANEL] __attribute__((aligned(64)));
     const char *from;
     const float *x;
     uint32_t e, n, i, v;
+    size_t stride = type == KN_F32 ? a->stride : sizeof(u[0]);
 
     for (e = 0; e < a->k; e += n) {
         n = a->k - e < CHUNK ? a->k - e : CHUNK;
         from = w + (size_t) e * PANEL * plain_size(type);
         x = a->x + e;
 
-        for (i = 0; type != KN_F32 && i < n; i++) {
+        for (i = 0; type != KN_F32 && i < n * P; i++) {
             for (v = 0; v < PV; v++) {
-                V(storeu)(u + i * PANEL + v * LANES, plain(type, from, i, v));
+                V(storeu)
+                (u[i / n] + i % n * PANEL + v * LANES,
+                    plain(type, from + i / n * a->stride, i % n, v));
             }
         }
         from = type != KN_F32 ? (const char *) u : from;
 
-        for (i = 0; i + C_FLOATS <= a->m; i += C_FLOATS) {
-            floats_chunk(KN_F32, C_FLOATS, 1, from, 0, x + i * a->ldx, a->ldx,
-                n, sums + i * PANEL, e == 0);
-        }
-        for (; i < a->m; i++) {
-            floats_chunk(KN_F32, 1, 1, from, 0, x + i * a->ldx, a->ldx, n,
-                sums + i * PANEL, e == 0);
+        for (i = 0; i < a->m;) {
+            i += floats_rows(a->m - i, P, from, stride, x + i * a->ldx, a->ldx,
+                n, sums + i * P * PANEL, e == 0);
         }
     }
 }
 
 ALWAYS void
-floats_panel(const cpu_panels_t *a, uint32_t type, const char *w, float *sums)
+floats_few(const cpu_panels_t *a, uint32_t type, const char *w, float *sums)
 {
     switch (a->m) {
 
@@ -818,12 +887,8 @@ floats_panel(const cpu_panels_t *a, uint32_t type, const char *w, float *sums)
         floats_direct(a, type, 3, 1, w, sums);
         break;
 
-    case 4:
-        floats_direct(a, type, 4, 1, w, sums);
-        break;
-
     default:
-        floats_rows(a, type, w, sums);
+        floats_direct(a, type, 4, 1, w, sums);
     }
 }
 
@@ -831,26 +896,30 @@ floats_panel(const cpu_panels_t *a, uint32_t type, const char *w, float *sums)
 ALWAYS void
 floats_panels(const cpu_panels_t *a, uint32_t type)
 {
-    float sums[ROWS * PANEL] __attribute__((aligned(64)));
-    uint32_t p, i, end = (a->n0 + a->n + PANEL - 1) / PANEL;
+    float sums[ROWS * P_MANY * PANEL + P_FLOATS * PANEL]
+        __attribute__((aligned(64)));
+    uint32_t p, n, end = (a->n0 + a->n + PANEL - 1) / PANEL;
     const char *w;
 
     assert(a->m > 0 && a->m <= ROWS && a->n > 0);
 
-    for (p = a->n0 / PANEL; p < end;) {
+    for (p = a->n0 / PANEL; p < end; p += n) {
         w = a->w + p * a->stride;
+        n = 1;
 
         if (a->m == 1 && end - p >= P_FLOATS) {
+            n = P_FLOATS;
             floats_direct(a, type, 1, P_FLOATS, w, sums);
-            for (i = 0; i < P_FLOATS; i++, p++) {
-                put_sums(a, p, sums + i * PANEL);
-            }
-            continue;
+        } else if (a->m <= C_DIRECT) {
+            floats_few(a, type, w, sums);
+        } else if (end - p >= P_MANY) {
+            n = P_MANY;
+            floats_many(a, type, P_MANY, w, sums);
+        } else {
+            floats_many(a, type, 1, w, sums);
         }
 
-        floats_panel(a, type, w, sums);
-        put_sums(a, p, sums);
-        p++;
+        put_sums(a, p, n, sums);
     }
 }
 
