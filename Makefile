@@ -117,8 +117,11 @@ $(MODULE): $(MODULE_C) config conf/build-module.sh
 $(BUILD)/kernels/%.o: CFLAGS += $(if $(SAN),,-O3) -ffp-contract=off
 $(BUILD)/kernels/cpu/avx2.o $(BUILD)/kernels/cpu/avx2_panel.o: \
 	CFLAGS += -mavx2 -mfma -mf16c
-$(BUILD)/kernels/cpu/avx512.o: CFLAGS += -mavx2 -mfma -mf16c -mavx512f \
-	-mavx512bw -mavx512vl -mavx512dq
+$(BUILD)/kernels/cpu/avx512.o $(BUILD)/kernels/cpu/avx512_panel.o: \
+	CFLAGS += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
+$(BUILD)/kernels/cpu/avxvnni_panel.o: CFLAGS += -mavx2 -mfma -mf16c -mavxvnni
+$(BUILD)/kernels/cpu/avx512vnni_panel.o: CFLAGS += -mavx2 -mfma -mf16c \
+	-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)

@@ -27,7 +27,8 @@
     X(takeover, int, "0", 0, 1,                                                \
         "1: succeed the engine that listens on that path")                     \
     X(device, str, "cpu", 0, 0, "cpu or null (canned tokens, no model)")       \
-    X(cpu_isa, str, "auto", 0, 0, "auto, ref, avx2 or avx512")                 \
+    X(cpu_isa, str, "auto", 0, 0,                                              \
+        "auto, ref, avx2, avxvnni, avx512 or avx512vnni")                      \
     X(threads, int, "0", 0, 256, "CPU threads; 0: one per core")               \
     X(text_threads, int, "2", 1, 64, "threads that tokenise prompts")          \
     X(context, int, "0", 0, 1 << 20,                                           \

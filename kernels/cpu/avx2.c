@@ -9,7 +9,9 @@
 #include <immintrin.h>
 #include <string.h>
 
+#ifndef ALWAYS
 #define ALWAYS static inline __attribute__((always_inline))
+#endif
 
 #define ISA       cpu_avx2
 #define ISA_NAME  "avx2"

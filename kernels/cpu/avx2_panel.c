@@ -1,25 +1,38 @@
 /*
- * Products over panels with AVX2 and FMA: what vec_panel.h is told.
+ * Products over panels with AVX2 and FMA, without and with VNNI: what
+ * vec_panel.h is told.
  *
- * There is no product of signed bytes.  maddubs adds two products of an
+ * AVX2 has no product of signed bytes.  maddubs adds two products of an
  * unsigned and a signed byte to sixteen bits, which eight numbers of four bits
  * fit one upon another; numbers of eight bits go as words, exactly.
+ *
+ * VNNI's product of unsigned and signed bytes adds up in 32 bits and cannot
+ * overflow, so that all kinds of numbers go as bytes: those of Q8_0 with their
+ * top bit turned over, which makes them 128 too large.
  */
 #include "cpu.h"
 
 #include <immintrin.h>
-#include <math.h>
 #include <string.h>
 
+#ifndef ALWAYS
 #define ALWAYS static inline __attribute__((always_inline))
+#endif
 
-#define PANELS   cpu_panels_avx2
 #define LANES    8
 #define P_INTS   1
 #define P_MANY   1
 #define P_FLOATS 4
+
+#ifdef CPU_VNNI
+#define PANELS   cpu_panels_avxvnni
+#define WORDS_8  0
+#define MAC_BITS 32
+#else
+#define PANELS   cpu_panels_avx2
 #define WORDS_8  1
 #define MAC_BITS 15
+#endif
 
 #define V(op) _mm256_##op##_ps
 
@@ -118,11 +131,33 @@ spread(const uint8_t *p)
     return _mm256_set1_epi32(n);
 }
 
+#ifdef CPU_VNNI
+
+ALWAYS vi_t
+flip_top(vi_t v)
+{
+    return _mm256_xor_si256(v, _mm256_set1_epi8((char) 0x80));
+}
+
+ALWAYS vi_t
+mac(vi_t acc, vi_t w, vi_t x)
+{
+    return _mm256_dpbusd_avx_epi32(acc, w, x);
+}
+
+ALWAYS vi_t
+fold(vi_t acc)
+{
+    return acc;
+}
+
+#else
+
 ALWAYS vi_t
 mac(vi_t acc, vi_t w, vi_t x)
 {
     acc = _mm256_add_epi16(acc, _mm256_maddubs_epi16(w, x));
-    __asm__("" : "+x"(acc));
+    CPU_HERE(acc);
 
     return acc;
 }
@@ -143,81 +178,11 @@ ALWAYS vi_t
 mac_words(vi_t acc, vi_t w, vi_t x)
 {
     acc = _mm256_add_epi32(acc, _mm256_madd_epi16(w, x));
-    __asm__("" : "+x"(acc));
+    CPU_HERE(acc);
 
     return acc;
 }
 
-/* The largest of CPU_STEP sizes, a NaN being the largest. */
-ALWAYS float
-top_of(const float *x)
-{
-    __m256i t, m = _mm256_set1_epi32(INT32_MAX);
-    __m128i h;
-    uint32_t i;
-    float f;
-    int32_t n;
-
-    t = _mm256_setzero_si256();
-    for (i = 0; i < CPU_STEP; i += LANES) {
-        t = _mm256_max_epi32(t,
-            _mm256_and_si256(_mm256_castps_si256(_mm256_loadu_ps(x + i)), m));
-    }
-
-    h = _mm_max_epi32(
-        _mm256_castsi256_si128(t), _mm256_extracti128_si256(t, 1));
-    h = _mm_max_epi32(h, _mm_shuffle_epi32(h, 0x4e));
-    h = _mm_max_epi32(h, _mm_shuffle_epi32(h, 0xb1));
-    n = _mm_cvtsi128_si32(h);
-    memcpy(&f, &n, 4);
-
-    return f;
-}
-
-/* The sum of four. */
-ALWAYS int32_t
-sum_of(__m128i v)
-{
-    v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0x4e));
-    v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0xb1));
-
-    return _mm_cvtsi128_si32(v);
-}
-
-ALWAYS int32_t
-sum_of_words(__m256i v)
-{
-    v = fold(v);
-
-    return sum_of(_mm_add_epi32(
-        _mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1)));
-}
-
-/* Packing goes within halves of a vector: the quarters are put in order. */
-ALWAYS void
-round_step(char *q, const float *x, float r, uint32_t bytes, int32_t half[2])
-{
-    __m256i n[4], w[2];
-    uint32_t i;
-
-    for (i = 0; i < 4; i++) {
-        n[i] = _mm256_cvtps_epi32(
-            _mm256_mul_ps(_mm256_loadu_ps(x + i * LANES), _mm256_set1_ps(r)));
-    }
-
-    for (i = 0; i < 2; i++) {
-        w[i] = _mm256_permute4x64_epi64(
-            _mm256_packs_epi32(n[2 * i], n[2 * i + 1]), 0xd8);
-        half[i] = sum_of_words(w[i]);
-    }
-
-    if (bytes == 2) {
-        store_ints((uint8_t *) q, w[0]);
-        store_ints((uint8_t *) q + 32, w[1]);
-    } else {
-        store_ints((uint8_t *) q,
-            _mm256_permute4x64_epi64(_mm256_packs_epi16(w[0], w[1]), 0xd8));
-    }
-}
+#endif
 
 #include "vec_panel.h"

@@ -9,13 +9,15 @@
 #include <immintrin.h>
 #include <string.h>
 
+#ifndef ALWAYS
 #define ALWAYS static inline __attribute__((always_inline))
+#endif
 
 #define ISA       cpu_avx512
 #define ISA_NAME  "avx512"
 #define LANES     16
 #define TILE_R    4
-#define PANELS_OF NULL
+#define PANELS_OF &cpu_panels_avx512
 #define MIX_U     4
 
 #define V(op) _mm512_##op##_ps

@@ -436,6 +436,16 @@ has_avx2(void)
            && __get_cpuid(1, &a, &b, &c, &d) && (c & 1u << 29) != 0;
 }
 
+/* AVX-VNNI is bit 4 of leaf 7, 1. */
+static int
+has_avxvnni(void)
+{
+    unsigned a, b, c, d;
+
+    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d)
+           && (a & 1u << 4) != 0;
+}
+
 static int
 has_avx512(void)
 {
@@ -446,21 +456,36 @@ has_avx512(void)
 }
 
 static int
+has_avx512vnni(void)
+{
+    return has_avx512() && __builtin_cpu_supports("avx512vnni");
+}
+
+static int
 has_ref(void)
 {
     return 1;
 }
 
-/* The instruction sets, best first. X(name) */
+/*
+ * The instruction sets, best first.  X(name, whose small functions, whose
+ * products over panels)
+ */
 #define ISAS(X)                                                                \
-    X(avx512)                                                                  \
-    X(avx2)                                                                    \
-    X(ref)
+    X(avx512vnni, avx512, &cpu_panels_avx512vnni)                              \
+    X(avx512, avx512, cpu_avx512.panels)                                       \
+    X(avxvnni, avx2, &cpu_panels_avxvnni)                                      \
+    X(avx2, avx2, cpu_avx2.panels)                                             \
+    X(ref, ref, NULL)
 
-#define X(isa)                                                                 \
+#define X(isa, base, products)                                                 \
     static kn_dev_t *open_##isa(const kn_open_t *o, char *err, size_t errlen)  \
     {                                                                          \
-        return dev_open(&cpu_##isa, o, err, errlen);                           \
+        cpu_isa_t all = cpu_##base;                                            \
+                                                                               \
+        all.name = #isa;                                                       \
+        all.panels = products;                                                 \
+        return dev_open(&all, o, err, errlen);                                 \
     }
 ISAS(X)
 #undef X
@@ -473,7 +498,7 @@ static const struct {
     int (*has)(void);
     kernels_t table;
 } isas[] = {
-#define X(isa)                                                                 \
+#define X(isa, base, products)                                                 \
     {#isa, has_##isa, {                                                        \
         .open = open_##isa,                                                    \
         .close = dev_close,                                                    \
@@ -520,6 +545,8 @@ kernels_cpu(const char *isa, char *err, size_t errlen)
     }
 
     snprintf(err, errlen,
-        "cpu_isa: expected auto, ref, avx2 or avx512, found \"%s\"", isa);
+        "cpu_isa: expected auto, ref, avx2, avxvnni, avx512 or avx512vnni, "
+        "found \"%s\"",
+        isa);
     return NULL;
 }

@@ -8,8 +8,10 @@
  *               that of the experts
  *      avx2.c avx512.c   the same small functions with flags of their own: what
  *               differs between them, the rest being vec.h and vec_packed.h
- *      panel.c  weights as the vector sets read them; avx2_panel.c vec_panel.h
- *               their products, once more what differs and the rest
+ *      panel.c  weights as the vector sets read them
+ *      avx2_panel.c avx512_panel.c   their products, again what differs, the
+ *               rest being vec_panel.h; avxvnni_panel.c avx512vnni_panel.c the
+ *               same where there are products of bytes
  *      sample.c the sample row's policy
  *
  * An instruction set is a const table of small functions that run on one
@@ -112,6 +114,17 @@ typedef struct {
 } cpu_panel_isa_t;
 
 extern const cpu_panel_isa_t cpu_panels_avx2;
+extern const cpu_panel_isa_t cpu_panels_avxvnni;
+extern const cpu_panel_isa_t cpu_panels_avx512;
+extern const cpu_panel_isa_t cpu_panels_avx512vnni;
+
+/*
+ * Keeps v in a register here.  Sums of whole numbers may be added in any order,
+ * and compilers like to keep all the terms of a step until its end.
+ */
+#ifndef CPU_HERE
+#define CPU_HERE(v) __asm__("" : "+v"(v))
+#endif
 
 /* How far ahead of what they multiply products ask for weights. */
 #define CPU_AHEAD 4096
@@ -154,7 +167,7 @@ typedef struct {
     /* x[i] = cap * tanh(scale * x[i] / cap): element i alone decides. */
     void (*soft_cap)(float *x, uint32_t n, float scale, float cap);
 
-    /* NULL: weights stay as the file has them. */
+    /* NULL: weights stay as the file has them.  cpu.c may know better ones. */
     const cpu_panel_isa_t *panels;
 } cpu_isa_t;
 

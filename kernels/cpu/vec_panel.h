@@ -49,18 +49,16 @@
  *      WORDS_8                       is Q8_0 of kind WORDS?  Then also
  *      load_words(p)                 LANES * 2 signed bytes as words
  *      mac_words(acc, w, x)          acc plus products of words, as i32
- *      top_of(x)                     the largest of CPU_STEP sizes; NaN is
- *      round_step(q, x, r, bytes, half)  q = x r to the nearest whole numbers,
- *                                    CPU_STEP of them of 1 or 2 bytes; sums of
- *                                    the first and the other half
  */
 #ifndef VEC_PANEL_H
 #define VEC_PANEL_H
 
 #include "cpu.h"
 #include "panel.h"
+#include "vec_whole.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 #define PV    (PANEL / LANES)
@@ -73,7 +71,9 @@
 #define C_INTS   4
 #define C_DIRECT 4
 
+#ifndef UNROLL
 #define UNROLL _Pragma("GCC unroll 16")
+#endif
 
 /* What the types in blocks are; panel.c has where things are. */
 

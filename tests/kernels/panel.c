@@ -15,20 +15,34 @@
 #define TOLERANCE 2e-6
 #define N_MAX     67
 
-/* The products of *state, a cpu_isa_t, or a skip that can be seen. */
+typedef struct {
+    const char *name;
+    const cpu_panel_isa_t *panels;
+} set_t;
+
+#define SETS(S)                                                                \
+    S(avx2)                                                                    \
+    S(avxvnni)                                                                 \
+    S(avx512)                                                                  \
+    S(avx512vnni)
+
+#define S(name) static const set_t set_##name = {#name, &cpu_panels_##name};
+SETS(S)
+#undef S
+
+/* The products of *state, or a skip that can be seen. */
 static const cpu_panel_isa_t *
 panels_of(void **state)
 {
-    const cpu_isa_t *isa = *state;
+    const set_t *set = *state;
     char err[200];
 
-    if (kernels_cpu(isa->name, err, sizeof(err)) == NULL) {
-        print_message("%s: this machine lacks it\n", isa->name);
+    if (kernels_cpu(set->name, err, sizeof(err)) == NULL) {
+        print_message("%s: this machine lacks it\n", set->name);
         skip();
     }
 
-    assert_non_null(isa->panels);
-    return isa->panels;
+    return set->panels;
 }
 
 /* Each row of a panel that is full, and of one that is not. */
@@ -434,11 +448,11 @@ test_not_finite(void **state)
     }
 }
 
-#define TESTS(T)                                                               \
-    T(whole)                                                                   \
-    T(product)                                                                 \
-    T(largest)                                                                 \
-    T(not_finite)
+#define TESTS(S, name)                                                         \
+    S(name, whole)                                                             \
+    S(name, product)                                                           \
+    S(name, largest)                                                           \
+    S(name, not_finite)
 
 int
 main(void)
@@ -446,8 +460,11 @@ main(void)
     /* clang-format off */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pack),
-#define T(f) {"avx2 " #f, test_##f, NULL, NULL, (void *) &cpu_avx2},
-        TESTS(T)
+#define T(name, f)                                                             \
+    {#name " " #f, test_##f, NULL, NULL, (void *) (uintptr_t) &set_##name},
+#define S(name) TESTS(T, name)
+        SETS(S)
+#undef S
 #undef T
     };
     /* clang-format on */

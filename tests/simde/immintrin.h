@@ -11,6 +11,23 @@
 
 #ifdef __AVX2__
 #include_next <immintrin.h>
+
+/* Sums of four products of bytes; the machine lacks no other of AVX-VNNI's. */
+#define _mm256_dpbusd_avx_epi32 emu_dpbusd256
+
+static inline __m256i __attribute__((unused))
+emu_dpbusd256(__m256i acc, __m256i u, __m256i s)
+{
+    __m256i bytes = _mm256_set1_epi16(255);
+    __m256i even, odd;
+
+    even = _mm256_madd_epi16(_mm256_and_si256(u, bytes),
+        _mm256_srai_epi16(_mm256_slli_epi16(s, 8), 8));
+    odd = _mm256_madd_epi16(_mm256_srli_epi16(u, 8), _mm256_srai_epi16(s, 8));
+
+    return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
+}
+
 #else
 
 #define SIMDE_ENABLE_NATIVE_ALIASES
@@ -197,6 +214,22 @@ emu_maskz_loadu_epi16(__mmask16 m, const void *p)
         return c;                                                              \
     }
 
+EMU __m512i
+emu_madd_epi16(__m512i a, __m512i b)
+{
+    int16_t x[32], y[32];
+    int32_t z[16];
+    int i;
+
+    EMU_GET(x, a);
+    EMU_GET(y, b);
+    for (i = 0; i < 16; i++) {
+        z[i] = x[2 * i] * y[2 * i] + x[2 * i + 1] * y[2 * i + 1];
+    }
+    EMU_PUT(a, z);
+    return a;
+}
+
 EMU_FMA(emu_fmadd_ps, __m512, float, fmaf(x[i], y[i], z[i]))
 EMU_FMA(emu_fnmadd_ps, __m512, float, fmaf(-x[i], y[i], z[i]))
 EMU_FMA(emu_fmadd_pd, __m512d, double, fma(x[i], y[i], z[i]))
@@ -222,6 +255,8 @@ EMU_FMA(emu_fmadd_pd, __m512d, double, fma(x[i], y[i], z[i]))
 #define _mm512_mask_storeu_ps    emu_mask_storeu_ps
 #define _mm256_maskz_loadu_epi16 emu_maskz_loadu_epi16
 #define _cvtsh_ss                emu_half
+#undef _mm512_madd_epi16
+#define _mm512_madd_epi16 emu_madd_epi16
 
 #endif
 #endif
