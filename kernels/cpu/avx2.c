@@ -18,14 +18,15 @@
 #define LANES     8
 #define TILE_R    2
 #define PANELS_OF &cpu_panels_avx2
-#define MIX_U     2
 
-#define V(op) _mm256_##op##_ps
-#define D(op) _mm256_##op##_pd
+#define V(op)   _mm256_##op##_ps
+#define D(op)   _mm256_##op##_pd
+#define INT(op) _mm256_##op
 
 typedef __m256 vf_t;
 typedef __m256d vd_t;
 typedef __m128i vh_t;
+typedef __m256i vi_t;
 
 ALWAYS __m128
 fold4(vf_t v)
@@ -132,6 +133,32 @@ max_floats(vf_t v, vf_t top, uint32_t n)
 {
     return _mm256_blendv_ps(
         top, _mm256_max_ps(v, top), _mm256_castsi256_ps(mask_of(n)));
+}
+
+ALWAYS vi_t
+gather(const char *const *p, uint32_t step, size_t at)
+{
+    return _mm256_inserti128_si256(
+        _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *) (p[0] + at))),
+        _mm_loadu_si128((const __m128i *) (p[step] + at)), 1);
+}
+
+ALWAYS vh_t
+halves_low(vi_t v)
+{
+    return _mm256_castsi256_si128(v);
+}
+
+ALWAYS vh_t
+halves_high(vi_t v)
+{
+    return _mm256_extracti128_si256(v, 1);
+}
+
+ALWAYS vf_t
+as_floats(vi_t v)
+{
+    return _mm256_castsi256_ps(v);
 }
 
 /* The scale. */

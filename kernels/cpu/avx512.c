@@ -18,14 +18,15 @@
 #define LANES     16
 #define TILE_R    4
 #define PANELS_OF &cpu_panels_avx512
-#define MIX_U     4
 
-#define V(op) _mm512_##op##_ps
-#define D(op) _mm512_##op##_pd
+#define V(op)   _mm512_##op##_ps
+#define D(op)   _mm512_##op##_pd
+#define INT(op) _mm512_##op
 
 typedef __m512 vf_t;
 typedef __m512d vd_t;
 typedef __m256i vh_t;
+typedef __m512i vi_t;
 
 ALWAYS __m128
 fold4(vf_t v)
@@ -129,6 +130,39 @@ ALWAYS vf_t
 max_floats(vf_t v, vf_t top, uint32_t n)
 {
     return _mm512_mask_max_ps(top, mask_of(n), v, top);
+}
+
+ALWAYS vi_t
+gather(const char *const *p, uint32_t step, size_t at)
+{
+    __m128i q[4];
+    uint32_t i;
+
+    for (i = 0; i < 4; i++) {
+        q[i] = _mm_loadu_si128((const __m128i *) (p[i * step] + at));
+    }
+
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_inserti128_si256(
+                                  _mm256_castsi128_si256(q[0]), q[1], 1)),
+        _mm256_inserti128_si256(_mm256_castsi128_si256(q[2]), q[3], 1), 1);
+}
+
+ALWAYS vh_t
+halves_low(vi_t v)
+{
+    return _mm512_castsi512_si256(v);
+}
+
+ALWAYS vh_t
+halves_high(vi_t v)
+{
+    return _mm512_extracti64x4_epi64(v, 1);
+}
+
+ALWAYS vf_t
+as_floats(vi_t v)
+{
+    return _mm512_castsi512_ps(v);
 }
 
 /* Q8_0: the scale.  Q4_0: the scale times each value of a nibble. */

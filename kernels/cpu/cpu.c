@@ -107,7 +107,6 @@ fill_isa(cpu_isa_t *out, const cpu_isa_t *isa)
 
     for (i = 0; i < KN_KV_TYPES; i++) {
         out->kv_put[i] = isa->kv_put[i] ? isa->kv_put[i] : cpu_ref.kv_put[i];
-        out->mix[i] = isa->mix[i] ? isa->mix[i] : cpu_ref.mix[i];
     }
 
     for (i = 0; i < KN_ACTS; i++) {
@@ -115,7 +114,7 @@ fill_isa(cpu_isa_t *out, const cpu_isa_t *isa)
             isa->act_mul[i] ? isa->act_mul[i] : cpu_ref.act_mul[i];
     }
 
-    out->softmax = isa->softmax ? isa->softmax : cpu_ref.softmax;
+    out->attn = isa->attn ? isa->attn : cpu_ref.attn;
     out->rmsnorm = isa->rmsnorm ? isa->rmsnorm : cpu_ref.rmsnorm;
     out->soft_cap = isa->soft_cap ? isa->soft_cap : cpu_ref.soft_cap;
 }
@@ -185,15 +184,27 @@ dev_alloc(kn_dev_t *dev, uint64_t bytes)
     return p;
 }
 
+static uint32_t
+max_u32(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
+static size_t
+max_size(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 /* Scratch for steps up to the limits, with the weights that there are. */
 static int
 dev_scratch(kn_dev_t *dev)
 {
     const kn_limits_t *l = &dev->limits;
-    size_t size, here = cpu_numbers(CPU_TILE_M, dev->k_max);
+    size_t size;
 
-    size = cpu_sample_work(l->vocab);
-    size = size > here ? size : here;
+    size = max_size(cpu_sample_work(l->vocab), cpu_attn_work(l->head_dim));
+    size = max_size(size, cpu_numbers(CPU_TILE_M, dev->k_max));
     dev->work_size = (size + 63) & ~(size_t) 63;
     dev->work = mem_map(dev, (uint64_t) dev->threads * dev->work_size);
     dev->numbers_size = cpu_numbers(l->tokens, dev->k_max);
@@ -299,12 +310,6 @@ dev_copy_out(kn_dev_t *dev, void *dst, kn_ptr_t src, uint64_t n)
     memcpy(dst, (const void *) src.a, n);
 }
 
-static uint32_t
-max_u32(uint32_t a, uint32_t b)
-{
-    return a > b ? a : b;
-}
-
 static int
 dev_reserve(kn_dev_t *dev, const kn_limits_t *l, char *err, size_t errlen)
 {
@@ -326,14 +331,18 @@ dev_reserve(kn_dev_t *dev, const kn_limits_t *l, char *err, size_t errlen)
     have->head_dim = max_u32(have->head_dim, l->head_dim);
     have->vocab = max_u32(have->vocab, l->vocab);
 
+    dev->split_size = cpu_attn_split(have, dev->threads);
     dev->tokens = mem_map(dev, have->tokens * sizeof(*dev->tokens));
     dev->rows = mem_map(dev, have->rows * sizeof(*dev->rows));
     dev->blocks = mem_map(dev, have->blocks * sizeof(*dev->blocks));
     dev->outs = mem_map(dev, have->outs * sizeof(*dev->outs));
     dev->toks = mem_map(dev, have->tokens * sizeof(*dev->toks));
+    dev->tiles = mem_map(dev, have->tokens * sizeof(*dev->tiles));
+    dev->split = mem_map(dev, dev->split_size);
 
     if (dev->tokens == NULL || dev->rows == NULL || dev->blocks == NULL
-        || dev->outs == NULL || dev->toks == NULL || dev_scratch(dev) != 0) {
+        || dev->outs == NULL || dev->toks == NULL || dev->tiles == NULL
+        || dev->split == NULL || dev_scratch(dev) != 0) {
         snprintf(err, errlen,
             "device cpu: not enough memory for a step of "
             "%u tokens",

@@ -4,10 +4,12 @@
  *      cpu.c    device functions, thread pool, choice of instruction set
  *      ref.c    the op rows of vectors, over the small functions of a
  *               cpu_isa_t; those functions in plain C (cpu_ref), the oracle
- *      product.c cache.c router.c   the rows of matrices; of the paged cache;
- *               that of the experts
+ *      product.c cache.c attn.c router.c   the rows of matrices; of the paged
+ *               cache; attention over it (in plain C: attn_ref.c); that of the
+ *               experts
  *      avx2.c avx512.c   the same small functions with flags of their own: what
- *               differs between them, the rest being vec.h and vec_packed.h
+ *               differs between them, the rest being vec.h, vec_packed.h and
+ *               vec_attn.h
  *      panel.c  weights as the vector sets read them
  *      avx2_panel.c avx512_panel.c   their products, again what differs, the
  *               rest being vec_panel.h; avxvnni_panel.c avx512vnni_panel.c the
@@ -54,23 +56,70 @@ typedef struct {
 /* DeepSeek's latent of 512 and its rotated 64; buffers are on the stack */
 #define CPU_HEAD_DIM_MAX 576
 
+/* Positions that are laid out at a time: 16 KiB of keys of 64. */
+#define CPU_SEEN 64
+
 /*
- * Rows added up by weights of their own, for some queries:
+ * Rows times a matrix of floats in memory of the caller's own:
  *
- *      y[i * ldy + c] += sum over j < n of p[i * ldp + j] * v[j, c]
- *      for i < m, c < k
+ *      y[i][j] += sum over from <= c < to of x[i][c] * w[c, j]
+ *      for i < m, j < n
  *
- * Row j of v begins j * stride bytes after v.  The terms of y[i, c] are added
- * to it one by one in the order of j, so n may be cut anywhere.
+ * w has been laid out by keys() or values(), which see; it has rows rows.  The
+ * terms are added to y[i][j] (fresh: to nothing) one by one in the order of c,
+ * so they may be cut anywhere, and m and n do not matter.  What follows y[i] up
+ * to a multiple of CPU_STRIP may be written too.
  */
 typedef struct {
-    const float *p;
-    const void *v;
-    float *y;
-    size_t ldp, ldy; /* elements */
-    size_t stride;   /* bytes */
-    uint32_t m, n, k;
-} cpu_mix_t;
+    const float *const *x; /* [m] */
+    float *const *y;       /* [m] */
+    const float *w;
+    const char *const *cache; /* [rows] mix()'s instead of w */
+    uint32_t m, n, rows;
+    uint32_t from, to; /* from < to */
+    uint32_t fresh;    /* 0, 1 */
+
+    /* Rows of the cache that are wanted next, [CPU_SEEN], or NULL. */
+    const char *const *ahead;
+    size_t ahead_size; /* bytes of each */
+} cpu_strips_t;
+
+/* Rows of the cache to lay out, n <= CPU_SEEN of k elements each. */
+typedef struct {
+    float *to;               /* 64-byte aligned */
+    const char *const *from; /* [n] */
+    uint32_t n, k;
+} cpu_rows_t;
+
+/* No wider than that are the strips of any instruction set. */
+#define CPU_STRIP 32
+
+/* What attention does on one thread, by the cache's type where it differs. */
+typedef struct {
+    /* A matrix [k, n] whose columns are keys: rows is k. */
+    void (*keys[KN_KV_TYPES])(const cpu_rows_t *a);
+
+    /* A matrix [n, k] whose rows are values: rows is CPU_SEEN + 1. */
+    void (*values[KN_KV_TYPES])(const cpu_rows_t *a);
+
+    void (*strips)(const cpu_strips_t *a);
+
+    /*
+     * The same with values as they lie in the cache, which pays for few rows
+     * of x; n is a multiple of CPU_STRIP.
+     */
+    void (*mix[KN_KV_TYPES])(const cpu_strips_t *a);
+
+    /*
+     * w[i] = exp(scale * w[i] - *max), *max being the largest scale * w[i];
+     * returns the sum of the new w, in an order that depends on n only.
+     * scale > 0.
+     */
+    float (*softmax)(float *w, uint32_t n, float scale, float *max);
+
+    /* y[i] = y[i] * by + x[i] * with; n is a multiple of CPU_STRIP. */
+    void (*join)(float *y, const float *x, uint32_t n, float by, float with);
+} cpu_attn_t;
 
 /*
  * Rows of activations by some outputs of a matrix in panels (panel.h):
@@ -141,14 +190,8 @@ typedef struct {
     /* Rounds n elements to nearest even into a cache row. */
     void (*kv_put[KN_KV_TYPES])(void *dst, const float *src, uint32_t n);
 
-    /* Values of the cache, weighted, by cache type. */
-    void (*mix[KN_KV_TYPES])(const cpu_mix_t *a);
-
-    /*
-     * w[i] = exp(scale * w[i] - *max), *max being the largest scale * w[i];
-     * returns the sum of the new w, in an order that depends on n only.
-     */
-    float (*softmax)(float *w, uint32_t n, float scale, float *max);
+    /* Attention's part, all of it or NULL. */
+    const cpu_attn_t *attn;
 
     /*
      * x += add, where it is not NULL; y = x / sqrt(mean(x^2) + eps) * w.  y
@@ -174,6 +217,7 @@ typedef struct {
 extern const cpu_isa_t cpu_ref;
 extern const cpu_isa_t cpu_avx2;
 extern const cpu_isa_t cpu_avx512;
+extern const cpu_attn_t cpu_attn_ref;
 
 /* A weight: panels, or the file's rows as they are. */
 struct kn_w_s {
@@ -201,6 +245,12 @@ cpu_numbers(uint32_t rows, uint32_t k)
     return (size_t) rows * (k * 2 + k / CPU_STEP * sizeof(cpu_step_t));
 }
 
+/* Bytes that attention asks of a worker's scratch, for such heads. */
+size_t cpu_attn_work(uint32_t head_dim);
+
+/* Bytes that it asks for one more split of a step's longest contexts. */
+size_t cpu_attn_split(const kn_limits_t *l, uint32_t threads);
+
 typedef struct cpu_pool_s cpu_pool_t;
 
 /* What a token of the step needs to know, made by plan(). */
@@ -208,6 +258,12 @@ typedef struct {
     uint32_t pos;
     uint32_t row;
 } cpu_tok_t;
+
+/* Tokens of a row that attention takes together. */
+typedef struct {
+    uint32_t tok, tokens;
+    uint32_t unit; /* its first partition's number among all tiles' */
+} cpu_tile_t;
 
 struct kn_dev_s {
     cpu_isa_t isa;          /* complete: gaps are filled from cpu_ref */
@@ -228,7 +284,10 @@ struct kn_dev_s {
     size_t work_size;
     char *numbers; /* a matrix of activations as numbers: cpu_numbers() */
     size_t numbers_size;
-    uint32_t k_max; /* of the weights in panels */
+    uint32_t k_max;    /* of the weights in panels */
+    cpu_tile_t *tiles; /* [limits.tokens], attention's */
+    float *split;      /* [split_size] bytes of results to be joined */
+    size_t split_size;
 };
 
 /*

@@ -184,60 +184,6 @@ put_BF16(void *dst, const float *src, uint32_t n)
 }
 
 static void
-mix_ref(const cpu_mix_t *a, uint32_t bytes,
-    void (*row)(float *, const void *, uint32_t))
-{
-    uint32_t i, j, c, e, n;
-    float v[PIECE], p;
-
-    for (j = 0; j < a->n; j++) {
-        for (c = 0; c < a->k; c += PIECE) {
-            n = min_u32(PIECE, a->k - c);
-            row(v, (const char *) a->v + j * a->stride + (size_t) c * bytes, n);
-
-            for (i = 0; i < a->m; i++) {
-                p = a->p[i * a->ldp + j];
-
-                for (e = 0; e < n; e++) {
-                    a->y[i * a->ldy + c + e] += p * v[e];
-                }
-            }
-        }
-    }
-}
-
-#define X(name, bytes)                                                         \
-    static void mix_##name(const cpu_mix_t *a)                                 \
-    {                                                                          \
-        mix_ref(a, bytes, row_##name);                                         \
-    }
-X(F32, 4)
-X(F16, 2)
-X(BF16, 2)
-#undef X
-
-static float
-softmax_ref(float *w, uint32_t n, float scale, float *max)
-{
-    uint32_t i;
-    float sum;
-
-    *max = -INFINITY;
-
-    for (i = 0; i < n; i++) {
-        w[i] *= scale;
-        *max = w[i] > *max ? w[i] : *max;
-    }
-
-    for (sum = 0, i = 0; i < n; i++) {
-        w[i] = expf(w[i] - *max);
-        sum += w[i];
-    }
-
-    return sum;
-}
-
-static void
 rmsnorm_ref(
     float *y, float *x, const float *add, const float *w, uint32_t n, float eps)
 {
@@ -312,8 +258,7 @@ const cpu_isa_t cpu_ref = {
     KN_TYPE_LIST(X)
 #undef X
         .kv_put = {put_F32, put_F16, put_BF16},
-    .mix = {mix_F32, mix_F16, mix_BF16},
-    .softmax = softmax_ref,
+    .attn = &cpu_attn_ref,
     .rmsnorm = rmsnorm_ref,
 #define X(name, fn) .act_mul[KN_##name] = fn##_mul,
     KN_ACT_LIST(X)

@@ -25,10 +25,10 @@
  *      LANES             floats of a vector
  *      TILE_R            weight rows by four rows of x that fit the registers:
  *                        4, or 2
- *      MIX_U             vectors of a row that weighted values take at a time
  *
  *      vf_t vd_t vh_t    LANES floats, LANES / 2 doubles, LANES half words
- *      V(op) D(op)       the intrinsic of that name over vf_t, over vd_t
+ *      vi_t              2 * LANES half words, or as many bytes of anything
+ *      V(op) D(op) INT(op)     the intrinsic of that name over vf_t, vd_t, vi_t
  *
  *      fold4(v) fold2(d)       upper half added to lower, until v has four
  *                              lanes, d two
@@ -42,6 +42,10 @@
  *                              following it touches no memory beyond
  *      load_floats(p, n) store_floats(p, v, n)
  *      first(v, n)             the first n lanes of v, zeros after
+ *      gather(p, step, at)     vi_t of the 16 bytes at p[0] + at, p[step] + at,
+ *                              p[2 * step] + at, ...
+ *      halves_low(i) halves_high(i)    vi_t's, as vh_t
+ *      as_floats(i)            its bits
  *      max_floats(v, top, n)   top, its first n lanes the larger ones of both
  *
  *      to_floats(q)            the first LANES of sixteen bytes, signed
@@ -374,116 +378,6 @@ tanhv(vf_t x)
     return V(div)(x, e);
 }
 
-/* y[i, e ...] of C queries by U vectors, n < LANES of the last one used. */
-ALWAYS void
-mix_tile(const cpu_mix_t *a, uint32_t type, uint32_t i, uint32_t e, uint32_t C,
-    uint32_t U, uint32_t n)
-{
-    const char *v = a->v;
-    const float *p = a->p + i * a->ldp;
-    float *y = a->y + i * a->ldy + e;
-    vf_t acc[4][4], t, zero = V(setzero)();
-    uint32_t j, c, u;
-
-    for (c = 0; c < C; c++) {
-        for (u = 0; u < U; u++) {
-            acc[c][u] = n == LANES ? V(loadu)(y + c * a->ldy + u * LANES)
-                                   : load_floats(y + c * a->ldy, n);
-        }
-    }
-
-    for (j = 0; j < a->n; j++, v += a->stride) {
-        for (u = 0; u < U; u++) {
-            t = n == LANES ? load(type, v, e + u * LANES, zero)
-                           : load_part(type, v, e, n);
-            for (c = 0; c < C; c++) {
-                acc[c][u] = V(fmadd)(V(set1)(p[c * a->ldp + j]), t, acc[c][u]);
-            }
-        }
-    }
-
-    for (c = 0; c < C; c++) {
-        for (u = 0; u < U; u++) {
-            if (n == LANES) {
-                V(storeu)(y + c * a->ldy + u * LANES, acc[c][u]);
-            } else {
-                store_floats(y + c * a->ldy, acc[c][u], n);
-            }
-        }
-    }
-}
-
-ALWAYS void
-mix_queries(const cpu_mix_t *a, uint32_t type, uint32_t i, uint32_t C)
-{
-    uint32_t e;
-
-    for (e = 0; e + MIX_U * LANES <= a->k; e += MIX_U * LANES) {
-        mix_tile(a, type, i, e, C, MIX_U, LANES);
-    }
-
-    for (; e + LANES <= a->k; e += LANES) {
-        mix_tile(a, type, i, e, C, 1, LANES);
-    }
-
-    if (e < a->k) {
-        mix_tile(a, type, i, e, C, 1, a->k - e);
-    }
-}
-
-ALWAYS void
-mix(const cpu_mix_t *a, uint32_t type)
-{
-    uint32_t i;
-
-    for (i = 0; i + 4 <= a->m; i += 4) {
-        mix_queries(a, type, i, 4);
-    }
-
-    if (i + 2 <= a->m) {
-        mix_queries(a, type, i, 2);
-        i += 2;
-    }
-
-    if (i < a->m) {
-        mix_queries(a, type, i, 1);
-    }
-}
-
-static float
-softmax(float *w, uint32_t n, float scale, float *max)
-{
-    vf_t top, sum, v;
-    float lanes[LANES];
-    uint32_t e, u;
-
-    top = V(set1)(-INFINITY);
-    sum = V(setzero)();
-
-    for (e = 0; e < n; e += LANES) {
-        u = n - e < LANES ? n - e : LANES;
-        v = V(mul)(load_floats(w + e, u), V(set1)(scale));
-        store_floats(w + e, v, u);
-        top = max_floats(v, top, u);
-    }
-
-    V(storeu)(lanes, top);
-    for (*max = lanes[0], u = 1; u < LANES; u++) {
-        *max = lanes[u] > *max ? lanes[u] : *max;
-    }
-
-    top = V(set1)(*max);
-
-    for (e = 0; e < n; e += LANES) {
-        u = n - e < LANES ? n - e : LANES;
-        v = expv(V(sub)(load_floats(w + e, u), top));
-        store_floats(w + e, v, u);
-        sum = V(add)(sum, first(v, u));
-    }
-
-    return reduce(sum);
-}
-
 static void
 rmsnorm(
     float *y, float *x, const float *add, const float *w, uint32_t n, float eps)
@@ -599,6 +493,7 @@ kv_put_f16(void *dst, const float *src, uint32_t n)
 }
 
 #include "vec_packed.h"
+#include "vec_attn.h"
 
 #define X(name)                                                                \
     static void matmul_##name(const cpu_mm_t *a) { matmul(a, KN_##name); }
@@ -624,13 +519,6 @@ X(Q8_0, 32, 34)
 X(Q4_0, 32, 18)
 #undef X
 
-#define X(name)                                                                \
-    static void mix_##name(const cpu_mix_t *a) { mix(a, KN_##name); }
-X(F32)
-X(F16)
-X(BF16)
-#undef X
-
 const cpu_isa_t ISA = {
     .name = ISA_NAME,
 #define X(name, elems, bytes) .matmul[KN_##name] = matmul_##name,
@@ -643,8 +531,7 @@ const cpu_isa_t ISA = {
             .row[KN_Q8_0] = row_Q8_0,
     .row[KN_Q4_0] = row_Q4_0,
     .kv_put[KN_F16] = kv_put_f16,
-    .mix = {mix_F32, mix_F16, mix_BF16},
-    .softmax = softmax,
+    .attn = &attn,
     .rmsnorm = rmsnorm,
 #define X(name, fn) .act_mul[KN_##name] = fn##_mul,
     KN_ACT_LIST(X)

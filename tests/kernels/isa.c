@@ -248,89 +248,209 @@ test_row(void **state)
     }
 }
 
+/* A matrix [k, n] for strips(): keys of k elements, or k values of n. */
+typedef struct {
+    guard_t cache;
+    const char *rows[CPU_SEEN];
+    float *w; /* laid out */
+    uint32_t type, values, n, k;
+} matrix_t;
+
+static void
+matrix_open(matrix_t *m, const cpu_isa_t *isa, uint64_t *seed, uint32_t type,
+    uint32_t values, uint32_t n, uint32_t k)
+{
+    uint32_t i, count = values ? k : n, width = values ? n : k;
+    size_t stride = type_bytes(type, width);
+    cpu_rows_t a;
+
+    m->type = type;
+    m->values = values;
+    m->n = n;
+    m->k = k;
+    guard_open(&m->cache, count * stride);
+    rnd_weights(seed, type, m->cache.p, (size_t) count * width);
+    m->w = aligned_alloc(64, (CPU_SEEN + 1) * 320 * sizeof(float));
+    assert_non_null(m->w);
+    memset(m->w, 0xff, (CPU_SEEN + 1) * 320 * sizeof(float));
+
+    /* in no order */
+    for (i = 0; i < count; i++) {
+        m->rows[i] = (char *) m->cache.p + (i * 7 + 3) % count * stride;
+    }
+
+    a.to = m->w;
+    a.from = m->rows;
+    a.n = count;
+    a.k = width;
+    (values ? isa->attn->values[type] : isa->attn->keys[type])(&a);
+}
+
+static double
+matrix_at(const matrix_t *m, uint32_t c, uint32_t j)
+{
+    return m->values ? weight_at(m->type, m->rows[c], j)
+                     : weight_at(m->type, m->rows[j], c);
+}
+
 /* Row i alone, its terms in two calls: the same bits. */
 static void
-check_mix_alone(const cpu_isa_t *isa, uint32_t type, const cpu_mix_t *m,
+check_strips_alone(const cpu_isa_t *isa, const cpu_strips_t *p,
     const float *before, uint32_t i)
 {
-    cpu_mix_t a = *m;
-    guard_t y;
+    float row[320], *y = row;
+    cpu_strips_t a = *p;
 
-    a.p += i * a.ldp;
+    memset(row, 0xff, sizeof(row));
+    memcpy(row, before, p->n * sizeof(float));
+    a.x += i;
+    a.y = &y;
     a.m = 1;
-    a.n = m->n / 2;
-    a.y = guard_open(&y, a.k * sizeof(float));
-    memcpy(a.y, before + i * m->ldy, a.k * sizeof(float));
-    isa->mix[type](&a);
-    a.p += a.n;
-    a.v = (const char *) a.v + a.n * a.stride;
-    a.n = m->n - a.n;
-    isa->mix[type](&a);
-    assert_memory_equal(a.y, m->y + i * m->ldy, a.k * sizeof(float));
-    guard_close(&y);
+    a.to = p->from + (p->to - p->from + 1) / 2;
+    isa->attn->strips(&a);
+    a.from = a.to;
+    a.to = p->to;
+    a.fresh = 0;
+
+    if (a.from < a.to) {
+        isa->attn->strips(&a);
+    }
+
+    assert_memory_equal(row, p->y[i], p->n * sizeof(float));
+}
+
+/* y of the cache's own rows: the same bits. */
+static void
+check_mix(const cpu_isa_t *isa, const matrix_t *m, const cpu_strips_t *p,
+    const float *before, uint32_t i)
+{
+    float row[320], *y = row;
+    cpu_strips_t a = *p;
+
+    memcpy(row, before, p->n * sizeof(float));
+    a.x += i;
+    a.y = &y;
+    a.m = 1;
+    a.w = NULL;
+    a.cache = m->rows;
+    isa->attn->mix[m->type](&a);
+    assert_memory_equal(row, p->y[i], p->n * sizeof(float));
 }
 
 static void
-check_mix(
-    const cpu_isa_t *isa, uint64_t *seed, uint32_t type, uint32_t m, uint32_t k)
+check_strips(const cpu_isa_t *isa, uint64_t *seed, const matrix_t *m)
 {
-    cpu_mix_t a;
-    guard_t p, v, y;
-    float before[9 * 301];
-    double sum, size, t;
+    enum { M = 20, WIDTH = 320 };
+    static float before[M][WIDTH], y[M][WIDTH];
+    const float *x[M];
+    float *to[M];
+    guard_t q[M];
     uint32_t i, j, c;
+    double sum, size, t;
+    cpu_strips_t p;
 
-    a.m = m;
-    a.n = 1 + rnd(seed) % 20;
-    a.k = k;
-    a.ldp = a.n + rnd(seed) % 3;
-    a.ldy = k + rnd(seed) % 2;
-    a.stride = type_bytes(type, k);
-    guard_open(&p, ((m - 1) * a.ldp + a.n) * sizeof(float));
-    guard_open(&v, a.n * a.stride);
-    guard_open(&y, ((m - 1) * a.ldy + k) * sizeof(float));
-    rnd_weights(seed, KN_F32, p.p, (uint32_t) ((m - 1) * a.ldp) + a.n);
-    rnd_weights(seed, type, v.p, a.n * k);
-    rnd_weights(seed, KN_F32, y.p, (uint32_t) ((m - 1) * a.ldy) + k);
-    memcpy(before, y.p, ((m - 1) * a.ldy + k) * sizeof(float));
-    a.p = p.p;
-    a.v = v.p;
-    a.y = y.p;
-    isa->mix[type](&a);
+    memset(&p, 0, sizeof(p));
+    p.m = 1 + rnd(seed) % M;
+    p.n = m->n;
+    p.rows = m->values ? CPU_SEEN + 1 : m->k;
+    p.from = m->values ? rnd(seed) % m->k : 0;
+    p.to = m->values ? p.from + 1 + rnd(seed) % (m->k - p.from) : m->k;
+    p.fresh = rnd(seed) % 2;
+    p.x = x;
+    p.y = to;
+    p.w = m->w;
+    p.ahead = rnd(seed) % 2 ? m->rows : NULL;
+    p.ahead_size = 1;
 
-    for (i = 0; i < m; i++) {
-        for (c = 0; c < k; c++) {
-            sum = before[i * a.ldy + c];
+    for (i = 0; i < p.m; i++) {
+        x[i] = guard_open(&q[i], m->k * sizeof(float));
+        to[i] = y[i];
+        rnd_weights(seed, KN_F32, q[i].p, m->k);
+        rnd_weights(seed, KN_F32, y[i], WIDTH);
+        memcpy(before[i], y[i], sizeof(y[i]));
+    }
+
+    /* a fetch is of CPU_SEEN rows */
+    p.ahead = (m->values ? m->k : m->n) == CPU_SEEN ? p.ahead : NULL;
+    isa->attn->strips(&p);
+
+    for (i = 0; i < p.m; i++) {
+        for (j = 0; j < p.n; j++) {
+            sum = p.fresh ? 0 : before[i][j];
             size = fabs(sum);
 
-            for (j = 0; j < a.n; j++) {
-                t = (double) a.p[i * a.ldp + j]
-                    * weight_at(type, (char *) v.p + j * a.stride, c);
+            for (c = p.from; c < p.to; c++) {
+                t = x[i][c] * matrix_at(m, c, j);
                 sum += t;
                 size += fabs(t);
             }
 
-            assert_true(fabs(a.y[i * a.ldy + c] - sum) <= 1.3e-7 * a.n * size);
+            assert_true(fabs(y[i][j] - sum) <= 1.3e-7 * (p.to - p.from) * size);
         }
 
-        check_mix_alone(isa, type, &a, before, i);
-    }
+        for (j = (p.n + CPU_STRIP - 1) / CPU_STRIP * CPU_STRIP; j < WIDTH;
+             j++) {
+            assert_true(y[i][j] == before[i][j]);
+        }
 
-    guard_close(&p);
-    guard_close(&v);
-    guard_close(&y);
+        check_strips_alone(isa, &p, before[i], i);
+
+        if (m->values && m->n % CPU_STRIP == 0) {
+            check_mix(isa, m, &p, before[i], i);
+        }
+
+        guard_close(&q[i]);
+    }
 }
 
 static void
-test_mix(void **state)
+test_strips(void **state)
 {
     const cpu_isa_t *isa = isa_of(state);
     uint64_t seed = 4;
-    uint32_t type, k;
+    uint32_t i, type, values;
+    matrix_t m;
 
-    for (type = 0; type < KN_KV_TYPES; type++) {
-        for (k = 1; isa->mix[type] != NULL && k <= 300; k++) {
-            check_mix(isa, &seed, type, 1 + k % 9, k);
+    for (i = 0; isa->attn != NULL && i < 600; i++) {
+        type = i % KN_KV_TYPES;
+        values = i / KN_KV_TYPES % 2;
+
+        if (values) {
+            matrix_open(&m, isa, &seed, type, 1,
+                i % 5 ? 1 + rnd(&seed) % 300 : 32 * (1 + i % 9),
+                1 + rnd(&seed) % CPU_SEEN);
+        } else {
+            matrix_open(&m, isa, &seed, type, 0,
+                i % 5 ? 1 + rnd(&seed) % CPU_SEEN : CPU_SEEN,
+                1 + rnd(&seed) % 300);
+        }
+
+        check_strips(isa, &seed, &m);
+        free(m.w);
+        guard_close(&m.cache);
+    }
+}
+
+static void
+test_join(void **state)
+{
+    const cpu_isa_t *isa = isa_of(state);
+    uint64_t seed = 11;
+    float y[320], x[320], before[320];
+    uint32_t n, i;
+    double v;
+
+    for (n = CPU_STRIP; isa->attn != NULL && n <= 320; n += CPU_STRIP) {
+        rnd_weights(&seed, KN_F32, y, 320);
+        rnd_weights(&seed, KN_F32, x, 320);
+        memcpy(before, y, sizeof(y));
+        isa->attn->join(y, x, n, 0.3f, 0.7f);
+
+        for (i = 0; i < 320; i++) {
+            v = before[i] * (double) 0.3f + x[i] * (double) 0.7f;
+            v = i < n ? v : before[i];
+            assert_true(
+                fabs(y[i] - v) <= 2e-7 * (fabs(x[i]) + fabs(before[i])));
         }
     }
 }
@@ -345,7 +465,7 @@ test_softmax(void **state)
     uint32_t n, i;
     guard_t w;
 
-    for (n = 1; isa->softmax != NULL && n <= 300; n++) {
+    for (n = 1; isa->attn != NULL && n <= 300; n++) {
         guard_open(&w, n * sizeof(float));
 
         for (top = -INFINITY, i = 0; i < n; i++) {
@@ -354,7 +474,7 @@ test_softmax(void **state)
             top = fmax(top, before[i] * 0.25f);
         }
 
-        sum = isa->softmax(w.p, n, 0.25f, &max);
+        sum = isa->attn->softmax(w.p, n, 0.25f, &max);
         assert_true(max == (float) top);
 
         for (total = 0, i = 0; i < n; i++) {
@@ -368,7 +488,7 @@ test_softmax(void **state)
         /* one that is no number is not lost */
         memcpy(w.p, before, n * sizeof(float));
         ((float *) w.p)[n / 2] = NAN;
-        assert_true(isnan(isa->softmax(w.p, n, 0.25f, &max)));
+        assert_true(isnan(isa->attn->softmax(w.p, n, 0.25f, &max)));
         guard_close(&w);
     }
 }
@@ -665,7 +785,8 @@ test_soft_cap(void **state)
     T(matmul)                                                                  \
     T(matmul_not_finite)                                                       \
     T(row)                                                                     \
-    T(mix)                                                                     \
+    T(strips)                                                                  \
+    T(join)                                                                    \
     T(softmax)                                                                 \
     T(rmsnorm)                                                                 \
     T(put_f16)                                                                 \

@@ -653,7 +653,7 @@ static case_t
 make_case(int op, uint32_t i)
 {
     static const uint32_t dims[] = {8, 16, 20, 33, 64, 80, 128, 576};
-    static const uint32_t groups[] = {1, 3, 8, 9};
+    static const uint32_t groups[] = {1, 3, 8, 9, 50};
     static const uint32_t blocks[] = {16, 4, 7, 32};
     static const uint32_t widths[] = {1, 5, 172, 64, 300, 31, 33, 256};
     static const uint32_t windows[] = {0, 1, 33, 0, 300};
@@ -679,7 +679,7 @@ make_case(int op, uint32_t i)
         c.head_dim = dims[i % 8];
         c.v_dim = i % 6 == 5 ? dims[i / 2 % 7] : c.head_dim;
         c.kv_heads = c.head_dim > 128 ? 1 : 1 + i % 2;
-        c.heads = c.kv_heads * groups[i / 2 % 4];
+        c.heads = c.kv_heads * groups[i / 2 % (c.head_dim < 40 ? 5 : 4)];
         c.half = i % 4 ? c.head_dim / 2 : c.head_dim / 4;
         c.half = i % 5 == 2 ? 0 : c.half;
         c.inside = i % 8 == 7 || i / 4 % 3 == 1;

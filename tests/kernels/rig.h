@@ -194,7 +194,7 @@ static inline void
 sub_open(sub_t *s, const char *isa, uint32_t threads)
 {
     kn_open_t o = {threads};
-    kn_limits_t l = {TOKENS_MAX, ROWS_MAX, TOKENS_MAX, BLOCKS_MAX, 1000, 34,
+    kn_limits_t l = {TOKENS_MAX, ROWS_MAX, TOKENS_MAX, BLOCKS_MAX, 1000, 100,
         CPU_HEAD_DIM_MAX, 1000};
     char err[200];
 
