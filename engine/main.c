@@ -20,6 +20,7 @@
  * short.
  */
 #include "clock.h"
+#include "cpus.h"
 #include "forward.h"
 #include "inspect.h"
 #include "inner.h"
@@ -39,6 +40,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -74,6 +76,7 @@ typedef struct {
     prefix_set_t prefixes; /* that are pinned */
     const kernels_t *kn;
     kn_dev_t *dev;
+    cpus_t cpus; /* that its threads stay on */
     forward_cfg_t shape;
     const sched_policy_t *policy;
     forward_t *forward;
@@ -173,6 +176,7 @@ open_ipc(engine_t *e)
 static int
 open_kernels(engine_t *e)
 {
+    cpu_set_t allowed;
     int null = strcmp(e->o.device, "null") == 0;
 
     if (!null && strcmp(e->o.device, "cpu") != 0) {
@@ -187,12 +191,36 @@ open_kernels(engine_t *e)
         return -1;
     }
 
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) {
+        CPU_ZERO(&allowed);
+    }
+    if (cpus_parse(&e->cpus, e->o.cpus, &allowed, e->err, sizeof(e->err))
+        != 0) {
+        return -1;
+    }
+
     e->kn = kernels_cpu(e->o.cpu_isa, e->err, sizeof(e->err));
     if (e->kn != NULL && null) {
         e->kn = kernels_null();
     }
 
     return e->kn == NULL ? -1 : 0;
+}
+
+
+/* 0, or -1 with e->err. */
+static int
+open_device(engine_t *e)
+{
+    kn_open_t ko;
+
+    memset(&ko, 0, sizeof(ko));
+    ko.threads = (uint32_t) e->o.threads;
+    ko.cpus = e->cpus.v;
+    ko.cpus_n = e->cpus.n;
+    e->dev = e->kn->open(&ko, e->err, sizeof(e->err));
+
+    return e->dev == NULL ? -1 : 0;
 }
 
 
@@ -564,7 +592,6 @@ log_left(const model_info_t *info)
 static int
 open_forward(engine_t *e)
 {
-    kn_open_t ko;
     char held[1024];
 
     e->shape.rows_max = (uint32_t) e->o.batch_rows;
@@ -577,10 +604,7 @@ open_forward(engine_t *e)
         return -1;
     }
 
-    memset(&ko, 0, sizeof(ko));
-    ko.threads = (uint32_t) e->o.threads;
-    e->dev = e->kn->open(&ko, e->err, sizeof(e->err));
-    if (e->dev == NULL) {
+    if (open_device(e) != 0) {
         return -1;
     }
 
@@ -794,6 +818,7 @@ start_threads(engine_t *e)
     } rows[ENGINE_THREADS] = {{"text_out", text_out_run, e->text_out},
         {"loop", loop_run, e->loop}, {"text_in", text_in_run, e->text_in}};
     const uint32_t n = ENGINE_THREADS;
+    cpu_set_t first;
     int rc;
 
     if (e->rec != NULL && record_start(e->rec, e->err, sizeof(e->err)) != 0) {
@@ -809,6 +834,12 @@ start_threads(engine_t *e)
         }
         (void) pthread_setname_np(
             e->threads[e->threads_n], rows[e->threads_n].name);
+        if (rows[e->threads_n].run == loop_run && e->cpus.n > 0) {
+            CPU_ZERO(&first);
+            CPU_SET(e->cpus.v[0], &first);
+            (void) pthread_setaffinity_np(
+                e->threads[e->threads_n], sizeof(first), &first);
+        }
         e->threads_n++;
     }
 
@@ -965,7 +996,6 @@ close_all(engine_t *e)
 static int
 inspect(engine_t *e)
 {
-    kn_open_t ko;
     kn_info_t k;
     ipc_cfg_t c;
     inspect_t in;
@@ -976,10 +1006,7 @@ inspect(engine_t *e)
         return 1;
     }
 
-    memset(&ko, 0, sizeof(ko));
-    ko.threads = (uint32_t) e->o.threads;
-    e->dev = e->kn->open(&ko, e->err, sizeof(e->err));
-    if (e->dev == NULL) {
+    if (open_device(e) != 0) {
         return 1;
     }
     e->kn->info(e->dev, &k);

@@ -29,7 +29,9 @@
     X(device, str, "cpu", 0, 0, "cpu or null (canned tokens, no model)")       \
     X(cpu_isa, str, "auto", 0, 0,                                              \
         "auto, ref, avx2, avxvnni, avx512 or avx512vnni")                      \
-    X(threads, int, "0", 0, 256, "CPU threads; 0: one per core")               \
+    X(threads, int, "0", 0, 256, "CPU threads; 0: one per core, or of cpus")   \
+    X(cpus, str, "", 0, 0,                                                     \
+        "CPUs that they stay on, such as 0-3,8; default: any")                 \
     X(text_threads, int, "2", 1, 64, "threads that tokenise prompts")          \
     X(context, int, "0", 0, 1 << 20,                                           \
         "longest sequence, tokens; 0: what the model was trained for")         \

@@ -100,8 +100,14 @@ kn_at(kn_ptr_t p, uint64_t bytes)
 typedef struct kn_dev_s kn_dev_t; /* an open device */
 typedef struct kn_w_s kn_w_t;     /* a weight matrix, laid out as it likes */
 
+/*
+ * CPU: thread i, of those that the device starts, stays on cpus[i % cpus_n];
+ * thread 0 is the caller of ops, and its own to place.
+ */
 typedef struct {
-    uint32_t threads; /* CPU: 0 is one per core */
+    uint32_t threads;     /* CPU: 0 is one per CPU of the list, or per core */
+    const uint32_t *cpus; /* [cpus_n], there to be used; borrowed by open */
+    uint32_t cpus_n;      /* 0: threads go where the system moves them */
 } kn_open_t;
 
 typedef struct {

@@ -57,6 +57,8 @@ refused("record with $_->[0]", qr/^llm-engine: record does not go with $_->[0]: 
     for ['prefix_pin', '--prefix_pin', $0], ['kv_host_memory', qw(--kv_host_memory 1m)],
     ['planning_depth 1', qw(--planning_depth 1)];
 ok(!-e "$dir/rec", 'and nothing is recorded');
+refused('no such CPU', qr{cpus.*found 1000}, '--device', 'null', '--cpus', '0,1000');
+refused('bad cpus', qr{0-3,8.*found "1-"}, '--device', 'null', '--cpus', '1-');
 refused('no conf', qr/none\.conf/, '-c', "$dir/none.conf");
 
 ($st, $out) = engine('--device', 'null', '--inspect');

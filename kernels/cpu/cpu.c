@@ -143,7 +143,7 @@ dev_open(const cpu_isa_t *isa, const kn_open_t *o, char *err, size_t errlen)
 {
     kn_dev_t *dev;
 
-    assert(o->threads <= THREADS_MAX);
+    assert(o->threads <= THREADS_MAX && o->cpus_n <= THREADS_MAX);
     dev = calloc(1, sizeof(*dev));
 
     if (dev == NULL) {
@@ -152,8 +152,10 @@ dev_open(const cpu_isa_t *isa, const kn_open_t *o, char *err, size_t errlen)
     }
 
     fill_isa(&dev->isa, isa);
-    dev->threads = o->threads != 0 ? o->threads : cores();
-    dev->pool = cpu_pool_open(dev->threads);
+    dev->threads = o->threads != 0  ? o->threads
+                   : o->cpus_n != 0 ? o->cpus_n
+                                    : cores();
+    dev->pool = cpu_pool_open(dev->threads, o);
 
     if (dev->pool == NULL) {
         snprintf(

@@ -20,14 +20,16 @@
  * A worker with nothing to do spins a little, because the ops of a step follow
  * each other within microseconds, then sleeps on a futex; an idle engine burns
  * nothing.  The caller works too and then waits for the parts that others
- * hold, which are running by then.
+ * hold, in the same way: where another process has taken a worker's processor
+ * in the middle of a part, the caller's goes idle, and the system moves the
+ * worker there unless it is bound to its own.
  *
  * Orders.  publish: fields, then ticket (release).  claim: ticket (acquire),
  * fields, exchange (acquire, release: reads stay above it).  done: add
  * (release) after the part's work, read (acquire) by the caller.  Sleep: the
  * worker raises sleepers, then the kernel compares bell; the caller bumps
  * bell, then reads sleepers; all sequentially consistent, so one of them sees
- * the other.
+ * the other.  The caller's sleep is the same, with waits and done.
  *
  * A pool belongs to one device, and one thread calls cpu_run.
  */
@@ -60,8 +62,9 @@ typedef struct {
 struct cpu_pool_s {
     uint64_t ticket; /* atomic */
     char pad1[56];
-    uint32_t done; /* atomic: parts that have ended */
-    char pad2[60];
+    uint32_t done;  /* atomic, futex: parts that have ended */
+    uint32_t waits; /* atomic: does the caller sleep on it? */
+    char pad2[56];
     part_fn fn; /* atomic, as is arg: a late reader may be there */
     void *arg;
     uint32_t bell;     /* atomic, futex: bumped by each job */
@@ -75,6 +78,18 @@ static inline void
 relax(void)
 {
     __builtin_ia32_pause();
+}
+
+static void
+futex_wait(uint32_t *word, uint32_t value)
+{
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+
+static void
+futex_wake(uint32_t *word)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
 /*
@@ -100,7 +115,13 @@ run_part(cpu_pool_t *p, uint32_t worker)
         __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
 
     fn(arg, (uint32_t) ticket - 1, worker);
-    __atomic_fetch_add(&p->done, 1, __ATOMIC_RELEASE);
+    __atomic_fetch_add(&p->done, 1, __ATOMIC_SEQ_CST);
+
+    /* late, and of another job's caller by then, it wakes for nothing */
+    if (__atomic_load_n(&p->waits, __ATOMIC_SEQ_CST) != 0) {
+        futex_wake(&p->done);
+    }
+
     return 1;
 }
 
@@ -109,18 +130,6 @@ static int
 has_work(const cpu_pool_t *p)
 {
     return (uint32_t) __atomic_load_n(&p->ticket, __ATOMIC_ACQUIRE) != 0;
-}
-
-static void
-futex_wait(uint32_t *word, uint32_t value)
-{
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
-}
-
-static void
-futex_wake(uint32_t *word)
-{
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
 /* Returns when there may be work, or at the end. */
@@ -168,8 +177,37 @@ ring(cpu_pool_t *p)
     }
 }
 
+/* 0, or the error's number. */
+static int
+start(worker_t *w, const kn_open_t *o)
+{
+    int rc;
+    cpu_set_t set;
+    pthread_attr_t attr;
+
+    if (pthread_attr_init(&attr) != 0) {
+        return -1;
+    }
+
+    rc = 0;
+
+    if (o->cpus_n > 0) {
+        CPU_ZERO(&set);
+        CPU_SET(o->cpus[w->worker % o->cpus_n], &set);
+        rc = pthread_attr_setaffinity_np(&attr, sizeof(set), &set);
+    }
+
+    if (rc == 0) {
+        rc = pthread_create(&w->thread, &attr, worker_main, w);
+    }
+
+    (void) pthread_attr_destroy(&attr);
+
+    return rc;
+}
+
 cpu_pool_t *
-cpu_pool_open(uint32_t threads)
+cpu_pool_open(uint32_t threads, const kn_open_t *o)
 {
     uint32_t i;
     cpu_pool_t *p;
@@ -192,9 +230,7 @@ cpu_pool_open(uint32_t threads)
         p->workers[i].pool = p;
         p->workers[i].worker = i + 1;
 
-        if (pthread_create(
-                &p->workers[i].thread, NULL, worker_main, &p->workers[i])
-            != 0) {
+        if (start(&p->workers[i], o) != 0) {
             cpu_pool_close(p);
             return NULL;
         }
@@ -223,6 +259,30 @@ cpu_pool_close(cpu_pool_t *p)
 
     free(p->workers);
     free(p);
+}
+
+/* Returns when so many parts have ended, all of them being claimed. */
+static void
+wait_for_end(cpu_pool_t *p, uint32_t parts)
+{
+    uint32_t i, done;
+
+    for (i = 0; i < SPINS; i++) {
+        if (__atomic_load_n(&p->done, __ATOMIC_ACQUIRE) == parts) {
+            return;
+        }
+
+        relax();
+    }
+
+    __atomic_store_n(&p->waits, 1, __ATOMIC_SEQ_CST);
+
+    while ((done = __atomic_load_n(&p->done, __ATOMIC_SEQ_CST)) != parts) {
+        assert(done < parts);
+        futex_wait(&p->done, done);
+    }
+
+    __atomic_store_n(&p->waits, 0, __ATOMIC_RELAXED);
 }
 
 void
@@ -254,11 +314,5 @@ cpu_run(kn_dev_t *dev, uint32_t parts, uint64_t cost, part_fn fn, void *arg)
     while (run_part(p, 0)) {
     }
 
-    for (i = 0; __atomic_load_n(&p->done, __ATOMIC_ACQUIRE) != parts; i++) {
-        if (i < SPINS) {
-            relax();
-        } else {
-            sched_yield(); /* more threads than cores */
-        }
-    }
+    wait_for_end(p, parts);
 }

@@ -164,7 +164,7 @@ bench(const char *isa, const char *type_name, uint32_t type, size_t bytes,
     const uint64_t *mem, int threads)
 {
     static char data[N * N * 4];
-    kn_open_t o = {(uint32_t) threads};
+    kn_open_t o = {.threads = (uint32_t) threads};
     kn_limits_t l = {ROWS, 1, 1, 1, ROWS, 1, 64, 1};
     kn_source_t src = {"bench", type, N, N, data};
     double one, many, read, t;

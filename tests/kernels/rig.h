@@ -193,7 +193,7 @@ token_of(const case_t *c, uint32_t i)
 static inline void
 sub_open(sub_t *s, const char *isa, uint32_t threads)
 {
-    kn_open_t o = {threads};
+    kn_open_t o = {.threads = threads};
     kn_limits_t l = {TOKENS_MAX, ROWS_MAX, TOKENS_MAX, BLOCKS_MAX, 1000, 100,
         CPU_HEAD_DIM_MAX, 1000};
     char err[200];

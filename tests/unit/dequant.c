@@ -172,7 +172,7 @@ check_isa(const char *isa)
     uint32_t i, type, n = 0, tokens[ROWS];
     gguf_t *g = open_vectors();
     const tensor_t *t, *x = gguf_tensor(g, "x");
-    kn_open_t o = {1};
+    kn_open_t o = {.threads = 1};
     kn_limits_t l = {ROWS, 1, 1, 1, ROWS, 1, 64, 1};
     kn_row_t row = {0, ROWS, 0, {{0, 0, 0}}};
     kn_step_t step = {ROWS, 1, 0, 0, tokens, &row, NULL, NULL};

@@ -144,7 +144,7 @@ logits_of(const kernels_t *kn, const uint8_t *file, size_t len)
     float *all = malloc((TOKENS + 1) * VOCAB * sizeof(float));
     forward_cfg_t c = {
         1, TOKENS, TOKENS, 64, 64 / BLOCK, BLOCK, KN_F32, .groups = {.n = 0}};
-    kn_open_t o = {1};
+    kn_open_t o = {.threads = 1};
     batch_row_t row = {0};
     batch_out_t outs[TOKENS];
     batch_t b = {0};

@@ -1,7 +1,8 @@
 /*
  * Would catch: a part that is run twice, not at all or after cpu_run has
  * returned, by a worker that was late for its job; a scratch number that two
- * threads share; a sleeper that nobody wakes.
+ * threads share; a sleeper that nobody wakes; a caller that burns a processor
+ * while others work; a thread that is not where it was told to be.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,6 +13,7 @@
 #include "cpu/cpu.h"
 #include "cpu/pool.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -19,6 +21,8 @@
 #define PARTS_MAX 300
 #define THREADS   4
 #define LARGE     (1ull << 40) /* a cost that is worth threads */
+
+static const kn_open_t anywhere;
 
 typedef struct {
     uint32_t round;
@@ -62,7 +66,7 @@ each_part_once(void **state)
     (void) state;
     memset(&dev, 0, sizeof(dev));
     dev.threads = THREADS;
-    dev.pool = cpu_pool_open(THREADS);
+    dev.pool = cpu_pool_open(THREADS, &anywhere);
     assert_non_null(dev.pool);
 
     for (j.round = 1; j.round <= 20000; j.round++) {
@@ -91,7 +95,7 @@ sleepers_wake(void **state)
     (void) state;
     memset(&dev, 0, sizeof(dev));
     dev.threads = THREADS;
-    dev.pool = cpu_pool_open(THREADS);
+    dev.pool = cpu_pool_open(THREADS, &anywhere);
     assert_non_null(dev.pool);
 
     for (j.round = 1; j.round <= 50; j.round++) {
@@ -115,7 +119,7 @@ idle_is_idle(void **state)
     (void) state;
     memset(&dev, 0, sizeof(dev));
     dev.threads = THREADS;
-    dev.pool = cpu_pool_open(THREADS);
+    dev.pool = cpu_pool_open(THREADS, &anywhere);
     assert_non_null(dev.pool);
     j.round = 1;
     cpu_run(&dev, PARTS_MAX, LARGE, part, &j);
@@ -137,7 +141,7 @@ small_is_alone(void **state)
     (void) state;
     memset(&dev, 0, sizeof(dev));
     dev.threads = THREADS;
-    dev.pool = cpu_pool_open(THREADS);
+    dev.pool = cpu_pool_open(THREADS, &anywhere);
     assert_non_null(dev.pool);
 
     for (j.round = 1; j.round <= 100; j.round++) {
@@ -151,6 +155,118 @@ small_is_alone(void **state)
     cpu_pool_close(dev.pool);
 }
 
+typedef struct {
+    uint32_t started;    /* atomic: another has a part */
+    struct timespec end; /* of the caller's own, by the caller's clock */
+} slow_t;
+
+/* One part for the caller, which waits for the other to be under way. */
+static void
+slow_part(void *arg, uint32_t i, uint32_t worker)
+{
+    slow_t *s = arg;
+    struct timespec pause = {0, 60000000};
+
+    (void) i;
+
+    if (worker != 0) {
+        __atomic_store_n(&s->started, 1, __ATOMIC_RELEASE);
+        nanosleep(&pause, NULL);
+        return;
+    }
+
+    while (__atomic_load_n(&s->started, __ATOMIC_ACQUIRE) == 0) {
+        sched_yield();
+    }
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &s->end);
+}
+
+/* Waiting for a part that takes long burns nothing, and ends. */
+static void
+caller_sleeps(void **state)
+{
+    kn_dev_t dev;
+    struct timespec now;
+    uint32_t i;
+    int64_t ns;
+    slow_t s;
+
+    (void) state;
+    memset(&dev, 0, sizeof(dev));
+    dev.threads = 2;
+    dev.pool = cpu_pool_open(2, &anywhere);
+    assert_non_null(dev.pool);
+
+    for (ns = 0, i = 0; i < 5; i++) {
+        memset(&s, 0, sizeof(s));
+        cpu_run(&dev, 2, LARGE, slow_part, &s);
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+        ns += (now.tv_sec - s.end.tv_sec) * 1000000000ll + now.tv_nsec
+              - s.end.tv_nsec;
+    }
+
+    assert_true(ns < 5 * 30000000);
+    cpu_pool_close(dev.pool);
+}
+
+typedef struct {
+    int cpu;
+    uint32_t wrong, others; /* atomic */
+} place_t;
+
+static void
+placed_part(void *arg, uint32_t i, uint32_t worker)
+{
+    place_t *p = arg;
+    cpu_set_t set;
+
+    (void) i;
+
+    if (worker == 0) {
+        return;
+    }
+
+    __atomic_fetch_add(&p->others, 1, __ATOMIC_RELAXED);
+
+    if (sched_getaffinity(0, sizeof(set), &set) != 0 || CPU_COUNT(&set) != 1
+        || !CPU_ISSET(p->cpu, &set)) {
+        __atomic_store_n(&p->wrong, 1, __ATOMIC_RELAXED);
+    }
+}
+
+static void
+workers_stay(void **state)
+{
+    uint32_t cpu, n;
+    kn_open_t o = {.cpus = &cpu, .cpus_n = 1};
+    kn_dev_t dev;
+    cpu_set_t set;
+    place_t p;
+
+    (void) state;
+    assert_int_equal(sched_getaffinity(0, sizeof(set), &set), 0);
+
+    for (cpu = 0; !CPU_ISSET(cpu, &set); cpu++) { /* there is one */
+    }
+
+    memset(&p, 0, sizeof(p));
+    p.cpu = (int) cpu;
+    memset(&dev, 0, sizeof(dev));
+    dev.threads = THREADS;
+    dev.pool = cpu_pool_open(THREADS, &o);
+    assert_non_null(dev.pool);
+
+    for (n = 0; n < 100000 && __atomic_load_n(&p.others, __ATOMIC_RELAXED) < 20;
+         n++) {
+        cpu_run(&dev, PARTS_MAX, LARGE, placed_part, &p);
+    }
+
+    assert_int_equal(p.wrong, 0);
+    assert_true(p.others >= 20);
+    cpu_pool_close(dev.pool);
+}
+
 int
 main(void)
 {
@@ -159,6 +275,8 @@ main(void)
         cmocka_unit_test(sleepers_wake),
         cmocka_unit_test(idle_is_idle),
         cmocka_unit_test(small_is_alone),
+        cmocka_unit_test(caller_sleeps),
+        cmocka_unit_test(workers_stay),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
