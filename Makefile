@@ -87,6 +87,10 @@ replay: $(patsubst %,$(BUILD)/fuzz/%,$(FUZZ))
 bench: $(BENCH)
 	@for b in $^; do echo "== $$b"; $$b || exit 1; done
 
+## make bench-cpu          the CPU beside llama.cpp, two hours; DO=quick: a minute
+bench-cpu: deps-bench
+	@tests/bench/cpu.sh $(or $(DO),all)
+
 ## make format             clang-format over engine, kernels and tests
 format:
 	clang-format-14 -i $(wildcard engine/*.[ch] kernels/*.[ch] kernels/*/*.[ch] tests/*/*.[ch])
@@ -156,4 +160,4 @@ $(BUILD)/%: tests/%.c $(BUILD)/liball.a
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 .PHONY: all help run start stop test test-all unit unit-programs t tidy tidy-objects sim sim-check spin fuzz \
-	replay bench format clean
+	replay bench bench-cpu format clean

@@ -1,5 +1,5 @@
 #!/bin/sh
-# conf/deps.sh run|test: installs what is missing from Debian's packages.
+# conf/deps.sh run|test|bench: installs what is missing from Debian's packages.
 # Says what and why first; without root or sudo it prints the one command and
 # exits 1.
 
@@ -33,10 +33,16 @@ fonts-dejavu-core:letters-for-it
 libsimde-dev:AVX-512-on-a-machine-that-lacks-it
 zlib1g-dev:nginx-itself-is-built-with-a-sanitizer"
 
+bench="$run
+cmake:builds-llama.cpp,-which-the-engine-is-compared-with
+g++:its-compiler
+python3-venv:gets-its-source-from-the-package-index"
+
 case "${1:-}" in
 run)  want=$run ;;
 test) want=$test ;;
-*)    echo "usage: $0 run|test" >&2; exit 2 ;;
+bench) want=$bench ;;
+*)    echo "usage: $0 run|test|bench" >&2; exit 2 ;;
 esac
 
 missing=
