@@ -28,9 +28,10 @@
  * (radix_look): the next one costs as much as what has come since, and nothing
  * if that place is gone and nothing has.  In each plan some of those that wait
  * are looked at: those first that never were, then those that were longest ago;
- * and only those that could be next, so many of each queue.  What is remembered may be wrong by then, and decides about order
- * only: the match itself is made when the request is let in, and before it is
- * taken it is looked at again, for what was evicted.
+ * and only those that could be next, so many of each queue.  What is remembered
+ * may be wrong by then, and decides about order only: the match itself is made
+ * when the request is let in, and before it is taken it is looked at again, for
+ * what was evicted.
  *
  * BEST.  A tenant's queue is walked once; from then on the best of it are known
  * and kept so by what happens: a request comes or goes, a look finds something
