@@ -1,0 +1,207 @@
+/*
+ * Would catch: products whose rounding of activations costs a model something.
+ * For each file of TinyStories and for the demo's, the perplexity of a text by
+ * each vector instruction set is that by the plain C one, which computes with
+ * the same weights in F32, within 0.2 %.
+ */
+#include "../kernels/guard.h"
+
+#include "brief.h"
+#include "forward.h"
+#include "gguf.h"
+#include "token.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { WINDOW = 128, BLOCK = 16, TEXT = 32 << 10, MOST = 32 << 10 };
+
+#define TINY "/models/TinyStories-656K/TinyStories-656K-"
+#define DEMO "conf/demo/ngx-llm-demo.gguf"
+
+typedef struct {
+    uint32_t ids[MOST];
+    uint32_t n;
+} text_t;
+
+static const char *
+data(void)
+{
+    const char *dir = getenv("LLM_DATA");
+
+    return dir != NULL ? dir : "../shared/data";
+}
+
+/* The beginning of a book by the model's own tokenizer. */
+static void
+read_text(const char *model, text_t *t)
+{
+    static char text[TEXT];
+    char err[256], path[512];
+    size_t len;
+    int64_t n;
+    gguf_t *g = gguf_open(model, err, sizeof(err));
+    token_t *k = g != NULL ? token_open_gguf(g, err, sizeof(err)) : NULL;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "%s/text/tinyshakespeare.txt", data());
+    f = fopen(path, "r");
+    assert_non_null(f);
+    len = fread(text, 1, sizeof(text), f);
+    fclose(f);
+
+    if (k == NULL) {
+        fail_msg("%s", err);
+    }
+    n = token_encode(k, text, len, 0, t->ids, MOST, NULL, NULL);
+    t->n = (brief() ? 2u : 32u) * WINDOW;
+    assert_true(n >= t->n && n <= MOST);
+    token_close(k);
+    gguf_close(g);
+}
+
+/* Minus the logarithm of what the logits give token id. */
+static double
+loss(const float *l, uint32_t vocab, uint32_t id)
+{
+    uint32_t i;
+    double max = l[0], sum = 0;
+
+    for (i = 1; i < vocab; i++) {
+        max = l[i] > max ? l[i] : max;
+    }
+    for (i = 0; i < vocab; i++) {
+        sum += exp(l[i] - max);
+    }
+
+    return max + log(sum) - l[id];
+}
+
+/* The mean loss of ids[0 .. n), windows of them apart. */
+static double
+mean_loss(const char *path, const kernels_t *kn, const text_t *t)
+{
+    static const sample_params_t greedy = {.top_p = 1, .repetition_penalty = 1};
+    char err[256];
+    forward_cfg_t c = {1, WINDOW, WINDOW, WINDOW, WINDOW / BLOCK, BLOCK, KN_F32,
+        .groups = {.n = 0}};
+    kn_open_t o = {.threads = 2};
+    uint32_t from, i, n, sum_n = 0, blocks[WINDOW / BLOCK];
+    batch_row_t row = {0};
+    batch_out_t outs[WINDOW];
+    batch_t b = {.rows_n = 1, .rows = &row, .outs = outs};
+    sample_out_t got[WINDOW];
+    model_t *m = model_open(path, err, sizeof(err));
+    kn_dev_t *dev = kn->open(&o, err, sizeof(err));
+    forward_t *f;
+    double sum = 0;
+
+    assert_true(m != NULL && dev != NULL);
+    f = forward_open(kn, dev, m, &c, err, sizeof(err));
+    assert_non_null(f);
+
+    for (i = 0; i < WINDOW / BLOCK; i++) {
+        blocks[i] = i;
+    }
+    row.blocks[0].ids = blocks;
+    row.blocks[0].n = WINDOW / BLOCK;
+    memset(outs, 0, sizeof(outs));
+
+    for (from = 0; from + 1 < t->n; from += n) {
+        n = t->n - from < WINDOW ? t->n - from : WINDOW;
+        row.q_len = row.kv_len = n;
+        b.tokens_n = b.outs_n = n;
+        b.tokens = (uint32_t *) (uintptr_t) (t->ids + from); /* only read */
+
+        for (i = 0; i < n; i++) {
+            outs[i].tok = outs[i].pos = i;
+            outs[i].params = &greedy;
+            outs[i].known = t->ids + from;
+            outs[i].known_n = outs[i].prompt_n = i + 1;
+        }
+
+        forward_submit(f, &b);
+        forward_wait(f, got);
+        for (i = 0; i + 1 < n; i++, sum_n++) {
+            sum += loss(forward_logits(f, i), model_info(m)->vocab,
+                t->ids[from + i + 1]);
+        }
+    }
+
+    forward_close(f);
+    kn->close(dev);
+    model_close(m);
+    return sum / sum_n;
+}
+
+static void
+check(const char *path)
+{
+    static const char *const sets[] = {
+        "avx2", "avxvnni", "avx512", "avx512vnni"};
+    char err[256];
+    uint32_t i;
+    double plain, loss;
+    const kernels_t *kn;
+    static text_t t;
+
+    read_text(path, &t);
+    plain = mean_loss(path, kernels_cpu("ref", err, sizeof(err)), &t);
+
+    for (i = 0; i < sizeof(sets) / sizeof(sets[0]); i++) {
+        kn = kernels_cpu(sets[i], err, sizeof(err));
+        if (kn == NULL) {
+            print_message("%s\n", err);
+            continue;
+        }
+        loss = mean_loss(path, kn, &t);
+        print_message("%s: perplexity of %u tokens %.3f, by %s %+.3f %%\n",
+            path, t.n, exp(plain), sets[i], 100 * (exp(loss - plain) - 1));
+        assert_true(fabs(exp(loss - plain) - 1) <= (brief() ? 0.01 : 0.002));
+    }
+}
+
+static void
+tiny(void **state)
+{
+    const char *type = *state;
+    char path[512];
+
+    snprintf(path, sizeof(path), "%s" TINY "%s.gguf", data(), type);
+    if (access(path, R_OK) != 0) {
+        print_message("%s is not there\n", path);
+        skip();
+    }
+    check(path);
+}
+
+static void
+demo(void **state)
+{
+    char path[512];
+
+    (void) state;
+    snprintf(path, sizeof(path), "%s/text/tinyshakespeare.txt", data());
+    if (access(path, R_OK) != 0) {
+        print_message("%s is not there\n", path);
+        skip();
+    }
+    check(DEMO);
+}
+
+int
+main(void)
+{
+    static char types[][8] = {"F16", "Q8_0", "Q4_0", "Q5_1", "Q4_K_M"};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(demo),
+        {"F16", tiny, NULL, NULL, types[0]},
+        {"Q8_0", tiny, NULL, NULL, types[1]},
+        {"Q4_0", tiny, NULL, NULL, types[2]},
+        {"Q5_1", tiny, NULL, NULL, types[3]},
+        {"Q4_K_M", tiny, NULL, NULL, types[4]},
+    };
+
+    return cmocka_run_group_tests_name("perplexity", tests, NULL, NULL);
+}
