@@ -81,6 +81,7 @@ typedef struct {
     uint32_t dropped;  /* cancelled: text goes nowhere */
     uint32_t broken;   /* llm_err.h: the pool was empty */
     uint32_t fail;     /* ended by FAIL */
+    uint32_t taken;    /* tokens before the ends of their choices' texts */
     req_msg_end_t end;
     char param[32], text[160]; /* FAIL's */
     text_choice_t choices[LLM_CHOICES_MAX];
@@ -394,6 +395,7 @@ on_token(text_out_t *to, const req_msg_token_t *m)
     if (m->out.err != LLM_ERR_NONE) {
         return; /* the loop ends the request */
     }
+    x->taken++;
 
     rc = text_choice_token(
         &to->sh, c, &x->stops, m->shown ? &m->out : NULL, m->finish, &sent);
@@ -425,6 +427,14 @@ on_end(text_out_t *to, const req_msg_end_t *m)
     r = &to->in->reqs[m->req];
     x->ended = 1;
     x->end = *m;
+
+    /* What comes behind a stop is nobody's, also where the loop came to the
+     * choice's own end before it was told: a client pays for the same text the
+     * same, whenever its end was seen. */
+    if (m->err == LLM_ERR_NONE && !x->dropped && !x->broken
+        && x->taken < m->completion_tokens) {
+        x->end.completion_tokens = x->taken;
+    }
 
     if (m->err != LLM_ERR_NONE || x->dropped) {
         for (i = 0; i < LLM_CHOICES_MAX; i++) {

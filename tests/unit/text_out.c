@@ -471,6 +471,7 @@ static void
 test_stop(void **state)
 {
     req_msg_verdict_t v;
+    llm_wire_done_t d;
     req_t *r;
 
     (void) state;
@@ -506,6 +507,17 @@ test_stop(void **state)
     assert_string_equal(posted(4, 1), "two|\nx|\nE2|");
     assert_false(verdict(&v));
     assert_true(freed(4));
+
+    /* the loop came to the text's own end before it was told: what is behind
+     * the stop is not the client's */
+    stop(request(5, 1), "END");
+    text(5, 0, "ENDabc");
+    token(5, 0, 6, token_eos(w->tok), LLM_FINISH_STOP, 0);
+    end(5, 0); /* which says that there are seven */
+    turn();
+    assert_true(verdict(&v));
+    assert_int_equal(terminal(5, &d, sizeof(d)), LLM_REC_DONE);
+    assert_int_equal(d.completion_tokens, 3);
 }
 
 /* The cut is at a byte, not at a token. */
