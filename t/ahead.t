@@ -50,4 +50,4 @@ cmp_ok($rows, '>', 0, 'who ended was in the next step already');
 cmp_ok($rows, '<', 80, 'once each at most');
 is($t->metric('blocks_private'), 0, 'and no block is held for it');
 
-done_testing;
+$t->done;
