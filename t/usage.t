@@ -118,6 +118,7 @@ one('anew', { status => 200 }, 'in the new file');
 ($stream) = running('engine');
 $t->signal(engine => 'KILL');
 $t->reap('engine');
+$stream->events(20); # it may have stalled: what is held goes first
 one('engine', { tenant => 't2', finish => 'error', error => 'engine_lost' }, 'engine killed');
 $t->start_engine;
 $t->wait_ready;
