@@ -294,9 +294,13 @@ quantiles(uint32_t *v, size_t n, double *q)
 static double
 seen(const uint32_t *v, size_t n)
 {
-    uint32_t *sorted = malloc((n + 1) * sizeof(*sorted));
+    uint32_t *sorted;
     size_t i, again = 0;
 
+    if (n == 0) { /* and then there may be no v */
+        return 0;
+    }
+    sorted = malloc(n * sizeof(*sorted));
     assert(sorted != NULL);
     memcpy(sorted, v, n * sizeof(*v));
     qsort(sorted, n, sizeof(*sorted), by_size);
@@ -305,7 +309,7 @@ seen(const uint32_t *v, size_t n)
     }
     free(sorted);
 
-    return n > 0 ? (double) again / (double) n : 0;
+    return (double) again / (double) n;
 }
 
 
