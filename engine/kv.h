@@ -153,6 +153,13 @@ uint32_t kv_look(const kv_t *kv, uint64_t space, const uint32_t *tokens,
 void kv_insert(kv_t *kv, uint32_t seq, const kv_who_t *who,
     const uint32_t *tokens, uint32_t computed);
 
+/*
+ * The next kv_insert of seq is to find what it needs on its way from memory:
+ * some calls of others before it, first of stage 0 and then of stage 1.  Changes
+ * nothing.
+ */
+void kv_insert_fetch(const kv_t *kv, uint32_t seq, int stage);
+
 /* Blocks that can be had: free ones, and cached ones that nobody uses. */
 uint32_t kv_avail(const kv_t *kv);
 

@@ -372,6 +372,32 @@ kv_insert(kv_t *kv, uint32_t seq, const kv_who_t *who, const uint32_t *tokens,
 
 
 void
+kv_insert_fetch(const kv_t *kv, uint32_t seq, int stage)
+{
+    uint32_t depth, block;
+
+    if (kv->tree == NULL) {
+        return;
+    }
+
+    /* nearly always it is the one block behind what the tree has of it */
+    depth = *kv_depth(kv, seq);
+    if (stage == 0) {
+        __builtin_prefetch(kv_nodes(kv, seq) + depth, 1);
+        __builtin_prefetch(kv_row(kv, seq, kv->first_group) + depth);
+    } else if (depth < kv_span(kv, seq, kv->first_group)->end) {
+        block = kv_row(kv, seq, kv->first_group)[depth];
+        radix_fetch(kv->tree, block);
+        __builtin_prefetch(&kv->states[block], 1);
+        __builtin_prefetch(&kv->owner[block], 1);
+        if (depth > 0) {
+            radix_fetch(kv->tree, kv_nodes(kv, seq)[depth - 1]);
+        }
+    }
+}
+
+
+void
 kv_cache_leave(kv_t *kv, uint32_t seq, uint32_t group, uint32_t i)
 {
     assert(kv->tree != NULL && i < *kv_depth(kv, seq));
@@ -387,7 +413,7 @@ kv_cache_leave(kv_t *kv, uint32_t seq, uint32_t group, uint32_t i)
 void
 kv_cache_release(kv_t *kv, uint32_t seq, uint32_t tokens)
 {
-    uint32_t blocks[RADIX_GROUPS_MAX], *nodes, n;
+    uint32_t blocks[RADIX_GROUPS_MAX], *nodes, n, i;
 
     if (kv->tree == NULL || *kv_depth(kv, seq) == 0) {
         return;
@@ -401,6 +427,9 @@ kv_cache_release(kv_t *kv, uint32_t seq, uint32_t tokens)
     }
 
     if (n > 0) {
+        for (i = n; i-- > 0;) {
+            radix_fetch(kv->tree, nodes[i]);
+        }
         if (kv->tier != NULL) {
             kv_tier_idle(kv, nodes[n - 1], 0);
         }

@@ -781,6 +781,15 @@ radix_evict(radix_t *r, uint32_t g, uint32_t owner, uint32_t weight,
 
 /* --- looking in --------------------------------------------------------- */
 
+void
+radix_fetch(const radix_t *r, uint32_t node)
+{
+    assert(node < r->c.nodes);
+
+    __builtin_prefetch(radix_node(r, node), 1);
+}
+
+
 int
 radix_live(const radix_t *r, uint32_t node)
 {

@@ -159,6 +159,10 @@ void radix_time(radix_t *r, uint64_t time);
 /* Other values of stale and floor. */
 void radix_rules(radix_t *r, uint64_t stale, uint32_t floor);
 
+/* Reads nothing: what a change of the node reads is to be on its way from
+ * memory. */
+void radix_fetch(const radix_t *r, uint32_t node);
+
 /* Is that the name of a node? */
 int radix_live(const radix_t *r, uint32_t node);
 

@@ -55,6 +55,11 @@ floor_of(const radix_t *r, uint32_t o, uint64_t weights)
         return 0;
     }
 
+    /* nearly always the product fits, and a wide division costs ten others */
+    if (p->weight <= UINT64_MAX / ((1ull << 30) * 100)) {
+        return all * p->weight / (weights * 100);
+    }
+
     return (uint64_t) ((wide_t) all * p->weight / weights / 100);
 }
 

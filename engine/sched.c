@@ -110,7 +110,7 @@ run_remove(sched_t *s, uint32_t id)
 void
 sched_seq_detach(sched_t *s, uint32_t id)
 {
-    switch (s->seqs[id].state) {
+    switch (seq_at(s, id)->state) {
     case SCHED_RUNNING:
         run_remove(s, id);
         break;
@@ -150,11 +150,11 @@ sched_seq_detach(sched_t *s, uint32_t id)
 
 /*
  * Tokens by which a sequence's row is longer than the context, which often is a
- * power of two: then the rows of all requests would begin in the same sets of
- * the caches, and of the page tables' cache, and each step would miss both for
- * each of them.  So the next request's is a page and a line further on.
+ * power of two: then all rows would begin in the same sets of the caches, and
+ * of the page tables' cache, and each step would miss both for each of them.
+ * So the next one's is a page and a line further on.
  */
-#define ROW_SKEW ((4096 + 64) / LLM_CHOICES_MAX / 4)
+#define ROW_SKEW ((4096 + 64) / 4)
 
 static uint64_t
 quantum(const sched_t *s)
@@ -369,7 +369,7 @@ seq_open(sched_t *s, uint32_t req, uint32_t c, uint64_t key)
 {
     const req_t *r = s->reqs[req].r;
     uint32_t id = req * LLM_CHOICES_MAX + c;
-    seq_t *q = &s->seqs[id];
+    seq_t *q = seq_at(s, id);
     uint64_t limit;
 
     limit = (uint64_t) r->prompts[c / r->n].len
@@ -441,6 +441,7 @@ sched_add(sched_t *s, uint32_t req, const req_t *r)
     sr->tenant = ti;
     sr->flags = r->flags;
     sr->weight = r->weight > 0 ? r->weight : 1;
+    sched_cache_own(sr, r);
     sr->price = (uint64_t) SCHED_COST_OUT * SCHED_SCALE / sr->weight;
     sr->open_n = r->choices;
     sr->credit = 1;
@@ -546,7 +547,7 @@ static void
 seq_leave(sched_t *s, uint32_t id)
 {
     if (!sched_ahead_discard(s, id)) {
-        (void) kv_drop(s->kv, id, s->seqs[id].stays);
+        (void) kv_drop(s->kv, id, seq_at(s, id)->stays);
     }
 }
 
@@ -560,12 +561,12 @@ seq_finish(sched_t *s, uint32_t id)
 
     assert(sr->open_n > 0);
 
-    n = s->seqs[id].known_n - s->seqs[id].prompt_n;
+    n = seq_at(s, id)->known_n - seq_at(s, id)->prompt_n;
     sched_guess_ended(&s->guess, n);
     sched_guess_ended(&s->guesses[sr->tenant], n);
     sched_cache_alone(s, id);
     sched_seq_detach(s, id);
-    sched_seq_state(&s->seqs[id], SCHED_ENDED);
+    sched_seq_state(seq_at(s, id), SCHED_ENDED);
     seq_leave(s, id);
     sr->open_n--;
 }
@@ -575,14 +576,14 @@ seq_finish(sched_t *s, uint32_t id)
 static void
 commit_token(sched_t *s, uint32_t id, sched_take_t *take)
 {
-    seq_t *q = &s->seqs[id];
+    seq_t *q = seq_at(s, id);
     sreq_t *sr = &s->reqs[seq_req(id)];
 
     assert(q->known_n < q->limit && q->known_n == q->computed);
 
     take->index = q->known_n - q->prompt_n;
     take->shown = !take->ends;
-    seq_known(s, id)[q->known_n++] = take->token;
+    seq_append(s, id, take->token);
 
     if (sr->flags & LLM_F_SCORE) {
         take->shown = 0;
@@ -606,11 +607,19 @@ commit_token(sched_t *s, uint32_t id, sched_take_t *take)
 }
 
 
+/* Does the row complete a block? */
+static int
+completes(const sched_t *s, const batch_row_t *row)
+{
+    return row->kv_len % s->block_tokens < row->q_len;
+}
+
+
 /* The sequence's next tokens are computed; bad: to nothing that makes sense. */
 static void
 commit_row(sched_t *s, uint32_t id, const batch_row_t *row, int bad)
 {
-    seq_t *q = &s->seqs[id];
+    seq_t *q = seq_at(s, id);
 
     assert(q->state == SCHED_RUNNING || s->c.depth > 0);
     assert(q->state == SCHED_RUNNING || q->state == SCHED_HELD);
@@ -620,8 +629,8 @@ commit_row(sched_t *s, uint32_t id, const batch_row_t *row, int bad)
     q->computed = row->kv_len;
     if (bad) {
         q->stays = q->found; /* what it computed is not to be trusted */
-    } else if (q->computed % s->block_tokens < row->q_len) {
-        sched_cache_keep(s, id); /* it has completed a block */
+    } else if (completes(s, row)) {
+        sched_cache_keep(s, id);
     }
     if (s->slides) {
         kv_slide(s->kv, id, q->computed, q->known_n + 1);
@@ -648,9 +657,27 @@ commit_out(sched_t *s, uint32_t id, const batch_out_t *out, sched_take_t *take)
 
     if (take->err == 0 && take->prompt) {
         take->index = out->pos + 1;
-        s->seqs[id].scored = take->index;
+        seq_at(s, id)->scored = take->index;
     } else if (take->err == 0) {
         commit_token(s, id, take);
+    }
+}
+
+
+/* What the rows behind row i need is to be on its way from memory. */
+static void
+commit_fetch(const sched_t *s, const batch_t *b, uint32_t i)
+{
+    uint32_t far = i + 2 * SCHED_FETCH_ROWS, near = i + SCHED_FETCH_ROWS;
+
+    if (far < b->rows_n && completes(s, &b->rows[far])) {
+        kv_insert_fetch(s->kv, b->rows[far].seq, 0);
+    }
+    if (near < b->rows_n) {
+        seq_fetch(s, b->rows[near].seq);
+        if (completes(s, &b->rows[near])) {
+            kv_insert_fetch(s->kv, b->rows[near].seq, 1);
+        }
     }
 }
 
@@ -659,11 +686,13 @@ void
 sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes)
 {
     const sched_step_t *step = sched_ahead_ended(s, b);
+    const batch_out_t *out;
     uint32_t i, id, o = 0;
     int bad;
 
     for (i = 0; i < b->rows_n; i++) {
         id = step == NULL ? b->rows[i].seq : step->seqs[i];
+        commit_fetch(s, b, i);
         for (bad = 0; o < b->outs_n && b->outs[o].row == i; o++) {
             bad |= takes[o].err != 0;
         }
@@ -674,6 +703,10 @@ sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes)
     assert(o == b->outs_n);
 
     for (i = 0; i < b->outs_n; i++) {
+        if (i + SCHED_FETCH_ROWS < b->outs_n) { /* where the token goes */
+            out = &b->outs[i + SCHED_FETCH_ROWS];
+            __builtin_prefetch(out->known + out->known_n, 1);
+        }
         o = b->outs[i].row;
         id = step == NULL ? b->rows[o].seq : step->seqs[o];
         commit_out(s, id, &b->outs[i], &takes[i]);
@@ -728,7 +761,7 @@ sched_cut(sched_t *s, uint32_t req, uint32_t choice, uint32_t index)
 {
     sreq_t *sr = &s->reqs[req];
     uint32_t id = req * LLM_CHOICES_MAX + choice, wasted = 0;
-    seq_t *q = &s->seqs[id];
+    seq_t *q = seq_at(s, id);
 
     assert(req < s->c.reqs && sr->r != NULL && choice < sr->r->choices);
 
@@ -810,7 +843,7 @@ sched_end(sched_t *s, uint32_t req)
         sched_cache_alone(s, id);
         sched_seq_detach(s, id);
         seq_leave(s, id);
-        sched_seq_state(&s->seqs[id], SCHED_FREE);
+        sched_seq_state(seq_at(s, id), SCHED_FREE);
     }
 
     t->dry -= !sr->credit;
@@ -876,10 +909,10 @@ sched_seq(const sched_t *s, uint32_t seq, uint32_t *known_n, uint32_t *computed)
 {
     assert(seq_req(seq) < s->c.reqs);
 
-    *known_n = s->seqs[seq].known_n;
-    *computed = s->seqs[seq].computed;
+    *known_n = seq_at(s, seq)->known_n;
+    *computed = seq_at(s, seq)->computed;
 
-    return (sched_state_t) s->seqs[seq].state;
+    return (sched_state_t) seq_at(s, seq)->state;
 }
 
 

@@ -120,13 +120,13 @@ count(sched_t *s, sched_step_t *step)
         if (id == NONE) {
             continue;
         }
-        q = &s->seqs[id];
+        q = seq_at(s, id);
         assert(!q->late && q->computed < step->ends[i]);
         assert(step->ends[i] <= q->known_n && q->known_n < q->limit);
         q->computed = step->ends[i];
         if (step->outs[i] != NONE) {
             assert(q->computed == q->known_n);
-            seq_known(s, id)[q->known_n++] = 0;
+            seq_append(s, id, 0);
             q->late = 1;
         }
     }
@@ -150,7 +150,7 @@ sched_ahead_row(sched_t *s, batch_t *b, uint32_t i, uint32_t id, uint32_t out)
 {
     uint32_t k = writing(s), before;
     sched_step_t *step = &s->steps[k];
-    seq_t *q = &s->seqs[id];
+    seq_t *q = seq_at(s, id);
 
     assert(i < s->c.rows && q->row[k] == NONE);
 
@@ -192,7 +192,7 @@ int
 sched_ahead_discard(sched_t *s, uint32_t id)
 {
     uint32_t n, k, i, last = NONE, last_i = 0;
-    seq_t *q = &s->seqs[id];
+    seq_t *q = seq_at(s, id);
 
     for (n = 0; n < s->steps_n; n++) {
         k = (s->step_at + n) % 2;
@@ -252,7 +252,7 @@ sched_ahead_ended(sched_t *s, const batch_t *b)
             continue;
         }
         assert(step->seqs[i] == b->rows[i].seq);
-        q = &s->seqs[step->seqs[i]];
+        q = seq_at(s, step->seqs[i]);
         assert(q->row[k] == i && q->late == (step->outs[i] != NONE));
         q->row[k] = NONE;
         q->known_n -= q->late;
@@ -335,7 +335,7 @@ sched_trim(sched_t *s, batch_t *b)
         step->outs[to] = step->outs[i] == NONE ? NONE : t.outs - 1;
         assert(step->outs[i] == NONE || t.outs > outs);
         (void) outs;
-        s->seqs[step->seqs[to]].row[k] = to;
+        seq_at(s, step->seqs[to])->row[k] = to;
     }
     assert(t.outs_from == b->outs_n && t.late_from == b->late_n);
 

@@ -54,15 +54,26 @@
 static kv_who_t
 seq_who(const sched_t *s, uint32_t id)
 {
-    const req_t *r = s->reqs[seq_req(id)].r;
+    const sreq_t *sr = &s->reqs[seq_req(id)];
     kv_who_t who;
 
-    who.space = r->space;
-    who.owner = r->tenant;
-    who.weight = s->reqs[seq_req(id)].weight;
-    who.keep = r->priority < SCHED_KEEP_MAX ? SCHED_KEEP_MAX - r->priority : 0;
+    who.space = sr->space;
+    who.owner = sr->owner;
+    who.weight = sr->weight;
+    who.keep = sr->keep;
 
     return who;
+}
+
+
+void
+sched_cache_own(sreq_t *sr, const req_t *r)
+{
+    sr->space = r->space;
+    sr->owner = r->tenant;
+    sr->keep = r->priority < SCHED_KEEP_MAX
+                   ? (uint8_t) (SCHED_KEEP_MAX - r->priority)
+                   : 0;
 }
 
 
@@ -70,7 +81,7 @@ const uint32_t *
 sched_cache_tokens(const sched_t *s, uint32_t id)
 {
     const req_t *r = s->reqs[seq_req(id)].r;
-    const seq_t *q = &s->seqs[id];
+    const seq_t *q = seq_at(s, id);
 
     /* before its first seat its prompt has not been copied */
     return q->known_n == q->prompt_n
@@ -83,7 +94,7 @@ sched_cache_tokens(const sched_t *s, uint32_t id)
 static int
 to_score(const sched_t *s, uint32_t id)
 {
-    const seq_t *q = &s->seqs[id];
+    const seq_t *q = seq_at(s, id);
 
     return (s->reqs[seq_req(id)].flags & LLM_F_PROMPT_LPS) != 0
            && q->scored + 1 < q->prompt_n;
@@ -94,7 +105,7 @@ to_score(const sched_t *s, uint32_t id)
 static uint32_t
 may_find(const sched_t *s, uint32_t id)
 {
-    const seq_t *q = &s->seqs[id];
+    const seq_t *q = seq_at(s, id);
 
     assert(q->known_n > 0);
 
@@ -105,7 +116,7 @@ may_find(const sched_t *s, uint32_t id)
 void
 sched_cache_match(sched_t *s, uint32_t id)
 {
-    seq_t *q = &s->seqs[id];
+    seq_t *q = seq_at(s, id);
     kv_who_t who = seq_who(s, id);
 
     assert(q->computed == 0 && kv_held(s->kv, id) == 0);
@@ -113,6 +124,7 @@ sched_cache_match(sched_t *s, uint32_t id)
     q->computed =
         kv_match(s->kv, id, &who, sched_cache_tokens(s, id), may_find(s, id));
     q->found = q->computed;
+    sched_reach(s, id);
     assert(q->computed < q->known_n);
 }
 
@@ -120,7 +132,7 @@ sched_cache_match(sched_t *s, uint32_t id)
 void
 sched_cache_to_look(const sched_t *s, uint32_t id, look_t *l)
 {
-    l->space = s->reqs[seq_req(id)].r->space;
+    l->space = s->reqs[seq_req(id)].space;
     l->tokens = sched_cache_tokens(s, id);
     l->most = may_find(s, id);
 }
@@ -130,15 +142,15 @@ void
 sched_cache_unmatch(sched_t *s, uint32_t id)
 {
     (void) kv_release(s->kv, id);
-    s->seqs[id].computed = 0;
-    s->seqs[id].room = 0;
+    seq_at(s, id)->computed = 0;
+    seq_at(s, id)->room = 0;
 }
 
 
 void
 sched_cache_admitted(sched_t *s, uint32_t id)
 {
-    seq_t *q = &s->seqs[id];
+    seq_t *q = seq_at(s, id);
     sreq_t *sr = &s->reqs[seq_req(id)];
 
     assert(q->found == q->computed);
@@ -170,7 +182,7 @@ sched_cache_admitted(sched_t *s, uint32_t id)
 void
 sched_cache_keep(sched_t *s, uint32_t id)
 {
-    const seq_t *q = &s->seqs[id];
+    const seq_t *q = seq_at(s, id);
     kv_who_t who;
 
     assert(q->computed >= s->block_tokens);
@@ -189,11 +201,11 @@ static uint32_t
 common(const sched_t *s, uint32_t leader, uint32_t id)
 {
     const uint32_t *a = seq_known(s, leader), *b = sched_cache_tokens(s, id);
-    uint32_t bt = kv_block_tokens(s->kv), n = s->seqs[leader].known_n, i = 0;
+    uint32_t bt = kv_block_tokens(s->kv), n = seq_at(s, leader)->known_n, i = 0;
 
     /* the follower's last token is its own to compute */
-    if (s->seqs[id].known_n - 1 < n) {
-        n = s->seqs[id].known_n - 1;
+    if (seq_at(s, id)->known_n - 1 < n) {
+        n = seq_at(s, id)->known_n - 1;
     }
 
     while (n - i >= bt && memcmp(a + i, b + i, bt * sizeof(*a)) == 0) {
@@ -208,10 +220,10 @@ common(const sched_t *s, uint32_t leader, uint32_t id)
 static int
 may_lead(const sched_t *s, uint32_t leader, uint32_t id)
 {
-    const seq_t *q = &s->seqs[leader];
+    const seq_t *q = seq_at(s, leader);
 
     return leader != id && q->known_n - q->computed > 1
-           && s->reqs[seq_req(leader)].r->space == s->reqs[seq_req(id)].r->space
+           && s->reqs[seq_req(leader)].space == s->reqs[seq_req(id)].space
            && key_class(s->links[leader].key) <= key_class(s->links[id].key);
 }
 
@@ -220,11 +232,11 @@ may_lead(const sched_t *s, uint32_t leader, uint32_t id)
 static void
 follow(sched_t *s, uint32_t id)
 {
-    assert(seq_follows(&s->seqs[id]));
+    assert(seq_follows(seq_at(s, id)));
 
-    s->seqs[id].follow_at = s->follow_n;
+    seq_at(s, id)->follow_at = s->follow_n;
     s->follow[s->follow_n++] = id;
-    if (s->seqs[id].state == SCHED_QUEUED) {
+    if (seq_at(s, id)->state == SCHED_QUEUED) {
         sched_order_may(s, seq_req(id));
     } else {
         seq_tenant(s, id)->next_ok = 0;
@@ -235,7 +247,7 @@ follow(sched_t *s, uint32_t id)
 void
 sched_cache_alone(sched_t *s, uint32_t id)
 {
-    seq_t *q = &s->seqs[id];
+    seq_t *q = seq_at(s, id);
     uint32_t last;
 
     if (!seq_follows(q)) {
@@ -245,7 +257,7 @@ sched_cache_alone(sched_t *s, uint32_t id)
 
     last = s->follow[--s->follow_n];
     s->follow[q->follow_at] = last;
-    s->seqs[last].follow_at = q->follow_at;
+    seq_at(s, last)->follow_at = q->follow_at;
     q->leader = NONE;
     q->fetch = 0;
     if (q->state == SCHED_QUEUED) {
@@ -260,7 +272,7 @@ int
 sched_cache_follow(sched_t *s, uint32_t id)
 {
     uint32_t i, n, best = NONE, share = 0, bt = kv_block_tokens(s->kv);
-    seq_t *q = &s->seqs[id];
+    seq_t *q = seq_at(s, id);
 
     if (q->alone || !kv_caches(s->kv) || to_score(s, id)
         || q->known_n - 1 < q->found + SCHED_FOLLOW_MIN * bt) {
@@ -270,7 +282,7 @@ sched_cache_follow(sched_t *s, uint32_t id)
     for (i = 0; i < s->run_n; i++) {
         if (may_lead(s, s->run[i], id)) {
             n = common(s, s->run[i], id);
-            if (n > share && n > s->seqs[s->run[i]].computed) {
+            if (n > share && n > seq_at(s, s->run[i])->computed) {
                 share = n;
                 best = s->run[i];
             }
@@ -285,7 +297,7 @@ sched_cache_follow(sched_t *s, uint32_t id)
     q->leader_key = s->links[best].key;
     q->share = share;
     q->until = s->plans + SCHED_FOLLOW_SLACK
-               + 4ull * (share - s->seqs[best].computed) / s->c.tokens;
+               + 4ull * (share - seq_at(s, best)->computed) / s->c.tokens;
     s->follows++;
     follow(s, id);
 
@@ -296,7 +308,7 @@ sched_cache_follow(sched_t *s, uint32_t id)
 int
 sched_cache_fetch(sched_t *s, uint32_t id)
 {
-    seq_t *q = &s->seqs[id];
+    seq_t *q = seq_at(s, id);
     kv_who_t who;
 
     if (q->fetched || !kv_tiers(s->kv)) {
@@ -338,7 +350,7 @@ leads(const sched_t *s, const seq_t *q)
     if (q->leader == NONE || q->alone) {
         return 0;
     }
-    l = &s->seqs[q->leader];
+    l = seq_at(s, q->leader);
 
     return s->links[q->leader].key == q->leader_key && l->state == SCHED_RUNNING
            && l->computed < q->share;
@@ -348,7 +360,7 @@ leads(const sched_t *s, const seq_t *q)
 int
 sched_cache_waits(sched_t *s, uint32_t id)
 {
-    seq_t *q = &s->seqs[id];
+    seq_t *q = seq_at(s, id);
 
     if (!seq_follows(q)) {
         return 0;

@@ -61,7 +61,7 @@ req_waits(const sched_t *s, uint32_t req)
         return sched_may_start(s, sr);
     }
     for (c = 0; c < sr->r->choices; c++) {
-        if (seq_waits(&s->seqs[req * LLM_CHOICES_MAX + c])) {
+        if (seq_waits(seq_at(s, req * LLM_CHOICES_MAX + c))) {
             return 1;
         }
     }
@@ -191,7 +191,7 @@ sched_floor_count(sched_t *s, uint32_t id, uint32_t cost)
 
     s->served += cost;
     if (class > s->upper) {
-        if (s->seqs[id].floor) {
+        if (seq_at(s, id)->floor) {
             s->classes[class].floored += cost;
         } else {
             s->classes[class].served += cost;

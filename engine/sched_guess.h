@@ -10,9 +10,9 @@
 enum { SCHED_LENGTHS = 44 }; /* two for each power of two */
 
 typedef struct {
-    float n[SCHED_LENGTHS];    /* outputs that ended there, decayed */
-    float sum[SCHED_LENGTHS];  /* and their tokens */
     float mean[SCHED_LENGTHS]; /* of outputs that got that far; 0: none did */
+    float n[SCHED_LENGTHS];    /* that ended there, decayed */
+    float sum[SCHED_LENGTHS];  /* and their tokens */
 } sched_guess_t;
 
 /*

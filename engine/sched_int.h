@@ -31,7 +31,9 @@ typedef struct {
     uint32_t known_n;
     uint32_t computed;
     uint32_t limit;   /* known_n at which it ends */
-    uint32_t room;    /* tokens that it has blocks for, at least */
+    uint32_t last;    /* the last of its known tokens, if it has had a seat */
+    uint32_t room;    /* tokens that it has blocks for; where there are windows,
+                       * at least */
     uint32_t charged; /* positions that the tenant has paid for */
     uint32_t scored;  /* positions whose next token's logprob is handed out */
     uint32_t row[2];  /* depth 1: its row in each of the steps; NONE: it has
@@ -57,7 +59,7 @@ typedef struct {
     uint32_t follow_at;  /* place in s->follow */
 } seq_t;
 
-_Static_assert(offsetof(seq_t, leader) < 64, "all but who waits: a line");
+_Static_assert(offsetof(seq_t, leader) == 64, "all but who waits: a line");
 
 /* Requests by class, in each by arrival. */
 typedef struct {
@@ -89,7 +91,9 @@ typedef struct {
     uint8_t started;
     uint8_t expired;
     uint8_t credit;
-    uint8_t unused[13];
+    uint8_t keep; /* as below */
+    uint32_t owner;
+    uint64_t space; /* whose its blocks are: kv_who_t */
 } sreq_t;
 
 _Static_assert(sizeof(sreq_t) == 64, "a line");
@@ -114,6 +118,9 @@ typedef struct {
 enum { LOOK_FRESH, LOOK_AGED, LOOK_NONE };
 
 _Static_assert(sizeof(look_t) == 64, "a line");
+
+/* Rows that what a row needs is fetched ahead of. */
+#define SCHED_FETCH_ROWS 8
 
 /* Steps of kv_look() in a plan: blocks compared, and requests looked at. */
 #define SCHED_LOOK_STEPS 256
@@ -316,6 +323,54 @@ seq_req(uint32_t id)
 }
 
 
+/*
+ * Where a sequence's numbers and tokens lie.  Most requests have one choice:
+ * first ones lie together, or each would take a page of its own in each table.
+ */
+static inline size_t
+seq_place(const sched_t *s, uint32_t id)
+{
+    assert(seq_req(id) < s->c.reqs);
+
+    return (size_t) (id % LLM_CHOICES_MAX) * s->c.reqs + seq_req(id);
+}
+
+
+static inline seq_t *
+seq_at(const sched_t *s, uint32_t id)
+{
+    return &s->seqs[seq_place(s, id)];
+}
+
+
+static inline uint32_t *
+seq_known(const sched_t *s, uint32_t id)
+{
+    return s->known + seq_place(s, id) * s->row;
+}
+
+
+/* What a step looks at of a sequence is to be on its way from memory. */
+static inline void
+seq_fetch(const sched_t *s, uint32_t id)
+{
+    __builtin_prefetch(seq_at(s, id), 1);
+    __builtin_prefetch(&s->reqs[seq_req(id)], 1);
+}
+
+
+/* It knows a token more. */
+static inline void
+seq_append(const sched_t *s, uint32_t id, uint32_t token)
+{
+    seq_t *q = seq_at(s, id);
+
+    assert(q->known_n < q->limit);
+    seq_known(s, id)[q->known_n++] = token;
+    q->last = token;
+}
+
+
 static inline uint32_t
 key_class(uint64_t key)
 {
@@ -404,6 +459,15 @@ seq_follows(const seq_t *q)
 }
 
 
+/* How many blocks it has; without windows that is as far as they reach. */
+static inline uint32_t
+seq_held(const sched_t *s, uint32_t id)
+{
+    return s->slides ? kv_held(s->kv, id)
+                     : seq_at(s, id)->room / s->block_tokens * s->groups;
+}
+
+
 /* What it knows, and one more if there will be one. */
 static inline uint32_t
 seq_next_n(const seq_t *q)
@@ -439,13 +503,6 @@ static inline int
 seq_flies(const seq_t *q)
 {
     return q->row[0] != NONE || q->row[1] != NONE;
-}
-
-
-static inline uint32_t *
-seq_known(const sched_t *s, uint32_t id)
-{
-    return s->known + (size_t) id * s->row;
 }
 
 
@@ -642,8 +699,9 @@ void sched_tenant_lift(sched_t *s, tenant_t *t);
 uint32_t sched_share_room(const sched_t *s, uint32_t id, uint32_t want);
 int sched_share_grow(sched_t *s, uint32_t id, uint32_t tokens);
 
-/* kv_grow, and the sequence knows how far its blocks reach. */
+/* kv_grow, and the sequence knows how far its blocks reach; that alone. */
 int sched_grow(sched_t *s, uint32_t id, uint32_t tokens);
+void sched_reach(sched_t *s, uint32_t id);
 
 /*
  * May it be admitted, as far as its tenant's room goes?  It is matched, has
@@ -659,9 +717,9 @@ int sched_share_lets(
  */
 uint32_t sched_share_victim(const sched_t *s, uint32_t id, uint32_t need);
 
-/* Blocks that sequence id has or will need for what it knows; tokens that it
- * is expected to sample yet. */
-uint64_t sched_promised(const sched_t *s, uint32_t id);
+/* Blocks that sequence id lacks for what it knows and the next token; tokens
+ * that it is expected to sample yet. */
+uint32_t sched_lacks(const sched_t *s, uint32_t id);
 uint32_t sched_to_come(const sched_t *s, uint32_t id);
 
 /* A request leaves the queue. */
@@ -682,6 +740,9 @@ const uint32_t *sched_cache_tokens(const sched_t *s, uint32_t id);
  */
 void sched_cache_match(sched_t *s, uint32_t id);
 void sched_cache_unmatch(sched_t *s, uint32_t id);
+
+/* Whose the blocks of a request will be. */
+void sched_cache_own(sreq_t *sr, const req_t *r);
 
 /* What kv_look() is to look for. */
 void sched_cache_to_look(const sched_t *s, uint32_t id, look_t *l);

@@ -301,7 +301,7 @@ static int
 may(const sched_t *s, uint32_t req)
 {
     return s->reqs[req].credit
-           && !seq_follows(&s->seqs[(size_t) req * LLM_CHOICES_MAX]);
+           && !seq_follows(seq_at(s, (size_t) req * LLM_CHOICES_MAX));
 }
 
 

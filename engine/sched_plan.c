@@ -70,7 +70,7 @@ req_start(sched_t *s, uint32_t req)
 
     for (c = 0; c < sr->r->choices; c++) {
         id = req * LLM_CHOICES_MAX + c;
-        sched_seq_state(&s->seqs[id], SCHED_WAITING);
+        sched_seq_state(seq_at(s, id), SCHED_WAITING);
         list_insert(&t->ready, s->links, id);
     }
     t->next_ok = 0;
@@ -79,11 +79,13 @@ req_start(sched_t *s, uint32_t req)
 
 /* --- what those seated will need ---------------------------------------- */
 
-uint64_t
-sched_promised(const sched_t *s, uint32_t id)
+uint32_t
+sched_lacks(const sched_t *s, uint32_t id)
 {
-    return kv_held(s->kv, id)
-           + (uint64_t) kv_missing(s->kv, id, seq_next_n(&s->seqs[id]));
+    const seq_t *q = seq_at(s, id);
+
+    return seq_reaches(q, seq_next_n(q)) ? 0
+                                         : kv_missing(s->kv, id, seq_next_n(q));
 }
 
 
@@ -91,7 +93,7 @@ uint32_t
 sched_to_come(const sched_t *s, uint32_t id)
 {
     const sched_guess_t *own = &s->guesses[s->reqs[seq_req(id)].tenant];
-    const seq_t *q = &s->seqs[id];
+    const seq_t *q = seq_at(s, id);
 
     return sched_guess_more(sched_guess_knows(own) ? own : &s->guess,
         q->known_n - q->prompt_n, q->limit - q->known_n);
@@ -112,13 +114,20 @@ static void
 plan_futures(sched_t *s)
 {
     uint32_t i, id, lacks, holds;
+    const sched_guess_t *g;
 
     memset(&s->futures, 0, sizeof(s->futures));
     s->lacking = s->holding = 0;
     for (i = 0; i < s->run_n; i++) {
         id = s->run[i];
-        lacks = kv_missing(s->kv, id, seq_next_n(&s->seqs[id]));
-        holds = kv_held(s->kv, id);
+        if (i + SCHED_FETCH_ROWS < s->run_n) {
+            g = &s->guesses[s->reqs[seq_req(s->run[i + SCHED_FETCH_ROWS])]
+                                .tenant];
+            __builtin_prefetch(g->mean);
+            __builtin_prefetch(g->mean + 16);
+        }
+        lacks = sched_lacks(s, id);
+        holds = seq_held(s, id);
         s->lacking += lacks;
         s->holding += holds;
         sched_futures_add(
@@ -136,8 +145,8 @@ static int
 room_for(sched_t *s, uint32_t id)
 {
     uint64_t need, have = kv_avail(s->kv) + sched_dry_blocks(s);
-    uint32_t lacks = kv_missing(s->kv, id, s->seqs[id].known_n + 1);
-    uint32_t holds = kv_held(s->kv, id), more = sched_to_come(s, id), v;
+    uint32_t lacks = kv_missing(s->kv, id, seq_at(s, id)->known_n + 1);
+    uint32_t holds = seq_held(s, id), more = sched_to_come(s, id), v;
     uint64_t blocks = lacks + (uint64_t) holds;
     int fits;
 
@@ -161,8 +170,8 @@ room_for(sched_t *s, uint32_t id)
     fits = fits && sched_share_lets(s, id, blocks, more);
     while (fits && kv_avail(s->kv) < need) {
         v = sched_victim(s, 0);
-        fits =
-            v != NONE && !s->reqs[seq_req(v)].credit && !seq_flies(&s->seqs[v]);
+        fits = v != NONE && !s->reqs[seq_req(v)].credit
+               && !seq_flies(seq_at(s, v));
         if (fits) { /* else they share theirs with others */
             sched_preempt(s, v);
         }
@@ -183,14 +192,15 @@ room_for(sched_t *s, uint32_t id)
 static void
 seq_admit(sched_t *s, uint32_t id)
 {
-    seq_t *q = &s->seqs[id];
+    seq_t *q = seq_at(s, id);
 
     assert(q->state == SCHED_WAITING && q->computed < q->known_n);
-    assert(!seq_follows(q));
+    assert(!seq_follows(q) && seq_held(s, id) == kv_held(s->kv, id));
 
     if (q->known_n == q->prompt_n) {
         memcpy(seq_known(s, id), sched_cache_tokens(s, id),
             q->prompt_n * sizeof(uint32_t));
+        q->last = seq_known(s, id)[q->prompt_n - 1];
     }
 
     sched_cache_admitted(s, id);
@@ -387,8 +397,8 @@ plan_top(sched_t *s, uint32_t req)
     int rc, waiting, room;
 
     while (id < end
-           && (s->seqs[id].state == SCHED_ENDED
-               || s->seqs[id].known_n == s->seqs[id].limit)) {
+           && (seq_at(s, id)->state == SCHED_ENDED
+               || seq_at(s, id)->known_n == seq_at(s, id)->limit)) {
         id++;
     }
     if (id == end) {
@@ -396,7 +406,7 @@ plan_top(sched_t *s, uint32_t req)
         return;
     }
     s->top = id;
-    q = &s->seqs[id];
+    q = seq_at(s, id);
     waiting = q->state == SCHED_WAITING;
     if (waiting && !plan_match(s, id)) {
         return;
@@ -438,7 +448,7 @@ plan_urgent(sched_t *s, uint32_t req)
         return;
     }
 
-    need = kv_missing(s->kv, id, s->seqs[id].known_n + 1);
+    need = kv_missing(s->kv, id, seq_at(s, id)->known_n + 1);
     if (!sched_take_blocks(s, need, from) || !take_seat(s, from)) {
         sched_cache_unmatch(s, id);
         return;
@@ -446,7 +456,7 @@ plan_urgent(sched_t *s, uint32_t req)
 
     req_start(s, req);
     seq_admit(s, id);
-    rc = sched_grow(s, id, s->seqs[id].known_n + 1);
+    rc = sched_grow(s, id, seq_at(s, id)->known_n + 1);
     assert(rc == 0);
     (void) rc;
 }
@@ -465,17 +475,20 @@ sched_pass_ones(sched_t *s, batch_t *b)
 
     while (i < s->run_n) {
         id = s->run[i];
+        if (i + SCHED_FETCH_ROWS < s->run_n) {
+            seq_fetch(s, s->run[i + SCHED_FETCH_ROWS]);
+        }
 
-        if (!seq_lacks_one(&s->seqs[id])
-            || seq_reaches(&s->seqs[id], s->seqs[id].known_n)
-            || sched_share_grow(s, id, s->seqs[id].known_n) == 0) {
+        if (!seq_lacks_one(seq_at(s, id))
+            || seq_reaches(seq_at(s, id), seq_at(s, id)->known_n)
+            || sched_share_grow(s, id, seq_at(s, id)->known_n) == 0) {
             i++;
             continue;
         }
 
         /* the victim may be id itself, or stand before it */
         v = sched_share_victim(
-            s, id, kv_missing(s->kv, id, s->seqs[id].known_n));
+            s, id, kv_missing(s->kv, id, seq_at(s, id)->known_n));
         v = v == NONE ? sched_victim(s, 0) : v;
         if (v == NONE) { /* a copy has the block, or who ended in the step in
                           * flight: the next one will do */
@@ -486,7 +499,7 @@ sched_pass_ones(sched_t *s, batch_t *b)
         if (!sched_may_preempt(s, v)) {
             return;
         }
-        if (s->seqs[v].state == SCHED_RUNNING
+        if (seq_at(s, v)->state == SCHED_RUNNING
             && s->links[v].key < s->links[id].key) {
             i--;
         }
@@ -496,9 +509,9 @@ sched_pass_ones(sched_t *s, batch_t *b)
 
     for (i = 0; i < s->run_n; i++) {
         id = s->run[i];
-        if (seq_lacks_one(&s->seqs[id])
-            && (seq_reaches(&s->seqs[id], s->seqs[id].known_n)
-                || kv_missing(s->kv, id, s->seqs[id].known_n) == 0)) {
+        if (seq_lacks_one(seq_at(s, id))
+            && (seq_reaches(seq_at(s, id), seq_at(s, id)->known_n)
+                || kv_missing(s->kv, id, seq_at(s, id)->known_n) == 0)) {
             sched_row(s, b, id, 1);
         }
     }
@@ -526,7 +539,7 @@ plan_todo(sched_t *s)
 
     for (i = 0; i < s->run_n; i++) {
         id = s->run[i];
-        if (s->seqs[id].known_n - s->seqs[id].computed < 2
+        if (seq_at(s, id)->known_n - seq_at(s, id)->computed < 2
             || id == s->floor_seq) {
             continue;
         }
@@ -536,10 +549,10 @@ plan_todo(sched_t *s)
             t->todo = id;
             s->todo[s->todo_n++] = s->reqs[seq_req(id)].tenant;
         } else {
-            s->seqs[t->todo_tail].todo = id;
+            seq_at(s, t->todo_tail)->todo = id;
         }
         t->todo_tail = id;
-        s->seqs[id].todo = NONE;
+        seq_at(s, id)->todo = NONE;
     }
 }
 
@@ -553,7 +566,7 @@ find_next(sched_t *s, tenant_t *t, uint32_t from)
 
     while (id != NONE
            && (key_class(s->links[id].key) < from
-               || !s->reqs[seq_req(id)].credit || seq_follows(&s->seqs[id]))) {
+               || !s->reqs[seq_req(id)].credit || seq_follows(seq_at(s, id)))) {
         id = s->links[id].next;
     }
 
@@ -667,13 +680,14 @@ chunk(sched_t *s, const batch_t *b, uint32_t id, uint32_t want, uint32_t cap,
         return want;
     }
 
-    n = sched_pace_room(&s->pace, &s->load, s->seqs[id].computed, want, scored);
+    n = sched_pace_room(
+        &s->pace, &s->load, seq_at(s, id)->computed, want, scored);
     if (n > 0 || !first) {
         return n;
     }
 
-    most =
-        sched_pace_most(&s->pace, &s->load, s->seqs[id].computed, want, scored);
+    most = sched_pace_most(
+        &s->pace, &s->load, seq_at(s, id)->computed, want, scored);
     if (most >= CHUNK_FEW) {
         return most;
     }
@@ -687,7 +701,7 @@ chunk(sched_t *s, const batch_t *b, uint32_t id, uint32_t want, uint32_t cap,
 static uint32_t
 chunk_blocks(sched_t *s, uint32_t id, uint32_t n, int whole)
 {
-    uint32_t computed = s->seqs[id].computed, lo = 0, hi = n + 1, mid = n;
+    uint32_t computed = seq_at(s, id)->computed, lo = 0, hi = n + 1, mid = n;
     uint32_t got = kv_missing(s->kv, id, computed + n);
     uint32_t room = sched_share_room(s, id, got);
 
@@ -740,14 +754,14 @@ floor_piece(sched_t *s, batch_t *b, uint32_t cap, int whole)
 
     /* it may have lost its blocks to a decode; a prompt of one token has its
      * row already */
-    if (id == NONE || s->seqs[id].state != SCHED_RUNNING
-        || s->seqs[id].known_n - s->seqs[id].computed < 2) {
+    if (id == NONE || seq_at(s, id)->state != SCHED_RUNNING
+        || seq_at(s, id)->known_n - seq_at(s, id)->computed < 2) {
         return 0;
     }
 
     return plan_piece(s, b, id,
-        chunk(s, b, id, s->seqs[id].known_n - s->seqs[id].computed, cap, whole,
-            1),
+        chunk(s, b, id, seq_at(s, id)->known_n - seq_at(s, id)->computed, cap,
+            whole, 1),
         whole);
 }
 
@@ -781,14 +795,14 @@ sched_pass_prompts(sched_t *s, batch_t *b, uint32_t cap, int whole)
             continue;
         }
         id = t->pick;
-        n = chunk(s, b, id, s->seqs[id].known_n - s->seqs[id].computed, cap,
-            whole, pieces == 0);
+        n = chunk(s, b, id, seq_at(s, id)->known_n - seq_at(s, id)->computed,
+            cap, whole, pieces == 0);
         if (n == 0) {
             return;
         }
 
         if (t->pick_kind == PICK_TODO) {
-            t->todo = s->seqs[id].todo;
+            t->todo = seq_at(s, id)->todo;
             shuts = 0;
 
         } else if (!seq_enter(s, id, &full)) {
@@ -801,8 +815,9 @@ sched_pass_prompts(sched_t *s, batch_t *b, uint32_t cap, int whole)
                 req_start(s, seq_req(id));
             }
             seq_admit(s, id);
-            n = chunk(s, b, id, s->seqs[id].known_n - s->seqs[id].computed, cap,
-                whole, pieces == 0);
+            n = chunk(s, b, id,
+                seq_at(s, id)->known_n - seq_at(s, id)->computed, cap, whole,
+                pieces == 0);
             shuts = s->run_n == s->seats;
         }
 
@@ -829,7 +844,7 @@ claimable(
     const tenant_t *o = &s->tenants[s->reqs[seq_req(v)].tenant];
 
     return v != s->top && o != t && key_class(s->links[v].key) >= class
-           && (key_class(s->links[v].key) == class || !s->seqs[v].floor)
+           && (key_class(s->links[v].key) == class || !seq_at(s, v)->floor)
            && (!seat || o->seats > s->seats / 2) && s->policy->claims(s, t, o);
 }
 
@@ -914,7 +929,7 @@ plan_claim(sched_t *s)
     }
 
     /* what the match shares with them cannot be had from them */
-    need = kv_missing(s->kv, id, s->seqs[id].known_n + 1) + s->run_n;
+    need = kv_missing(s->kv, id, seq_at(s, id)->known_n + 1) + s->run_n;
     have = sched_share_room(s, id, need);
     for (i = 0; have < need && i < s->run_n; i++) {
         if (claimable(s, t, class, seat, s->run[i])) {
@@ -947,7 +962,7 @@ plan_claim(sched_t *s)
         req_start(s, seq_req(id));
     }
     seq_admit(s, id);
-    rc = sched_grow(s, id, s->seqs[id].known_n + 1);
+    rc = sched_grow(s, id, seq_at(s, id)->known_n + 1);
     assert(rc == 0);
     (void) rc;
 }
@@ -978,7 +993,7 @@ floor_admit(sched_t *s, uint32_t class)
             req_start(s, seq_req(id));
         }
         seq_admit(s, id);
-        s->seqs[id].floor = 1;
+        seq_at(s, id)->floor = 1;
         s->floor_seq = id;
     }
 }
@@ -1002,7 +1017,7 @@ plan_floor(sched_t *s)
 
     for (i = 0; i < s->run_n; i++) {
         id = s->run[i];
-        q = &s->seqs[id];
+        q = seq_at(s, id);
         if (key_class(s->links[id].key) < class) {
             continue;
         }
@@ -1015,7 +1030,7 @@ plan_floor(sched_t *s)
     }
 
     if (kept != NONE) {
-        s->seqs[kept].floor = 1;
+        seq_at(s, kept)->floor = 1;
     } else if (!s->pressed && s->run_n < s->seats) {
         floor_admit(s, class);
     }

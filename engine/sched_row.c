@@ -20,7 +20,7 @@ _Static_assert(KV_GROUPS <= BATCH_GROUPS, "a row has a table of each");
 static uint32_t
 seq_scores(const sched_t *s, uint32_t id, uint32_t end, uint32_t *from)
 {
-    const seq_t *q = &s->seqs[id];
+    const seq_t *q = seq_at(s, id);
     uint32_t last = q->prompt_n - 1;
 
     *from = q->computed > q->scored ? q->computed : q->scored;
@@ -37,7 +37,7 @@ seq_scores(const sched_t *s, uint32_t id, uint32_t end, uint32_t *from)
 uint32_t
 sched_row_fit(const sched_t *s, const batch_t *b, uint32_t id, uint32_t n)
 {
-    const seq_t *q = &s->seqs[id];
+    const seq_t *q = seq_at(s, id);
     uint32_t room = b->outs_max - b->outs_n, from, to;
 
     assert(b->outs_n <= b->outs_max);
@@ -59,7 +59,7 @@ sched_row_fit(const sched_t *s, const batch_t *b, uint32_t id, uint32_t n)
 static batch_out_t *
 row_out(sched_t *s, batch_t *b, uint32_t id, uint32_t pos)
 {
-    const seq_t *q = &s->seqs[id];
+    const seq_t *q = seq_at(s, id);
     batch_out_t *out = &b->outs[b->outs_n++];
 
     assert(b->outs_n <= b->outs_max && pos >= q->computed);
@@ -80,7 +80,7 @@ row_out(sched_t *s, batch_t *b, uint32_t id, uint32_t pos)
 void
 sched_row(sched_t *s, batch_t *b, uint32_t id, uint32_t n)
 {
-    seq_t *q = &s->seqs[id];
+    seq_t *q = seq_at(s, id);
     const req_t *r = s->reqs[seq_req(id)].r;
     batch_row_t *row = &b->rows[b->rows_n];
     uint32_t end = q->computed + n, pos, to, g, outs = b->outs_n;
@@ -104,7 +104,8 @@ sched_row(sched_t *s, batch_t *b, uint32_t id, uint32_t n)
     }
 
     if (n == 1) {
-        b->tokens[b->tokens_n] = seq_known(s, id)[q->computed];
+        b->tokens[b->tokens_n] =
+            end == q->known_n ? q->last : seq_known(s, id)[q->computed];
     } else {
         memcpy(b->tokens + b->tokens_n, seq_known(s, id) + q->computed,
             n * sizeof(uint32_t));

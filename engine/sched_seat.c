@@ -37,7 +37,7 @@ void
 sched_seat(sched_t *s, uint32_t id)
 {
     sched_seq_detach(s, id);
-    sched_seq_state(&s->seqs[id], SCHED_RUNNING);
+    sched_seq_state(seq_at(s, id), SCHED_RUNNING);
     run_insert(s, id);
 }
 
@@ -46,7 +46,7 @@ void
 sched_hold(sched_t *s, uint32_t id)
 {
     sched_seq_detach(s, id);
-    sched_seq_state(&s->seqs[id], SCHED_HELD);
+    sched_seq_state(seq_at(s, id), SCHED_HELD);
     list_insert(&s->held, s->links, id);
 }
 
@@ -54,7 +54,7 @@ sched_hold(sched_t *s, uint32_t id)
 int
 sched_may_preempt(sched_t *s, uint32_t id)
 {
-    if (!seq_flies(&s->seqs[id])) {
+    if (!seq_flies(seq_at(s, id))) {
         return 1;
     }
     assert(s->steps_n > 0);
@@ -67,7 +67,7 @@ sched_may_preempt(sched_t *s, uint32_t id)
 void
 sched_preempt(sched_t *s, uint32_t id)
 {
-    seq_t *q = &s->seqs[id];
+    seq_t *q = seq_at(s, id);
 
     assert(q->state == SCHED_RUNNING || q->state == SCHED_HELD);
     assert(!seq_flies(q) && !q->late);
@@ -117,7 +117,7 @@ static int
 yields(const sched_t *s, uint32_t id, uint32_t from)
 {
     return id != s->top && key_class(s->links[id].key) >= from
-           && (from == 0 || !s->seqs[id].floor);
+           && (from == 0 || !seq_at(s, id)->floor);
 }
 
 
@@ -166,7 +166,7 @@ sched_dry_blocks(const sched_t *s)
 
     for (id = s->held.head; id != NONE; id = s->links[id].next) {
         if (!s->reqs[seq_req(id)].credit) {
-            sum += kv_held(s->kv, id);
+            sum += seq_held(s, id);
         }
     }
 
@@ -181,13 +181,14 @@ sched_dry_blocks(const sched_t *s)
 static uint64_t
 worth(const sched_t *s, uint32_t id, uint32_t from)
 {
-    int dry = s->seqs[id].state == SCHED_HELD && !s->reqs[seq_req(id)].credit;
+    int dry =
+        seq_at(s, id)->state == SCHED_HELD && !s->reqs[seq_req(id)].credit;
 
     if (id == s->top || (!dry && !yields(s, id, from))) {
         return 0;
     }
 
-    return from == 0 ? kv_held(s->kv, id) : kv_own(s->kv, id);
+    return from == 0 ? seq_held(s, id) : kv_own(s->kv, id);
 }
 
 
@@ -201,7 +202,7 @@ kept_back(const sched_t *s, uint64_t need)
     if (kept == 0) {
         return 0;
     }
-    kept += kv_pinned(s->kv) + (s->top != NONE ? kv_held(s->kv, s->top) : 0);
+    kept += kv_pinned(s->kv) + (s->top != NONE ? seq_held(s, s->top) : 0);
 
     return need + kept > kv_total(s->kv);
 }

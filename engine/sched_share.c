@@ -40,7 +40,7 @@
 static int
 over(const sched_t *s, uint32_t id)
 {
-    uint32_t name = s->reqs[seq_req(id)].r->tenant;
+    uint32_t name = s->reqs[seq_req(id)].owner;
 
     return kv_owned(s->kv, name) > kv_kept(s->kv, name);
 }
@@ -97,7 +97,7 @@ sched_share_room(const sched_t *s, uint32_t id, uint32_t want)
 {
     uint32_t room = kv_room(s->kv, id, want), avail;
 
-    if (room < want && exempt(s, id, kv_held(s->kv, id) + (uint64_t) want)) {
+    if (room < want && exempt(s, id, seq_held(s, id) + (uint64_t) want)) {
         avail = kv_avail(s->kv);
         room = avail < want ? avail : want;
     }
@@ -106,15 +106,23 @@ sched_share_room(const sched_t *s, uint32_t id, uint32_t want)
 }
 
 
+void
+sched_reach(sched_t *s, uint32_t id)
+{
+    uint64_t reach = kv_reach(s->kv, id);
+
+    assert(reach < UINT32_MAX); /* a context's and a block */
+    seq_at(s, id)->room = (uint32_t) reach;
+}
+
+
 int
 sched_grow(sched_t *s, uint32_t id, uint32_t tokens)
 {
-    uint64_t reach;
     int rc = kv_grow(s->kv, id, tokens);
 
     if (rc == 0) {
-        reach = kv_reach(s->kv, id);
-        s->seqs[id].room = reach < UINT32_MAX ? (uint32_t) reach : UINT32_MAX;
+        sched_reach(s, id);
     }
 
     return rc;
@@ -159,8 +167,9 @@ sched_share_lets(const sched_t *s, uint32_t id, uint64_t blocks, uint32_t more)
 {
     uint32_t avail = kv_avail(s->kv), room = kv_room(s->kv, id, avail), i, v;
     uint32_t grows = kv_block_tokens(s->kv) / kv_groups(s->kv);
-    uint64_t have = room + (uint64_t) kv_held(s->kv, id), need;
+    uint64_t have = room + (uint64_t) seq_held(s, id), need;
     sched_futures_t f;
+    uint32_t lacks, holds;
 
     if (room == avail || exempt(s, id, blocks)) {
         return 1;
@@ -168,13 +177,16 @@ sched_share_lets(const sched_t *s, uint32_t id, uint64_t blocks, uint32_t more)
 
     memset(&f, 0, sizeof(f));
     sched_futures_add(&f, blocks, more);
-    need = kv_missing(s->kv, id, seq_next_n(&s->seqs[id]));
+    need = sched_lacks(s, id);
     for (i = 0; i < s->run_n; i++) {
         v = s->run[i];
         if (s->reqs[seq_req(v)].tenant == s->reqs[seq_req(id)].tenant) {
-            sched_futures_add(&f, sched_promised(s, v), sched_to_come(s, v));
-            have += kv_held(s->kv, v);
-            need += kv_missing(s->kv, v, seq_next_n(&s->seqs[v]));
+            lacks = sched_lacks(s, v);
+            holds = seq_held(s, v);
+            sched_futures_add(
+                &f, lacks + (uint64_t) holds, sched_to_come(s, v));
+            have += holds;
+            need += lacks;
         }
     }
 

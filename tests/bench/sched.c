@@ -4,7 +4,7 @@
  * them: with the prefix cache, fair, two classes in some lines.
  *
  *      sched                   a table over ten times as much
- *      sched SEATS WAITING TENANTS CLASSES TARGET_US STEPS
+ *      sched SEATS WAITING TENANTS CLASSES TARGET_US STEPS [RUNS]
  *                              one line of it, for a profiler
  *      sched record            the last line alone
  *
@@ -324,7 +324,7 @@ bench(const size_line_t *l, uint32_t runs)
     static const char *const names[] = {"plain", "admits", "all", "took"};
     uint32_t i, digest = 0;
     kind_t *of;
-    double rows;
+    double rows = 0;
 
     for (i = 0; i < KINDS; i++) {
         times_open(&kinds[i].t, runs * l->steps);
@@ -476,7 +476,7 @@ main(int argc, char **argv)
            "switched\n");
     printf("                                        p99      p50      p99\n");
 
-    if (argc == 7) {
+    if (argc == 7 || argc == 8) {
         one.seats = (uint32_t) strtoul(argv[1], NULL, 10);
         one.waiting = (uint32_t) strtoul(argv[2], NULL, 10);
         one.tenants = (uint32_t) strtoul(argv[3], NULL, 10);
@@ -484,7 +484,7 @@ main(int argc, char **argv)
         one.target_us = (uint32_t) strtoul(argv[5], NULL, 10);
         one.steps = (uint32_t) strtoul(argv[6], NULL, 10);
         one.steps = one.steps < STEPS ? one.steps : STEPS;
-        bench(&one, 1);
+        bench(&one, argc == 8 ? (uint32_t) strtoul(argv[7], NULL, 10) : 1);
         return 0;
     }
 

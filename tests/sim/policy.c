@@ -16,8 +16,8 @@ vtc_counter(const sched_t *s, const tenant_t *t)
     for (i = 0; i < s->run_n; i++) {
         id = s->run[i];
         if (&s->tenants[s->reqs[seq_req(id)].tenant] == t
-            && s->seqs[id].charged < s->seqs[id].prompt_n) {
-            n += (uint64_t) (s->seqs[id].prompt_n - s->seqs[id].charged)
+            && seq_at(s, id)->charged < seq_at(s, id)->prompt_n) {
+            n += (uint64_t) (seq_at(s, id)->prompt_n - seq_at(s, id)->charged)
                  * SCHED_COST_IN * SCHED_SCALE / s->reqs[seq_req(id)].r->weight;
         }
     }

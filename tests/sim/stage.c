@@ -29,7 +29,7 @@ leads(const run_t *r, uint32_t id)
 
     for (i = 0; i < r->c.sched.reqs; i++) {
         if (r->item[i] != RUN_NONE
-            && r->s->seqs[i * LLM_CHOICES_MAX].leader == id) {
+            && seq_at(r->s, i * LLM_CHOICES_MAX)->leader == id) {
             return 1;
         }
     }
@@ -41,7 +41,7 @@ leads(const run_t *r, uint32_t id)
 static stage_t
 stage_running(const run_t *r, uint32_t id)
 {
-    const seq_t *q = &r->s->seqs[id];
+    const seq_t *q = seq_at(r->s, id);
 
     if (q->known_n - q->computed == 1) {
         return STAGE_DECODES;
@@ -67,11 +67,11 @@ stage_of(const run_t *r, uint32_t place)
     assert(r->item[place] != RUN_NONE && sr->r != NULL);
 
     /* the first choice that is not over tells where the request stands */
-    while (r->s->seqs[id].state == SCHED_ENDED) {
+    while (seq_at(r->s, id)->state == SCHED_ENDED) {
         id++;
         assert(id % LLM_CHOICES_MAX < sr->r->choices);
     }
-    q = &r->s->seqs[id];
+    q = seq_at(r->s, id);
 
     if (q->fetch != 0 && kv_tier_coming(r->kv, q->fetch)) {
         return STAGE_FETCHES;
