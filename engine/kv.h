@@ -146,6 +146,11 @@ uint32_t kv_match(kv_t *kv, uint32_t seq, const kv_who_t *who,
 uint32_t kv_look(const kv_t *kv, uint64_t space, const uint32_t *tokens,
     uint32_t n, radix_spot_t *spot, uint32_t *steps);
 
+/* The next kv_look from there is to find what it needs on its way from memory.
+ */
+void kv_look_fetch(
+    const kv_t *kv, const uint32_t *tokens, const radix_spot_t *spot);
+
 /*
  * The first computed of seq's tokens are: what of their blocks is full serves
  * others, too, from now on.

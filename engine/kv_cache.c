@@ -307,6 +307,16 @@ kv_look(const kv_t *kv, uint64_t space, const uint32_t *tokens, uint32_t n,
 }
 
 
+void
+kv_look_fetch(const kv_t *kv, const uint32_t *tokens, const radix_spot_t *spot)
+{
+    __builtin_prefetch(tokens + (size_t) spot->found * kv->c.block_tokens);
+    if (kv->tree != NULL && spot->found > 0) {
+        radix_fetch(kv->tree, spot->node);
+    }
+}
+
+
 /* Lays out seq's blocks [from, from + n) of all groups for the tree. */
 static void
 fill_ids(kv_t *kv, uint32_t seq, uint32_t from, radix_new_t *w)

@@ -374,6 +374,27 @@ look(sched_t *s, uint32_t req, uint32_t *steps)
 }
 
 
+/* What the looks after that at req need is to be on its way from memory. */
+static void
+looks_fetch(const sched_t *s, uint32_t req)
+{
+    uint32_t next = s->look_links[req].next;
+    const look_t *l;
+
+    if (next == NONE) {
+        return;
+    }
+    l = &s->looks[next];
+    kv_look_fetch(s->kv, l->tokens, &l->spot);
+
+    next = s->look_links[next].next;
+    if (next != NONE) {
+        __builtin_prefetch(&s->looks[next], 1);
+        __builtin_prefetch(&s->look_links[next], 1);
+    }
+}
+
+
 void
 sched_order_looks(sched_t *s)
 {
@@ -390,6 +411,7 @@ sched_order_looks(sched_t *s)
         if (req == NONE || s->looks[req].plan == s->plans) {
             break; /* all of them have been looked at */
         }
+        looks_fetch(s, req);
         look(s, req, &steps);
         if (steps > 0) { /* else it goes on from there */
             list_remove(&s->look_lists[from], s->look_links, req);
