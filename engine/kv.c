@@ -397,14 +397,16 @@ const uint32_t *
 kv_table(
     const kv_t *kv, uint32_t seq, uint32_t group, uint32_t *first, uint32_t *n)
 {
-    const kv_span_t *span = kv_span(kv, seq, group);
+    size_t at = kv_place(kv, seq) * kv->c.groups + group;
+    kv_span_t span = kv->spans[at];
 
-    assert(span->first <= span->end && span->end <= kv->row);
+    assert(group < kv->c.groups);
+    assert(span.first <= span.end && span.end <= kv->row);
 
-    *first = span->first;
-    *n = span->end - span->first;
+    *first = span.first;
+    *n = span.end - span.first;
 
-    return kv_row(kv, seq, group) + span->first;
+    return kv->table + at * kv->stride + span.first;
 }
 
 

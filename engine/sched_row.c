@@ -55,46 +55,80 @@ sched_row_fit(const sched_t *s, const batch_t *b, uint32_t id, uint32_t n)
 }
 
 
-/* An output of the row that is being added, at position pos. */
+/* An output of the row that is being added, which begins at position start:
+ * at position pos of sequence id. */
 static batch_out_t *
-row_out(sched_t *s, batch_t *b, uint32_t id, uint32_t pos)
+row_out(const sched_t *s, batch_t *b, uint32_t id, uint32_t start, uint32_t pos)
 {
-    const seq_t *q = seq_at(s, id);
+    uint32_t prompt_n = seq_at(s, id)->prompt_n, tok = b->tokens_n;
+    const uint32_t *known = seq_known(s, id);
     batch_out_t *out = &b->outs[b->outs_n++];
 
-    assert(b->outs_n <= b->outs_max && pos >= q->computed);
+    assert(b->outs_n <= b->outs_max && pos >= start);
 
     out->row = b->rows_n;
-    out->tok = b->tokens_n + pos - q->computed;
+    out->tok = tok + pos - start;
     out->pos = pos;
     out->choice = id % LLM_CHOICES_MAX;
-    out->known = seq_known(s, id);
+    out->known = known;
     out->known_n = pos + 1;
-    out->prompt_n = q->prompt_n < pos + 1 ? q->prompt_n : pos + 1;
+    out->prompt_n = prompt_n < pos + 1 ? prompt_n : pos + 1;
     out->wanted = 0;
 
     return out;
 }
 
 
+/* The logprobs of the prompt's own tokens that are asked for, of a row that
+ * ends at end. */
+static void
+row_scores(sched_t *s, batch_t *b, uint32_t id, uint32_t end)
+{
+    const sreq_t *sr = &s->reqs[seq_req(id)];
+    uint32_t start = seq_at(s, id)->computed, pos, to;
+    batch_out_t *out;
+
+    for (to = seq_scores(s, id, end, &pos); pos < to; pos++) {
+        out = row_out(s, b, id, start, pos);
+        out->params = &sr->r->prompt_params;
+        out->wanted = seq_known(s, id)[pos + 1] + 1;
+    }
+}
+
+
+/* The tenant pays for prompt tokens up to position end: what was sampled was
+ * charged then. */
+static void
+row_charge(sched_t *s, uint32_t id, uint32_t end)
+{
+    seq_t *q = seq_at(s, id);
+
+    end = end < q->prompt_n ? end : q->prompt_n;
+    if (end > q->charged) {
+        sched_charge(s, id, (uint64_t) (end - q->charged) * SCHED_COST_IN);
+        q->charged = end;
+    }
+}
+
+
 void
 sched_row(sched_t *s, batch_t *b, uint32_t id, uint32_t n)
 {
-    seq_t *q = seq_at(s, id);
-    const req_t *r = s->reqs[seq_req(id)].r;
+    const seq_t *q = seq_at(s, id);
+    const sreq_t *sr = &s->reqs[seq_req(id)];
+    uint32_t start = q->computed, end = start + n, known_n = q->known_n;
+    uint32_t g, tok = b->tokens_n, outs = b->outs_n;
     batch_row_t *row = &b->rows[b->rows_n];
-    uint32_t end = q->computed + n, pos, to, g, outs = b->outs_n;
     batch_blocks_t *blocks;
-    batch_out_t *out;
 
-    assert(b->rows_n < s->c.rows && n <= s->c.tokens - b->tokens_n);
-    assert(q->state == SCHED_RUNNING && n > 0 && end <= q->known_n);
+    assert(b->rows_n < s->c.rows && n <= s->c.tokens - tok);
+    assert(q->state == SCHED_RUNNING && n > 0 && end <= known_n);
 
     row->seq = id;
-    row->q_start = q->computed;
+    row->q_start = start;
     row->q_len = n;
     row->kv_len = end;
-    row->tok = b->tokens_n;
+    row->tok = tok;
     row->adapter = 0;
 
     for (g = 0; g < s->groups; g++) {
@@ -103,40 +137,28 @@ sched_row(sched_t *s, batch_t *b, uint32_t id, uint32_t n)
         assert((blocks->first + (uint64_t) blocks->n) * s->block_tokens >= end);
     }
 
-    if (n == 1) {
-        b->tokens[b->tokens_n] =
-            end == q->known_n ? q->last : seq_known(s, id)[q->computed];
+    if (n == 1 && end == known_n) {
+        b->tokens[tok] = q->last;
     } else {
-        memcpy(b->tokens + b->tokens_n, seq_known(s, id) + q->computed,
-            n * sizeof(uint32_t));
+        memcpy(b->tokens + tok, seq_known(s, id) + start, n * sizeof(uint32_t));
     }
 
-    for (to = seq_scores(s, id, end, &pos); pos < to; pos++) {
-        out = row_out(s, b, id, pos);
-        out->params = &r->prompt_params;
-        out->wanted = seq_known(s, id)[pos + 1] + 1;
+    if ((sr->flags & LLM_F_PROMPT_LPS) != 0) {
+        row_scores(s, b, id, end);
     }
-    if (end == q->known_n) {
-        out = row_out(s, b, id, end - 1);
-        out->params = &r->params;
+    if (end == known_n) {
+        row_out(s, b, id, start, end - 1)->params = &sr->r->params;
     }
     if (s->c.depth > 0) {
         sched_ahead_row(
-            s, b, b->rows_n, id, end == q->known_n ? b->outs_n - 1 : NONE);
+            s, b, b->rows_n, id, end == known_n ? b->outs_n - 1 : NONE);
     }
 
     b->rows_n++;
-    b->tokens_n += n;
-
-    sched_load_row(&s->load, row->q_start, n, b->outs_n - outs);
+    b->tokens_n = tok + n;
+    sched_load_row(&s->load, start, n, b->outs_n - outs);
 
     /* a decode counts when it is sampled */
-    sched_floor_served(s, id, n - (end == q->known_n && end > q->prompt_n));
-
-    /* what was sampled was charged then */
-    if (q->charged < q->prompt_n && end > q->charged) {
-        end = end < q->prompt_n ? end : q->prompt_n;
-        sched_charge(s, id, (uint64_t) (end - q->charged) * SCHED_COST_IN);
-        q->charged = end;
-    }
+    sched_floor_served(s, id, n - (end == known_n && end > q->prompt_n));
+    row_charge(s, id, end);
 }

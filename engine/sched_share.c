@@ -81,6 +81,17 @@ newest(const sched_t *s, uint32_t id, int own)
 }
 
 
+/* Is there any of its own?  As a rule its tenant's seats tell. */
+static int
+has_own(const sched_t *s, uint32_t id)
+{
+    uint32_t sits = s->tenants[s->reqs[seq_req(id)].tenant].sits;
+
+    /* neither the top nor itself is one */
+    return sits > 2 || newest(s, id, 1) != NONE;
+}
+
+
 /* May it take what is kept for others?  blocks: what it has or needs. */
 static int
 exempt(const sched_t *s, uint32_t id, uint64_t blocks)
@@ -88,7 +99,7 @@ exempt(const sched_t *s, uint32_t id, uint64_t blocks)
     int alone = s->run_n == 0 || (s->run_n == 1 && s->run[0] == id);
 
     return id == s->top || alone
-           || (newest(s, id, 1) == NONE && blocks > kv_most(s->kv, id));
+           || (!has_own(s, id) && blocks > kv_most(s->kv, id));
 }
 
 
