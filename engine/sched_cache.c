@@ -279,7 +279,7 @@ sched_cache_follow(sched_t *s, uint32_t id)
         return 0;
     }
 
-    for (i = 0; i < s->run_n; i++) {
+    for (i = 0; s->prompts > 0 && i < s->run_n; i++) {
         if (may_lead(s, s->run[i], id)) {
             n = common(s, s->run[i], id);
             if (n > share && n > seq_at(s, s->run[i])->computed) {

@@ -257,6 +257,7 @@ struct sched_s {
     uint32_t confirms; /* left of this plan's: sched_order_holds */
     uint32_t turn;     /* place in order of the tenant whose turn it is */
     uint32_t todo_n;   /* tenants with unfinished prompts in this plan */
+    uint32_t prompts;  /* seated unfinished ones, at most; NONE: not known */
     int credits;       /* have any changed since the last plan? */
     uint32_t oldest; /* whose waiting request is the oldest; NONE: not known */
     int plain;       /* who waits is taken in order of arrival */

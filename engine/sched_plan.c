@@ -205,6 +205,7 @@ seq_admit(sched_t *s, uint32_t id)
 
     sched_cache_admitted(s, id);
     sched_seat(s, id);
+    s->prompts += s->prompts != NONE;
 }
 
 
@@ -507,8 +508,10 @@ sched_pass_ones(sched_t *s, batch_t *b)
         s->pressed = 1;
     }
 
+    s->prompts = 0;
     for (i = 0; i < s->run_n; i++) {
         id = s->run[i];
+        s->prompts += seq_at(s, id)->known_n - seq_at(s, id)->computed > 1;
         if (seq_lacks_one(seq_at(s, id))
             && (seq_reaches(seq_at(s, id), seq_at(s, id)->known_n)
                 || kv_missing(s->kv, id, seq_at(s, id)->known_n) == 0)) {
@@ -537,7 +540,7 @@ plan_todo(sched_t *s)
 
     todo_none(s);
 
-    for (i = 0; i < s->run_n; i++) {
+    for (i = 0; s->prompts > 0 && i < s->run_n; i++) {
         id = s->run[i];
         if (seq_at(s, id)->known_n - seq_at(s, id)->computed < 2
             || id == s->floor_seq) {
@@ -1062,6 +1065,7 @@ sched_plan(sched_t *s, uint64_t now_us, batch_t *b)
     b->late_n = 0;
     sched_ahead_begin(s);
     s->pressed = 0;
+    s->prompts = NONE;
     s->plans++;
     s->top = NONE;
     memset(&s->load, 0, sizeof(s->load));
