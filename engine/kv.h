@@ -160,8 +160,7 @@ void kv_insert(kv_t *kv, uint32_t seq, const kv_who_t *who,
 
 /*
  * The next kv_insert of seq is to find what it needs on its way from memory:
- * some calls of others before it, first of stage 0 and then of stage 1.  Changes
- * nothing.
+ * some calls of others before it, first of stage 0 and then of stage 1.
  */
 void kv_insert_fetch(const kv_t *kv, uint32_t seq, int stage);
 

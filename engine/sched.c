@@ -57,9 +57,10 @@
  * AHEAD.  At depth 1 a step may be planned while the one before runs, as if
  * that had ended and nobody in it had (sched_ahead.c).
  *
- * COST.  Each plan walks the live requests, the seats and the active tenants
- * some times, not once for each piece of work that it gives out.  Nothing
- * depends on the length of a prompt but the copy of its tokens into the batch.
+ * COST.  Each plan walks the seats and the active tenants some times, not once
+ * for each piece of work that it gives out; of those who wait it looks at some
+ * (sched_order.c).  Nothing depends on the length of a prompt but the copy of
+ * its tokens into the batch.
  *
  * Owned and called by one thread: the loop, or the simulator.
  */

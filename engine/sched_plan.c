@@ -560,8 +560,8 @@ plan_todo(sched_t *s)
 }
 
 
-/* Finds what tenant t would do next of class `from` or below that is without a
- * seat. */
+/* Finds what tenant t would do next of class `from` or below, of all that has
+ * no seat. */
 static void
 find_next(sched_t *s, tenant_t *t, uint32_t from)
 {
