@@ -24,22 +24,30 @@
  * in three passes whatever the values are.  Candidates themselves stay in id
  * order, and the draw walks them so.
  *
- * Weights come from an exponential of our own: the C library's may be another
- * function on another machine, and a seed's tokens must not depend on that.
- * Sums are doubles in a fixed order.
+ * Few of a vocabulary have a chance, and most of the work is to pass by the
+ * others.  The first walk (scan.h) notes the largest of each block of tokens;
+ * then a bound is found below which no truncation keeps anything, and only
+ * blocks that reach it are looked into:
+ *
+ *      top_k   the k-th largest of the blocks' largest: k tokens reach it
+ *      top_p   all weights below (1 - top_p) * sum / vocab together are less
+ *              than what the nucleus may leave out
+ *      min_p   itself
+ *
+ * Weights come from an exponential of our own, the same bits on every machine,
+ * as a seed's tokens must not depend on it.  Sums are doubles in a fixed order.
  *
  * Nothing is allocated, and time is O(vocab + known + bias).
  */
 #include "sample.h"
 #include "cpu.h"
 #include "llm_err.h"
+#include "scan.h"
 
 #include <assert.h>
 #include <float.h>
 #include <math.h>
 #include <string.h>
-
-#define LANES 8
 
 /* In count[]: the token is in the prompt or the output. */
 #define SEEN 0x80000000u
@@ -50,14 +58,18 @@
  */
 #define LOGPROB_MIN (-9999.0f)
 
-/* Below this the weight is less than 1e-37 of the best one's: it is 0. */
-#define EXP_MIN (-87.0f)
-
 #define BUCKETS 2048
+
+/* Candidates whose weights are added up before the draw looks among them. */
+#define STRIDE 1024
+
+/* exp(-SLACK) is how far a bound stays from what it bounds: no rounding. */
+#define SLACK 0.25
 
 /* One call's work memory. */
 typedef struct {
     double *hist;    /* [BUCKETS] */
+    float *top;      /* [blocks] the largest of each block of tokens */
     float *x;        /* [vocab] candidates' adjusted logits, then scaled */
     float *w;        /* [vocab] candidates' weights */
     uint32_t *id;    /* [vocab] candidates' ids, ascending */
@@ -71,10 +83,24 @@ typedef struct {
 } bound_t;
 
 
+/* How many blocks of tokens have a maximum of their own. */
+static uint32_t
+blocks_of(uint32_t vocab)
+{
+    return (vocab + SCAN_BLOCK - 1) / SCAN_BLOCK;
+}
+
 size_t
 cpu_sample_work(uint32_t vocab)
 {
-    return BUCKETS * sizeof(double) + 4 * (size_t) vocab * sizeof(float);
+    return BUCKETS * sizeof(double)
+           + (blocks_of(vocab) + 4 * (size_t) vocab) * sizeof(float);
+}
+
+static const cpu_scan_t *
+scan(void)
+{
+    return __builtin_cpu_supports("avx2") ? &cpu_scan_avx2 : &cpu_scan_ref;
 }
 
 static void
@@ -83,7 +109,8 @@ scratch_init(scratch_t *s, void *work, uint32_t vocab)
     assert((uintptr_t) work % 64 == 0);
 
     s->hist = work;
-    s->x = (float *) (s->hist + BUCKETS);
+    s->top = (float *) (s->hist + BUCKETS);
+    s->x = s->top + blocks_of(vocab);
     s->w = s->x + vocab;
     s->id = (uint32_t *) (s->w + vocab);
     s->count = s->id + vocab;
@@ -136,106 +163,6 @@ uniform(uint64_t seed, uint32_t pos, uint32_t choice)
     cpu_philox4x32(counter, key, r);
 
     return (double) (((uint64_t) r[0] << 32 | r[1]) >> 11) * 0x1p-53;
-}
-
-/*
- * exp(x) for x <= 0, within a few ulp: x = n ln 2 + r with |r| <= ln 2 / 2,
- * ln 2 in two parts so that n times the first is exact, and the series of
- * exp(r), whose first left-out term is below 1e-8.
- */
-static inline float
-exp_neg(float x)
-{
-    float c, n, r, y;
-    int32_t e;
-
-    c = x < EXP_MIN ? EXP_MIN : x;
-    e = (int32_t) (c * 1.44269504f - 0.5f);
-    n = (float) e;
-    r = c - n * 0.693359375f + n * 2.12194440e-4f;
-
-    y = 1.0f / 5040;
-    y = y * r + 1.0f / 720;
-    y = y * r + 1.0f / 120;
-    y = y * r + 1.0f / 24;
-    y = y * r + 1.0f / 6;
-    y = y * r + 0.5f;
-    y = y * r + 1.0f;
-    y = y * r + 1.0f;
-
-    e = (e + 127) * (1 << 23);
-    memcpy(&n, &e, sizeof(n));
-
-    return x < EXP_MIN ? 0.0f : y * n;
-}
-
-/* w[i] = exp(x[i] - max); x and w may be the same. */
-static void
-weights(const float *x, float max, float *w, uint32_t n)
-{
-    uint32_t i;
-
-    for (i = 0; i < n; i++) {
-        w[i] = exp_neg(x[i] - max);
-    }
-}
-
-/* Independent lanes, so that additions do not wait for one another. */
-static double
-sum(const float *w, uint32_t n)
-{
-    double lane[LANES] = {0};
-    uint32_t i, j;
-
-    for (i = 0; i + LANES <= n; i += LANES) {
-        for (j = 0; j < LANES; j++) {
-            lane[j] += w[i + j];
-        }
-    }
-
-    for (j = 0; i < n; i++, j++) {
-        lane[j] += w[i];
-    }
-
-    return ((lane[0] + lane[1]) + (lane[2] + lane[3]))
-           + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
-}
-
-/*
- * The largest of n numbers, INFINITY when one of them is NaN or +Inf: every
- * number that may be there is below +Inf, and NaN is below nothing.
- */
-static float
-largest(const float *x, uint32_t n)
-{
-    float lane[LANES], max;
-    uint32_t bad[LANES] = {0};
-    uint32_t i, j, any;
-
-    for (j = 0; j < LANES; j++) {
-        lane[j] = -INFINITY;
-    }
-
-    for (i = 0; i + LANES <= n; i += LANES) {
-        for (j = 0; j < LANES; j++) {
-            lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
-            bad[j] |= x[i + j] < INFINITY ? 0 : 1;
-        }
-    }
-
-    for (j = 0; i < n; i++, j++) {
-        lane[j] = x[i] > lane[j] ? x[i] : lane[j];
-        bad[j] |= x[i] < INFINITY ? 0 : 1;
-    }
-
-    max = -INFINITY;
-
-    for (any = 0, j = 0; j < LANES; j++) {
-        max = lane[j] > max ? lane[j] : max;
-        any |= bad[j];
-    }
-
-    return any ? INFINITY : max;
 }
 
 /* What arithmetic on a finite logit must not become. */
@@ -320,17 +247,24 @@ adjust(
 }
 
 /*
- * The best n logits, best first.  A later id has to be better than the worst
- * one held, so of equals the lowest stay, in order.
+ * The best n logits, best first; top has the blocks' largest.  A later id has
+ * to be better than the worst one held, so of equals the lowest stay, in order.
  */
 static uint32_t
-best(const float *logits, uint32_t vocab, uint32_t n, uint32_t *ids)
+best(const float *logits, const float *top, uint32_t vocab, uint32_t n,
+    uint32_t *ids)
 {
     uint32_t i, j, held;
 
     held = 0;
 
     for (i = 0; i < vocab; i++) {
+        if (i % SCAN_BLOCK == 0 && held == n
+            && !(top[i / SCAN_BLOCK] > logits[ids[n - 1]])) {
+            i += SCAN_BLOCK - 1;
+            continue;
+        }
+
         if (held == n && !(logits[i] > logits[ids[n - 1]])) {
             continue;
         }
@@ -359,14 +293,14 @@ logprob(float logit, float max, double log_sum)
 }
 
 static void
-logprobs(const float *logits, uint32_t vocab, float max,
-    const sample_params_t *p, float *w, sample_out_t *out)
+logprobs(const float *logits, const float *top, uint32_t vocab, float max,
+    const sample_params_t *p, sample_out_t *out)
 {
     double log_sum;
     uint32_t i, n;
 
-    weights(logits, max, w, vocab);
-    log_sum = log(sum(w, vocab)); /* the best one is 1: never log(0) */
+    /* the best one is 1: never log(0) */
+    log_sum = log(scan()->weights(logits, vocab, max, 1, NULL));
 
     out->logprob = logprob(logits[out->token], max, log_sum);
 
@@ -375,7 +309,7 @@ logprobs(const float *logits, uint32_t vocab, float max,
         return;
     }
 
-    out->tops_n = best(logits, vocab, n, out->top_ids);
+    out->tops_n = best(logits, top, vocab, n, out->top_ids);
 
     for (i = 0; i < out->tops_n; i++) {
         out->top_logprobs[i] = logprob(logits[out->top_ids[i]], max, log_sum);
@@ -493,39 +427,108 @@ keep(scratch_t *s, uint32_t n, bound_t b)
 }
 
 /*
- * Turns the adjusted logits in x into weighted candidates after temperature
- * and the truncations; returns how many.
+ * Of the adjusted logits x the scaled ones that reach least are candidates, in
+ * s->x and s->id; returns how many.  x may be s->x.
  */
 static uint32_t
-candidates(scratch_t *s, uint32_t vocab, float max, const sample_params_t *p)
+gather(scratch_t *s, const float *x, uint32_t vocab, float max, float t,
+    float least)
 {
+    uint32_t i, end, n = 0;
+    float v;
+
+    for (i = 0; i < vocab; i = end) {
+        end = vocab - i < SCAN_BLOCK ? vocab : i + SCAN_BLOCK;
+
+        if ((s->top[i / SCAN_BLOCK] - max) / t < least) {
+            continue;
+        }
+
+        for (; i < end; i++) {
+            v = (x[i] - max) / t;
+            s->x[n] = v;
+            s->id[n] = i;
+            n += !(v < least);
+        }
+    }
+
+    assert(n > 0);
+
+    return n;
+}
+
+/* What the k-th best scaled logit reaches at least. */
+static float
+reached_by(const scratch_t *s, uint32_t blocks, uint32_t k, float max, float t)
+{
+    scratch_t tops = *s;
+    uint32_t i;
+    float v;
+
+    if (k > blocks) {
+        return -INFINITY;
+    }
+
+    tops.x = s->w;
+
+    for (i = 0; i < blocks; i++) {
+        tops.x[i] = s->top[i] - max;
+        tops.id[i] = i;
+    }
+
+    i = select_prefix(&tops, NULL, blocks, k).key;
+    memcpy(&v, &i, sizeof(v));
+
+    return -v / t;
+}
+
+/*
+ * Turns the adjusted logits x into weighted candidates after temperature and
+ * the truncations; returns how many.  All are without ids.
+ */
+static uint32_t
+candidates(scratch_t *s, const float *x, uint32_t vocab, float max,
+    const sample_params_t *p)
+{
+    double total = 0;
     uint32_t i, n;
-    float t;
+    float t, least;
 
     /* -Inf over infinity would be NaN. */
     t = p->temperature < FLT_MAX ? p->temperature : FLT_MAX;
+    least = -INFINITY;
 
-    for (i = 0; i < vocab; i++) {
-        s->x[i] = (s->x[i] - max) / t;
-        s->id[i] = i;
-    }
-
-    n = vocab;
-
-    if (p->top_k > 0 && p->top_k < n) {
+    if (p->top_k > 0 && p->top_k < vocab) {
+        least = reached_by(s, blocks_of(vocab), p->top_k, max, t);
+        n = gather(s, x, vocab, max, t, least);
         n = keep(s, n, select_prefix(s, NULL, n, p->top_k));
-    }
+        total = scan()->weights(s->x, n, 0, 1, s->w);
 
-    weights(s->x, 0.0f, s->w, n);
+    } else if (p->top_p >= 1.0f && p->min_p <= 0.0f) {
+        n = vocab;
+        (void) scan()->weights(x, vocab, max, t, s->w);
+
+    } else {
+        if (p->top_p < 1.0f) {
+            total = scan()->weights(x, vocab, max, t, NULL);
+            least = (float) log((1 - p->top_p) * total / vocab);
+        } else if (p->min_p > 0.0f) {
+            least = p->min_p < 1.0f ? logf(p->min_p) : 0.0f;
+        }
+
+        /* the best one is 0, whatever the bound comes out as */
+        least -= SLACK;
+        n = gather(s, x, vocab, max, t, least < 0 ? least : 0);
+        (void) scan()->weights(s->x, n, 0, 1, s->w);
+    }
 
     if (p->top_p < 1.0f) {
-        n = keep(s, n, select_prefix(s, s->w, n, p->top_p * sum(s->w, n)));
+        n = keep(s, n, select_prefix(s, s->w, n, p->top_p * total));
     }
 
     /* The best candidate's weight is 1. */
     if (p->min_p > 0.0f) {
         t = p->min_p < 1.0f ? p->min_p : 1.0f;
-
         for (i = 0; i < n; i++) {
             s->w[i] = s->w[i] >= t ? s->w[i] : 0.0f;
         }
@@ -534,43 +537,101 @@ candidates(scratch_t *s, uint32_t vocab, float max, const sample_params_t *p)
     return n;
 }
 
-/* The candidate at the share u of the whole weight. */
+/*
+ * Which candidate is at the share u of the whole weight, which is added up in
+ * strides and these in order.
+ */
 static uint32_t
 draw(const scratch_t *s, uint32_t n, double u)
 {
-    double acc, target;
+    double acc, target, some;
     uint32_t i, last;
 
-    target = u * sum(s->w, n);
+    for (target = 0, i = 0; i < n; i += STRIDE) {
+        target += scan()->sum(s->w + i, n - i < STRIDE ? n - i : STRIDE);
+    }
+
+    target *= u;
     acc = 0;
-    last = 0;
+
+    for (i = 0; n - i > STRIDE; i += STRIDE) {
+        some = scan()->sum(s->w + i, STRIDE);
+        if (acc + some > target) {
+            break;
+        }
+        acc += some;
+    }
+
+    for (; i < n; i++) {
+        acc += s->w[i];
+        if (s->w[i] > 0 && acc > target) {
+            return i;
+        }
+    }
 
     /*
      * The running sum may round to less than the target at its very end; then
      * it is the last one that has weight.
      */
-    for (i = 0; i < n; i++) {
-        if (s->w[i] > 0) {
-            last = i;
-            acc += s->w[i];
-            if (acc > target) {
-                break;
-            }
-        }
+    for (last = n - 1; last > 0 && !(s->w[last] > 0); last--) {
     }
 
-    return s->id[last];
+    return last;
 }
 
+/* The first of the largest, which is there. */
 static uint32_t
-argmax(const float *x, float max)
+argmax(const float *x, const float *top, float max)
 {
     uint32_t i;
 
-    for (i = 0; x[i] != max; i++) { /* it is there */
+    for (i = 0; top[i] != max; i++) {
+    }
+
+    for (i *= SCAN_BLOCK; x[i] != max; i++) {
     }
 
     return i;
+}
+
+/* Does anything change the logits before the temperature does? */
+static int
+adjusts(const sample_params_t *p)
+{
+    return p->bias_n > 0 || penalized(p);
+}
+
+/* The token, of logits that are finite or -Inf; s->top has their blocks'. */
+static void
+choose(scratch_t *s, const float *logits, uint32_t vocab, const kn_out_t *o,
+    float max, sample_out_t *out)
+{
+    const sample_params_t *p = o->params;
+    const float *x = logits;
+    uint32_t n;
+
+    if (adjusts(p)) {
+        adjust(s, logits, vocab, o);
+        x = s->x;
+        max = scan()->tops(x, vocab, s->top);
+
+        /* A bias can push what little is finite over the edge. */
+        if (isinf(max)) {
+            out->err = LLM_ERR_NAN_LOGITS;
+            return;
+        }
+    }
+
+    if (p->temperature > 0.0f) {
+        n = candidates(s, x, vocab, max, p);
+        out->token = draw(s, n, uniform(p->seed, o->pos + 1, o->choice));
+        out->token = n < vocab ? s->id[out->token] : out->token;
+
+    } else {
+        out->token = argmax(x, s->top, max);
+    }
+
+    assert(out->token < vocab);
 }
 
 void
@@ -579,49 +640,32 @@ cpu_sample_one(const float *logits, uint32_t vocab, const kn_out_t *o,
 {
     const sample_params_t *p = o->params;
     scratch_t s;
-    uint32_t n;
-    float raw, max;
+    float max;
 
     assert(vocab > 0);
     assert(o->prompt_n <= o->known_n);
 
     memset(out, 0, sizeof(*out));
-
-    raw = largest(logits, vocab);
-    if (isinf(raw)) {
-        out->err = LLM_ERR_NAN_LOGITS;
-        return;
-    }
-
     scratch_init(&s, work, vocab);
+    max = scan()->tops(logits, vocab, s.top);
 
-    if (o->wanted > 0) {
-        assert(o->wanted <= vocab);
-        out->token = o->wanted - 1;
-        logprobs(logits, vocab, raw, p, s.w, out);
-        return;
-    }
-
-    adjust(&s, logits, vocab, o);
-
-    /* A bias can push what little is finite over the edge. */
-    max = p->bias_n > 0 || penalized(p) ? largest(s.x, vocab) : raw;
     if (isinf(max)) {
         out->err = LLM_ERR_NAN_LOGITS;
         return;
     }
 
-    if (p->temperature > 0.0f) {
-        n = candidates(&s, vocab, max, p);
-        out->token = draw(&s, n, uniform(p->seed, o->pos + 1, o->choice));
-
+    if (o->wanted > 0) {
+        assert(o->wanted <= vocab);
+        out->token = o->wanted - 1;
     } else {
-        out->token = argmax(s.x, max);
+        choose(&s, logits, vocab, o, max, out);
     }
 
-    assert(out->token < vocab);
+    if (out->err == 0 && (o->wanted > 0 || p->logprobs || p->tops > 0)) {
+        if (o->wanted == 0 && p->tops > 0 && adjusts(p)) {
+            (void) scan()->tops(logits, vocab, s.top);
+        }
 
-    if (p->logprobs || p->tops > 0) {
-        logprobs(logits, vocab, raw, p, s.w, out);
+        logprobs(logits, s.top, vocab, max, p, out);
     }
 }

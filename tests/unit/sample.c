@@ -12,6 +12,7 @@
 
 #include "cpu/cpu.h"
 #include "cpu/sample.h"
+#include "cpu/scan.h"
 #include "llm_err.h"
 
 #include <float.h>
@@ -789,11 +790,76 @@ test_wanted(void **state)
     free(work);
 }
 
+/* Both texts of the walks: the same bits, nothing written beyond. */
+static void
+test_scan(void **state)
+{
+    enum { MOST = 700 };
+    static const float ts[] = {1, 0.7f, 1e-3f, 50, FLT_MAX};
+    float *x, w[2][MOST + 1], top[2][MOST / SCAN_BLOCK + 2], max[2];
+    double sums[2];
+    uint64_t seed = 7;
+    uint32_t n, i, j, size;
+    const cpu_scan_t *of[2] = {&cpu_scan_ref, &cpu_scan_avx2};
+
+    (void) state;
+
+    if (!__builtin_cpu_supports("avx2")) {
+        print_message("this machine lacks AVX2\n");
+        skip();
+    }
+
+    for (n = 1; n <= MOST; n++) {
+        x = malloc(n * sizeof(float)); /* of its own size, for sanitizers */
+        assert_non_null(x);
+        size = (n + SCAN_BLOCK - 1) / SCAN_BLOCK;
+
+        for (i = 0; i < n; i++) {
+            x[i] = rnd_logit(&seed, i % 3 ? 5 : 60);
+            x[i] = rnd(&seed) % 11 ? x[i] : roundf(x[i]);
+            x[i] = rnd(&seed) % 50 ? x[i] : -INFINITY;
+        }
+
+        x[n / 2] = 1;
+
+        for (i = 0; i < 2; i++) {
+            memset(w[i], 0xff, sizeof(w[i]));
+            memset(top[i], 0xff, sizeof(top[i]));
+            max[i] = of[i]->tops(x, n, top[i]);
+            sums[i] = of[i]->weights(x, n, max[i], ts[n % 5], w[i]);
+            assert_true(sums[i] == of[i]->sum(w[i], n));
+            assert_true(
+                sums[i] == of[i]->weights(x, n, max[i], ts[n % 5], NULL));
+            assert_true(isnan(w[i][n]) && isnan(top[i][size]));
+
+            for (j = 0; j < n; j++) {
+                assert_true(x[j] <= top[i][j / SCAN_BLOCK]);
+                assert_true(top[i][j / SCAN_BLOCK] <= max[i]);
+                assert_true(
+                    fabs(w[i][j] - exp((x[j] - max[i]) / ts[n % 5])) < 1e-6);
+            }
+        }
+
+        assert_memory_equal(&sums[0], &sums[1], sizeof(sums[0]));
+        assert_memory_equal(w[0], w[1], n * sizeof(float));
+        assert_memory_equal(top[0], top[1], size * sizeof(float));
+        assert_true(max[0] == max[1]);
+
+        for (i = 0; i < 2; i++) {
+            x[(n - 1) * (n % 3) / 2] = n % 2 ? NAN : INFINITY;
+            assert_true(isinf(of[i]->tops(x, n, top[0])));
+        }
+
+        free(x);
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_philox),
+        cmocka_unit_test(test_scan),
         cmocka_unit_test(test_wanted),
         cmocka_unit_test(test_reference),
         cmocka_unit_test(test_not_finite),
