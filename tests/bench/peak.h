@@ -139,7 +139,8 @@ peak_gmacs(const char *isa, uint32_t threads)
 static inline double
 peak_gbs(const uint64_t *p, size_t n, uint32_t threads)
 {
-    return (double) (n * sizeof(*p)) / peak_seconds("avx2", p, n, threads) / 1e9;
+    return (double) (n * sizeof(*p)) / peak_seconds("avx2", p, n, threads)
+           / 1e9;
 }
 
 #endif
