@@ -9,6 +9,8 @@
 #
 #     tests/bench/cpu.sh                  all of it: two hours
 #     tests/bench/cpu.sh steps            without the servers
+#     tests/bench/cpu.sh short            the same with fewer turns, five minutes
+#                                         for each shape and type
 #     tests/bench/cpu.sh server           nothing but them
 #     tests/bench/cpu.sh cost             the engine alone: by threads, by
 #                                         sequences, by op; no llama.cpp
@@ -19,6 +21,7 @@
 # SHAPES="1b 0.5b" and TYPES="F16 BF16 Q8_0 Q4_0 Q4_K_M" choose; quick takes
 # the first of each, 0.5b and Q8_0 unless told.  CPUS=0,1 are the CPUs that all
 # are pinned to, THREADS as many unless told; RESULTS the file that is written.
+# On a machine that is never quiet CPUS=0 THREADS=1 gives the truest figures.
 
 set -eu
 cd "$(dirname "$0")/../.."
@@ -78,16 +81,15 @@ each() { # command that takes shape, type and file
 steps() { each python3 tests/bench/cpu.py "$build" "$1"; }
 server() { each python3 tests/bench/cpu_server.py "$build"; }
 
-if [ "$mode" = quick ] || [ "$mode" = steps ] || [ "$mode" = cost ]; then
-    tests/bench/peer.sh library >/dev/null
-else
-    tests/bench/peer.sh >/dev/null
-fi
+case $mode in
+all | server) tests/bench/peer.sh >/dev/null ;;
+*)            tests/bench/peer.sh library >/dev/null ;;
+esac
 make -s BUILD="$build" all "$build/bench/cpu" "$build/bench/cpu_probe"
 
 case $mode in
 quick)  header; steps quick ;;
-steps)  { header; steps steps; } | tee "$results" ;;
+short | steps) { header; steps "$mode"; } | tee "$results" ;;
 cost)   { header; steps cost; } | tee "$results" ;;
 server) { header; server; } | tee "$results" ;;
 all)    { header; steps steps && steps cost && server; } | tee "$results" ;;

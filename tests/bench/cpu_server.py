@@ -30,7 +30,8 @@ import tempfile
 import time
 
 PORT = int(os.environ.get("PORT", "18530"))     # and the two behind it
-LEVELS = ((1, 8), (8, 8), (16, 16), (32, 32))   # streams, slots
+LEVELS = tuple(map(int, os.environ.get("LEVELS", "1 8 16 32").split()))
+SLOTS_LEAST = 8
 TURNS = int(os.environ.get("TURNS", "2"))
 SLOT = 1024         # tokens
 PROMPT, OUTPUT = 128, 64
@@ -198,7 +199,8 @@ def level(servers, streams, seed):
 def levels(place):
     print(LEVEL_HEAD)
     had, servers, seed = 0, {}, 1
-    for streams, slots in LEVELS:
+    for streams in LEVELS:
+        slots = max(streams, SLOTS_LEAST)
         if slots != had:
             for s in servers.values():
                 s.stop()
@@ -230,11 +232,12 @@ def stall(place):
                  "--prompt-tokens", 32, "--max-tokens", 250, "--stall-tokens",
                  LONG, "--stall-after", 3, "--stall-max-tokens", 2,
                  "--warmup", 1)["stall"]
-        gaps = r["others_itl_s"] or {"p50": 0, "p99": 0}
-        print("%-24s %8.0f %8.0f %9.0f %8.1f" % (
-            whose + ", " + name, 1e3 * gaps["p50"], 1e3 * gaps["p99"],
-            1e3 * max(r["others_worst_gap_s"] or [0]),
-            max(r["long_ttft_s"] or [0])), flush=True)
+        gaps = r["others_itl_s"]
+        print("%-24s %26s %8.1f" % (whose + ", " + name, (
+            "%8.0f %8.0f %9.0f" % (
+                1e3 * gaps["p50"], 1e3 * gaps["p99"],
+                1e3 * max(r["others_worst_gap_s"])) if gaps
+            else "they had ended"), max(r["long_ttft_s"])), flush=True)
         server.stop()
 
 
