@@ -119,6 +119,8 @@ $(MODULE): $(MODULE_C) config conf/build-module.sh
 # -ffp-contract=off: a fused multiply-add is written, never chosen.
 # With sanitizers the optimiser would take minutes for what runs seconds.
 $(BUILD)/kernels/%.o: CFLAGS += $(if $(SAN),,-O3) -ffp-contract=off
+$(BUILD)/kernels/cpu/%_panel.o: CFLAGS += $(if $(SAN),-DUNROLL= \
+	'-DALWAYS=static inline __attribute__((unused))')
 $(BUILD)/kernels/cpu/avx2.o $(BUILD)/kernels/cpu/avx2_panel.o: \
 	CFLAGS += -mavx2 -mfma -mf16c
 $(BUILD)/kernels/cpu/avx512.o $(BUILD)/kernels/cpu/avx512_panel.o: \
