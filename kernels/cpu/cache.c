@@ -10,62 +10,54 @@
 #include <assert.h>
 #include <string.h>
 
+/* Angles of a token, cs [half, 2], as isa.rotate() takes them. */
 static void
-rotate(float *x, const float *cs, uint32_t half)
+spread_angles(const kn_rope_store_t *a, const float *cs, float *cos, float *sin)
 {
-    uint32_t i;
-    float a, b;
+    uint32_t i, first, second;
 
-    for (i = 0; i < half; i++) {
-        a = x[2 * i];
-        b = x[2 * i + 1];
-        x[2 * i] = a * cs[2 * i] - b * cs[2 * i + 1];
-        x[2 * i + 1] = a * cs[2 * i + 1] + b * cs[2 * i];
-    }
-}
-
-/* The same with the pairs' second elements half a rotation behind. */
-static void
-rotate_halves(float *x, const float *cs, uint32_t half)
-{
-    uint32_t i;
-    float a, b;
-
-    for (i = 0; i < half; i++) {
-        a = x[i];
-        b = x[half + i];
-        x[i] = a * cs[2 * i] - b * cs[2 * i + 1];
-        x[half + i] = a * cs[2 * i + 1] + b * cs[2 * i];
+    for (i = 0; i < a->half; i++) {
+        first = a->halves ? i : 2 * i;
+        second = a->halves ? a->half + i : 2 * i + 1;
+        cos[first] = cos[second] = cs[2 * i];
+        sin[first] = -cs[2 * i + 1];
+        sin[second] = cs[2 * i + 1];
     }
 }
 
 static void
 rope_store_token(kn_dev_t *dev, const kn_rope_store_t *a, uint32_t t)
 {
+    float cos[CPU_HEAD_DIM_MAX], sin[CPU_HEAD_DIM_MAX];
     uint32_t h, dim = a->kv.head_dim, own = kn_kv_own(&a->kv);
     const cpu_tok_t *tok = &dev->toks[t];
     const kn_row_t *row = &dev->rows[tok->row];
-    const float *cs, *v;
+    const cpu_isa_t *isa = &dev->isa;
+    const float *v;
     float *q, *k;
-    void (*turn)(float *, const float *, uint32_t);
-    void (*put)(void *, const float *, uint32_t) = dev->isa.kv_put[a->kv.type];
 
-    turn = a->halves ? rotate_halves : rotate;
-    cs = HOST(const float, a->cs); /* NULL where nothing turns */
-    cs = a->half > 0 ? cs + (size_t) t * a->half * 2 : cs;
     q = HOST(float, a->q) + (size_t) t * a->heads * dim;
     k = HOST(float, a->k) + (size_t) t * a->kv.kv_heads * own;
     v = HOST(const float, a->v) + (size_t) t * a->kv.kv_heads * a->kv.v_dim;
 
-    for (h = 0; h < a->heads; h++) {
-        turn(q + h * dim, cs, a->half);
+    if (a->half > 0) {
+        spread_angles(
+            a, HOST(const float, a->cs) + (size_t) t * a->half * 2, cos, sin);
+
+        for (h = 0; h < a->heads; h++) {
+            isa->rotate[a->halves](q + h * dim, cos, sin, a->half);
+        }
+
+        for (h = 0; h < a->kv.kv_heads; h++) {
+            isa->rotate[a->halves](k + h * own, cos, sin, a->half);
+        }
     }
 
     for (h = 0; h < a->kv.kv_heads; h++) {
-        turn(k + h * own, cs, a->half);
-        put(key_at(dev, &a->kv, row, tok->pos, h), k + h * own, own);
-        put(value_at(dev, &a->kv, row, tok->pos, h), v + h * a->kv.v_dim,
-            a->kv.v_dim);
+        isa->kv_put[a->kv.type](
+            key_at(dev, &a->kv, row, tok->pos, h), k + h * own, own);
+        isa->kv_put[a->kv.type](value_at(dev, &a->kv, row, tok->pos, h),
+            v + h * a->kv.v_dim, a->kv.v_dim);
     }
 }
 
@@ -87,6 +79,7 @@ void
 cpu_rope_store(kn_dev_t *dev, const kn_rope_store_t *a)
 {
     assert(a->kv.type < KN_KV_TYPES && 2 * a->half <= kn_kv_own(&a->kv));
+    assert(a->kv.head_dim <= CPU_HEAD_DIM_MAX && a->halves <= 1);
     assert(!a->kv.inside || a->kv.v_dim <= a->kv.head_dim);
 
     run_rows(dev, a, dev->step.tokens_n,

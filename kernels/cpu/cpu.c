@@ -109,6 +109,10 @@ fill_isa(cpu_isa_t *out, const cpu_isa_t *isa)
         out->kv_put[i] = isa->kv_put[i] ? isa->kv_put[i] : cpu_ref.kv_put[i];
     }
 
+    for (i = 0; i < 2; i++) {
+        out->rotate[i] = isa->rotate[i] ? isa->rotate[i] : cpu_ref.rotate[i];
+    }
+
     for (i = 0; i < KN_ACTS; i++) {
         out->act_mul[i] =
             isa->act_mul[i] ? isa->act_mul[i] : cpu_ref.act_mul[i];

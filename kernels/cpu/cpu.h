@@ -8,8 +8,8 @@
  *               cache; attention over it (in plain C: attn_ref.c); that of the
  *               experts
  *      avx2.c avx512.c   the same small functions with flags of their own: what
- *               differs between them, the rest being vec.h, vec_packed.h and
- *               vec_attn.h
+ *               differs between them, the rest being vec.h, vec_packed.h,
+ *               vec_attn.h and vec_cache.h
  *      panel.c  weights as the vector sets read them
  *      avx2_panel.c avx512_panel.c   their products, again what differs, the
  *               rest being vec_panel.h; avxvnni_panel.c avx512vnni_panel.c the
@@ -189,6 +189,14 @@ typedef struct {
 
     /* Rounds n elements to nearest even into a cache row. */
     void (*kv_put[KN_KV_TYPES])(void *dst, const float *src, uint32_t n);
+
+    /*
+     * Rotates half pairs of x: neighbours [0], or halves [1], x[i] and
+     * x[half + i].  cos has a pair's cosine for each of its elements, where it
+     * stands; sin its sine, for the pair's first element less it.
+     */
+    void (*rotate[2])(
+        float *x, const float *cos, const float *sin, uint32_t half);
 
     /* Attention's part, all of it or NULL. */
     const cpu_attn_t *attn;

@@ -184,6 +184,34 @@ put_BF16(void *dst, const float *src, uint32_t n)
 }
 
 static void
+rotate_neighbours(float *x, const float *cos, const float *sin, uint32_t half)
+{
+    uint32_t i;
+    float a, b;
+
+    for (i = 0; i < 2 * half; i += 2) {
+        a = x[i];
+        b = x[i + 1];
+        x[i] = a * cos[i] + b * sin[i];
+        x[i + 1] = b * cos[i + 1] + a * sin[i + 1];
+    }
+}
+
+static void
+rotate_halves(float *x, const float *cos, const float *sin, uint32_t half)
+{
+    uint32_t i;
+    float a, b;
+
+    for (i = 0; i < half; i++) {
+        a = x[i];
+        b = x[half + i];
+        x[i] = a * cos[i] + b * sin[i];
+        x[half + i] = b * cos[half + i] + a * sin[half + i];
+    }
+}
+
+static void
 rmsnorm_ref(
     float *y, float *x, const float *add, const float *w, uint32_t n, float eps)
 {
@@ -258,6 +286,7 @@ const cpu_isa_t cpu_ref = {
     KN_TYPE_LIST(X)
 #undef X
         .kv_put = {put_F32, put_F16, put_BF16},
+    .rotate = {rotate_neighbours, rotate_halves},
     .attn = &cpu_attn_ref,
     .rmsnorm = rmsnorm_ref,
 #define X(name, fn) .act_mul[KN_##name] = fn##_mul,

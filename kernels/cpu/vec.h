@@ -5,7 +5,8 @@
  * rows, each output having one vector of partial sums in a register.  A weight
  * is turned into floats once per tile, which is exact for every plain type (a
  * half times a small integer fits a float), so they are one text.  The packed
- * types, which take more work to unpack, are vec_packed.h's.
+ * types, which take more work to unpack, are vec_packed.h's;
+ * attention's and the cache's functions are vec_attn.h's and vec_cache.h's.
  *
  * The order: partial sum l of an output takes the terms l, l + LANES,
  * l + 2 LANES, ... in turn, each by one fused multiply-add; a last vector that
@@ -479,21 +480,9 @@ soft_cap(float *x, uint32_t n, float scale, float cap)
     }
 }
 
-static void
-kv_put_f16(void *dst, const float *src, uint32_t n)
-{
-    vh_t h;
-    uint32_t e, u;
-
-    for (e = 0; e < n; e += LANES) {
-        u = n - e < LANES ? n - e : LANES;
-        h = to_f16(load_floats(src + e, u));
-        memcpy((char *) dst + (size_t) e * 2, &h, u * 2);
-    }
-}
-
 #include "vec_packed.h"
 #include "vec_attn.h"
+#include "vec_cache.h"
 
 #define X(name)                                                                \
     static void matmul_##name(const cpu_mm_t *a) { matmul(a, KN_##name); }
@@ -531,6 +520,7 @@ const cpu_isa_t ISA = {
             .row[KN_Q8_0] = row_Q8_0,
     .row[KN_Q4_0] = row_Q4_0,
     .kv_put[KN_F16] = kv_put_f16,
+    .rotate = {rotate_neighbours, rotate_halves},
     .attn = &attn,
     .rmsnorm = rmsnorm,
 #define X(name, fn) .act_mul[KN_##name] = fn##_mul,

@@ -455,6 +455,54 @@ test_join(void **state)
     }
 }
 
+/* Pair i of x, by neighbours or halves: where its elements are. */
+static uint32_t
+pair_at(uint32_t halves, uint32_t half, uint32_t i, uint32_t second)
+{
+    return halves ? i + second * half : 2 * i + second;
+}
+
+static void
+test_rotate(void **state)
+{
+    const cpu_isa_t *isa = isa_of(state);
+    float before[300], cos[300], sin[300], angle;
+    uint64_t seed = 12;
+    uint32_t half, halves, i, a, b;
+    double x, y;
+    guard_t g;
+
+    for (half = 1; half <= 150; half++) {
+        for (halves = 0; isa->rotate[0] != NULL && halves < 2; halves++) {
+            guard_open(&g, half * 2 * sizeof(float));
+
+            for (i = 0; i < half; i++) {
+                a = pair_at(halves, half, i, 0);
+                b = pair_at(halves, half, i, 1);
+                angle = rnd_float(&seed) * 4;
+                cos[a] = cos[b] = cosf(angle);
+                sin[a] = -sinf(angle);
+                sin[b] = sinf(angle);
+                before[a] = ((float *) g.p)[a] = rnd_float(&seed);
+                before[b] = ((float *) g.p)[b] = rnd_float(&seed);
+            }
+
+            isa->rotate[halves](g.p, cos, sin, half);
+
+            for (i = 0; i < half; i++) {
+                a = pair_at(halves, half, i, 0);
+                b = pair_at(halves, half, i, 1);
+                x = (double) before[a] * cos[a] - (double) before[b] * sin[b];
+                y = (double) before[b] * cos[b] + (double) before[a] * sin[b];
+                assert_true(fabs(((float *) g.p)[a] - x) < 2e-7);
+                assert_true(fabs(((float *) g.p)[b] - y) < 2e-7);
+            }
+
+            guard_close(&g);
+        }
+    }
+}
+
 static void
 test_softmax(void **state)
 {
@@ -787,6 +835,7 @@ test_soft_cap(void **state)
     T(row)                                                                     \
     T(strips)                                                                  \
     T(join)                                                                    \
+    T(rotate)                                                                  \
     T(softmax)                                                                 \
     T(rmsnorm)                                                                 \
     T(put_f16)                                                                 \
