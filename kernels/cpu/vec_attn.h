@@ -65,7 +65,10 @@ strips_tile(const cpu_strips_t *a, uint32_t type, uint32_t i, uint32_t q,
     vf_t sum[6][8], t[8], v;
     uint32_t e, c, u;
 
-    w += type == STRIPS ? q * step + (size_t) a->from * STRIP : 0;
+    /* in the cache there is no w */
+    if (type == STRIPS) {
+        w += q * step + (size_t) a->from * STRIP;
+    }
 
     for (c = 0; c < C; c++) {
         x[c] = a->x[i + c];
@@ -82,7 +85,9 @@ strips_tile(const cpu_strips_t *a, uint32_t type, uint32_t i, uint32_t q,
             t[u] = strips_load(a, type, w, e, q, u);
         }
 
-        w += type == STRIPS ? STRIP : 0;
+        if (type == STRIPS) {
+            w += STRIP;
+        }
 
         for (c = 0; c < C; c++) {
             v = V(set1)(x[c][e]);
