@@ -1160,9 +1160,11 @@ test_thread(void **state)
     __atomic_store_n(&w->in->stop, 1, __ATOMIC_RELEASE);
     bell_ring(&w->in->out_bell);
     assert_int_equal(pthread_join(thread, NULL), 0);
-    assert_int_equal(w->ipc.recs_n, 400);
     assert_int_equal(w->page.requests_done, 200);
-    memcpy(&d, w->ipc.recs[399], sizeof(d));
+
+    /* a text may come in two, where the thread was awake between its tokens */
+    assert_in_range(w->ipc.recs_n, 400, 600);
+    memcpy(&d, w->ipc.recs[w->ipc.recs_n - 1], sizeof(d));
     assert_int_equal(d.hdr.type, LLM_REC_DONE);
 }
 
