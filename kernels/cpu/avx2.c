@@ -113,13 +113,17 @@ load_some_halves(const char *p, uint32_t n)
 ALWAYS vf_t
 load_floats(const float *p, uint32_t n)
 {
-    return _mm256_maskload_ps(p, mask_of(n));
+    return n == LANES ? _mm256_loadu_ps(p) : _mm256_maskload_ps(p, mask_of(n));
 }
 
 ALWAYS void
 store_floats(float *p, vf_t v, uint32_t n)
 {
-    _mm256_maskstore_ps(p, mask_of(n), v);
+    if (n == LANES) { /* masked stores are several times as slow */
+        _mm256_storeu_ps(p, v);
+    } else {
+        _mm256_maskstore_ps(p, mask_of(n), v);
+    }
 }
 
 ALWAYS vf_t

@@ -252,7 +252,7 @@ load(kn_dev_t *dev, const kn_source_t *s, char *err, size_t errlen)
 static void
 open_all(bench_t *t, const char *path, const char *isa, uint32_t threads)
 {
-    kn_open_t ko = {threads};
+    kn_open_t ko = {.threads = threads};
     char err[512];
     uint32_t i, k;
 
