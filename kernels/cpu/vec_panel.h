@@ -17,9 +17,9 @@
  *                                times the sum of x
  *      y += (d S) D; y += s M    with a summand M
  *
- * Numbers of up to six bits meet x of eight bits (KIND BYTES), those of eight
- * bits x of sixteen where the instruction set has no product of bytes that
- * cannot overflow (KIND WORDS).
+ * Numbers of up to six bits meet x of eight bits, those of eight bits x of
+ * sixteen (words) where the instruction set has no product of bytes that cannot
+ * overflow.
  *
  * A few rows take the weights out of their bits in the registers.  For many a
  * chunk of the panel is unpacked to the first cache once, and they go through
@@ -38,17 +38,20 @@
  *      from_f16(h) from_bf16(h) load_halves(p)         as in vec.h
  *      from_bytes(p) from_chars(p)   LANES bytes as floats; signed ones
  *      to_floats32(v)                LANES i32 as floats
- *      load_ints(p)  zero_ints()  add32(a, b)
+ *      load_ints(p)  store_ints(p, v)  zero_ints()  add32(a, b)
  *      bits_of(v, n, mask)           bytes' bits from bit n on, masked
  *      or_bit4(v, h, n)              v with bit n of h as fifth bits
+ *      or_times16(v, h)              v with h above its four bits
  *      spread(p)                     the 4 bytes at p in all lanes
  *      mac(acc, w, x)                acc plus products of bytes, w unsigned
  *      MAC_BITS                      room that acc has for them: how many
  *                                    products of 15 bits; fold() empties it
  *      fold(acc)                     acc as LANES i32
- *      WORDS_8                       is Q8_0 of kind WORDS?  Then also
+ *      WORDS_8                       does Q8_0 go by words?  Then also
  *      load_words(p)                 LANES * 2 signed bytes as words
  *      mac_words(acc, w, x)          acc plus products of words, as i32
+ *                                    else
+ *      flip_top(v)                   bytes with their top bits turned over
  */
 #ifndef VEC_PANEL_H
 #define VEC_PANEL_H
