@@ -32,29 +32,17 @@ typedef struct {
     piece_t pieces[PIECES_MAX];
 } format_t;
 
-/* Bit 4 g + t becomes bit 8 t + g. */
+/* Bit 4 g + t becomes bit 8 t + g, or the other way round. */
 static uint32_t
-fives_make(uint32_t h)
+fives_move(uint32_t h, int undo)
 {
-    uint32_t g, t, out = 0;
+    uint32_t g, t, from, to, out = 0;
 
     for (t = 0; t < 4; t++) {
         for (g = 0; g < 8; g++) {
-            out |= (h >> (4 * g + t) & 1) << (8 * t + g);
-        }
-    }
-
-    return out;
-}
-
-static uint32_t
-fives_undo(uint32_t h)
-{
-    uint32_t g, t, out = 0;
-
-    for (t = 0; t < 4; t++) {
-        for (g = 0; g < 8; g++) {
-            out |= (h >> (8 * t + g) & 1) << (4 * g + t);
+            from = undo ? 8 * t + g : 4 * g + t;
+            to = undo ? 4 * g + t : 8 * t + g;
+            out |= (h >> from & 1) << to;
         }
     }
 
@@ -62,40 +50,28 @@ fives_undo(uint32_t h)
 }
 
 static void
-fives(uint8_t *to, const uint8_t *from, uint32_t at, uint32_t size,
-    uint32_t (*fn)(uint32_t h))
+fives(uint8_t *to, const uint8_t *from, uint32_t at, uint32_t size, int undo)
 {
     uint32_t h;
 
     memcpy(to, from, size);
     memcpy(&h, from + at, 4);
-    h = fn(h);
+    h = fives_move(h, undo);
     memcpy(to + at, &h, 4);
 }
 
-static void
-make_Q5_0(uint8_t *to, const uint8_t *from)
-{
-    fives(to, from, 2, 22, fives_make);
-}
-
-static void
-undo_Q5_0(uint8_t *to, const uint8_t *from)
-{
-    fives(to, from, 2, 22, fives_undo);
-}
-
-static void
-make_Q5_1(uint8_t *to, const uint8_t *from)
-{
-    fives(to, from, 4, 24, fives_make);
-}
-
-static void
-undo_Q5_1(uint8_t *to, const uint8_t *from)
-{
-    fives(to, from, 4, 24, fives_undo);
-}
+#define FIVES(name, at, bytes)                                                 \
+    static void make_##name(uint8_t *to, const uint8_t *from)                  \
+    {                                                                          \
+        fives(to, from, at, bytes, 0);                                         \
+    }                                                                          \
+                                                                               \
+    static void undo_##name(uint8_t *to, const uint8_t *from)                  \
+    {                                                                          \
+        fives(to, from, at, bytes, 1);                                         \
+    }
+FIVES(Q5_0, 2, 22)
+FIVES(Q5_1, 4, 24)
 
 /* Twelve bytes of six bits to sixteen bytes; dequant.h says where they are. */
 static void
