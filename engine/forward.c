@@ -4,14 +4,14 @@
  *      tokens ─embed─> x
  *      for each layer:
  *          x += h;  n = norm(x)                (no h before the first layer)
- *          q, k, v = n Wq, n Wk, n Wv;  norms of q and k
+ *          q, k, v = n Wq, n Wk, n Wv (a call);  norms of q and k
  *          rotate q and k; k, v ─> cache;  a = attention(q, cache)
  *              (of latents: v = norm(n Wv) is one, k what all heads share;
  *              q = q Wkb and a = a Wvb by head, before and after)
  *          h = a Wo;  norm of h
  *          x += h;  n = norm(x)
- *          h = (act(n Wgate) * n Wup) Wdown, or the sum of some experts'
- *              such;  norm of h
+ *          h = (act(n Wgate) * n Wup: a call) Wdown, or the sum of some
+ *              experts' such;  norm of h
  *      x += h;  n = norm(x);  g = n at the output positions
  *      logits = g Wout;  sample
  *
@@ -79,9 +79,10 @@ typedef struct {
                               then q is [tokens, heads, key_dim + rope_dims] or
                               [tokens, heads, value_dim], a of latents, and
                               k and v are an entry's two parts */
-    kn_ptr_t gate, up;     /* [tokens, ffn], or [tokens, experts_used, ffn] */
+    kn_ptr_t gate;         /* [tokens, ffn], or [tokens, experts_used, ffn] */
     kn_ptr_t router;       /* [tokens, experts] */
     kn_ptr_t shared;       /* [tokens, shared_ffn] */
+    kn_ptr_t shared_by;    /* [tokens] */
     kn_ptr_t h2;           /* [tokens, hidden] */
     kn_ptr_t ids, weights; /* [tokens, experts_used] */
     kn_ptr_t cs[MODEL_ROPES_MAX]; /* [tokens, rope_dims / 2, 2] */
@@ -196,26 +197,21 @@ open_gate_acts(opening_t *o)
     const model_info_t *info = model_info(o->f->m);
     uint64_t t = o->f->cfg.tokens_max, f = sizeof(float);
     uint64_t gate = (uint64_t) info->experts_used * info->expert_ffn;
-    uint64_t up = info->shared_ffn;
 
     for (i = 0; i < info->layers; i++) {
         if (model_layer(o->f->m, i)->router == NULL) {
             gate = max_u64(gate, info->ffn);
-            up = max_u64(up, info->ffn);
         }
     }
 
     a->gate = forward_alloc(&o->l, t, gate * f, "activations");
-
-    if (up > 0) {
-        a->up = forward_alloc(&o->l, t, up * f, "activations");
-    }
 
     if (info->experts > 0) {
         a->router = forward_alloc(&o->l, t, info->experts * f, "activations");
         a->ids = forward_alloc(&o->l, t, info->experts_used * f, "activations");
         a->weights =
             forward_alloc(&o->l, t, info->experts_used * f, "activations");
+        a->shared_by = forward_alloc(&o->l, t, f, "activations");
     }
 
     if (info->shared_ffn > 0) {
@@ -268,20 +264,42 @@ push(opening_t *o, uint32_t op, const void *args, size_t size)
 
 #define PUSH(o, name, args) push(o, OP_##name, args, sizeof(kn_##name##_t))
 
-/* y = scale * (x w^T + bias), bias being a tensor or NULL */
-static void
-matmul(opening_t *o, const tensor_t *w, const tensor_t *bias, kn_ptr_t x,
-    kn_ptr_t y, float scale)
+/* Products of x, none yet; product() adds them and PUSH calls them. */
+static kn_matmul_t
+products(kn_ptr_t x)
 {
     kn_matmul_t a;
 
     memset(&a, 0, sizeof(a));
-    a.w = forward_load(&o->l, w);
     a.x = x;
-    a.y = y;
     a.rows = KN_TOKENS;
-    a.scale = scale;
-    a.bias = forward_some_vector(&o->l, bias);
+
+    return a;
+}
+
+/* y = x w^T + bias, bias being a tensor or NULL */
+static void
+product(opening_t *o, kn_matmul_t *a, const tensor_t *w, const tensor_t *bias,
+    kn_ptr_t y)
+{
+    kn_product_t *p = &a->of[a->n++];
+
+    assert(a->n <= KN_PRODUCTS_MAX);
+    p->w = forward_load(&o->l, w);
+    p->bias = forward_some_vector(&o->l, bias);
+    p->y = y;
+    p->scale = 1;
+}
+
+/* One alone: y = scale * (x w^T + bias) */
+static void
+matmul(opening_t *o, const tensor_t *w, const tensor_t *bias, kn_ptr_t x,
+    kn_ptr_t y, float scale)
+{
+    kn_matmul_t a = products(x);
+
+    product(o, &a, w, bias, y);
+    a.of[0].scale = scale;
     PUSH(o, matmul, &a);
 }
 
@@ -444,10 +462,12 @@ open_heads(opening_t *o, uint32_t i, kn_ptr_t x)
     const acts_t *a = &o->f->acts;
     const model_info_t *info = model_info(o->f->m);
     const model_layer_t *w = model_layer(o->f->m, i);
+    kn_matmul_t qkv = products(x);
 
-    matmul(o, w->q, w->q_bias, x, a->q, 1);
-    matmul(o, w->k, w->k_bias, x, a->k, 1);
-    matmul(o, w->v, w->v_bias, x, a->v, 1);
+    product(o, &qkv, w->q, w->q_bias, a->q);
+    product(o, &qkv, w->k, w->k_bias, a->k);
+    product(o, &qkv, w->v, w->v_bias, a->v);
+    PUSH(o, matmul, &qkv);
     norm_parts(o, w->q_norm, a->q, info->heads * info->head_dim);
     norm_parts(o, w->k_norm, a->k, info->kv_heads * info->head_dim);
     open_attention(o, i, a->q);
@@ -462,18 +482,20 @@ open_latents(opening_t *o, uint32_t i, kn_ptr_t x)
     const model_info_t *info = model_info(o->f->m);
     const model_layer_t *w = model_layer(o->f->m, i);
     const kn_w_t *k = NULL, *v = NULL;
-    kn_ptr_t from = x;
+    kn_matmul_t qkv = products(x);
+
+    product(o, &qkv, w->q_a != NULL ? w->q_a : w->q, NULL,
+        w->q_a != NULL ? a->qa : a->q);
+    product(o, &qkv, w->k, NULL, a->k);
+    product(o, &qkv, w->v, NULL, a->v);
+    PUSH(o, matmul, &qkv);
 
     if (w->q_a != NULL) {
-        matmul(o, w->q_a, NULL, x, a->qa, 1);
         norm_by(o, w->q_a_norm, a->qa, info->q_latent, info->latent_eps);
-        from = a->qa;
+        matmul(o, w->q, NULL, a->qa, a->q, 1);
     }
 
     forward_load_latent(&o->l, w, &k, &v);
-    matmul(o, w->q, NULL, from, a->q, 1);
-    matmul(o, w->k, NULL, x, a->k, 1);
-    matmul(o, w->v, NULL, x, a->v, 1);
     norm_by(o, w->v_norm, a->v, info->latent, info->latent_eps);
     headmul(o, k, a->q, a->ql, info->rope_dims);
     open_attention(o, i, a->ql);
@@ -481,20 +503,24 @@ open_latents(opening_t *o, uint32_t i, kn_ptr_t x)
     return a->q;
 }
 
-/* The gate's activation times what acts.up has; gate [tokens, dim]. */
+/* y = act(x gate^T + gate_bias, x up^T + up_bias), biases may be NULL */
 static void
-open_act(opening_t *o, kn_ptr_t gate, uint32_t dim)
+gated(opening_t *o, const tensor_t *gate, const tensor_t *gate_bias,
+    const tensor_t *up, const tensor_t *up_bias, kn_ptr_t x, kn_ptr_t y)
 {
-    kn_act_mul_t act;
+    kn_gated_t a;
 
-    memset(&act, 0, sizeof(act));
-    act.gate = gate;
-    act.up = o->f->acts.up;
-    act.dim = dim;
-    act.rows = KN_TOKENS;
-    act.act = act_of(model_info(o->f->m));
-    act.limit = model_info(o->f->m)->act_limit;
-    PUSH(o, act_mul, &act);
+    memset(&a, 0, sizeof(a));
+    a.gate = forward_load(&o->l, gate);
+    a.gate_bias = forward_some_vector(&o->l, gate_bias);
+    a.up = forward_load(&o->l, up);
+    a.up_bias = forward_some_vector(&o->l, up_bias);
+    a.x = x;
+    a.y = y;
+    a.rows = KN_TOKENS;
+    a.act = act_of(model_info(o->f->m));
+    a.limit = model_info(o->f->m)->act_limit;
+    PUSH(o, gated, &a);
 }
 
 /* From the norm's result to acts.h, by one gate for all tokens. */
@@ -504,9 +530,7 @@ open_gate(opening_t *o, const model_layer_t *w, kn_ptr_t x)
     const acts_t *a = &o->f->acts;
     const model_info_t *info = model_info(o->f->m);
 
-    matmul(o, w->gate, w->gate_bias, x, a->gate, 1);
-    matmul(o, w->up, w->up_bias, x, a->up, 1);
-    open_act(o, a->gate, info->ffn);
+    gated(o, w->gate, w->gate_bias, w->up, w->up_bias, x, a->gate);
     matmul(o, w->down, w->down_bias, a->gate, a->h, info->residual_scale);
 }
 
@@ -544,12 +568,19 @@ open_experts(opening_t *o, uint32_t i, kn_ptr_t x)
     const model_info_t *info = model_info(o->f->m);
     const model_layer_t *w = model_layer(o->f->m, i);
     const kn_w_t **at = o->f->experts + (size_t) i * 3 * info->experts;
+    kn_matmul_t routers = products(x);
     kn_router_t router;
     kn_moe_ffn_t moe;
 
     memset(&moe, 0, sizeof(moe));
     assert(info->residual_scale == 1 && info->experts_used > 0);
-    matmul(o, w->router, w->router_bias, x, a->router, 1);
+    product(o, &routers, w->router, w->router_bias, a->router);
+
+    if (w->shared_router != NULL) {
+        product(o, &routers, w->shared_router, NULL, a->shared_by);
+    }
+
+    PUSH(o, matmul, &routers);
     memset(&router, 0, sizeof(router));
     router.logits = a->router;
     router.ids = a->ids;
@@ -594,19 +625,11 @@ open_shared(opening_t *o, const model_layer_t *w, kn_ptr_t x)
     const model_info_t *info = model_info(o->f->m);
     kn_add_t add;
 
-    matmul(o, w->shared_gate, NULL, x, a->shared, 1);
-    matmul(o, w->shared_up, NULL, x, a->up, 1);
-    open_act(o, a->shared, info->shared_ffn);
+    gated(o, w->shared_gate, NULL, w->shared_up, NULL, x, a->shared);
     matmul(o, w->shared_down, NULL, a->shared, a->h2, 1);
     add.x = a->h;
     add.add = a->h2;
-    add.gate.a = 0;
-
-    if (w->shared_router != NULL) {
-        matmul(o, w->shared_router, NULL, x, a->router, 1);
-        add.gate = a->router;
-    }
-
+    add.gate.a = w->shared_router != NULL ? a->shared_by.a : 0;
     add.dim = info->hidden;
     add.rows = KN_TOKENS;
     PUSH(o, add, &add);
@@ -685,7 +708,8 @@ open_end(opening_t *o, const kn_w_t *embed)
     const model_top_t *top = model_top(f->m);
     const model_info_t *info = model_info(f->m);
     kn_gather_t gather;
-    kn_matmul_t output;
+    kn_matmul_t output = products(f->acts.g);
+    kn_product_t *logits = &output.of[output.n++];
     kn_sample_t sample;
 
     gather.x = norm_stream(o, top->norm, 1);
@@ -693,14 +717,12 @@ open_end(opening_t *o, const kn_w_t *embed)
     gather.dim = info->hidden;
     PUSH(o, gather, &gather);
 
-    memset(&output, 0, sizeof(output));
-    output.w =
-        top->output == top->embed ? embed : forward_load(&o->l, top->output);
-    output.x = f->acts.g;
-    output.y = f->acts.logits;
     output.rows = KN_OUTS;
-    output.scale = info->logit_scale;
-    output.cap = info->logit_cap;
+    logits->w =
+        top->output == top->embed ? embed : forward_load(&o->l, top->output);
+    logits->y = f->acts.logits;
+    logits->scale = info->logit_scale;
+    logits->cap = info->logit_cap;
     PUSH(o, matmul, &output);
 
     sample.logits = f->acts.logits;
@@ -761,6 +783,12 @@ open_step(opening_t *o)
     l.heads = info->heads;
     l.head_dim = info->head_dim;
     l.vocab = info->vocab;
+
+    if (info->experts > 0) {
+        l.used = info->experts_used;
+        l.expert_k = (uint32_t) max_u64(info->hidden, info->expert_ffn);
+    }
+
     o->l.failed = f->kn->reserve(f->dev, &l, o->l.err, o->l.errlen) != 0;
 
     f->kn->info(f->dev, &dev);

@@ -124,6 +124,8 @@ typedef struct {
     uint32_t context;         /* longest kv_len */
     uint32_t heads, head_dim; /* of queries */
     uint32_t vocab;
+    uint32_t used, expert_k; /* experts of a token, the longest side of their
+                              * matrices; 0: the model has none */
 } kn_limits_t;
 
 /* A matrix [n, k] to load: n outputs, k inputs; rows of k elements of type. */
@@ -237,10 +239,24 @@ typedef struct {
 typedef struct {
     const kn_w_t *w; /* [n, k] */
     kn_ptr_t bias;   /* [n] F32 or null */
-    kn_ptr_t x;      /* [M, k] */
     kn_ptr_t y;      /* [M, n] */
-    uint32_t rows;
     float scale, cap;
+} kn_product_t;
+
+/* Queries, keys and values. */
+#define KN_PRODUCTS_MAX 3
+
+/*
+ * Products of one x, so that it need be read, and made into whatever their
+ * weights want, once.  The matrices have one k; their n and their types are
+ * their own, and so are their y, none of which is x.  A product has the bits
+ * that it has alone.
+ */
+typedef struct {
+    kn_ptr_t x; /* [M, k] */
+    kn_product_t of[KN_PRODUCTS_MAX];
+    uint32_t n; /* how many, at least 1 */
+    uint32_t rows;
 } kn_matmul_t;
 
 /*
@@ -325,15 +341,19 @@ enum {
         KN_ACTS
 };
 
-/* gate = act(gate, up) */
+/*
+ * y = act(x gate^T + gate_bias, x up^T + up_bias), both of one shape; y is not
+ * x.  The products have the bits that they have in matmul.
+ */
 typedef struct {
-    kn_ptr_t gate; /* [M, dim] */
-    kn_ptr_t up;   /* [M, dim] */
-    uint32_t dim;
+    const kn_w_t *gate, *up;     /* [n, k] */
+    kn_ptr_t gate_bias, up_bias; /* [n] F32 or null, each */
+    kn_ptr_t x;                  /* [M, k] */
+    kn_ptr_t y;                  /* [M, n] */
     uint32_t rows;
     uint32_t act; /* KN_SILU, ... */
     float limit;  /* of KN_CLAMP */
-} kn_act_mul_t;
+} kn_gated_t;
 
 /* What an expert's logit is turned into. */
 enum { KN_SOFTMAX, KN_SIGMOID, KN_SCORES };
@@ -367,7 +387,8 @@ typedef struct {
 /*
  * y = sum over a token's experts of weight * down(act(gate(x), up(x))), each
  * a product with the expert's own matrix, plus its bias if there are biases;
- * added in the order of ids.
+ * added in the order of ids.  The products have the bits that they have in
+ * matmul, whichever tokens share an expert.
  */
 typedef struct {
     const kn_w_t *const *gate; /* [experts], host; each [ffn, dim] */
@@ -378,7 +399,7 @@ typedef struct {
     kn_ptr_t down_bias;        /* [experts, dim] F32 or null */
     kn_ptr_t x;                /* [M, dim] */
     kn_ptr_t ids, weights;     /* of router */
-    kn_ptr_t mid;              /* [M, used, ffn], scratch */
+    kn_ptr_t mid;              /* [M, used, ffn], scratch in any order */
     kn_ptr_t y;                /* [M, dim] */
     uint32_t dim, ffn;
     uint32_t experts, used;
@@ -422,12 +443,12 @@ typedef struct {
     X(embed, "token ids to vectors")                                           \
     X(rmsnorm, "residual sum, then root mean square norm")                     \
     X(add, "residual sum alone, gated or not")                                 \
-    X(matmul, "vectors times a weight matrix")                                 \
+    X(matmul, "vectors times some weight matrices")                            \
+    X(gated, "two of them, one the other's gate")                              \
     X(headmul, "each head times a matrix of its own")                          \
     X(rope_angles, "cosines and sines of the step's positions")                \
     X(rope_store, "rotates q and k, stores k and v")                           \
     X(attn, "causal attention over the paged cache")                           \
-    X(act_mul, "gated activation")                                             \
     X(router, "each token's experts")                                          \
     X(moe_ffn, "the experts' gates and products")                              \
     X(gather, "rows at the output positions")                                  \

@@ -228,11 +228,11 @@ null_sample(kn_dev_t *dev, const kn_sample_t *a)
     X(rmsnorm)                                                                 \
     X(add)                                                                     \
     X(matmul)                                                                  \
+    X(gated)                                                                   \
     X(headmul)                                                                 \
     X(rope_angles)                                                             \
     X(rope_store)                                                              \
     X(attn)                                                                    \
-    X(act_mul)                                                                 \
     X(router)                                                                  \
     X(moe_ffn)                                                                 \
     X(gather)                                                                  \

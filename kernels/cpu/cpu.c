@@ -211,12 +211,34 @@ dev_scratch(kn_dev_t *dev)
 
     size = max_size(cpu_sample_work(l->vocab), cpu_attn_work(l->head_dim));
     size = max_size(size, cpu_numbers(CPU_TILE_M, dev->k_max));
+    size = max_size(
+        size, (size_t) l->tokens * l->used * CPU_TILE_N * sizeof(float));
     dev->work_size = (size + 63) & ~(size_t) 63;
     dev->work = mem_map(dev, (uint64_t) dev->threads * dev->work_size);
     dev->numbers_size = cpu_numbers(l->tokens, dev->k_max);
     dev->numbers = mem_map(dev, dev->numbers_size);
 
     return dev->work != NULL && dev->numbers != NULL ? 0 : -1;
+}
+
+/* The same of experts: x and mid as numbers, and x as it is. */
+static int
+dev_pairs(kn_dev_t *dev)
+{
+    const kn_limits_t *l = &dev->limits;
+    size_t pairs = (size_t) l->tokens * l->used;
+
+    if (pairs == 0) {
+        return 0;
+    }
+
+    dev->pairs_size = 2 * cpu_numbers(1, l->expert_k);
+    dev->pairs_size += l->expert_k * sizeof(float);
+    dev->pairs_size = pairs * dev->pairs_size + 3 * 64; /* alignment's */
+    dev->pairs = mem_map(dev, dev->pairs_size);
+    dev->places = mem_map(dev, pairs * sizeof(*dev->places));
+
+    return dev->pairs != NULL && dev->places != NULL ? 0 : -1;
 }
 
 typedef struct {
@@ -336,6 +358,8 @@ dev_reserve(kn_dev_t *dev, const kn_limits_t *l, char *err, size_t errlen)
     have->heads = max_u32(have->heads, l->heads);
     have->head_dim = max_u32(have->head_dim, l->head_dim);
     have->vocab = max_u32(have->vocab, l->vocab);
+    have->used = max_u32(have->used, l->used);
+    have->expert_k = max_u32(have->expert_k, l->expert_k);
 
     dev->split_size = cpu_attn_split(have, dev->threads);
     dev->tokens = mem_map(dev, have->tokens * sizeof(*dev->tokens));
@@ -348,7 +372,7 @@ dev_reserve(kn_dev_t *dev, const kn_limits_t *l, char *err, size_t errlen)
 
     if (dev->tokens == NULL || dev->rows == NULL || dev->blocks == NULL
         || dev->outs == NULL || dev->toks == NULL || dev->tiles == NULL
-        || dev->split == NULL || dev_scratch(dev) != 0) {
+        || dev->split == NULL || dev_scratch(dev) != 0 || dev_pairs(dev) != 0) {
         snprintf(err, errlen,
             "device cpu: not enough memory for a step of "
             "%u tokens",

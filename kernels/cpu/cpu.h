@@ -4,9 +4,9 @@
  *      cpu.c    device functions, thread pool, choice of instruction set
  *      ref.c    the op rows of vectors, over the small functions of a
  *               cpu_isa_t; those functions in plain C (cpu_ref), the oracle
- *      product.c cache.c attn.c router.c   the rows of matrices; of the paged
- *               cache; attention over it (in plain C: attn_ref.c); that of the
- *               experts
+ *      product.c cache.c attn.c   the rows of matrices; of the paged cache;
+ *               attention over it (in plain C: attn_ref.c)
+ *      router.c moe.c   the choice of experts; their products
  *      avx2.c avx512.c   the same small functions with flags of their own: what
  *               differs between them, the rest being vec.h, vec_packed.h,
  *               vec_attn.h and vec_cache.h
@@ -246,11 +246,11 @@ void cpu_sample_one(const float *logits, uint32_t vocab, const kn_out_t *o,
     void *work, sample_out_t *out);
 size_t cpu_sample_work(uint32_t vocab);
 
-/* Bytes of rows of k activations as whole numbers, and their steps. */
+/* Bytes of rows of k activations as whole numbers of both kinds, with steps. */
 static inline size_t
 cpu_numbers(uint32_t rows, uint32_t k)
 {
-    return (size_t) rows * (k * 2 + k / CPU_STEP * sizeof(cpu_step_t));
+    return (size_t) rows * (k * 3 + k / CPU_STEP * 2 * sizeof(cpu_step_t));
 }
 
 /* Bytes that attention asks of a worker's scratch, for such heads. */
@@ -296,6 +296,9 @@ struct kn_dev_s {
     cpu_tile_t *tiles; /* [limits.tokens], attention's */
     float *split;      /* [split_size] bytes of results to be joined */
     size_t split_size;
+    uint32_t *places; /* [limits.tokens, limits.used], of experts (moe.c) */
+    char *pairs;      /* their activations, as they want them */
+    size_t pairs_size;
 };
 
 /*
@@ -307,7 +310,7 @@ struct kn_dev_s {
 void cpu_run(kn_dev_t *dev, uint32_t parts, uint64_t cost,
     void (*fn)(void *arg, uint32_t part, uint32_t worker), void *arg);
 
-/* The op rows (ref.c, product.c, cache.c, router.c). */
+/* The op rows (ref.c, product.c, moe.c, cache.c, router.c). */
 #define X(op, doc) void cpu_##op(kn_dev_t *dev, const kn_##op##_t *a);
 KERNELS(X)
 #undef X

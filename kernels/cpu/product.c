@@ -1,190 +1,291 @@
 /*
- * The op rows of matrices on the CPU.
+ * The op rows of products on the CPU.
  *
  * DESIGN.  A product is cut into tiles of CPU_TILE_M rows by CPU_TILE_N
- * outputs, which are the parts that the pool's threads take.
+ * outputs, which are the parts that the pool's threads take.  Products of one
+ * x are one list of parts.  A gate's tile and what it lets through are one
+ * part's, so that the activation finds both in the nearest cache.
  *
  * A weight is in panels where the instruction set has products over them
  * (panel.h), else as the file has it.  Panels of most types want activations as
- * whole numbers (cpu_acts_t): the rows of a matmul are made so once, before the
- * tiles; where rows are few or apart, each part makes its own in its scratch.
- * A row's numbers depend on the row alone.
+ * whole numbers (cpu_acts_t): the rows of an op are made so once, before the
+ * tiles, for each kind of numbers that one of its weights wants; where rows
+ * are few or apart, each part makes its own in its scratch.  A row's numbers
+ * depend on the row alone.
  *
  * Runs on the pool's threads; owns no memory; scratch is the device's or a
  * worker's.
  */
-#include "job.h"
-#include "panel.h"
+#include "product.h"
 
 #include <assert.h>
 #include <string.h>
 
-/* Rows of activations: floats, and the numbers that some weights want. */
-typedef struct {
-    const float *x; /* row i at x + i * ldx */
-    size_t ldx;
-    uint32_t k;
-    uint32_t bytes; /* of a number; 0: there are none */
-    char *q;        /* [rows, k] */
-    cpu_step_t *s;  /* [rows, k / CPU_STEP] */
-} cpu_acts_t;
-
-/* What w wants its activations to be: bytes of a number, 0 for floats. */
+/* Bytes of a number, 0 for floats. */
 static uint32_t
 wanted(const kn_dev_t *dev, const kn_w_t *w)
 {
     return w->panels ? dev->isa.panels->bytes[w->type] : 0;
 }
 
-/* Room for so many rows of numbers, from scratch on. */
-static void
-acts_room(cpu_acts_t *x, uint32_t bytes, uint32_t rows, char *scratch)
+uint32_t
+cpu_acts_kinds(const kn_dev_t *dev, const kn_w_t *w)
 {
+    return 1u << wanted(dev, w);
+}
+
+void
+cpu_acts_room(cpu_acts_t *x, uint32_t kinds, uint32_t rows, char *scratch)
+{
+    uint32_t b;
     size_t n = (size_t) rows * x->k;
 
-    x->bytes = bytes;
-    x->s = (cpu_step_t *) (void *) scratch;
-    x->q = scratch + n / CPU_STEP * sizeof(*x->s);
-}
-
-static void
-acts_row(const kn_dev_t *dev, const cpu_acts_t *x, uint32_t i)
-{
-    dev->isa.panels->whole[x->bytes](x->q + (size_t) i * x->k * x->bytes,
-        x->s + (size_t) i * (x->k / CPU_STEP), x->x + i * x->ldx, x->k);
-}
-
-/* Rows that a part makes for itself. */
-static void
-acts_here(const kn_dev_t *dev, cpu_acts_t *x, const kn_w_t *w, uint32_t m,
-    uint32_t worker)
-{
-    uint32_t i, bytes = wanted(dev, w);
-
-    if (bytes == 0) {
-        x->bytes = 0;
-        return;
+    /* steps first, for their alignment */
+    for (b = 1; b < 3; b++) {
+        x->s[b] = (cpu_step_t *) (void *) scratch;
+        scratch += (kinds >> b & 1) * (n / CPU_STEP) * sizeof(cpu_step_t);
     }
 
-    assert(cpu_numbers(m, x->k) <= dev->work_size);
-    acts_room(x, bytes, m, dev->work + worker * dev->work_size);
-    for (i = 0; i < m; i++) {
-        acts_row(dev, x, i);
+    for (b = 1; b < 3; b++) {
+        x->q[b] = kinds >> b & 1 ? scratch : NULL;
+        scratch += (kinds >> b & 1) * n * b;
     }
 }
 
-/*
- * Rows [i, i + m) of x by outputs [n0, n0 + n) of w, to y, whose row is those
- * of i; m is at most CPU_TILE_M, n at most CPU_TILE_N.
- */
+void
+cpu_acts_put(const kn_dev_t *dev, const cpu_acts_t *x, uint32_t i, uint32_t at,
+    uint32_t n, const float *from)
+{
+    uint32_t b;
+    size_t first = (size_t) i * x->k + at;
+
+    for (b = 1; b < 3; b++) {
+        if (x->q[b] != NULL) {
+            assert(at % CPU_STEP == 0 && n % CPU_STEP == 0);
+            dev->isa.panels->whole[b](
+                x->q[b] + first * b, x->s[b] + first / CPU_STEP, from, n);
+        }
+    }
+}
+
+/* Rows [from, to) of x. */
 static void
-product(const kn_dev_t *dev, const kn_w_t *w, const cpu_acts_t *x, uint32_t i,
-    uint32_t m, uint32_t n0, uint32_t n, float *y, size_t ldy)
+acts_rows(const kn_dev_t *dev, const cpu_acts_t *x, uint32_t from, uint32_t to)
+{
+    uint32_t i;
+
+    for (i = from; i < to; i++) {
+        cpu_acts_put(dev, x, i, 0, x->k, x->x + i * x->ldx);
+    }
+}
+
+/* Outputs without a bias and the like. */
+static void
+product(const kn_dev_t *dev, const kn_w_t *w, const cpu_acts_t *x,
+    const cpu_out_t *o)
 {
     cpu_mm_t mm;
     cpu_panels_t a;
-    const float *rows = x->x + i * x->ldx;
+    uint32_t b = wanted(dev, w);
+    const float *rows = x->x + o->i * x->ldx;
+    size_t first = (size_t) o->i * x->k;
 
-    assert(m <= CPU_TILE_M && n <= CPU_TILE_N && n0 + n <= w->n);
-    assert(x->k == w->k && x->bytes == wanted(dev, w));
+    assert(o->m <= CPU_TILE_M && o->n <= CPU_TILE_N);
+    assert(x->k == w->k && o->n0 + o->n <= w->n);
 
     if (!w->panels) {
-        mm = (cpu_mm_t){rows, w->data + n0 * w->stride, y, x->ldx, ldy,
-            w->stride, m, n, w->k};
+        mm = (cpu_mm_t){rows, w->data + o->n0 * w->stride, o->y, x->ldx, o->ldy,
+            w->stride, o->m, o->n, w->k};
         dev->isa.matmul[w->type](&mm);
         return;
     }
 
-    a = (cpu_panels_t){
-        rows, x->ldx, NULL, NULL, w->data, w->stride, y, ldy, m, w->k, n0, n};
-    if (x->bytes > 0) {
-        a.q = x->q + (size_t) i * x->k * x->bytes;
-        a.s = x->s + (size_t) i * (x->k / CPU_STEP);
+    a = (cpu_panels_t){rows, x->ldx, NULL, NULL, w->data, w->stride, o->y,
+        o->ldy, o->m, w->k, o->n0, o->n};
+
+    if (b > 0) {
+        assert(x->q[b] != NULL);
+        a.q = x->q[b] + first * b;
+        a.s = x->s[b] + first / CPU_STEP;
     }
+
     dev->isa.panels->mm[w->type](&a);
 }
 
-/* What becomes of m rows of a tile; its outputs are [n0, n0 + n) of a. */
-static void
-matmul_finish(const kn_dev_t *dev, const kn_matmul_t *a, uint32_t m,
-    uint32_t n0, uint32_t n, float *y)
+void
+cpu_product(const kn_dev_t *dev, const kn_product_t *p, const cpu_acts_t *x,
+    const cpu_out_t *o)
 {
     uint32_t i, c;
-    const float *bias = HOST(const float, a->bias);
+    float *y = o->y;
+    const float *bias = HOST(const float, p->bias);
 
-    for (i = 0; i < m; i++, y += a->w->n) {
-        for (c = 0; bias != NULL && c < n; c++) {
-            y[c] += bias[n0 + c];
+    product(dev, p->w, x, o);
+
+    for (i = 0; i < o->m; i++, y += o->ldy) {
+        for (c = 0; bias != NULL && c < o->n; c++) {
+            y[c] += bias[o->n0 + c];
         }
 
-        for (c = 0; a->scale != 1 && c < n; c++) {
-            y[c] *= a->scale;
+        for (c = 0; p->scale != 1 && c < o->n; c++) {
+            y[c] *= p->scale;
         }
 
-        if (a->cap > 0) {
-            dev->isa.soft_cap(y, n, 1, a->cap);
+        if (p->cap > 0) {
+            dev->isa.soft_cap(y, o->n, 1, p->cap);
         }
     }
 }
 
+void
+cpu_gated_product(const kn_dev_t *dev, const kn_gated_t *a, const cpu_acts_t *x,
+    const cpu_out_t *o)
+{
+    uint32_t i;
+    float up[CPU_TILE_M * CPU_TILE_N];
+    kn_product_t p = {a->gate, a->gate_bias, {0}, 1, 0};
+    cpu_out_t to = *o;
+
+    cpu_product(dev, &p, x, o);
+    p.w = a->up;
+    p.bias = a->up_bias;
+    to.y = up;
+    to.ldy = CPU_TILE_N;
+    cpu_product(dev, &p, x, &to);
+
+    for (i = 0; i < o->m; i++) {
+        dev->isa.act_mul[a->act](
+            o->y + i * o->ldy, up + i * CPU_TILE_N, o->n, a->limit);
+    }
+}
+
+/* What the parts of an op share. */
 typedef struct {
     kn_dev_t *dev;
-    const kn_matmul_t *a;
+    const void *a;
     cpu_acts_t x;
     uint32_t m;
-} matmul_job_t;
+} acts_job_t;
 
 static void
-matmul_acts_part(void *arg, uint32_t part, uint32_t worker)
+acts_part(void *arg, uint32_t part, uint32_t worker)
 {
-    const matmul_job_t *j = arg;
-    uint32_t i, end = min_u32(j->m, (part + 1) * ROWS_PART);
+    const acts_job_t *j = arg;
 
     (void) worker;
-    for (i = part * ROWS_PART; i < end; i++) {
-        acts_row(j->dev, &j->x, i);
-    }
+    acts_rows(
+        j->dev, &j->x, part * ROWS_PART, min_u32(j->m, (part + 1) * ROWS_PART));
 }
 
-/* Part numbers run over the tiles of m first: neighbours share weights. */
+/* An op's rows, x [m, k], and whole numbers of them where some are wanted. */
+static acts_job_t
+acts_job(kn_dev_t *dev, const void *a, kn_ptr_t x, uint32_t k, uint32_t m,
+    uint32_t kinds)
+{
+    acts_job_t j = {dev, a,
+        {HOST(const float, x), k, k, {NULL, NULL, NULL}, {NULL, NULL, NULL}},
+        m};
+
+    if (kinds > 1) {
+        assert(cpu_numbers(m, k) <= dev->numbers_size);
+        cpu_acts_room(&j.x, kinds, m, dev->numbers);
+        cpu_run(dev, parts_of(m, ROWS_PART), (uint64_t) m * k * ACTS_COST,
+            acts_part, &j);
+    }
+
+    return j;
+}
+
+/*
+ * Tile number part of a product of m rows and w's outputs.  Numbers run over
+ * the tiles of rows first: neighbours share weights.
+ */
+static cpu_out_t
+tile(uint32_t part, uint32_t m, const kn_w_t *w, kn_ptr_t y)
+{
+    uint32_t tiles = parts_of(m, CPU_TILE_M);
+    cpu_out_t o;
+
+    o.i = part % tiles * CPU_TILE_M;
+    o.m = min_u32(CPU_TILE_M, m - o.i);
+    o.n0 = part / tiles * CPU_TILE_N;
+    o.n = min_u32(CPU_TILE_N, w->n - o.n0);
+    o.y = HOST(float, y) + (size_t) o.i * w->n + o.n0;
+    o.ldy = w->n;
+
+    return o;
+}
+
+static uint32_t
+tiles_of(uint32_t m, const kn_w_t *w)
+{
+    return parts_of(m, CPU_TILE_M) * parts_of(w->n, CPU_TILE_N);
+}
+
+/* Part numbers run over the products. */
 static void
 matmul_part(void *arg, uint32_t part, uint32_t worker)
 {
-    const matmul_job_t *j = arg;
+    const acts_job_t *j = arg;
     const kn_matmul_t *a = j->a;
-    uint32_t i, m, n0, n, tiles_m = parts_of(j->m, CPU_TILE_M);
-    float *y;
+    const kn_product_t *p = a->of;
+    cpu_out_t o;
 
     (void) worker;
-    i = part % tiles_m * CPU_TILE_M;
-    m = min_u32(CPU_TILE_M, j->m - i);
-    n0 = part / tiles_m * CPU_TILE_N;
-    n = min_u32(CPU_TILE_N, a->w->n - n0);
-    y = HOST(float, a->y) + (size_t) i * a->w->n + n0;
-    product(j->dev, a->w, &j->x, i, m, n0, n, y, a->w->n);
 
-    if (a->bias.a != 0 || a->scale != 1 || a->cap > 0) {
-        matmul_finish(j->dev, a, m, n0, n, y);
+    for (; part >= tiles_of(j->m, p->w); p++) {
+        part -= tiles_of(j->m, p->w);
     }
+
+    assert(p < a->of + a->n);
+    o = tile(part, j->m, p->w, p->y);
+    cpu_product(j->dev, p, &j->x, &o);
 }
 
 void
 cpu_matmul(kn_dev_t *dev, const kn_matmul_t *a)
 {
-    matmul_job_t j = {dev, a,
-        {HOST(const float, a->x), a->w->k, a->w->k, 0, NULL, NULL},
-        rows_of(dev, a->rows)};
-    uint32_t bytes = wanted(dev, a->w);
+    uint32_t i, kinds = 0, parts = 0, k = a->of[0].w->k;
+    uint32_t m = rows_of(dev, a->rows);
+    uint64_t outs = 0;
+    acts_job_t j;
 
-    if (bytes > 0) {
-        assert(cpu_numbers(j.m, a->w->k) <= dev->numbers_size);
-        acts_room(&j.x, bytes, j.m, dev->numbers);
-        cpu_run(dev, parts_of(j.m, ROWS_PART), (uint64_t) j.m * a->w->k,
-            matmul_acts_part, &j);
+    assert(a->n > 0 && a->n <= KN_PRODUCTS_MAX);
+
+    for (i = 0; i < a->n; i++) {
+        assert(a->of[i].w->k == k && a->of[i].y.a != a->x.a);
+        kinds |= cpu_acts_kinds(dev, a->of[i].w);
+        parts += tiles_of(m, a->of[i].w);
+        outs += a->of[i].w->n;
     }
 
-    cpu_run(dev, parts_of(j.m, CPU_TILE_M) * parts_of(a->w->n, CPU_TILE_N),
-        (uint64_t) j.m * a->w->n * a->w->k, matmul_part, &j);
+    j = acts_job(dev, a, a->x, k, m, kinds);
+    cpu_run(dev, parts, m * outs * k, matmul_part, &j);
+}
+
+static void
+gated_part(void *arg, uint32_t part, uint32_t worker)
+{
+    const acts_job_t *j = arg;
+    const kn_gated_t *a = j->a;
+    cpu_out_t o = tile(part, j->m, a->gate, a->y);
+
+    (void) worker;
+    cpu_gated_product(j->dev, a, &j->x, &o);
+}
+
+void
+cpu_gated(kn_dev_t *dev, const kn_gated_t *a)
+{
+    uint32_t m = rows_of(dev, a->rows), n = a->gate->n, k = a->gate->k;
+    acts_job_t j;
+
+    assert(a->act < KN_ACTS && a->y.a != a->x.a);
+    assert(a->up->n == n && a->up->k == k);
+    j = acts_job(dev, a, a->x, k, m,
+        cpu_acts_kinds(dev, a->gate) | cpu_acts_kinds(dev, a->up));
+    cpu_run(
+        dev, tiles_of(m, a->gate), 2 * (uint64_t) m * n * k, gated_part, &j);
 }
 
 /* Part numbers run over the tiles of m first, then over those of a head. */
@@ -193,30 +294,35 @@ headmul_part(void *arg, uint32_t part, uint32_t worker)
 {
     const job_t *j = arg;
     const kn_headmul_t *a = j->a;
-    uint32_t i, h, c, m, n0, n, tiles, k = a->w->k, each = a->w->n / a->heads;
+    uint32_t h, c, tiles = parts_of(j->m, CPU_TILE_M);
+    uint32_t k = a->w->k, each = a->w->n / a->heads;
+    uint32_t kinds = cpu_acts_kinds(j->dev, a->w);
     size_t ldx = (size_t) a->heads * (k + a->rest);
-    size_t ldy = (size_t) a->heads * (a->rest + each);
-    cpu_acts_t x;
+    size_t i = part % tiles * CPU_TILE_M;
+    cpu_acts_t x = {.ldx = ldx, .k = k};
+    cpu_out_t o = {.ldy = (size_t) a->heads * (a->rest + each)};
     float *y;
 
-    tiles = parts_of(j->m, CPU_TILE_M);
-    i = part % tiles * CPU_TILE_M;
-    m = min_u32(CPU_TILE_M, j->m - i);
+    o.m = min_u32(CPU_TILE_M, j->m - (uint32_t) i);
     part /= tiles;
     h = part / parts_of(each, CPU_TILE_N);
-    n0 = part % parts_of(each, CPU_TILE_N) * CPU_TILE_N;
-    n = min_u32(CPU_TILE_N, each - n0);
+    o.n0 = part % parts_of(each, CPU_TILE_N) * CPU_TILE_N;
+    o.n = min_u32(CPU_TILE_N, each - o.n0);
+    y = HOST(float, a->y) + i * o.ldy + h * (a->rest + each);
+    o.y = y + a->rest + o.n0;
 
-    x.x = HOST(const float, a->x) + i * ldx + h * (k + a->rest);
-    x.ldx = ldx;
-    x.k = k;
-    acts_here(j->dev, &x, a->w, m, worker);
-    y = HOST(float, a->y) + i * ldy + h * (a->rest + each);
-    product(j->dev, a->w, &x, 0, m, h * each + n0, n, y + a->rest + n0, ldy);
-
-    for (c = 0; n0 == 0 && a->rest > 0 && c < m; c++) {
-        memcpy(y + c * ldy, x.x + c * ldx + k, a->rest * sizeof(*y));
+    for (c = 0; o.n0 == 0 && a->rest > 0 && c < o.m; c++) {
+        memcpy(y + c * o.ldy,
+            HOST(const float, a->x) + (i + c) * ldx + h * (k + a->rest) + k,
+            a->rest * sizeof(*y));
     }
+
+    assert(kinds == 1 || cpu_numbers(o.m, k) <= j->dev->work_size);
+    x.x = HOST(const float, a->x) + i * ldx + h * (k + a->rest);
+    cpu_acts_room(&x, kinds, o.m, j->dev->work + worker * j->dev->work_size);
+    acts_rows(j->dev, &x, 0, o.m);
+    o.n0 += h * each;
+    product(j->dev, a->w, &x, &o);
 }
 
 void
@@ -229,94 +335,4 @@ cpu_headmul(kn_dev_t *dev, const kn_headmul_t *a)
         parts_of(j.m, CPU_TILE_M) * a->heads
             * parts_of(a->w->n / a->heads, CPU_TILE_N),
         (uint64_t) j.m * a->w->n * a->w->k, headmul_part, &j);
-}
-
-/*
- * Outputs [n0, n0 + CPU_TILE_N) of x by w, expert e's, whose bias is in biases
- * [experts, w->n] or is none; how many there are.
- */
-static uint32_t
-expert_tile(const kn_dev_t *dev, const kn_w_t *w, kn_ptr_t biases, uint32_t e,
-    const cpu_acts_t *x, uint32_t n0, float *y)
-{
-    uint32_t i, n = min_u32(CPU_TILE_N, w->n - n0);
-    const float *bias = HOST(const float, biases);
-
-    product(dev, w, x, 0, 1, n0, n, y, CPU_TILE_N);
-    for (i = 0; bias != NULL && i < n; i++) {
-        y[i] += bias[(size_t) e * w->n + n0 + i];
-    }
-
-    return n;
-}
-
-/* A part is a token's expert and a tile of its gate. */
-static void
-moe_mid_part(void *arg, uint32_t part, uint32_t worker)
-{
-    const job_t *j = arg;
-    const kn_moe_ffn_t *a = j->a;
-    uint32_t tiles, row, n0, n, e;
-    float *gate, up[CPU_TILE_N];
-    cpu_acts_t x;
-
-    tiles = parts_of(a->ffn, CPU_TILE_N);
-    row = part / tiles;
-    n0 = part % tiles * CPU_TILE_N;
-    e = HOST(const uint32_t, a->ids)[row];
-    assert(e < a->experts);
-    x.x = HOST(const float, a->x) + (size_t) (row / a->used) * a->dim;
-    x.ldx = x.k = a->dim;
-    gate = HOST(float, a->mid) + (size_t) row * a->ffn + n0;
-
-    acts_here(j->dev, &x, a->gate[e], 1, worker);
-    expert_tile(j->dev, a->gate[e], a->gate_bias, e, &x, n0, gate);
-    if (wanted(j->dev, a->up[e]) != x.bytes) {
-        acts_here(j->dev, &x, a->up[e], 1, worker);
-    }
-    n = expert_tile(j->dev, a->up[e], a->up_bias, e, &x, n0, up);
-    j->dev->isa.act_mul[a->act](gate, up, n, a->limit);
-}
-
-/* A part is a token and a tile of its output. */
-static void
-moe_out_part(void *arg, uint32_t part, uint32_t worker)
-{
-    const job_t *j = arg;
-    const kn_moe_ffn_t *a = j->a;
-    uint32_t tiles, t, n0, n, i, c, e;
-    size_t row;
-    float *y, out[CPU_TILE_N], weight;
-    cpu_acts_t x;
-
-    tiles = parts_of(a->dim, CPU_TILE_N);
-    t = part / tiles;
-    n0 = part % tiles * CPU_TILE_N;
-    y = HOST(float, a->y) + (size_t) t * a->dim + n0;
-    x.ldx = x.k = a->ffn;
-
-    for (i = 0; i < a->used; i++) {
-        row = (size_t) t * a->used + i;
-        e = HOST(const uint32_t, a->ids)[row];
-        weight = HOST(const float, a->weights)[row];
-        x.x = HOST(const float, a->mid) + row * a->ffn;
-        acts_here(j->dev, &x, a->down[e], 1, worker);
-        n = expert_tile(j->dev, a->down[e], a->down_bias, e, &x, n0, out);
-
-        for (c = 0; c < n; c++) {
-            y[c] = (i > 0 ? y[c] : 0) + weight * out[c];
-        }
-    }
-}
-
-void
-cpu_moe_ffn(kn_dev_t *dev, const kn_moe_ffn_t *a)
-{
-    job_t j = {dev, a, rows_of(dev, a->rows)};
-    uint64_t cost = (uint64_t) j.m * a->used * a->dim * a->ffn;
-
-    assert(a->act < KN_ACTS && a->used > 0);
-    cpu_run(dev, j.m * a->used * parts_of(a->ffn, CPU_TILE_N), 2 * cost,
-        moe_mid_part, &j);
-    cpu_run(dev, j.m * parts_of(a->dim, CPU_TILE_N), cost, moe_out_part, &j);
 }

@@ -434,32 +434,6 @@ cpu_rope_angles(kn_dev_t *dev, const kn_rope_angles_t *a)
         dev, a, dev->step.tokens_n, 100 * (uint64_t) a->half, rope_angles_part);
 }
 
-static void
-act_mul_part(void *arg, uint32_t part, uint32_t worker)
-{
-    const job_t *j = arg;
-    const kn_act_mul_t *a = j->a;
-    uint32_t t, end;
-    size_t at;
-
-    (void) worker;
-    end = min_u32(j->m, (part + 1) * ROWS_PART);
-
-    for (t = part * ROWS_PART; t < end; t++) {
-        at = (size_t) t * a->dim;
-        j->dev->isa.act_mul[a->act](HOST(float, a->gate) + at,
-            HOST(const float, a->up) + at, a->dim, a->limit);
-    }
-}
-
-void
-cpu_act_mul(kn_dev_t *dev, const kn_act_mul_t *a)
-{
-    assert(a->act < KN_ACTS);
-    run_rows(
-        dev, a, rows_of(dev, a->rows), 8 * (uint64_t) a->dim, act_mul_part);
-}
-
 void
 cpu_gather(kn_dev_t *dev, const kn_gather_t *a)
 {

@@ -173,7 +173,7 @@ bench(const case_t *c)
 {
     kn_open_t o;
     kn_limits_t l = {STREAMS_MAX * CHUNK, STREAMS_MAX, 1, BLOCKS_MAX,
-        CONTEXT_MAX, 32, DIM, 1};
+        CONTEXT_MAX, 32, DIM, 1, 0, 0};
     uint32_t i, each, blocks_n;
     double best = 1e9, gmacs = 0, gbs = 0, t, macs, bytes;
     char err[200];

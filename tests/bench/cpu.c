@@ -159,20 +159,47 @@ count_attn(const char *op, const kn_attn_t *a, double us)
 }
 
 
+/* Adds the rows' products with w; its name, "" if there is none. */
+static const char *
+count_weight(const kn_w_t *w, uint32_t rows, double *bytes, double *macs)
+{
+    const weight_t *t;
+
+    for (t = bench->weights; t < bench->weights + bench->weights_n; t++) {
+        if (t->w == w) {
+            *bytes += t->bytes;
+            *macs += t->macs * rows;
+            return t->name;
+        }
+    }
+    return "";
+}
+
+
+/* Products of one x go by the first one's name. */
 static void
 count_matmul(const char *op, const kn_matmul_t *a, double us)
 {
+    double bytes = 0, macs = 0;
+    const char *name = NULL;
     uint32_t i, rows;
 
     rows = a->rows == KN_OUTS ? bench->b.outs_n : bench->b.tokens_n;
-    for (i = 0; i < bench->weights_n; i++) {
-        if (bench->weights[i].w == a->w) {
-            count(op, bench->weights[i].name, us, bench->weights[i].bytes,
-                bench->weights[i].macs * rows);
-            return;
-        }
+    for (i = a->n; i-- > 0;) {
+        name = count_weight(a->of[i].w, rows, &bytes, &macs);
     }
-    count(op, "", us, 0, 0);
+    count(op, name, us, bytes, macs);
+}
+
+
+static void
+count_gated(const char *op, const kn_gated_t *a, double us)
+{
+    double bytes = 0, macs = 0;
+
+    (void) count_weight(a->up, bench->b.tokens_n, &bytes, &macs);
+    count(op, count_weight(a->gate, bench->b.tokens_n, &bytes, &macs), us,
+        bytes, macs);
 }
 
 
@@ -181,6 +208,7 @@ count_matmul(const char *op, const kn_matmul_t *a, double us)
     _Generic((a),                                                              \
         const kn_attn_t *: count_attn,                                         \
         const kn_matmul_t *: count_matmul,                                     \
+        const kn_gated_t *: count_gated,                                       \
         default: count_other)(name, (const void *) (a), us)
 
 static void

@@ -165,7 +165,7 @@ bench(const char *isa, const char *type_name, uint32_t type, size_t bytes,
 {
     static char data[N * N * 4];
     kn_open_t o = {.threads = (uint32_t) threads};
-    kn_limits_t l = {ROWS, 1, 1, 1, ROWS, 1, 64, 1};
+    kn_limits_t l = {ROWS, 1, 1, 1, ROWS, 1, 64, 1, 0, 0};
     kn_source_t src = {"bench", type, N, N, data};
     double one, many, read, t;
     kn_ptr_t x, y;
@@ -190,9 +190,10 @@ bench(const char *isa, const char *type_name, uint32_t type, size_t bytes,
     copies = (int) MIN(PROBE_BYTES / bytes, COPIES_MAX);
 
     for (i = 0; i < copies; i++) {
-        j.a[i] = (kn_matmul_t){
-            must(j.kn->weight_load(j.dev, &src, err, sizeof(err)), err), {0}, x,
-            y, KN_TOKENS, 1, 0};
+        j.a[i] = (kn_matmul_t){.x = x, .n = 1, .rows = KN_TOKENS};
+        j.a[i].of[0] = (kn_product_t){
+            must(j.kn->weight_load(j.dev, &src, err, sizeof(err)), err), {0}, y,
+            1, 0};
     }
 
     one = many = read = 1e9;

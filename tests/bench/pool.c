@@ -20,18 +20,22 @@
 #define LAYERS   24
 #define DISTINCT 6 /* weights of so many layers, in turn: beyond the caches */
 #define HIDDEN   896
+#define FFN      4864
 #define SLICES   12
 #define SLICE    0.6 /* s */
 
-enum { QKV, OUT, GATE_UP, DOWN, MATRICES };
+typedef struct {
+    kn_matmul_t qkv, out, down;
+    kn_gated_t gated;
+} layer_t;
 
 typedef struct {
     const kernels_t *kn;
     kn_dev_t *dev;
     kn_rmsnorm_t norm;
-    kn_matmul_t layer[DISTINCT][MATRICES];
-    kn_act_mul_t act;
+    layer_t layer[DISTINCT];
     kn_matmul_t head;
+    kn_ptr_t x, y;
 } model_t;
 
 static struct {
@@ -127,58 +131,70 @@ static void
 token(void *arg)
 {
     const model_t *m = arg;
-    uint32_t i, j;
+    const layer_t *l;
+    uint32_t i;
 
     for (i = 0; i < LAYERS; i++) {
+        l = &m->layer[i % DISTINCT];
         m->kn->rmsnorm(m->dev, &m->norm);
-
-        for (j = 0; j < MATRICES; j++) {
-            m->kn->matmul(m->dev, &m->layer[i % DISTINCT][j]);
-
-            if (j == GATE_UP) {
-                m->kn->act_mul(m->dev, &m->act);
-            } else if (j == OUT) {
-                m->kn->rmsnorm(m->dev, &m->norm);
-            }
-        }
+        m->kn->matmul(m->dev, &l->qkv);
+        m->kn->matmul(m->dev, &l->out);
+        m->kn->rmsnorm(m->dev, &m->norm);
+        m->kn->gated(m->dev, &l->gated);
+        m->kn->matmul(m->dev, &l->down);
     }
 
     m->kn->matmul(m->dev, &m->head);
 }
 
-static kn_matmul_t
-matrix(model_t *m, uint32_t n, uint32_t k, const void *data, kn_ptr_t x,
-    kn_ptr_t y)
+static const kn_w_t *
+matrix(model_t *m, uint32_t n, uint32_t k, const void *data)
 {
     char err[200];
     kn_source_t s = {"bench", KN_Q8_0, n, k, data};
-    kn_matmul_t a;
+    const kn_w_t *w = m->kn->weight_load(m->dev, &s, err, sizeof(err));
 
-    memset(&a, 0, sizeof(a));
-    a.w = m->kn->weight_load(m->dev, &s, err, sizeof(err));
-    if (a.w == NULL) {
+    if (w == NULL) {
         die(err);
     }
-    a.x = x;
-    a.y = y;
-    a.rows = KN_TOKENS;
-    a.scale = 1;
 
-    return a;
+    return w;
+}
+
+/* A product by one more matrix. */
+static void
+product(model_t *m, kn_matmul_t *a, uint32_t n, uint32_t k, const void *data)
+{
+    a->x = m->x;
+    a->rows = KN_TOKENS;
+    a->of[a->n++] = (kn_product_t){matrix(m, n, k, data), {0}, m->y, 1, 0};
+}
+
+static void
+layer_open(model_t *m, layer_t *l, const void *data)
+{
+    product(m, &l->qkv, HIDDEN, HIDDEN, data);
+    product(m, &l->qkv, 128, HIDDEN, data);
+    product(m, &l->qkv, 128, HIDDEN, data);
+    product(m, &l->out, HIDDEN, HIDDEN, data);
+    product(m, &l->down, HIDDEN, FFN, data);
+    l->gated = (kn_gated_t){.gate = matrix(m, FFN, HIDDEN, data),
+        .up = matrix(m, FFN, HIDDEN, data),
+        .x = m->x,
+        .y = m->y,
+        .rows = KN_TOKENS,
+        .act = KN_SILU};
 }
 
 static void
 model_open(model_t *m, const kn_open_t *o)
 {
-    static const uint32_t shape[MATRICES][2] = {
-        {1152, HIDDEN}, {HIDDEN, HIDDEN}, {9728, HIDDEN}, {HIDDEN, 4864}};
     static const uint32_t zero;
     const size_t size = (size_t) 151936 * HIDDEN / 32 * 34;
-    kn_limits_t l = {1, 1, 1, 1, 1, 1, 64, 1};
+    kn_limits_t l = {1, 1, 1, 1, 1, 1, 64, 1, 0, 0};
     kn_row_t row;
     kn_step_t step;
-    kn_ptr_t x, y;
-    uint32_t i, j;
+    uint32_t i;
     char err[200];
     void *data = calloc(1, size);
 
@@ -189,26 +205,20 @@ model_open(model_t *m, const kn_open_t *o)
         die("cannot open");
     }
 
-    x = m->kn->alloc(m->dev, 9728 * 4);
-    y = m->kn->alloc(m->dev, 151936 * 4);
+    m->x = m->kn->alloc(m->dev, FFN * 4);
+    m->y = m->kn->alloc(m->dev, 151936 * 4);
 
     for (i = 0; i < DISTINCT; i++) {
-        for (j = 0; j < MATRICES; j++) {
-            m->layer[i][j] = matrix(m, shape[j][0], shape[j][1], data, x, y);
-        }
+        layer_open(m, &m->layer[i], data);
     }
 
-    m->head = matrix(m, 151936, HIDDEN, data, x, y);
+    product(m, &m->head, 151936, HIDDEN, data);
     free(data);
     memset(&m->norm, 0, sizeof(m->norm));
-    m->norm.x = m->norm.y = m->norm.w = x;
+    m->norm.x = m->norm.y = m->norm.w = m->x;
     m->norm.parts = 1;
     m->norm.dim = HIDDEN;
     m->norm.eps = 1;
-    memset(&m->act, 0, sizeof(m->act));
-    m->act.gate = x;
-    m->act.up = y;
-    m->act.dim = 4864;
 
     memset(&row, 0, sizeof(row));
     memset(&step, 0, sizeof(step));
@@ -276,7 +286,7 @@ main(int argc, char **argv)
     kn_open_t o = {.threads = 2};
     cpu_set_t set;
     char err[200];
-    model_t m;
+    model_t m = {0};
     cpus_t cpus;
 
     (void) sched_getaffinity(0, sizeof(set), &set);

@@ -145,27 +145,186 @@ run_add(sub_t *s, const case_t *c)
     return r;
 }
 
-static result_t
-run_matmul(sub_t *s, const case_t *c)
+/* The type of product i: of those that k allows, c's own first. */
+static uint32_t
+type_for(const case_t *c, uint32_t k, uint32_t i)
 {
-    kn_matmul_t a = {weight(s, c), {0}, {0}, {0}, c->which, c->scale, c->cap};
-    float *x, *bias;
+    uint32_t type = c->type;
 
-    x = vectors(c->seed + 2, op_rows(c), c->k);
-    a.x = put_rows(s, c, x, c->k);
-    a.y =
-        put(s, NULL, (c->only == ALL ? op_rows(c) : 1) * c->n * sizeof(float));
+    while (c->mixed && i > 0) {
+        type = (type + 1) % KN_TYPES;
+        i -= k % type_elems(type) == 0;
+    }
+
+    return type;
+}
+
+/* acts_tolerance() of the worst of them. */
+static double
+mixed_tolerance(const cpu_isa_t *isa, const case_t *c, double tolerance)
+{
+    uint32_t i;
+    double worst = 0;
+
+    for (i = 0; i < KN_PRODUCTS_MAX; i++) {
+        worst =
+            fmax(worst, acts_tolerance(isa, type_for(c, c->k, i), tolerance));
+    }
+
+    return worst;
+}
+
+static uint32_t
+rows_of_case(const case_t *c)
+{
+    return c->only == ALL ? op_rows(c) : 1;
+}
+
+/* Product i of the case: its matrix, and a bias if there are biases. */
+static kn_product_t
+put_product(sub_t *s, const case_t *c, uint32_t i, uint32_t n)
+{
+    case_t one = *c;
+    kn_product_t p = {NULL, {0}, {0}, c->scale, c->cap};
+    float *bias;
+
+    one.seed += 30 * i;
+    one.n = n;
+    one.type = type_for(c, c->k, i);
+    p.w = weight(s, &one);
+    p.y = put(s, NULL, (size_t) rows_of_case(c) * n * sizeof(float));
 
     if (c->add) {
-        bias = vectors(c->seed + 3, 1, c->n);
-        a.bias = put(s, bias, c->n * sizeof(float));
+        bias = vectors(one.seed + 3, 1, n);
+        p.bias = put(s, bias, n * sizeof(float));
         free(bias);
     }
 
+    return p;
+}
+
+/* Appends b's columns to r's, if it has any. */
+static void
+beside(result_t *r, result_t b)
+{
+    uint32_t i;
+    result_t both = {NULL, b.rows, r->width + b.width};
+
+    if (r->v == NULL) {
+        *r = b;
+        return;
+    }
+
+    both.v = need((size_t) b.rows * both.width * sizeof(float));
+
+    for (i = 0; i < b.rows; i++) {
+        memcpy(both.v + i * both.width, r->v + i * r->width,
+            r->width * sizeof(float));
+        memcpy(both.v + i * both.width + r->width, b.v + i * b.width,
+            b.width * sizeof(float));
+    }
+
+    free(r->v);
+    free(b.v);
+    *r = both;
+}
+
+/* Product p of x alone has the bits that got has. */
+static void
+check_alone(sub_t *s, const case_t *c, kn_ptr_t x, kn_product_t p, uint32_t n,
+    const float *got)
+{
+    kn_matmul_t a = {.x = x, .n = 1, .rows = c->which};
+    size_t size = (size_t) rows_of_case(c) * n * sizeof(float);
+    float *y;
+
+    p.y = put(s, NULL, size);
+    a.of[0] = p;
     call(s, OP_matmul, &a);
+    y = get(s, p.y, size);
+    assert_memory_equal(y, got, size);
+    free(y);
+}
+
+/* [y of all products]: as many as fit the case's number. */
+static result_t
+run_matmul(sub_t *s, const case_t *c)
+{
+    kn_matmul_t a = {.n = 1 + c->seed / 2 % KN_PRODUCTS_MAX, .rows = c->which};
+    const uint32_t n[KN_PRODUCTS_MAX] = {c->n, 1 + c->n / 2, c->n + 64};
+    float *x = vectors(c->seed + 2, op_rows(c), c->k);
+    uint32_t i;
+    result_t r = {NULL, 0, 0}, one;
+
+    a.x = put_rows(s, c, x, c->k);
+
+    for (i = 0; i < a.n; i++) {
+        a.of[i] = put_product(s, c, i, n[i]);
+    }
+
+    call(s, OP_matmul, &a);
+
+    for (i = 0; i < a.n; i++) {
+        one = get_rows(s, c, a.of[i].y, n[i]);
+
+        if (a.n > 1) {
+            check_alone(s, c, a.x, a.of[i], n[i], one.v);
+        }
+
+        beside(&r, one);
+    }
+
     free(x);
 
-    return get_rows(s, c, a.y, c->n);
+    return r;
+}
+
+/* The op is the two products and the activation one after another, by bits. */
+static void
+check_gated(sub_t *s, const case_t *c, const kn_gated_t *a, kn_product_t gate,
+    kn_product_t up, const float *got)
+{
+    kn_matmul_t two = {.x = a->x, .of = {gate, up}, .n = 2, .rows = a->rows};
+    size_t size = (size_t) rows_of_case(c) * c->n * sizeof(float);
+    float *g, *u;
+
+    call(s, OP_matmul, &two);
+    g = get(s, gate.y, size);
+    u = get(s, up.y, size);
+    s->dev->isa.act_mul[a->act](g, u, rows_of_case(c) * c->n, a->limit);
+    assert_memory_equal(g, got, size);
+    free(g);
+    free(u);
+}
+
+static result_t
+run_gated(sub_t *s, const case_t *c)
+{
+    case_t plain = *c;
+    kn_product_t gate, up;
+    kn_gated_t a;
+    float *x = vectors(c->seed + 2, op_rows(c), c->k);
+    result_t r;
+
+    plain.scale = 1;
+    plain.cap = 0;
+    gate = put_product(s, &plain, 0, c->n);
+    up = put_product(s, &plain, 1, c->n);
+    a = (kn_gated_t){.gate = gate.w,
+        .up = up.w,
+        .gate_bias = gate.bias,
+        .up_bias = up.bias,
+        .x = put_rows(s, c, x, c->k),
+        .y = put(s, NULL, (size_t) rows_of_case(c) * c->n * sizeof(float)),
+        .rows = c->which,
+        .act = c->act,
+        .limit = c->limit};
+    call(s, OP_gated, &a);
+    r = get_rows(s, c, a.y, c->n);
+    check_gated(s, c, &a, gate, up, r.v);
+    free(x);
+
+    return r;
 }
 
 static result_t
@@ -197,23 +356,6 @@ run_rope_angles(sub_t *s, const case_t *c)
     }
 
     return r;
-}
-
-static result_t
-run_act_mul(sub_t *s, const case_t *c)
-{
-    kn_act_mul_t a = {{0}, {0}, c->k, c->which, c->act, c->limit};
-    float *gate, *up;
-
-    gate = vectors(c->seed + 1, op_rows(c), c->k);
-    up = vectors(c->seed + 2, op_rows(c), c->k);
-    a.gate = put_rows(s, c, gate, c->k);
-    a.up = put_rows(s, c, up, c->k);
-    call(s, OP_act_mul, &a);
-    free(gate);
-    free(up);
-
-    return get_rows(s, c, a.gate, c->k);
 }
 
 static result_t
@@ -268,8 +410,6 @@ run_headmul(sub_t *s, const case_t *c)
     return r;
 }
 
-enum { EXPERTS = 5, USED = 3 };
-
 /* What moe_ffn is given, rows of the case. */
 typedef struct {
     float *x, *weights; /* [rows, k], [rows, USED] */
@@ -286,6 +426,7 @@ expert_case(const case_t *c, uint32_t m, uint32_t e)
     one.seed = c->seed + 20 * (m * EXPERTS + e);
     one.n = m < 2 ? c->n : c->k;
     one.k = m < 2 ? c->k : c->n;
+    one.type = type_for(c, one.k, (m + e) % KN_PRODUCTS_MAX);
 
     return one;
 }
@@ -298,15 +439,15 @@ expert_naive(const case_t *c, const moe_in_t *in, uint32_t m, uint32_t e,
     uint32_t i, j;
     case_t one = expert_case(c, m, e);
     uint64_t seed = one.seed + 1;
-    char *w = need(type_bytes(c->type, (size_t) one.n * one.k));
+    char *w = need(type_bytes(one.type, (size_t) one.n * one.k));
 
-    rnd_weights(&seed, c->type, w, (size_t) one.n * one.k);
+    rnd_weights(&seed, one.type, w, (size_t) one.n * one.k);
 
     for (i = 0; i < one.n; i++) {
         y[i] = c->add ? in->bias[m][e * one.n + i] : 0;
 
         for (j = 0; j < one.k; j++) {
-            y[i] += x[j] * weight_at(c->type, w, i * one.k + j);
+            y[i] += x[j] * weight_at(one.type, w, i * one.k + j);
         }
     }
 
@@ -369,8 +510,7 @@ check_moe(const cpu_isa_t *isa, const case_t *c, const moe_in_t *in,
     }
 
     /* NaN fails */
-    assert_true(
-        sqrt(diff) <= 3 * acts_tolerance(isa, c->type, 1e-6) * sqrt(size));
+    assert_true(sqrt(diff) <= 3 * mixed_tolerance(isa, c, 1e-6) * sqrt(size));
 }
 
 static void
@@ -386,7 +526,66 @@ moe_inputs(const case_t *c, moe_in_t *in)
     }
 
     for (i = 0; i < op_rows(c) * USED; i++) {
-        in->ids[i] = (i / USED * 2 + i % USED) % EXPERTS;
+        in->ids[i] = !c->same        ? (i / USED * 2 + i % USED) % EXPERTS
+                     : i % USED == 0 ? 0
+                                     : 1 + (i / USED * 2 + i % USED) % 4;
+    }
+}
+
+/* What expert e makes of all rows of x, by the op's matrices: [rows, k] */
+static float *
+expert_alone(sub_t *s, const case_t *c, const kn_moe_ffn_t *a, uint32_t e)
+{
+    size_t rows = rows_of_case(c), f = sizeof(float);
+    kn_gated_t gated = {.gate = a->gate[e],
+        .up = a->up[e],
+        .x = a->x,
+        .y = put(s, NULL, rows * c->n * f),
+        .rows = a->rows,
+        .act = a->act,
+        .limit = a->limit};
+    kn_matmul_t down = {.x = gated.y, .n = 1, .rows = a->rows};
+
+    down.of[0] =
+        (kn_product_t){a->down[e], {0}, put(s, NULL, rows * c->k * f), 1, 0};
+
+    if (c->add) {
+        gated.gate_bias = kn_at(a->gate_bias, e * c->n * f);
+        gated.up_bias = kn_at(a->up_bias, e * c->n * f);
+        down.of[0].bias = kn_at(a->down_bias, e * c->k * f);
+    }
+
+    call(s, OP_gated, &gated);
+    call(s, OP_matmul, &down);
+
+    return get(s, down.of[0].y, rows * c->k * f);
+}
+
+/* The op is each expert for all rows and their sums by rank, by bits. */
+static void
+check_experts(sub_t *s, const case_t *c, const kn_moe_ffn_t *a,
+    const moe_in_t *in, const float *got)
+{
+    float *out[EXPERTS], y;
+    uint32_t i, j, e;
+    size_t pair;
+
+    for (e = 0; e < EXPERTS; e++) {
+        out[e] = expert_alone(s, c, a, e);
+    }
+
+    for (i = 0; i < op_rows(c); i++) {
+        for (j = 0; j < c->k; j++) {
+            for (y = 0, pair = i * USED; pair < (i + 1) * USED; pair++) {
+                y += in->weights[pair] * out[in->ids[pair]][i * c->k + j];
+            }
+
+            assert_true(y == got[i * c->k + j]);
+        }
+    }
+
+    for (e = 0; e < EXPERTS; e++) {
+        free(out[e]);
     }
 }
 
@@ -434,6 +633,10 @@ run_moe_ffn(sub_t *s, const case_t *c)
 
     call(s, OP_moe_ffn, &a);
     r = get_rows(s, c, a.y, c->k);
+
+    if (c->only == ALL) {
+        check_experts(s, c, &a, &in, r.v);
+    }
 
     for (i = 0; i < rows; i += 5) {
         check_moe(&s->dev->isa, c, &in, first + i, r.v + i * c->k);
@@ -515,11 +718,11 @@ typedef struct {
 #define TOLERANCE_rmsnorm     1e-6
 #define TOLERANCE_add         0
 #define TOLERANCE_matmul      1e-6
+#define TOLERANCE_gated       1e-6
 #define TOLERANCE_headmul     1e-6
 #define TOLERANCE_rope_angles 0
 #define TOLERANCE_rope_store  1e-6
 #define TOLERANCE_attn        2e-6
-#define TOLERANCE_act_mul     1e-6
 #define TOLERANCE_router      1e-6
 #define TOLERANCE_moe_ffn     3e-6
 #define TOLERANCE_gather      0
@@ -583,17 +786,17 @@ isa_named(const char *name)
 }
 
 static double
-tolerance_of(const op_t *op, const char *isa, uint32_t type)
+tolerance_of(const op_t *op, const char *isa, const case_t *c)
 {
     int o = (int) (op - ops), product = o == OP_matmul || o == OP_headmul;
 
-    if (!product && o != OP_moe_ffn) {
+    if (!product && o != OP_moe_ffn && o != OP_gated) {
         return op->tolerance;
     }
 
     /* outputs may be few and near nothing: that the right numbers met is what
      * shows here; how exactly, tests/kernels/panel.c says */
-    return 5 * acts_tolerance(isa_named(isa), type, 6e-7);
+    return 5 * mixed_tolerance(isa_named(isa), c, 6e-7);
 }
 
 /* One table at one case: against the oracle's result, threads, rows alone. */
@@ -606,7 +809,7 @@ check_isa(
     uint32_t i;
 
     one = run(op, isa, 1, c);
-    check_close(op, oracle, &one, tolerance_of(op, isa, c->type));
+    check_close(op, oracle, &one, tolerance_of(op, isa, c));
 
     two = run(op, isa, 2, c);
     assert_memory_equal(
@@ -667,7 +870,7 @@ make_case(int op, uint32_t i)
     c.seed = i * 7919 + 17;
     c.which = op == OP_gather || op == OP_sample ? KN_OUTS
               : op == OP_rmsnorm || op == OP_add || op == OP_matmul
-                      || op == OP_headmul || op == OP_act_mul || op == OP_router
+                      || op == OP_headmul || op == OP_gated || op == OP_router
                       || op == OP_moe_ffn
                   ? i / 3 % 2 ? KN_OUTS : KN_TOKENS
                   : KN_TOKENS;
@@ -706,6 +909,7 @@ make_case(int op, uint32_t i)
     c.block_tokens = 16;
     c.add = (op == OP_moe_ffn ? i / 5 : i) % 2;
     c.same = i / 2 % 3 == 1;
+    c.mixed = op != OP_headmul && i / 3 % 3 == 1;
     c.parts = i / 4 % 3 ? 1 : 3;
     c.act = i / 2 % KN_ACTS;
     c.limit = 0.6f;

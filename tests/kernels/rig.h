@@ -16,6 +16,8 @@
 #define BLOCKS_MAX 256
 #define CANARY     64 /* bytes */
 #define ALL        UINT32_MAX
+#define EXPERTS    5
+#define USED       3
 
 typedef struct {
     uint64_t seed;
@@ -28,7 +30,8 @@ typedef struct {
     uint32_t group;  /* of layers, for the block tables */
     uint32_t inside; /* cache: are values in their keys? */
     uint32_t add;    /* rmsnorm: with a residual? matmul, moe_ffn: a bias? */
-    uint32_t same;   /* rmsnorm: is y x? */
+    uint32_t same;   /* rmsnorm: is y x? moe_ffn: is an expert all tokens'? */
+    uint32_t mixed;  /* products: are their weights' types not all one? */
     uint32_t parts, halves, act, window, sinks;
     uint32_t rest;   /* headmul: elements before the product */
     uint32_t groups; /* of experts, or 0 */
@@ -195,7 +198,7 @@ sub_open(sub_t *s, const char *isa, uint32_t threads)
 {
     kn_open_t o = {.threads = threads};
     kn_limits_t l = {TOKENS_MAX, ROWS_MAX, TOKENS_MAX, BLOCKS_MAX, 1000, 100,
-        CPU_HEAD_DIM_MAX, 1000};
+        CPU_HEAD_DIM_MAX, 1000, USED, 512};
     char err[200];
 
     memset(s, 0, sizeof(*s));

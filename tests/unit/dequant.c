@@ -132,13 +132,14 @@ check_device(rig_t *r, const gguf_t *g, const tensor_t *t, uint32_t type,
 
     r->embed.w = r->kn->weight_load(r->dev, &src, err, sizeof(err));
     assert_non_null(r->embed.w);
-    r->matmul.w = r->embed.w;
+    r->matmul.of[0].w = r->embed.w;
     r->kn->plan(r->dev, step);
     r->kn->submit(r->dev, body, r);
     r->kn->wait(r->dev);
     r->kn->copy_out(r->dev, got, r->embed.y, sizeof(got));
     assert_memory_equal(got, values->data, sizeof(got));
-    r->kn->copy_out(r->dev, got, r->matmul.y, ROWS * ROWS * sizeof(float));
+    r->kn->copy_out(
+        r->dev, got, r->matmul.of[0].y, ROWS * ROWS * sizeof(float));
 
     for (i = 0; i < ROWS; i++) {
         memcpy(&x, beside(g, t, ".matvec")->data + i * sizeof(x), sizeof(x));
@@ -173,7 +174,7 @@ check_isa(const char *isa)
     gguf_t *g = open_vectors();
     const tensor_t *t, *x = gguf_tensor(g, "x");
     kn_open_t o = {.threads = 1};
-    kn_limits_t l = {ROWS, 1, 1, 1, ROWS, 1, 64, 1};
+    kn_limits_t l = {ROWS, 1, 1, 1, ROWS, 1, 64, 1, 0, 0};
     kn_row_t row = {0, ROWS, 0, {{0, 0, 0}}};
     kn_step_t step = {ROWS, 1, 0, 0, tokens, &row, NULL, NULL};
     rig_t r;
@@ -192,9 +193,10 @@ check_isa(const char *isa)
     assert_int_equal(r.kn->reserve(r.dev, &l, err, sizeof(err)), 0);
     r.embed.y = r.kn->alloc(r.dev, ROWS * WIDTH * sizeof(float));
     r.matmul.x = r.kn->alloc(r.dev, ROWS * WIDTH * sizeof(float));
-    r.matmul.y = r.kn->alloc(r.dev, ROWS * ROWS * sizeof(float));
+    r.matmul.of[0].y = r.kn->alloc(r.dev, ROWS * ROWS * sizeof(float));
     r.matmul.rows = KN_TOKENS;
-    r.matmul.scale = 1;
+    r.matmul.n = 1;
+    r.matmul.of[0].scale = 1;
     r.embed.scale = 1;
 
     for (i = 0; i < ROWS; i++) {
