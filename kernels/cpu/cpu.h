@@ -12,8 +12,8 @@
  *               vec_attn.h and vec_cache.h
  *      panel.c  weights as the vector sets read them
  *      avx2_panel.c avx512_panel.c   their products, again what differs, the
- *               rest being vec_panel.h; avxvnni_panel.c avx512vnni_panel.c the
- *               same where there are products of bytes
+ *               rest being vec_panel.h and vec_blocks.h; avxvnni_panel.c
+ *               avx512vnni_panel.c the same where there are products of bytes
  *      sample.c the sample row's policy
  *
  * An instruction set is a const table of small functions that run on one

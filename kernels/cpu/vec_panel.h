@@ -78,217 +78,7 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-/* What the types in blocks are; panel.c has where things are. */
-
-ALWAYS int
-is_words(uint32_t type)
-{
-    return WORDS_8 && type == KN_Q8_0;
-}
-
-/* How much q is too large. */
-ALWAYS float
-offset_of(uint32_t type)
-{
-    switch (type) {
-
-    case KN_Q8_0:
-        return WORDS_8 ? 0 : -128;
-
-    case KN_Q4_0:
-        return -8;
-
-    case KN_Q5_0:
-        return -16;
-
-    case KN_Q6_K:
-        return -32;
-
-    default:
-        return 0;
-    }
-}
-
-ALWAYS int
-has_summand(uint32_t type)
-{
-    return type == KN_Q4_1 || type == KN_Q5_1 || type == KN_Q4_K
-           || type == KN_Q5_K;
-}
-
-/* Factors in a step: one, or two. */
-ALWAYS uint32_t
-factors_in(uint32_t type)
-{
-    return type == KN_Q6_K ? 2 : 1;
-}
-
-ALWAYS uint32_t
-bits_in(uint32_t type)
-{
-    switch (type) {
-
-    case KN_Q8_0:
-        return 8;
-
-    case KN_Q6_K:
-        return 6;
-
-    case KN_Q5_0:
-    case KN_Q5_1:
-    case KN_Q5_K:
-        return 5;
-
-    default:
-        return 4;
-    }
-}
-
-/* How many times mac() may add to the same sum. */
-ALWAYS uint32_t
-macs_in(uint32_t type)
-{
-    return MAC_BITS >= 8 + 16 ? 8 : 1u << (MAC_BITS - bits_in(type) - 8);
-}
-
-/*
- * Steps in a block; and how many of them, from a multiple of it on, have their
- * bits in places that constants say.
- */
-ALWAYS uint32_t
-steps_in(uint32_t type)
-{
-    return type == KN_Q4_K || type == KN_Q5_K || type == KN_Q6_K ? 8 : 1;
-}
-
-ALWAYS uint32_t
-run_of(uint32_t type)
-{
-    return type == KN_Q6_K ? 4 : steps_in(type) > 1 ? 2 : 1;
-}
-
-/* Bytes of a panel's block. */
-ALWAYS size_t
-block_size(uint32_t type)
-{
-    switch (type) {
-
-    case KN_Q8_0:
-        return 34 * PANEL;
-
-    case KN_Q4_0:
-        return 18 * PANEL;
-
-    case KN_Q4_1:
-        return 20 * PANEL;
-
-    case KN_Q5_0:
-        return 22 * PANEL;
-
-    case KN_Q5_1:
-        return 24 * PANEL;
-
-    case KN_Q4_K:
-        return 148 * PANEL;
-
-    case KN_Q5_K:
-        return 180 * PANEL;
-
-    default:
-        assert(type == KN_Q6_K);
-        return 210 * PANEL;
-    }
-}
-
-/* Vector v of the units number i of some that begin at p. */
-ALWAYS vi_t
-ints_at(const uint8_t *p, uint32_t i, uint32_t v)
-{
-    return load_ints(p + ((size_t) i * PV + v) * sizeof(vi_t));
-}
-
-ALWAYS vi_t
-nibbles(const uint8_t *p, uint32_t i, uint32_t v, uint32_t high)
-{
-    return bits_of(ints_at(p, i, v), high ? 4 : 0, 15);
-}
-
-/*
- * Vector v of unit g of step s of the block at p: four elements of each lane.
- */
-ALWAYS vi_t
-quants(uint32_t type, const uint8_t *p, uint32_t s, uint32_t g, uint32_t v)
-{
-    vi_t q;
-
-    switch (type) {
-
-#if !WORDS_8
-    case KN_Q8_0:
-        return flip_top(ints_at(p + 2 * PANEL, g, v));
-#endif
-
-    case KN_Q4_0:
-        return nibbles(p + 2 * PANEL, g % 4, v, g / 4);
-
-    case KN_Q4_1:
-        return nibbles(p + 4 * PANEL, g % 4, v, g / 4);
-
-    case KN_Q5_0:
-        q = nibbles(p + 6 * PANEL, g % 4, v, g / 4);
-        return or_bit4(q, ints_at(p + 2 * PANEL, 0, v), g);
-
-    case KN_Q5_1:
-        q = nibbles(p + 8 * PANEL, g % 4, v, g / 4);
-        return or_bit4(q, ints_at(p + 4 * PANEL, 0, v), g);
-
-    case KN_Q4_K:
-        return nibbles(p + 20 * PANEL, s / 2 * 8 + g, v, s % 2);
-
-    case KN_Q5_K:
-        q = nibbles(p + 52 * PANEL, s / 2 * 8 + g, v, s % 2);
-        return or_bit4(q, ints_at(p + 20 * PANEL, g, v), s);
-
-    default:
-        q = nibbles(p + 18 * PANEL, s / 4 * 16 + s % 2 * 8 + g, v, s % 4 / 2);
-        return or_times16(q,
-            bits_of(ints_at(p + 146 * PANEL, s / 4 * 8 + g, v), s % 4 * 2, 3));
-    }
-}
-
-/* The factors and summands of step s, for vector v; factor g of factors_in. */
-ALWAYS vf_t
-factor(uint32_t type, const uint8_t *p, uint32_t s, uint32_t g, uint32_t v)
-{
-    vf_t d = from_f16(load_halves((const char *) p + v * LANES * 2));
-
-    switch (type) {
-
-    case KN_Q4_K:
-    case KN_Q5_K:
-        return V(mul)(d, from_bytes(p + (4 + s) * PANEL + v * LANES));
-
-    case KN_Q6_K:
-        return V(mul)(d, from_chars(p + (2 + 2 * s + g) * PANEL + v * LANES));
-
-    default:
-        return d;
-    }
-}
-
-ALWAYS vf_t
-summand(uint32_t type, const uint8_t *p, uint32_t s, uint32_t v)
-{
-    vf_t m =
-        from_f16(load_halves((const char *) p + 2 * PANEL + v * LANES * 2));
-
-    if (type == KN_Q4_1 || type == KN_Q5_1) {
-        return m;
-    }
-
-    m = V(mul)(m, from_bytes(p + (12 + s) * PANEL + v * LANES));
-    return V(sub)(V(setzero)(), m);
-}
+#include "vec_blocks.h"
 
 /* A chunk of a panel, unpacked. */
 typedef struct {
@@ -332,12 +122,6 @@ from_summand(uint32_t type, const from_t *w, uint32_t s, uint32_t v)
 }
 
 #if WORDS_8
-ALWAYS vi_t
-words(const uint8_t *p, uint32_t g, uint32_t v)
-{
-    return load_words(p + 2 * PANEL + ((size_t) g * PV + v) * sizeof(vi_t) / 2);
-}
-
 ALWAYS vi_t
 from_words(const from_t *w, uint32_t s, uint32_t g, uint32_t v)
 {
@@ -962,15 +746,12 @@ whole_words(void *q, cpu_step_t *s, const float *x, uint32_t k)
 }
 
 /* clang-format off */
-#define INTS(X)                                                                \
-    X(Q8_0) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q4_K) X(Q5_K) X(Q6_K)
-
-#define X(name)                                                                \
+#define X(name, ...)                                                           \
     static void panels_##name(const cpu_panels_t *a)                           \
     {                                                                          \
         ints_panels(a, KN_##name);                                             \
     }
-INTS(X)
+BLOCKS(X)
 #undef X
 
 #define X(name)                                                                \
@@ -983,10 +764,10 @@ X(F32) X(F16) X(BF16)
 
 const cpu_panel_isa_t PANELS = {
     .unit = WORDS_8 ? 2 : 4,
-#define X(name)                                                                \
+#define X(name, steps, size, bits, above, factors, summand, words, run)        \
     .mm[KN_##name] = panels_##name,                                            \
-    .bytes[KN_##name] = 1 + (WORDS_8 && KN_##name == KN_Q8_0),
-    INTS(X)
+    .bytes[KN_##name] = 1 + (WORDS_8 && words),
+    BLOCKS(X)
 #undef X
     .mm[KN_F32] = panels_F32,
     .mm[KN_F16] = panels_F16,
