@@ -70,6 +70,33 @@ from_chars(const uint8_t *p)
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadu_si64(p)));
 }
 
+/* LANES bytes, one in each lane. */
+ALWAYS vi_t
+widen(const uint8_t *p)
+{
+    return _mm256_cvtepu8_epi32(_mm_loadu_si64(p));
+}
+
+ALWAYS vf_t
+from_bits(const uint8_t *p, uint32_t n, uint8_t mask)
+{
+    vi_t v = _mm256_srl_epi32(widen(p), _mm_cvtsi32_si128((int) n));
+
+    return _mm256_cvtepi32_ps(_mm256_and_si256(v, _mm256_set1_epi32(mask)));
+}
+
+/* The first two are below the exponents of normal numbers. */
+ALWAYS vf_t
+from_powers(const uint8_t *p)
+{
+    vi_t one = _mm256_set1_epi32(1), n = widen(p);
+    vi_t low = _mm256_slli_epi32(_mm256_add_epi32(n, one), 21);
+
+    n = _mm256_slli_epi32(_mm256_sub_epi32(n, one), 23);
+    return _mm256_castsi256_ps(_mm256_blendv_epi8(
+        low, n, _mm256_cmpgt_epi32(n, _mm256_setzero_si256())));
+}
+
 ALWAYS vf_t
 to_floats32(vi_t v)
 {
@@ -110,15 +137,61 @@ bits_of(vi_t v, uint32_t n, uint8_t mask)
 }
 
 ALWAYS vi_t
-or_bit4(vi_t v, vi_t h, uint32_t n)
+or_above(vi_t v, vi_t h, uint32_t n)
 {
-    return _mm256_or_si256(v, _mm256_slli_epi16(bits_of(h, n, 1), 4));
+    return _mm256_or_si256(v, _mm256_sll_epi16(h, _mm_cvtsi32_si128((int) n)));
 }
 
 ALWAYS vi_t
-or_times16(vi_t v, vi_t h)
+plus(vi_t v, uint32_t n)
 {
-    return _mm256_or_si256(v, _mm256_slli_epi16(h, 4));
+    return _mm256_add_epi8(v, _mm256_set1_epi8((char) n));
+}
+
+ALWAYS vi_t
+times(vi_t v, uint32_t n)
+{
+    return _mm256_mullo_epi16(v, _mm256_set1_epi16((short) n));
+}
+
+/* Of pairs of bytes the lower ones, and the upper ones where they are. */
+ALWAYS vi_t
+digit(vi_t v, uint32_t power)
+{
+    vi_t byte = _mm256_set1_epi16(255), low, up;
+
+    low = times(_mm256_and_si256(times(v, power), byte), 3);
+    up =
+        times(_mm256_and_si256(times(_mm256_srli_epi16(v, 8), power), byte), 3);
+
+    return _mm256_or_si256(
+        _mm256_srli_epi16(low, 8), _mm256_andnot_si256(byte, up));
+}
+
+ALWAYS vi_t
+look(const int8_t *table, uint32_t n, vi_t v)
+{
+    vi_t t =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *) table));
+
+    return _mm256_shuffle_epi8(plus(t, n), v);
+}
+
+ALWAYS vi_t
+look_far(const uint32_t *table, vi_t v)
+{
+    return _mm256_i32gather_epi32((const int *) table, v, 4);
+}
+
+ALWAYS vi_t
+negate(vi_t v, vi_t s, uint32_t n)
+{
+    vi_t bits = _mm256_set1_epi32((int) (0x08040201u << n));
+
+    s = _mm256_mullo_epi32(s, _mm256_set1_epi32(0x01010101));
+    s = _mm256_cmpeq_epi8(_mm256_and_si256(s, bits), bits);
+
+    return _mm256_sub_epi8(_mm256_xor_si256(v, s), s);
 }
 
 ALWAYS vi_t
@@ -132,12 +205,6 @@ spread(const uint8_t *p)
 }
 
 #ifdef CPU_VNNI
-
-ALWAYS vi_t
-flip_top(vi_t v)
-{
-    return _mm256_xor_si256(v, _mm256_set1_epi8((char) 0x80));
-}
 
 ALWAYS vi_t
 mac(vi_t acc, vi_t w, vi_t x)
@@ -172,6 +239,18 @@ ALWAYS vi_t
 load_words(const uint8_t *p)
 {
     return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *) p));
+}
+
+ALWAYS vi_t
+look_words(const int8_t *table, const uint8_t *p, uint32_t n)
+{
+    __m128i q = _mm_loadu_si128((const __m128i *) p);
+
+    q = _mm_srl_epi16(q, _mm_cvtsi32_si128((int) n));
+    q = _mm_and_si128(q, _mm_set1_epi8(15));
+    q = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *) table), q);
+
+    return _mm256_cvtepi8_epi16(q);
 }
 
 ALWAYS vi_t

@@ -7,8 +7,9 @@
  * so a type is a line of a table, and the way back is the same table.
  *
  * The fifth bits of Q5_0 and Q5_1 are straight when bit g of byte t is that of
- * element 4 g + t; the scales of Q4_K and Q5_K when they are eight bytes of
- * factors and eight of summands.
+ * element 4 g + t; scales of six bits when they are bytes, those of Q4_K and
+ * Q5_K eight of factors and then eight of summands; IQ3_XXS when it is what
+ * IQ3_S is, without the high bits.
  *
  * Pure functions; a panel per call, so that threads can share the work.
  */
@@ -116,6 +117,101 @@ sixes_undo(uint8_t *to, const uint8_t *from)
 SIXES(Q4_K, 144)
 SIXES(Q5_K, 176)
 
+/* Sixteen signed bytes of what is six bits, 32 more, in twelve. */
+static void
+make_Q3_K(uint8_t *to, const uint8_t *from)
+{
+    uint32_t i, q;
+    const uint8_t *s = from + 96;
+
+    memcpy(to, from, 96);
+    for (i = 0; i < 16; i++) {
+        q = (s[i % 8] >> i / 8 * 4 & 15) | (s[8 + i % 4] >> i / 4 * 2 & 3) << 4;
+        to[96 + i] = (uint8_t) (q - 32);
+    }
+    memcpy(to + 112, from + 108, 2);
+}
+
+static void
+undo_Q3_K(uint8_t *to, const uint8_t *from)
+{
+    uint32_t i, q;
+    uint8_t *s = to + 96;
+
+    memcpy(to, from, 96);
+    memset(s, 0, 12);
+    for (i = 0; i < 16; i++) {
+        q = from[96 + i] + 32u;
+        s[i % 8] |= (uint8_t) ((q & 15) << i / 8 * 4);
+        s[8 + i % 4] |= (uint8_t) ((q >> 4 & 3) << i / 4 * 2);
+    }
+    memcpy(to + 108, from + 112, 2);
+}
+
+/* Eight of them in six bytes, the high bits first. */
+static void
+make_IQ4_XS(uint8_t *to, const uint8_t *from)
+{
+    uint32_t i, q;
+
+    memcpy(to, from, 2);
+    for (i = 0; i < 8; i++) {
+        q = (from[4 + i / 2] >> i % 2 * 4 & 15)
+            | (from[2 + i / 4] >> i % 4 * 2 & 3) << 4;
+        to[2 + i] = (uint8_t) (q - 32);
+    }
+    memcpy(to + 10, from + 8, 128);
+}
+
+static void
+undo_IQ4_XS(uint8_t *to, const uint8_t *from)
+{
+    uint32_t i, q;
+
+    memcpy(to, from, 2);
+    memset(to + 2, 0, 6);
+    for (i = 0; i < 8; i++) {
+        q = from[2 + i] + 32u;
+        to[4 + i / 2] |= (uint8_t) ((q & 15) << i % 2 * 4);
+        to[2 + i / 4] |= (uint8_t) ((q >> 4 & 3) << i % 4 * 2);
+    }
+    memcpy(to + 8, from + 10, 128);
+}
+
+/* Signs of seven bits to eight of them, a scale's nibble to those of scales. */
+static void
+make_IQ3_XXS(uint8_t *to, const uint8_t *from)
+{
+    uint32_t s, i, u, signs;
+
+    memcpy(to, from, 66);
+    memset(to + 98, 0, 4);
+    for (s = 0; s < 8; s++) {
+        memcpy(&u, from + 66 + s * 4, 4);
+        for (i = 0; i < 4; i++) {
+            signs = u >> i * 7 & 127;
+            signs |= (uint32_t) __builtin_parity(signs) << 7;
+            to[66 + s * 4 + i] = (uint8_t) signs;
+        }
+        to[98 + s / 2] |= (uint8_t) (u >> 28 << s % 2 * 4);
+    }
+}
+
+static void
+undo_IQ3_XXS(uint8_t *to, const uint8_t *from)
+{
+    uint32_t s, i, u;
+
+    memcpy(to, from, 66);
+    for (s = 0; s < 8; s++) {
+        u = (from[98 + s / 2] >> s % 2 * 4 & 15u) << 28;
+        for (i = 0; i < 4; i++) {
+            u |= (from[66 + s * 4 + i] & 127u) << i * 7;
+        }
+        memcpy(to + 66 + s * 4, &u, 4);
+    }
+}
+
 /* clang-format off */
 static const format_t formats[KN_TYPES] = {
     /* the plain ones have no blocks: as many elements as fit a piece */
@@ -133,6 +229,19 @@ static const format_t formats[KN_TYPES] = {
         {{0, 4, 2}, {4, 16, 1}, {20, 32, 4}, {52, 128, 4}}},
     [KN_Q6_K] = {256, 210, 210, NULL, NULL,
         {{208, 2, 2}, {192, 16, 1}, {0, 128, 4}, {128, 64, 4}}},
+    [KN_Q2_K] = {256, 84, 84, NULL, NULL,
+        {{80, 4, 2}, {0, 16, 1}, {16, 64, 4}}},
+    [KN_Q3_K] = {256, 110, 114, make_Q3_K, undo_Q3_K,
+        {{112, 2, 2}, {96, 16, 1}, {0, 32, 4}, {32, 64, 4}}},
+    [KN_TQ1_0] = {256, 54, 54, NULL, NULL, {{52, 2, 2}, {0, 52, 4}}},
+    [KN_TQ2_0] = {256, 66, 66, NULL, NULL, {{64, 2, 2}, {0, 64, 4}}},
+    [KN_MXFP4] = {32, 17, 17, NULL, NULL, {{0, 1, 1}, {1, 16, 4}}},
+    [KN_IQ4_NL] = {32, 18, 18, NULL, NULL, {{0, 2, 2}, {2, 16, 0}}},
+    [KN_IQ4_XS] = {256, 136, 138, make_IQ4_XS, undo_IQ4_XS,
+        {{0, 2, 2}, {2, 8, 1}, {10, 128, 0}}},
+    [KN_IQ3_S] = {256, 110, 110, NULL, NULL, {{0, 2, 2}, {2, 108, 1}}},
+    [KN_IQ3_XXS] = {256, 98, 102, make_IQ3_XXS, undo_IQ3_XXS,
+        {{0, 2, 2}, {2, 100, 1}}},
 };
 /* clang-format on */
 

@@ -11,9 +11,9 @@
  *      a row's block          d q0 q1 q2 ...
  *      a panel's block        d d d ... q0 q0 q0 ... q1 q1 q1 ...
  *
- * It takes as many bytes as the rows do; the _K types' scales of six bits are
- * spread to bytes for up to 2.8 % more.  A last panel that lacks rows is filled
- * up with zeros.
+ * It takes as many bytes as the rows do, but scales of six bits and signs of
+ * seven are spread to bytes for up to 4.1 % more.  A last panel that lacks rows
+ * is filled up with zeros.
  */
 #ifndef PANEL_H
 #define PANEL_H

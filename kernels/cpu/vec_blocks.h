@@ -11,28 +11,41 @@
 #ifndef VEC_BLOCKS_H
 #define VEC_BLOCKS_H
 
+#include "../dequant_tables.h"
+
 /*
  * X(name, steps in a block, its bytes in a panel's row, bits of a number, how
- * much numbers are too large, factors of a step, has it summands?, words?, run)
+ * much numbers are too large, factors of a step, has it summands?, words?, run,
+ * direct)
  *
  * Words are numbers that, where WORDS_8 says so, meet x as such, and are not
  * too large then.  A run is how many steps, from a multiple of it on, have
- * their bits in places that constants say.
+ * their bits in places that constants say.  Direct is up to how many rows
+ * nothing is unpacked: more of it is more speed, and more to compile.
  */
 /* clang-format off */
 #define BLOCKS(X)                                                              \
-    X(Q8_0, 1, 34, 8, 128, 1, 0, 1, 1)                                         \
-    X(Q4_0, 1, 18, 4, 8, 1, 0, 0, 1)                                           \
-    X(Q4_1, 1, 20, 4, 0, 1, 1, 0, 1)                                           \
-    X(Q5_0, 1, 22, 5, 16, 1, 0, 0, 1)                                          \
-    X(Q5_1, 1, 24, 5, 0, 1, 1, 0, 1)                                           \
-    X(Q4_K, 8, 148, 4, 0, 1, 1, 0, 2)                                          \
-    X(Q5_K, 8, 180, 5, 0, 1, 1, 0, 2)                                          \
-    X(Q6_K, 8, 210, 6, 32, 2, 0, 0, 4)
+    X(Q8_0, 1, 34, 8, 128, 1, 0, 1, 1, 4)                                      \
+    X(Q4_0, 1, 18, 4, 8, 1, 0, 0, 1, 4)                                        \
+    X(Q4_1, 1, 20, 4, 0, 1, 1, 0, 1, 4)                                        \
+    X(Q5_0, 1, 22, 5, 16, 1, 0, 0, 1, 4)                                       \
+    X(Q5_1, 1, 24, 5, 0, 1, 1, 0, 1, 4)                                        \
+    X(Q4_K, 8, 148, 4, 0, 1, 1, 0, 2, 4)                                       \
+    X(Q5_K, 8, 180, 5, 0, 1, 1, 0, 2, 4)                                       \
+    X(Q6_K, 8, 210, 6, 32, 2, 0, 0, 4, 4)                                      \
+    X(Q2_K, 8, 84, 2, 0, 2, 1, 0, 4, 1)                                        \
+    X(Q3_K, 8, 114, 3, 4, 2, 0, 0, 4, 1)                                       \
+    X(TQ1_0, 8, 54, 2, 1, 1, 0, 0, 8, 0)                                       \
+    X(TQ2_0, 8, 66, 2, 1, 1, 0, 0, 4, 1)                                       \
+    X(MXFP4, 1, 17, 5, 12, 1, 0, 0, 1, 1)                                      \
+    X(IQ4_NL, 1, 18, 8, 128, 1, 0, 1, 1, 1)                                    \
+    X(IQ4_XS, 8, 138, 8, 128, 1, 0, 1, 1, 1)                                   \
+    X(IQ3_S, 8, 110, 5, 16, 1, 0, 0, 2, 0)                                     \
+    X(IQ3_XXS, 8, 102, 7, 64, 1, 0, 0, 2, 0)
 /* clang-format on */
 
 typedef struct {
-    uint8_t steps, bytes, bits, above, factors, summand, words, run;
+    uint8_t steps, bytes, bits, above, factors, summand, words, run, direct;
 } block_t;
 
 #define X(name, ...) [KN_##name] = {__VA_ARGS__},
@@ -83,6 +96,12 @@ run_of(uint32_t type)
     return blocks[type].run;
 }
 
+ALWAYS uint32_t
+direct_rows(uint32_t type)
+{
+    return blocks[type].direct;
+}
+
 /* Bytes of a panel's block. */
 ALWAYS size_t
 block_size(uint32_t type)
@@ -103,6 +122,50 @@ nibbles(const uint8_t *p, uint32_t i, uint32_t v, uint32_t high)
     return bits_of(ints_at(p, i, v), high ? 4 : 0, 15);
 }
 
+/* Of eight units the lowest pairs of bits first; again eight after 4 steps. */
+ALWAYS vi_t
+pairs(const uint8_t *p, uint32_t s, uint32_t g, uint32_t v)
+{
+    return bits_of(ints_at(p, s / 4 * 8 + g, v), s % 4 * 2, 3);
+}
+
+/* dequant.h's digits of TQ1_0, which are units as well: number u of 64. */
+ALWAYS vi_t
+trits(const uint8_t *p, uint32_t u, uint32_t v)
+{
+    static const uint32_t power[] = {1, 3, 9, 27, 81};
+
+    if (u < 40) {
+        return digit(ints_at(p, u % 8, v), power[u / 8]);
+    }
+    if (u < 60) {
+        return digit(ints_at(p, 8 + u % 4, v), power[(u - 40) / 4]);
+    }
+    return digit(ints_at(p, 12, v), power[u - 60]);
+}
+
+/*
+ * Points of four numbers that are named by bytes from q on, and in IQ3_S by a
+ * bit of those of high; signs have a bit for each of eight.
+ */
+ALWAYS vi_t
+points(uint32_t type, const uint8_t *p, uint32_t s, uint32_t g, uint32_t v)
+{
+    const uint8_t *q = p + (2 + s * 8 + g) * PANEL + v * LANES;
+    const uint8_t *high = p + (66 + s) * PANEL + v * LANES;
+    const uint8_t *signs = high + (type == KN_IQ3_S ? 8 * PANEL : 0);
+    vi_t i = widen(q);
+
+    signs += (size_t) (s * 3 + g / 2) * PANEL;
+    if (type == KN_IQ3_S) {
+        i = or_above(i, bits_of(widen(high), g, 1), 8);
+    }
+    i = look_far(type == KN_IQ3_S ? kernels_iq3_s : kernels_iq3_xxs, i);
+    i = negate(i, widen(signs), g % 2 * 4);
+
+    return plus(i, blocks[type].above);
+}
+
 /*
  * Vector v of unit g of step s of the block at p: four elements of each lane.
  */
@@ -115,7 +178,14 @@ quants(uint32_t type, const uint8_t *p, uint32_t s, uint32_t g, uint32_t v)
 
 #if !WORDS_8
     case KN_Q8_0:
-        return flip_top(ints_at(p + 2 * PANEL, g, v));
+        return plus(ints_at(p + 2 * PANEL, g, v), 128);
+
+    case KN_IQ4_NL:
+        return look(kernels_iq4, 128, nibbles(p + 2 * PANEL, g % 4, v, g / 4));
+
+    case KN_IQ4_XS:
+        q = nibbles(p + 10 * PANEL, s * 4 + g % 4, v, g / 4);
+        return look(kernels_iq4, 128, q);
 #endif
 
     case KN_Q4_0:
@@ -126,40 +196,81 @@ quants(uint32_t type, const uint8_t *p, uint32_t s, uint32_t g, uint32_t v)
 
     case KN_Q5_0:
         q = nibbles(p + 6 * PANEL, g % 4, v, g / 4);
-        return or_bit4(q, ints_at(p + 2 * PANEL, 0, v), g);
+        return or_above(q, bits_of(ints_at(p + 2 * PANEL, 0, v), g, 1), 4);
 
     case KN_Q5_1:
         q = nibbles(p + 8 * PANEL, g % 4, v, g / 4);
-        return or_bit4(q, ints_at(p + 4 * PANEL, 0, v), g);
+        return or_above(q, bits_of(ints_at(p + 4 * PANEL, 0, v), g, 1), 4);
 
     case KN_Q4_K:
         return nibbles(p + 20 * PANEL, s / 2 * 8 + g, v, s % 2);
 
     case KN_Q5_K:
         q = nibbles(p + 52 * PANEL, s / 2 * 8 + g, v, s % 2);
-        return or_bit4(q, ints_at(p + 20 * PANEL, g, v), s);
+        return or_above(q, bits_of(ints_at(p + 20 * PANEL, g, v), s, 1), 4);
+
+    case KN_Q6_K:
+        q = nibbles(p + 18 * PANEL, s / 4 * 16 + s % 2 * 8 + g, v, s % 4 / 2);
+        return or_above(q, pairs(p + 146 * PANEL, s, g, v), 4);
+
+    case KN_Q2_K:
+        return pairs(p + 20 * PANEL, s, g, v);
+
+    case KN_Q3_K:
+        q = pairs(p + 50 * PANEL, s, g, v);
+        return or_above(q, bits_of(ints_at(p + 18 * PANEL, g, v), s, 1), 2);
+
+    case KN_TQ1_0:
+        return trits(p + 2 * PANEL, s * 8 + g, v);
+
+    case KN_TQ2_0:
+        return pairs(p + 2 * PANEL, s, g, v);
+
+    case KN_MXFP4:
+        return look(kernels_e2m1, 12, nibbles(p + PANEL, g % 4, v, g / 4));
 
     default:
-        q = nibbles(p + 18 * PANEL, s / 4 * 16 + s % 2 * 8 + g, v, s % 4 / 2);
-        return or_times16(q,
-            bits_of(ints_at(p + 146 * PANEL, s / 4 * 8 + g, v), s % 4 * 2, 3));
+        return points(type, p, s, g, v);
     }
 }
 
-/* The factors and summands of step s, for vector v; factor g of factors_in. */
+/* Factor and summand g, of factors_in, of step s, for vector v. */
 ALWAYS vf_t
 factor(uint32_t type, const uint8_t *p, uint32_t s, uint32_t g, uint32_t v)
 {
-    vf_t d = from_f16(load_halves((const char *) p + v * LANES * 2));
+    vf_t d, t;
+
+    if (type == KN_MXFP4) { /* its numbers are twice what they are */
+        return from_powers(p + v * LANES);
+    }
+
+    d = from_f16(load_halves((const char *) p + v * LANES * 2));
+    p += v * LANES;
 
     switch (type) {
 
     case KN_Q4_K:
     case KN_Q5_K:
-        return V(mul)(d, from_bytes(p + (4 + s) * PANEL + v * LANES));
+        return V(mul)(d, from_bytes(p + (4 + s) * PANEL));
 
+    case KN_Q3_K:
     case KN_Q6_K:
-        return V(mul)(d, from_chars(p + (2 + 2 * s + g) * PANEL + v * LANES));
+        return V(mul)(d, from_chars(p + (2 + 2 * s + g) * PANEL));
+
+    case KN_Q2_K:
+        return V(mul)(d, from_bits(p + (4 + 2 * s + g) * PANEL, 0, 15));
+
+    case KN_IQ4_XS:
+        return V(mul)(d, from_chars(p + (2 + s) * PANEL));
+
+    case KN_IQ3_S:
+        t = from_bits(p + (106 + s / 2) * PANEL, s % 2 * 4, 15);
+        return V(mul)(d, V(fmadd)(t, V(set1)(2), V(set1)(1)));
+
+    case KN_IQ3_XXS:
+        t = from_bits(p + (98 + s / 2) * PANEL, s % 2 * 4, 15);
+        t = V(mul)(d, V(add)(t, V(set1)(0.5f)));
+        return V(mul)(t, V(set1)(0.5f));
 
     default:
         return d;
@@ -167,7 +278,7 @@ factor(uint32_t type, const uint8_t *p, uint32_t s, uint32_t g, uint32_t v)
 }
 
 ALWAYS vf_t
-summand(uint32_t type, const uint8_t *p, uint32_t s, uint32_t v)
+summand(uint32_t type, const uint8_t *p, uint32_t s, uint32_t g, uint32_t v)
 {
     vf_t m =
         from_f16(load_halves((const char *) p + 2 * PANEL + v * LANES * 2));
@@ -176,15 +287,36 @@ summand(uint32_t type, const uint8_t *p, uint32_t s, uint32_t v)
         return m;
     }
 
-    m = V(mul)(m, from_bytes(p + (12 + s) * PANEL + v * LANES));
+    if (type == KN_Q2_K) {
+        p += (4 + 2 * s + g) * PANEL + v * LANES;
+        m = V(mul)(m, from_bits(p, 4, 15));
+    } else {
+        m = V(mul)(m, from_bytes(p + (12 + s) * PANEL + v * LANES));
+    }
+
     return V(sub)(V(setzero)(), m);
 }
 
 #if WORDS_8
+/* Words: two elements of each lane. */
 ALWAYS vi_t
-words(const uint8_t *p, uint32_t g, uint32_t v)
+words(uint32_t type, const uint8_t *p, uint32_t s, uint32_t g, uint32_t v)
 {
-    return load_words(p + 2 * PANEL + ((size_t) g * PV + v) * sizeof(vi_t) / 2);
+    size_t unit = sizeof(vi_t) / 2;
+
+    switch (type) {
+
+    case KN_IQ4_NL:
+        p += 2 * PANEL + ((size_t) (g % 8) * PV + v) * unit;
+        return look_words(kernels_iq4, p, g / 8 * 4);
+
+    case KN_IQ4_XS:
+        p += 10 * PANEL + ((size_t) (s * 8 + g % 8) * PV + v) * unit;
+        return look_words(kernels_iq4, p, g / 8 * 4);
+
+    default:
+        return load_words(p + 2 * PANEL + ((size_t) g * PV + v) * unit);
+    }
 }
 #endif
 

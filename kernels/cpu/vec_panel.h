@@ -37,21 +37,31 @@
  *      vi_t              as many bytes as a vf_t
  *      from_f16(h) from_bf16(h) load_halves(p)         as in vec.h
  *      from_bytes(p) from_chars(p)   LANES bytes as floats; signed ones
+ *      from_bits(p, n, mask)         their bits from bit n on, masked
+ *      from_powers(p)                2^(byte - 128)
  *      to_floats32(v)                LANES i32 as floats
  *      load_ints(p)  store_ints(p, v)  zero_ints()  add32(a, b)
  *      bits_of(v, n, mask)           bytes' bits from bit n on, masked
- *      or_bit4(v, h, n)              v with bit n of h as fifth bits
- *      or_times16(v, h)              v with h above its four bits
+ *      or_above(v, h, n)             v with h above its n bits
+ *      plus(v, n)                    bytes plus n
+ *      digit(v, power)               the first digit of base 3 of bytes, as
+ *                                    fractions of 256, times a power of 3
+ *      look(table, n, v)             table[byte] + n, of sixteen bytes
+ *      widen(p)                      LANES bytes, one in each lane
+ *      look_far(table, v)            table[lane], of i32
+ *      negate(v, s, n)               bytes of v negated where bit n and the
+ *                                    next three of a lane of s are set
  *      spread(p)                     the 4 bytes at p in all lanes
  *      mac(acc, w, x)                acc plus products of bytes, w unsigned
  *      MAC_BITS                      room that acc has for them: how many
  *                                    products of 15 bits; fold() empties it
  *      fold(acc)                     acc as LANES i32
- *      WORDS_8                       does Q8_0 go by words?  Then also
+ *      WORDS_8                       do numbers of eight bits go by words?
+ *                                    Then also
  *      load_words(p)                 LANES * 2 signed bytes as words
+ *      look_words(table, p, n)       LANES * 2 of table, by nibbles: bits of
+ *                                    bytes from bit n on
  *      mac_words(acc, w, x)          acc plus products of words, as i32
- *                                    else
- *      flip_top(v)                   bytes with their top bits turned over
  */
 #ifndef VEC_PANEL_H
 #define VEC_PANEL_H
@@ -84,7 +94,7 @@
 typedef struct {
     uint8_t q[STEPS][CPU_STEP * PANEL * (1 + WORDS_8)];
     float d[STEPS][2][PANEL];
-    float m[STEPS][PANEL];
+    float m[STEPS][2][PANEL];
 } unpacked_t;
 
 /*
@@ -115,18 +125,19 @@ from_factor(uint32_t type, const from_t *w, uint32_t s, uint32_t g, uint32_t v)
 }
 
 ALWAYS vf_t
-from_summand(uint32_t type, const from_t *w, uint32_t s, uint32_t v)
+from_summand(uint32_t type, const from_t *w, uint32_t s, uint32_t g, uint32_t v)
 {
-    return w->u != NULL ? V(loadu)(w->u[v / PV].m[s] + v % PV * LANES)
-                        : summand(type, w->p + v / PV * w->stride, s, v % PV);
+    return w->u != NULL
+               ? V(loadu)(w->u[v / PV].m[s][g] + v % PV * LANES)
+               : summand(type, w->p + v / PV * w->stride, s, g, v % PV);
 }
 
 #if WORDS_8
 ALWAYS vi_t
-from_words(const from_t *w, uint32_t s, uint32_t g, uint32_t v)
+from_words(uint32_t type, const from_t *w, uint32_t s, uint32_t g, uint32_t v)
 {
     return w->u != NULL ? ints_at(w->u[v / PV].q[s], g, v % PV)
-                        : words(w->p + v / PV * w->stride, g, v % PV);
+                        : words(type, w->p + v / PV * w->stride, s, g, v % PV);
 }
 #endif
 
@@ -185,8 +196,8 @@ step_bytes_sums(uint32_t type, uint32_t C, uint32_t P, const from_t *w,
 
 /* The same of numbers of eight bits, x being of sixteen. */
 ALWAYS void
-step_words_sums(uint32_t C, uint32_t P, const from_t *w, const acts_t *x,
-    uint32_t s, vi_t sums[C_INTS][NV])
+step_words_sums(uint32_t type, uint32_t C, uint32_t P, const from_t *w,
+    const acts_t *x, uint32_t s, vi_t sums[C_INTS][NV])
 {
 #if WORDS_8
     uint32_t c, g, v;
@@ -201,7 +212,7 @@ step_words_sums(uint32_t C, uint32_t P, const from_t *w, const acts_t *x,
     UNROLL
     for (g = 0; g < CPU_STEP / 2; g++) {
         for (v = 0; v < P * PV; v++) {
-            q[v] = from_words(w, s, g, v);
+            q[v] = from_words(type, w, s, g, v);
         }
         for (c = 0; c < C; c++) {
             t = spread(x->q + c * x->ldq + g * 4);
@@ -211,7 +222,7 @@ step_words_sums(uint32_t C, uint32_t P, const from_t *w, const acts_t *x,
         }
     }
 #else
-    (void) C, (void) P, (void) w, (void) x, (void) s, (void) sums;
+    (void) type, (void) C, (void) P, (void) w, (void) x, (void) s, (void) sums;
 #endif
 }
 
@@ -228,7 +239,7 @@ step_tile(uint32_t type, uint32_t C, uint32_t P, const from_t *w, uint32_t s,
     UNROLL
     for (f = 0; f < n; f++) {
         if (is_words(type)) {
-            step_words_sums(C, P, w, x, s, sums);
+            step_words_sums(type, C, P, w, x, s, sums);
         } else {
             step_bytes_sums(
                 type, C, P, w, s, x, f * units, (f + 1) * units, sums);
@@ -236,7 +247,7 @@ step_tile(uint32_t type, uint32_t C, uint32_t P, const from_t *w, uint32_t s,
 
         for (v = 0; v < P * PV; v++) {
             d[v] = from_factor(type, w, s, f, v);
-            m[v] = has_summand(type) ? from_summand(type, w, s, v) : d[v];
+            m[v] = has_summand(type) ? from_summand(type, w, s, f, v) : d[v];
         }
 
         for (c = 0; c < C; c++) {
@@ -359,7 +370,8 @@ unpack_step(
     for (g = 0; g < CPU_STEP / 4 * (1u + (uint32_t) is_words(type)); g++) {
         for (v = 0; v < PV; v++) {
 #if WORDS_8
-            q = is_words(type) ? words(p, g, v) : quants(type, p, s, g, v);
+            q = is_words(type) ? words(type, p, s, g, v)
+                               : quants(type, p, s, g, v);
 #else
             q = quants(type, p, s, g, v);
 #endif
@@ -370,9 +382,9 @@ unpack_step(
     for (v = 0; v < PV; v++) {
         for (f = 0; f < factors_in(type); f++) {
             V(storeu)(u->d[to][f] + v * LANES, factor(type, p, s, f, v));
-        }
-        if (has_summand(type)) {
-            V(storeu)(u->m[to] + v * LANES, summand(type, p, s, v));
+            if (has_summand(type)) {
+                V(storeu)(u->m[to][f] + v * LANES, summand(type, p, s, f, v));
+            }
         }
     }
 }
@@ -453,13 +465,14 @@ ints_many(const cpu_panels_t *a, uint32_t type, uint32_t P, const uint8_t *p,
     }
 }
 
-/* A few rows by a panel. */
+/* As few rows as are direct, by a panel. */
 ALWAYS void
 ints_few(const cpu_panels_t *a, uint32_t type, const uint8_t *p, float *sums)
 {
     acts_t x = acts_at(a, type, 0, 0);
+    uint32_t m = direct_rows(type) > 1 ? a->m : 1;
 
-    switch (a->m) {
+    switch (m) {
 
     case 1:
         ints_direct(type, 1, p, x, a->k, sums);
@@ -510,7 +523,7 @@ ints_panels(const cpu_panels_t *a, uint32_t type)
         w = (const uint8_t *) a->w + p * a->stride;
         n = 1;
 
-        if (a->m <= C_DIRECT) {
+        if (a->m <= direct_rows(type)) {
             ints_few(a, type, w, sums);
         } else if (end - p >= P_INTS) {
             n = P_INTS;
@@ -764,7 +777,7 @@ X(F32) X(F16) X(BF16)
 
 const cpu_panel_isa_t PANELS = {
     .unit = WORDS_8 ? 2 : 4,
-#define X(name, steps, size, bits, above, factors, summand, words, run)        \
+#define X(name, steps, size, bits, above, factors, summand, words, ...)        \
     .mm[KN_##name] = panels_##name,                                            \
     .bytes[KN_##name] = 1 + (WORDS_8 && words),
     BLOCKS(X)

@@ -274,6 +274,15 @@ check_cache(const rig_t *r)
         info->layers * BLOCK * entry * sizeof(float));
 }
 
+/* Vectors meet the experts of MXFP4 with activations of eight bits. */
+static double
+tolerance(const char *name, const char *isa)
+{
+    return strcmp(name, "gpt-oss-mxfp4") == 0 && strcmp(isa, "ref") != 0
+               ? 6e-2
+               : TOLERANCE;
+}
+
 static void
 check_isa(const char *name, const char *file, const char *isa, uint32_t group)
 {
@@ -295,7 +304,7 @@ check_isa(const char *name, const char *file, const char *isa, uint32_t group)
     in_chunks(&r, r.want.ids_n);
     far = distance(&r);
     print_message("%s%s %s: L2 %.2g\n", name, file, isa, far);
-    assert_true(far < TOLERANCE);
+    assert_true(far < tolerance(name, isa));
     whole = malloc(bytes);
     assert_non_null(whole);
     memcpy(whole, r.got, bytes);
@@ -304,7 +313,7 @@ check_isa(const char *name, const char *file, const char *isa, uint32_t group)
     for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         assert_true(rig_open(&r, name, file, isa, sizes[i], 1));
         in_chunks(&r, sizes[i]);
-        assert_true(distance(&r) < TOLERANCE);
+        assert_true(distance(&r) < tolerance(name, isa));
         assert_memory_equal(r.got, whole, bytes);
         rig_close(&r);
     }
