@@ -2,10 +2,9 @@
  * What the elements of a weight type are worth: for whoever needs a few of
  * them as floats, and the tables that are part of the formats.
  *
- * DESIGN.  dequant.h says it once for all compilers' flags; here it is
- * compiled for any machine.  The CPU's instruction sets compile it again for
- * theirs, and since every step of it is one rounding of IEEE arithmetic, all
- * give the same bits.
+ * DESIGN.  dequant.h says it once; the CPU's plain C compiles it again for its
+ * products.  Every step of it is one rounding of IEEE arithmetic, so all give
+ * the same bits.
  *
  * A grid is the list of the points, of four coordinates each, that a code of
  * IQ3_XXS (256 points) or IQ3_S (512) can name: the format's authors chose
@@ -20,8 +19,6 @@
 
 #include <assert.h>
 #include <string.h>
-
-#define DEQUANT_HALF(h) dequant_half_bits(h)
 
 #include "dequant.h"
 

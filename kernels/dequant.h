@@ -4,15 +4,9 @@
  *
  * DESIGN.  A block is small whole numbers q and what they are scaled by.  They
  * are taken out of the bytes sixteen at a time, by the few operations on a
- * q16_t that are below in plain C; an instruction set brings its own, so that
- * the formats are written once.  The bits of a value are part of the format:
- * each product and sum is rounded once, in the order written, and must not be
- * fused (the Makefile's -ffp-contract=off).
- *
- * Whoever includes this says before
- *
- *      DEQUANT_HALF(h)     the f16 number of those 16 bits as a float
- *      DEQUANT_VECTORS     if he defines q16_t and its operations himself
+ * q16_t, so that compilers find vectors in them.  The bits of a value are part
+ * of the format: each product and sum is rounded once, in the order written,
+ * and must not be fused (the Makefile's -ffp-contract=off).
  *
  * In the layouts below [n] counts bytes.
  *
@@ -44,26 +38,9 @@
 
 #include <string.h>
 
-/*
- * For vectors the operations must be known where they are used.  Not for clang,
- * which builds the fuzzers and would take minutes for it.
- */
-#if defined(DEQUANT_VECTORS) && !defined(__clang__)
-#define DEQUANT static inline __attribute__((always_inline))
-#else
 #define DEQUANT static inline
-#endif
 
-/* Before a loop whose counter chooses shifts: as constants they are cheap. */
-#if defined(DEQUANT_VECTORS) && !defined(__clang__)
-#define DEQUANT_UNROLL _Pragma("GCC unroll 16")
-#elif defined(__clang__)
-#define DEQUANT_UNROLL _Pragma("nounroll")
-#else
-#define DEQUANT_UNROLL
-#endif
-
-/* DEQUANT_HALF for those whose machine has no instruction for it. */
+/* The f16 number of those 16 bits. */
 DEQUANT float
 dequant_half_bits(uint16_t h)
 {
@@ -98,10 +75,8 @@ dequant_half(const uint8_t *p)
     uint16_t h;
 
     memcpy(&h, p, 2);
-    return DEQUANT_HALF(h);
+    return dequant_half_bits(h);
 }
-
-#ifndef DEQUANT_VECTORS
 
 /* Sixteen whole numbers of a byte each. */
 typedef struct {
@@ -228,8 +203,6 @@ q16_points(float *restrict y, uint32_t a, uint32_t b, uint32_t signs, float d)
         y[i] = signs >> i & 1 ? -v : v;
     }
 }
-
-#endif
 
 DEQUANT void
 dequant_F32(float *restrict y, const uint8_t *restrict p)
@@ -565,7 +538,6 @@ dequant_quants_MXFP4(const uint8_t *p, uint32_t g)
                                                                                \
         dequant_scales_##name(d, m, p);                                        \
                                                                                \
-        DEQUANT_UNROLL                                                         \
         for (uint32_t g = 0; g < (elems) / 16; g++) {                          \
             q16_t q = dequant_quants_##name(p, g);                             \
                                                                                \

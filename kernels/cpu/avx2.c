@@ -1,9 +1,4 @@
-/*
- * The small functions with AVX2, FMA and F16C: what vec.h is told.
- *
- * With 16 registers a tile is two by four, four by two or one row of either:
- * eight sums and what they are made of.
- */
+/* The small functions with AVX2, FMA and F16C: what vec.h is told. */
 #include "cpu.h"
 
 #include <immintrin.h>
@@ -16,7 +11,6 @@
 #define ISA       cpu_avx2
 #define ISA_NAME  "avx2"
 #define LANES     8
-#define TILE_R    2
 #define PANELS_OF &cpu_panels_avx2
 
 #define V(op)   _mm256_##op##_ps
@@ -163,45 +157,6 @@ ALWAYS vf_t
 as_floats(vi_t v)
 {
     return _mm256_castsi256_ps(v);
-}
-
-/* The scale. */
-ALWAYS vf_t
-scale_at(uint32_t type, const char *p)
-{
-    uint16_t h;
-
-    if (type != KN_Q8_0 && type != KN_Q4_0) {
-        return _mm256_setzero_ps();
-    }
-
-    memcpy(&h, p, 2);
-
-    return from_f16(_mm_set1_epi16((short) h));
-}
-
-ALWAYS vf_t
-load_quants(uint32_t type, const char *p, uint32_t u, vf_t d)
-{
-    __m256i n;
-
-    if (type == KN_Q8_0) {
-        n = _mm256_cvtepi8_epi32(_mm_loadu_si64(p + 2 + u));
-    } else {
-        n = _mm256_cvtepu8_epi32(_mm_loadu_si64(p + 2 + u % 16));
-        n = u < 16 ? _mm256_and_si256(n, _mm256_set1_epi32(15))
-                   : _mm256_srli_epi32(n, 4);
-        n = _mm256_sub_epi32(n, _mm256_set1_epi32(8));
-    }
-
-    return _mm256_mul_ps(_mm256_cvtepi32_ps(n), d);
-}
-
-/* The first LANES of sixteen bytes, signed. */
-ALWAYS vf_t
-to_floats(__m128i q)
-{
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q));
 }
 
 #include "vec.h"

@@ -1,8 +1,6 @@
 /*
- * The small functions with AVX-512 (F, BW, DQ, VL): what vec.h is told.
- *
- * With 32 registers a tile is four by four, so eight loads feed sixteen
- * multiplications; ends are met by masks.
+ * The small functions with AVX-512 (F, BW, DQ, VL): what vec.h is told.  Ends
+ * are met by masks.
  */
 #include "cpu.h"
 
@@ -16,7 +14,6 @@
 #define ISA       cpu_avx512
 #define ISA_NAME  "avx512"
 #define LANES     16
-#define TILE_R    4
 #define PANELS_OF &cpu_panels_avx512
 
 #define V(op)   _mm512_##op##_ps
@@ -163,52 +160,6 @@ ALWAYS vf_t
 as_floats(vi_t v)
 {
     return _mm512_castsi512_ps(v);
-}
-
-/* Q8_0: the scale.  Q4_0: the scale times each value of a nibble. */
-ALWAYS vf_t
-scale_at(uint32_t type, const char *p)
-{
-    uint16_t d;
-
-    if (type == KN_Q8_0) {
-        memcpy(&d, p, 2);
-        return from_f16(_mm256_set1_epi16((short) d));
-    }
-
-    if (type == KN_Q4_0) {
-        memcpy(&d, p, 2);
-        return _mm512_mul_ps(from_f16(_mm256_set1_epi16((short) d)),
-            _mm512_setr_ps(
-                -8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7));
-    }
-
-    return _mm512_setzero_ps();
-}
-
-ALWAYS vf_t
-load_quants(uint32_t type, const char *p, uint32_t u, vf_t d)
-{
-    __m512i n;
-
-    if (type == KN_Q8_0) {
-        n = _mm512_cvtepi8_epi32(
-            _mm_loadu_si128((const __m128i *) (p + 2 + u)));
-        return _mm512_mul_ps(_mm512_cvtepi32_ps(n), d);
-    }
-
-    /* The permutation looks at an index's low four bits only. */
-    n = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *) (p + 2)));
-    n = u < 16 ? n : _mm512_srli_epi32(n, 4);
-
-    return _mm512_permutexvar_ps(n, d);
-}
-
-/* The first LANES of sixteen bytes, signed. */
-ALWAYS vf_t
-to_floats(__m128i q)
-{
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(q));
 }
 
 #include "vec.h"

@@ -283,7 +283,7 @@ dev_weight_load(kn_dev_t *dev, const kn_source_t *s, char *err, size_t errlen)
 
     row = (size_t) s->k / types[s->type].elems * types[s->type].bytes;
     stride = row;
-    panels = dev->isa.panels != NULL && dev->isa.panels->mm[s->type] != NULL;
+    panels = dev->isa.panels != NULL;
 
     if (panels) {
         stride = panel_bytes(s->type, s->k);

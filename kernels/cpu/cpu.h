@@ -8,8 +8,8 @@
  *               attention over it (in plain C: attn_ref.c)
  *      router.c moe.c   the choice of experts; their products
  *      avx2.c avx512.c   the same small functions with flags of their own: what
- *               differs between them, the rest being vec.h, vec_packed.h,
- *               vec_attn.h and vec_cache.h
+ *               differs between them, the rest being vec.h, vec_attn.h and
+ *               vec_cache.h
  *      panel.c  weights as the vector sets read them
  *      avx2_panel.c avx512_panel.c   their products, again what differs, the
  *               rest being vec_panel.h and vec_blocks.h; avxvnni_panel.c
@@ -152,7 +152,7 @@ typedef struct {
     uint32_t m, k, n0, n;
 } cpu_panels_t;
 
-/* What an instruction set has for panels; all NULL: it has none. */
+/* What an instruction set has for panels. */
 typedef struct {
     uint32_t unit; /* of Q8_0's numbers, for panel_pack() */
     void (*mm[KN_TYPES])(const cpu_panels_t *a);
@@ -181,10 +181,10 @@ extern const cpu_panel_isa_t cpu_panels_avx512vnni;
 typedef struct {
     const char *name;
 
-    /* The product, by weight type. */
+    /* The product over the file's rows, by weight type: plain C's alone. */
     void (*matmul[KN_TYPES])(const cpu_mm_t *a);
 
-    /* n elements at src, dequantised: exact, no rounding but d * q's. */
+    /* n elements at src, dequantised: exact, no rounding but the format's. */
     void (*row[KN_TYPES])(float *dst, const void *src, uint32_t n);
 
     /* Rounds n elements to nearest even into a cache row. */
@@ -218,7 +218,7 @@ typedef struct {
     /* x[i] = cap * tanh(scale * x[i] / cap): element i alone decides. */
     void (*soft_cap)(float *x, uint32_t n, float scale, float cap);
 
-    /* NULL: weights stay as the file has them.  cpu.c may know better ones. */
+    /* NULL: weights stay as the file has them, as they do for plain C. */
     const cpu_panel_isa_t *panels;
 } cpu_isa_t;
 

@@ -245,19 +245,12 @@ static const format_t formats[KN_TYPES] = {
 };
 /* clang-format on */
 
-int
-panel_has(uint32_t type)
-{
-    assert(type < KN_TYPES);
-    return formats[type].elems != 0;
-}
-
 uint64_t
 panel_bytes(uint32_t type, uint32_t k)
 {
     const format_t *f = &formats[type];
 
-    assert(panel_has(type) && k % f->elems == 0);
+    assert(type < KN_TYPES && k % f->elems == 0);
     return (uint64_t) k / f->elems * f->straight * PANEL;
 }
 
@@ -336,7 +329,7 @@ panel_pack(uint32_t type, uint32_t unit, void *panel, const void *src,
     uint8_t *to, straight[STRAIGHT_MAX];
     uint32_t i, b;
 
-    assert(panel_has(type) && n >= 1 && n <= PANEL && k % f->elems == 0);
+    assert(type < KN_TYPES && n >= 1 && n <= PANEL && k % f->elems == 0);
     assert(unit == 2 || unit == 4);
 
     if (n < PANEL) {
@@ -375,7 +368,7 @@ panel_row(uint32_t type, uint32_t unit, void *dst, const void *panel,
     uint8_t *to = dst, straight[STRAIGHT_MAX];
     uint32_t b;
 
-    assert(panel_has(type) && i < PANEL && k % f->elems == 0);
+    assert(type < KN_TYPES && i < PANEL && k % f->elems == 0);
 
     if (f->elems == 1) {
         piece_move(from, to, k * f->bytes, f->bytes, i, 1);

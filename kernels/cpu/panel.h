@@ -22,9 +22,6 @@
 
 #define PANEL 16
 
-/* Has the type a layout in panels? */
-int panel_has(uint32_t type);
-
 /* Bytes of a panel with rows of k elements, a multiple of the type's block. */
 uint64_t panel_bytes(uint32_t type, uint32_t k);
 

@@ -15,8 +15,6 @@
 #include "job.h"
 #include "panel.h"
 
-#define DEQUANT_HALF(h) dequant_half_bits(h)
-
 #include "../dequant.h"
 
 #include <assert.h>

@@ -1,22 +1,13 @@
 /*
  * The small functions over vectors: the text that is one at every width.
  *
- * DESIGN.  A product is computed in tiles of R weight rows by C activation
- * rows, each output having one vector of partial sums in a register.  A weight
- * is turned into floats once per tile, which is exact for every plain type (a
- * half times a small integer fits a float), so they are one text.  The packed
- * types, which take more work to unpack, are vec_packed.h's;
- * attention's and the cache's functions are vec_attn.h's and vec_cache.h's.
+ * DESIGN.  The end of a row is met by a vector of fewer lanes, so that no row
+ * is padded and nothing beyond one is touched.  Where lanes are added up, lane
+ * l has the terms l, l + LANES, ... in turn, and then the lanes are added as
+ * reduce() says: the order depends on the row's length only.
  *
- * The order: partial sum l of an output takes the terms l, l + LANES,
- * l + 2 LANES, ... in turn, each by one fused multiply-add; a last vector that
- * k does not fill is padded with zeros; then the sums are added as reduce()
- * says.  None of that knows the tile's size, so whichever tile computes an
- * output, its bits are the same.
- *
- * More outputs at a time, not more sums per output, keep the multipliers busy:
- * an addition takes four cycles, and a tile has eight of them or more on the
- * way.
+ * Products over weights are vec_panel.h's; attention's and the cache's
+ * functions, parts of this one, vec_attn.h's and vec_cache.h's.
  *
  * Included once and last by the file of an instruction set, which says before:
  *
@@ -24,8 +15,6 @@
  *      PANELS_OF         the set's products over panels, or NULL
  *      ALWAYS            how a function is made part of its callers
  *      LANES             floats of a vector
- *      TILE_R            weight rows by four rows of x that fit the registers:
- *                        4, or 2
  *
  *      vf_t vd_t vh_t    LANES floats, LANES / 2 doubles, LANES half words
  *      vi_t              2 * LANES half words, or as many bytes of anything
@@ -48,12 +37,6 @@
  *      halves_low(i) halves_high(i)    vi_t's, as vh_t
  *      as_floats(i)            its bits
  *      max_floats(v, top, n)   top, its first n lanes the larger ones of both
- *
- *      to_floats(q)            the first LANES of sixteen bytes, signed
- *      scale_at(type, p)       what load_quants() needs of the block that
- *                              begins at p; anything for plain types
- *      load_quants(type, p, u, d)      elements u to u + LANES - 1 of it; u is
- *                              as in load(), d what scale_at() gave
  */
 #ifndef VEC_H
 #define VEC_H
@@ -65,42 +48,6 @@
 #include <math.h>
 #include <string.h>
 
-/* Elements of the step that loops take through k. */
-#define STEP 32
-
-/* Bytes of STEP elements. */
-ALWAYS size_t
-step_bytes(uint32_t type)
-{
-#define X(name, elems, bytes) (STEP / (elems)) * (bytes),
-    static const uint8_t size[] = {KN_PLAIN_LIST(X)};
-#undef X
-
-    return size[type];
-}
-
-/*
- * Asks for the memory of a step in a row yet to come.  A row is often shorter
- * than what the processor's own prefetcher needs to see before it runs ahead.
- * Into the second cache, because two tiles of rows and x are more than the
- * first one holds; but for the smallest type, where they are not.  May name
- * any address.
- */
-ALWAYS void
-prefetch(uint32_t type, uintptr_t p)
-{
-    if (type == KN_Q4_0) {
-        _mm_prefetch((const char *) p, _MM_HINT_T0);
-        return;
-    }
-
-    _mm_prefetch((const char *) p, _MM_HINT_T1);
-
-    if (step_bytes(type) > 64) {
-        _mm_prefetch((const char *) (p + 64), _MM_HINT_T1);
-    }
-}
-
 ALWAYS float
 reduce(vf_t v)
 {
@@ -110,23 +57,6 @@ reduce(vf_t v)
     s = _mm_add_ss(s, _mm_movehdup_ps(s));
 
     return _mm_cvtss_f32(s);
-}
-
-/* Four sums, each with the bits of reduce(). */
-ALWAYS __m128
-reduce4(const vf_t *v, size_t step)
-{
-    __m128 s[4], lo, hi;
-    uint32_t i;
-
-    for (i = 0; i < 4; i++) {
-        s[i] = fold4(v[i * step]);
-    }
-
-    lo = _mm_add_ps(_mm_unpacklo_ps(s[0], s[1]), _mm_unpackhi_ps(s[0], s[1]));
-    hi = _mm_add_ps(_mm_unpacklo_ps(s[2], s[3]), _mm_unpackhi_ps(s[2], s[3]));
-
-    return _mm_add_ps(_mm_movelh_ps(lo, hi), _mm_movehl_ps(hi, lo));
 }
 
 ALWAYS double
@@ -143,174 +73,34 @@ add_squares(vd_t s, vd_t v)
     return D(fmadd)(v, v, s);
 }
 
-/*
- * Elements u to u + LANES - 1 from p on, which begins a block; u is a multiple
- * of LANES, below STEP in types with blocks.  d is what scale_at() gave.
- */
+/* LANES elements from p on of a type of the cache. */
 ALWAYS vf_t
-load(uint32_t type, const char *p, uint32_t u, vf_t d)
-{
-    switch (type) {
-
-    case KN_F32:
-        return V(loadu)((const float *) (p + (size_t) u * 4));
-
-    case KN_F16:
-        return from_f16(load_halves(p + (size_t) u * 2));
-
-    case KN_BF16:
-        return from_bf16(load_halves(p + (size_t) u * 2));
-
-    default:
-        return load_quants(type, p, u, d);
-    }
-}
-
-/*
- * The first n <= LANES of them, zeros after; nothing beyond is read.  Types
- * with blocks have no such rest.
- */
-ALWAYS vf_t
-load_part(uint32_t type, const char *w, uint32_t e, uint32_t n)
+load(uint32_t type, const char *p)
 {
     vh_t h;
 
     if (type == KN_F32) {
-        return load_floats((const float *) (w + (size_t) e * 4), n);
+        return V(loadu)((const float *) (const void *) p);
     }
 
-    h = load_some_halves(w + (size_t) e * 2, n);
+    h = load_halves(p);
 
     return type == KN_F16 ? from_f16(h) : from_bf16(h);
 }
 
-/* The sums of a tile to their places. */
-ALWAYS void
-finish(const cpu_mm_t *a, uint32_t i, uint32_t j, uint32_t R, uint32_t C,
-    vf_t acc[4][4])
+/* The first n <= LANES from element e on, zeros after. */
+ALWAYS vf_t
+load_part(uint32_t type, const char *p, uint32_t e, uint32_t n)
 {
-    float y[4];
-    uint32_t r, c;
+    vh_t h;
 
-    for (c = 0; R == 4 && c < C; c++) {
-        _mm_storeu_ps(a->y + (i + c) * a->ldy + j, reduce4(&acc[0][c], 4));
+    if (type == KN_F32) {
+        return load_floats((const float *) (p + (size_t) e * 4), n);
     }
 
-    for (r = 0; R < 4 && r < R; r++) {
-        if (C == 4) {
-            _mm_storeu_ps(y, reduce4(acc[r], 1));
-        }
+    h = load_some_halves(p + (size_t) e * 2, n);
 
-        for (c = 0; c < C; c++) {
-            a->y[(i + c) * a->ldy + j + r] = C == 4 ? y[c] : reduce(acc[r][c]);
-        }
-    }
-}
-
-/*
- * Outputs [i, i + C) by [j, j + R).  type, R and C are constants wherever this
- * is inlined, and the loops over them vanish.
- */
-ALWAYS void
-tile(const cpu_mm_t *a, uint32_t i, uint32_t j, uint32_t type, uint32_t R,
-    uint32_t C)
-{
-    const char *w[4];
-    const float *x[4];
-    vf_t acc[4][4], d[4], v, t[4];
-    uint32_t e, u, r, c;
-    size_t at, ahead = R * a->stride;
-
-    for (r = 0; r < R; r++) {
-        w[r] = (const char *) a->w + (j + r) * a->stride;
-        for (c = 0; c < C; c++) {
-            acc[r][c] = V(setzero)();
-        }
-    }
-
-    for (c = 0; c < C; c++) {
-        x[c] = a->x + (i + c) * a->ldx;
-    }
-
-    at = 0;
-
-    for (e = 0; e + STEP <= a->k; e += STEP) {
-        for (r = 0; r < R; r++) {
-            d[r] = scale_at(type, w[r] + at);
-            if (i == 0) {
-                prefetch(type, (uintptr_t) w[r] + at + ahead);
-            }
-        }
-
-        for (u = 0; u < STEP; u += LANES) {
-            for (c = 0; c < C; c++) {
-                t[c] = V(loadu)(x[c] + e + u);
-            }
-
-            for (r = 0; r < R; r++) {
-                v = load(type, w[r] + at, u, d[r]);
-                for (c = 0; c < C; c++) {
-                    acc[r][c] = V(fmadd)(v, t[c], acc[r][c]);
-                }
-            }
-        }
-
-        at += step_bytes(type);
-    }
-
-    for (; e < a->k; e += LANES) {
-        u = a->k - e < LANES ? a->k - e : LANES;
-
-        for (c = 0; c < C; c++) {
-            t[c] = load_floats(x[c] + e, u);
-        }
-
-        for (r = 0; r < R; r++) {
-            v = load_part(type, w[r], e, u);
-            for (c = 0; c < C; c++) {
-                acc[r][c] = V(fmadd)(v, t[c], acc[r][c]);
-            }
-        }
-    }
-
-    finish(a, i, j, R, C, acc);
-}
-
-ALWAYS void
-matmul(const cpu_mm_t *a, uint32_t type)
-{
-    uint32_t i, j;
-
-    assert(a->m > 0 && a->n > 0);
-    assert((type != KN_Q8_0 && type != KN_Q4_0) || a->k % STEP == 0);
-
-    for (j = 0; j + 4 <= a->n; j += 4) {
-        for (i = 0; i + 4 <= a->m; i += 4) {
-            tile(a, i, j, type, TILE_R, 4);
-            if (TILE_R == 2) {
-                tile(a, i, j + 2, type, 2, 4);
-            }
-        }
-
-        if (i + 2 <= a->m) {
-            tile(a, i, j, type, 4, 2);
-            i += 2;
-        }
-
-        if (i < a->m) {
-            tile(a, i, j, type, 4, 1);
-        }
-    }
-
-    for (; j < a->n; j++) {
-        for (i = 0; i + 4 <= a->m; i += 4) {
-            tile(a, i, j, type, 1, 4);
-        }
-
-        for (; i < a->m; i++) {
-            tile(a, i, j, type, 1, 1);
-        }
-    }
+    return type == KN_F16 ? from_f16(h) : from_bf16(h);
 }
 
 /*
@@ -480,45 +270,11 @@ soft_cap(float *x, uint32_t n, float scale, float cap)
     }
 }
 
-#include "vec_packed.h"
 #include "vec_attn.h"
 #include "vec_cache.h"
 
-#define X(name)                                                                \
-    static void matmul_##name(const cpu_mm_t *a) { matmul(a, KN_##name); }
-X(F32)
-X(F16)
-X(BF16)
-#undef X
-
-/*
- * Blocks are unpacked in the registers for a few rows of x, and once and for
- * all for more: the same floats in the same order, and so the same bits.
- */
-#define X(name, elems, bytes)                                                  \
-    static void matmul_##name(const cpu_mm_t *a)                               \
-    {                                                                          \
-        if (a->m < PACKED_MIN) {                                               \
-            matmul(a, KN_##name);                                              \
-        } else {                                                               \
-            matmul_packed(a, elems, bytes, row_##name);                        \
-        }                                                                      \
-    }
-X(Q8_0, 32, 34)
-X(Q4_0, 32, 18)
-#undef X
-
 const cpu_isa_t ISA = {
     .name = ISA_NAME,
-#define X(name, elems, bytes) .matmul[KN_##name] = matmul_##name,
-    KN_PLAIN_LIST(X)
-#undef X
-#define X(name, elems, bytes)                                                  \
-    .matmul[KN_##name] = matmul_##name, .row[KN_##name] = row_##name,
-        KN_PACKED_LIST(X)
-#undef X
-            .row[KN_Q8_0] = row_Q8_0,
-    .row[KN_Q4_0] = row_Q4_0,
     .kv_put[KN_F16] = kv_put_f16,
     .rotate = {rotate_neighbours, rotate_halves},
     .attn = &attn,

@@ -45,10 +45,10 @@ strips_load(const cpu_strips_t *a, uint32_t type, const float *w, uint32_t e,
 {
     size_t step = (size_t) a->rows * STRIP;
 
-    return type == STRIPS
-               ? V(load)(w + u / 2 * step + u % 2 * LANES)
-               : load(type, a->cache[e] + (size_t) q * STRIP * kv_bytes(type),
-                   u * LANES, V(setzero)());
+    return type == STRIPS ? V(load)(w + u / 2 * step + u % 2 * LANES)
+                          : load(type, a->cache[e]
+                                           + ((size_t) q * STRIP + u * LANES)
+                                                 * kv_bytes(type));
 }
 
 /*
@@ -329,8 +329,8 @@ values(const cpu_rows_t *a, uint32_t type)
         to = a->to + (size_t) j * STRIP;
 
         for (e = 0; e + STRIP <= a->k; e += STRIP, to += step) {
-            V(store)(to, load(type, from, 0, V(setzero)()));
-            V(store)(to + LANES, load(type, from, LANES, V(setzero)()));
+            V(store)(to, load(type, from));
+            V(store)(to + LANES, load(type, from + LANES * kv_bytes(type)));
             from += STRIP * kv_bytes(type);
         }
 

@@ -17,7 +17,7 @@
  *                                times the sum of x
  *      y += (d S) D; y += s M    with a summand M
  *
- * Numbers of up to six bits meet x of eight bits, those of eight bits x of
+ * Numbers of up to seven bits meet x of eight bits, those of eight bits x of
  * sixteen (words) where the instruction set has no product of bytes that cannot
  * overflow.
  *
