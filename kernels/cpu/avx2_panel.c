@@ -7,8 +7,8 @@
  * fit one upon another; numbers of eight bits go as words, exactly.
  *
  * VNNI's product of unsigned and signed bytes adds up in 32 bits and cannot
- * overflow, so that all kinds of numbers go as bytes: those of Q8_0 with their
- * top bit turned over, which makes them 128 too large.
+ * overflow, so that all kinds of numbers go as bytes: signed ones of eight bits
+ * as if they were 128 larger.
  */
 #include "cpu.h"
 

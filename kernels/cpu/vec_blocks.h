@@ -24,7 +24,7 @@
  * nothing is unpacked: more of it is more speed, and more to compile.
  */
 /* clang-format off */
-#define BLOCKS(X)                                                              \
+#define BLOCK_LIST(X)                                                          \
     X(Q8_0, 1, 34, 8, 128, 1, 0, 1, 1, 4)                                      \
     X(Q4_0, 1, 18, 4, 8, 1, 0, 0, 1, 4)                                        \
     X(Q4_1, 1, 20, 4, 0, 1, 1, 0, 1, 4)                                        \
@@ -49,7 +49,7 @@ typedef struct {
 } block_t;
 
 #define X(name, ...) [KN_##name] = {__VA_ARGS__},
-static const block_t blocks[KN_TYPES] = {BLOCKS(X)};
+static const block_t blocks[KN_TYPES] = {BLOCK_LIST(X)};
 #undef X
 
 ALWAYS int

@@ -764,7 +764,7 @@ whole_words(void *q, cpu_step_t *s, const float *x, uint32_t k)
     {                                                                          \
         ints_panels(a, KN_##name);                                             \
     }
-BLOCKS(X)
+BLOCK_LIST(X)
 #undef X
 
 #define X(name)                                                                \
@@ -780,7 +780,7 @@ const cpu_panel_isa_t PANELS = {
 #define X(name, steps, size, bits, above, factors, summand, words, ...)        \
     .mm[KN_##name] = panels_##name,                                            \
     .bytes[KN_##name] = 1 + (WORDS_8 && words),
-    BLOCKS(X)
+    BLOCK_LIST(X)
 #undef X
     .mm[KN_F32] = panels_F32,
     .mm[KN_F16] = panels_F16,
