@@ -13,7 +13,7 @@
  *
  * Pure functions; a panel per call, so that threads can share the work.
  */
-#include "panel.h"
+#include "panel_turn.h"
 
 #include <assert.h>
 #include <string.h>
@@ -254,60 +254,42 @@ panel_bytes(uint32_t type, uint32_t k)
     return (uint64_t) k / f->elems * f->straight * PANEL;
 }
 
-/* The unit of bytes at from becomes number i of PANEL at to; and back. */
+/* Number i of PANEL units at from. */
 static inline void
-unit_copy(uint8_t *to, const uint8_t *from, uint32_t unit)
+unit_take(uint8_t *to, const uint8_t *from, uint32_t unit, uint32_t i)
 {
     switch (unit) {
 
     case 4:
-        memcpy(to, from, 4);
+        memcpy(to, from + i * 4, 4);
         break;
 
     case 2:
-        memcpy(to, from, 2);
+        memcpy(to, from + i * 2, 2);
         break;
 
     default:
         assert(unit == 1);
-        *to = *from;
+        *to = from[i];
     }
 }
 
-/* n bytes of row i at `row` to a piece of a panel, or from it. */
-static inline void
-piece_of_unit(uint8_t *panel, uint8_t *row, uint32_t n, uint32_t unit,
-    uint32_t i, int out)
+/* n bytes of row i out of a piece of a panel. */
+static void
+piece_take(
+    uint8_t *row, const uint8_t *panel, uint32_t n, uint32_t unit, uint32_t i)
 {
     uint32_t at;
 
     for (at = 0; at < n; at += unit) {
-        if (out) {
-            unit_copy(row + at, panel + at * PANEL + i * unit, unit);
-        } else {
-            unit_copy(panel + at * PANEL + i * unit, row + at, unit);
-        }
+        unit_take(row + at, panel + at * PANEL, unit, i);
     }
 }
 
-/* The same with the unit as a constant: this is what loading waits for. */
+/* The straight block of row i out of a panel's block. */
 static void
-piece_move(uint8_t *panel, uint8_t *row, uint32_t n, uint32_t unit, uint32_t i,
-    int out)
-{
-    if (unit == 4) {
-        piece_of_unit(panel, row, n, 4, i, out);
-    } else if (unit == 2) {
-        piece_of_unit(panel, row, n, 2, i, out);
-    } else {
-        piece_of_unit(panel, row, n, 1, i, out);
-    }
-}
-
-/* A straight block of row i to a panel's block, or from it. */
-static void
-block_move(const format_t *f, uint32_t unit, uint8_t *panel, uint8_t *row,
-    uint32_t i, int out)
+block_take(const format_t *f, uint32_t unit, uint8_t *row, const uint8_t *panel,
+    uint32_t i)
 {
     uint32_t p, u;
     const piece_t *piece;
@@ -315,7 +297,23 @@ block_move(const format_t *f, uint32_t unit, uint8_t *panel, uint8_t *row,
     for (p = 0; p < PIECES_MAX && f->pieces[p].bytes > 0; p++) {
         piece = &f->pieces[p];
         u = piece->unit != 0 ? piece->unit : unit;
-        piece_move(panel, row + piece->at, piece->bytes, u, i, out);
+        piece_take(row + piece->at, panel, piece->bytes, u, i);
+        panel += piece->bytes * PANEL;
+    }
+}
+
+/* A panel's block of the rows' straight ones. */
+static void
+block_turn(const format_t *f, uint32_t unit, uint8_t *panel,
+    const uint8_t *const rows[PANEL])
+{
+    uint32_t p;
+    const piece_t *piece;
+
+    for (p = 0; p < PIECES_MAX && f->pieces[p].bytes > 0; p++) {
+        piece = &f->pieces[p];
+        panel_turn(panel, rows, piece->at, piece->bytes,
+            piece->unit != 0 ? piece->unit : unit);
         panel += piece->bytes * PANEL;
     }
 }
@@ -324,37 +322,40 @@ void
 panel_pack(uint32_t type, uint32_t unit, void *panel, const void *src,
     uint32_t n, uint32_t k)
 {
+    static const uint8_t nothing[STRAIGHT_MAX];
     const format_t *f = &formats[type];
-    const uint8_t *from = src;
-    uint8_t *to, straight[STRAIGHT_MAX];
-    uint32_t i, b;
+    const uint8_t *rows[PANEL], *from = src;
+    uint8_t *to = panel, straight[PANEL][STRAIGHT_MAX];
+    size_t at, bytes, row = (size_t) k / f->elems * f->bytes;
+    uint32_t i;
 
     assert(type < KN_TYPES && n >= 1 && n <= PANEL && k % f->elems == 0);
     assert(unit == 2 || unit == 4);
 
-    if (n < PANEL) {
-        memset(panel, 0, panel_bytes(type, k));
+    for (i = n; i < PANEL; i++) {
+        rows[i] = nothing;
     }
 
-    if (f->elems == 1) {
-        for (i = 0; i < n; i++, from += (size_t) k * f->bytes) {
-            piece_move(panel, (uint8_t *) (uintptr_t) from, k * f->bytes,
-                f->bytes, i, 0);
-        }
-        return;
-    }
+    for (at = 0; at < row; at += bytes) {
+        /* of plain types as much as there is of zeros */
+        bytes = f->elems > 1              ? f->bytes
+                : row - at < STRAIGHT_MAX ? row - at
+                                          : STRAIGHT_MAX;
 
-    for (i = 0; i < n; i++) {
-        to = panel;
-        for (b = 0; b < k / f->elems; b++) {
+        for (i = 0; i < n; i++) {
+            rows[i] = from + i * row + at;
             if (f->make != NULL) {
-                f->make(straight, from);
-            } else {
-                memcpy(straight, from, f->bytes);
+                f->make(straight[i], rows[i]);
+                rows[i] = straight[i];
             }
-            block_move(f, unit, to, straight, i, 0);
-            from += f->bytes;
+        }
+
+        if (f->elems > 1) {
+            block_turn(f, unit, to, rows);
             to += f->straight * PANEL;
+        } else {
+            panel_turn(to, rows, 0, (uint32_t) bytes, f->bytes);
+            to += bytes * PANEL;
         }
     }
 }
@@ -364,19 +365,19 @@ panel_row(uint32_t type, uint32_t unit, void *dst, const void *panel,
     uint32_t i, uint32_t k)
 {
     const format_t *f = &formats[type];
-    uint8_t *from = (uint8_t *) (uintptr_t) panel; /* only read */
+    const uint8_t *from = panel;
     uint8_t *to = dst, straight[STRAIGHT_MAX];
     uint32_t b;
 
     assert(type < KN_TYPES && i < PANEL && k % f->elems == 0);
 
     if (f->elems == 1) {
-        piece_move(from, to, k * f->bytes, f->bytes, i, 1);
+        piece_take(to, from, k * f->bytes, f->bytes, i);
         return;
     }
 
     for (b = 0; b < k / f->elems; b++) {
-        block_move(f, unit, from, straight, i, 1);
+        block_take(f, unit, straight, from, i);
         if (f->undo != NULL) {
             f->undo(to, straight);
         } else {
