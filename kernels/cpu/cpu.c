@@ -10,6 +10,7 @@
  *
  * All memory is anonymous mappings, zeroed and committed as it is touched, so
  * that a buffer sized for the worst step costs what real steps use of it.
+ * Weights share mappings, and take huge pages where those are quick to get.
  * They are chained for close; nothing is freed before.
  *
  * The step block is copied by plan, which also works out each token's position
@@ -27,15 +28,30 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
-/* Weights of this size and more are worth huge pages. */
-#define HUGE_MIN (4u << 20)
+/* Mappings of this size and more are worth huge pages. */
+#define HUGE_MIN  (4u << 20)
+#define HUGE_PAGE (2u << 20)
+
+/* A huge page that takes so long is not there but has to be got. */
+#define HUGE_SLOW_US 2000
+
+/* Weights share mappings of that size, but for small and for large ones. */
+#define WEIGHTS_MAP   (64u << 20)
+#define WEIGHTS_SHARE (512u << 10)
+
+#define PAGE 4096u
+
+_Static_assert(WEIGHTS_MAP % PAGE == 0, "mem_map() adds nothing to it");
 
 #define THREADS_MAX 256
 
 typedef struct cpu_mem_s {
     struct cpu_mem_s *next;
     size_t size; /* of the mapping, this header's page included */
+    size_t left; /* bytes at its end that weights may still have */
+    int small;   /* of small pages, for now */
 } cpu_mem_t;
 
 static const struct {
@@ -47,7 +63,36 @@ static const struct {
 #undef X
 };
 
-/* A mapping of its own: the header sits 64 bytes before what is returned. */
+/*
+ * size bytes, in huge pages if they are many: the first page stands before the
+ * border of one, so that what begins a mapping holds no huge page.  Or NULL.
+ */
+static void *
+map(size_t size)
+{
+    size_t more = size >= HUGE_MIN ? HUGE_PAGE : 0, before;
+    char *p = mmap(NULL, size + more, PROT_READ | PROT_WRITE,
+        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (p == MAP_FAILED || more == 0) {
+        return p == MAP_FAILED ? NULL : p;
+    }
+
+    before = -((uintptr_t) p + PAGE) % HUGE_PAGE;
+    if (before > 0) {
+        munmap(p, before);
+    }
+    p += before;
+    munmap(p + size, more - before);
+    madvise(p, size, MADV_HUGEPAGE); /* a wish: may fail */
+
+    return p;
+}
+
+/*
+ * A mapping of its own, of whole pages: the header sits 64 bytes before what is
+ * returned.
+ */
 static void *
 mem_map(kn_dev_t *dev, uint64_t bytes)
 {
@@ -58,24 +103,111 @@ mem_map(kn_dev_t *dev, uint64_t bytes)
         return NULL;
     }
 
-    size = (size_t) bytes + 64;
-    mem = mmap(
-        NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    size = ((size_t) bytes + 64 + PAGE - 1) & ~(size_t) (PAGE - 1);
+    mem = map(size);
 
-    if (mem == MAP_FAILED) {
+    if (mem == NULL) {
         return NULL;
-    }
-
-    if (size >= HUGE_MIN) {
-        madvise(mem, size, MADV_HUGEPAGE); /* a wish: may fail */
     }
 
     mem->next = dev->mem;
     mem->size = size;
+    mem->left = 0;
+    mem->small = 0;
     dev->mem = mem;
     dev->used += size;
 
     return (char *) mem + 64;
+}
+
+static uint64_t
+cpu_us(void)
+{
+    struct timespec t;
+
+    (void) clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t) t.tv_sec * 1000000 + (uint64_t) t.tv_nsec / 1000;
+}
+
+/*
+ * A mapping for weights, that are about to fill it.  To clear a huge page takes
+ * a part of a millisecond, but many where a virtual machine has to get it from
+ * its host, which is where huge pages come from there once they were free for
+ * seconds.  Then loading would wait for little else, and small ones are taken;
+ * the system may make huge ones of them while the engine runs: let_grow().
+ */
+static void *
+map_weights(kn_dev_t *dev, uint64_t bytes)
+{
+    char *p = mem_map(dev, bytes), *first;
+    uint64_t from;
+
+    if (p == NULL || dev->mem->size < HUGE_MIN) {
+        return p;
+    }
+
+    first = (char *) dev->mem + PAGE;
+    assert((uintptr_t) first % HUGE_PAGE == 0);
+    from = cpu_us();
+    *(volatile char *) first = 0;
+    if (cpu_us() - from > HUGE_SLOW_US) {
+        madvise(dev->mem, dev->mem->size, MADV_NOHUGEPAGE);
+        dev->mem->small = 1;
+        dev->small = 1;
+    }
+
+    return p;
+}
+
+/* A step is near, so weights have been loaded: now pages may become huge. */
+static void
+let_grow(kn_dev_t *dev)
+{
+    cpu_mem_t *mem;
+
+    for (mem = dev->mem; mem != NULL; mem = mem->next) {
+        if (mem->small) {
+            madvise(mem, mem->size, MADV_HUGEPAGE);
+        }
+    }
+
+    dev->small = 0;
+}
+
+/*
+ * bytes for a weight, 64-byte aligned: of a mapping that weights share, as a
+ * huge page that is only begun is held whole.
+ */
+static void *
+weight_room(kn_dev_t *dev, uint64_t bytes)
+{
+    cpu_mem_t *mem;
+    char *p;
+
+    if (bytes < WEIGHTS_SHARE || bytes > WEIGHTS_MAP / 4) {
+        return map_weights(dev, bytes);
+    }
+
+    bytes = (bytes + 63) & ~(uint64_t) 63;
+
+    for (mem = dev->mem; mem != NULL && mem->left < bytes; mem = mem->next) {
+    }
+
+    if (mem == NULL) {
+        if (map_weights(dev, WEIGHTS_MAP - 64) == NULL) {
+            return NULL;
+        }
+        mem = dev->mem;
+        mem->left = WEIGHTS_MAP - 64;
+        dev->used -= mem->left; /* what is taken of it counts */
+    }
+
+    p = (char *) mem + mem->size - mem->left;
+    mem->left -= bytes;
+    dev->used += bytes;
+    assert(((uintptr_t) p & 63) == 0);
+
+    return p;
 }
 
 static uint32_t
@@ -248,7 +380,7 @@ typedef struct {
     size_t stride; /* of the source's rows */
 } pack_t;
 
-/* A part is a panel. */
+/* A part is a panel, or as many rows. */
 static void
 pack_part(void *arg, uint32_t part, uint32_t worker)
 {
@@ -256,11 +388,19 @@ pack_part(void *arg, uint32_t part, uint32_t worker)
     const kn_w_t *w = p->w;
     uint32_t left = w->n - part * PANEL;
     char *to = (char *) (uintptr_t) w->data; /* ours still */
+    const char *src;
 
     (void) worker;
-    panel_pack(w->type, p->dev->isa.panels->unit, to + part * w->stride,
-        p->src + (size_t) part * PANEL * p->stride, left < PANEL ? left : PANEL,
-        w->k);
+    left = left < PANEL ? left : PANEL;
+    src = p->src + (size_t) part * PANEL * p->stride;
+
+    if (!w->panels) {
+        memcpy(to + (size_t) part * PANEL * w->stride, src, left * w->stride);
+        return;
+    }
+
+    panel_pack(w->type, p->dev->isa.panels->unit, to + part * w->stride, src,
+        left, w->k);
 }
 
 static kn_w_t *
@@ -290,7 +430,7 @@ dev_weight_load(kn_dev_t *dev, const kn_source_t *s, char *err, size_t errlen)
         rows = (s->n + PANEL - 1) / PANEL;
     }
 
-    w = mem_map(dev, 64 + (uint64_t) rows * stride);
+    w = weight_room(dev, 64 + (uint64_t) rows * stride);
 
     if (w != NULL && panels && s->k > dev->k_max) {
         dev->k_max = s->k;
@@ -313,13 +453,9 @@ dev_weight_load(kn_dev_t *dev, const kn_source_t *s, char *err, size_t errlen)
     w->k = s->k;
     w->panels = panels;
 
-    if (!panels) {
-        memcpy((char *) w + 64, s->data, s->n * stride);
-        return w;
-    }
-
     p = (pack_t){dev, w, s->data, row};
-    cpu_run(dev, rows, (uint64_t) s->n * s->k, pack_part, &p);
+    cpu_run(
+        dev, (s->n + PANEL - 1) / PANEL, (uint64_t) s->n * s->k, pack_part, &p);
 
     return w;
 }
@@ -403,6 +539,10 @@ dev_plan(kn_dev_t *dev, const kn_step_t *step)
     assert(step->rows_n <= dev->limits.rows);
     assert(step->outs_n <= dev->limits.outs);
     assert(step->blocks_n <= dev->limits.blocks);
+
+    if (dev->small) {
+        let_grow(dev);
+    }
 
     copy(dev->tokens, step->tokens, step->tokens_n, sizeof(*dev->tokens));
     copy(dev->rows, step->rows, step->rows_n, sizeof(*dev->rows));

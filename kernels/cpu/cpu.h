@@ -299,6 +299,7 @@ struct kn_dev_s {
     uint32_t *places; /* [limits.tokens, limits.used], of experts (moe.c) */
     char *pairs;      /* their activations, as they want them */
     size_t pairs_size;
+    uint32_t small; /* 0, 1: weights lie in small pages, for now */
 };
 
 /*
