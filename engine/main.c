@@ -728,7 +728,7 @@ open_loop(const engine_t *e, uint64_t cache_seed)
     lc.cache_idle_us = (uint64_t) o->prefix_idle * 1000;
     lc.policy = e->policy;
     lc.tile = (uint32_t) o->batch_tile;
-    lc.step_target_ms = (uint32_t) o->step_target;
+    lc.step_target_ms = (uint32_t) opts_step_target(o);
     lc.prefix_pass_ms = (uint32_t) o->prefix_pass;
     lc.class_floor = (uint32_t) o->class_floor;
     lc.page = ipc_state(e->ipc);

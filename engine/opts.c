@@ -168,6 +168,16 @@ opts_init(opts_t *o)
 }
 
 
+int64_t
+opts_step_target(const opts_t *o)
+{
+    int computes = strcmp(o->device, "null") != 0;
+
+    assert(o->step_target >= 0);
+    return computes || opts_given(o, "step_target") ? o->step_target : 0;
+}
+
+
 int
 opts_given(const opts_t *o, const char *name)
 {

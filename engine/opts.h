@@ -56,7 +56,7 @@
     X(batch_tokens, int, "512", 1, 65536, "tokens computed in one step")       \
     X(batch_tile, int, "16", 1, 4096,                                          \
         "steps with prompts have a multiple of that many tokens")              \
-    X(step_target, ms, "0", 0, 60000,                                          \
+    X(step_target, ms, "250ms", 0, 60000,                                      \
         "wanted time of a step while streams run; 0: batch_tokens rules")      \
     X(policy, str, "fair", 0, 0,                                               \
         "who goes first: fair (by tenant), prefix (by match) or fcfs")         \
@@ -112,6 +112,12 @@ int opts_set(
 
 /* Was that option, whose name is one, set? */
 int opts_given(const opts_t *o, const char *name);
+
+/*
+ * The target for a step's time that rules, ms; 0: none.  One that was not asked
+ * for is for devices that compute.
+ */
+int64_t opts_step_target(const opts_t *o);
 
 /* Reads "name value" lines; '#' starts a comment. 0, or -1 with err. */
 int opts_file(opts_t *o, const char *path, char *err, size_t errlen);

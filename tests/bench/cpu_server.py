@@ -15,8 +15,8 @@ by blocks.  Memory is what the kernel counts as resident when the turns are
 over, for llama-server with the pages of the file that it has mapped.
 
 STALL.  8 streams decode and a prompt of 4096 tokens arrives after 3 seconds:
-the gaps of the 8 while it is computed.  Ours with a budget of tokens and with
-a target for a step's time, theirs with its default and with small batches.
+the gaps of the 8 while it is computed.  Both as they are by default; ours
+without a target for a step's time, theirs with small batches.
 """
 import http.client
 import json
@@ -220,8 +220,8 @@ def stall(place):
         LONG, "ITL of the 8 meanwhile, ms; its own TTFT, s"))
     print("%-24s %8s %8s %9s %8s" % ("", "p50", "p99", "worst", "TTFT"))
     for whose, name, options in (
-            ("ours", "budget 512", {}),
-            ("ours", "step_target 250ms", {"step_target": "250ms"}),
+            ("ours", "default: 250 ms", {}),
+            ("ours", "step_target 0", {"step_target": "0"}),
             ("theirs", "batch 2048, 512", ()),
             ("theirs", "batch 128, 128", ("-b", 128, "-ub", 128))):
         if whose == "ours":

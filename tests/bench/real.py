@@ -101,6 +101,7 @@ class Server:
     def start(self, **options):
         self.stop()
         options.setdefault("context", CONTEXT)
+        options.setdefault("step_target", 0)
         args = [str(self.build / "llm-engine"), "--listen", str(self.socket),
                 "--model", self.model, "--model_name", "m", "--log_level",
                 "warn", "--drain_timeout", "0"]

@@ -33,6 +33,28 @@ test_defaults(void **state)
 }
 
 
+/* A prompt must not stall streams by default; null's steps take no time. */
+static void
+test_step_target(void **state)
+{
+    opts_t o;
+    ERR;
+
+    (void) state;
+    opts_init(&o);
+    assert_int_equal(opts_step_target(&o), 250);
+    assert_int_equal(opts_set(&o, "device", "null", err, sizeof(err)), 0);
+    assert_int_equal(opts_step_target(&o), 0);
+    assert_int_equal(opts_set(&o, "step_target", "80ms", err, sizeof(err)), 0);
+    assert_int_equal(opts_step_target(&o), 80);
+    assert_int_equal(opts_set(&o, "device", "cpu", err, sizeof(err)), 0);
+    assert_int_equal(opts_step_target(&o), 80);
+    assert_int_equal(opts_set(&o, "step_target", "0", err, sizeof(err)), 0);
+    assert_int_equal(opts_step_target(&o), 0);
+    opts_free(&o);
+}
+
+
 static void
 test_units(void **state)
 {
@@ -162,6 +184,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_step_target),
         cmocka_unit_test(test_units),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_file),
