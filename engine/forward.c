@@ -122,8 +122,8 @@ kv_part_bytes(const model_info_t *info, const forward_cfg_t *c)
 {
     uint64_t bytes;
 
-    bytes = (uint64_t) info->kv_heads * c->block_tokens * info->head_dim
-            * (c->kv_type == KN_F32 ? 4 : 2);
+    bytes = (uint64_t) info->kv_heads * c->block_tokens
+            * kn_kv_bytes(c->kv_type, info->head_dim);
 
     return (bytes + 63) & ~(uint64_t) 63;
 }
@@ -133,6 +133,34 @@ static uint64_t
 kv_layer_bytes(const model_info_t *info, const forward_cfg_t *c)
 {
     return kv_part_bytes(info, c) * (info->latent > 0 ? 1 : 2);
+}
+
+/* Rows are whole blocks of the type, latents and what is beside them too. */
+int
+forward_kv_fits(const model_t *m, uint32_t kv_type, char *err, size_t errlen)
+{
+    const model_info_t *info = model_info(m);
+    uint32_t block = kn_kv_block(kv_type), own;
+
+    assert(kv_type < KN_KV_TYPES && info->latent <= info->head_dim);
+    own = info->head_dim - info->latent;
+
+    if (own % block == 0 && info->latent % block == 0) {
+        return 0;
+    }
+
+    if (info->latent > 0) {
+        snprintf(err, errlen,
+            "kv_type q8_0 needs latents and their rotated keys of a multiple "
+            "of %u elements, found %u and %u",
+            block, info->latent, own);
+    } else {
+        snprintf(err, errlen,
+            "kv_type q8_0 needs heads of a multiple of %u elements, found %u",
+            block, own);
+    }
+
+    return -1;
 }
 
 uint64_t
@@ -833,6 +861,10 @@ forward_open(const kernels_t *kn, kn_dev_t *dev, const model_t *m,
     assert(c->block_tokens > 0 && c->blocks > 0 && c->context > 0);
     assert(c->kv_type < KN_KV_TYPES);
     assert(c->groups.n <= KN_GROUPS && c->groups.n <= BATCH_GROUPS);
+
+    if (forward_kv_fits(m, c->kv_type, err, errlen) != 0) {
+        return NULL;
+    }
 
     f = mem_zero(1, sizeof(*f));
 

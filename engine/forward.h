@@ -18,7 +18,7 @@ typedef struct {
     uint32_t context;                        /* longest sequence, tokens */
     uint32_t blocks;                         /* KV blocks in the pool */
     uint32_t block_tokens;
-    uint32_t kv_type; /* KN_F32, KN_F16, KN_BF16 */
+    uint32_t kv_type; /* below KN_KV_TYPES */
     uint32_t depth;   /* steps planned while one runs: 0 or 1 */
     model_groups_t groups;
     uint32_t host_blocks; /* in the second arena, which may have none */
@@ -52,7 +52,14 @@ forward_kv(const forward_cfg_t *shape, uint32_t seqs, kv_cfg_t *c)
     c->window = shape->groups.window;
 }
 
-/* Bytes of one KV block (a group's layers, keys and values). */
+/* May m's keys and values be of that type?  0, or -1 with one sentence. */
+int forward_kv_fits(
+    const model_t *m, uint32_t kv_type, char *err, size_t errlen);
+
+/*
+ * Bytes of one KV block (a group's layers, keys and values), of a type that
+ * fits.
+ */
 uint64_t forward_block_bytes(const model_t *m, const forward_cfg_t *c);
 
 /*

@@ -326,18 +326,19 @@ parse_kv_type(engine_t *e)
         const char *name;
         uint32_t type;
     } types[KN_KV_TYPES] = {
-        {"f32", KN_F32}, {"f16", KN_F16}, {"bf16", KN_BF16}};
+        {"f32", KN_F32}, {"f16", KN_F16}, {"bf16", KN_BF16}, {"q8_0", KN_Q8_0}};
     uint32_t i;
 
     for (i = 0; i < KN_KV_TYPES; i++) {
         if (strcmp(e->o.kv_type, types[i].name) == 0) {
             e->shape.kv_type = types[i].type;
-            return 0;
+            return forward_kv_fits(
+                e->load.model, types[i].type, e->err, sizeof(e->err));
         }
     }
 
     snprintf(e->err, sizeof(e->err),
-        "kv_type must be f32, f16 or bf16, found \"%s\"", e->o.kv_type);
+        "kv_type must be f32, f16, bf16 or q8_0, found \"%s\"", e->o.kv_type);
 
     return -1;
 }

@@ -35,7 +35,7 @@
     X(text_threads, int, "2", 1, 64, "threads that tokenise prompts")          \
     X(context, int, "0", 0, 1 << 20,                                           \
         "longest sequence, tokens; 0: what the model was trained for")         \
-    X(kv_type, str, "f16", 0, 0, "keys and values as f32, f16 or bf16")        \
+    X(kv_type, str, "f16", 0, 0, "keys and values as f32, f16, bf16 or q8_0")  \
     X(kv_memory, size, "0", 0, 1ll << 46,                                      \
         "memory for KV blocks; 0: eight contexts' worth")                      \
     X(kv_host_memory, size, "0", 0, 1ll << 46,                                 \

@@ -39,7 +39,7 @@
 #include <stdint.h>
 
 /*
- * Element types, of weights (all) and of keys and values (the first three).
+ * Element types, of weights (all) and of keys and values (the first four).
  * X(name, elements in a block, bytes of a block)
  *
  * Q8_0: f16 scale d, 32 x i8 q; value = d * q.
@@ -83,7 +83,21 @@ enum {
         KN_TYPES
 };
 
-#define KN_KV_TYPES 3 /* KN_F32, KN_F16, KN_BF16 */
+#define KN_KV_TYPES 4 /* KN_F32, KN_F16, KN_BF16, KN_Q8_0 */
+
+/* Elements of a block of a type of the cache; rows are whole blocks. */
+static inline uint32_t
+kn_kv_block(uint32_t type)
+{
+    return type == KN_Q8_0 ? 32 : 1;
+}
+
+/* Bytes of n elements, whole blocks, of a row of the cache. */
+static inline uint64_t
+kn_kv_bytes(uint32_t type, uint64_t n)
+{
+    return type == KN_F32 ? n * 4 : type == KN_Q8_0 ? n / 32 * 34 : n * 2;
+}
 
 /* An address in device memory. The host must not dereference it. */
 typedef struct {
@@ -187,12 +201,16 @@ enum { KN_TOKENS, KN_OUTS };
  * v_dim elements of its key, and stored as such only (inside; v_off is then
  * not looked at).  Position p of a sequence is token p % block_tokens of its
  * block number p / block_tokens in the layer's group.
+ *
+ * A head's key or value of one position is a row of whole blocks of the type:
+ * of Q8_0, factors among the numbers, so that what is one position's lies
+ * together and a row is found and copied as any other type's.
  */
 typedef struct {
     kn_ptr_t kv;
     uint32_t group;
     uint64_t stride, k_off, v_off; /* bytes */
-    uint32_t type;                 /* KN_F32, KN_F16, KN_BF16 */
+    uint32_t type;                 /* below KN_KV_TYPES */
     uint32_t block_tokens;
     uint32_t kv_heads, head_dim, v_dim;
     uint32_t inside; /* 0, 1 */
@@ -290,6 +308,11 @@ typedef struct {
  * v in the cache at the tokens' positions, rounded to nearest even.  With half
  * 0 it only stores.  Where values are inside of keys, k has what comes before
  * them, and that is where the rotated elements are.
+ *
+ * A block of Q8_0 has the factor F16(max / 127), max being its largest
+ * magnitude, and of each element x the whole number next to x * (1 / factor),
+ * as far as a byte holds it; 0 where the factor is 0.  If an element or the
+ * factor is not finite, the factor is NaN, 0x7e00, and the numbers are 0.
  */
 typedef struct {
     kn_ptr_t q;  /* [tokens, heads * head_dim] */

@@ -49,6 +49,8 @@ refused('no such file', qr/nowhere/, '--model', "$dir/nowhere.gguf");
 refused('a directory', qr/\Q$dir/, '--model', $dir);
 refused('bad device', qr/tpu/, '--device', 'tpu');
 refused('bad kv_type', qr/f8/, '--device', 'null', '--kv_type', 'f8');
+refused('heads too small for q8_0', qr/q8_0 needs heads of a multiple of 32 elements, found \d+$/m,
+    '--device', 'null', '--kv_type', 'q8_0');
 refused('bad prefix_cache', qr/prefix_cache/, '--device', 'null', '--prefix_cache', 'yes');
 refused('bad prefix_share', qr/prefix_share/, '--device', 'null', '--prefix_share', 'some');
 refused('bad isa', qr/mmx/, '--device', 'null', '--cpu_isa', 'mmx');

@@ -149,7 +149,7 @@ cache_rows(const seen_t *s, uint32_t from, uint32_t to, int values,
     const char *at;
 
     assert(from < to);
-    stride = values ? value_stride(kv) : (size_t) kv->head_dim * kv_size(kv);
+    stride = values ? value_stride(kv) : kv_size(kv, kv->head_dim);
     to = min_u32(to, from + CPU_SEEN);
 
     for (n = 0; from < to; from = end) {
@@ -186,7 +186,7 @@ attn_scores(seen_t *s, uint32_t from, uint32_t to)
     p.m = s->n;
     p.rows = p.to = r.k = s->a->kv.head_dim;
     p.fresh = 1;
-    p.ahead_size = s->a->kv.head_dim * kv_size(&s->a->kv);
+    p.ahead_size = kv_size(&s->a->kv, s->a->kv.head_dim);
 
     for (at = from; at < to; at = next, turn ^= 1) {
         next = min_u32(at + CPU_SEEN, to);
@@ -306,7 +306,7 @@ attn_values(seen_t *s, uint32_t from, uint32_t to, uint32_t end)
     p.w = r.to = s->packed;
     p.n = r.k = s->a->kv.v_dim;
     p.rows = CPU_SEEN + 1;
-    p.ahead_size = s->a->kv.head_dim * kv_size(&s->a->kv);
+    p.ahead_size = kv_size(&s->a->kv, s->a->kv.head_dim);
 
     for (at = from; at < to; at = next, turn ^= 1) {
         next = min_u32(at + CPU_SEEN, to);

@@ -7,27 +7,19 @@
 #include <assert.h>
 #include <math.h>
 
-/* One element of a row of the cache, at p. */
-static float
-element(uint32_t type, const char *p, uint32_t e)
-{
-    float v;
-
-    cpu_ref.row[type](&v, p + (size_t) e * (type == KN_F32 ? 4 : 2), 1);
-
-    return v;
-}
-
 static void
 keys(const cpu_rows_t *a, uint32_t type)
 {
+    float row[CPU_HEAD_DIM_MAX];
     uint32_t i, e;
 
-    assert(a->n <= CPU_SEEN);
+    assert(a->n <= CPU_SEEN && a->k <= CPU_HEAD_DIM_MAX);
 
     for (i = 0; i < a->n; i++) {
+        cpu_ref.row[type](row, a->from[i], a->k);
+
         for (e = 0; e < a->k; e++) {
-            a->to[(size_t) e * a->n + i] = element(type, a->from[i], e);
+            a->to[(size_t) e * a->n + i] = row[e];
         }
     }
 }
@@ -136,13 +128,14 @@ join(float *y, const float *x, uint32_t n, float by, float with)
 X(F32)
 X(F16)
 X(BF16)
+X(Q8_0)
 #undef X
 
 const cpu_attn_t cpu_attn_ref = {
-    .keys = {keys_F32, keys_F16, keys_BF16},
-    .values = {values_F32, values_F16, values_BF16},
+    .keys = {keys_F32, keys_F16, keys_BF16, keys_Q8_0},
+    .values = {values_F32, values_F16, values_BF16, values_Q8_0},
     .strips = strips,
-    .mix = {mix_F32, mix_F16, mix_BF16},
+    .mix = {mix_F32, mix_F16, mix_BF16, mix_Q8_0},
     .softmax = softmax,
     .join = join,
 };

@@ -153,10 +153,34 @@ halves_high(vi_t v)
     return _mm256_extracti128_si256(v, 1);
 }
 
+ALWAYS __m128i
+bytes_low(vh_t h)
+{
+    return h;
+}
+
+ALWAYS __m128i
+bytes_high(vh_t h)
+{
+    return _mm_unpackhi_epi64(h, h);
+}
+
 ALWAYS vf_t
 as_floats(vi_t v)
 {
     return _mm256_castsi256_ps(v);
+}
+
+ALWAYS __m128i
+load_bytes(const char *p)
+{
+    return _mm_loadu_si64(p);
+}
+
+ALWAYS vf_t
+to_floats(__m128i q)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q));
 }
 
 #include "vec.h"

@@ -156,10 +156,36 @@ halves_high(vi_t v)
     return _mm512_extracti64x4_epi64(v, 1);
 }
 
+ALWAYS __m128i
+bytes_low(vh_t h)
+{
+    return _mm_unpacklo_epi64(
+        _mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+}
+
+ALWAYS __m128i
+bytes_high(vh_t h)
+{
+    return _mm_unpackhi_epi64(
+        _mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+}
+
 ALWAYS vf_t
 as_floats(vi_t v)
 {
     return _mm512_castsi512_ps(v);
+}
+
+ALWAYS __m128i
+load_bytes(const char *p)
+{
+    return _mm_loadu_si128((const __m128i *) p);
+}
+
+ALWAYS vf_t
+to_floats(__m128i q)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(q));
 }
 
 #include "vec.h"

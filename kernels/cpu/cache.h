@@ -8,11 +8,12 @@
 
 #include <assert.h>
 
-/* Bytes of an element of the cache. */
+/* Bytes of n elements of a row. */
 static inline size_t
-kv_size(const kn_kv_t *kv)
+kv_size(const kn_kv_t *kv, uint32_t n)
 {
-    return kv->type == KN_F32 ? 4 : 2;
+    assert(n % kn_kv_block(kv->type) == 0);
+    return kn_kv_bytes(kv->type, n);
 }
 
 /* Where, after off, row has position pos and head h: width elements each. */
@@ -31,7 +32,7 @@ kv_row(const kn_dev_t *dev, const kn_kv_t *kv, const kn_row_t *row,
     at = (uint64_t) h * kv->block_tokens + pos % kv->block_tokens;
 
     return HOST(char, kv->kv) + block * kv->stride + off
-           + at * width * kv_size(kv);
+           + at * kv_size(kv, width);
 }
 
 /* Where head h's key of position pos of row lies in the cache. */
@@ -48,7 +49,7 @@ value_at(const kn_dev_t *dev, const kn_kv_t *kv, const kn_row_t *row,
     uint32_t pos, uint32_t h)
 {
     return kv->inside
-               ? key_at(dev, kv, row, pos, h) + kn_kv_own(kv) * kv_size(kv)
+               ? key_at(dev, kv, row, pos, h) + kv_size(kv, kn_kv_own(kv))
                : kv_row(dev, kv, row, pos, h, kv->v_off, kv->v_dim);
 }
 
@@ -56,7 +57,7 @@ value_at(const kn_dev_t *dev, const kn_kv_t *kv, const kn_row_t *row,
 static inline size_t
 value_stride(const kn_kv_t *kv)
 {
-    return (kv->inside ? kv->head_dim : kv->v_dim) * kv_size(kv);
+    return kv_size(kv, kv->inside ? kv->head_dim : kv->v_dim);
 }
 
 #endif

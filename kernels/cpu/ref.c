@@ -181,6 +181,54 @@ put_BF16(void *dst, const float *src, uint32_t n)
     }
 }
 
+/* Of 32 the largest magnitude, a NaN being the largest. */
+static float
+top_of(const float *x)
+{
+    uint32_t i, u, top = 0;
+    float f;
+
+    for (i = 0; i < 32; i++) {
+        memcpy(&u, x + i, sizeof(u));
+        u &= 0x7fffffff;
+        top = u > top ? u : top;
+    }
+
+    memcpy(&f, &top, sizeof(f));
+    return f;
+}
+
+static void
+put_Q8_0(void *dst, const float *src, uint32_t n)
+{
+    char *p = dst;
+    uint32_t i, e;
+    uint16_t h;
+    float d, r;
+    long q;
+
+    assert(n % 32 == 0);
+
+    for (i = 0; i < n; i += 32, p += 34) {
+        h = to_f16(top_of(src + i) / 127);
+        h = h < 0x7c00 ? h : 0x7e00;
+        memcpy(p, &h, 2);
+        memset(p + 2, 0, 32);
+
+        if (h == 0 || h == 0x7e00) {
+            continue;
+        }
+
+        d = dequant_half_bits(h);
+        r = 1 / d;
+
+        for (e = 0; e < 32; e++) {
+            q = lrintf(src[i + e] * r);
+            p[2 + e] = (char) (q < -128 ? -128 : q > 127 ? 127 : q);
+        }
+    }
+}
+
 static void
 rotate_neighbours(float *x, const float *cos, const float *sin, uint32_t half)
 {
@@ -283,7 +331,7 @@ const cpu_isa_t cpu_ref = {
     .matmul[KN_##name] = matmul_##name, .row[KN_##name] = row_##name,
     KN_TYPE_LIST(X)
 #undef X
-        .kv_put = {put_F32, put_F16, put_BF16},
+        .kv_put = {put_F32, put_F16, put_BF16, put_Q8_0},
     .rotate = {rotate_neighbours, rotate_halves},
     .attn = &cpu_attn_ref,
     .rmsnorm = rmsnorm_ref,

@@ -36,7 +36,10 @@
  *                              p[2 * step] + at, ...
  *      halves_low(i) halves_high(i)    vi_t's, as vh_t
  *      as_floats(i)            its bits
+ *      bytes_low(h) bytes_high(h)      the first halves of vh_t's runs of 16
+ *                              bytes, one after another; the second ones
  *      max_floats(v, top, n)   top, its first n lanes the larger ones of both
+ *      load_bytes(p) to_floats(q)      LANES bytes; the first LANES of q, signed
  */
 #ifndef VEC_H
 #define VEC_H
@@ -276,6 +279,7 @@ soft_cap(float *x, uint32_t n, float scale, float cap)
 const cpu_isa_t ISA = {
     .name = ISA_NAME,
     .kv_put[KN_F16] = kv_put_f16,
+    .kv_put[KN_Q8_0] = kv_put_q8_0,
     .rotate = {rotate_neighbours, rotate_halves},
     .attn = &attn,
     .rmsnorm = rmsnorm,

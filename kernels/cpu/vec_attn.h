@@ -25,30 +25,65 @@
 
 #define STRIP (2 * LANES)
 
-/* Bytes of an element of the cache. */
+_Static_assert(CPU_STRIP % STRIP == 0 && CPU_SEEN % STRIP == 0,
+    "a strip is a part of what callers leave room for");
+_Static_assert(CPU_STEP % STRIP == 0, "a strip is of one block");
+
+/* In place of a type of the cache: w, which is laid out. */
+#define STRIPS KN_TYPES
+
+/* Bytes of an element of a type without blocks. */
 ALWAYS size_t
 kv_bytes(uint32_t type)
 {
     return type == KN_F32 ? 4 : 2;
 }
 
-_Static_assert(CPU_STRIP % STRIP == 0 && CPU_SEEN % STRIP == 0,
-    "a strip is a part of what callers leave room for");
+/* Bytes of a block of Q8_0, of CPU_STEP elements. */
+#define BLOCK (2 + CPU_STEP)
 
-/* In place of a type of the cache: w, which is laid out. */
-#define STRIPS KN_TYPES
+/* Its factor, and LANES elements from number u on. */
 
-/* Vector u of row e of strips q and on. */
 ALWAYS vf_t
-strips_load(const cpu_strips_t *a, uint32_t type, const float *w, uint32_t e,
-    uint32_t q, uint32_t u)
+block_factor(const char *p)
 {
-    size_t step = (size_t) a->rows * STRIP;
+    uint16_t h;
 
-    return type == STRIPS ? V(load)(w + u / 2 * step + u % 2 * LANES)
-                          : load(type, a->cache[e]
-                                           + ((size_t) q * STRIP + u * LANES)
-                                                 * kv_bytes(type));
+    memcpy(&h, p, 2);
+
+    return V(set1)(_cvtsh_ss(h));
+}
+
+ALWAYS vf_t
+block_part(const char *p, uint32_t u, vf_t d)
+{
+    return V(mul)(to_floats(load_bytes(p + 2 + u)), d);
+}
+
+/* Row e of strips [q, q + P), which begin a block if they are more than one. */
+ALWAYS void
+strips_load(const cpu_strips_t *a, uint32_t type, const float *w, uint32_t e,
+    uint32_t q, uint32_t P, vf_t t[8])
+{
+    size_t step = (size_t) a->rows * STRIP, at = (size_t) q * STRIP;
+    const char *p = type == STRIPS ? NULL : a->cache[e];
+    vf_t d = V(setzero)();
+    uint32_t u;
+
+    for (u = 0; u < 2 * P; u++) {
+        if (type == STRIPS) {
+            t[u] = V(load)(w + u / 2 * step + u % 2 * LANES);
+        } else if (type == KN_Q8_0) {
+            if (u * LANES % CPU_STEP == 0) {
+                p = a->cache[e] + (at + u * LANES) / CPU_STEP * BLOCK;
+                d = block_factor(p);
+            }
+
+            t[u] = block_part(p, (at + u * LANES) % CPU_STEP, d);
+        } else {
+            t[u] = load(type, p + (at + u * LANES) * kv_bytes(type));
+        }
+    }
 }
 
 /*
@@ -81,9 +116,7 @@ strips_tile(const cpu_strips_t *a, uint32_t type, uint32_t i, uint32_t q,
 
 #pragma GCC unroll 4
     for (e = a->from; e < a->to; e++) {
-        for (u = 0; u < 2 * P; u++) {
-            t[u] = strips_load(a, type, w, e, q, u);
-        }
+        strips_load(a, type, w, e, q, P, t);
 
         if (type == STRIPS) {
             w += STRIP;
@@ -259,12 +292,82 @@ turn_floats(float *to, const char *const *p, uint32_t e)
     }
 }
 
+/*
+ * Elements e to e + 15 of a strip's keys at p, turned around; d has the keys'
+ * factors.
+ */
+ALWAYS void
+turn_bytes(float *to, const char *const *p, size_t e, const vf_t d[2])
+{
+    vi_t a[8], b[4], c[4];
+    vh_t lo, hi;
+    uint32_t i, h;
+
+    for (i = 0; i < 8; i++) {
+        a[i] = gather(p + i, 8, e);
+    }
+
+    /* eight elements: of two keys each, of four, of eight */
+    for (h = 0; h < 2; h++) {
+        for (i = 0; i < 4; i++) {
+            b[i] = h == 0 ? INT(unpacklo_epi8)(a[2 * i], a[2 * i + 1])
+                          : INT(unpackhi_epi8)(a[2 * i], a[2 * i + 1]);
+        }
+
+        for (i = 0; i < 4; i += 2) {
+            c[i] = INT(unpacklo_epi16)(b[i], b[i + 1]);
+            c[i + 1] = INT(unpackhi_epi16)(b[i], b[i + 1]);
+        }
+
+        for (i = 0; i < 2; i++) {
+            b[2 * i] = INT(unpacklo_epi32)(c[i], c[i + 2]);
+            b[2 * i + 1] = INT(unpackhi_epi32)(c[i], c[i + 2]);
+        }
+
+        for (i = 0; i < 4; i++, to += 2 * STRIP) {
+            lo = halves_low(b[i]);
+            hi = halves_high(b[i]);
+            V(store)(to, V(mul)(to_floats(bytes_low(lo)), d[0]));
+            V(store)(to + LANES, V(mul)(to_floats(bytes_low(hi)), d[1]));
+            V(store)(to + STRIP, V(mul)(to_floats(bytes_high(lo)), d[0]));
+            V(store)
+            (to + STRIP + LANES, V(mul)(to_floats(bytes_high(hi)), d[1]));
+        }
+    }
+}
+
+/* A strip of keys in blocks, k elements each. */
+ALWAYS void
+turn_blocks(float *to, const char *const *p, uint32_t k)
+{
+    uint16_t h[STRIP];
+    uint32_t e, j;
+    size_t at;
+    vf_t d[2];
+
+    for (e = 0, at = 0; e < k; e += CPU_STEP, at += BLOCK) {
+        for (j = 0; j < STRIP; j++) {
+            memcpy(&h[j], p[j] + at, 2);
+        }
+
+        d[0] = from_f16(load_halves((const char *) h));
+        d[1] = from_f16(load_halves((const char *) (h + LANES)));
+        turn_bytes(to + (size_t) e * STRIP, p, at + 2, d);
+        turn_bytes(to + (size_t) (e + 16) * STRIP, p, at + 18, d);
+    }
+}
+
 /* A strip of keys, k elements each, at p. */
 ALWAYS void
 turn_strip(uint32_t type, float *to, const char *const *p, uint32_t k)
 {
     float v[LANES];
     uint32_t e, u, i, j;
+
+    if (type == KN_Q8_0) {
+        turn_blocks(to, p, k);
+        return;
+    }
 
     if (type == KN_F32) {
         for (e = 0; e + 4 <= k; e += 4) {
@@ -295,6 +398,7 @@ keys(const cpu_rows_t *a, uint32_t type)
     uint32_t i, j;
 
     assert(a->n > 0 && a->n <= CPU_SEEN && a->k > 0);
+    assert(a->k % kn_kv_block(type) == 0);
 
     for (j = 0; j < a->n; j += STRIP) {
         for (i = 0; i < STRIP; i++) {
@@ -313,6 +417,24 @@ value_part(uint32_t type, const char *from, uint32_t e, uint32_t k)
                  : V(setzero)();
 }
 
+/* A value in blocks. */
+ALWAYS void
+value_blocks(float *to, const char *from, uint32_t k)
+{
+    const size_t step = (size_t) STRIP * (CPU_SEEN + 1);
+    uint32_t e, u;
+    vf_t d;
+
+    for (e = 0; e < k; e += CPU_STEP, from += BLOCK) {
+        d = block_factor(from);
+
+        for (u = 0; u < CPU_STEP; u += STRIP, to += step) {
+            V(store)(to, block_part(from, u, d));
+            V(store)(to + LANES, block_part(from, u + LANES, d));
+        }
+    }
+}
+
 /* What the last strip lacks is zeros. */
 ALWAYS void
 values(const cpu_rows_t *a, uint32_t type)
@@ -323,10 +445,16 @@ values(const cpu_rows_t *a, uint32_t type)
     uint32_t j, e;
 
     assert(a->n > 0 && a->n <= CPU_SEEN && a->k > 0);
+    assert(a->k % kn_kv_block(type) == 0);
 
     for (j = 0; j < a->n; j++) {
         from = a->from[j];
         to = a->to + (size_t) j * STRIP;
+
+        if (type == KN_Q8_0) {
+            value_blocks(to, from, a->k);
+            continue;
+        }
 
         for (e = 0; e + STRIP <= a->k; e += STRIP, to += step) {
             V(store)(to, load(type, from));
@@ -428,12 +556,13 @@ join(float *y, const float *x, uint32_t n, float by, float with)
 X(F32)
 X(F16)
 X(BF16)
+X(Q8_0)
 #undef X
 
 static const cpu_attn_t attn = {
-    .keys = {keys_F32, keys_F16, keys_BF16},
-    .values = {values_F32, values_F16, values_BF16},
-    .mix = {mix_F32, mix_F16, mix_BF16},
+    .keys = {keys_F32, keys_F16, keys_BF16, keys_Q8_0},
+    .values = {values_F32, values_F16, values_BF16, values_Q8_0},
+    .mix = {mix_F32, mix_F16, mix_BF16, mix_Q8_0},
     .strips = strips,
     .softmax = softmax,
     .join = join,

@@ -5,6 +5,8 @@
 #ifndef VEC_CACHE_H
 #define VEC_CACHE_H
 
+#include "vec_whole.h"
+
 /*
  * a * cos + b * sin, each rounded for itself as in plain C: what is stored is
  * rounded once more, and would differ where two results straddle a half.
@@ -79,6 +81,33 @@ kv_put_f16(void *dst, const float *src, uint32_t n)
     if (e < n) {
         h = to_f16(load_floats(src + e, n - e));
         memcpy((char *) dst + (size_t) e * 2, &h, (n - e) * 2);
+    }
+}
+
+/* Conversions give what a byte cannot hold as the nearest that it can. */
+static void
+kv_put_q8_0(void *dst, const float *src, uint32_t n)
+{
+    char *p = dst;
+    uint32_t e;
+    int32_t half[2];
+    uint16_t h;
+    vh_t v;
+
+    assert(n % CPU_STEP == 0);
+
+    for (e = 0; e < n; e += CPU_STEP, p += 2 + CPU_STEP) {
+        v = to_f16(V(set1)(top_of(src + e) / 127));
+        memcpy(&h, &v, sizeof(h));
+
+        if (h == 0 || h >= 0x7c00) {
+            h = h == 0 ? 0 : 0x7e00;
+            memset(p + 2, 0, CPU_STEP);
+        } else {
+            round_step(p + 2, src + e, 1 / _cvtsh_ss(h), 1, half);
+        }
+
+        memcpy(p, &h, 2);
     }
 }
 

@@ -288,6 +288,35 @@ matrix_at(const matrix_t *m, uint32_t c, uint32_t j)
                      : weight_at(m->type, m->rows[j], c);
 }
 
+/* What is laid out is what the same rows give as floats, bit for bit. */
+static void
+check_plain(const cpu_isa_t *isa, const matrix_t *m)
+{
+    uint32_t i, count = m->values ? m->k : m->n, width;
+    size_t size = (CPU_SEEN + 1) * 320 * sizeof(float);
+    float *rows = malloc(count * 320 * sizeof(float));
+    const char *from[CPU_SEEN];
+    cpu_rows_t a;
+
+    width = m->values ? m->n : m->k;
+    a.to = aligned_alloc(64, size);
+    assert_true(rows != NULL && a.to != NULL);
+    memset(a.to, 0xff, size);
+
+    for (i = 0; i < count; i++) {
+        cpu_ref.row[m->type](rows + (size_t) i * 320, m->rows[i], width);
+        from[i] = (const char *) (rows + (size_t) i * 320);
+    }
+
+    a.from = from;
+    a.n = count;
+    a.k = width;
+    (m->values ? isa->attn->values : isa->attn->keys)[KN_F32](&a);
+    assert_memory_equal(a.to, m->w, size);
+    free(a.to);
+    free(rows);
+}
+
 /* Row i alone, its terms in two calls: the same bits. */
 static void
 check_strips_alone(const cpu_isa_t *isa, const cpu_strips_t *p,
@@ -403,23 +432,26 @@ test_strips(void **state)
 {
     const cpu_isa_t *isa = isa_of(state);
     uint64_t seed = 4;
-    uint32_t i, type, values;
+    uint32_t i, type, values, width;
     matrix_t m;
 
-    for (i = 0; isa->attn != NULL && i < 600; i++) {
+    for (i = 0; isa->attn != NULL && i < 800; i++) {
         type = i % KN_KV_TYPES;
         values = i / KN_KV_TYPES % 2;
+        width = 1 + rnd(&seed) % 300;
+        width = values && i % 5 == 0 ? 32 * (1 + i % 9) : width;
+        width += kn_kv_block(type) - 1;
+        width -= width % kn_kv_block(type);
 
         if (values) {
-            matrix_open(&m, isa, &seed, type, 1,
-                i % 5 ? 1 + rnd(&seed) % 300 : 32 * (1 + i % 9),
-                1 + rnd(&seed) % CPU_SEEN);
+            matrix_open(
+                &m, isa, &seed, type, 1, width, 1 + rnd(&seed) % CPU_SEEN);
         } else {
             matrix_open(&m, isa, &seed, type, 0,
-                i % 5 ? 1 + rnd(&seed) % CPU_SEEN : CPU_SEEN,
-                1 + rnd(&seed) % 300);
+                i % 5 ? 1 + rnd(&seed) % CPU_SEEN : CPU_SEEN, width);
         }
 
+        check_plain(isa, &m);
         check_strips(isa, &seed, &m);
         free(m.w);
         guard_close(&m.cache);
@@ -700,6 +732,104 @@ test_put_others(void **state)
     }
 }
 
+/* 32 floats of about one size, or of all, some of them no numbers. */
+static void
+rnd_block(uint64_t *seed, char *p)
+{
+    uint32_t i, u, odd = rnd(seed) % 8, top = 1 + rnd(seed) % 250;
+
+    for (i = 0; i < 32; i++) {
+        u = (rnd(seed) & 0x807fffff) | (top - rnd(seed) % top % 12) << 23;
+        u = odd == 1 ? rnd(seed) & 0xbfffffff : u;
+        u = odd == 2 ? rnd(seed) : u;
+        u = odd == 3 ? rnd(seed) & 0x80000000 : u;
+        u = odd == 4 && i == 7 ? 0x7f800000 | rnd(seed) % 2 << 31 : u;
+        u = odd == 5 && i == 31 ? rnd(seed) | 0x7fc00000 : u;
+        /* halves between two numbers of a factor of 2^-7 */
+        u = odd >= 6 && i > 0 ? (u & 0x80000000) | 0x3c000000 : u;
+        memcpy(p + (size_t) i * 4, &u, 4);
+    }
+
+    for (i = 0; odd >= 6 && i < 32; i++) {
+        float f = (i == 0 ? 127 : (float) (rnd(seed) % 254) / 2) * 0x1p-7f;
+
+        f = rnd(seed) % 2 ? f : -f;
+        memcpy(p + (size_t) i * 4, &f, 4);
+    }
+}
+
+/* Block p says what x are, as nearly as its factor and kernels.h have it. */
+static void
+check_block(const float *x, const char *p)
+{
+    uint32_t i;
+    double d, q, top = 0;
+    int finite = 1, n;
+    uint16_t h;
+
+    for (i = 0; i < 32; i++) {
+        finite = finite && isfinite(x[i]);
+        top = fabs(x[i]) > top ? fabs(x[i]) : top;
+    }
+
+    memcpy(&h, p, 2);
+
+    if (!finite || top / 127 >= 65520) {
+        assert_int_equal(h, 0x7e00);
+        return;
+    }
+
+    assert_true(is_nearest_half((float) top / 127.0f, h));
+    d = half_value(h);
+
+    for (i = 0; i < 32; i++) {
+        n = (int8_t) p[2 + i];
+        q = d > 0 ? x[i] / d : 0;
+        /* the product with 1 / d is rounded twice */
+        assert_true(fabs(q - n) <= 0.5 + 3e-5 || (n == 127 && q > 127)
+                    || (n == -128 && q < -128));
+
+        if (d == 0x1p-7 && q * 2 == floor(q * 2)) {
+            assert_int_equal(n, (int) nearbyint(q));
+        }
+    }
+}
+
+static void
+test_put_q8_0(void **state)
+{
+    const cpu_isa_t *isa = isa_of(state);
+    uint64_t seed = 16;
+    uint32_t n, i, j;
+    guard_t src, dst;
+    char *want;
+
+    for (j = 0; isa->kv_put[KN_Q8_0] != NULL && j < 400; j++) {
+        n = 32 * (1 + j % 9);
+        guard_open(&src, n * sizeof(float));
+        guard_open(&dst, type_bytes(KN_Q8_0, n));
+        want = malloc(type_bytes(KN_Q8_0, n));
+        assert_non_null(want);
+
+        for (i = 0; i < n; i += 32) {
+            rnd_block(&seed, (char *) src.p + (size_t) i * 4);
+        }
+
+        isa->kv_put[KN_Q8_0](dst.p, src.p, n);
+        cpu_ref.kv_put[KN_Q8_0](want, src.p, n);
+        assert_memory_equal(dst.p, want, type_bytes(KN_Q8_0, n));
+
+        for (i = 0; i < n; i += 32) {
+            check_block((float *) src.p + i,
+                (const char *) dst.p + type_bytes(KN_Q8_0, i));
+        }
+
+        free(want);
+        guard_close(&src);
+        guard_close(&dst);
+    }
+}
+
 #define LIMIT 2.5f
 
 /* act(x, up), and in *size how its own error grows with that of x. */
@@ -838,6 +968,7 @@ test_soft_cap(void **state)
     T(rmsnorm)                                                                 \
     T(put_f16)                                                                 \
     T(put_others)                                                              \
+    T(put_q8_0)                                                                \
     T(act_mul)                                                                 \
     T(soft_cap)
 

@@ -878,9 +878,11 @@ make_case(int op, uint32_t i)
     c.cap = i / 4 % 2 ? 0.8f : 0;
 
     if (op == OP_attn || op == OP_rope_store) {
-        c.type = i % KN_KV_TYPES;
-        c.head_dim = dims[i % 8];
+        c.type = (i + i / 8) % KN_KV_TYPES;
+        block = kn_kv_block(c.type);
+        c.head_dim = (dims[i % 8] + block - 1) / block * block;
         c.v_dim = i % 6 == 5 ? dims[i / 2 % 7] : c.head_dim;
+        c.v_dim = (c.v_dim + block - 1) / block * block;
         c.kv_heads = c.head_dim > 128 ? 1 : 1 + i % 2;
         c.heads = c.kv_heads * groups[i / 2 % (c.head_dim < 40 ? 5 : 4)];
         c.half = i % 4 ? c.head_dim / 2 : c.head_dim / 4;
@@ -890,6 +892,9 @@ make_case(int op, uint32_t i)
         if (c.inside) {
             c.half = i % 5 == 2 ? 0 : c.head_dim / 18;
             c.v_dim = c.head_dim - 2 * c.half - i % 2;
+            c.v_dim -= c.head_dim > block ? c.v_dim % block : 0;
+            c.v_dim = c.v_dim < block ? block : c.v_dim;
+            c.half = c.v_dim == c.head_dim ? 0 : c.half;
         }
 
         c.halves = i / 2 % 2;
