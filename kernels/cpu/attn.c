@@ -35,8 +35,12 @@
 /* Queries of a tile: eight times what the widest product takes. */
 #define QUERIES 48
 
-/* For so few of them values are not laid out. */
-#define RAW 8
+/*
+ * For so few of them values are not laid out.  Bytes and factors take longer to
+ * become floats than halves do: seven queries and more would do it twice.
+ */
+#define RAW       8
+#define RAW_BYTES 6
 
 /* Floats from one query's weights to the next one's, and not a page's part. */
 #define LDW (KV_PART + 16)
@@ -442,7 +446,8 @@ seen_open(seen_t *s, const call_t *j, const cpu_tile_t *t, uint32_t group,
     s->tokens = t->tokens;
     s->n = s->tokens * s->heads;
     s->width = round_up(a->kv.v_dim, CPU_STRIP);
-    s->raw = s->n <= RAW && s->width == a->kv.v_dim;
+    s->raw = s->n <= (a->kv.type == KN_Q8_0 ? RAW_BYTES : RAW)
+             && s->width == a->kv.v_dim;
     s->mix =
         s->raw ? s->dev->isa.attn->mix[a->kv.type] : s->dev->isa.attn->strips;
     assert(s->n <= QUERIES);
