@@ -23,7 +23,7 @@
 #define LAYERS_MAX  24
 #define TURNS       5
 #define STREAMS_MAX 32
-#define CONTEXT_MAX (8192 + CHUNK)
+#define CONTEXT_MAX 32768
 #define BLOCKS_MAX  (STREAMS_MAX * 4096 / BLOCK + STREAMS_MAX)
 #define PROBE       ((size_t) 128 << 20)
 
@@ -63,7 +63,7 @@ body(void *arg)
 static uint64_t
 layer_bytes(const case_t *c)
 {
-    return 2ull * c->kv_heads * BLOCK * DIM * (c->type == KN_F32 ? 4 : 2);
+    return 2ull * c->kv_heads * BLOCK * kn_kv_bytes(c->type, DIM);
 }
 
 /* The step: every stream's tokens behind its context. */
@@ -120,6 +120,11 @@ fill(const case_t *c, void *p, uint64_t bytes)
         seed = seed * 6364136223846793005ull + 1442695040888963407ull;
         w[i] = (uint32_t) (seed >> 32) & 0x83ff83ff;
         w[i] |= c->type == KN_F16 ? 0x38003800 : 0x3f003f00;
+    }
+
+    /* of Q8_0 the factors too: the numbers are what they are */
+    for (i = 0; c->type == KN_Q8_0 && i + 34 <= bytes; i += 34) {
+        memcpy((char *) p + i, "\x00\x1c", 2);
     }
 }
 
@@ -207,7 +212,7 @@ bench(const case_t *c)
         best = t < best ? t : best;
     }
 
-    printf("%2u/%u heads  %2u x %3u tokens at %4u  %9.1f us  %6.1f GMAC/s "
+    printf("%2u/%u heads  %2u x %3u tokens at %5u  %9.1f us  %6.1f GMAC/s "
            "(%3.0f %% of %5.1f)  %5.1f GB/s (%3.0f %% of %4.1f)\n",
         c->heads, c->kv_heads, c->streams, c->tokens, c->context, best * 1e6,
         macs / best / 1e9, macs / best / 1e7 / gmacs, gmacs, bytes / best / 1e9,
@@ -222,6 +227,7 @@ main(int argc, char **argv)
     static const uint32_t heads[2][2] = {{32, 8}, {14, 2}};
     static const uint32_t chunks[] = {0, 2048, 8192};
     static const uint32_t streams[] = {1, 8, 32};
+    static const uint32_t far[] = {8191, 32767};
     const char *type = argc > 3 ? argv[3] : "F16";
     uint64_t *mem;
     uint32_t s, i;
@@ -233,7 +239,7 @@ main(int argc, char **argv)
     c.type = kernels_type(type);
     if (c.threads < 1 || c.threads > PEAK_THREADS_MAX
         || c.type >= KN_KV_TYPES) {
-        die("usage: attn [THREADS [ISA [F32 | F16 | BF16]]]");
+        die("usage: attn [THREADS [ISA [F32 | F16 | BF16 | Q8_0]]]");
     }
 
     mem = mmap(NULL, PROBE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
@@ -262,6 +268,12 @@ main(int argc, char **argv)
         for (i = 0; i < 6; i++) {
             c.streams = streams[i / 2];
             c.context = i % 2 ? 4095 : 1023;
+            bench(&c);
+        }
+
+        c.streams = 1;
+        for (i = 0; i < 2; i++) {
+            c.context = far[i];
             bench(&c);
         }
     }

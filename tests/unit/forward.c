@@ -445,6 +445,40 @@ golden_kv_bf16(void **state)
     each_isa(STORIES, KN_BF16, 2e-2);
 }
 
+static void
+golden_kv_q8_0(void **state)
+{
+    (void) state;
+    each_rounded(DEMO, KN_Q8_0, 3e-2, 3e-2);
+}
+
+/* A head of what is no multiple of a block is refused in a sentence. */
+static void
+kv_q8_0_refused(void **state)
+{
+    char err[256] = "", *path = data_path(STORIES, ".gguf");
+    kn_open_t o = {.threads = 1};
+    forward_cfg_t c = {ROWS, TOKENS, TOKENS, CONTEXT, BLOCKS, BLOCK, KN_Q8_0,
+        .groups = {.n = 0}};
+    const kernels_t *kn = kernels_cpu("ref", err, sizeof(err));
+    kn_dev_t *dev;
+    model_t *m;
+
+    (void) state;
+    need_data(STORIES);
+    m = model_open(path, err, sizeof(err));
+    assert_non_null(m);
+    dev = kn->open(&o, err, sizeof(err));
+    assert_non_null(dev);
+    assert_int_equal(forward_kv_fits(m, KN_F16, err, sizeof(err)), 0);
+    assert_null(forward_open(kn, dev, m, &c, err, sizeof(err)));
+    assert_string_equal(
+        err, "kv_type q8_0 needs heads of a multiple of 32 elements, found 8");
+    kn->close(dev);
+    model_close(m);
+    free(path);
+}
+
 /* A long text: the golden one again and again. */
 static void
 long_ids(const char *name, uint32_t *ids)
@@ -519,6 +553,7 @@ chunks_agree_demo(void **state)
 {
     (void) state;
     check_chunks(DEMO, "auto", KN_F16);
+    check_chunks(DEMO, "auto", KN_Q8_0);
 }
 
 static void
@@ -548,8 +583,8 @@ threads_agree(void **state)
 
     (void) state;
     long_ids(DEMO, ids);
-    a = rig_open(DEMO, "auto", 1, KN_F16);
-    b = rig_open(DEMO, "auto", 3, KN_F16);
+    a = rig_open(DEMO, "auto", 1, KN_Q8_0);
+    b = rig_open(DEMO, "auto", 3, KN_Q8_0);
     bytes = (size_t) n * model_info(a->m)->vocab * sizeof(float);
     one = in_chunks(a, ids, n, n / 2);
     three = in_chunks(b, ids, n, n / 2);
@@ -562,11 +597,12 @@ threads_agree(void **state)
 
 /* Sequence s is ids from s on: all differ, and so do their lengths. */
 static void
-check_batch(const char *name, const char *isa, const uint32_t *ids)
+check_batch(
+    const char *name, const char *isa, uint32_t kv_type, const uint32_t *ids)
 {
     uint32_t s, step, vocab, n[ROWS];
     float *alone;
-    rig_t *r = rig_open(name, isa, 2, KN_F32);
+    rig_t *r = rig_open(name, isa, 2, kv_type);
 
     if (r == NULL) {
         return;
@@ -629,7 +665,8 @@ batch_is_alone_demo(void **state)
 
     (void) state;
     long_ids(DEMO, ids);
-    check_batch(DEMO, "auto", ids);
+    check_batch(DEMO, "auto", KN_F32, ids);
+    check_batch(DEMO, "auto", KN_Q8_0, ids);
 }
 
 static void
@@ -647,7 +684,7 @@ batch_is_alone(void **state)
         long_ids(names[i], ids);
 
         for (k = brief() ? 1 : 0; k < 3; k++) {
-            check_batch(names[i], isas[k], ids);
+            check_batch(names[i], isas[k], KN_F32, ids);
         }
     }
 }
@@ -900,6 +937,8 @@ main(void)
         cmocka_unit_test(golden_q4_k_m),
         cmocka_unit_test(golden_kv_f16),
         cmocka_unit_test(golden_kv_bf16),
+        cmocka_unit_test(golden_kv_q8_0),
+        cmocka_unit_test(kv_q8_0_refused),
         cmocka_unit_test(chunks_agree_demo),
         cmocka_unit_test(chunks_agree),
         cmocka_unit_test(threads_agree),

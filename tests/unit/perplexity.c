@@ -1,8 +1,9 @@
 /*
- * Would catch: products whose rounding of activations costs a model something.
- * For each file of TinyStories and for the demo's, the perplexity of a text by
- * each vector instruction set is that by the plain C one, which computes with
- * the same weights in F32, within 0.2 %.
+ * Would catch: products whose rounding of activations costs a model something,
+ * or a type of the cache that does.  For each file of TinyStories and for the
+ * demo's, the perplexity of a text by each vector instruction set is that by
+ * the plain C one, which computes with the same weights in F32, within 0.2 %;
+ * and so is the demo's with keys and values of each type.
  */
 #include "../kernels/guard.h"
 
@@ -80,11 +81,11 @@ loss(const float *l, uint32_t vocab, uint32_t id)
 
 /* The mean loss of ids[0 .. n), windows of them apart. */
 static double
-mean_loss(const char *path, const kernels_t *kn, const text_t *t)
+mean_loss(const char *path, const kernels_t *kn, uint32_t kv, const text_t *t)
 {
     static const sample_params_t greedy = {.top_p = 1, .repetition_penalty = 1};
     char err[256];
-    forward_cfg_t c = {1, WINDOW, WINDOW, WINDOW, WINDOW / BLOCK, BLOCK, KN_F32,
+    forward_cfg_t c = {1, WINDOW, WINDOW, WINDOW, WINDOW / BLOCK, BLOCK, kv,
         .groups = {.n = 0}};
     kn_open_t o = {.threads = 2};
     uint32_t from, i, n, sum_n = 0, blocks[WINDOW / BLOCK];
@@ -147,7 +148,7 @@ check(const char *path)
     static text_t t;
 
     read_text(path, &t);
-    plain = mean_loss(path, kernels_cpu("ref", err, sizeof(err)), &t);
+    plain = mean_loss(path, kernels_cpu("ref", err, sizeof(err)), KN_F32, &t);
 
     for (i = 0; i < sizeof(sets) / sizeof(sets[0]); i++) {
         kn = kernels_cpu(sets[i], err, sizeof(err));
@@ -155,10 +156,39 @@ check(const char *path)
             print_message("%s\n", err);
             continue;
         }
-        loss = mean_loss(path, kn, &t);
+        loss = mean_loss(path, kn, KN_F32, &t);
         print_message("%s: perplexity of %u tokens %.3f, by %s %+.3f %%\n",
             path, t.n, exp(plain), sets[i], 100 * (exp(loss - plain) - 1));
         assert_true(fabs(exp(loss - plain) - 1) <= (brief() ? 0.01 : 0.002));
+    }
+}
+
+/* The cache's types, with whatever instruction set there is. */
+static void
+check_cache(const char *path)
+{
+    static const struct {
+        const char *name;
+        uint32_t kv;
+        double most;
+    } types[] = {{"f16", KN_F16, 1e-3}, {"bf16", KN_BF16, 2e-3},
+        {"q8_0", KN_Q8_0, 2e-3}};
+    char err[256];
+    uint32_t i;
+    double plain, loss;
+    const kernels_t *kn = kernels_cpu("auto", err, sizeof(err));
+    static text_t t;
+
+    read_text(path, &t);
+    plain = mean_loss(path, kn, KN_F32, &t);
+
+    for (i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        loss = mean_loss(path, kn, types[i].kv, &t);
+        print_message("%s: perplexity of %u tokens %.3f, with kv %s %+.4f %%\n",
+            path, t.n, exp(plain), types[i].name,
+            100 * (exp(loss - plain) - 1));
+        assert_true(
+            fabs(exp(loss - plain) - 1) <= (brief() ? 0.01 : types[i].most));
     }
 }
 
@@ -188,6 +218,7 @@ demo(void **state)
         skip();
     }
     check(DEMO);
+    check_cache(DEMO);
 }
 
 int

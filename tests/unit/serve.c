@@ -215,12 +215,12 @@ pin(serve_t *v, const way_t *way)
 
 /* Opens all but the requests for a way of serving. */
 static void
-serve_open(serve_t *v, const char *model, const way_t *way)
+serve_open(serve_t *v, const char *model, uint32_t kv_type, const way_t *way)
 {
     char path[256], err[256];
     kn_open_t o = {.threads = 2};
-    forward_cfg_t c = {
-        ROWS, way->tokens, ROWS, CONTEXT, 0, BLOCK, KN_F16, .groups = {.n = 0}};
+    forward_cfg_t c = {ROWS, way->tokens, ROWS, CONTEXT, 0, BLOCK, kv_type,
+        .groups = {.n = 0}};
     sched_cfg_t sc;
     kv_cfg_t kc;
 
@@ -446,7 +446,7 @@ serve(serve_t *v, const way_t *way, sched_stats_t *st)
 
 /* Each of n ways has the answers of the first one. */
 static void
-test_ways(const char *model, const way_t *way, uint32_t n)
+test_ways(const char *model, uint32_t kv_type, const way_t *way, uint32_t n)
 {
     static answer_t want[REQS];
     static serve_t v;
@@ -455,7 +455,7 @@ test_ways(const char *model, const way_t *way, uint32_t n)
     uint32_t w, i, preempted = 0;
 
     for (w = 0; w < n; w++, way++) {
-        serve_open(&v, model, way);
+        serve_open(&v, model, kv_type, way);
         serve(&v, way, &st);
         if (w == 0) {
             memcpy(want, v.answers, sizeof(want));
@@ -487,7 +487,7 @@ test_ways(const char *model, const way_t *way, uint32_t n)
 static void
 test_model(const char *model)
 {
-    test_ways(model, ways, sizeof(ways) / sizeof(ways[0]));
+    test_ways(model, KN_F16, ways, sizeof(ways) / sizeof(ways[0]));
 }
 
 
@@ -498,10 +498,22 @@ test_tier(void **state)
     uint32_t n = sizeof(tiers) / sizeof(tiers[0]);
 
     (void) state;
-    test_ways("qwen3", tiers, brief() ? 2 : n);
+    test_ways("qwen3", KN_F16, tiers, brief() ? 2 : n);
     if (!brief()) {
-        test_ways("deepseek2", tiers, n);
+        test_ways("deepseek2", KN_F16, tiers, n);
     }
+}
+
+
+/* Blocks of whole numbers and their factors are as good as any. */
+static void
+test_q8_0(void **state)
+{
+    (void) state;
+    if (!brief()) {
+        test_ways("qwen3-yarn", KN_Q8_0, ways, sizeof(ways) / sizeof(ways[0]));
+    }
+    test_ways("qwen3-yarn", KN_Q8_0, tiers, brief() ? 2 : 5);
 }
 
 
@@ -535,6 +547,7 @@ main(void)
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_windows),
         cmocka_unit_test(test_tier),
+        cmocka_unit_test(test_q8_0),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
