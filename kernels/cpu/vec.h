@@ -39,7 +39,7 @@
  *      bytes_low(h) bytes_high(h)      the first halves of vh_t's runs of 16
  *                              bytes, one after another; the second ones
  *      max_floats(v, top, n)   top, its first n lanes the larger ones of both
- *      load_bytes(p) to_floats(q)      LANES bytes; the first LANES of q, signed
+ *      load_bytes(p) to_floats(q)      LANES bytes; q's first LANES, signed
  */
 #ifndef VEC_H
 #define VEC_H
