@@ -17,7 +17,10 @@
  * the thread was switched out.  "least" is of the least that each step took in
  * some runs of the same steps, which is what they cost where nobody takes
  * caches and cycles away.  The digest tells whether another commit planned the
- * same; it is the same in each run.
+ * same; it is the same in each run.  "machine" is no step but arithmetic over
+ * 64 KiB that always is the same and takes some 40 us where nobody disturbs,
+ * between every few of the steps: as far as it has a tail, so has the machine,
+ * whatever it computes.
  * The last lines are in processor time: what the prefix cache adds to a step
  * where nothing is shared, which `sim overhead` sets against a step's length;
  * and what a recording adds for the thread that is recorded.
@@ -46,6 +49,10 @@ enum {
 /* What a tenant's prompts have in common: eight blocks. */
 enum { SHARED = 128 };
 
+/* Arithmetic that the machine is judged by: words of it, how long it is to
+ * take, and after how many steps each. */
+enum { PROBE_WORDS = 65536 / 8, PROBE_US = 40, PROBE_STEPS = 8 };
+
 /* What one line is about. */
 typedef struct {
     uint32_t seats, waiting, tenants, classes, target_us, steps;
@@ -62,7 +69,7 @@ typedef struct {
 
 /* What a step did, and the least that it took. */
 typedef struct {
-    double least, least_took;
+    double least, least_took, least_probe;
     int admits;
 } step_t;
 
@@ -255,10 +262,73 @@ after(bench_t *t)
 
 
 /* The times of one line, by kind of step. */
-enum { PLAIN, ADMITS, ALL, TOOK, KINDS };
+enum { PLAIN, ADMITS, ALL, TOOK, MACHINE, KINDS };
 
 static kind_t kinds[KINDS];
 static step_t steps[STEPS];
+
+
+/* So many words' worth of it. */
+static uint64_t
+probe(uint32_t words)
+{
+    static uint64_t memory[PROBE_WORDS];
+    uint64_t sum = 1, *p;
+    uint32_t i;
+
+    for (i = 0; i < words; i++) {
+        p = &memory[i % PROBE_WORDS];
+        *p = *p * 6364136223846793005ull + sum;
+        sum += *p >> 32;
+    }
+
+    return sum;
+}
+
+
+/* How many words that are, on this machine with nobody beside. */
+static uint32_t
+probe_words(void)
+{
+    double least = 1e9, us;
+    uint32_t i;
+    span_t span;
+    int alone;
+
+    for (i = 0; i < 1000; i++) {
+        span = span_begin();
+        (void) probe(PROBE_WORDS);
+        us = span_end(&span, &alone);
+        least = us < least ? us : least;
+    }
+
+    return (uint32_t) (PROBE_WORDS * PROBE_US / least);
+}
+
+
+/* Notes how long it took after that step. */
+static void
+probe_note(int64_t number)
+{
+    static uint32_t words;
+    static volatile uint64_t sink; /* or nothing need be computed */
+    int alone = 1;
+    span_t span;
+    double us;
+
+    words = words > 0 ? words : probe_words();
+    if (number < 0 || number % PROBE_STEPS != 0) {
+        return;
+    }
+    span = span_begin();
+    sink = probe(words);
+    us = span_end(&span, &alone);
+    (void) sink;
+    times_note(&kinds[MACHINE].t, us, alone);
+    if (us < steps[number].least_probe) {
+        steps[number].least_probe = us;
+    }
+}
 
 
 /* One step; from the first measured one on, numbered from 0, it is noted. */
@@ -309,6 +379,7 @@ run(const size_line_t *l, double *rows)
 
     for (i = 0; i < WARM + l->steps; i++) {
         step(&t, i * 20000ull, (int64_t) i - WARM);
+        probe_note((int64_t) i - WARM);
         *rows += i < WARM ? 0 : t.b.rows_n / (double) l->steps;
         after(&t);
     }
@@ -321,7 +392,8 @@ run(const size_line_t *l, double *rows)
 static void
 bench(const size_line_t *l, uint32_t runs)
 {
-    static const char *const names[] = {"plain", "admits", "all", "took"};
+    static const char *const names[] = {
+        "plain", "admits", "all", "took", "machine"};
     uint32_t i, digest = 0;
     kind_t *of;
     double rows = 0;
@@ -331,7 +403,7 @@ bench(const size_line_t *l, uint32_t runs)
         kinds[i].least_n = 0;
     }
     for (i = 0; i < l->steps; i++) {
-        steps[i].least = steps[i].least_took = 1e9;
+        steps[i].least = steps[i].least_took = steps[i].least_probe = 1e9;
     }
     for (i = 0; i < runs; i++) {
         digest = run(l, &rows);
@@ -343,6 +415,10 @@ bench(const size_line_t *l, uint32_t runs)
         of->least[of->least_n++] = steps[i].least;
         of = &kinds[TOOK];
         of->least[of->least_n++] = steps[i].least_took;
+        if (i % PROBE_STEPS == 0) {
+            of = &kinds[MACHINE];
+            of->least[of->least_n++] = steps[i].least_probe;
+        }
     }
 
     printf("%u seats, %u waiting, %u tenants, %u classes%s: %.0f rows, "
