@@ -48,32 +48,58 @@ list_append(list_t *list, link_t *links, uint32_t id)
 }
 
 
-/* Most insertions are of the newest: they look at the tail only. */
+/* Between two that are next to each other; LIST_NONE: at that end. */
 static inline void
-list_insert(list_t *list, link_t *links, uint32_t id)
+list_between(
+    list_t *list, link_t *links, uint32_t id, uint32_t prev, uint32_t next)
 {
-    uint32_t at = list->tail, next;
+    assert(prev != id && next != id);
 
-    while (at != LIST_NONE && links[at].key > links[id].key) {
-        at = links[at].prev;
-    }
-
-    next = at == LIST_NONE ? list->head : links[at].next;
-    assert(at != id && next != id);
-
-    links[id].prev = at;
+    links[id].prev = prev;
     links[id].next = next;
 
-    if (at == LIST_NONE) {
+    if (prev == LIST_NONE) {
         list->head = id;
     } else {
-        links[at].next = id;
+        links[prev].next = id;
     }
     if (next == LIST_NONE) {
         list->tail = id;
     } else {
         links[next].prev = id;
     }
+}
+
+
+/* Most insertions are of the newest: they look at the tail only. */
+static inline void
+list_insert(list_t *list, link_t *links, uint32_t id)
+{
+    uint32_t at = list->tail;
+
+    while (at != LIST_NONE && links[at].key > links[id].key) {
+        at = links[at].prev;
+    }
+
+    list_between(
+        list, links, id, at, at == LIST_NONE ? list->head : links[at].next);
+}
+
+
+/* Somewhere behind member `at`, whose key is no higher. */
+static inline void
+list_insert_after(list_t *list, link_t *links, uint32_t id, uint32_t at)
+{
+    uint32_t next = links[at].next;
+
+    assert(links[at].key <= links[id].key);
+
+    while (next != LIST_NONE && links[next].key <= links[id].key) {
+        at = next;
+        next = links[at].next;
+    }
+
+    list_between(list, links, id, at, next);
 }
 
 

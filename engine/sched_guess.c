@@ -26,29 +26,12 @@
 
 #define DECAY 0.995f /* an output: the last two hundred count */
 #define FEW   4.0f   /* outputs before their mean is believed */
-#define PRIOR 256    /* tokens, while nothing is known */
-
-
-/* The class of a length: two for each power of two. */
-static uint32_t
-class_of(uint32_t tokens)
-{
-    uint32_t top;
-
-    if (tokens < 2) {
-        return tokens;
-    }
-    top = 31 - (uint32_t) __builtin_clz(tokens);
-    top = 2 * top + (tokens >> (top - 1) & 1);
-
-    return top < SCHED_LENGTHS ? top : SCHED_LENGTHS - 1;
-}
 
 
 void
 sched_guess_ended(sched_guess_t *g, uint32_t tokens)
 {
-    uint32_t i, at = class_of(tokens);
+    uint32_t i, at = sched_guess_class(tokens);
     float n = 0, sum = 0;
 
     assert(at < SCHED_LENGTHS);
@@ -64,25 +47,6 @@ sched_guess_ended(sched_guess_t *g, uint32_t tokens)
         sum += g->sum[i];
         g->mean[i] = n >= FEW ? sum / n : 0;
     }
-}
-
-
-uint32_t
-sched_guess_more(const sched_guess_t *g, uint32_t tokens, uint32_t most)
-{
-    double mean = g->mean[class_of(tokens)], more;
-
-    if (mean <= 0) {
-        /* longer than any of late: as much again */
-        tokens = sched_guess_knows(g) ? tokens + 1 : PRIOR;
-        return tokens < most ? tokens : most;
-    }
-
-    /* at least a little: those that ended lie anywhere in the class */
-    more = mean > tokens ? mean - tokens : 0;
-    more = more > tokens / 8.0 ? more : tokens / 8.0;
-
-    return more + 1 < most ? (uint32_t) more + 1 : most;
 }
 
 

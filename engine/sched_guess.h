@@ -9,6 +9,9 @@
 
 enum { SCHED_LENGTHS = 44 }; /* two for each power of two */
 
+/* Tokens of an output, while nothing is known. */
+#define SCHED_GUESS_PRIOR 256
+
 typedef struct {
     float mean[SCHED_LENGTHS]; /* of outputs that got that far; 0: none did */
     float n[SCHED_LENGTHS];    /* that ended there, decayed */
@@ -38,11 +41,44 @@ sched_guess_knows(const sched_guess_t *g)
 }
 
 
+/* The class of a length. */
+static inline uint32_t
+sched_guess_class(uint32_t tokens)
+{
+    uint32_t top;
+
+    if (tokens < 2) {
+        return tokens;
+    }
+    top = 31 - (uint32_t) __builtin_clz(tokens);
+    top = 2 * top + (tokens >> (top - 1) & 1);
+
+    return top < SCHED_LENGTHS ? top : SCHED_LENGTHS - 1;
+}
+
+
 /*
  * How many more tokens an output that has `tokens` will get; at most most.
+ * Here, for a plan that admits asks it of everyone who sits.
  */
-uint32_t sched_guess_more(
-    const sched_guess_t *g, uint32_t tokens, uint32_t most);
+static inline uint32_t
+sched_guess_more(const sched_guess_t *g, uint32_t tokens, uint32_t most)
+{
+    double mean = g->mean[sched_guess_class(tokens)], more;
+
+    if (mean <= 0) {
+        /* longer than any of late: as much again */
+        tokens = sched_guess_knows(g) ? tokens + 1 : SCHED_GUESS_PRIOR;
+        return tokens < most ? tokens : most;
+    }
+
+    /* at least a little: those that ended lie anywhere in the class */
+    more = mean > tokens ? mean - tokens : 0;
+    more = more > tokens / 8.0 ? more : tokens / 8.0;
+
+    return more + 1 < most ? (uint32_t) more + 1 : most;
+}
+
 
 /* A sequence with that many blocks and tokens to come joins, or leaves. */
 void sched_futures_add(sched_futures_t *f, uint64_t blocks, uint32_t more);

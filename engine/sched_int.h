@@ -400,6 +400,20 @@ lanes_insert(lanes_t *l, link_t *links, uint32_t id)
 }
 
 
+/* The same if `near` is likely to be not far before it; NONE: nobody is. */
+static inline void
+lanes_insert_near(lanes_t *l, link_t *links, uint32_t id, uint32_t near)
+{
+    uint32_t class = key_class(links[id].key);
+
+    if (near == NONE || key_class(links[near].key) != class) {
+        lanes_insert(l, links, id);
+    } else {
+        list_insert_after(&l->of[class], links, id, near);
+    }
+}
+
+
 static inline void
 lanes_remove(lanes_t *l, link_t *links, uint32_t id)
 {
@@ -597,6 +611,9 @@ void sched_turn_again(sched_t *s);
 void sched_seat(sched_t *s, uint32_t id);
 void sched_hold(sched_t *s, uint32_t id);
 
+/* The last of the seated sequences whose key is no higher; NONE. */
+uint32_t sched_seated_before(const sched_t *s, uint64_t key);
+
 /* May it lose its blocks?  Not if the step in flight uses them: then there is
  * no plan until that has ended. */
 int sched_may_preempt(sched_t *s, uint32_t id);
@@ -718,10 +735,30 @@ int sched_share_lets(
  */
 uint32_t sched_share_victim(const sched_t *s, uint32_t id, uint32_t need);
 
-/* Blocks that sequence id lacks for what it knows and the next token; tokens
- * that it is expected to sample yet. */
-uint32_t sched_lacks(const sched_t *s, uint32_t id);
-uint32_t sched_to_come(const sched_t *s, uint32_t id);
+/* Blocks that sequence id lacks for what it knows and the next token. */
+static inline uint32_t
+sched_lacks(const sched_t *s, uint32_t id)
+{
+    const seq_t *q = seq_at(s, id);
+    uint32_t n = seq_next_n(q);
+
+    return seq_reaches(q, n) ? 0 : kv_missing(s->kv, id, n);
+}
+
+
+/* Tokens that it is expected to sample yet. */
+static inline uint32_t
+sched_to_come(const sched_t *s, uint32_t id)
+{
+    const sched_guess_t *own = &s->guesses[s->reqs[seq_req(id)].tenant];
+    const seq_t *q = seq_at(s, id);
+
+    assert(q->known_n >= q->prompt_n && q->known_n <= q->limit);
+
+    return sched_guess_more(sched_guess_knows(own) ? own : &s->guess,
+        q->known_n - q->prompt_n, q->limit - q->known_n);
+}
+
 
 /* A request leaves the queue. */
 void sched_unqueue(sched_t *s, uint32_t req);

@@ -47,8 +47,8 @@ req_start(sched_t *s, uint32_t req)
 {
     sreq_t *sr = &s->reqs[req];
     tenant_t *t = &s->tenants[sr->tenant];
+    uint32_t c, id, near = sched_seated_before(s, s->lane_links[req].key);
     uint64_t gap_us;
-    uint32_t c, id;
 
     assert(sr->r != NULL && !sr->started && !sr->expired);
     assert(t->waiting > 0);
@@ -62,7 +62,8 @@ req_start(sched_t *s, uint32_t req)
     t->queue_us = s->now_us;
 
     sched_unqueue(s, req);
-    lanes_insert(&s->begun, s->lane_links, req);
+    lanes_insert_near(
+        &s->begun, s->lane_links, req, near == NONE ? NONE : seq_req(near));
     t->started++;
     sr->started = 1;
     s->started_n++;
@@ -78,27 +79,6 @@ req_start(sched_t *s, uint32_t req)
 
 
 /* --- what those seated will need ---------------------------------------- */
-
-uint32_t
-sched_lacks(const sched_t *s, uint32_t id)
-{
-    const seq_t *q = seq_at(s, id);
-
-    return seq_reaches(q, seq_next_n(q)) ? 0
-                                         : kv_missing(s->kv, id, seq_next_n(q));
-}
-
-
-uint32_t
-sched_to_come(const sched_t *s, uint32_t id)
-{
-    const sched_guess_t *own = &s->guesses[s->reqs[seq_req(id)].tenant];
-    const seq_t *q = seq_at(s, id);
-
-    return sched_guess_more(sched_guess_knows(own) ? own : &s->guess,
-        q->known_n - q->prompt_n, q->limit - q->known_n);
-}
-
 
 /* A group of layers more is a token's blocks more. */
 static uint32_t

@@ -14,22 +14,48 @@
 #include "sched_int.h"
 
 #include <assert.h>
+#include <string.h>
+
+
+/* Where in run the sequences with a higher key begin. */
+static uint32_t
+run_place(const sched_t *s, uint64_t key)
+{
+    uint32_t low = 0, high = s->run_n, mid;
+
+    while (low < high) {
+        mid = low + (high - low) / 2;
+        if (s->links[s->run[mid]].key > key) {
+            high = mid;
+        } else {
+            low = mid + 1;
+        }
+    }
+
+    return low;
+}
 
 
 static void
 run_insert(sched_t *s, uint32_t id)
 {
-    uint32_t i = s->run_n;
+    uint32_t i = run_place(s, s->links[id].key);
 
     assert(s->run_n < s->seats);
 
-    while (i > 0 && s->links[s->run[i - 1]].key > s->links[id].key) {
-        s->run[i] = s->run[i - 1];
-        i--;
-    }
+    memmove(s->run + i + 1, s->run + i, (s->run_n - i) * sizeof(uint32_t));
     s->run[i] = id;
     s->run_n++;
     seq_tenant(s, id)->sits++;
+}
+
+
+uint32_t
+sched_seated_before(const sched_t *s, uint64_t key)
+{
+    uint32_t i = run_place(s, key);
+
+    return i == 0 ? NONE : s->run[i - 1];
 }
 
 

@@ -173,34 +173,56 @@ sched_share_victim(const sched_t *s, uint32_t id, uint32_t need)
 }
 
 
-int
-sched_share_lets(const sched_t *s, uint32_t id, uint64_t blocks, uint32_t more)
+/* Blocks that must be free for id, which has `blocks` with those it lacks, and
+ * all of its tenant that sit. */
+static uint64_t
+own_need(const sched_t *s, uint32_t id, uint64_t blocks, uint32_t more)
 {
-    uint32_t avail = kv_avail(s->kv), room = kv_room(s->kv, id, avail), i, v;
+    uint32_t tenant = s->reqs[seq_req(id)].tenant, i, v, lacks, holds;
+    uint32_t left = s->tenants[tenant].sits;
     uint32_t grows = kv_block_tokens(s->kv) / kv_groups(s->kv);
-    uint64_t have = room + (uint64_t) seq_held(s, id), need;
+    uint64_t has = seq_held(s, id), need = sched_lacks(s, id), peak;
     sched_futures_t f;
-    uint32_t lacks, holds;
-
-    if (room == avail || exempt(s, id, blocks)) {
-        return 1;
-    }
 
     memset(&f, 0, sizeof(f));
     sched_futures_add(&f, blocks, more);
-    need = sched_lacks(s, id);
-    for (i = 0; i < s->run_n; i++) {
+    for (i = 0; i < s->run_n && left > 0; i++) {
         v = s->run[i];
-        if (s->reqs[seq_req(v)].tenant == s->reqs[seq_req(id)].tenant) {
+        if (s->reqs[seq_req(v)].tenant == tenant) {
             lacks = sched_lacks(s, v);
             holds = seq_held(s, v);
             sched_futures_add(
                 &f, lacks + (uint64_t) holds, sched_to_come(s, v));
-            have += holds;
+            has += holds;
             need += lacks;
+            left--;
         }
     }
+    assert(left == 0);
 
-    return need <= room
-           && sched_futures_peak(&f, grows > 0 ? grows : 1) <= have;
+    peak = sched_futures_peak(&f, grows > 0 ? grows : 1);
+    peak = peak > has ? peak - has : 0;
+
+    return peak > need ? peak : need;
+}
+
+
+int
+sched_share_lets(const sched_t *s, uint32_t id, uint64_t blocks, uint32_t more)
+{
+    uint32_t avail = kv_avail(s->kv);
+    uint32_t sits = s->tenants[s->reqs[seq_req(id)].tenant].sits;
+    uint64_t need;
+
+    /* those that sit are counted first or the owners asked first for all that
+     * there is, whichever is less work: as a rule either alone will do */
+    if (sits > s->active_n && kv_room(s->kv, id, avail) == avail) {
+        return 1;
+    }
+    need = own_need(s, id, blocks, more);
+    if (need > avail) { /* then it fits only if nothing is kept from it */
+        need = avail;
+    }
+
+    return kv_room(s->kv, id, (uint32_t) need) == need || exempt(s, id, blocks);
 }
