@@ -106,7 +106,7 @@ radix_bytes(const radix_cfg_t *c)
     check_cfg(c);
 
     node = stride(c) + (c->groups - 1) * sizeof(radix_part_t);
-    owner += c->groups * sizeof(uint32_t);
+    owner += c->groups * sizeof(radix_turn_t);
 
     return node * c->nodes
            + (uint64_t) power(2 * c->nodes) * sizeof(radix_place_t)
@@ -141,7 +141,7 @@ radix_open(const radix_cfg_t *c)
           || r->owner_buckets == NULL;
 
     for (g = 0; g < c->groups; g++) {
-        r->order[g] = mem_zero(c->owners + 1ull, sizeof(uint32_t));
+        r->order[g] = mem_zero(c->owners + 1ull, sizeof(radix_turn_t));
         bad |= r->order[g] == NULL;
     }
     for (g = 1; g < c->groups; g++) {

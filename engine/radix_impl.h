@@ -72,6 +72,12 @@ typedef struct {
     uint32_t at[RADIX_GROUPS_MAX];   /* place in order; NONE: nothing idle */
 } radix_owner_t;
 
+/* An owner in the order of who loses a block first: the highest worth. */
+typedef struct {
+    uint64_t worth; /* as radix_order.c has it */
+    uint32_t owner; /* index */
+} radix_turn_t;
+
 struct radix_s {
     radix_cfg_t c;
     size_t stride;                     /* bytes from node to node */
@@ -92,7 +98,7 @@ struct radix_s {
     radix_place_t *places;                   /* [mask + 1] */
     radix_owner_t *owners;                   /* [c.owners + 1] the last: rest */
     uint32_t *owner_buckets;                 /* [owner_mask + 1] */
-    uint32_t *order[RADIX_GROUPS_MAX];       /* [c.owners + 1] a heap: who has
+    radix_turn_t *order[RADIX_GROUPS_MAX];   /* [c.owners + 1] a heap: who has
                                             * most of what is its share */
 };
 

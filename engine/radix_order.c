@@ -9,6 +9,9 @@
  *      order[g]     owners, by blocks / weight        array heap
  *        └ heap[g]  its loose parts, by (key, node)   leftist heap
  *
+ * What an owner's place is by lies in the order itself, as a number with a
+ * fixed point: to move one touches the others' places but not what they have.
+ *
  * So no owner who has less than its weighted share, of all that is cached,
  * loses a block while one who has more could lose one: a flood of unique
  * prompts evicts itself.  Who has nothing to lose because all of it is in use
@@ -155,53 +158,62 @@ cut(heap_t h, uint32_t root, uint32_t i)
 
 /* --- the order of owners ------------------------------------------------ */
 
-/* Does owner a lose a block before owner b? */
-static int
-richer(const radix_t *r, uint32_t a, uint32_t b)
+/* Bits of blocks per weight behind the point. */
+#define WORTH_BITS 31
+
+/* How much of its share an owner has: the more, the sooner it loses a block. */
+static uint64_t
+worth(const radix_t *r, uint32_t o)
 {
-    const radix_owner_t *x = &r->owners[a], *y = &r->owners[b];
-    uint64_t p = (uint64_t) x->total * y->weight;
-    uint64_t q = (uint64_t) y->total * x->weight;
+    const radix_owner_t *p = &r->owners[o];
+    uint64_t w = (uint64_t) p->total << WORTH_BITS;
 
-    if (x->stale != y->stale) {
-        return x->stale;
-    }
+    w = p->weight == 1 ? w : w / p->weight;
 
-    return p > q || (p == q && a < b);
+    return w | (uint64_t) p->stale << 63;
+}
+
+
+/* Does a lose a block before b? */
+static inline int
+richer(radix_turn_t a, radix_turn_t b)
+{
+    return a.worth > b.worth || (a.worth == b.worth && a.owner < b.owner);
 }
 
 
 static void
-order_set(radix_t *r, uint32_t g, uint32_t at, uint32_t o)
+order_set(radix_t *r, uint32_t g, uint32_t at, radix_turn_t t)
 {
-    r->order[g][at] = o;
-    r->owners[o].at[g] = at;
+    r->order[g][at] = t;
+    r->owners[t.owner].at[g] = at;
 }
 
 
-/* Moves the owner at that place to where it belongs. */
+/* Puts t, for which there is room at that place, where it belongs. */
 static void
-order_sift(radix_t *r, uint32_t g, uint32_t at)
+order_sift(radix_t *r, uint32_t g, uint32_t at, radix_turn_t t)
 {
-    uint32_t *v = r->order[g], o = v[at], n = r->order_n[g], kid;
+    radix_turn_t *v = r->order[g];
+    uint32_t n = r->order_n[g], kid;
 
-    while (at > 0 && richer(r, o, v[(at - 1) / 2])) {
+    while (at > 0 && richer(t, v[(at - 1) / 2])) {
         order_set(r, g, at, v[(at - 1) / 2]);
         at = (at - 1) / 2;
     }
 
     while ((kid = 2 * at + 1) < n) {
-        if (kid + 1 < n && richer(r, v[kid + 1], v[kid])) {
+        if (kid + 1 < n && richer(v[kid + 1], v[kid])) {
             kid++;
         }
-        if (!richer(r, v[kid], o)) {
+        if (!richer(v[kid], t)) {
             break;
         }
         order_set(r, g, at, v[kid]);
         at = kid;
     }
 
-    order_set(r, g, at, o);
+    order_set(r, g, at, t);
 }
 
 
@@ -209,11 +221,12 @@ order_sift(radix_t *r, uint32_t g, uint32_t at)
 static void
 order_again(radix_t *r, uint32_t o)
 {
+    radix_turn_t t = {worth(r, o), o};
     uint32_t g;
 
     for (g = 0; g < r->c.groups; g++) {
         if (r->owners[o].at[g] != NONE) {
-            order_sift(r, g, r->owners[o].at[g]);
+            order_sift(r, g, r->owners[o].at[g], t);
         }
     }
 }
@@ -222,24 +235,26 @@ order_again(radix_t *r, uint32_t o)
 static void
 order_add(radix_t *r, uint32_t g, uint32_t o)
 {
+    radix_turn_t t = {worth(r, o), o};
+
     assert(r->owners[o].at[g] == NONE && r->order_n[g] <= r->c.owners);
 
-    order_set(r, g, r->order_n[g]++, o);
-    order_sift(r, g, r->order_n[g] - 1);
+    r->order_n[g]++;
+    order_sift(r, g, r->order_n[g] - 1, t);
 }
 
 
 static void
 order_remove(radix_t *r, uint32_t g, uint32_t o)
 {
-    uint32_t at = r->owners[o].at[g], last = r->order[g][--r->order_n[g]];
+    uint32_t at = r->owners[o].at[g];
+    radix_turn_t last = r->order[g][--r->order_n[g]];
 
-    assert(r->order[g][at] == o);
+    assert(r->order[g][at].owner == o);
 
     r->owners[o].at[g] = NONE;
-    if (last != o) {
-        order_set(r, g, at, last);
-        order_sift(r, g, at);
+    if (last.owner != o) {
+        order_sift(r, g, at, last);
     }
 }
 
@@ -505,7 +520,7 @@ radix_order_pull(radix_t *r, uint32_t node, uint32_t g)
 uint32_t
 radix_order_next(const radix_t *r, uint32_t g)
 {
-    return r->order_n[g] == 0 ? NONE : r->owners[r->order[g][0]].heap[g];
+    return r->order_n[g] == 0 ? NONE : r->owners[r->order[g][0].owner].heap[g];
 }
 
 
@@ -564,15 +579,17 @@ check_heap(const radix_t *r, uint32_t g, uint32_t owner, uint32_t i)
 static uint32_t
 check_order(const radix_t *r, uint32_t g)
 {
-    const uint32_t *v = r->order[g];
+    const radix_turn_t *v = r->order[g];
+    const radix_owner_t *o;
     uint32_t i, n = 0;
 
     for (i = 0; i < r->order_n[g]; i++) {
-        assert(r->owners[v[i]].at[g] == i && r->owners[v[i]].live);
-        assert(r->owners[v[i]].heap[g] != NONE);
-        assert(radix_link(r, r->owners[v[i]].heap[g], g)->up == NONE);
-        assert(i == 0 || !richer(r, v[i], v[(i - 1) / 2]));
-        n += check_heap(r, g, v[i], r->owners[v[i]].heap[g]);
+        o = &r->owners[v[i].owner];
+        assert(o->at[g] == i && o->live && o->heap[g] != NONE);
+        assert(v[i].worth == worth(r, v[i].owner));
+        assert(radix_link(r, o->heap[g], g)->up == NONE);
+        assert(i == 0 || !richer(v[i], v[(i - 1) / 2]));
+        n += check_heap(r, g, v[i].owner, o->heap[g]);
     }
 
     return n;

@@ -108,7 +108,7 @@ radix_spare(const radix_t *r, uint32_t owner, uint32_t weight, uint64_t want)
 
     for (g = 0; g < r->c.groups; g++) {
         for (i = 0; i < r->order_n[g] && sum < want; i++) {
-            o = r->order[g][i];
+            o = r->order[g][i].owner;
             if (o != own && !met(r, o, g)) {
                 sum += spare_of(r, o, weights);
             }
