@@ -62,6 +62,19 @@ mem_zero_huge(size_t n, size_t size)
 
 
 void
+mem_huge(void *p, size_t bytes)
+{
+    uint8_t *head = (uint8_t *) p - MEM_HEAD;
+
+    assert(bytes <= *(size_t *) (void *) head - MEM_HEAD);
+
+    if (bytes <= MEM_HUGE_MAX) {
+        (void) madvise(head, bytes + MEM_HEAD, MADV_HUGEPAGE);
+    }
+}
+
+
+void
 mem_free(void *p)
 {
     uint8_t *head;

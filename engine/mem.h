@@ -19,6 +19,14 @@ void mem_free(void *p);
  */
 void *mem_zero_huge(size_t n, size_t size);
 
+/*
+ * The same for the first bytes of a table from mem_zero, which are used most,
+ * unless that are more than MEM_HUGE_MAX: then what is committed without need
+ * would be worth more than the looks.
+ */
+#define MEM_HUGE_MAX (64u << 20)
+void mem_huge(void *p, size_t bytes);
+
 /* Bytes mapped by mem_zero and not freed. */
 size_t mem_total(void);
 

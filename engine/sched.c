@@ -235,6 +235,9 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
         return NULL;
     }
 
+    /* each step writes a token to each row */
+    mem_huge(s->known, (size_t) c->reqs * s->row * sizeof(uint32_t));
+
     return s;
 }
 
