@@ -188,6 +188,7 @@ sched_open(const sched_cfg_t *c, kv_t *kv)
     s->c = *c;
     s->kv = kv;
     s->block_tokens = kv_block_tokens(kv);
+    s->block_part = UINT64_MAX / s->block_tokens + 1;
     s->groups = kv_groups(kv);
     s->slides = kv_slides(kv);
     s->policy = c->policy != NULL ? c->policy : &sched_fair;
@@ -576,7 +577,7 @@ seq_finish(sched_t *s, uint32_t id)
 }
 
 
-/* Appends one sampled token and says what became of its choice. */
+/* Appends one sampled token and says what is to become of its choice. */
 static void
 commit_token(sched_t *s, uint32_t id, sched_take_t *take)
 {
@@ -592,7 +593,6 @@ commit_token(sched_t *s, uint32_t id, sched_take_t *take)
     if (sr->flags & LLM_F_SCORE) {
         take->shown = 0;
         take->finish = LLM_FINISH_LENGTH;
-        seq_finish(s, id);
         return;
     }
     s->tenants[sr->tenant].service += sr->price;
@@ -604,10 +604,6 @@ commit_token(sched_t *s, uint32_t id, sched_take_t *take)
     } else if (q->known_n == q->limit) {
         take->finish = LLM_FINISH_LENGTH;
     }
-
-    if (take->finish != LLM_FINISH_NONE) {
-        seq_finish(s, id);
-    }
 }
 
 
@@ -615,7 +611,7 @@ commit_token(sched_t *s, uint32_t id, sched_take_t *take)
 static int
 completes(const sched_t *s, const batch_row_t *row)
 {
-    return row->kv_len % s->block_tokens < row->q_len;
+    return seq_past_block(s, row->kv_len) < row->q_len;
 }
 
 
@@ -672,15 +668,18 @@ commit_out(sched_t *s, uint32_t id, const batch_out_t *out, sched_take_t *take)
 static void
 commit_fetch(const sched_t *s, const batch_t *b, uint32_t i)
 {
-    uint32_t far = i + 2 * SCHED_FETCH_ROWS, near = i + SCHED_FETCH_ROWS;
+    uint32_t far = i + 2 * SCHED_FETCH_ROWS, near = i + SCHED_FETCH_ROWS, id;
 
     if (far < b->rows_n && completes(s, &b->rows[far])) {
         kv_insert_fetch(s->kv, b->rows[far].seq, 0);
     }
     if (near < b->rows_n) {
-        seq_fetch(s, b->rows[near].seq);
+        id = b->rows[near].seq;
+        seq_fetch(s, id);
+        __builtin_prefetch(/* where its token goes */
+            seq_known(s, id) + b->rows[near].kv_len, 1);
         if (completes(s, &b->rows[near])) {
-            kv_insert_fetch(s->kv, b->rows[near].seq, 1);
+            kv_insert_fetch(s->kv, id, 1);
         }
     }
 }
@@ -690,30 +689,30 @@ void
 sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes)
 {
     const sched_step_t *step = sched_ahead_ended(s, b);
-    const batch_out_t *out;
-    uint32_t i, id, o = 0;
+    uint32_t i, id, o = 0, end = 0;
     int bad;
 
     for (i = 0; i < b->rows_n; i++) {
         id = step == NULL ? b->rows[i].seq : step->seqs[i];
         commit_fetch(s, b, i);
-        for (bad = 0; o < b->outs_n && b->outs[o].row == i; o++) {
-            bad |= takes[o].err != 0;
+        for (bad = 0; end < b->outs_n && b->outs[end].row == i; end++) {
+            bad |= takes[end].err != 0;
         }
         if (id != NONE) {
             commit_row(s, id, &b->rows[i], bad);
         }
+        for (; o < end; o++) {
+            commit_out(s, id, &b->outs[o], &takes[o]);
+        }
     }
     assert(o == b->outs_n);
 
+    /* who has ended leaves when all that is computed has entered the cache */
     for (i = 0; i < b->outs_n; i++) {
-        if (i + SCHED_FETCH_ROWS < b->outs_n) { /* where the token goes */
-            out = &b->outs[i + SCHED_FETCH_ROWS];
-            __builtin_prefetch(out->known + out->known_n, 1);
+        if (takes[i].finish != LLM_FINISH_NONE) {
+            assert(!takes[i].gone && !takes[i].prompt);
+            seq_finish(s, takes[i].req * LLM_CHOICES_MAX + takes[i].choice);
         }
-        o = b->outs[i].row;
-        id = step == NULL ? b->rows[o].seq : step->seqs[o];
-        commit_out(s, id, &b->outs[i], &takes[i]);
     }
 
     kv_check(s->kv);
