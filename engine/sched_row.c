@@ -56,12 +56,12 @@ sched_row_fit(const sched_t *s, const batch_t *b, uint32_t id, uint32_t n)
 
 
 /* An output of the row that is being added, which begins at position start:
- * at position pos of sequence id. */
-static batch_out_t *
-row_out(const sched_t *s, batch_t *b, uint32_t id, uint32_t start, uint32_t pos)
+ * at position pos of sequence id, which has that prompt and knows that. */
+static inline batch_out_t *
+row_out(batch_t *b, uint32_t id, uint32_t prompt_n, const uint32_t *known,
+    uint32_t start, uint32_t pos)
 {
-    uint32_t prompt_n = seq_at(s, id)->prompt_n, tok = b->tokens_n;
-    const uint32_t *known = seq_known(s, id);
+    uint32_t tok = b->tokens_n;
     batch_out_t *out = &b->outs[b->outs_n++];
 
     assert(b->outs_n <= b->outs_max && pos >= start);
@@ -85,24 +85,24 @@ static void
 row_scores(sched_t *s, batch_t *b, uint32_t id, uint32_t end)
 {
     const sreq_t *sr = &s->reqs[seq_req(id)];
-    uint32_t start = seq_at(s, id)->computed, pos, to;
+    const uint32_t *known = seq_known(s, id);
+    const seq_t *q = seq_at(s, id);
+    uint32_t pos, to;
     batch_out_t *out;
 
     for (to = seq_scores(s, id, end, &pos); pos < to; pos++) {
-        out = row_out(s, b, id, start, pos);
+        out = row_out(b, id, q->prompt_n, known, q->computed, pos);
         out->params = &sr->r->prompt_params;
-        out->wanted = seq_known(s, id)[pos + 1] + 1;
+        out->wanted = known[pos + 1] + 1;
     }
 }
 
 
 /* The tenant pays for prompt tokens up to position end: what was sampled was
  * charged then. */
-static void
-row_charge(sched_t *s, uint32_t id, uint32_t end)
+static inline void
+row_charge(sched_t *s, uint32_t id, seq_t *q, uint32_t end)
 {
-    seq_t *q = seq_at(s, id);
-
     end = end < q->prompt_n ? end : q->prompt_n;
     if (end > q->charged) {
         sched_charge(s, id, (uint64_t) (end - q->charged) * SCHED_COST_IN);
@@ -114,8 +114,9 @@ row_charge(sched_t *s, uint32_t id, uint32_t end)
 void
 sched_row(sched_t *s, batch_t *b, uint32_t id, uint32_t n)
 {
-    const seq_t *q = seq_at(s, id);
+    const uint32_t *known = seq_known(s, id);
     const sreq_t *sr = &s->reqs[seq_req(id)];
+    seq_t *q = seq_at(s, id);
     uint32_t start = q->computed, end = start + n, known_n = q->known_n;
     uint32_t g, tok = b->tokens_n, outs = b->outs_n;
     batch_row_t *row = &b->rows[b->rows_n];
@@ -140,14 +141,15 @@ sched_row(sched_t *s, batch_t *b, uint32_t id, uint32_t n)
     if (n == 1 && end == known_n) {
         b->tokens[tok] = q->last;
     } else {
-        memcpy(b->tokens + tok, seq_known(s, id) + start, n * sizeof(uint32_t));
+        memcpy(b->tokens + tok, known + start, n * sizeof(uint32_t));
     }
 
     if ((sr->flags & LLM_F_PROMPT_LPS) != 0) {
         row_scores(s, b, id, end);
     }
     if (end == known_n) {
-        row_out(s, b, id, start, end - 1)->params = &sr->r->params;
+        row_out(b, id, q->prompt_n, known, start, end - 1)->params =
+            &sr->r->params;
     }
     if (s->c.depth > 0) {
         sched_ahead_row(
@@ -160,5 +162,5 @@ sched_row(sched_t *s, batch_t *b, uint32_t id, uint32_t n)
 
     /* a decode counts when it is sampled */
     sched_floor_served(s, id, n - (end == known_n && end > q->prompt_n));
-    row_charge(s, id, end);
+    row_charge(s, id, q, end);
 }
