@@ -23,6 +23,7 @@
 #define P_INTS   1
 #define P_MANY   1
 #define P_FLOATS 4
+#define P_KEEP   (ROWS + 1)
 
 #ifdef CPU_VNNI
 #define PANELS   cpu_panels_avxvnni

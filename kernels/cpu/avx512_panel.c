@@ -18,6 +18,7 @@
 #define P_INTS   4
 #define P_MANY   4
 #define P_FLOATS 8
+#define P_KEEP   (2 * C_FLOATS + 1)
 
 #ifdef CPU_VNNI
 #define PANELS   cpu_panels_avx512vnni

@@ -26,6 +26,11 @@
  * it in turn.  Both compute the same numbers in the same order: an output's
  * bits depend on its type and k.
  *
+ * Plain types are made floats on the way: with AVX2 by each tile of rows again,
+ * since conversions do not take from multiplications what storing would; where
+ * they do (AVX-512), by the first of many tiles.  While that first tile
+ * multiplies it asks for the chunk after: memory is never idle for long.
+ *
  * Included once by an instruction set's file, which says before:
  *
  *      PANELS            the table made here
@@ -33,6 +38,8 @@
  *      P_INTS P_MANY     panels by four or six rows that fit the registers, of
  *                        types in blocks and of plain ones
  *      P_FLOATS          plain panels by one row that keep multiplications busy
+ *      P_KEEP            from so many rows on weights of plain types are made
+ *                        floats once for all rows; else by each tile of rows
  *      vf_t  V(op)       LANES floats and the intrinsics over them
  *      vi_t              as many bytes as a vf_t
  *      from_f16(h) from_bf16(h) load_halves(p)         as in vec.h
@@ -83,6 +90,9 @@
 #define C_FLOATS 6
 #define C_INTS   4
 #define C_DIRECT 4
+
+/* Elements of plain types between two times that memory is asked. */
+#define GROUP 8
 
 #ifndef UNROLL
 #define UNROLL _Pragma("GCC unroll 16")
@@ -561,17 +571,67 @@ plain_size(uint32_t type)
     return type == KN_F32 ? 4 : 2;
 }
 
-/*
- * n elements, one chunk at most, of C rows of x from x on by P panels that are
- * stride bytes apart; sums are [rows][P][PANEL].
- */
+/* A chunk of P panels and some rows: see floats_many(). */
+typedef struct {
+    const char *w; /* the panels, stride bytes apart */
+    size_t stride;
+    const float *x;
+    size_t ldx;
+    uint32_t n;      /* elements */
+    uint32_t first;  /* 0, 1: of k? */
+    float *sums;     /* [rows][P][PANEL] */
+    float *keep;     /* [P][CHUNK][PANEL] for the weights as floats, or NULL */
+    const char *ask; /* what will be read next, or NULL */
+    size_t ask_stride;
+} floats_t;
+
+/* Asks for the bytes of GROUP elements of P panels, n elements further on. */
 ALWAYS void
-floats_chunk(uint32_t type, uint32_t C, uint32_t P, const char *w,
-    size_t stride, const float *x, size_t ldx, uint32_t n, float *sums,
-    int first)
+floats_ask(uint32_t type, uint32_t P, const floats_t *f, uint32_t n)
 {
-    vf_t acc[C_FLOATS][P_FLOATS * PV], t[P_FLOATS * PV], by;
-    uint32_t e, c, v;
+    uint32_t p, i;
+    size_t size = plain_size(type) * PANEL;
+
+    for (p = 0; p < P; p++) {
+        for (i = 0; i < GROUP * size; i += 64) {
+            _mm_prefetch((const char *) ((uintptr_t) f->ask + n * size + i
+                                         + p * f->ask_stride),
+                _MM_HINT_T0);
+        }
+    }
+}
+
+/* Element e of C rows and P panels. */
+ALWAYS void
+floats_element(uint32_t type, uint32_t C, uint32_t P, const floats_t *f,
+    uint32_t e, vf_t acc[][P_FLOATS * PV])
+{
+    vf_t t[P_FLOATS * PV], by;
+    uint32_t c, v;
+
+    for (v = 0; v < P * PV; v++) {
+        t[v] = plain(type, f->w + v / PV * f->stride, e, v % PV);
+        if (f->keep != NULL) {
+            V(storeu)
+            (f->keep + (v / PV * CHUNK + e) * PANEL + v % PV * LANES, t[v]);
+        }
+    }
+
+    for (c = 0; c < C; c++) {
+        by = V(set1)(f->x[c * f->ldx + e]);
+        for (v = 0; v < P * PV; v++) {
+            acc[c][v] = V(fmadd)(t[v], by, acc[c][v]);
+        }
+    }
+}
+
+/* C rows by a chunk; what is asked for is of the type `asked`. */
+ALWAYS void
+floats_tile(
+    uint32_t type, uint32_t asked, uint32_t C, uint32_t P, const floats_t *f)
+{
+    vf_t acc[C_FLOATS][P_FLOATS * PV];
+    uint32_t e, i, c, v;
     float *to;
 
     for (c = 0; c < C; c++) {
@@ -580,22 +640,22 @@ floats_chunk(uint32_t type, uint32_t C, uint32_t P, const char *w,
         }
     }
 
-    for (e = 0; e < n; e++) {
-        for (v = 0; v < P * PV; v++) {
-            t[v] = plain(type, w + v / PV * stride, e, v % PV);
+    for (e = 0; e + GROUP <= f->n; e += GROUP) {
+        if (f->ask != NULL) {
+            floats_ask(asked, P, f, e);
         }
-        for (c = 0; c < C; c++) {
-            by = V(set1)(x[c * ldx + e]);
-            for (v = 0; v < P * PV; v++) {
-                acc[c][v] = V(fmadd)(t[v], by, acc[c][v]);
-            }
+        for (i = 0; i < GROUP; i++) {
+            floats_element(type, C, P, f, e + i, acc);
         }
+    }
+    for (; e < f->n; e++) {
+        floats_element(type, C, P, f, e, acc);
     }
 
     for (c = 0; c < C; c++) {
         for (v = 0; v < P * PV; v++) {
-            to = sums + c * P * PANEL + v * LANES;
-            if (!first) {
+            to = f->sums + c * P * PANEL + v * LANES;
+            if (!f->first) {
                 acc[c][v] = V(add)(V(loadu)(to), acc[c][v]);
             }
             V(storeu)(to, acc[c][v]);
@@ -603,92 +663,92 @@ floats_chunk(uint32_t type, uint32_t C, uint32_t P, const char *w,
     }
 }
 
-/* C rows by P panels, all of k, out of the panels as they are. */
 ALWAYS void
-floats_direct(const cpu_panels_t *a, uint32_t type, uint32_t C, uint32_t P,
-    const char *w, float *sums)
+floats_rows(
+    uint32_t type, uint32_t asked, uint32_t C, uint32_t P, const floats_t *f)
 {
-    uint32_t e, n;
+    switch (C) {
 
-    for (e = 0; e < a->k; e += n) {
-        n = a->k - e < CHUNK ? a->k - e : CHUNK;
-        floats_chunk(type, C, P, w + (size_t) e * PANEL * plain_size(type),
-            a->stride, a->x + e, a->ldx, n, sums, e == 0);
+    case 1:
+        floats_tile(type, asked, 1, P, f);
+        break;
+
+    case 2:
+        floats_tile(type, asked, 2, P, f);
+        break;
+
+    case 3:
+        floats_tile(type, asked, 3, P, f);
+        break;
+
+    case 4:
+        floats_tile(type, asked, 4, P, f);
+        break;
+
+    case 5:
+        floats_tile(type, asked, 5, P, f);
+        break;
+
+    default:
+        floats_tile(type, asked, 6, P, f);
     }
 }
 
-/* So many of the first of m rows as make a tile; how many. */
-ALWAYS uint32_t
-floats_rows(uint32_t m, uint32_t P, const char *w, size_t stride,
-    const float *x, size_t ldx, uint32_t n, float *sums, int first)
+/*
+ * All rows by a chunk of P panels, in tiles as even as can be: one of few rows
+ * would wait for its own sums.  The first tile has the weights come out of
+ * memory, asks for the next chunk's while it multiplies, and may keep them for
+ * the others as floats.
+ */
+ALWAYS void
+floats_chunk(uint32_t type, uint32_t m, uint32_t P, floats_t *f)
 {
-    if (m >= C_FLOATS) {
-        floats_chunk(KN_F32, C_FLOATS, P, w, stride, x, ldx, n, sums, first);
-        return C_FLOATS;
+    float u[P_MANY * CHUNK * PANEL] __attribute__((aligned(64)));
+    uint32_t rows, tiles = (m + C_FLOATS - 1) / C_FLOATS;
+    int keep = type != KN_F32 && m >= P_KEEP;
+
+    f->keep = keep ? u : NULL;
+
+    for (; m > 0; m -= rows, tiles--) {
+        rows = m / tiles;
+        if (keep && f->keep == NULL) {
+            floats_rows(KN_F32, type, rows, P, f);
+        } else {
+            floats_rows(type, type, rows, P, f);
+        }
+
+        if (f->keep != NULL) {
+            f->keep = NULL;
+            f->w = (const char *) u;
+            f->stride = sizeof(u) / P_MANY;
+        }
+
+        f->ask = NULL;
+        f->x += rows * f->ldx;
+        f->sums += rows * P * PANEL;
     }
-    if (m >= 4) {
-        floats_chunk(KN_F32, 4, P, w, stride, x, ldx, n, sums, first);
-        return 4;
-    }
-    if (m >= 2) {
-        floats_chunk(KN_F32, 2, P, w, stride, x, ldx, n, sums, first);
-        return 2;
-    }
-    floats_chunk(KN_F32, 1, P, w, stride, x, ldx, n, sums, first);
-    return 1;
 }
 
-/* Many rows by P panels from w on. */
+/* The rows by P panels from w on, all of k. */
 ALWAYS void
 floats_many(const cpu_panels_t *a, uint32_t type, uint32_t P, const char *w,
     float *sums)
 {
-    float u[P_MANY][CHUNK * PANEL] __attribute__((aligned(64)));
-    const char *from;
-    const float *x;
-    uint32_t e, n, i, v;
-    size_t stride = type == KN_F32 ? a->stride : sizeof(u[0]);
+    floats_t f;
+    uint32_t e;
+    size_t size = plain_size(type) * PANEL;
 
-    for (e = 0; e < a->k; e += n) {
-        n = a->k - e < CHUNK ? a->k - e : CHUNK;
-        from = w + (size_t) e * PANEL * plain_size(type);
-        x = a->x + e;
+    for (e = 0; e < a->k; e += f.n, w += f.n * size) {
+        f = (floats_t){w, a->stride, a->x + e, a->ldx,
+            a->k - e < CHUNK ? a->k - e : CHUNK, e == 0, sums, NULL, NULL,
+            a->stride};
+        f.ask = (const char *) ((uintptr_t) w + CHUNK * size);
 
-        for (i = 0; type != KN_F32 && i < n * P; i++) {
-            for (v = 0; v < PV; v++) {
-                V(storeu)
-                (u[i / n] + i % n * PANEL + v * LANES,
-                    plain(type, from + i / n * a->stride, i % n, v));
-            }
+        if (P == P_FLOATS) {
+            floats_tile(type, type, 1, P, &f);
+        } else {
+            floats_chunk(type, a->m, P, &f);
         }
-        from = type != KN_F32 ? (const char *) u : from;
-
-        for (i = 0; i < a->m;) {
-            i += floats_rows(a->m - i, P, from, stride, x + i * a->ldx, a->ldx,
-                n, sums + i * P * PANEL, e == 0);
-        }
-    }
-}
-
-ALWAYS void
-floats_few(const cpu_panels_t *a, uint32_t type, const char *w, float *sums)
-{
-    switch (a->m) {
-
-    case 1:
-        floats_direct(a, type, 1, 1, w, sums);
-        break;
-
-    case 2:
-        floats_direct(a, type, 2, 1, w, sums);
-        break;
-
-    case 3:
-        floats_direct(a, type, 3, 1, w, sums);
-        break;
-
-    default:
-        floats_direct(a, type, 4, 1, w, sums);
     }
 }
 
@@ -705,17 +765,15 @@ floats_panels(const cpu_panels_t *a, uint32_t type)
 
     for (p = a->n0 / PANEL; p < end; p += n) {
         w = a->w + p * a->stride;
-        n = 1;
 
         if (a->m == 1 && end - p >= P_FLOATS) {
             n = P_FLOATS;
-            floats_direct(a, type, 1, P_FLOATS, w, sums);
-        } else if (a->m <= C_DIRECT) {
-            floats_few(a, type, w, sums);
-        } else if (end - p >= P_MANY) {
+            floats_many(a, type, P_FLOATS, w, sums);
+        } else if (P_MANY > 1 && end - p >= P_MANY) {
             n = P_MANY;
             floats_many(a, type, P_MANY, w, sums);
         } else {
+            n = 1;
             floats_many(a, type, 1, w, sums);
         }
 
