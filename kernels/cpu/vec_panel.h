@@ -21,10 +21,11 @@
  * sixteen (words) where the instruction set has no product of bytes that cannot
  * overflow.
  *
- * A few rows take the weights out of their bits in the registers.  For many a
- * chunk of the panel is unpacked to the first cache once, and they go through
- * it in turn.  Both compute the same numbers in the same order: an output's
- * bits depend on its type and k.
+ * A few rows take the weights out of their bits in the registers.  Of many the
+ * first tile does so with a chunk of the panel and leaves it unpacked in the
+ * first cache, where the others go through it; meanwhile all ask for what the
+ * next chunk is made of.  Both compute the same numbers in the same order: an
+ * output's bits depend on its type and k.
  *
  * Plain types are made floats on the way: with AVX2 by each tile of rows again,
  * since conversions do not take from multiplications what storing would; where
@@ -100,56 +101,92 @@
 
 #include "vec_blocks.h"
 
-/* A chunk of a panel, unpacked. */
+/* A step of a panel, unpacked. */
 typedef struct {
-    uint8_t q[STEPS][CPU_STEP * PANEL * (1 + WORDS_8)];
-    float d[STEPS][2][PANEL];
-    float m[STEPS][2][PANEL];
+    uint8_t q[CPU_STEP * PANEL * (1 + WORDS_8)];
+    float d[2][PANEL];
+    float m[2][PANEL];
 } unpacked_t;
 
 /*
- * Where a tile has its weights from: the blocks of panels, the next one's
- * stride bytes further on; or u[panels] if not NULL.  Its vector v is vector
- * v % PV of panel v / PV.
+ * Where a tile has the weights of a step from: the blocks of panels, the next
+ * one's stride bytes further on; or u, the next panel's STEPS further on; or
+ * from the blocks and leaves them in u.  A tile's vector v is vector v % PV of
+ * panel v / PV.
  */
 typedef struct {
+    enum { BLOCKS, UNPACKED, BOTH } from;
     const uint8_t *p;
     size_t stride;
-    const unpacked_t *u;
+    unpacked_t *u;
 } from_t;
 
 #define NV (P_INTS * PV)
 
-ALWAYS vi_t
-from_quants(uint32_t type, const from_t *w, uint32_t s, uint32_t g, uint32_t v)
+/* The block, the step unpacked, of vector v. */
+ALWAYS const uint8_t *
+block_of(const from_t *w, uint32_t v)
 {
-    return w->u != NULL ? ints_at(w->u[v / PV].q[s], g, v % PV)
-                        : quants(type, w->p + v / PV * w->stride, s, g, v % PV);
+    return w->p + v / PV * w->stride;
+}
+
+ALWAYS unpacked_t *
+unpacked_of(const from_t *w, uint32_t v)
+{
+    return w->u + v / PV * STEPS;
 }
 
 ALWAYS vf_t
 from_factor(uint32_t type, const from_t *w, uint32_t s, uint32_t g, uint32_t v)
 {
-    return w->u != NULL ? V(loadu)(w->u[v / PV].d[s][g] + v % PV * LANES)
-                        : factor(type, w->p + v / PV * w->stride, s, g, v % PV);
+    vf_t d = w->from == UNPACKED
+                 ? V(loadu)(unpacked_of(w, v)->d[g] + v % PV * LANES)
+                 : factor(type, block_of(w, v), s, g, v % PV);
+
+    if (w->from == BOTH) {
+        V(storeu)(unpacked_of(w, v)->d[g] + v % PV * LANES, d);
+    }
+
+    return d;
 }
 
 ALWAYS vf_t
 from_summand(uint32_t type, const from_t *w, uint32_t s, uint32_t g, uint32_t v)
 {
-    return w->u != NULL
-               ? V(loadu)(w->u[v / PV].m[s][g] + v % PV * LANES)
-               : summand(type, w->p + v / PV * w->stride, s, g, v % PV);
+    vf_t m = w->from == UNPACKED
+                 ? V(loadu)(unpacked_of(w, v)->m[g] + v % PV * LANES)
+                 : summand(type, block_of(w, v), s, g, v % PV);
+
+    if (w->from == BOTH) {
+        V(storeu)(unpacked_of(w, v)->m[g] + v % PV * LANES, m);
+    }
+
+    return m;
 }
 
-#if WORDS_8
+/* Unit g, of words where the type goes by them. */
 ALWAYS vi_t
-from_words(uint32_t type, const from_t *w, uint32_t s, uint32_t g, uint32_t v)
+from_quants(uint32_t type, const from_t *w, uint32_t s, uint32_t g, uint32_t v)
 {
-    return w->u != NULL ? ints_at(w->u[v / PV].q[s], g, v % PV)
-                        : words(type, w->p + v / PV * w->stride, s, g, v % PV);
-}
+    size_t at = ((size_t) g * PV + v % PV) * sizeof(vi_t);
+    vi_t q;
+
+    if (w->from == UNPACKED) {
+        return load_ints(unpacked_of(w, v)->q + at);
+    }
+
+#if WORDS_8
+    q = is_words(type) ? words(type, block_of(w, v), s, g, v % PV)
+                       : quants(type, block_of(w, v), s, g, v % PV);
+#else
+    q = quants(type, block_of(w, v), s, g, v % PV);
 #endif
+    if (w->from == BOTH) {
+        store_ints(unpacked_of(w, v)->q + at, q);
+    }
+
+    return q;
+}
 
 /* Activations of a tile: C rows, each of numbers and of steps. */
 typedef struct {
@@ -207,7 +244,7 @@ step_bytes_sums(uint32_t type, uint32_t C, uint32_t P, const from_t *w,
 /* The same of numbers of eight bits, x being of sixteen. */
 ALWAYS void
 step_words_sums(uint32_t type, uint32_t C, uint32_t P, const from_t *w,
-    const acts_t *x, uint32_t s, vi_t sums[C_INTS][NV])
+    uint32_t s, const acts_t *x, vi_t sums[C_INTS][NV])
 {
 #if WORDS_8
     uint32_t c, g, v;
@@ -222,7 +259,7 @@ step_words_sums(uint32_t type, uint32_t C, uint32_t P, const from_t *w,
     UNROLL
     for (g = 0; g < CPU_STEP / 2; g++) {
         for (v = 0; v < P * PV; v++) {
-            q[v] = from_words(type, w, s, g, v);
+            q[v] = from_quants(type, w, s, g, v);
         }
         for (c = 0; c < C; c++) {
             t = spread(x->q + c * x->ldq + g * 4);
@@ -232,7 +269,8 @@ step_words_sums(uint32_t type, uint32_t C, uint32_t P, const from_t *w,
         }
     }
 #else
-    (void) type, (void) C, (void) P, (void) w, (void) x, (void) s, (void) sums;
+    (void) type, (void) C, (void) P, (void) w;
+    (void) s, (void) x, (void) sums;
 #endif
 }
 
@@ -249,7 +287,7 @@ step_tile(uint32_t type, uint32_t C, uint32_t P, const from_t *w, uint32_t s,
     UNROLL
     for (f = 0; f < n; f++) {
         if (is_words(type)) {
-            step_words_sums(type, C, P, w, x, s, sums);
+            step_words_sums(type, C, P, w, s, x, sums);
         } else {
             step_bytes_sums(
                 type, C, P, w, s, x, f * units, (f + 1) * units, sums);
@@ -317,104 +355,68 @@ ask(const uint8_t *p, size_t n)
     }
 }
 
-/* C rows by a panel, all of k, out of the panel's bits. */
+/*
+ * The chunk after this one, of P panels that are stride bytes apart.  Each step
+ * of each tile asks for `each` bytes more of it, so that memory is read all the
+ * time and not only by those who unpack.
+ */
+typedef struct {
+    uintptr_t p, end;
+    size_t each, stride;
+} next_t;
+
 ALWAYS void
-ints_direct(uint32_t type, uint32_t C, const uint8_t *p, acts_t x, uint32_t k,
-    float *sums)
+ask_next(uint32_t P, next_t *next)
 {
-    vf_t y[C_INTS][NV];
-    from_t w = {p, 0, NULL};
-    uint32_t e, h, s, run = run_of(type);
-    size_t bytes = CPU_STEP * (1 + (size_t) is_words(type));
+    uintptr_t to = next->p + next->each;
+    uint32_t i;
 
-    load_sums(C, 1, y, NULL);
-
-    for (e = 0; e < k; e += steps_in(type) * CPU_STEP) {
-        ask(w.p, block_size(type));
-
-        for (h = 0; h < steps_in(type) / run; h++) {
-            UNROLL
-            for (s = 0; s < run; s++) {
-                step_tile(type, C, 1, &w, h * run + s, &x, y);
-                x.q += bytes;
-                x.s++;
-            }
+    for (; next->p < to && next->p < next->end; next->p += 64) {
+        for (i = 0; i < P; i++) {
+            _mm_prefetch(
+                (const char *) (next->p + i * next->stride), _MM_HINT_T0);
         }
-
-        w.p += block_size(type);
     }
-
-    store_sums(C, 1, y, sums);
 }
 
-/* C rows by n steps of P unpacked chunks. */
+/*
+ * C rows by n steps of P panels, a multiple of a block's unless they are
+ * unpacked.
+ */
 ALWAYS void
-ints_unpacked(uint32_t type, uint32_t C, uint32_t P, const unpacked_t *u,
-    acts_t x, uint32_t n, float *sums, int first)
+ints_tile(uint32_t type, uint32_t C, uint32_t P, from_t w, acts_t x, uint32_t n,
+    next_t *next, float *sums, int first)
 {
     vf_t y[C_INTS][NV];
-    from_t w = {NULL, 0, u};
-    uint32_t s;
+    uint32_t b, h, s;
+    uint32_t steps = w.from == UNPACKED ? 1 : steps_in(type);
+    uint32_t run = w.from == UNPACKED ? 1 : run_of(type);
     size_t bytes = CPU_STEP * (1 + (size_t) is_words(type));
 
     load_sums(C, P, y, first ? NULL : sums);
 
-    for (s = 0; s < n; s++) {
-        step_tile(type, C, P, &w, s, &x, y);
-        x.q += bytes;
-        x.s++;
+    for (b = 0; b < n; b += steps) {
+        if (w.from == BLOCKS) {
+            ask(w.p, block_size(type));
+        }
+
+        for (h = 0; h < steps / run; h++) {
+            UNROLL
+            for (s = 0; s < run; s++) {
+                if (w.from != BLOCKS) {
+                    ask_next(P, next);
+                }
+                step_tile(type, C, P, &w, h * run + s, &x, y);
+                x.q += bytes;
+                x.s++;
+                w.u = w.from != BLOCKS ? w.u + 1 : NULL;
+            }
+        }
+
+        w.p = w.from != UNPACKED ? w.p + block_size(type) : NULL;
     }
 
     store_sums(C, P, y, sums);
-}
-
-/* Step s of the block at p. */
-ALWAYS void
-unpack_step(
-    uint32_t type, const uint8_t *p, uint32_t s, unpacked_t *u, uint32_t to)
-{
-    uint32_t g, v, f;
-    vi_t q;
-
-    UNROLL
-    for (g = 0; g < CPU_STEP / 4 * (1u + (uint32_t) is_words(type)); g++) {
-        for (v = 0; v < PV; v++) {
-#if WORDS_8
-            q = is_words(type) ? words(type, p, s, g, v)
-                               : quants(type, p, s, g, v);
-#else
-            q = quants(type, p, s, g, v);
-#endif
-            store_ints(u->q[to] + ((size_t) g * PV + v) * sizeof(vi_t), q);
-        }
-    }
-
-    for (v = 0; v < PV; v++) {
-        for (f = 0; f < factors_in(type); f++) {
-            V(storeu)(u->d[to][f] + v * LANES, factor(type, p, s, f, v));
-            if (has_summand(type)) {
-                V(storeu)(u->m[to][f] + v * LANES, summand(type, p, s, f, v));
-            }
-        }
-    }
-}
-
-/* Steps [0, n) of a panel's blocks from p on; n is a multiple of a block's. */
-ALWAYS void
-unpack(uint32_t type, const uint8_t *p, uint32_t n, unpacked_t *u)
-{
-    uint32_t s, h, b, run = run_of(type);
-
-    for (b = 0; b < n; b += steps_in(type), p += block_size(type)) {
-        ask(p, block_size(type));
-
-        for (h = 0; h < steps_in(type) / run; h++) {
-            UNROLL
-            for (s = 0; s < run; s++) {
-                unpack_step(type, p, h * run + s, u, b + h * run + s);
-            }
-        }
-    }
 }
 
 /* Rows [i, i + C) of a through all that was unpacked, or directly. */
@@ -432,46 +434,59 @@ acts_at(const cpu_panels_t *a, uint32_t type, uint32_t i, uint32_t e)
     return x;
 }
 
-/* All rows through n steps of P panels' chunks, from element e on. */
+/*
+ * Many rows by n steps of P panels' blocks at p, from element e on.  Where not
+ * even a few are direct, the first tile is one row.
+ */
 ALWAYS void
-ints_rows(const cpu_panels_t *a, uint32_t type, uint32_t P, const unpacked_t *u,
-    uint32_t e, uint32_t n, float *sums)
+ints_chunk(const cpu_panels_t *a, uint32_t type, uint32_t P, const uint8_t *p,
+    uint32_t e, uint32_t n, next_t *next, float *sums)
 {
-    uint32_t i;
+    unpacked_t u[P_INTS * STEPS] __attribute__((aligned(64)));
+    from_t both = {BOTH, p, a->stride, u}, w = {UNPACKED, NULL, 0, u};
+    uint32_t i, first = direct_rows(type) < C_DIRECT ? 1 : C_INTS;
 
-    for (i = 0; i + C_INTS <= a->m; i += C_INTS) {
-        ints_unpacked(type, C_INTS, P, u, acts_at(a, type, i, e), n,
+    ints_tile(
+        type, first, P, both, acts_at(a, type, 0, e), n, next, sums, e == 0);
+
+    for (i = first; i + C_INTS <= a->m; i += C_INTS) {
+        ints_tile(type, C_INTS, P, w, acts_at(a, type, i, e), n, next,
             sums + i * P * PANEL, e == 0);
     }
 
     if (i + 2 <= a->m) {
-        ints_unpacked(type, 2, P, u, acts_at(a, type, i, e), n,
+        ints_tile(type, 2, P, w, acts_at(a, type, i, e), n, next,
             sums + i * P * PANEL, e == 0);
         i += 2;
     }
 
     if (i < a->m) {
-        ints_unpacked(type, 1, P, u, acts_at(a, type, i, e), n,
+        ints_tile(type, 1, P, w, acts_at(a, type, i, e), n, next,
             sums + i * P * PANEL, e == 0);
     }
 }
 
-/* Many rows by P panels from p on; sums are [rows][P][PANEL]. */
+/* Many rows by P panels from w on; sums are [rows][P][PANEL]. */
 ALWAYS void
-ints_many(const cpu_panels_t *a, uint32_t type, uint32_t P, const uint8_t *p,
+ints_many(const cpu_panels_t *a, uint32_t type, uint32_t P, const uint8_t *w,
     float *sums)
 {
-    unpacked_t u[P_INTS] __attribute__((aligned(64)));
-    uint32_t e, n, i;
+    const uint8_t *p = w;
+    uint32_t e, n, tiles = (a->m + C_INTS - 1) / C_INTS;
+    next_t next;
+    size_t size;
 
     for (e = 0; e < a->k; e += n * CPU_STEP) {
         n = (a->k - e) / CPU_STEP;
         n = n < STEPS ? n : STEPS;
-        for (i = 0; i < P; i++) {
-            unpack(type, p + i * a->stride, n, &u[i]);
-        }
-        ints_rows(a, type, P, u, e, n, sums);
-        p += n / steps_in(type) * block_size(type);
+        size = n / steps_in(type) * block_size(type);
+        next.p = (uintptr_t) (e + n * CPU_STEP < a->k ? p : w);
+        next.p += e + n * CPU_STEP < a->k ? size : P * a->stride;
+        next.end = next.p + size;
+        next.each = (size + n * tiles - 1) / (n * tiles);
+        next.stride = a->stride;
+        ints_chunk(a, type, P, p, e, n, &next, sums);
+        p += size;
     }
 }
 
@@ -480,24 +495,25 @@ ALWAYS void
 ints_few(const cpu_panels_t *a, uint32_t type, const uint8_t *p, float *sums)
 {
     acts_t x = acts_at(a, type, 0, 0);
-    uint32_t m = direct_rows(type) > 1 ? a->m : 1;
+    from_t w = {BLOCKS, p, 0, NULL};
+    uint32_t n = a->k / CPU_STEP, m = direct_rows(type) > 1 ? a->m : 1;
 
     switch (m) {
 
     case 1:
-        ints_direct(type, 1, p, x, a->k, sums);
+        ints_tile(type, 1, 1, w, x, n, NULL, sums, 1);
         break;
 
     case 2:
-        ints_direct(type, 2, p, x, a->k, sums);
+        ints_tile(type, 2, 1, w, x, n, NULL, sums, 1);
         break;
 
     case 3:
-        ints_direct(type, 3, p, x, a->k, sums);
+        ints_tile(type, 3, 1, w, x, n, NULL, sums, 1);
         break;
 
     default:
-        ints_direct(type, 4, p, x, a->k, sums);
+        ints_tile(type, 4, 1, w, x, n, NULL, sums, 1);
     }
 }
 
