@@ -95,6 +95,11 @@
 /* Elements of plain types between two times that memory is asked. */
 #define GROUP 8
 
+/* Panels, alone or by P_INTS, that many rows take together. */
+#define GROUPS (CPU_TILE_N / PANEL)
+
+_Static_assert(P_INTS <= GROUPS, "one stack of sums is for both");
+
 #ifndef UNROLL
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
@@ -466,27 +471,33 @@ ints_chunk(const cpu_panels_t *a, uint32_t type, uint32_t P, const uint8_t *p,
     }
 }
 
-/* Many rows by P panels from w on; sums are [rows][P][PANEL]. */
+/*
+ * Many rows by n groups of P panels from w on, n being GROUPS at most; sums are
+ * [n][ROWS][P][PANEL].  All groups go through a chunk of activations before the
+ * next, while it is in a near cache.
+ */
 ALWAYS void
-ints_many(const cpu_panels_t *a, uint32_t type, uint32_t P, const uint8_t *w,
-    float *sums)
+ints_many(const cpu_panels_t *a, uint32_t type, uint32_t P, uint32_t n,
+    const uint8_t *w, float *sums)
 {
-    const uint8_t *p = w;
-    uint32_t e, n, tiles = (a->m + C_INTS - 1) / C_INTS;
+    uint32_t e, g, steps, tiles = (a->m + C_INTS - 1) / C_INTS;
+    size_t size, then, at = 0, each = P * a->stride;
     next_t next;
-    size_t size;
 
-    for (e = 0; e < a->k; e += n * CPU_STEP) {
-        n = (a->k - e) / CPU_STEP;
-        n = n < STEPS ? n : STEPS;
-        size = n / steps_in(type) * block_size(type);
-        next.p = (uintptr_t) (e + n * CPU_STEP < a->k ? p : w);
-        next.p += e + n * CPU_STEP < a->k ? size : P * a->stride;
-        next.end = next.p + size;
-        next.each = (size + n * tiles - 1) / (n * tiles);
-        next.stride = a->stride;
-        ints_chunk(a, type, P, p, e, n, &next, sums);
-        p += size;
+    for (e = 0; e < a->k; e += steps * CPU_STEP, at += size) {
+        steps = (a->k - e) / CPU_STEP;
+        steps = steps < STEPS ? steps : STEPS;
+        size = steps / steps_in(type) * block_size(type);
+        then = e + steps * CPU_STEP < a->k ? at + size : n * each;
+
+        for (g = 0; g < n; g++) {
+            next.p = (uintptr_t) w + (g + 1 < n ? (g + 1) * each + at : then);
+            next.end = next.p + size;
+            next.each = (size + steps * tiles - 1) / (steps * tiles);
+            next.stride = a->stride;
+            ints_chunk(a, type, P, w + g * each + at, e, steps, &next,
+                sums + g * ROWS * P * PANEL);
+        }
     }
 }
 
@@ -535,30 +546,44 @@ put_sums(const cpu_panels_t *a, uint32_t p, uint32_t P, const float *sums)
     }
 }
 
+/* Many rows by n groups of P panels from number p on. */
+ALWAYS void
+ints_groups(
+    const cpu_panels_t *a, uint32_t type, uint32_t p, uint32_t P, uint32_t n)
+{
+    float sums[GROUPS * ROWS * PANEL] __attribute__((aligned(64)));
+    const uint8_t *w = (const uint8_t *) a->w + p * a->stride;
+    uint32_t g;
+
+    assert(n * P <= GROUPS);
+    ints_many(a, type, P, n, w, sums);
+
+    for (g = 0; g < n; g++) {
+        put_sums(a, p + g * P, P, sums + g * ROWS * P * PANEL);
+    }
+}
+
 ALWAYS void
 ints_panels(const cpu_panels_t *a, uint32_t type)
 {
-    float sums[ROWS * P_INTS * PANEL] __attribute__((aligned(64)));
-    uint32_t p, n, end = (a->n0 + a->n + PANEL - 1) / PANEL;
-    const uint8_t *w;
+    float sums[C_DIRECT * PANEL] __attribute__((aligned(64)));
+    uint32_t p = a->n0 / PANEL, n, end = (a->n0 + a->n + PANEL - 1) / PANEL;
 
     assert(a->m > 0 && a->m <= ROWS && a->n > 0);
     assert(a->k % (steps_in(type) * CPU_STEP) == 0);
 
-    for (p = a->n0 / PANEL; p < end; p += n) {
-        w = (const uint8_t *) a->w + p * a->stride;
-        n = 1;
+    for (; a->m <= direct_rows(type) && p < end; p++) {
+        ints_few(a, type, (const uint8_t *) a->w + p * a->stride, sums);
+        put_sums(a, p, 1, sums);
+    }
 
-        if (a->m <= direct_rows(type)) {
-            ints_few(a, type, w, sums);
-        } else if (end - p >= P_INTS) {
-            n = P_INTS;
-            ints_many(a, type, P_INTS, w, sums);
-        } else {
-            ints_many(a, type, 1, w, sums);
-        }
+    for (; P_INTS > 1 && end - p >= P_INTS; p += P_INTS) {
+        ints_groups(a, type, p, P_INTS, 1);
+    }
 
-        put_sums(a, p, n, sums);
+    for (; p < end; p += n) {
+        n = end - p < GROUPS ? end - p : GROUPS;
+        ints_groups(a, type, p, 1, n);
     }
 }
 
