@@ -119,8 +119,10 @@ $(MODULE): $(MODULE_C) config conf/build-module.sh
 # -ffp-contract=off: a fused multiply-add is written, never chosen.
 # With sanitizers the optimiser would take minutes for what runs seconds.
 $(BUILD)/kernels/%.o: CFLAGS += $(if $(SAN),,-O3) -ffp-contract=off
+# Line numbers are all of -g that products over panels get: the places of
+# variables would take as long as the rest.
 $(BUILD)/kernels/cpu/%_panel.o: CFLAGS += $(if $(SAN),-DUNROLL= \
-	'-DALWAYS=static inline __attribute__((unused))')
+	'-DALWAYS=static inline __attribute__((unused))',-g1)
 $(BUILD)/kernels/cpu/avx2.o $(BUILD)/kernels/cpu/avx2_panel.o: \
 	CFLAGS += -mavx2 -mfma -mf16c
 $(BUILD)/kernels/cpu/avx512.o $(BUILD)/kernels/cpu/avx512_panel.o: \
