@@ -87,11 +87,12 @@ product(const kn_dev_t *dev, const kn_w_t *w, const cpu_acts_t *x,
     cpu_mm_t mm;
     cpu_panels_t a;
     uint32_t b = wanted(dev, w);
-    const float *rows = x->x + o->i * x->ldx;
+    const float *rows = x->x != NULL ? x->x + o->i * x->ldx : NULL;
     size_t first = (size_t) o->i * x->k;
 
     assert(o->m <= CPU_TILE_M && o->n <= CPU_TILE_N);
     assert(x->k == w->k && o->n0 + o->n <= w->n);
+    assert(b > 0 || rows != NULL);
 
     if (!w->panels) {
         mm = (cpu_mm_t){rows, w->data + o->n0 * w->stride, o->y, x->ldx, o->ldy,

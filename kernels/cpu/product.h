@@ -14,7 +14,7 @@
  * a weight wants them.
  */
 typedef struct {
-    const float *x; /* row i at x + i * ldx */
+    const float *x; /* row i at x + i * ldx; NULL if nobody wants floats */
     size_t ldx;
     uint32_t k;
     char *q[3];       /* [rows, k] by a number's bytes; NULL: there are none */
