@@ -14,10 +14,12 @@
 #include "../dequant_tables.h"
 
 /*
- * X(name, steps in a block, its bytes in a panel's row, bits of a number, how
- * much numbers are too large, factors of a step, has it summands?, words?, run,
- * direct)
+ * X(name, as, steps in a block, its bytes in a panel's row, bits of a number,
+ * how much numbers are too large, factors of a step, has it summands?, words?,
+ * run, direct)
  *
+ * Once unpacked a type is as another one, and that one's code is for both: they
+ * have as many factors and summands, and sums have room for as many numbers.
  * Words are numbers that, where WORDS_8 says so, meet x as such, and are not
  * too large then.  A run is how many steps, from a multiple of it on, have
  * their bits in places that constants say.  Direct is up to how many rows
@@ -25,31 +27,48 @@
  */
 /* clang-format off */
 #define BLOCK_LIST(X)                                                          \
-    X(Q8_0, 1, 34, 8, 128, 1, 0, 1, 1, 4)                                      \
-    X(Q4_0, 1, 18, 4, 8, 1, 0, 0, 1, 4)                                        \
-    X(Q4_1, 1, 20, 4, 0, 1, 1, 0, 1, 1)                                        \
-    X(Q5_0, 1, 22, 5, 16, 1, 0, 0, 1, 1)                                       \
-    X(Q5_1, 1, 24, 5, 0, 1, 1, 0, 1, 1)                                        \
-    X(Q4_K, 8, 148, 4, 0, 1, 1, 0, 2, 4)                                       \
-    X(Q5_K, 8, 180, 5, 0, 1, 1, 0, 2, 4)                                       \
-    X(Q6_K, 8, 210, 6, 32, 2, 0, 0, 4, 4)                                      \
-    X(Q2_K, 8, 84, 2, 0, 2, 1, 0, 4, 1)                                        \
-    X(Q3_K, 8, 114, 3, 4, 2, 0, 0, 4, 1)                                       \
-    X(TQ1_0, 8, 54, 2, 1, 1, 0, 0, 1, 0)                                       \
-    X(TQ2_0, 8, 66, 2, 1, 1, 0, 0, 4, 1)                                       \
-    X(MXFP4, 1, 17, 5, 12, 1, 0, 0, 1, 1)                                      \
-    X(IQ4_NL, 1, 18, 8, 128, 1, 0, 1, 1, 1)                                    \
-    X(IQ4_XS, 8, 138, 8, 128, 1, 0, 1, 1, 1)                                   \
-    X(IQ3_S, 8, 110, 5, 16, 1, 0, 0, 1, 0)                                     \
-    X(IQ3_XXS, 8, 102, 7, 64, 1, 0, 0, 1, 0)
+    X(Q8_0, Q8_0, 1, 34, 8, 128, 1, 0, 1, 1, 4)                                \
+    X(Q4_0, Q4_0, 1, 18, 4, 8, 1, 0, 0, 1, 4)                                  \
+    X(Q4_1, Q4_1, 1, 20, 4, 0, 1, 1, 0, 1, 1)                                  \
+    X(Q5_0, Q5_0, 1, 22, 5, 16, 1, 0, 0, 1, 1)                                 \
+    X(Q5_1, Q5_1, 1, 24, 5, 0, 1, 1, 0, 1, 1)                                  \
+    X(Q4_K, Q4_1, 8, 148, 4, 0, 1, 1, 0, 2, 4)                                 \
+    X(Q5_K, Q5_1, 8, 180, 5, 0, 1, 1, 0, 2, 4)                                 \
+    X(Q6_K, Q6_K, 8, 210, 6, 32, 2, 0, 0, 4, 4)                                \
+    X(Q2_K, Q2_K, 8, 84, 2, 0, 2, 1, 0, 4, 1)                                  \
+    X(Q3_K, Q3_K, 8, 114, 3, 4, 2, 0, 0, 4, 1)                                 \
+    X(TQ1_0, Q4_0, 8, 54, 2, 1, 1, 0, 0, 1, 0)                                 \
+    X(TQ2_0, Q4_0, 8, 66, 2, 1, 1, 0, 0, 4, 1)                                 \
+    X(MXFP4, Q5_0, 1, 17, 5, 12, 1, 0, 0, 1, 1)                                \
+    X(IQ4_NL, Q8_0, 1, 18, 8, 128, 1, 0, 1, 1, 1)                              \
+    X(IQ4_XS, Q8_0, 8, 138, 8, 128, 1, 0, 1, 1, 1)                             \
+    X(IQ3_S, Q5_0, 8, 110, 5, 16, 1, 0, 0, 1, 0)                               \
+    X(IQ3_XXS, IQ3_XXS, 8, 102, 7, 64, 1, 0, 0, 1, 0)
+
+/* Those that are as themselves. */
+#define AS_LIST(X)                                                             \
+    X(Q8_0) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q6_K) X(Q2_K) X(Q3_K) X(IQ3_XXS)
 /* clang-format on */
 
 typedef struct {
     uint8_t steps, bytes, bits, above, factors, summand, words, run, direct;
 } block_t;
 
-#define X(name, ...) [KN_##name] = {__VA_ARGS__},
+#define X(name, as, ...) [KN_##name] = {__VA_ARGS__},
 static const block_t blocks[KN_TYPES] = {BLOCK_LIST(X)};
+#undef X
+
+/* What code for the unpacked knows of a type: see step_tile() and macs_in(). */
+#define X(name, as, steps, bytes, bits, above, factors, summand, words, ...)   \
+    LIKE_##name = ((bits < 4 ? 4 : bits) * 2 + (above != 0)) * 2 + words,      \
+    SCALES_##name = factors * 2 + summand,
+enum { BLOCK_LIST(X) };
+#undef X
+
+#define X(name, as, ...)                                                       \
+    _Static_assert(LIKE_##name == LIKE_##as, #name);                           \
+    _Static_assert(SCALES_##name == SCALES_##as, #name);
+BLOCK_LIST(X)
 #undef X
 
 ALWAYS int

@@ -124,6 +124,7 @@ typedef struct {
     const uint8_t *p;
     size_t stride;
     unpacked_t *u;
+    float offset; /* offset_of() the type */
 } from_t;
 
 #define NV (P_INTS * PV)
@@ -308,7 +309,7 @@ step_tile(uint32_t type, uint32_t C, uint32_t P, const from_t *w, uint32_t s,
             by = V(set1)(step->d);
             o = V(set1)(n == 2 ? step->half[f] : step->sum);
             if (offset_of(type) != 0) {
-                o = V(mul)(o, V(set1)(offset_of(type)));
+                o = V(mul)(o, V(set1)(w->offset));
             }
 
             for (v = 0; v < P * PV; v++) {
@@ -439,35 +440,90 @@ acts_at(const cpu_panels_t *a, uint32_t type, uint32_t i, uint32_t e)
     return x;
 }
 
+/* A chunk of P panels, n steps from element e on, and where its sums are. */
+typedef struct {
+    unpacked_t *u;
+    uint32_t P, e, n;
+    float offset;
+    next_t *next;
+    float *sums; /* [rows][P][PANEL] */
+} chunk_t;
+
+/* C rows from i on by a chunk that is unpacked. */
+ALWAYS void
+unpacked_tile(const cpu_panels_t *a, uint32_t type, uint32_t C, uint32_t P,
+    const chunk_t *k, uint32_t i)
+{
+    from_t w = {UNPACKED, NULL, 0, k->u, k->offset};
+
+    ints_tile(type, C, P, w, acts_at(a, type, i, k->e), k->n, k->next,
+        k->sums + i * P * PANEL, k->e == 0);
+}
+
+ALWAYS void
+unpacked_rows(const cpu_panels_t *a, uint32_t type, uint32_t P,
+    const chunk_t *k, uint32_t i)
+{
+    for (; i + C_INTS <= a->m; i += C_INTS) {
+        unpacked_tile(a, type, C_INTS, P, k, i);
+    }
+
+    if (i + 2 <= a->m) {
+        unpacked_tile(a, type, 2, P, k, i);
+        i += 2;
+    }
+
+    if (i < a->m) {
+        unpacked_tile(a, type, 1, P, k, i);
+    }
+}
+
+/*
+ * Rows from i on by a chunk that is unpacked: a function for all types that are
+ * then as one.
+ */
+typedef void rows_f(const cpu_panels_t *a, const chunk_t *k, uint32_t i);
+
+/* clang-format off */
+#define X(name)                                                                \
+    static void rows_##name(const cpu_panels_t *a, const chunk_t *k,           \
+        uint32_t i)                                                            \
+    {                                                                          \
+        if (k->P == P_INTS) {                                                  \
+            unpacked_rows(a, KN_##name, P_INTS, k, i);                         \
+        } else {                                                               \
+            unpacked_rows(a, KN_##name, 1, k, i);                              \
+        }                                                                      \
+    }
+AS_LIST(X)
+#undef X
+
+static rows_f *const rows_of[KN_TYPES] = {
+#define X(name, as, ...) [KN_##name] = rows_##as,
+    BLOCK_LIST(X)
+#undef X
+};
+/* clang-format on */
+
 /*
  * Many rows by n steps of P panels' blocks at p, from element e on.  Where not
- * even a few are direct, the first tile is one row.
+ * even a few are direct, or panels are what is left of them, the first tile is
+ * one row.
  */
 ALWAYS void
 ints_chunk(const cpu_panels_t *a, uint32_t type, uint32_t P, const uint8_t *p,
     uint32_t e, uint32_t n, next_t *next, float *sums)
 {
     unpacked_t u[P_INTS * STEPS] __attribute__((aligned(64)));
-    from_t both = {BOTH, p, a->stride, u}, w = {UNPACKED, NULL, 0, u};
-    uint32_t i, first = direct_rows(type) < C_DIRECT ? 1 : C_INTS;
+    from_t both = {BOTH, p, a->stride, u, offset_of(type)};
+    chunk_t k = {u, P, e, n, offset_of(type), next, sums};
+    uint32_t first = direct_rows(type) < C_DIRECT || P < P_INTS ? 1 : C_INTS;
 
     ints_tile(
         type, first, P, both, acts_at(a, type, 0, e), n, next, sums, e == 0);
 
-    for (i = first; i + C_INTS <= a->m; i += C_INTS) {
-        ints_tile(type, C_INTS, P, w, acts_at(a, type, i, e), n, next,
-            sums + i * P * PANEL, e == 0);
-    }
-
-    if (i + 2 <= a->m) {
-        ints_tile(type, 2, P, w, acts_at(a, type, i, e), n, next,
-            sums + i * P * PANEL, e == 0);
-        i += 2;
-    }
-
-    if (i < a->m) {
-        ints_tile(type, 1, P, w, acts_at(a, type, i, e), n, next,
-            sums + i * P * PANEL, e == 0);
+    if (first < a->m) {
+        rows_of[type](a, &k, first);
     }
 }
 
@@ -506,7 +562,7 @@ ALWAYS void
 ints_few(const cpu_panels_t *a, uint32_t type, const uint8_t *p, float *sums)
 {
     acts_t x = acts_at(a, type, 0, 0);
-    from_t w = {BLOCKS, p, 0, NULL};
+    from_t w = {BLOCKS, p, 0, NULL, offset_of(type)};
     uint32_t n = a->k / CPU_STEP, m = direct_rows(type) > 1 ? a->m : 1;
 
     switch (m) {
@@ -876,7 +932,7 @@ X(F32) X(F16) X(BF16)
 
 const cpu_panel_isa_t PANELS = {
     .unit = WORDS_8 ? 2 : 4,
-#define X(name, steps, size, bits, above, factors, summand, words, ...)        \
+#define X(name, as, steps, size, bits, above, factors, summand, words, ...)    \
     .mm[KN_##name] = panels_##name,                                            \
     .bytes[KN_##name] = 1 + (WORDS_8 && words),
     BLOCK_LIST(X)
