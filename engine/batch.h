@@ -54,9 +54,11 @@ typedef struct {
                                     * late token's row complete when the step
                                     * before has been committed */
     uint32_t known_n;
-    uint32_t prompt_n; /* how many of them are prompt */
-    uint32_t wanted;   /* 1 + a token whose logprob is asked for, and none is
+    uint32_t prompt_n;    /* how many of them are prompt */
+    uint32_t wanted;      /* 1 + a token whose logprob is asked for, and none is
                         * sampled; 0: one is */
+    const uint32_t *mask; /* which tokens may be, as in kn_out_t; borrowed until
+                           * the step has ended; NULL: all */
 } batch_out_t;
 
 /* A token that was not known when the batch was planned: it is what output

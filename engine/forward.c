@@ -1025,6 +1025,7 @@ fill_outs(forward_t *f, const batch_t *b)
         to->known = from->known;
         to->params = from->params;
         to->wanted = from->wanted;
+        to->mask = from->mask;
     }
 }
 

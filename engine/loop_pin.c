@@ -50,6 +50,7 @@ fill(const loop_pin_t *p, const uint32_t *ids, uint32_t at, uint32_t end,
     out->known = ids;
     out->known_n = out->prompt_n = end;
     out->wanted = 1 + ids[end - 1];
+    out->mask = NULL;
 }
 
 

@@ -74,6 +74,7 @@ row_out(batch_t *b, uint32_t id, uint32_t prompt_n, const uint32_t *known,
     out->known_n = pos + 1;
     out->prompt_n = prompt_n < pos + 1 ? prompt_n : pos + 1;
     out->wanted = 0;
+    out->mask = NULL;
 
     return out;
 }

@@ -176,7 +176,10 @@ typedef struct {
     uint32_t known_n, prompt_n;    /* known[0 .. prompt_n) is prompt */
     const uint32_t *known;         /* [known_n], host, lives until wait() */
     const sample_params_t *params; /* host, lives until wait() */
-    uint32_t wanted; /* 1 + a token: it is not sampled but this one */
+    uint32_t wanted;      /* 1 + a token: it is not sampled but this one */
+    const uint32_t *mask; /* [(vocab + 31) / 32], host, lives until wait(): bit
+                           * t % 32 of word t / 32 says that token t may come;
+                           * NULL: all may */
 } kn_out_t;
 
 /*
@@ -440,7 +443,8 @@ typedef struct {
 
 /*
  * out[i] from logits[i] and outs[i]; sample.h has the policy.  Logits stay as
- * they are.  A row with a logit that is not finite gets err and no token.
+ * they are.  A row with a logit that is NaN or +Inf, or with none that is
+ * finite of those that may come, gets err and no token.
  */
 typedef struct {
     kn_ptr_t logits; /* [outs, vocab] */

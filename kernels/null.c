@@ -192,6 +192,21 @@ null_wait(kn_dev_t *dev)
     (void) dev;
 }
 
+/* The next word, or what comes behind it that may. */
+static uint32_t
+null_token(const kn_out_t *o, uint32_t vocab, uint32_t words)
+{
+    uint32_t i, t = BYTES_N + o->pos % words;
+
+    for (i = 0; o->mask != NULL && i < vocab; i++, t = (t + 1) % vocab) {
+        if (o->mask[t / 32] >> t % 32 & 1) {
+            break;
+        }
+    }
+
+    return t;
+}
+
 /* The words from the sampled one on stand as its alternatives. */
 static void
 null_sample(kn_dev_t *dev, const kn_sample_t *a)
@@ -207,7 +222,8 @@ null_sample(kn_dev_t *dev, const kn_sample_t *a)
         o = &dev->outs[i];
         out = (sample_out_t *) a->out.a + i;
         memset(out, 0, sizeof(*out));
-        out->token = o->wanted > 0 ? o->wanted - 1 : BYTES_N + o->pos % words;
+        out->token =
+            o->wanted > 0 ? o->wanted - 1 : null_token(o, a->vocab, words);
         out->logprob = -0.5f;
         out->tops_n = o->params->tops < words ? o->params->tops : words;
 

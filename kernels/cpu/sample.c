@@ -2,7 +2,7 @@
  * Logits to one token.
  *
  *      raw logits -> logprobs
- *          -> bias -> repetition, frequency, presence penalty
+ *          -> mask -> bias -> repetition, frequency, presence penalty
  *          -> temperature -> top_k -> top_p -> min_p -> draw
  *
  * Where a token is given (a prompt's logprobs) only the first line is walked.
@@ -224,7 +224,10 @@ penalize(float *x, uint32_t vocab, const kn_out_t *o, uint32_t *count)
     }
 }
 
-/* The raw logits with bias and penalties, into s->x. */
+/*
+ * The raw logits with bias and penalties, into s->x; what may not come is -Inf
+ * and stays so.
+ */
 static void
 adjust(
     const scratch_t *s, const float *logits, uint32_t vocab, const kn_out_t *o)
@@ -232,7 +235,11 @@ adjust(
     const sample_params_t *p = o->params;
     uint32_t i, t;
 
-    memcpy(s->x, logits, (size_t) vocab * sizeof(float));
+    if (o->mask != NULL) {
+        scan()->allow(s->x, logits, vocab, o->mask);
+    } else {
+        memcpy(s->x, logits, (size_t) vocab * sizeof(float));
+    }
 
     for (i = 0; i < p->bias_n; i++) {
         t = p->bias[i].token;
@@ -596,9 +603,9 @@ argmax(const float *x, const float *top, float max)
 
 /* Does anything change the logits before the temperature does? */
 static int
-adjusts(const sample_params_t *p)
+adjusts(const kn_out_t *o)
 {
-    return p->bias_n > 0 || penalized(p);
+    return o->mask != NULL || o->params->bias_n > 0 || penalized(o->params);
 }
 
 /* The token, of logits that are finite or -Inf; s->top has their blocks'. */
@@ -610,12 +617,12 @@ choose(scratch_t *s, const float *logits, uint32_t vocab, const kn_out_t *o,
     const float *x = logits;
     uint32_t n;
 
-    if (adjusts(p)) {
+    if (adjusts(o)) {
         adjust(s, logits, vocab, o);
         x = s->x;
         max = scan()->tops(x, vocab, s->top);
 
-        /* A bias can push what little is finite over the edge. */
+        /* a mask can take what little is finite, a bias push it away */
         if (isinf(max)) {
             out->err = LLM_ERR_NAN_LOGITS;
             return;
@@ -662,7 +669,7 @@ cpu_sample_one(const float *logits, uint32_t vocab, const kn_out_t *o,
     }
 
     if (out->err == 0 && (o->wanted > 0 || p->logprobs || p->tops > 0)) {
-        if (o->wanted == 0 && p->tops > 0 && adjusts(p)) {
+        if (o->wanted == 0 && p->tops > 0 && adjusts(o)) {
             (void) scan()->tops(logits, vocab, s.top);
         }
 

@@ -110,4 +110,14 @@ sum(const float *w, uint32_t n)
     return join(lane);
 }
 
-const cpu_scan_t cpu_scan_ref = {tops, weights, sum};
+static void
+allow(float *x, const float *from, uint32_t n, const uint32_t *mask)
+{
+    uint32_t i;
+
+    for (i = 0; i < n; i++) {
+        x[i] = mask[i / 32] >> i % 32 & 1 ? from[i] : -INFINITY;
+    }
+}
+
+const cpu_scan_t cpu_scan_ref = {tops, weights, allow, sum};

@@ -29,6 +29,10 @@ typedef struct {
      */
     double (*weights)(const float *x, uint32_t n, float max, float t, float *w);
 
+    /* x[i] = bit i % 32 of mask[i / 32] ? from[i] : -INFINITY, i below n. */
+    void (*allow)(
+        float *x, const float *from, uint32_t n, const uint32_t *mask);
+
     /* Eight sums of every eighth in double precision, then those in pairs. */
     double (*sum)(const float *w, uint32_t n);
 } cpu_scan_t;

@@ -198,4 +198,26 @@ sum(const float *w, uint32_t n)
     return lanes_join(&s);
 }
 
-const cpu_scan_t cpu_scan_avx2 = {tops, weights, sum};
+static void
+allow(float *x, const float *from, uint32_t n, const uint32_t *mask)
+{
+    const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    const __m256 none = _mm256_set1_ps(-INFINITY);
+    uint32_t i;
+    __m256i m;
+    __m256 v;
+
+    for (i = 0; i + LANES <= n; i += LANES) {
+        m = _mm256_set1_epi32((int) (mask[i / 32] >> i % 32));
+        m = _mm256_cmpeq_epi32(_mm256_and_si256(m, bits), bits);
+        v = _mm256_loadu_ps(from + i);
+        v = _mm256_blendv_ps(none, v, _mm256_castsi256_ps(m));
+        _mm256_storeu_ps(x + i, v);
+    }
+
+    for (; i < n; i++) {
+        x[i] = mask[i / 32] >> i % 32 & 1 ? from[i] : -INFINITY;
+    }
+}
+
+const cpu_scan_t cpu_scan_avx2 = {tops, weights, allow, sum};

@@ -198,8 +198,12 @@ step(rig_t *r, uint32_t from, uint32_t to)
     for (i = 0; i < r->want.positions_n; i++) {
         if (r->want.positions[i] >= from && r->want.positions[i] < to) {
             which[b.outs_n] = i;
-            outs[b.outs_n++] = (batch_out_t){0, r->want.positions[i] - from,
-                r->want.positions[i], 0, &greedy, r->want.ids, to, to, 0};
+            outs[b.outs_n++] = (batch_out_t){.tok = r->want.positions[i] - from,
+                .pos = r->want.positions[i],
+                .params = &greedy,
+                .known = r->want.ids,
+                .known_n = to,
+                .prompt_n = to};
         }
     }
 

@@ -25,7 +25,12 @@ load_use_step(forward_t *f, kv_t *kv, uint32_t vocab)
     const uint32_t n = LOAD_USE_TOKENS;
     uint32_t i, tokens[LOAD_USE_TOKENS];
     batch_row_t row = {0, 0, n, n, 0, 0, {{NULL, 0, 0}}};
-    batch_out_t out = {0, n - 1, n - 1, 0, &greedy, tokens, n, n, 0};
+    batch_out_t out = {.tok = n - 1,
+        .pos = n - 1,
+        .params = &greedy,
+        .known = tokens,
+        .known_n = n,
+        .prompt_n = n};
     batch_t b = {.rows_n = 1,
         .tokens_n = n,
         .outs_n = 1,

@@ -790,6 +790,90 @@ test_wanted(void **state)
     free(work);
 }
 
+/*
+ * What a mask forbids is never chosen, however likely, and the rest is drawn as
+ * from a vocabulary of the rest: its truncations, its penalties, its greedy
+ * choice.  Logprobs are of the raw logits all the same.
+ */
+static void
+test_mask(void **state)
+{
+    enum { VOCAB = 997 };
+    static const sample_params_t ps[] = {
+        {.temperature = 0, .top_p = 1, .repetition_penalty = 1},
+        {.temperature = 1, .top_p = 1, .repetition_penalty = 1},
+        {.temperature = 2, .top_p = 0.8f, .repetition_penalty = 1},
+        {.temperature = 1, .top_p = 1, .top_k = 5, .repetition_penalty = 1},
+        {.temperature = 1, .top_p = 1, .min_p = 0.1f, .repetition_penalty = 3}};
+    static float x[VOCAB], rest[VOCAB];
+    static uint32_t mask[(VOCAB + 31) / 32], ids[VOCAB], known[2], some[2];
+    void *work = work_open(VOCAB);
+    sample_params_t p;
+    sample_out_t a, b;
+    uint64_t seed = 3;
+    uint32_t i, n, trial;
+    double sum, top;
+    kn_out_t o;
+
+    (void) state;
+
+    for (trial = 0; trial < 400; trial++) {
+        memset(mask, 0, sizeof(mask));
+        n = 0;
+        sum = 0;
+
+        for (i = 0; i < VOCAB; i++) {
+            x[i] = rnd_logit(&seed, 3);
+            sum += exp(x[i]);
+            if (i == trial || rnd(&seed) % (1 + trial) == 0) {
+                mask[i / 32] |= 1u << i % 32;
+                rest[n] = x[i];
+                ids[n++] = i;
+            } else if (i % 3 == 0) {
+                x[i] += 20;
+                sum += exp(x[i]) - exp(x[i] - 20);
+            }
+        }
+
+        p = ps[trial % 5];
+        p.seed = trial;
+        p.logprobs = 1;
+        some[0] = some[1] = 0;
+        known[0] = known[1] = ids[0];
+
+        memset(&o, 0, sizeof(o));
+        o.params = &p;
+        o.known = known;
+        o.known_n = 2;
+        o.prompt_n = 1;
+        o.pos = trial;
+        o.mask = mask;
+        memset(&a, 0xa5, sizeof(a));
+        cpu_sample_one(x, VOCAB, &o, work, &a);
+        b = place(rest, n, &p, some, 2, 1, trial, 0, work);
+
+        assert_int_equal(a.err, 0);
+        assert_true(mask[a.token / 32] >> a.token % 32 & 1);
+        if (p.temperature == 0 || p.top_k > 0 || p.min_p > 0) {
+            assert_int_equal(a.token, ids[b.token]);
+        }
+        top = x[a.token] - log(sum);
+        assert_true(fabs(a.logprob - top) < 1e-4);
+    }
+
+    /* of what may come nothing can */
+    x[ids[0]] = -INFINITY;
+    memset(mask, 0, sizeof(mask));
+    mask[ids[0] / 32] |= 1u << ids[0] % 32;
+    cpu_sample_one(x, VOCAB, &o, work, &a);
+    assert_int_equal(a.err, LLM_ERR_NAN_LOGITS);
+    memset(mask, 0, sizeof(mask));
+    cpu_sample_one(x, VOCAB, &o, work, &a);
+    assert_int_equal(a.err, LLM_ERR_NAN_LOGITS);
+
+    free(work);
+}
+
 /* Both texts of the walks: the same bits, nothing written beyond. */
 static void
 test_scan(void **state)
@@ -797,6 +881,7 @@ test_scan(void **state)
     enum { MOST = 700 };
     static const float ts[] = {1, 0.7f, 1e-3f, 50, FLT_MAX};
     float *x, w[2][MOST + 1], top[2][MOST / SCAN_BLOCK + 2], max[2];
+    uint32_t mask[MOST / 32 + 1];
     double sums[2];
     uint64_t seed = 7;
     uint32_t n, i, j, size;
@@ -821,6 +906,9 @@ test_scan(void **state)
         }
 
         x[n / 2] = 1;
+        for (i = 0; i <= MOST / 32; i++) {
+            mask[i] = (uint32_t) rnd(&seed);
+        }
 
         for (i = 0; i < 2; i++) {
             memset(w[i], 0xff, sizeof(w[i]));
@@ -846,6 +934,16 @@ test_scan(void **state)
         assert_true(max[0] == max[1]);
 
         for (i = 0; i < 2; i++) {
+            memset(w[i], 0xff, sizeof(w[i]));
+            of[i]->allow(w[i], x, n, mask);
+            assert_true(isnan(w[i][n]));
+            for (j = 0; j < n; j++) {
+                assert_true(
+                    w[i][j] == (mask[j / 32] >> j % 32 & 1 ? x[j] : -INFINITY));
+            }
+        }
+
+        for (i = 0; i < 2; i++) {
             x[(n - 1) * (n % 3) / 2] = n % 2 ? NAN : INFINITY;
             assert_true(isinf(of[i]->tops(x, n, top[0])));
         }
@@ -861,6 +959,7 @@ main(void)
         cmocka_unit_test(test_philox),
         cmocka_unit_test(test_scan),
         cmocka_unit_test(test_wanted),
+        cmocka_unit_test(test_mask),
         cmocka_unit_test(test_reference),
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_extremes),
