@@ -119,9 +119,10 @@ $(MODULE): $(MODULE_C) config conf/build-module.sh
 # -ffp-contract=off: a fused multiply-add is written, never chosen.
 # With sanitizers the optimiser would take minutes for what runs seconds.
 $(BUILD)/kernels/%.o: CFLAGS += $(if $(SAN),,-O3) -ffp-contract=off
-# Line numbers are all of -g that products over panels get: the places of
-# variables would take as long as the rest.
-$(BUILD)/kernels/cpu/%_panel.o: CFLAGS += $(if $(SAN),-DUNROLL= \
+# Functions over vectors are one in the other.  Line numbers are all of -g that
+# they get: the places of variables would take as long as the rest.
+VECTORS := avx2 avx512 avx2_panel avxvnni_panel avx512_panel avx512vnni_panel
+$(VECTORS:%=$(BUILD)/kernels/cpu/%.o): CFLAGS += $(if $(SAN),-DUNROLL= \
 	'-DALWAYS=static inline __attribute__((unused))',-g1)
 $(BUILD)/kernels/cpu/avx2.o $(BUILD)/kernels/cpu/avx2_panel.o: \
 	CFLAGS += -mavx2 -mfma -mf16c
