@@ -399,8 +399,8 @@ pack_part(void *arg, uint32_t part, uint32_t worker)
         return;
     }
 
-    panel_pack(w->type, p->dev->isa.panels->unit, to + part * w->stride, src,
-        left, w->k);
+    panel_pack(w->type, cpu_unit(p->dev->isa.panels->kind[w->type]),
+        to + part * w->stride, src, left, w->k);
 }
 
 static kn_w_t *

@@ -134,6 +134,14 @@ typedef struct {
  */
 #define CPU_STEP 32
 
+/* What activations are to a weight. */
+enum {
+    CPU_FLOATS, /* as they are */
+    CPU_BYTES,  /* whole numbers, in steps */
+    CPU_WORDS,
+    CPU_KINDS
+};
+
 typedef struct {
     float d;       /* an activation is d times its number */
     float sum;     /* of the step's activations as they are so */
@@ -143,8 +151,8 @@ typedef struct {
 typedef struct {
     const float *x; /* row i at x + i * ldx; plain types */
     size_t ldx;
-    const void *q;       /* numbers [m, k] of panels.bytes[type] each */
-    const cpu_step_t *s; /* [m, k / CPU_STEP] */
+    const void *q;       /* numbers [m, k] of panels.kind[type] */
+    const cpu_step_t *s; /* [m, k / CPU_STEP] where they are in steps */
     const char *w;       /* panel 0 of the matrix */
     size_t stride;       /* bytes of a panel */
     float *y;
@@ -154,12 +162,12 @@ typedef struct {
 
 /* What an instruction set has for panels. */
 typedef struct {
-    uint32_t unit; /* of Q8_0's numbers, for panel_pack() */
     void (*mm[KN_TYPES])(const cpu_panels_t *a);
-    uint8_t bytes[KN_TYPES]; /* of an activation's number; 0: they are floats */
+    uint8_t kind[KN_TYPES]; /* of the activations that a type meets */
 
-    /* k activations as numbers, by their bytes: whole[1], whole[2]. */
-    void (*whole[3])(void *q, cpu_step_t *s, const float *x, uint32_t k);
+    /* k activations as numbers of a kind. */
+    void (*numbers[CPU_KINDS])(
+        void *q, cpu_step_t *s, const float *x, uint32_t k);
 } cpu_panel_isa_t;
 
 extern const cpu_panel_isa_t cpu_panels_avx2;
@@ -246,7 +254,28 @@ void cpu_sample_one(const float *logits, uint32_t vocab, const kn_out_t *o,
     void *work, sample_out_t *out);
 size_t cpu_sample_work(uint32_t vocab);
 
-/* Bytes of rows of k activations as whole numbers of both kinds, with steps. */
+/* Bytes of a number of a kind; none where floats are taken as they are. */
+static inline uint32_t
+cpu_number(uint32_t kind)
+{
+    return kind == CPU_FLOATS ? 0 : kind == CPU_BYTES ? 1 : 2;
+}
+
+/* Have numbers of a kind steps? */
+static inline int
+cpu_in_steps(uint32_t kind)
+{
+    return kind == CPU_BYTES || kind == CPU_WORDS;
+}
+
+/* As many bytes of a weight's row stand side by side: see panel_pack(). */
+static inline uint32_t
+cpu_unit(uint32_t kind)
+{
+    return kind == CPU_BYTES ? 4 : 2;
+}
+
+/* Bytes of rows of k activations as numbers of two kinds, with steps. */
 static inline size_t
 cpu_numbers(uint32_t rows, uint32_t k)
 {

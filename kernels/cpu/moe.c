@@ -5,11 +5,11 @@
  * expert, so that those of an expert stand in a row, a run, and its matrices
  * are read once a step, by tiles of its tokens:
  *
- *      x, a row for each pair, floats or whole numbers as the matrices want
+ *      x, a row for each pair, floats or numbers as the matrices want
  *      a part: a run, and a tile of its gate's outputs     -> mid [pairs, ffn]
  *      a part: a tile of outputs of all runs, then their sums         -> y
  *
- * The first part makes whole numbers of its tile of mid at once.  The second
+ * The first part makes numbers of its tile of mid at once.  The second
  * has all that it adds in its own scratch, and adds by token: in the order of
  * the token's experts, so who else is in the step changes nothing.
  *
@@ -120,11 +120,14 @@ static void
 copy_row(const cpu_acts_t *x, uint32_t to, uint32_t from)
 {
     uint32_t b;
-    size_t k = x->k, steps = k / CPU_STEP;
+    size_t steps = x->k / CPU_STEP, n;
 
-    for (b = 1; b < 3; b++) {
+    for (b = 1; b < CPU_KINDS; b++) {
+        n = (size_t) x->k * cpu_number(b);
         if (x->q[b] != NULL) {
-            memcpy(x->q[b] + to * k * b, x->q[b] + from * k * b, k * b);
+            memcpy(x->q[b] + to * n, x->q[b] + from * n, n);
+        }
+        if (x->s[b] != NULL) {
             memcpy(x->s[b] + to * steps, x->s[b] + from * steps,
                 steps * sizeof(cpu_step_t));
         }

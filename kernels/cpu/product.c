@@ -8,10 +8,10 @@
  *
  * A weight is in panels where the instruction set has products over them
  * (panel.h), else as the file has it.  Panels of most types want activations as
- * whole numbers (cpu_acts_t): the rows of an op are made so once, before the
- * tiles, for each kind of numbers that one of its weights wants; where rows
- * are few or apart, each part makes its own in its scratch.  A row's numbers
- * depend on the row alone.
+ * numbers of a kind (cpu_acts_t): the rows of an op are made so once, before
+ * the tiles, for each kind that one of its weights wants; where rows are few or
+ * apart, each part makes its own in its scratch.  A row's numbers depend on the
+ * row alone.
  *
  * Runs on the pool's threads; owns no memory; scratch is the device's or a
  * worker's.
@@ -21,11 +21,11 @@
 #include <assert.h>
 #include <string.h>
 
-/* Bytes of a number, 0 for floats. */
+/* The kind. */
 static uint32_t
 wanted(const kn_dev_t *dev, const kn_w_t *w)
 {
-    return w->panels ? dev->isa.panels->bytes[w->type] : 0;
+    return w->panels ? dev->isa.panels->kind[w->type] : CPU_FLOATS;
 }
 
 uint32_t
@@ -41,15 +41,25 @@ cpu_acts_room(cpu_acts_t *x, uint32_t kinds, uint32_t rows, char *scratch)
     size_t n = (size_t) rows * x->k;
 
     /* steps first, for their alignment */
-    for (b = 1; b < 3; b++) {
-        x->s[b] = (cpu_step_t *) (void *) scratch;
-        scratch += (kinds >> b & 1) * (n / CPU_STEP) * sizeof(cpu_step_t);
+    for (b = 1; b < CPU_KINDS; b++) {
+        x->s[b] = NULL;
+        if ((kinds >> b & 1) && cpu_in_steps(b)) {
+            x->s[b] = (cpu_step_t *) (void *) scratch;
+            scratch += n / CPU_STEP * sizeof(cpu_step_t);
+        }
     }
 
-    for (b = 1; b < 3; b++) {
+    for (b = 1; b < CPU_KINDS; b++) {
         x->q[b] = kinds >> b & 1 ? scratch : NULL;
-        scratch += (kinds >> b & 1) * n * b;
+        scratch += (kinds >> b & 1) * n * cpu_number(b);
     }
+}
+
+/* The step of number `first` of all rows'; NULL where there are no steps. */
+static cpu_step_t *
+step_at(const cpu_acts_t *x, uint32_t b, size_t first)
+{
+    return x->s[b] != NULL ? x->s[b] + first / CPU_STEP : NULL;
 }
 
 void
@@ -59,11 +69,11 @@ cpu_acts_put(const kn_dev_t *dev, const cpu_acts_t *x, uint32_t i, uint32_t at,
     uint32_t b;
     size_t first = (size_t) i * x->k + at;
 
-    for (b = 1; b < 3; b++) {
+    for (b = 1; b < CPU_KINDS; b++) {
         if (x->q[b] != NULL) {
-            assert(at % CPU_STEP == 0 && n % CPU_STEP == 0);
-            dev->isa.panels->whole[b](
-                x->q[b] + first * b, x->s[b] + first / CPU_STEP, from, n);
+            assert(!cpu_in_steps(b) || (at | n) % CPU_STEP == 0);
+            dev->isa.panels->numbers[b](
+                x->q[b] + first * cpu_number(b), step_at(x, b, first), from, n);
         }
     }
 }
@@ -106,8 +116,8 @@ product(const kn_dev_t *dev, const kn_w_t *w, const cpu_acts_t *x,
 
     if (b > 0) {
         assert(x->q[b] != NULL);
-        a.q = x->q[b] + first * b;
-        a.s = x->s[b] + first / CPU_STEP;
+        a.q = x->q[b] + first * cpu_number(b);
+        a.s = step_at(x, b, first);
     }
 
     dev->isa.panels->mm[w->type](&a);
@@ -178,14 +188,12 @@ acts_part(void *arg, uint32_t part, uint32_t worker)
         j->dev, &j->x, part * ROWS_PART, min_u32(j->m, (part + 1) * ROWS_PART));
 }
 
-/* An op's rows, x [m, k], and whole numbers of them where some are wanted. */
+/* An op's rows, x [m, k], and numbers of them where some are wanted. */
 static acts_job_t
 acts_job(kn_dev_t *dev, const void *a, kn_ptr_t x, uint32_t k, uint32_t m,
     uint32_t kinds)
 {
-    acts_job_t j = {dev, a,
-        {HOST(const float, x), k, k, {NULL, NULL, NULL}, {NULL, NULL, NULL}},
-        m};
+    acts_job_t j = {dev, a, {.x = HOST(const float, x), .ldx = k, .k = k}, m};
 
     if (kinds > 1) {
         assert(cpu_numbers(m, k) <= dev->numbers_size);

@@ -6,19 +6,16 @@
 
 #include "job.h"
 
-/* Multiply-adds that take as long as making an activation a whole number. */
+/* Multiply-adds that take as long as making an activation a number. */
 #define ACTS_COST 16
 
-/*
- * Rows of activations: floats, and whole numbers of one byte and of two where
- * a weight wants them.
- */
+/* Rows of activations: floats, and numbers of each kind that a weight wants. */
 typedef struct {
     const float *x; /* row i at x + i * ldx; NULL if nobody wants floats */
     size_t ldx;
     uint32_t k;
-    char *q[3];       /* [rows, k] by a number's bytes; NULL: there are none */
-    cpu_step_t *s[3]; /* [rows, k / CPU_STEP] */
+    char *q[CPU_KINDS];       /* [rows, k] of a kind; NULL: there are none */
+    cpu_step_t *s[CPU_KINDS]; /* [rows, k / CPU_STEP]; NULL: no steps */
 } cpu_acts_t;
 
 /* Rows [i, i + m) of x by outputs [n0, n0 + n): to y, whose row 0 is row i. */
@@ -31,7 +28,7 @@ typedef struct {
 
 /*
  * What a weight wants its activations to be, as a set for several weights: bit
- * b for numbers of b bytes, bit 0 for floats.
+ * b for kind b.
  */
 uint32_t cpu_acts_kinds(const kn_dev_t *dev, const kn_w_t *w);
 

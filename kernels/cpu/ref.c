@@ -358,7 +358,7 @@ embed_row(
     }
 
     assert((size_t) w->k * 4 <= dev->work_size); /* no type takes more */
-    panel_row(w->type, dev->isa.panels->unit, row,
+    panel_row(w->type, cpu_unit(dev->isa.panels->kind[w->type]), row,
         w->data + id / PANEL * w->stride, id % PANEL, w->k);
     dev->isa.row[w->type](y, row, w->k);
 }

@@ -931,16 +931,16 @@ X(F32) X(F16) X(BF16)
 #undef X
 
 const cpu_panel_isa_t PANELS = {
-    .unit = WORDS_8 ? 2 : 4,
 #define X(name, as, steps, size, bits, above, factors, summand, words, ...)    \
     .mm[KN_##name] = panels_##name,                                            \
-    .bytes[KN_##name] = 1 + (WORDS_8 && words),
+    .kind[KN_##name] = WORDS_8 && words ? CPU_WORDS : CPU_BYTES,
     BLOCK_LIST(X)
 #undef X
     .mm[KN_F32] = panels_F32,
     .mm[KN_F16] = panels_F16,
     .mm[KN_BF16] = panels_BF16,
-    .whole = {NULL, whole_bytes, whole_words},
+    .numbers[CPU_BYTES] = whole_bytes,
+    .numbers[CPU_WORDS] = whole_words,
 };
 /* clang-format on */
 

@@ -200,9 +200,10 @@ half_value(uint16_t h)
 static inline double
 acts_tolerance(const cpu_isa_t *isa, uint32_t type, double tolerance)
 {
-    uint32_t bytes = isa->panels != NULL ? isa->panels->bytes[type] : 0;
+    static const double more[CPU_KINDS] = {0, 1e-2, 4e-5};
+    uint32_t kind = isa->panels != NULL ? isa->panels->kind[type] : CPU_FLOATS;
 
-    return tolerance + (bytes == 1 ? 1e-2 : bytes == 2 ? 4e-5 : 0);
+    return tolerance + more[kind];
 }
 
 /* Element e of a row, from the words of kernels.h. */

@@ -121,7 +121,7 @@ test_whole(void **state)
     float *f;
 
     for (i = 0; i < 200; i++) {
-        bytes = 1 + i % 2;
+        bytes = cpu_number(i % 2 ? CPU_WORDS : CPU_BYTES);
         k = CPU_STEP * (1 + rnd(&seed) % 5);
         f = guard_open(&x, k * sizeof(float));
         guard_open(&q, (size_t) k * bytes);
@@ -133,7 +133,7 @@ test_whole(void **state)
             f[at] *= rnd(&seed) % 50 == 0 ? 1000 : 1;
         }
 
-        isa->whole[bytes](q.p, steps, f, k);
+        isa->numbers[i % 2 ? CPU_WORDS : CPU_BYTES](q.p, steps, f, k);
         for (at = 0; at < k; at += CPU_STEP) {
             check_step(f + at, (char *) q.p + (size_t) at * bytes,
                 &steps[at / CPU_STEP], bytes);
@@ -144,7 +144,7 @@ test_whole(void **state)
             f[at] *= 1e-36f;
         }
         f[k - 1] = i % 3 == 0 ? INFINITY : NAN;
-        isa->whole[bytes](q.p, steps, f, k);
+        isa->numbers[i % 2 ? CPU_WORDS : CPU_BYTES](q.p, steps, f, k);
         assert_true(k == CPU_STEP || steps[0].d == 0);
         assert_false(isfinite(steps[k / CPU_STEP - 1].d));
         guard_close(&x);
@@ -158,7 +158,7 @@ typedef struct {
     char *rows; /* the weights as a file has them, owned */
     cpu_panels_t a;
     uint32_t type, n; /* n: all outputs of the matrix */
-    uint32_t bytes;   /* of a number */
+    uint32_t kind;    /* of activations */
 } case_t;
 
 static void
@@ -167,7 +167,8 @@ fill_acts(case_t *c, const cpu_panel_isa_t *isa, uint64_t *seed, uint32_t m,
 {
     cpu_panels_t *a = &c->a;
     float *x = guard_open(&c->x, ((m - 1) * a->ldx + k) * sizeof(float));
-    char *q = guard_open(&c->q, (size_t) m * k * (c->bytes ? c->bytes : 1));
+    uint32_t bytes = cpu_number(c->kind);
+    char *q = guard_open(&c->q, (size_t) m * k * (bytes ? bytes : 1));
     cpu_step_t *s = guard_open(
         &c->s, (size_t) m * ((k + CPU_STEP - 1) / CPU_STEP) * sizeof(*s));
     uint32_t i, j;
@@ -176,16 +177,16 @@ fill_acts(case_t *c, const cpu_panel_isa_t *isa, uint64_t *seed, uint32_t m,
         for (j = 0; j < k; j++) {
             x[i * a->ldx + j] = rnd_float(seed);
         }
-        if (c->bytes > 0) {
-            isa->whole[c->bytes](q + (size_t) i * k * c->bytes,
+        if (c->kind != CPU_FLOATS) {
+            isa->numbers[c->kind](q + (size_t) i * k * bytes,
                 s + i * (k / CPU_STEP), x + i * a->ldx, k);
         }
     }
 
     /* what a type does not want is not looked at */
-    a->x = c->bytes > 0 ? NULL : x;
-    a->q = c->bytes > 0 ? q : NULL;
-    a->s = c->bytes > 0 ? s : NULL;
+    a->x = c->kind == CPU_FLOATS ? x : NULL;
+    a->q = c->kind == CPU_FLOATS ? NULL : q;
+    a->s = cpu_in_steps(c->kind) ? s : NULL;
 }
 
 static void
@@ -200,7 +201,7 @@ case_open(case_t *c, const cpu_panel_isa_t *isa, uint64_t *seed, uint32_t type,
     memset(c, 0, sizeof(*c));
     c->type = type;
     c->n = n;
-    c->bytes = isa->bytes[type];
+    c->kind = isa->kind[type];
     c->rows = malloc(n * row);
     assert_non_null(c->rows);
     rnd_weights(seed, type, c->rows, (size_t) n * k);
@@ -216,7 +217,7 @@ case_open(case_t *c, const cpu_panel_isa_t *isa, uint64_t *seed, uint32_t type,
     w = guard_open(&c->w, panels * a->stride);
 
     for (p = 0; p < panels; p++) {
-        panel_pack(type, isa->unit, w + p * a->stride,
+        panel_pack(type, cpu_unit(c->kind), w + p * a->stride,
             c->rows + p * PANEL * row,
             n - p * PANEL < PANEL ? n % PANEL : PANEL, k);
     }
@@ -244,13 +245,13 @@ act_at(const case_t *c, uint32_t i, uint32_t e)
     const cpu_panels_t *a = &c->a;
     size_t at = (size_t) i * a->k + e;
 
-    if (c->bytes == 0) {
+    if (c->kind == CPU_FLOATS) {
         return a->x[i * a->ldx + e];
     }
 
     return (double) a->s[at / CPU_STEP].d
-           * (c->bytes == 1 ? ((const int8_t *) a->q)[at]
-                            : ((const int16_t *) a->q)[at]);
+           * (c->kind == CPU_BYTES ? ((const int8_t *) a->q)[at]
+                                   : ((const int16_t *) a->q)[at]);
 }
 
 static void
@@ -281,11 +282,11 @@ check_alone(const cpu_panel_isa_t *isa, const case_t *c, uint32_t i, uint32_t j)
     cpu_panels_t a = c->a;
     float y = NAN;
 
-    if (c->bytes == 0) {
+    if (c->kind == CPU_FLOATS) {
         a.x += i * a.ldx;
     } else {
-        a.q = (const char *) a.q + (size_t) i * a.k * c->bytes;
-        a.s += i * (a.k / CPU_STEP);
+        a.q = (const char *) a.q + (size_t) i * a.k * cpu_number(c->kind);
+        a.s = a.s != NULL ? a.s + i * (a.k / CPU_STEP) : NULL;
     }
 
     a.y = &y;
@@ -371,7 +372,7 @@ test_largest(void **state)
     for (i = 0; i < KN_TYPES * 4; i++) {
         type = i / 4;
 
-        if (isa->mm[type] == NULL || isa->bytes[type] == 0) {
+        if (isa->mm[type] == NULL || !cpu_in_steps(isa->kind[type])) {
             continue;
         }
 
@@ -379,7 +380,7 @@ test_largest(void **state)
         fill = i % 4 < 2 ? 0xff : 0;
 
         for (e = 0; e < c.a.m * c.a.k; e++) {
-            if (c.bytes == 1) {
+            if (c.kind == CPU_BYTES) {
                 ((int8_t *) c.q.p)[e] = fill ? 127 : -127;
             } else {
                 ((int16_t *) c.q.p)[e] = fill ? 32767 : -32767;
@@ -388,8 +389,8 @@ test_largest(void **state)
         for (e = 0; e < c.a.m * c.a.k / CPU_STEP; e++) {
             ((cpu_step_t *) c.s.p)[e].half[0] =
                 ((cpu_step_t *) c.s.p)[e].half[1] =
-                    ((cpu_step_t *) c.s.p)[e].d * (c.bytes == 1 ? 127 : 32767)
-                    * (fill ? 16 : -16);
+                    ((cpu_step_t *) c.s.p)[e].d
+                    * (c.kind == CPU_BYTES ? 127 : 32767) * (fill ? 16 : -16);
             ((cpu_step_t *) c.s.p)[e].sum =
                 2 * ((cpu_step_t *) c.s.p)[e].half[0];
         }
@@ -404,7 +405,7 @@ test_largest(void **state)
             rnd_scales(&seed, type,
                 (uint8_t *) c.rows + e * type_bytes(type, type_elems(type)));
         }
-        panel_pack(type, isa->unit, c.w.p, c.rows, PANEL, 512);
+        panel_pack(type, cpu_unit(c.kind), c.w.p, c.rows, PANEL, 512);
         isa->mm[type](&c.a);
 
         for (e = 0; e < c.a.n; e++) {
@@ -433,7 +434,7 @@ test_powers(void **state)
         for (i = 0; i < PANEL; i++) {
             c.rows[i * type_bytes(KN_MXFP4, 32)] = (char) (first + i);
         }
-        panel_pack(KN_MXFP4, isa->unit, c.w.p, c.rows, PANEL, 32);
+        panel_pack(KN_MXFP4, cpu_unit(c.kind), c.w.p, c.rows, PANEL, 32);
         c.a.s = c.s.p;
         ((cpu_step_t *) c.s.p)->d *= 0x1p60f;
         ((cpu_step_t *) c.s.p)->sum *= 0x1p60f;
@@ -464,8 +465,9 @@ test_not_finite(void **state)
         case_open(&c, isa, &seed, type, 6, 21, 512);
         x = c.x.p;
         x[3 * c.a.ldx + 100] = NAN;
-        if (c.bytes > 0) {
-            isa->whole[c.bytes]((char *) c.q.p + (size_t) 3 * 512 * c.bytes,
+        if (c.kind != CPU_FLOATS) {
+            isa->numbers[c.kind](
+                (char *) c.q.p + (size_t) 3 * 512 * cpu_number(c.kind),
                 (cpu_step_t *) c.s.p + (size_t) 3 * 512 / CPU_STEP,
                 x + 3 * c.a.ldx, 512);
         }
