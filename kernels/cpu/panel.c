@@ -21,6 +21,9 @@
 #define STRAIGHT_MAX 256
 #define PIECES_MAX   4
 
+_Static_assert(
+    STRAIGHT_MAX % 4 == 0, "what is packed at a time is whole units");
+
 typedef struct {
     uint8_t at, bytes; /* of the straight block */
     uint8_t unit;      /* 0: as the instruction set says */
@@ -214,10 +217,10 @@ undo_IQ3_XXS(uint8_t *to, const uint8_t *from)
 
 /* clang-format off */
 static const format_t formats[KN_TYPES] = {
-    /* the plain ones have no blocks: as many elements as fit a piece */
+    /* the plain ones have no blocks: of the pieces only the unit counts */
     [KN_F32] = {1, 4, 4, NULL, NULL, {{0, 4, 4}}},
     [KN_F16] = {1, 2, 2, NULL, NULL, {{0, 2, 2}}},
-    [KN_BF16] = {1, 2, 2, NULL, NULL, {{0, 2, 2}}},
+    [KN_BF16] = {1, 2, 2, NULL, NULL, {{0, 2, 0}}},
     [KN_Q8_0] = {32, 34, 34, NULL, NULL, {{0, 2, 2}, {2, 32, 0}}},
     [KN_Q4_0] = {32, 18, 18, NULL, NULL, {{0, 2, 2}, {2, 16, 4}}},
     [KN_Q4_1] = {32, 20, 20, NULL, NULL, {{0, 4, 2}, {4, 16, 4}}},
@@ -252,6 +255,13 @@ panel_bytes(uint32_t type, uint32_t k)
 
     assert(type < KN_TYPES && k % f->elems == 0);
     return (uint64_t) k / f->elems * f->straight * PANEL;
+}
+
+/* Bytes that stand side by side. */
+static uint32_t
+unit_of(const piece_t *piece, uint32_t unit)
+{
+    return piece->unit != 0 ? piece->unit : unit;
 }
 
 /* Number i of PANEL units at from. */
@@ -291,13 +301,13 @@ static void
 block_take(const format_t *f, uint32_t unit, uint8_t *row, const uint8_t *panel,
     uint32_t i)
 {
-    uint32_t p, u;
+    uint32_t p;
     const piece_t *piece;
 
     for (p = 0; p < PIECES_MAX && f->pieces[p].bytes > 0; p++) {
         piece = &f->pieces[p];
-        u = piece->unit != 0 ? piece->unit : unit;
-        piece_take(row + piece->at, panel, piece->bytes, u, i);
+        piece_take(
+            row + piece->at, panel, piece->bytes, unit_of(piece, unit), i);
         panel += piece->bytes * PANEL;
     }
 }
@@ -312,10 +322,31 @@ block_turn(const format_t *f, uint32_t unit, uint8_t *panel,
 
     for (p = 0; p < PIECES_MAX && f->pieces[p].bytes > 0; p++) {
         piece = &f->pieces[p];
-        panel_turn(panel, rows, piece->at, piece->bytes,
-            piece->unit != 0 ? piece->unit : unit);
+        panel_turn(panel, rows, piece->at, piece->bytes, unit_of(piece, unit));
         panel += piece->bytes * PANEL;
     }
+}
+
+/* n bytes of rows of a plain type; what is no whole unit goes by elements. */
+static void
+plain_turn(const format_t *f, uint32_t unit, uint8_t *panel,
+    const uint8_t *const rows[PANEL], uint32_t n)
+{
+    uint32_t u = unit_of(f->pieces, unit), whole = n - n % u;
+
+    panel_turn(panel, rows, 0, whole, u);
+    panel_turn(panel + whole * PANEL, rows, whole, n - whole, f->bytes);
+}
+
+static void
+plain_take(const format_t *f, uint32_t unit, uint8_t *row, const uint8_t *panel,
+    uint32_t n, uint32_t i)
+{
+    uint32_t u = unit_of(f->pieces, unit), whole = n - n % u;
+
+    piece_take(row, panel, whole, u, i);
+    piece_take(
+        row + whole, panel + (size_t) whole * PANEL, n - whole, f->bytes, i);
 }
 
 void
@@ -354,7 +385,7 @@ panel_pack(uint32_t type, uint32_t unit, void *panel, const void *src,
             block_turn(f, unit, to, rows);
             to += f->straight * PANEL;
         } else {
-            panel_turn(to, rows, 0, (uint32_t) bytes, f->bytes);
+            plain_turn(f, unit, to, rows, (uint32_t) bytes);
             to += bytes * PANEL;
         }
     }
@@ -372,7 +403,7 @@ panel_row(uint32_t type, uint32_t unit, void *dst, const void *panel,
     assert(type < KN_TYPES && i < PANEL && k % f->elems == 0);
 
     if (f->elems == 1) {
-        piece_take(to, from, k * f->bytes, f->bytes, i);
+        plain_take(f, unit, to, from, k * f->bytes, i);
         return;
     }
 

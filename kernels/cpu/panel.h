@@ -13,7 +13,8 @@
  *
  * It takes as many bytes as the rows do, but scales of six bits and signs of
  * seven are spread to bytes for up to 4.1 % more.  A last panel that lacks rows
- * is filled up with zeros.
+ * is filled up with zeros.  Of pairs the last element that has none to go with
+ * stands alone.
  */
 #ifndef PANEL_H
 #define PANEL_H
@@ -27,7 +28,8 @@ uint64_t panel_bytes(uint32_t type, uint32_t k);
 
 /*
  * A panel from rows of the file, n of them from src on, 1 to PANEL, back to
- * back.  unit is how many bytes of Q8_0's numbers stand side by side, 2 or 4.
+ * back.  unit is how many bytes stand side by side, 2 or 4, of numbers of eight
+ * bits (Q8_0 and two more) and of BF16, which goes by pairs or not.
  */
 void panel_pack(uint32_t type, uint32_t unit, void *panel, const void *src,
     uint32_t n, uint32_t k);
