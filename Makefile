@@ -131,6 +131,8 @@ $(BUILD)/kernels/cpu/avx512.o $(BUILD)/kernels/cpu/avx512_panel.o: \
 $(BUILD)/kernels/cpu/avxvnni_panel.o: CFLAGS += -mavx2 -mfma -mf16c -mavxvnni
 $(BUILD)/kernels/cpu/avx512vnni_panel.o: CFLAGS += -mavx2 -mfma -mf16c \
 	-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
+$(BUILD)/kernels/cpu/avx512bf16_panel.o: CFLAGS += -mavx2 -mfma -mf16c \
+	-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16
 $(BUILD)/kernels/cpu/scan_avx2.o: CFLAGS += -mavx2
 
 $(BUILD)/%.o: %.c

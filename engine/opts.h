@@ -28,7 +28,7 @@
         "1: succeed the engine that listens on that path")                     \
     X(device, str, "cpu", 0, 0, "cpu or null (canned tokens, no model)")       \
     X(cpu_isa, str, "auto", 0, 0,                                              \
-        "auto, ref, avx2, avxvnni, avx512 or avx512vnni")                      \
+        "auto, ref, avx2, avxvnni, avx512, avx512vnni or avx512bf16")          \
     X(threads, int, "0", 0, 256, "CPU threads; 0: one per core, or of cpus")   \
     X(cpus, str, "", 0, 0,                                                     \
         "CPUs that they stay on, such as 0-3,8; default: any")                 \

@@ -549,9 +549,9 @@ uint32_t kernels_type(const char *name);
 void kernels_dequant(uint32_t type, float *dst, const void *src, uint64_t n);
 
 /*
- * The CPU's table.  isa is auto, ref, avx2, avxvnni, avx512 or avx512vnni; NULL
- * with one sentence in err when there is none of that name or this machine
- * lacks it.
+ * The CPU's table.  isa is auto, ref, avx2, avxvnni, avx512, avx512vnni or
+ * avx512bf16; NULL with one sentence in err when there is none of that name or
+ * this machine lacks it.
  */
 const kernels_t *kernels_cpu(const char *isa, char *err, size_t errlen);
 

@@ -1,6 +1,6 @@
 #!/bin/bash
-# tests/simde.sh: the tests of kernels and of whole models with AVX-512, and with
-# the VNNI of both widths, on a machine that lacks them.  Their files in
+# tests/simde.sh: the tests of kernels and of whole models with AVX-512, with the
+# VNNI of both widths, and with BF16, on a machine that lacks them.  Their files in
 # kernels/cpu are built over SIMDe (tests/simde/immintrin.h), which computes in C
 # what each intrinsic says, and go before the library's own; all else is what
 # make has built.
@@ -26,7 +26,7 @@ flags="-std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -O1 -g -pthread
 objects=
 # what is a constant in there need not be one, or an hour goes by compiling;
 # vectors wider than the machine's go by another ABI, within one file alone
-for file in avx512 avx512_panel avx512vnni_panel avxvnni_panel; do
+for file in avx512 avx512_panel avx512vnni_panel avx512bf16_panel avxvnni_panel; do
     isa=
     [ "$file" = avxvnni_panel ] && isa="-mavx2 -mfma -mf16c"
     # shellcheck disable=SC2086

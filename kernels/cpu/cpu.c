@@ -255,6 +255,29 @@ fill_isa(cpu_isa_t *out, const cpu_isa_t *isa)
     out->soft_cap = isa->soft_cap ? isa->soft_cap : cpu_ref.soft_cap;
 }
 
+void
+cpu_panels_fill(cpu_panel_isa_t *out, const cpu_panel_isa_t *isa)
+{
+    int i;
+
+    *out = isa->rest != NULL ? *isa->rest : *isa;
+    assert(out->rest == NULL);
+
+    for (i = 0; i < KN_TYPES; i++) {
+        if (isa->mm[i] != NULL) {
+            out->mm[i] = isa->mm[i];
+            out->kind[i] = isa->kind[i];
+        }
+        assert(out->mm[i] != NULL);
+    }
+
+    for (i = 0; i < CPU_KINDS; i++) {
+        if (isa->numbers[i] != NULL) {
+            out->numbers[i] = isa->numbers[i];
+        }
+    }
+}
+
 static void
 dev_close(kn_dev_t *dev)
 {
@@ -288,6 +311,10 @@ dev_open(const cpu_isa_t *isa, const kn_open_t *o, char *err, size_t errlen)
     }
 
     fill_isa(&dev->isa, isa);
+    if (isa->panels != NULL) {
+        cpu_panels_fill(&dev->panels, isa->panels);
+        dev->isa.panels = &dev->panels;
+    }
     dev->threads = o->threads != 0  ? o->threads
                    : o->cpus_n != 0 ? o->cpus_n
                                     : cores();
@@ -641,6 +668,12 @@ has_avx512vnni(void)
 }
 
 static int
+has_avx512bf16(void)
+{
+    return has_avx512vnni() && __builtin_cpu_supports("avx512bf16");
+}
+
+static int
 has_ref(void)
 {
     return 1;
@@ -651,6 +684,7 @@ has_ref(void)
  * products over panels)
  */
 #define ISAS(X)                                                                \
+    X(avx512bf16, avx512, &cpu_panels_avx512bf16)                              \
     X(avx512vnni, avx512, &cpu_panels_avx512vnni)                              \
     X(avx512, avx512, cpu_avx512.panels)                                       \
     X(avxvnni, avx2, &cpu_panels_avxvnni)                                      \
@@ -724,8 +758,8 @@ kernels_cpu(const char *isa, char *err, size_t errlen)
     }
 
     snprintf(err, errlen,
-        "cpu_isa: expected auto, ref, avx2, avxvnni, avx512 or avx512vnni, "
-        "found \"%s\"",
+        "cpu_isa: expected auto, ref, avx2, avxvnni, avx512, avx512vnni or "
+        "avx512bf16, found \"%s\"",
         isa);
     return NULL;
 }

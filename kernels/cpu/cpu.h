@@ -13,7 +13,9 @@
  *      panel.c  weights as the vector sets read them
  *      avx2_panel.c avx512_panel.c   their products, again what differs, the
  *               rest being vec_panel.h and vec_blocks.h; avxvnni_panel.c
- *               avx512vnni_panel.c the same where there are products of bytes
+ *               avx512vnni_panel.c the same where there are products of bytes;
+ *               avx512bf16_panel.c BF16's alone, where there are products of
+ *               that
  *      sample.c the sample row's policy
  *
  * An instruction set is a const table of small functions that run on one
@@ -127,10 +129,10 @@ typedef struct {
  *      y[i * ldy + j] = sum over c < k of x[i, c] * w[n0 + j, c]
  *      for i < m, j < n
  *
- * Weights of plain types take x as floats; those in blocks take whole numbers,
- * CPU_STEP of them (a step) with a factor of their own.  k is a multiple of
- * the type's block, m at most CPU_TILE_M.  The order in which the terms of an
- * output are added depends on type and k only.
+ * Weights of plain types take x as floats, or BF16 as BF16; those in blocks
+ * take whole numbers, CPU_STEP of them (a step) with a factor of their own.  k
+ * is a multiple of the type's block, m at most CPU_TILE_M.  The order in which
+ * the terms of an output are added depends on type and k only.
  */
 #define CPU_STEP 32
 
@@ -139,6 +141,7 @@ enum {
     CPU_FLOATS, /* as they are */
     CPU_BYTES,  /* whole numbers, in steps */
     CPU_WORDS,
+    CPU_BF16, /* to nearest even; those below normal numbers are nothing */
     CPU_KINDS
 };
 
@@ -161,7 +164,10 @@ typedef struct {
 } cpu_panels_t;
 
 /* What an instruction set has for panels. */
-typedef struct {
+typedef struct cpu_panel_isa_s {
+    /* From where all is taken that is not here, or NULL: cpu_panels_fill() */
+    const struct cpu_panel_isa_s *rest;
+
     void (*mm[KN_TYPES])(const cpu_panels_t *a);
     uint8_t kind[KN_TYPES]; /* of the activations that a type meets */
 
@@ -174,6 +180,10 @@ extern const cpu_panel_isa_t cpu_panels_avx2;
 extern const cpu_panel_isa_t cpu_panels_avxvnni;
 extern const cpu_panel_isa_t cpu_panels_avx512;
 extern const cpu_panel_isa_t cpu_panels_avx512vnni;
+extern const cpu_panel_isa_t cpu_panels_avx512bf16;
+
+/* isa, what it has not taken from its rest. */
+void cpu_panels_fill(cpu_panel_isa_t *out, const cpu_panel_isa_t *isa);
 
 /*
  * Keeps v in a register here.  Sums of whole numbers may be added in any order,
@@ -272,10 +282,13 @@ cpu_in_steps(uint32_t kind)
 static inline uint32_t
 cpu_unit(uint32_t kind)
 {
-    return kind == CPU_BYTES ? 4 : 2;
+    return kind == CPU_BYTES || kind == CPU_BF16 ? 4 : 2;
 }
 
-/* Bytes of rows of k activations as numbers of two kinds, with steps. */
+/*
+ * Bytes of rows of k activations as numbers of two kinds, with steps: there are
+ * no words where there is BF16.
+ */
 static inline size_t
 cpu_numbers(uint32_t rows, uint32_t k)
 {
@@ -304,6 +317,7 @@ typedef struct {
 
 struct kn_dev_s {
     cpu_isa_t isa;          /* complete: gaps are filled from cpu_ref */
+    cpu_panel_isa_t panels; /* isa.panels, complete, where it has them */
     cpu_pool_t *pool;       /* owned */
     uint32_t threads;       /* workers, the caller being number 0 */
     struct kn_w_s *weights; /* owned list */

@@ -1,10 +1,10 @@
 /*
  * Fails when a weight that went into a panel does not come out as it was, when
- * activations as whole numbers are not what they stand for, or when a product
- * over panels is wrong, reads or writes outside its rows, or gives an output
- * other bits among others than alone.  The judge of products is double
- * precision over the formats as kernels.h words them and the numbers that the
- * product was given, so it allows for roundings only.
+ * activations as numbers are not what they stand for, or when a product over
+ * panels is wrong, reads or writes outside its rows, or gives an output other
+ * bits among others than alone.  The judge of products is double precision over
+ * the formats as kernels.h words them and the numbers that the product was
+ * given, so it allows for roundings only.
  */
 #include "guard.h"
 #include "cpu/panel.h"
@@ -28,6 +28,7 @@ typedef struct {
 
 #define S(name) static const set_t set_##name = {#name, &cpu_panels_##name};
 SETS(S)
+S(avx512bf16) /* what it has of its own */
 #undef S
 
 /* The products of *state, or a skip that can be seen. */
@@ -153,6 +154,65 @@ test_whole(void **state)
     }
 }
 
+/* f as BF16, as cpu.h words it. */
+static uint16_t
+bf16_of(float f)
+{
+    uint32_t u, half;
+
+    memcpy(&u, &f, sizeof(u));
+    if ((u & 0x7f800000) == 0) {
+        return (uint16_t) (u >> 16 & 0x8000);
+    }
+    if (isnan(f)) {
+        return (uint16_t) (u >> 16 | 0x40);
+    }
+
+    half = u & 0xffff;
+    u >>= 16;
+
+    return (uint16_t) (u + (half > 0x8000 || (half == 0x8000 && u % 2)));
+}
+
+static void
+test_rounded(void **state)
+{
+    const cpu_panel_isa_t *isa = panels_of(state);
+    uint64_t seed = 7;
+    uint32_t k, i, u;
+    guard_t x, q;
+    uint16_t h;
+    float f;
+
+    for (k = 1; k <= 300; k++) {
+        guard_open(&x, k * sizeof(float));
+        guard_open(&q, (size_t) k * 2);
+
+        for (i = 0; i < k; i++) {
+            u = rnd(&seed);
+            u = rnd(&seed) % 2 ? u : (u & 0xffff0000) | 0x8000;  /* halves */
+            u = rnd(&seed) % 16 ? u : u & 0x807fffff;            /* too small */
+            u = rnd(&seed) % 16 ? u : (u & 0xffff) | 0x7f800000; /* too large */
+            memcpy((char *) x.p + (size_t) i * 4, &u, 4);
+        }
+
+        isa->numbers[CPU_BF16](q.p, NULL, x.p, k);
+
+        for (i = 0; i < k; i++) {
+            memcpy(&h, (char *) q.p + (size_t) i * 2, 2);
+            memcpy(&f, (char *) x.p + (size_t) i * 4, 4);
+            if (h != bf16_of(f)) {
+                fail_msg("%a became 0x%04x", f, h);
+            }
+        }
+
+        memcpy(&h, (char *) q.p - 2, 2);
+        assert_int_equal(h, 0xffff);
+        guard_close(&x);
+        guard_close(&q);
+    }
+}
+
 typedef struct {
     guard_t x, q, s, w, y;
     char *rows; /* the weights as a file has them, owned */
@@ -247,6 +307,10 @@ act_at(const case_t *c, uint32_t i, uint32_t e)
 
     if (c->kind == CPU_FLOATS) {
         return a->x[i * a->ldx + e];
+    }
+
+    if (c->kind == CPU_BF16) {
+        return weight_at(KN_BF16, a->q, (uint32_t) at);
     }
 
     return (double) a->s[at / CPU_STEP].d
@@ -354,9 +418,51 @@ test_product(void **state)
         }
 
         check_case(isa, &seed, type, 1, N_MAX, block * 3);
+        check_case(isa, &seed, type, 7, 33, block < 32 ? 129 : block);
         check_case(isa, &seed, type, CPU_TILE_M, 19, block < 32 ? 300 : block);
         check_case(isa, &seed, type, 5, 17,
             4096 / type_elems(type) * type_elems(type));
+    }
+}
+
+/*
+ * Long rows of numbers of one sign: a sum that only grows loses the ends of
+ * more and more of what it is given, unless there are sums of parts.
+ */
+static void
+test_long(void **state)
+{
+    enum { K = 1 << 16 };
+    const cpu_panel_isa_t *isa = panels_of(state);
+    uint64_t seed = 8;
+    uint32_t type, i, size;
+    case_t c;
+
+    for (type = 0; type < KN_TYPES; type++) {
+        if (isa->mm[type] == NULL || type_elems(type) > 1) {
+            continue;
+        }
+
+        case_open(&c, isa, &seed, type, 1, PANEL, K);
+        size = (uint32_t) type_bytes(type, 1);
+
+        for (i = 0; i < PANEL * K; i++) {
+            c.rows[i * size + size - 1] &= 0x7f;
+        }
+        for (i = 0; i < K; i++) {
+            ((float *) c.x.p)[i] = fabsf(((float *) c.x.p)[i]);
+        }
+
+        panel_pack(type, cpu_unit(c.kind), c.w.p, c.rows, PANEL, K);
+        if (c.kind != CPU_FLOATS) {
+            isa->numbers[c.kind](c.q.p, NULL, c.x.p, K);
+        }
+        isa->mm[type](&c.a);
+
+        for (i = 0; i < c.a.n; i++) {
+            check_value(&c, 0, i);
+        }
+        case_close(&c);
     }
 }
 
@@ -485,8 +591,15 @@ test_not_finite(void **state)
 #define TESTS(S, name)                                                         \
     S(name, whole)                                                             \
     S(name, product)                                                           \
+    S(name, long)                                                              \
     S(name, largest)                                                           \
     S(name, powers)                                                            \
+    S(name, not_finite)
+
+#define TESTS_BF16(S, name)                                                    \
+    S(name, rounded)                                                           \
+    S(name, product)                                                           \
+    S(name, long)                                                              \
     S(name, not_finite)
 
 int
@@ -500,6 +613,7 @@ main(void)
 #define S(name) TESTS(T, name)
         SETS(S)
 #undef S
+        TESTS_BF16(T, avx512bf16)
 #undef T
     };
     /* clang-format on */

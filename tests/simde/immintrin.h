@@ -181,6 +181,20 @@ emu_mask_storeu_ps(void *p, __mmask16 m, __m512 v)
     }
 }
 
+EMU void
+emu_mask_storeu_epi16(void *p, __mmask16 m, __m256i v)
+{
+    uint16_t lanes[16];
+    int i;
+
+    EMU_GET(lanes, v);
+    for (i = 0; i < 16; i++) {
+        if (m >> i & 1) {
+            memcpy((char *) p + 2 * i, &lanes[i], 2);
+        }
+    }
+}
+
 EMU __m256i
 emu_maskz_loadu_epi16(__mmask16 m, const void *p)
 {
@@ -230,6 +244,68 @@ emu_madd_epi16(__m512i a, __m512i b)
     return a;
 }
 
+/* f, or nothing of its sign where it is below the normal numbers. */
+EMU float
+emu_normal(float f)
+{
+    return fabsf(f) < 0x1p-126f ? copysignf(0, f) : f;
+}
+
+/* Floats as BF16, to nearest even. */
+EMU __m256bh
+emu_cvtneps_pbh(__m512 v)
+{
+    float from[16];
+    uint16_t to[16];
+    uint32_t u;
+    __m256bh h;
+    int i;
+
+    EMU_GET(from, v);
+    for (i = 0; i < 16; i++) {
+        from[i] = emu_normal(from[i]);
+        memcpy(&u, &from[i], 4);
+        u = isnan(from[i]) ? u | 0x400000 : u + 0x7fff + (u >> 16 & 1);
+        to[i] = (uint16_t) (u >> 16);
+    }
+    EMU_PUT(h, to);
+    return h;
+}
+
+EMU float
+emu_bf16(uint16_t h)
+{
+    uint32_t u = (uint32_t) h << 16;
+    float f;
+
+    memcpy(&f, &u, 4);
+    return emu_normal(f);
+}
+
+/*
+ * Sums of products of pairs of BF16, the second of a pair first; what is below
+ * the normal numbers is nothing, on the way in and out.
+ */
+EMU __m512
+emu_dpbf16(__m512 acc, __m512bh a, __m512bh b)
+{
+    uint16_t x[32], y[32];
+    float z[16];
+    int i, j;
+
+    EMU_GET(x, a);
+    EMU_GET(y, b);
+    EMU_GET(z, acc);
+    for (i = 0; i < 16; i++) {
+        for (j = 2 * i + 1; j >= 2 * i; j--) {
+            z[i] = emu_normal(
+                fmaf(emu_bf16(x[j]), emu_bf16(y[j]), emu_normal(z[i])));
+        }
+    }
+    EMU_PUT(acc, z);
+    return acc;
+}
+
 EMU_FMA(emu_fmadd_ps, __m512, float, fmaf(x[i], y[i], z[i]))
 EMU_FMA(emu_fnmadd_ps, __m512, float, fmaf(-x[i], y[i], z[i]))
 EMU_FMA(emu_fmadd_pd, __m512d, double, fma(x[i], y[i], z[i]))
@@ -255,6 +331,10 @@ EMU_FMA(emu_fmadd_pd, __m512d, double, fma(x[i], y[i], z[i]))
 #define _mm512_mask_storeu_ps    emu_mask_storeu_ps
 #define _mm256_maskz_loadu_epi16 emu_maskz_loadu_epi16
 #define _cvtsh_ss                emu_half
+#undef _mm512_dpbf16_ps
+#define _mm256_mask_storeu_epi16 emu_mask_storeu_epi16
+#define _mm512_cvtneps_pbh       emu_cvtneps_pbh
+#define _mm512_dpbf16_ps         emu_dpbf16
 #undef _mm512_madd_epi16
 #define _mm512_madd_epi16 emu_madd_epi16
 

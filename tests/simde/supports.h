@@ -1,5 +1,5 @@
 /*
- * Says that the machine has AVX-512 and the VNNI of both widths, for
+ * Says that the machine has AVX-512, its VNNI and BF16, and AVX-VNNI, for
  * kernels/cpu/cpu.c beside an emulation of them (tests/simde.sh).
  */
 #ifndef SIMDE_SUPPORTS_H

@@ -278,10 +278,17 @@ check_cache(const rig_t *r)
         info->layers * BLOCK * entry * sizeof(float));
 }
 
-/* Vectors meet the experts of MXFP4 with activations of eight bits. */
+/*
+ * Vectors meet the experts of MXFP4 with activations of eight bits, and BF16
+ * with BF16 where products of that are.
+ */
 static double
 tolerance(const char *name, const char *isa)
 {
+    if (strcmp(isa, "avx512bf16") == 0) {
+        return 5e-2;
+    }
+
     return strcmp(name, "gpt-oss-mxfp4") == 0 && strcmp(isa, "ref") != 0
                ? 6e-2
                : TOLERANCE;
@@ -347,6 +354,27 @@ golden(void **state)
     }
 }
 
+/*
+ * Activations of BF16: a model of each kind of layers.  In others of these, of
+ * random numbers all of them, another expert may be chosen.
+ */
+static void
+golden_bf16(void **state)
+{
+    char err[256];
+
+    (void) state;
+
+    if (kernels_cpu("avx512bf16", err, sizeof(err)) == NULL) {
+        print_message("%s\n", err);
+        skip();
+    }
+
+    check_isa("smollm3", "", "avx512bf16", 4);
+    check_isa("mixtral", "", "avx512bf16", 3);
+    check_isa("deepseek2-lite", "", "avx512bf16", 3);
+}
+
 /* The sentence names what was found and lists what is known. */
 static void
 unknown(void **state)
@@ -386,7 +414,7 @@ main(void)
 #undef X
     };
     /* clang-format on */
-    struct CMUnitTest tests[ROWS + 1];
+    struct CMUnitTest tests[ROWS + 2];
     int i;
 
     for (i = 0; i < ROWS; i++) {
@@ -394,6 +422,7 @@ main(void)
             (struct CMUnitTest){rows[i].name, golden, NULL, NULL, &rows[i]};
     }
 
-    tests[ROWS] = (struct CMUnitTest) cmocka_unit_test(unknown);
+    tests[ROWS] = (struct CMUnitTest) cmocka_unit_test(golden_bf16);
+    tests[ROWS + 1] = (struct CMUnitTest) cmocka_unit_test(unknown);
     return cmocka_run_group_tests_name("families", tests, NULL, NULL);
 }

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 typedef struct {
-    uint8_t p[1 << 20];
+    uint8_t p[2 << 20];
     size_t len;
 } make_st_t;
 
