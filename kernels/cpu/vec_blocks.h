@@ -135,6 +135,16 @@ ints_at(const uint8_t *p, uint32_t i, uint32_t v)
     return load_ints(p + ((size_t) i * PV + v) * sizeof(vi_t));
 }
 
+/*
+ * The same of unit i + g, where i is no constant and g is one: it is then part
+ * of an address, and no sum of its own.
+ */
+ALWAYS vi_t
+ints_from(const uint8_t *p, uint32_t i, uint32_t g, uint32_t v)
+{
+    return ints_at(p + (size_t) i * PV * sizeof(vi_t), g, v);
+}
+
 ALWAYS vi_t
 nibbles(const uint8_t *p, uint32_t i, uint32_t v, uint32_t high)
 {
@@ -222,7 +232,8 @@ quants(uint32_t type, const uint8_t *p, uint32_t s, uint32_t g, uint32_t v)
         return or_above(q, bits_of(ints_at(p + 4 * PANEL, 0, v), g, 1), 4);
 
     case KN_Q4_K:
-        return nibbles(p + 20 * PANEL, s / 2 * 8 + g, v, s % 2);
+        q = ints_from(p + 20 * PANEL, s / 2 * 8, g, v);
+        return bits_of(q, s % 2 * 4, 15);
 
     case KN_Q5_K:
         q = nibbles(p + 52 * PANEL, s / 2 * 8 + g, v, s % 2);
@@ -236,7 +247,8 @@ quants(uint32_t type, const uint8_t *p, uint32_t s, uint32_t g, uint32_t v)
         return pairs(p + 20 * PANEL, s, g, v);
 
     case KN_Q3_K:
-        q = pairs(p + 50 * PANEL, s, g, v);
+        q = ints_from(p + 50 * PANEL, s / 4 * 8, g, v);
+        q = bits_of(q, s % 4 * 2, 3);
         return or_above(q, bits_of(ints_at(p + 18 * PANEL, g, v), s, 1), 2);
 
     case KN_TQ1_0:
