@@ -27,6 +27,7 @@
 
 #ifdef CPU_VNNI
 #define PANELS   cpu_panels_avxvnni
+#define REST     cpu_panels_avx2
 #define WORDS_8  0
 #define MAC_BITS 32
 #else

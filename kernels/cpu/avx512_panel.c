@@ -22,6 +22,7 @@
 
 #ifdef CPU_VNNI
 #define PANELS   cpu_panels_avx512vnni
+#define REST     cpu_panels_avx512
 #define WORDS_8  0
 #define MAC_BITS 32
 #else

@@ -260,8 +260,11 @@ cpu_panels_fill(cpu_panel_isa_t *out, const cpu_panel_isa_t *isa)
 {
     int i;
 
-    *out = isa->rest != NULL ? *isa->rest : *isa;
-    assert(out->rest == NULL);
+    if (isa->rest != NULL) {
+        cpu_panels_fill(out, isa->rest);
+    } else {
+        *out = *isa;
+    }
 
     for (i = 0; i < KN_TYPES; i++) {
         if (isa->mm[i] != NULL) {

@@ -35,6 +35,8 @@
  * Included once by an instruction set's file, which says before:
  *
  *      PANELS            the table made here
+ *      REST              one whose products of plain types are no others, and
+ *                        are not made here then
  *      ALWAYS  LANES     as in vec.h
  *      P_INTS P_MANY     panels by four or six rows that fit the registers, of
  *                        types in blocks and of plain ones
@@ -643,6 +645,8 @@ ints_panels(const cpu_panels_t *a, uint32_t type)
     }
 }
 
+#ifndef REST
+
 /* Weights of element e, vector v, of a panel of a plain type. */
 ALWAYS vf_t
 plain(uint32_t type, const char *p, size_t e, uint32_t v)
@@ -878,6 +882,8 @@ floats_panels(const cpu_panels_t *a, uint32_t type)
     }
 }
 
+#endif
+
 /*
  * k numbers of x as whole ones, bytes of bytes each: in each step the largest
  * is 127 or 32767.  A step with one that is not finite has a factor that is
@@ -922,6 +928,7 @@ whole_words(void *q, cpu_step_t *s, const float *x, uint32_t k)
 BLOCK_LIST(X)
 #undef X
 
+#ifndef REST
 #define X(name)                                                                \
     static void panels_##name(const cpu_panels_t *a)                           \
     {                                                                          \
@@ -929,6 +936,7 @@ BLOCK_LIST(X)
     }
 X(F32) X(F16) X(BF16)
 #undef X
+#endif
 
 const cpu_panel_isa_t PANELS = {
 #define X(name, as, steps, size, bits, above, factors, summand, words, ...)    \
@@ -936,9 +944,13 @@ const cpu_panel_isa_t PANELS = {
     .kind[KN_##name] = WORDS_8 && words ? CPU_WORDS : CPU_BYTES,
     BLOCK_LIST(X)
 #undef X
+#ifdef REST
+    .rest = &REST,
+#else
     .mm[KN_F32] = panels_F32,
     .mm[KN_F16] = panels_F16,
     .mm[KN_BF16] = panels_BF16,
+#endif
     .numbers[CPU_BYTES] = whole_bytes,
     .numbers[CPU_WORDS] = whole_words,
 };
