@@ -312,7 +312,9 @@ typedef struct {
 } llm_wire_submit_t;
 
 enum {
-    LLM_W_REASONING = 1 << 0 /* CHAT: thought apart from the answer */
+    LLM_W_REASONING = 1 << 0, /* CHAT: thought apart from the answer */
+    LLM_W_CALLS = 1 << 1,     /* CHAT with tools: calls apart from it too */
+    LLM_W_ONE_CALL = 1 << 2   /* with CALLS: a choice ends with its first */
 };
 
 enum {
@@ -358,10 +360,27 @@ typedef struct {
     uint32_t choices;       /* prompts x n */
 } llm_wire_counted_t;
 
-enum { LLM_FINISH_NONE, LLM_FINISH_STOP, LLM_FINISH_LENGTH, LLM_FINISHES };
+/* CALLS, only with LLM_W_CALLS: it stopped, and the last call is whole. */
+enum {
+    LLM_FINISH_NONE,
+    LLM_FINISH_STOP,
+    LLM_FINISH_LENGTH,
+    LLM_FINISH_CALLS,
+    LLM_FINISHES
+};
 
-/* What a text is. */
-enum { LLM_TEXT_ANSWER, LLM_TEXT_REASONING, LLM_TEXTS };
+/*
+ * What a text is.  A call, which only LLM_W_CALLS asks for, is the name of a
+ * function and then its arguments, as JSON, both of which records may cut;
+ * each call has some bytes of both.
+ */
+enum {
+    LLM_TEXT_ANSWER,
+    LLM_TEXT_REASONING,
+    LLM_TEXT_CALL,
+    LLM_TEXT_ARGUMENTS,
+    LLM_TEXTS
+};
 
 /*
  * New text of one choice: text_len bytes, padded to 4, then lp_len bytes of
