@@ -128,6 +128,28 @@ encode_input(const encode_t *c, const submit_input_t *in)
 }
 
 
+/* What tells calls from the text, if the request wants that.  0 or -1. */
+static int
+encode_tools(const encode_t *c, req_t *r)
+{
+    const submit_t *s = c->s;
+
+    if (c->e->tools == NULL || s->head.kind != LLM_KIND_CHAT
+        || (s->head.wants & LLM_W_CALLS) == 0 || s->tools.len == 0) {
+        return 0;
+    }
+
+    r->tools = tools_open(c->e->tools, (const char *) s->tools.p, s->tools.len,
+        r->choices, (s->head.wants & LLM_W_ONE_CALL) != 0);
+    if (r->tools == NULL) {
+        submit_refuse(c->why, LLM_ERR_NO_MEMORY, "", "%s", "");
+        return -1;
+    }
+
+    return 0;
+}
+
+
 uint32_t *
 encode_prompts(const encode_rules_t *e, const submit_t *s, uint32_t *work,
     int (*cancelled)(void *), void *arg, req_t *r, submit_fail_t *why)
@@ -165,6 +187,10 @@ encode_prompts(const encode_rules_t *e, const submit_t *s, uint32_t *work,
         memcpy(ids + r->prompt_tokens, work, (size_t) n * sizeof(*ids));
         r->prompts[i].len = (uint32_t) n;
         r->prompt_tokens += (uint32_t) n;
+    }
+
+    if (encode_tools(&c, r) != 0) {
+        goto failed;
     }
 
     /* messages are one prompt */

@@ -214,6 +214,7 @@ inspect_print(const inspect_t *in)
         token_vocab(in->tok));
     row("chat template", "%s", in->chat);
     row("reasoning", "%s", in->reasoning);
+    row("tool calls", "%s", in->tool_calls);
     print_weights(in);
     print_memory(in);
 }

@@ -67,10 +67,11 @@ load_model(load_t *l, const char *path, char *err, size_t errlen)
 
 
 int
-load_template(load_t *l, const char *file, const char *reasoning, char *err,
-    size_t errlen)
+load_template(load_t *l, const char *file, const char *reasoning,
+    const char *tool_calls, char *err, size_t errlen)
 {
     template_files_t f;
+    const template_text_t *tools;
     char warn[256];
     int rc;
 
@@ -86,6 +87,12 @@ load_template(load_t *l, const char *file, const char *reasoning, char *err,
     rc = l->tpl == NULL ? snprintf(err, errlen, "out of memory")
                         : reason_open(&l->reason, reasoning, f.own.s, f.own.len,
                             l->tok, err, errlen);
+    /* a template for tools says best how calls are written */
+    tools = f.tools.s != NULL ? &f.tools : &f.own;
+    if (rc == 0) {
+        rc = tools_family_open(
+            &l->tools, tool_calls, tools->s, tools->len, l->tok, err, errlen);
+    }
     template_unload(&f);
     if (rc != 0) {
         return -1;
@@ -111,6 +118,7 @@ load_close(load_t *l)
 {
     template_close(l->tpl);
     reason_close(l->reason);
+    tools_family_close(l->tools);
     token_close(l->tok);
     model_close(l->model);
     memset(l, 0, sizeof(*l));

@@ -256,7 +256,7 @@ open_model(engine_t *e)
 
     return rc != 0 ? rc
                    : load_template(&e->load, o->chat_template, o->reasoning,
-                       e->err, sizeof(e->err));
+                       o->tool_calls, e->err, sizeof(e->err));
 }
 
 
@@ -785,6 +785,7 @@ open_threads(engine_t *e)
     ic.tok = e->load.tok;
     ic.tpl = e->load.tpl;
     ic.reason = e->load.reason;
+    ic.tools = e->load.tools;
     ic.model = e->name;
     ic.context = e->shape.context;
     ic.slots = (uint32_t) o->slots;
@@ -1031,6 +1032,8 @@ inspect(engine_t *e)
     in.chat = template_form(e->load.tpl);
     in.reasoning =
         e->load.reason != NULL ? reason_name(e->load.reason) : "not marked";
+    in.tool_calls = e->load.tools != NULL ? tools_family_name(e->load.tools)
+                                          : "not told apart";
     in.forward = e->forward;
     in.shape = &e->shape;
     forward_kv(&e->shape, 1, &kc);

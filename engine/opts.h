@@ -20,6 +20,8 @@
         "file with a chat template; default: the model's own")                 \
     X(reasoning, str, "auto", 0, 0,                                            \
         "marks of thought: auto, off, think, harmony, granite, ...")           \
+    X(tool_calls, str, "auto", 0, 0,                                           \
+        "form of tool calls: auto, off, hermes, llama, mistral, ...")          \
     X(listen, str, "/run/llm/engine.sock", 0, 0,                               \
         "unix socket that nginx workers connect to")                           \
     X(socket_group, str, "", 0, 0,                                             \

@@ -555,6 +555,13 @@ reason_in_head(const reason_state_t *st)
 }
 
 
+int
+reason_thinks(const reason_state_t *st)
+{
+    return st->state == INSIDE;
+}
+
+
 /* --- marks that are tokens ---------------------------------------------- */
 
 /* Which of a family's marks id is, as st stands; MARKS: none. */

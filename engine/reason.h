@@ -68,6 +68,9 @@ int reason_mark(const reason_t *r, reason_state_t *st, uint32_t id,
 /* Are the next bytes no text at all, but a header? */
 int reason_in_head(const reason_state_t *st);
 
+/* Are they thought? */
+int reason_thinks(const reason_state_t *st);
+
 /* The next n bytes of the text; put gets what is known to be of a kind.  0, or
  * what put gave. */
 int reason_feed(const reason_t *r, reason_state_t *st, const char *p, size_t n,

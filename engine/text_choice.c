@@ -3,14 +3,15 @@
  *
  * DESIGN.  Stages, each of which may keep the end of the stream back:
  *
- *      token ─> stop strings ─> thought ─> whole characters ─> text ─┐
- *        │      keeps what may  keeps the   keeps an unfinished      ├─> TOKENS
- *        │      begin one       same of     character                │
- *        │                      a mark                               │
- *        └─> held entries ──────────────────────────> groups ────────┘
+ *      token ─> stop strings ─> thought ─> calls ─> characters ─> text ─┐
+ *        │      keeps what may  keeps the  keep     keep half          ├─> TOKENS
+ *        │      begin one       same of    what may of one             │
+ *        │                      a mark     be one                      │
+ *        └─> held entries ────────────────────────────> groups ────────┘
  *
- * Only the last stage stores text: what the first two hold is the beginning of
- * a string that is known, and the third holds three bytes at most.  The second
+ * The first two store no text: what they hold is the beginning of a string
+ * that is known; calls are in memory of the request's own (tools.c), and the
+ * last holds three bytes at most.  The second
  * (reason.c) is there if thought is to be told from the answer; then the text
  * is stretches of the one and the other, and a record has text of one.
  *
@@ -18,7 +19,8 @@
  * held for one goes on, and the stop strings begin anew behind it.
  *
  * A logprob entry is made when all its token's text is out, so that both
- * travel together; until then only numbers are kept.  A group is an entry with
+ * travel together; until then only numbers are kept.  It does not wait for what
+ * a call holds back: a call's text is not its tokens' any more.  A group is an entry with
  * its tops and says how much text goes with it:
  *
  *      text    | Once | upon | a t |ime..     front: taken of the first one
@@ -271,6 +273,20 @@ text_of(void *arg, uint32_t kind, const char *p, size_t n)
 }
 
 
+/* The same, as it comes from where thought is told apart. */
+static int
+text_said(void *arg, uint32_t kind, const char *p, size_t n)
+{
+    const text_to_t *to = arg;
+
+    if (to->c->tools != NULL && kind == LLM_TEXT_ANSWER) {
+        return tools_feed(to->c->tools, to->c->number, p, n, 0, text_of, arg);
+    }
+
+    return text_of(arg, kind, p, n);
+}
+
+
 /* Bytes that no stop string can claim any more. */
 static int
 text_release(text_shared_t *sh, text_choice_t *c, const char *p, size_t n,
@@ -279,10 +295,10 @@ text_release(text_shared_t *sh, text_choice_t *c, const char *p, size_t n,
     text_to_t to = {sh, c, sent};
 
     if (c->apart) {
-        return reason_feed(sh->reason, &c->reason, p, n, text_of, &to);
+        return reason_feed(sh->reason, &c->reason, p, n, text_said, &to);
     }
 
-    return text_of(&to, LLM_TEXT_ANSWER, p, n);
+    return text_said(&to, LLM_TEXT_ANSWER, p, n);
 }
 
 
@@ -299,8 +315,16 @@ text_end(text_shared_t *sh, text_choice_t *c, uint64_t cut, uint32_t finish,
 
     assert(c->finish == LLM_FINISH_NONE && finish < LLM_FINISHES);
 
-    if (c->apart && reason_end(sh->reason, &c->reason, text_of, &to) != 0) {
+    if (c->apart && reason_end(sh->reason, &c->reason, text_said, &to) != 0) {
         return -1;
+    }
+    if (c->tools != NULL) {
+        if (tools_end(c->tools, c->number, text_of, &to) != 0) {
+            return -1;
+        }
+        if (finish == LLM_FINISH_STOP && tools_called(c->tools, c->number)) {
+            finish = LLM_FINISH_CALLS;
+        }
     }
 
     if (text_put(sh, c, buf, utf8_end(&c->utf8, buf), sent) != 0
@@ -356,6 +380,11 @@ text_feed(text_shared_t *sh, text_choice_t *c, const stop_t *stops,
         return -1;
     }
 
+    /* a call ends the text with the token that it ends in */
+    if (!stopped && c->tools != NULL && tools_over(c->tools, c->number)) {
+        stopped = 1;
+        match = 0;
+    }
     if (stopped) {
         return text_end(sh, c, c->fed + used - match, LLM_FINISH_STOP, sent)
                        == 0
@@ -383,7 +412,37 @@ text_mark(text_shared_t *sh, text_choice_t *c, const stop_t *stops, uint32_t id,
     }
     memset(&c->stop, 0, sizeof(c->stop));
 
-    return reason_mark(sh->reason, &c->reason, id, text_of, &to);
+    return reason_mark(sh->reason, &c->reason, id, text_said, &to);
+}
+
+
+/* A token without text that is a part of a call: what it is called is fed,
+ * past stop strings, which are the client's and know nothing of marks. */
+static int
+text_call_mark(text_shared_t *sh, text_choice_t *c, const stop_t *stops,
+    uint32_t id, uint64_t *sent)
+{
+    text_to_t to = {sh, c, sent};
+    const char *p, *mark;
+    size_t held, len;
+
+    if (!tools_mark(tools_family(c->tools), id, &mark, &len)
+        || (c->apart && reason_thinks(&c->reason))) {
+        return 0;
+    }
+
+    held = stop_held(stops, &c->stop, &p);
+    if (text_release(sh, c, p, held, sent) != 0) {
+        return -1;
+    }
+    memset(&c->stop, 0, sizeof(c->stop));
+
+    /* what may have begun a thought did not */
+    if (c->apart && reason_end(sh->reason, &c->reason, text_said, &to) != 0) {
+        return -1;
+    }
+
+    return tools_feed(c->tools, c->number, mark, len, 1, text_of, &to);
 }
 
 
@@ -395,6 +454,9 @@ text_token(text_shared_t *sh, text_choice_t *c, const stop_t *stops,
     uint32_t was;
     int rc;
 
+    if (c->tools != NULL && text_call_mark(sh, c, stops, id, sent) != 0) {
+        return -1;
+    }
     if (!c->apart) {
         return text_feed(sh, c, stops, p, len, sent);
     }

@@ -11,6 +11,7 @@
 #include "sample.h"
 #include "stop.h"
 #include "token.h"
+#include "tools.h"
 #include "utf8.h"
 
 #include <stddef.h>
@@ -43,6 +44,8 @@ typedef struct {
     utf8_t utf8;
     stop_state_t stop;
     reason_state_t reason; /* moved on if apart */
+    tools_t *tools;        /* borrowed, NULL: calls are text */
+    uint32_t number;       /* of the choice, for tools */
     fifo_t held;           /* entries whose text is not out: text_lp_t, tops */
     fifo_t text;           /* ready to be posted, whole characters */
     fifo_t groups;         /* entries ready to be posted: text_group_t, bytes */
@@ -57,8 +60,8 @@ typedef struct {
 /*
  * Takes one token (NULL: none), then, unless finish is LLM_FINISH_NONE, the
  * end of the choice, which must not have ended.  *sent grows by the payload
- * that became ready.  Returns 1 if a stop string ended the choice within this
- * token, 0 if not, -1 if the pool is used up, or too many entries wait for
+ * that became ready.  Returns 1 if a stop string, or a call when one is
+ * wanted, ended the choice within this token, 0 if not, -1 if the pool is used up, or too many entries wait for
  * text behind what may be a stop string: the choice cannot be continued.
  */
 int text_choice_token(text_shared_t *sh, text_choice_t *c, const stop_t *stops,

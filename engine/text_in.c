@@ -324,6 +324,8 @@ text_in_give(text_in_t *ti, uint32_t i)
     ti->refused_n -= j->refused;
     free(j->keep);
     free(j->ids);
+    tools_close(r->tools);
+    r->tools = NULL;
     j->keep = NULL;
     j->ids = NULL;
     r->arena = NULL;
@@ -943,6 +945,7 @@ text_in_open(const text_in_cfg_t *cfg)
     ti->encode.tok = cfg->tok;
     ti->encode.tpl = cfg->tpl;
     ti->encode.reason = cfg->reason;
+    ti->encode.tools = cfg->tools;
     ti->encode.limit = cfg->context;
 
     /* more than fits, so that a prompt that is too long can mostly be told
@@ -993,6 +996,7 @@ text_in_close(text_in_t *ti)
         free(ti->jobs[i].rec);
         free(ti->jobs[i].keep);
         free(ti->jobs[i].ids);
+        tools_close(ti->cfg.in->reqs[i].tools);
     }
     for (i = 0; ti->ids != NULL && i < ti->cfg.threads; i++) {
         mem_free(ti->ids[i]);

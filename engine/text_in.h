@@ -10,6 +10,7 @@
 #include "reason.h"
 #include "template.h"
 #include "token.h"
+#include "tools.h"
 
 #include <stdint.h>
 
@@ -30,15 +31,16 @@ typedef struct {
     ipc_t *ipc;
     const token_t *tok;
     const template_t *tpl;
-    const reason_t *reason; /* NULL: the model has no marks of thought */
-    const char *model;      /* the name that requests must give */
-    uint32_t context;       /* longest sequence, tokens */
-    uint32_t slots;         /* of one worker */
-    uint32_t submit_size;   /* of a SUBMIT ring, bytes */
-    uint32_t credit_max;    /* bytes */
-    uint32_t threads;       /* that tokenise */
-    uint32_t share;         /* cached prefixes are for all tenants */
-    uint64_t space_key[2];  /* nobody outside may know it */
+    const reason_t *reason;      /* NULL: the model has no marks of thought */
+    const tools_family_t *tools; /* NULL: calls are not told from the text */
+    const char *model;           /* the name that requests must give */
+    uint32_t context;            /* longest sequence, tokens */
+    uint32_t slots;              /* of one worker */
+    uint32_t submit_size;        /* of a SUBMIT ring, bytes */
+    uint32_t credit_max;         /* bytes */
+    uint32_t threads;            /* that tokenise */
+    uint32_t share;              /* cached prefixes are for all tenants */
+    uint64_t space_key[2];       /* nobody outside may know it */
 } text_in_cfg_t;
 
 /*

@@ -278,6 +278,8 @@ begin(text_out_t *to, text_req_t *x, const req_t *r)
         x->choices[i].logprobs = (r->flags & LLM_F_LOGPROBS) != 0;
         x->choices[i].apart = r->apart;
         x->choices[i].reason = r->reason;
+        x->choices[i].tools = r->tools;
+        x->choices[i].number = i;
         x->echoes[i].on =
             (r->flags & (LLM_F_ECHO | LLM_F_PROMPT_LPS)) == LLM_F_ECHO;
         x->echoes[i].strip = (uint32_t) token_strips_space(to->sh.tok);

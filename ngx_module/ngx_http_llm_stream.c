@@ -164,7 +164,8 @@ ngx_http_llm_stream_tokens(ngx_http_llm_ctx_t *ctx,
     int     rv;
     size_t  n, waiting;
 
-    static const char  *finishes[LLM_FINISHES] = { NULL, "stop", "length" };
+    static const char  *finishes[LLM_FINISHES] =
+        { NULL, "stop", "length", "tool_calls" };
 
     n = (size_t) t->text_len + t->lp_len;
 

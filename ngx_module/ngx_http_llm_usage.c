@@ -42,7 +42,7 @@ static void ngx_http_llm_usage_name(char *dst, size_t size, ngx_str_t *src);
 #define NGX_HTTP_LLM_FINISH_ABORT  3
 
 static const char  *ngx_http_llm_finishes[] =
-    { "", "stop", "length", "abort", "timeout", "error" };
+    { "", "stop", "length", "abort", "timeout", "error", "tool_calls" };
 
 
 /* llm_usage_log PATH */

@@ -109,7 +109,7 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t len)
     rc = load_model(&l,
         there >> SHARD != 0 ? path_of(SHARD, path, sizeof(path)) : dir, err,
         sizeof(err));
-    rc = rc == 0 ? load_template(&l, "", "auto", err, sizeof(err)) : rc;
+    rc = rc == 0 ? load_template(&l, "", "auto", "auto", err, sizeof(err)) : rc;
     must(rc == 0 || (strlen(err) >= 10 && strchr(err, '\n') == NULL));
     (void) load_use(&l, why, sizeof(why));
     must(why[0] == '\0');

@@ -459,7 +459,7 @@ load(const char *path, told_t *told)
     int rc = load_model(&l, path, err, sizeof(err));
 
     if (rc == 0) {
-        rc = load_template(&l, "", "auto", err, sizeof(err));
+        rc = load_template(&l, "", "auto", "auto", err, sizeof(err));
     }
 
     told->peak = peak() - before;
