@@ -132,6 +132,10 @@ typedef struct {
     struct {
         llm_buf_t      text;
         llm_buf_t      reasoning;       /* thought before the text */
+        llm_buf_t      calls;           /* JSON, the last one still open */
+        llm_buf_t      call_name;       /* of the call that begins */
+        uint32_t       calls_n;         /* that have begun */
+        uint32_t       call_open;       /* arguments may come */
         llm_buf_t      logprobs;        /* JSON, comma separated */
         llm_buf_t      prompt_lps;      /* the same of the prompt */
         uint32_t       finish;

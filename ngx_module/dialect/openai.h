@@ -5,9 +5,11 @@
  *     openai.c            the table, routes, the list of models, errors
  *     openai_parse.c      bodies: how to answer
  *     openai_input.c      bodies: what to answer
- *     openai_template.c   bodies: what a chat template gets beside it
+ *     openai_tools.c      bodies: tools
+ *     openai_template.c   bodies: what else a chat template gets
  *     openai_tokenize.c   bodies and answers about token ids
  *     openai_write.c      answers
+ *     openai_calls.c      their calls of tools
  *     openai_logprobs.c   their logprobs
  */
 
@@ -66,8 +68,15 @@ int llm_openai_whole(const json_t *v, int64_t *value);
 int llm_openai_parse_messages(llm_openai_in_t *in, size_t body_len);
 int llm_openai_parse_text(llm_openai_in_t *in);
 
-/* openai_template.c: tools and the like, of a chat */
+/* openai_template.c: documents and the like, of a chat */
 int llm_openai_parse_template(llm_openai_in_t *in, size_t body_len);
+
+/* a value as compact JSON, for the template */
+int llm_openai_pass(llm_openai_in_t *in, const json_t *v, size_t body_len,
+    llm_str_t *s);
+
+/* openai_tools.c */
+int llm_openai_parse_tools(llm_openai_in_t *in, size_t body_len);
 
 /* refuses functions, or tools, unless the choice says not to use any */
 int llm_openai_refuse_tools(llm_openai_in_t *in, const char *name,
@@ -119,6 +128,22 @@ int llm_openai_prompt_lps(llm_buf_t *b, const uint8_t **p, uint32_t *left,
 
 /* completions' four lists as one object */
 void llm_openai_text_lists(llm_answer_t *a, llm_buf_t *out, uint32_t choice);
+
+/* what is around the fields of a chunk's delta, if it has no logprobs */
+void llm_openai_delta_begin(llm_answer_t *a, uint32_t choice);
+void llm_openai_delta_end(llm_answer_t *a);
+
+/*
+ * openai_calls.c: text of a call, collected, or as chunks of a stream.  0 or a
+ * negative code.
+ */
+int llm_openai_call_collect(llm_answer_t *a, const llm_wire_tokens_t *t,
+    const uint8_t *text);
+int llm_openai_call_chunk(llm_answer_t *a, const llm_wire_tokens_t *t,
+    const uint8_t *text);
+
+/* what was collected, as a field behind others, if that is anything */
+void llm_openai_calls_out(llm_answer_t *a, llm_buf_t *out, uint32_t choice);
 
 /* characters that begin in these bytes: what tokens say of one adds up */
 size_t llm_openai_chars(const uint8_t *p, size_t n);

@@ -15,7 +15,8 @@
  *
  * Completions have no role chunk, and their finish chunk has an empty text.
  * What a model thought before its answer, if the engine tells it from that, is
- * reasoning_content in the message or delta, as several servers have it.
+ * reasoning_content in the message or delta, as several servers have it; its
+ * calls of tools are tool_calls (openai_calls.c).
  * Text goes out as events bring it: the engine splits no character.  Bytes of
  * a single token, in logprobs, may well be a part of one.
  *
@@ -65,9 +66,19 @@ llm_openai_finish(uint32_t finish)
     case LLM_FINISH_LENGTH:
         return "\"length\"";
 
+    case LLM_FINISH_CALLS:
+        return "\"tool_calls\"";
+
     default:
         return "null";
     }
+}
+
+
+static int
+llm_openai_is_call(const llm_wire_tokens_t *t)
+{
+    return t->kind == LLM_TEXT_CALL || t->kind == LLM_TEXT_ARGUMENTS;
 }
 
 
@@ -169,6 +180,24 @@ llm_openai_chunk_tail(llm_answer_t *a, const char *finish)
 }
 
 
+void
+llm_openai_delta_begin(llm_answer_t *a, uint32_t choice)
+{
+    llm_openai_chunk_head(a);
+    llm_buf_lit(&a->out, "{\"index\":");
+    llm_buf_u64(&a->out, choice);
+    llm_buf_lit(&a->out, ",\"delta\":{");
+}
+
+
+void
+llm_openai_delta_end(llm_answer_t *a)
+{
+    llm_buf_lit(&a->out, "},\"logprobs\":null");
+    llm_openai_chunk_tail(a, "null");
+}
+
+
 static int
 llm_openai_chat_chunk(llm_answer_t *a, const llm_wire_tokens_t *t,
     const uint8_t *text, const uint8_t *lp)
@@ -208,6 +237,31 @@ llm_openai_chat_chunk(llm_answer_t *a, const llm_wire_tokens_t *t,
     llm_openai_chunk_tail(a, "null");
 
     return 0;
+}
+
+
+/* text of a call in chunks of its own, its tokens' logprobs in one behind */
+
+static int
+llm_openai_call_event(llm_answer_t *a, const llm_wire_tokens_t *t,
+    const uint8_t *text, const uint8_t *lp)
+{
+    int                rc;
+    llm_wire_tokens_t  rest;
+
+    rc = llm_openai_call_chunk(a, t, text);
+
+    if (rc != 0 || t->lp_len == 0
+        || !(a->call->head.flags & LLM_F_LOGPROBS))
+    {
+        return rc;
+    }
+
+    rest = *t;
+    rest.text_len = 0;
+    rest.kind = LLM_TEXT_ANSWER;
+
+    return llm_openai_chat_chunk(a, &rest, text, lp);
 }
 
 
@@ -281,8 +335,9 @@ llm_openai_stream(llm_answer_t *a, const llm_wire_tokens_t *t,
     if (t->text_len != 0
         || (t->lp_len != 0 && a->call->head.flags & LLM_F_LOGPROBS))
     {
-        rc = chat ? llm_openai_chat_chunk(a, t, text, lp)
-                  : llm_openai_text_chunk(a, t, text, lp);
+        rc = !chat ? llm_openai_text_chunk(a, t, text, lp)
+             : llm_openai_is_call(t) ? llm_openai_call_event(a, t, text, lp)
+             : llm_openai_chat_chunk(a, t, text, lp);
         if (rc != 0) {
             return rc;
         }
@@ -357,13 +412,21 @@ llm_openai_collect(llm_answer_t *a, const llm_wire_tokens_t *t,
         return rc;
     }
 
-    b = llm_openai_buf(a, t->kind == LLM_TEXT_REASONING
-                          ? &a->choices[t->choice].reasoning
-                          : &a->choices[t->choice].text);
-    llm_buf_json(b, (const char *) text, t->text_len);
+    if (llm_openai_is_call(t)) {
+        rc = llm_openai_call_collect(a, t, text);
+        if (rc != 0) {
+            return rc;
+        }
 
-    if (b->failed) {
-        return -LLM_ERR_NO_MEMORY;
+    } else {
+        b = llm_openai_buf(a, t->kind == LLM_TEXT_REASONING
+                              ? &a->choices[t->choice].reasoning
+                              : &a->choices[t->choice].text);
+        llm_buf_json(b, (const char *) text, t->text_len);
+
+        if (b->failed) {
+            return -LLM_ERR_NO_MEMORY;
+        }
     }
 
     if (!(a->call->head.flags & LLM_F_LOGPROBS)) {
@@ -407,6 +470,8 @@ llm_openai_tokens(llm_answer_t *a, const llm_wire_tokens_t *t,
 
     if (t->choice >= llm_openai_choices(a->call) || t->finish >= LLM_FINISHES
         || (t->kind != LLM_TEXT_ANSWER && a->call->route != LLM_ROUTE_CHAT)
+        || ((llm_openai_is_call(t) || t->finish == LLM_FINISH_CALLS)
+            && !(a->call->head.wants & LLM_W_CALLS))
         || a->choices[t->choice].finish != LLM_FINISH_NONE)
     {
         return -LLM_ERR_PROTOCOL;
@@ -453,7 +518,7 @@ llm_openai_prompt_out(llm_answer_t *a, uint32_t i)
 }
 
 
-/* no text at all behind a thought is null, as nothing was answered */
+/* no text at all behind a thought, or before a call, is null: nothing was said */
 
 static void
 llm_openai_message_out(llm_answer_t *a, uint32_t i)
@@ -466,7 +531,9 @@ llm_openai_message_out(llm_answer_t *a, uint32_t i)
 
     llm_buf_lit(out, ",\"message\":{\"role\":\"assistant\",\"content\":");
 
-    if (text->len == 0 && reasoning->len != 0) {
+    if (text->len == 0
+        && (reasoning->len != 0 || a->choices[i].call_open))
+    {
         llm_buf_lit(out, "null");
 
     } else {
@@ -480,6 +547,8 @@ llm_openai_message_out(llm_answer_t *a, uint32_t i)
         llm_buf_add(out, reasoning->data, reasoning->len);
         llm_buf_lit(out, "\"");
     }
+
+    llm_openai_calls_out(a, out, i);
 
     llm_buf_lit(out, ",\"refusal\":null}");
 }

@@ -110,8 +110,8 @@ event_send(llm_answer_t *a, const uint8_t **p, size_t *left)
         return -1;
     }
     memset(&head, 0, sizeof(head));
-    head.choice = (*p)[0] & 31;
-    head.kind = (*p)[0] >> 5 & 1;
+    head.choice = (*p)[0] & 15;
+    head.kind = ((*p)[0] >> 5 & 1) | ((*p)[0] >> 3 & 2);
     head.finish = (*p)[0] >> 6;
     head.text_len = text_len;
     head.lp_len = lp_len;

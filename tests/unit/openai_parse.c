@@ -278,7 +278,6 @@ static const row_t both[] = {
     {"'tools':{}", "tools", 0},
     {"'tool_choice':'auto'", NULL, 0},
     {"'tool_choice':'required'", "tool_choice", LLM_ERR_UNSUPPORTED},
-    {"'tool_choice':{'type':'function'}", "tool_choice", LLM_ERR_UNSUPPORTED},
     {"'tool_choice':1", "tool_choice", 0},
     {"'functions':[{}]", "functions", LLM_ERR_UNSUPPORTED},
     {"'functions':[{}],'function_call':'none'", NULL, 0},
@@ -326,11 +325,44 @@ test_values_chat(void **state)
         {"'tools':[" TOOL "],'tool_choice':'none'", NULL, 0},
         {"'tools':[" TOOL "],'tool_choice':'required'", "tool_choice",
             LLM_ERR_UNSUPPORTED},
+        {"'tool_choice':{'type':'function'}", "tool_choice", 0},
+        {"'tool_choice':'any'", "tool_choice", 0},
+        {"'tool_choice':{'type':'allowed_tools'}", "tool_choice.type",
+            LLM_ERR_UNSUPPORTED},
+        {"'tool_choice':{'type':'function','function':{'name':'f'}}",
+            "tool_choice.function.name", 0},
+        {"'parallel_tool_calls':1", "parallel_tool_calls", 0},
+        {"'parallel_tool_calls':false", NULL, 0},
+        {"'tools':[" TOOL "],'tool_choice':{'type':'function','function':"
+         "{'name':'f'}}",
+            "tool_choice", LLM_ERR_UNSUPPORTED},
         {"'tools':[" TOOL ",5]", "tools[1]", 0},
         {"'tools':[{'type':'code'}]", "tools[0].type", LLM_ERR_UNSUPPORTED},
         {"'tools':[{'type':'function'}]", "tools[0].function.name", 0},
         {"'tools':[{'type':'function','function':{'name':''}}]",
             "tools[0].function.name", 0},
+        {"'tools':[{'type':'function','function':{'name':'a b'}}]",
+            "tools[0].function.name", 0},
+        {"'tools':[{'type':'function','function':{'name':"
+         "'123456789a123456789b123456789c123456789d123456789e123456789f"
+         "1234'}}]",
+            NULL, 0},
+        {"'tools':[{'type':'function','function':{'name':"
+         "'123456789a123456789b123456789c123456789d123456789e123456789f"
+         "12345'}}]",
+            "tools[0].function.name", 0},
+        {"'tools':[" TOOL "," TOOL "]", "tools[1].function.name", 0},
+        {"'tools':[{'type':'function','function':{'name':'f',"
+         "'parameters':[]}}]",
+            "tools[0].function.parameters", 0},
+        {"'tools':[{'type':'function','function':{'name':'f',"
+         "'parameters':{'a':[{}]}}}]",
+            NULL, 0},
+        {"'tools':[{'type':'function','function':{'name':'f',"
+         "'description':1}}]",
+            "tools[0].function.description", 0},
+        {"'tools':[{'type':'function','function':{'name':'f','strict':1}}]",
+            "tools[0].function.strict", 0},
         {"'documents':[{'text':'x'}]", NULL, 0},
         {"'documents':{}", "documents", 0},
         {"'chat_template_kwargs':{'enable_thinking':false}", NULL, 0},
@@ -370,6 +402,7 @@ test_template(void **state)
         0);
     assert_int_equal(c.head.flags, LLM_F_TEMPLATE | LLM_F_NO_TURN);
     assert_json(c.tools.data, c.tools.len, "[" TOOL "]");
+    assert_int_equal(c.head.wants, LLM_W_REASONING | LLM_W_CALLS);
     assert_int_equal(c.documents.len, 3);
     assert_memory_equal(c.documents.data, "[1]", 3);
     assert_int_equal(c.kwargs.len, 9);
@@ -380,6 +413,7 @@ test_template(void **state)
         0);
     assert_int_equal(c.head.flags, 0);
     assert_int_equal(c.tools.len, 0);
+    assert_int_equal(c.head.wants & LLM_W_CALLS, 0);
 
     assert_int_equal(more(pool, LLM_ROUTE_CHAT,
                          "'continue_final_message':true,'messages':[{'role':"

@@ -128,6 +128,108 @@ test_reasoning(void **state)
     pool_free(pool);
 }
 
+/* The arguments of all calls, in brackets behind their names and indexes. */
+static void
+calls_of(const char *s, char *out)
+{
+    json_t *v, *calls, *call, *f;
+    const char *from = s, *end;
+    size_t i;
+
+    *out = '\0';
+    for (; (from = strstr(from, "data: {")) != NULL; from = end) {
+        from += 6;
+        end = strstr(from, "\n\n");
+        v = json_loadb(from, (size_t) (end - from), 0, NULL);
+        assert_non_null(v);
+        calls = json_object_get(
+            json_object_get(
+                json_array_get(json_object_get(v, "choices"), 0), "delta"),
+            "tool_calls");
+        json_array_foreach(calls, i, call)
+        {
+            f = json_object_get(call, "function");
+            if (json_object_get(call, "id") != NULL) {
+                assert_int_equal(
+                    json_string_length(json_object_get(call, "id")), 9);
+                assert_string_equal(
+                    json_string_value(json_object_get(call, "type")),
+                    "function");
+                sprintf(out + strlen(out), "[%d %s ",
+                    (int) json_integer_value(json_object_get(call, "index")),
+                    json_string_value(json_object_get(f, "name")));
+            }
+            strcat(out, json_string_value(json_object_get(f, "arguments")));
+        }
+        json_decref(v);
+    }
+}
+
+/* Calls, whose names and arguments events cut anywhere. */
+static void
+test_calls(void **state)
+{
+    static const char parts[] = "F{\"a\":\"x\"}";
+    pool_t *pool = pool_new();
+    json_t *v, *m, *calls;
+    llm_answer_t a;
+    llm_call_t c;
+    char *s, out[256];
+    int stream;
+
+    (void) state;
+
+    for (stream = 0; stream < 2; stream++) {
+        call_init(&c, LLM_ROUTE_CHAT, stream, 1);
+        c.head.wants = LLM_W_CALLS;
+        answer_init(&a, pool, &c);
+        assert_int_equal(send_kind(&a, "get_", LLM_TEXT_CALL, 0), 0);
+        assert_int_equal(send_kind(&a, "it", LLM_TEXT_CALL, 0), 0);
+        assert_int_equal(send_kind(&a, "{\"a\":", LLM_TEXT_ARGUMENTS, 0), 0);
+        assert_int_equal(send_kind(&a, "\"x\"}", LLM_TEXT_ARGUMENTS, 0), 0);
+        assert_int_equal(send_kind(&a, parts, LLM_TEXT_CALL, 0), 0);
+        assert_int_equal(send_kind(&a, "{}", LLM_TEXT_ARGUMENTS, 0), 0);
+        assert_int_equal(send_text(&a, 0, "", LLM_FINISH_CALLS), 0);
+        assert_int_equal(send_done(&a), 0);
+        s = take(&a);
+        assert_non_null(strstr(s, "\"finish_reason\":\"tool_calls\""));
+        if (stream) {
+            calls_of(s, out);
+            assert_string_equal(
+                out, "[0 get_it {\"a\":\"x\"}[1 F{\"a\":\"x\"} {}");
+            free(s);
+            continue;
+        }
+        v = json_loads(s, 0, NULL);
+        m = json_object_get(
+            json_array_get(json_object_get(v, "choices"), 0), "message");
+        assert_true(json_is_null(json_object_get(m, "content")));
+        calls = json_object_get(m, "tool_calls");
+        assert_int_equal(json_array_size(calls), 2);
+        m = json_object_get(json_array_get(calls, 0), "function");
+        assert_string_equal(
+            json_string_value(json_object_get(m, "name")), "get_it");
+        assert_string_equal(json_string_value(json_object_get(m, "arguments")),
+            "{\"a\":\"x\"}");
+        assert_string_not_equal(
+            json_string_value(json_object_get(json_array_get(calls, 0), "id")),
+            json_string_value(json_object_get(json_array_get(calls, 1), "id")));
+        json_decref(v);
+        free(s);
+    }
+
+    /* arguments of nothing; calls that were not asked for */
+    call_init(&c, LLM_ROUTE_CHAT, 1, 1);
+    c.head.wants = LLM_W_CALLS;
+    answer_init(&a, pool, &c);
+    assert_int_equal(
+        send_kind(&a, "{}", LLM_TEXT_ARGUMENTS, 0), -LLM_ERR_PROTOCOL);
+    c.head.wants = 0;
+    assert_int_equal(send_kind(&a, "f", LLM_TEXT_CALL, 0), -LLM_ERR_PROTOCOL);
+    assert_int_equal(send_text(&a, 0, "", LLM_FINISH_CALLS), -LLM_ERR_PROTOCOL);
+    pool_free(pool);
+}
+
 static void
 test_whole_text(void **state)
 {
@@ -484,6 +586,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole_chat),
         cmocka_unit_test(test_reasoning),
+        cmocka_unit_test(test_calls),
         cmocka_unit_test(test_whole_text),
         cmocka_unit_test(test_stream_chat),
         cmocka_unit_test(test_stream_text),

@@ -1,0 +1,389 @@
+
+/*
+ * OpenAI's request bodies: tools, and which of them are to be called.
+ *
+ * DESIGN.  A declaration is judged as far as everything behind needs it: a
+ * name that can be told from the text around it, once, and parameters that are
+ * a schema's object of bounded depth.  Then the list goes on as it is: the
+ * template shows it to the model, and the engine tells the calls from the text
+ * (engine/tools.c).
+ *
+ * With tool_choice "none" neither is done: the template is not told of tools,
+ * as with OpenAI, and what looks like a call is text.  "auto" leaves it to the
+ * model.  "required" and a named function promise a call, which nothing holds
+ * the model to; they are refused, never taken for "auto".
+ *
+ * functions are the older form of tools, whose answers differ; they are
+ * refused.
+ */
+
+
+#include "openai.h"
+
+#include <stdio.h>
+
+
+#define LLM_OPENAI_TOOLS_MAX   1024
+#define LLM_OPENAI_TOOL_NAME   64       /* bytes of a name */
+#define LLM_OPENAI_TOOL_DEPTH  64       /* levels of its parameters */
+
+
+static int
+llm_openai_tool_refuse(llm_openai_in_t *in, size_t i, const char *field,
+    const char *must)
+{
+    char  param[64];
+
+    (void) snprintf(param, sizeof(param), "tools[%zu]%s", i, field);
+
+    return llm_refuse(in->why, LLM_ERR_BAD_FIELD, param, "%s must be %s.",
+                      param, must);
+}
+
+
+/* letters, digits and _ - . */
+
+static int
+llm_openai_tool_name(const json_t *v)
+{
+    char         c;
+    size_t       i, len;
+    const char  *s;
+
+    s = json_string_value(v);
+    len = json_string_length(v);
+
+    if (s == NULL || len == 0 || len > LLM_OPENAI_TOOL_NAME) {
+        return 0;
+    }
+
+    for (i = 0; i < len; i++) {
+        c = s[i];
+
+        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z')
+              || (c >= 'A' && c <= 'Z') || c == '_' || c == '-' || c == '.'))
+        {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+/* does a value have at most so many levels? */
+
+static int
+llm_openai_shallow(const json_t *v, unsigned levels)
+{
+    void    *it;
+    size_t   i;
+
+    if (!json_is_object(v) && !json_is_array(v)) {
+        return 1;
+    }
+
+    if (levels == 0) {
+        return 0;
+    }
+
+    for (i = 0; i < json_array_size(v); i++) {
+        if (!llm_openai_shallow(json_array_get(v, i), levels - 1)) {
+            return 0;
+        }
+    }
+
+    for (it = json_object_iter((json_t *) v); it != NULL;
+         it = json_object_iter_next((json_t *) v, it))
+    {
+        if (!llm_openai_shallow(json_object_iter_value(it), levels - 1)) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+/* {"name":"...","description":"...","parameters":{...},"strict":false} */
+
+static int
+llm_openai_function(llm_openai_in_t *in, size_t i, const json_t *function)
+{
+    json_t  *v;
+
+    if (!json_is_object(function)
+        || !llm_openai_tool_name(llm_openai_field(function, "name")))
+    {
+        return llm_openai_tool_refuse(in, i, ".function.name",
+                                      "1 to 64 letters, digits, _, - or .");
+    }
+
+    v = llm_openai_field(function, "description");
+
+    if (v != NULL && !json_is_string(v)) {
+        return llm_openai_tool_refuse(in, i, ".function.description",
+                                      "a string");
+    }
+
+    v = llm_openai_field(function, "strict");
+
+    if (v != NULL && !json_is_boolean(v)) {
+        return llm_openai_tool_refuse(in, i, ".function.strict",
+                                      "true or false");
+    }
+
+    v = llm_openai_field(function, "parameters");
+
+    if (v != NULL
+        && (!json_is_object(v)
+            || !llm_openai_shallow(v, LLM_OPENAI_TOOL_DEPTH)))
+    {
+        return llm_openai_tool_refuse(in, i, ".function.parameters",
+                                      "an object of at most 64 levels");
+    }
+
+    return 0;
+}
+
+
+/* {"type":"function","function":{...}} */
+
+static int
+llm_openai_tool(llm_openai_in_t *in, size_t i, const json_t *tool)
+{
+    char     param[48];
+    json_t  *type;
+
+    type = json_is_object(tool) ? llm_openai_field(tool, "type") : NULL;
+
+    if (!json_is_string(type)) {
+        return llm_openai_tool_refuse(in, i, "", "an object with a type");
+    }
+
+    if (strcmp(json_string_value(type), "function") != 0) {
+        (void) snprintf(param, sizeof(param), "tools[%zu].type", i);
+
+        return llm_refuse(in->why, LLM_ERR_UNSUPPORTED, param,
+                          "Only tools of type \"function\" are supported.");
+    }
+
+    return llm_openai_function(in, i, llm_openai_field(tool, "function"));
+}
+
+
+/* every one of them, and their names, each of which is of one tool */
+
+static int
+llm_openai_tools_each(llm_openai_in_t *in, json_t *tools)
+{
+    int          rc;
+    json_t      *tool, *names;
+    size_t       i;
+    const char  *name;
+
+    names = json_object();
+    if (names == NULL) {
+        return llm_refuse(in->why, LLM_ERR_NO_MEMORY, NULL, NULL);
+    }
+
+    rc = 0;
+
+    json_array_foreach(tools, i, tool) {
+
+        rc = llm_openai_tool(in, i, tool);
+        if (rc != 0) {
+            break;
+        }
+
+        name = json_string_value(json_object_get(json_object_get(tool,
+                                                  "function"), "name"));
+
+        if (json_object_get(names, name) != NULL) {
+            rc = llm_openai_tool_refuse(in, i, ".function.name",
+                                        "another one than of all before it");
+            break;
+        }
+
+        if (json_object_set_new(names, name, json_true()) != 0) {
+            rc = llm_refuse(in->why, LLM_ERR_NO_MEMORY, NULL, NULL);
+            break;
+        }
+    }
+
+    json_decref(names);
+
+    return rc;
+}
+
+
+/* {"type":"function","function":{"name":"..."}}, of a tool that there is */
+
+static int
+llm_openai_choice_named(llm_openai_in_t *in, const json_t *choice)
+{
+    json_t      *tools, *tool, *v;
+    size_t       i;
+    const char  *name, *type;
+
+    type = json_string_value(llm_openai_field(choice, "type"));
+
+    if (type != NULL && strcmp(type, "function") != 0) {
+        return llm_refuse(in->why, LLM_ERR_UNSUPPORTED, "tool_choice.type",
+                          "Only a tool_choice of type \"function\" is "
+                          "known.");
+    }
+
+    v = llm_openai_field(choice, "function");
+    name = json_is_object(v) ? json_string_value(llm_openai_field(v, "name"))
+                             : NULL;
+
+    if (type == NULL || name == NULL) {
+        return llm_refuse(in->why, LLM_ERR_BAD_FIELD, "tool_choice",
+                          "tool_choice must have a type and the name of a "
+                          "function.");
+    }
+
+    tools = llm_openai_field(in->root, "tools");
+
+    json_array_foreach(tools, i, tool) {
+        v = json_object_get(json_object_get(tool, "function"), "name");
+
+        if (json_is_string(v) && strcmp(json_string_value(v), name) == 0) {
+            return llm_refuse(in->why, LLM_ERR_UNSUPPORTED, "tool_choice",
+                              "A tool_choice that names a function is not "
+                              "supported.");
+        }
+    }
+
+    return llm_refuse(in->why, LLM_ERR_BAD_FIELD, "tool_choice.function.name",
+                      "tool_choice names a function that tools has not.");
+}
+
+
+static int
+llm_openai_tool_choice(llm_openai_in_t *in, int *none)
+{
+    json_t      *v;
+    const char  *s;
+
+    v = llm_openai_field(in->root, "tool_choice");
+
+    *none = 0;
+
+    if (v == NULL) {
+        return 0;
+    }
+
+    if (json_is_object(v)) {
+        return llm_openai_choice_named(in, v);
+    }
+
+    s = json_string_value(v);
+
+    if (s != NULL && strcmp(s, "required") == 0) {
+        return llm_refuse(in->why, LLM_ERR_UNSUPPORTED, "tool_choice",
+                          "A tool_choice of \"required\" is not supported.");
+    }
+
+    *none = s != NULL && strcmp(s, "none") == 0;
+
+    if (*none || (s != NULL && strcmp(s, "auto") == 0)) {
+        return 0;
+    }
+
+    return llm_refuse(in->why, LLM_ERR_BAD_FIELD, "tool_choice",
+                      "tool_choice must be \"none\", \"auto\", \"required\" "
+                      "or an object.");
+}
+
+
+int
+llm_openai_parse_tools(llm_openai_in_t *in, size_t body_len)
+{
+    int      rc, none, parallel;
+    json_t  *v;
+
+    v = llm_openai_field(in->root, "tools");
+
+    if (v != NULL
+        && (!json_is_array(v) || json_array_size(v) > LLM_OPENAI_TOOLS_MAX))
+    {
+        return llm_refuse(in->why, LLM_ERR_BAD_FIELD, "tools",
+                          "tools must be an array of at most %d tools.",
+                          LLM_OPENAI_TOOLS_MAX);
+    }
+
+    rc = v != NULL ? llm_openai_tools_each(in, v) : 0;
+    if (rc != 0) {
+        return rc;
+    }
+
+    rc = llm_openai_tool_choice(in, &none);
+    if (rc != 0) {
+        return rc;
+    }
+
+    parallel = 1;
+    rc = llm_openai_bool(in, in->root, "parallel_tool_calls",
+                         "parallel_tool_calls", &parallel);
+    if (rc != 0) {
+        return rc;
+    }
+
+    if (none || json_array_size(v) == 0) {
+        return 0;
+    }
+
+    in->call->head.wants |= LLM_W_CALLS;
+
+    if (!parallel) {
+        in->call->head.wants |= LLM_W_ONE_CALL;
+    }
+
+    return llm_openai_pass(in, v, body_len, &in->call->tools);
+}
+
+
+int
+llm_openai_refuse_tools(llm_openai_in_t *in, const char *name,
+    const char *choice_name)
+{
+    json_t  *v, *choice;
+
+    v = llm_openai_field(in->root, name);
+    choice = llm_openai_field(in->root, choice_name);
+
+    if (v != NULL && !json_is_array(v)) {
+        return llm_refuse(in->why, LLM_ERR_BAD_FIELD, name,
+                          "%s must be an array.", name);
+    }
+
+    if (choice != NULL && !json_is_string(choice) && !json_is_object(choice)) {
+        return llm_refuse(in->why, LLM_ERR_BAD_FIELD, choice_name,
+                          "%s must be a string or an object.", choice_name);
+    }
+
+    if (json_is_string(choice)
+        && strcmp(json_string_value(choice), "none") == 0)
+    {
+        return 0;
+    }
+
+    if (json_array_size(v) != 0) {
+        return llm_refuse(in->why, LLM_ERR_UNSUPPORTED, name,
+                          "%s is not supported.", name);
+    }
+
+    /* without tools "auto" asks for nothing; all else asks for a call */
+
+    if (choice != NULL
+        && !(json_is_string(choice)
+             && strcmp(json_string_value(choice), "auto") == 0))
+    {
+        return llm_refuse(in->why, LLM_ERR_UNSUPPORTED, choice_name,
+                          "%s is not supported.", choice_name);
+    }
+
+    return 0;
+}
