@@ -4,24 +4,24 @@
  * DESIGN.  Stages, each of which may keep the end of the stream back:
  *
  *      token ─> stop strings ─> thought ─> calls ─> characters ─> text ─┐
- *        │      keeps what may  keeps the  keep     keep half          ├─> TOKENS
- *        │      begin one       same of    what may of one             │
- *        │                      a mark     be one                      │
- *        └─> held entries ────────────────────────────> groups ────────┘
+ *        │      keep what may   keeps the  keep     keep half           ├─> out
+ *        │      begin one       same of    what may of one              │
+ *        │                      a mark     be one                       │
+ *        └─> held entries ─────────────────────────────> groups ────────┘
  *
  * The first two store no text: what they hold is the beginning of a string
  * that is known; calls are in memory of the request's own (tools.c), and the
- * last holds three bytes at most.  The second
- * (reason.c) is there if thought is to be told from the answer; then the text
- * is stretches of the one and the other, and a record has text of one.
+ * last holds three bytes at most.  The second (reason.c) is there if thought
+ * is to be told from the answer, the third if calls are; then the text is
+ * stretches of one kind and another, and a record has text of one.
  *
  * A mark that is a control token ends what a stop string could match: what is
  * held for one goes on, and the stop strings begin anew behind it.
  *
  * A logprob entry is made when all its token's text is out, so that both
  * travel together; until then only numbers are kept.  It does not wait for what
- * a call holds back: a call's text is not its tokens' any more.  A group is an entry with
- * its tops and says how much text goes with it:
+ * a call holds back: a call's text is not its tokens' any more.  A group is an
+ * entry with its tops and says how much text goes with it:
  *
  *      text    | Once | upon | a t |ime..     front: taken of the first one
  *      groups  (5, e) (5, e) (2, e)           behind: 3 ("ime")

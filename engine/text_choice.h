@@ -61,8 +61,9 @@ typedef struct {
  * Takes one token (NULL: none), then, unless finish is LLM_FINISH_NONE, the
  * end of the choice, which must not have ended.  *sent grows by the payload
  * that became ready.  Returns 1 if a stop string, or a call when one is
- * wanted, ended the choice within this token, 0 if not, -1 if the pool is used up, or too many entries wait for
- * text behind what may be a stop string: the choice cannot be continued.
+ * wanted, ended the choice within this token, 0 if not, -1 if the pool is used
+ * up, or too many entries wait for text behind what may be a stop string: the
+ * choice cannot be continued.
  */
 int text_choice_token(text_shared_t *sh, text_choice_t *c, const stop_t *stops,
     const sample_out_t *token, uint32_t finish, uint64_t *sent);

@@ -79,8 +79,8 @@ static const tools_row_t rows[] = {
         {NULL}, NULL},
     {"hermes", {"<tool_call>"}, TOOLS_JSON, {"<tool_call>"}, {"</tool_call>"},
         {NULL}, NULL},
-    {"llama", {"<|python_tag|>"}, TOOLS_JSON | TOOLS_BARE, {"<|python_tag|>"},
-        {";"}, {NULL}, NULL},
+    {"llama", {"<|python_tag|>", "Environment: ipython"},
+        TOOLS_JSON | TOOLS_BARE, {"<|python_tag|>"}, {";"}, {NULL}, NULL},
     {"json", {"tools"}, TOOLS_JSON | TOOLS_BARE, {NULL}, {NULL}, {NULL}, NULL},
 };
 

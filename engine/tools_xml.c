@@ -140,9 +140,10 @@ key_done(tools_run_t *x, uint32_t n)
     uint32_t i;
 
     s->key_types = tools_schema_types(x->schema, s->function, s->held, n);
-    tools_emit(x, LLM_TEXT_ARGUMENTS, ", \"" + (s->fields > 0 ? 0 : 2),
-        s->fields > 0 ? 3 : 1);
-    s->fields++;
+    if (s->fields++ > 0) {
+        tools_emit(x, LLM_TEXT_ARGUMENTS, ", ", 2);
+    }
+    tools_emit(x, LLM_TEXT_ARGUMENTS, "\"", 1);
     for (i = 0; i < n; i++) {
         emit_json(x, s->held[i]);
     }

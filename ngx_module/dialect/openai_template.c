@@ -3,8 +3,8 @@
  * OpenAI's request bodies: what a chat template gets beside the messages and
  * tools (openai_tools.c).
  *
- * DESIGN.  The template's variables (chat_template_kwargs, such as enable_thinking) and
- * documents go on as they are, as compact JSON.
+ * DESIGN.  The template's variables (chat_template_kwargs, such as
+ * enable_thinking) and documents go on as they are, as compact JSON.
  *
  * Whether thought is told from the answer (separate_reasoning) stands here too,
  * as it is the other half of what a template does with it.

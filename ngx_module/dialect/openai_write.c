@@ -518,7 +518,7 @@ llm_openai_prompt_out(llm_answer_t *a, uint32_t i)
 }
 
 
-/* no text at all behind a thought, or before a call, is null: nothing was said */
+/* no text behind a thought, or before a call, is null: nothing was said */
 
 static void
 llm_openai_message_out(llm_answer_t *a, uint32_t i)

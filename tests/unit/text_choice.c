@@ -11,6 +11,7 @@
 
 #include "text_choice.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -291,6 +292,158 @@ test_plan(void **state)
     text_choice_clear(&sh, &c);
 }
 
+static const char tools[] =
+    "[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]";
+
+/* The client's text as one string, calls as [name|arguments]. */
+static const char *
+with_calls(void)
+{
+    static char s[3 * TEXT_MAX];
+    uint8_t was = LLM_TEXT_ANSWER;
+    size_t i, n = 0;
+
+    for (i = 0; i < client.text_n; i++) {
+        if (client.kinds[i] != was) {
+            s[n++] = client.kinds[i] == LLM_TEXT_CALL        ? '['
+                     : client.kinds[i] == LLM_TEXT_ARGUMENTS ? '|'
+                                                             : ']';
+        }
+        was = client.kinds[i];
+        s[n++] = (char) client.text[i];
+    }
+    s[n] = '\0';
+
+    return s;
+}
+
+/* A token each, taken now and then; the end is the model's own. */
+static const char *
+say_ids(const uint32_t *ids, size_t n, const stop_t *stops, int one,
+    const tools_family_t *f, uint32_t logprobs)
+{
+    sample_out_t out;
+    text_choice_t c;
+    uint64_t sent = 0, got = 0;
+    size_t i;
+    int rc = 0;
+
+    memset(&client, 0, sizeof(client));
+    memset(&c, 0, sizeof(c));
+    memset(&out, 0, sizeof(out));
+    out.logprob = -1;
+    c.logprobs = logprobs;
+    c.tools = tools_open(f, tools, sizeof(tools) - 1, 1, one);
+    for (i = 0; i < n && rc == 0; i++) {
+        out.token = ids[i];
+        rc = text_choice_token(&sh, &c, stops, &out, 0, &sent);
+        assert_true(rc >= 0);
+        if (rand() % 3 == 0) {
+            got += take(&c);
+        }
+    }
+    if (rc == 0) {
+        assert_int_equal(
+            text_choice_token(&sh, &c, stops, NULL, LLM_FINISH_STOP, &sent), 0);
+    }
+    got += take(&c);
+    assert_int_equal(got, sent);
+    assert_int_equal(client.tokens, i);
+    /* those of a stop string are none */
+    i -= rc == 1 && !one ? stops->len[0] : 0;
+    assert_int_equal(client.entries, logprobs ? i : 0);
+    tools_close(c.tools);
+    text_choice_clear(&sh, &c);
+    assert_int_equal(sh.pool.used, 0);
+
+    return with_calls();
+}
+
+/* Calls are apart, an entry for each token or none; one ends the text. */
+static void
+test_calls(void **state)
+{
+    static const char said[] =
+        "\xc3\xa9\n<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":"
+        "\"\xc3\xa9\"}}"
+        "</tool_call>\n<tool_call>{\"name\":\"g\",\"arguments\":{}}";
+    uint32_t ids[sizeof(said)];
+    tools_family_t *f;
+    stop_t stops;
+    char why[256];
+    size_t i;
+    int k;
+
+    (void) state;
+    memset(&stops, 0, sizeof(stops));
+    assert_int_equal(
+        tools_family_open(&f, "hermes", NULL, 0, sh.tok, why, sizeof(why)), 0);
+    for (i = 0; i + 1 < sizeof(said); i++) {
+        ids[i] = (uint8_t) said[i];
+    }
+    for (k = 0; k < 50; k++) {
+        assert_string_equal(say_ids(ids, i, &stops, 0, f, (uint32_t) k % 2),
+            "\xc3\xa9[f|{\"a\":\"\xc3\xa9\"}[g|{}");
+        assert_int_equal(client.finish, LLM_FINISH_CALLS);
+        assert_string_equal(say_ids(ids, i, &stops, 1, f, (uint32_t) k % 2),
+            "\xc3\xa9[f|{\"a\":\"\xc3\xa9\"}");
+        assert_int_equal(client.finish, LLM_FINISH_CALLS);
+    }
+    /* a stop string within the arguments leaves them open */
+    assert_int_equal(stop_add(&stops, "\"}}", 3), 0);
+    assert_string_equal(
+        say_ids(ids, i, &stops, 0, f, 1), "\xc3\xa9[f|{\"a\":\"\xc3\xa9");
+    assert_int_equal(client.finish, LLM_FINISH_STOP);
+    tools_family_close(f);
+}
+
+/* A mark that is a token without text, as Mistral's vocabulary has it. */
+static void
+test_call_tokens(void **state)
+{
+    static const char list[] = "[{\"name\": \"f\", \"arguments\": {\"a\": 1}}]";
+    const char *data = getenv("LLM_DATA");
+    const token_t *was = sh.tok;
+    uint32_t ids[256];
+    tools_family_t *f;
+    char path[512], why[256];
+    stop_t stops;
+    token_t *tok;
+    int64_t n;
+
+    (void) state;
+    snprintf(path, sizeof(path), "%s/tokenizers/mistral-v3",
+        data != NULL ? data : "../shared/data");
+    tok = token_open_dir(path, why, sizeof(why));
+    if (tok == NULL) {
+        skip();
+    }
+    memset(&stops, 0, sizeof(stops));
+    assert_int_equal(stop_add(&stops, "zz", 2), 0);
+    assert_int_equal(
+        tools_family_open(&f, "mistral", NULL, 0, tok, why, sizeof(why)), 0);
+    sh.tok = tok;
+
+    ids[0] = token_find(tok, "[TOOL_CALLS]", 12);
+    assert_int_not_equal(ids[0], TOKEN_NONE);
+    n = token_encode(tok, list, sizeof(list) - 1, 0, ids + 1, 255, NULL, NULL);
+    assert_true(n > 0);
+    assert_string_equal(
+        say_ids(ids, (size_t) n + 1, &stops, 0, f, 1), "[f|{\"a\": 1}");
+    assert_int_equal(client.finish, LLM_FINISH_CALLS);
+
+    /* of a list that is none, the token has no text */
+    n = token_encode(tok, "[x]", 3, 0, ids + 1, 255, NULL, NULL);
+    assert_non_null(
+        strstr(say_ids(ids, (size_t) n + 1, &stops, 0, f, 1), "[x]"));
+    assert_null(strstr(with_calls(), "TOOL"));
+    assert_int_equal(client.finish, LLM_FINISH_STOP);
+
+    sh.tok = was;
+    tools_family_close(f);
+    token_close(tok);
+}
+
 static int
 setup(void **state)
 {
@@ -358,6 +511,8 @@ main(void)
         cmocka_unit_test(test_nothing_said),
         cmocka_unit_test(test_property),
         cmocka_unit_test(test_plan),
+        cmocka_unit_test(test_calls),
+        cmocka_unit_test(test_call_tokens),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -115,7 +115,7 @@ static const row_t rows[] = {
     {"hermes", "<tool_call>\nis a mark</tool_call>",
         "<tool_call>\nis a mark</tool_call>", 0},
     {"hermes", "<tool_call>{\"name\": 1}", "<tool_call>{\"name\": 1}", 0},
-    {"hermes", "<tool_call>{\"name\": \"a b\"}", "<tool_call>{\"name\": \"a b\"}",
+    {"hermes", "<tool_call>{\"name\":\"a b\"}", "<tool_call>{\"name\":\"a b\"}",
         0},
     {"hermes", "a <tool <tool_cal b", "a <tool <tool_cal b", 0},
     {"hermes", "<<tool_call><tool_call>{\"name\":\"f\",\"arguments\":{}}",
@@ -125,8 +125,8 @@ static const row_t rows[] = {
     {"hermes",
         "<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>\nDone.",
         "[f|{}]\nDone.", 1},
-    {"hermes", "<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool",
-        "[f|{}]", 1},
+    {"hermes", "<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool", "[f|{}]",
+        1},
     {"hermes", "plain \xc3\xa9\n", "plain \xc3\xa9\n", 0},
     {"hermes", "", "", 0},
     /* Llama */
@@ -136,8 +136,8 @@ static const row_t rows[] = {
         "\n{\"type\": \"function\", \"name\": \"f\", \"parameters\": {}}; "
         "{\"name\": \"get.it\", \"parameters\": {\"a\": 1}}",
         "[f|{}][get.it|{\"a\": 1}]", 1},
-    {"llama", "<|python_tag|>{\"name\": \"z\", \"parameters\": {}}",
-        "[z|{}]", 1},
+    {"llama", "<|python_tag|>{\"name\": \"z\", \"parameters\": {}}", "[z|{}]",
+        1},
     {"llama", "{\"name\": \"z\", \"parameters\": {}}",
         "{\"name\": \"z\", \"parameters\": {}}", 0},
     {"llama", "{\"name\": \"f\"}", "{\"name\": \"f\"}", 0},
@@ -145,8 +145,9 @@ static const row_t rows[] = {
         0},
     {"llama", "See: {\"name\": \"f\", \"parameters\": {}}",
         "See: {\"name\": \"f\", \"parameters\": {}}", 0},
-    {"json", "[{\"name\": \"f\", \"arguments\": {}}, {\"name\": \"f\", "
-             "\"parameters\": {\"i\": 2}}]",
+    {"json",
+        "[{\"name\": \"f\", \"arguments\": {}}, {\"name\": \"f\", "
+        "\"parameters\": {\"i\": 2}}]",
         "[f|{}][f|{\"i\": 2}]", 1},
     {"json", "[1, 2]", "[1, 2]", 0},
     /* Mistral */
@@ -163,14 +164,15 @@ static const row_t rows[] = {
     {"mistral", "[TOOL_C", "[TOOL_C", 0},
     /* DeepSeek, Kimi */
     {"deepseek",
-        "a\n" DS("calls" U, "begin") DS("call" U, "begin") "function"
-        DS("", "sep") "f\n```json\n{\"s\": 1}\n```" DS("call" U, "end") "\n"
-        DS("call" U, "begin") "function" DS("", "sep")
-        "get.it\n```json\n{}\n```" DS("call" U, "end") DS("calls" U, "end"),
+        "a\n" DS("calls" U, "begin") DS("call" U, "begin") "function" DS(
+            "", "sep") "f\n```json\n{\"s\": 1}\n```" DS("call" U,
+            "end") "\n" DS("call" U, "begin") "function" DS("",
+            "sep") "get.it\n```json\n{}\n```" DS("call" U, "end")
+            DS("calls" U, "end"),
         "a[f|{\"s\": 1}][get.it|{}]", 1},
     {"deepseek",
-        DS("calls" U, "begin") DS("call" U, "begin") "f" DS("", "sep")
-        "{\"s\": 1}" DS("call" U, "end") DS("calls" U, "end"),
+        DS("calls" U, "begin") DS("call" U, "begin") "f" DS(
+            "", "sep") "{\"s\": 1}" DS("call" U, "end") DS("calls" U, "end"),
         "[f|{\"s\": 1}]", 1},
     {"kimi",
         "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0"
@@ -214,8 +216,8 @@ static const row_t rows[] = {
         "<parameter=n>null</parameter><parameter=i>\n012\n</parameter>"
         "<parameter=x>5</parameter><parameter=e>2</parameter>"
         "<parameter=u>7</parameter></function>",
-        "ok[f|{\"s\": \"a\\n\\\"b\\\"\\n</para\\n\\u0009\", \"n\": null, \"i\": "
-        "\"012\", \"x\": 5, \"e\": 2, \"u\": \"7\"}]",
+        "ok[f|{\"s\": \"a\\n\\\"b\\\"\\n</para\\n\\u0009\", \"n\": null, "
+        "\"i\": \"012\", \"x\": 5, \"e\": 2, \"u\": \"7\"}]",
         1},
     {"qwen-coder", "<tool_call>\n<function=get.it>\n</function>\n</tool_call>",
         "[get.it|{}]", 1},
@@ -380,6 +382,70 @@ test_names(void **state)
     token_close(tok);
 }
 
+/* Published templates say themselves how their models call. */
+static void
+test_templates(void **state)
+{
+    static const struct {
+        const char *file, *family;
+    } known[] = {
+        {"Qwen-Qwen2.5-7B-Instruct", "hermes"},
+        {"Qwen-Qwen3-0.6B", "hermes"},
+        {"NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use", "hermes"},
+        {"MiMo-VL", "hermes"},
+        {"Qwen3-Coder", "qwen-coder"},
+        {"NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "qwen-coder"},
+        {"GLM-4.6", "glm"},
+        {"meta-llama-Llama-3.1-8B-Instruct", "llama"},
+        {"meta-llama-Llama-3.2-3B-Instruct", "llama"},
+        {"mistralai-Mistral-Nemo-Instruct-2407", "mistral"},
+        {"Mistral-Small-3.2-24B-Instruct-2506", "mistral"},
+        {"deepseek-ai-DeepSeek-R1-Distill-Llama-8B", "deepseek"},
+        {"deepseek-ai-DeepSeek-V3.1", "deepseek"},
+        {"Kimi-K2-Instruct", "kimi"},
+        {"openai-gpt-oss-120b", "harmony"},
+        {"ibm-granite-granite-3.3-2B-Instruct", "granite"},
+        {"fireworks-ai-llama-3-firefunction-v2", "phi-4"},
+        {"Apriel-1.6-15b-Thinker-fixed", "apriel"},
+        {"google-gemma-2-2b-it", NULL},
+        {"alpaca", NULL},
+    };
+    const char *data = getenv("LLM_DATA");
+    static char source[256 << 10];
+    token_t *tok = token_open_null();
+    tools_family_t *f;
+    char path[512];
+    size_t i, n, seen = 0;
+    FILE *file;
+
+    (void) state;
+    for (i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        snprintf(path, sizeof(path), "%s/chat-templates/%s.jinja",
+            data != NULL ? data : "../shared/data", known[i].file);
+        file = fopen(path, "r");
+        if (file == NULL) {
+            continue;
+        }
+        n = fread(source, 1, sizeof(source), file);
+        fclose(file);
+        assert_int_equal(
+            tools_family_open(&f, "auto", source, n, tok, err, sizeof(err)), 0);
+        if (f == NULL ? known[i].family != NULL
+                      : known[i].family == NULL
+                            || strcmp(tools_family_name(f), known[i].family)) {
+            fail_msg("%s: %s", known[i].file,
+                f != NULL ? tools_family_name(f) : "none");
+        }
+        tools_family_close(f);
+        seen++;
+    }
+    token_close(tok);
+    if (seen == 0) {
+        skip();
+    }
+    printf("%zu templates\n", seen);
+}
+
 int
 main(void)
 {
@@ -388,6 +454,7 @@ main(void)
         cmocka_unit_test(test_long),
         cmocka_unit_test(test_mark),
         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_templates),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
