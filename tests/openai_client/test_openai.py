@@ -7,6 +7,7 @@ Prints TAP; each test is a function below, in order.
 """
 
 import asyncio
+import json
 import os
 import ssl
 import sys
@@ -93,6 +94,13 @@ def joined(chunks, index=0):
                    if c.index == index)
 
 
+TOOLS = [{"type": "function", "function": {
+    "name": "weather", "description": "Get the weather of a city",
+    "parameters": {"type": "object", "required": ["city"],
+                   "properties": {"city": {"type": "string"}}}}}]
+ASK = [{"role": "user", "content": "What is the weather in Paris?"}]
+
+
 @test
 def models_list():
     models = client.models.list().data
@@ -108,6 +116,36 @@ def models_retrieve():
     refused(openai.NotFoundError,
             lambda: client.models.retrieve("no-such-model"), status=404,
             code="model_not_found")
+
+
+@test
+def chat_tools():
+    r = chat(messages=ASK, tools=TOOLS, max_tokens=100)
+    eq(r.choices[0].finish_reason, "tool_calls")
+    eq(r.choices[0].message.content, None)
+    (call,) = r.choices[0].message.tool_calls
+    eq((call.type, call.function.name), ("function", "weather"))
+    eq(json.loads(call.function.arguments), {"city": "Paris"})
+
+    # the client's own gathering of a stream
+    with client.chat.completions.stream(
+            model=MODEL, messages=ASK, tools=TOOLS, max_tokens=100,
+            temperature=0) as stream:
+        final = stream.get_final_completion().choices[0]
+    eq(final.finish_reason, "tool_calls")
+    eq(final.message.tool_calls[0].function.name, "weather")
+    eq(final.message.tool_calls[0].function.arguments, call.function.arguments)
+
+    back = ASK + [r.choices[0].message,
+                  {"role": "tool", "tool_call_id": call.id,
+                   "content": '{"sky": "sunny"}'}]
+    r = chat(messages=back, tools=TOOLS, max_tokens=100)
+    eq(r.choices[0].finish_reason, "stop")
+    assert r.choices[0].message.content, r
+
+    refused(openai.BadRequestError,
+            lambda: chat(tools=TOOLS, tool_choice="required"), status=400,
+            param="tool_choice")
 
 
 @test
