@@ -1,0 +1,950 @@
+/*
+ * Rules become one table of places: what a matcher walks.
+ *
+ * DESIGN.  First, what each rule can derive at all, and whether nothing is
+ * among it: the least solution over all rules, so that recursion without an
+ * end counts as impossible.  Calls of what is impossible are left out, and
+ * automata without dead ends are made of the rest (grammar_dfa.c), for the
+ * rules that the root reaches.  Their states get numbers of one row:
+ *
+ *      0 dead    1 done: accepts, no way on    2.. states and frames
+ *
+ * A call takes at least one byte, and the set of bytes that a rule may begin
+ * with decides whether it is tried, so a rule that calls itself first could
+ * call for ever: it is refused.
+ *
+ * An object is two automata, its keys' and that of what is behind a key
+ * (":" and the value), and three places that know its frame:
+ *
+ *      "{" --> OPEN --key--> ":" value --> MEMBER --","--> NEXT --key--> ...
+ *                +---"}"-->done              +---"}"-->done
+ *
+ * What is kept is copied to the grammar's own memory; the build's is freed.
+ */
+#include "grammar_impl.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    grammar_build_t *b;
+    grammar_t *g;
+    uint32_t *tail;   /* [rules at first]: what is behind a key */
+    uint8_t *reached; /* [rules] */
+    uint32_t tail_n;
+    uint32_t calls_n, calls_cap;
+    uint32_t objects_n, arrays_n, counts_n;
+} link_t;
+
+
+/* --- what can be derived ------------------------------------------------ */
+
+static int
+node_can(const grammar_build_t *b, uint32_t node, int nothing)
+{
+    const grammar_node_t *n = &b->nodes[node];
+    uint32_t i;
+
+    switch (n->kind) {
+    case NODE_NEVER:
+        return 0;
+    case NODE_EMPTY:
+    case NODE_BEGIN:
+    case NODE_END:
+        return 1;
+    case NODE_SEQ:
+        for (i = 0; i < n->b; i++) {
+            if (!node_can(b, b->kids[n->a + i], nothing)) {
+                return 0;
+            }
+        }
+        return 1;
+    case NODE_ALT:
+        for (i = 0; i < n->b; i++) {
+            if (node_can(b, b->kids[n->a + i], nothing)) {
+                return 1;
+            }
+        }
+        return 0;
+    case NODE_REP:
+        return n->min == 0 || node_can(b, n->a, nothing);
+    case NODE_REF:
+        return nothing ? b->rules[n->a].nullable : b->rules[n->a].productive;
+    case NODE_DFA:
+        return nothing ? b->dfas[n->a]->accept[1] != 0 : 1;
+    default:
+        return !nothing;
+    }
+}
+
+
+/* Which classes of keys may be: their value can, and what they require. */
+static void
+object_classes(const grammar_build_t *b, const grammar_object_t *o, uint8_t *ok)
+{
+    uint32_t c, i;
+    const uint32_t *dep;
+    int again = 1;
+
+    for (c = 0; c < o->classes; c++) {
+        ok[c] = b->rules[o->rule[c]].productive;
+    }
+    while (again) {
+        again = 0;
+        for (i = 0; i < o->deps_n; i++) {
+            dep = o->deps + (size_t) i * (1 + o->words);
+            for (c = 0; c < o->props && ok[dep[0]]; c++) {
+                if ((dep[1 + c / 32] >> c % 32 & 1) && !ok[c]) {
+                    ok[dep[0]] = 0;
+                    again = 1;
+                }
+            }
+        }
+    }
+}
+
+
+static int
+object_can(grammar_build_t *b, const grammar_object_t *o)
+{
+    uint8_t *ok = calloc(o->classes + 1, 1);
+    uint32_t c, n = 0, required = 0;
+    int can = ok != NULL;
+
+    if (ok == NULL) {
+        grammar_fail(b, "the grammar needs too much memory");
+        return 0;
+    }
+    object_classes(b, o, ok);
+    for (c = 0; c < o->props; c++) {
+        n += ok[c];
+        if (o->required[c / 32] >> c % 32 & 1) {
+            required++;
+            can = can && ok[c];
+        }
+    }
+    for (; c < o->classes; c++) {
+        n = ok[c] ? GRAMMAR_MANY : n;
+    }
+    free(ok);
+
+    return can && required <= o->max && n >= o->min && o->min <= o->max;
+}
+
+
+static int
+array_can(const grammar_build_t *b, const grammar_array_t *a)
+{
+    uint32_t i, rule;
+
+    if (a->min > a->max) {
+        return 0;
+    }
+    for (i = 0; i < a->min && i <= a->prefix_n; i++) {
+        rule = i < a->prefix_n ? a->prefix[i] : a->rest;
+        if (rule == GRAMMAR_MANY || !b->rules[rule].productive) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+static int
+rule_can(grammar_build_t *b, const grammar_rule_t *r, int nothing)
+{
+    const grammar_rule_t *item;
+
+    switch (r->kind) {
+    case RULE_OBJECT:
+        return !nothing && object_can(b, r->u.object);
+    case RULE_ARRAY:
+        return !nothing && array_can(b, r->u.array);
+    case RULE_COUNT:
+        item = &b->rules[r->u.count.rule];
+        return r->u.count.min == 0
+               || (nothing ? item->nullable : item->productive);
+    default:
+        return node_can(b, r->node, nothing);
+    }
+}
+
+
+static void
+derive(grammar_build_t *b)
+{
+    grammar_rule_t *r;
+    uint32_t i;
+    int again = 1;
+
+    while (again && !grammar_tick(b)) {
+        again = 0;
+        for (i = b->rules_n; i-- > 0;) {
+            r = &b->rules[i];
+            if (!r->productive && rule_can(b, r, 0)) {
+                r->productive = 1;
+                again = 1;
+            }
+            if (!r->nullable && rule_can(b, r, 1)) {
+                r->nullable = 1;
+                again = 1;
+            }
+        }
+    }
+}
+
+
+/* --- automata of all that the root reaches ------------------------------ */
+
+/* ":" and a value, each value's once. */
+static uint32_t
+tail_of(link_t *l, uint32_t value)
+{
+    grammar_build_t *b = l->b;
+    uint32_t kids[4], white;
+
+    assert(value < l->tail_n);
+    if (l->tail[value] == 0) {
+        white = b->o.compact ? grammar_empty(b) : grammar_bytes(b, " ", 1);
+        if (!b->o.compact) {
+            white = grammar_alt2(b, grammar_byte(b, '\t', '\n'),
+                grammar_alt2(b, grammar_byte(b, '\r', '\r'), white));
+            white = grammar_rep(b, white, 0, GRAMMAR_MANY);
+        }
+        kids[0] = kids[2] = white;
+        kids[1] = grammar_bytes(b, ":", 1);
+        kids[3] = grammar_ref_node(b, value);
+        l->tail[value] = grammar_rule(b, NULL);
+        if (b->failed) {
+            return 0;
+        }
+        b->rules[l->tail[value]].node = grammar_seq(b, kids, 4);
+        b->rules[l->tail[value]].productive = 1;
+    }
+
+    return l->tail[value];
+}
+
+
+static void
+reach(link_t *l, grammar_list_t *todo, uint32_t rule)
+{
+    if (!l->reached[rule]) {
+        l->reached[rule] = 1;
+        (void) grammar_list_put(l->b, todo, rule);
+    }
+}
+
+
+/* Keys whose value cannot be are no keys. */
+static void
+object_reach(link_t *l, grammar_list_t *todo, grammar_object_t *o)
+{
+    uint8_t *ok = calloc(o->classes + 1, 1);
+    uint32_t s, c;
+
+    if (ok == NULL) {
+        grammar_fail(l->b, "the grammar needs too much memory");
+        return;
+    }
+    object_classes(l->b, o, ok);
+    for (s = 0; s < o->key->states; s++) {
+        if (o->key->accept[s] != 0 && !ok[o->key->accept[s] - 1]) {
+            o->key->accept[s] = 0;
+        }
+    }
+    grammar_dfa_trim(l->b, o->key);
+
+    for (c = 0; c < o->classes && !l->b->failed; c++) {
+        o->rule[c] = ok[c] ? tail_of(l, o->rule[c]) : GRAMMAR_MANY;
+        if (ok[c]) {
+            reach(l, todo, o->rule[c]);
+        }
+    }
+    free(ok);
+}
+
+
+static void
+array_reach(link_t *l, grammar_list_t *todo, grammar_array_t *a)
+{
+    uint32_t i, rule;
+
+    for (i = 0; i <= a->prefix_n && i < a->max; i++) {
+        rule = i < a->prefix_n ? a->prefix[i] : a->rest;
+        if (rule == GRAMMAR_MANY || !l->b->rules[rule].productive) {
+            a->max = i;
+            break;
+        }
+        reach(l, todo, rule);
+    }
+    assert(a->min <= a->max);
+}
+
+
+static void
+plain_reach(link_t *l, grammar_list_t *todo, grammar_rule_t *r)
+{
+    uint32_t i, node = r->node;
+    grammar_dfa_t *d = grammar_dfa(l->b, &node, 1, NULL, NULL);
+
+    /* making it may have moved the rules, not their numbers */
+    if (d == NULL) {
+        return;
+    }
+    r->dfa = d;
+    for (i = 0; d->call_at != NULL && i < d->call_at[d->states]; i++) {
+        reach(l, todo, d->calls[i].sym);
+    }
+}
+
+
+static void
+reach_all(link_t *l, uint32_t root)
+{
+    grammar_list_t todo = {NULL, 0, 0};
+    grammar_rule_t *r;
+
+    reach(l, &todo, root);
+    while (todo.n > 0 && !grammar_tick(l->b)) {
+        r = &l->b->rules[todo.v[--todo.n]];
+        switch (r->kind) {
+        case RULE_OBJECT:
+            object_reach(l, &todo, r->u.object);
+            break;
+        case RULE_ARRAY:
+            array_reach(l, &todo, r->u.array);
+            break;
+        case RULE_COUNT:
+            if (l->b->rules[r->u.count.rule].productive) {
+                reach(l, &todo, r->u.count.rule);
+            } else {
+                r->u.count.max = 0;
+            }
+            break;
+        default:
+            plain_reach(l, &todo, r);
+        }
+    }
+    grammar_list_free(&todo);
+}
+
+
+/* --- what a rule may begin with, and whether with itself ---------------- */
+
+static void
+first_add(uint64_t to[4], const uint64_t from[4], int *again)
+{
+    uint32_t i;
+
+    for (i = 0; i < 4; i++) {
+        *again |= (from[i] & ~to[i]) != 0;
+        to[i] |= from[i];
+    }
+}
+
+
+static void
+first_of(grammar_build_t *b, grammar_rule_t *r, int *again)
+{
+    uint64_t own[4] = {0};
+    const grammar_dfa_t *d = r->dfa;
+    uint32_t i;
+
+    if (r->kind == RULE_OBJECT || r->kind == RULE_ARRAY) {
+        own[1] = UINT64_C(1) << ((r->kind == RULE_OBJECT ? '{' : '[') - 64);
+    } else if (r->kind == RULE_COUNT) {
+        if (r->u.count.max > 0) {
+            first_add(r->first, b->rules[r->u.count.rule].first, again);
+        }
+    } else if (!grammar_dfa_empty(d)) {
+        for (i = 0; i < 256; i++) {
+            if (d->next[d->classes + d->map[i]] != 0) {
+                own[i / 64] |= UINT64_C(1) << i % 64;
+            }
+        }
+        for (i = d->call_at == NULL ? 0 : d->call_at[1];
+             d->call_at != NULL && i < d->call_at[2]; i++) {
+            first_add(r->first, b->rules[d->calls[i].sym].first, again);
+        }
+    }
+    first_add(r->first, own, again);
+}
+
+
+/* Depth first over what begins with what; state: 1 under way, 2 done. */
+static void
+begins(grammar_build_t *b, uint32_t rule, uint8_t *state, uint32_t depth)
+{
+    const grammar_rule_t *r = &b->rules[rule];
+    const grammar_dfa_t *d = r->dfa;
+    uint32_t i;
+
+    if (state[rule] == 1) {
+        grammar_fail(b, "rule %s begins with itself",
+            r->name == NULL ? "within the grammar" : r->name);
+        return;
+    }
+    if (state[rule] == 2 || b->failed) {
+        return;
+    }
+    if (depth > 2 * GRAMMAR_DEPTH_MAX) {
+        grammar_fail(b, "rules nest too deeply");
+        return;
+    }
+
+    state[rule] = 1;
+    if (r->kind == RULE_COUNT && r->u.count.max > 0) {
+        begins(b, r->u.count.rule, state, depth + 1);
+    } else if (r->kind == RULE_PLAIN && d->call_at != NULL
+               && !grammar_dfa_empty(d)) {
+        for (i = d->call_at[1]; i < d->call_at[2]; i++) {
+            begins(b, d->calls[i].sym, state, depth + 1);
+        }
+    }
+    state[rule] = 2;
+}
+
+
+static void
+firsts(link_t *l)
+{
+    grammar_build_t *b = l->b;
+    uint8_t *state = calloc(b->rules_n + 1, 1);
+    uint32_t i;
+    int again = 1;
+
+    if (state == NULL) {
+        grammar_fail(b, "the grammar needs too much memory");
+        return;
+    }
+    for (i = 0; i < b->rules_n; i++) {
+        if (l->reached[i]) {
+            begins(b, i, state, 0);
+        }
+    }
+    while (again && !grammar_tick(b)) {
+        again = 0;
+        for (i = b->rules_n; i-- > 0;) {
+            if (l->reached[i]) {
+                first_of(b, &b->rules[i], &again);
+            }
+        }
+    }
+    free(state);
+}
+
+
+/* --- numbers ------------------------------------------------------------ */
+
+/* From the grammar's own memory. */
+static void *
+own(link_t *l, size_t n)
+{
+    void *p = l->b->failed ? NULL : grammar_arena_get(&l->g->mem, n);
+
+    if (p == NULL) {
+        grammar_fail(l->b, "the grammar needs too much memory");
+    }
+
+    return p;
+}
+
+
+static int
+is_bare(const grammar_dfa_t *d, uint32_t s)
+{
+    uint32_t c;
+
+    if (d->accept[s] == 0
+        || (d->call_at != NULL && d->call_at[s] != d->call_at[s + 1])) {
+        return 0;
+    }
+    for (c = 0; c < d->classes; c++) {
+        if (d->next[s * d->classes + c] != 0) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+/* How many places a rule has; its first is at *at. */
+static void
+number(link_t *l, grammar_rule_t *r, uint32_t *at)
+{
+    switch (r->kind) {
+    case RULE_OBJECT:
+        r->pos = *at;
+        *at += 4 + r->u.object->key->states;
+        l->objects_n++;
+        break;
+    case RULE_ARRAY:
+        r->pos = *at;
+        *at += 3;
+        l->arrays_n++;
+        break;
+    case RULE_COUNT:
+        r->pos = *at;
+        *at += 1;
+        l->counts_n++;
+        break;
+    default:
+        r->pos = *at;
+        *at += r->dfa->states;
+        l->calls_cap +=
+            r->dfa->call_at == NULL ? 0 : r->dfa->call_at[r->dfa->states];
+    }
+}
+
+
+/* The place of a state of an automaton whose state 1 is at base + 1. */
+static uint32_t
+place(const grammar_dfa_t *d, uint32_t base, uint32_t s)
+{
+    return s == 0 ? POS_DEAD : is_bare(d, s) ? POS_DONE : base + s;
+}
+
+
+/* Copies an automaton's states to places; key: the object that it is of. */
+static void
+put_dfa(link_t *l, const grammar_dfa_t *d, uint32_t base, uint32_t rule,
+    const grammar_obj_t *key, uint32_t spec)
+{
+    uint8_t *map = own(l, 256);
+    uint32_t *next =
+        own(l, (size_t) d->states * d->classes * sizeof(*next) + 1);
+    grammar_pos_t *p;
+    uint32_t s, c, to;
+
+    for (s = 1; s < d->states && !l->b->failed; s++) {
+        p = &l->g->pos[base + s];
+        memcpy(map, d->map, 256);
+        p->kind = key != NULL ? POS_KEY : POS_PLAIN;
+        p->spec = spec;
+        p->rule = rule;
+        p->map = map;
+        p->next = next + (size_t) s * d->classes;
+        p->accept = d->accept[s] != 0;
+        p->class = key != NULL ? d->accept[s] : 0;
+        for (c = 0; c < d->classes; c++) {
+            to = d->next[s * d->classes + c];
+            p->next[c] =
+                key != NULL ? (to == 0 ? 0 : base + to) : place(d, base, to);
+        }
+        p->calls = l->calls_n;
+        for (c = d->call_at == NULL ? 0 : d->call_at[s];
+             d->call_at != NULL && c < d->call_at[s + 1]; c++) {
+            l->g->calls[l->calls_n].rule = d->calls[c].sym;
+            l->g->calls[l->calls_n].pos = l->b->rules[d->calls[c].sym].pos;
+            l->g->calls[l->calls_n++].to = place(d, base, d->calls[c].to);
+        }
+        p->calls_n = l->calls_n - p->calls;
+    }
+}
+
+
+/* Which names a key may still become: [lo, hi), and whether another one. */
+static void
+key_ranges(link_t *l, const grammar_dfa_t *d, uint32_t base, uint32_t props)
+{
+    grammar_pos_t *p, *q;
+    uint32_t s, c, lo, hi;
+    int again = 1, free_;
+
+    while (again) {
+        again = 0;
+        for (s = d->states; s-- > 1;) {
+            p = &l->g->pos[base + s];
+            lo = p->hi == 0 ? props : p->lo;
+            hi = p->hi;
+            free_ = p->free;
+            if (p->class > props) {
+                free_ = 1;
+            } else if (p->class > 0) {
+                lo = p->class - 1 < lo ? p->class - 1 : lo;
+                hi = p->class > hi ? p->class : hi;
+            }
+            for (c = 0; c < d->classes; c++) {
+                if (p->next[c] != 0) {
+                    q = &l->g->pos[p->next[c]];
+                    lo = q->hi > 0 && q->lo < lo ? q->lo : lo;
+                    hi = q->hi > hi ? q->hi : hi;
+                    free_ |= q->free;
+                }
+            }
+            again |= hi != p->hi || (hi > 0 && lo != p->lo) || free_ != p->free;
+            p->lo = hi > 0 ? lo : 0;
+            p->hi = hi;
+            p->free = (uint8_t) free_;
+        }
+    }
+}
+
+
+static void
+put_frame(link_t *l, uint32_t pos, int kind, uint32_t spec, uint32_t rule)
+{
+    grammar_pos_t *p = &l->g->pos[pos];
+
+    p->kind = (uint8_t) kind;
+    p->spec = spec;
+    p->rule = rule;
+}
+
+
+static void
+put_object(link_t *l, uint32_t rule)
+{
+    grammar_rule_t *r = &l->b->rules[rule];
+    grammar_object_t *o = r->u.object;
+    uint32_t k = l->objects_n++, c, words = o->words;
+    grammar_obj_t *x = &l->g->objects[k];
+
+    x->o = *o;
+    x->open = r->pos;
+    x->next = r->pos + 1;
+    x->member = r->pos + 2;
+    x->key = grammar_dfa_empty(o->key) ? POS_DEAD : r->pos + 4;
+    x->ordered = l->b->o.ordered;
+    x->counts = o->max != GRAMMAR_MANY ? GRAMMAR_MANY : o->min;
+    put_frame(l, x->open, POS_OPEN, k, rule);
+    put_frame(l, x->next, POS_NEXT, k, rule);
+    put_frame(l, x->member, POS_MEMBER, k, rule);
+
+    x->value = own(l, (o->classes + 1) * sizeof(*x->value));
+    x->o.required = own(l, words * sizeof(uint32_t) + 1);
+    x->o.order = own(l, o->props * sizeof(uint32_t) + 1);
+    x->o.deps = own(l, o->deps_n * (1 + words) * sizeof(uint32_t) + 1);
+    if (l->b->failed) {
+        return;
+    }
+    memcpy(x->o.required, o->required, words * sizeof(uint32_t));
+    memcpy(x->o.order, o->order, o->props * sizeof(uint32_t));
+    if (o->deps_n > 0) {
+        memcpy(x->o.deps, o->deps, o->deps_n * (1 + words) * sizeof(uint32_t));
+    }
+    for (c = 0; c < o->classes; c++) {
+        x->value[c] = o->rule[c] == GRAMMAR_MANY
+                          ? POS_DEAD
+                          : l->b->rules[o->rule[c]].pos + 1;
+    }
+    x->o.key = NULL;
+    x->o.rule = NULL;
+    put_dfa(l, o->key, r->pos + 3, rule, x, k);
+    if (!l->b->failed) {
+        key_ranges(l, o->key, r->pos + 3, o->props);
+    }
+}
+
+
+static void
+put_array(link_t *l, uint32_t rule)
+{
+    grammar_rule_t *r = &l->b->rules[rule];
+    const grammar_array_t *a = r->u.array;
+    uint32_t k = l->arrays_n++;
+    grammar_arr_t *x = &l->g->arrays[k];
+
+    x->prefix_n = a->prefix_n;
+    x->rest = a->rest;
+    x->min = a->min;
+    x->max = a->max;
+    x->counts = a->min > a->prefix_n ? a->min : a->prefix_n;
+    x->counts = a->max != GRAMMAR_MANY ? GRAMMAR_MANY : x->counts;
+    x->first = r->pos;
+    x->item = r->pos + 1;
+    x->items = r->pos + 2;
+    put_frame(l, x->first, POS_FIRST, k, rule);
+    put_frame(l, x->item, POS_ITEM, k, rule);
+    put_frame(l, x->items, POS_ITEMS, k, rule);
+    x->prefix = own(l, a->prefix_n * sizeof(uint32_t) + 1);
+    if (x->prefix != NULL && a->prefix_n > 0) {
+        memcpy(x->prefix, a->prefix, a->prefix_n * sizeof(uint32_t));
+    }
+}
+
+
+static void
+put_count(link_t *l, uint32_t rule)
+{
+    grammar_rule_t *r = &l->b->rules[rule];
+    uint32_t k = l->counts_n++;
+    grammar_cnt_t *x = &l->g->counts[k];
+
+    x->rule = r->u.count.rule;
+    x->max = r->u.count.max;
+    /* an item that may be nothing may be so as often as is asked */
+    x->min = l->b->rules[x->rule].nullable ? 0 : r->u.count.min;
+    x->counts = x->max != GRAMMAR_MANY ? GRAMMAR_MANY : x->min;
+    x->pos = r->pos;
+    put_frame(l, x->pos, POS_COUNT, k, rule);
+}
+
+
+/* --- text that goes on -------------------------------------------------- */
+
+static uint32_t
+next_of(const grammar_t *g, uint32_t pos, uint8_t byte)
+{
+    const grammar_pos_t *p = &g->pos[pos];
+
+    return p->map == NULL ? POS_DEAD : p->next[p->map[byte]];
+}
+
+
+/* Does every character of n bytes that begins with lo to hi, and goes on with
+ * from, lead to a place that is plain? */
+static int
+leads_plain(const grammar_t *g, uint32_t pos, uint8_t lo, uint8_t hi,
+    uint8_t from, uint8_t to, uint32_t n)
+{
+    uint32_t c, next, last = 0;
+
+    for (c = lo; c <= hi; c++) {
+        next = next_of(g, pos, (uint8_t) c);
+        if (next != last || c == lo) {
+            if (next == 0
+                || (n == 1
+                        ? !g->pos[next].plain
+                        : !leads_plain(g, next, from, to, 0x80, 0xbf, n - 1))) {
+                return 0;
+            }
+        }
+        last = next;
+    }
+
+    return 1;
+}
+
+
+static int
+stays_plain(const grammar_t *g, uint32_t pos)
+{
+    static const uint8_t heads[][5] = {{0xc2, 0xdf, 0x80, 0xbf, 2},
+        {0xe0, 0xe0, 0xa0, 0xbf, 3}, {0xe1, 0xec, 0x80, 0xbf, 3},
+        {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
+        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4},
+        {0xf4, 0xf4, 0x80, 0x8f, 4}};
+    const grammar_pos_t *p = &g->pos[pos];
+    uint32_t i, next;
+
+    if (p->accept || p->calls_n > 0) {
+        return 0;
+    }
+    for (i = 0; i < 0x80; i++) {
+        next = next_of(g, pos, (uint8_t) i);
+        if (i < 0x20 ? next != 0
+                     : i != '"' && i != '\\' && !g->pos[next].plain) {
+            return 0;
+        }
+    }
+    for (i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
+        if (!leads_plain(g, pos, heads[i][0], heads[i][1], heads[i][2],
+                heads[i][3], heads[i][4])) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+/* The largest set of places that any text of a string stays in. */
+static void
+find_plain(grammar_t *g)
+{
+    grammar_pos_t *p;
+    uint32_t i;
+    int again = 1;
+
+    for (i = 2; i < g->pos_n; i++) {
+        p = &g->pos[i];
+        p->plain =
+            p->map != NULL && next_of(g, i, 'a') != 0
+            && next_of(g, i, 0xc3) != 0 && next_of(g, i, '\n') == 0
+            && (p->kind == POS_PLAIN
+                || (p->free && g->objects[p->spec].o.max == GRAMMAR_MANY));
+    }
+    while (again) {
+        again = 0;
+        for (i = 2; i < g->pos_n; i++) {
+            if (g->pos[i].plain && !stays_plain(g, i)) {
+                g->pos[i].plain = 0;
+                again = 1;
+            }
+        }
+    }
+}
+
+
+/* --- the whole ---------------------------------------------------------- */
+
+static void
+put_all(link_t *l)
+{
+    grammar_build_t *b = l->b;
+    grammar_t *g = l->g;
+    grammar_rule_t *r;
+    uint32_t i, at = 2;
+
+    for (i = 0; i < b->rules_n; i++) {
+        if (l->reached[i]) {
+            number(l, &b->rules[i], &at);
+        }
+    }
+    g->pos_n = at;
+    g->pos = own(l, at * sizeof(*g->pos));
+    g->calls = own(l, (l->calls_cap + 1) * sizeof(*g->calls));
+    g->objects = own(l, (l->objects_n + 1) * sizeof(*g->objects));
+    g->arrays = own(l, (l->arrays_n + 1) * sizeof(*g->arrays));
+    g->counts = own(l, (l->counts_n + 1) * sizeof(*g->counts));
+    g->rules = own(l, (b->rules_n + 1) * sizeof(*g->rules));
+    l->objects_n = l->arrays_n = l->counts_n = 0;
+    if (b->failed) {
+        return;
+    }
+
+    g->pos[POS_DONE].accept = 1;
+    for (i = 0; i < b->rules_n && !b->failed; i++) {
+        r = &b->rules[i];
+        if (!l->reached[i]) {
+            continue;
+        }
+        if (r->kind == RULE_OBJECT) {
+            put_object(l, i);
+        } else if (r->kind == RULE_ARRAY) {
+            put_array(l, i);
+        } else if (r->kind == RULE_COUNT) {
+            put_count(l, i);
+        } else {
+            put_dfa(l, r->dfa, r->pos, i, NULL, 0);
+        }
+    }
+    assert(l->calls_n <= l->calls_cap);
+
+    for (i = 0; i < b->rules_n && !b->failed; i++) {
+        r = &g->rules[i];
+        *r = b->rules[i];
+        r->name = NULL;
+        /* a plain rule begins at its automaton's first state */
+        if (r->kind == RULE_PLAIN && l->reached[i]) {
+            r->pos = grammar_dfa_empty(r->dfa) ? POS_DEAD : r->pos + 1;
+        }
+        r->dfa = NULL;
+    }
+    for (i = 0; i < l->calls_n && !b->failed; i++) {
+        g->calls[i].pos = g->rules[g->calls[i].rule].pos;
+    }
+    g->rules_n = b->rules_n;
+}
+
+
+static int
+link_run(link_t *l, uint32_t root)
+{
+    grammar_build_t *b = l->b;
+    uint32_t start;
+
+    /* a root that is an object or counts is called by one that is plain */
+    start = grammar_rule(b, NULL);
+    if (b->failed) {
+        return -1;
+    }
+    b->rules[start].node = grammar_ref_node(b, root);
+    derive(b);
+    if (!b->failed && !b->rules[start].productive
+        && !b->rules[start].nullable) {
+        grammar_fail(b, "nothing can satisfy it");
+    }
+
+    l->tail_n = b->rules_n;
+    l->tail = calloc(b->rules_n, sizeof(*l->tail));
+    l->reached = calloc((size_t) b->rules_n * 2 + 1, 1);
+    l->g = calloc(1, sizeof(*l->g));
+    if (l->tail == NULL || l->reached == NULL || l->g == NULL) {
+        grammar_fail(b, "the grammar needs too much memory");
+    }
+    if (b->failed) {
+        return -1;
+    }
+
+    reach_all(l, start);
+    if (!b->failed) {
+        firsts(l);
+    }
+    if (!b->failed) {
+        put_all(l);
+    }
+    if (!b->failed) {
+        l->g->root = l->g->rules[start].pos;
+        l->g->white = !b->o.compact;
+        find_plain(l->g);
+    }
+
+    return b->failed ? -1 : 0;
+}
+
+
+grammar_t *
+grammar_link(grammar_build_t *b, uint32_t root)
+{
+    link_t l;
+    int rc = -1;
+
+    memset(&l, 0, sizeof(l));
+    l.b = b;
+    if (!b->failed) {
+        rc = link_run(&l, root);
+    }
+    if (rc != 0 && l.g != NULL) {
+        grammar_arena_free(&l.g->mem);
+        free(l.g);
+        l.g = NULL;
+    }
+    if (l.g != NULL) {
+        l.g->refs = 1;
+        rc = pthread_mutex_init(&l.g->lock, NULL);
+        assert(rc == 0);
+    }
+    free(l.tail);
+    free(l.reached);
+    grammar_build_close(b);
+
+    return l.g;
+}
+
+
+grammar_t *
+grammar_ref(grammar_t *g)
+{
+    uint32_t was = __atomic_fetch_add(&g->refs, 1, __ATOMIC_RELAXED);
+
+    assert(was > 0);
+    (void) was;
+
+    return g;
+}
+
+
+void
+grammar_close(grammar_t *g)
+{
+    if (g == NULL || __atomic_sub_fetch(&g->refs, 1, __ATOMIC_ACQ_REL) > 0) {
+        return;
+    }
+    grammar_masks_free(g);
+    (void) pthread_mutex_destroy(&g->lock);
+    grammar_arena_free(&g->mem);
+    free(g);
+}
+
+
+size_t
+grammar_memory(const grammar_t *g)
+{
+    return sizeof(*g) + g->mem.used + grammar_masks_memory(g);
+}

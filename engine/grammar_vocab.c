@@ -1,0 +1,201 @@
+/*
+ * A vocabulary as grammars walk it: a trie in one row, and the slices that are
+ * the same for all of them.
+ *
+ * DESIGN.  Tokens sorted by their bytes give the trie in the order in which it
+ * is walked; each node knows where its subtree ends, so a byte that is refused
+ * is one jump, and memory is read forwards.
+ *
+ *      " a" " an" " b"     node: byte, depth, tokens, end of subtree
+ *      [' ' 0 -> 4] ['a' 1 -> 3] ['n' 2 -> 3] ['b' 1 -> 4]
+ *
+ * Most tokens are text that may stand in any JSON string.  They are one mask,
+ * "plain", and where a grammar is in such a string only the rest is walked: a
+ * second trie, of what has a quote or a backslash before any control character
+ * (those with such a character first cannot stand in a string).
+ *
+ * A token of more than TOKEN_LEN_MAX bytes is never allowed.  Read-only after
+ * opening.
+ */
+#include "grammar_vocab.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    const char *s;
+    uint32_t len, id;
+} entry_t;
+
+
+static int
+by_bytes(const void *a, const void *b)
+{
+    const entry_t *x = a, *y = b;
+    size_t n = x->len < y->len ? x->len : y->len;
+    int c = memcmp(x->s, y->s, n);
+
+    return c != 0             ? c
+           : x->len != y->len ? (x->len > y->len ? 1 : -1)
+                              : (x->id > y->id) - (x->id < y->id);
+}
+
+
+/* Closes the subtrees of nodes that are as deep as depth, or deeper. */
+static void
+close_nodes(grammar_trie_t *t, uint32_t *open, uint32_t *open_n, uint32_t depth)
+{
+    while (*open_n > depth) {
+        t->nodes[open[--*open_n]].end = t->nodes_n;
+    }
+}
+
+
+static int
+trie_make(grammar_trie_t *t, const entry_t *e, uint32_t n)
+{
+    uint32_t open[TOKEN_LEN_MAX], open_n = 0, i, k;
+    size_t sum = 1;
+    grammar_node_of_trie_t *node;
+
+    for (i = 0; i < n; i++) {
+        sum += e[i].len;
+    }
+    t->nodes = calloc(sum, sizeof(*t->nodes));
+    t->ids = calloc(n + 1, sizeof(*t->ids));
+    if (t->nodes == NULL || t->ids == NULL) {
+        return -1;
+    }
+
+    for (i = 0; i < n; i++) {
+        for (k = 0; k < open_n && k < e[i].len
+                    && t->nodes[open[k]].byte == (uint8_t) e[i].s[k];
+             k++) {
+        }
+        close_nodes(t, open, &open_n, k);
+        for (; k < e[i].len; k++) {
+            open[open_n++] = t->nodes_n;
+            node = &t->nodes[t->nodes_n++];
+            node->byte = (uint8_t) e[i].s[k];
+            node->depth = (uint8_t) k;
+            node->ids = i;
+        }
+        assert(open_n == e[i].len);
+        node = &t->nodes[open[open_n - 1]];
+        node->ids = node->ids_n == 0 ? i : node->ids;
+        node->ids_n++;
+        t->ids[i] = e[i].id;
+    }
+    close_nodes(t, open, &open_n, 0);
+    node = realloc(t->nodes, (t->nodes_n + 1) * sizeof(*t->nodes));
+    t->nodes = node != NULL ? node : t->nodes;
+
+    return 0;
+}
+
+
+enum { PLAIN, REST, NEVER_IN_STRING };
+
+static int
+slice_of(const entry_t *e)
+{
+    uint32_t i, code, n;
+    uint8_t c;
+
+    for (i = 0; i < e->len; i += n) {
+        c = (uint8_t) e->s[i];
+        if (c < 0x20) {
+            return NEVER_IN_STRING;
+        }
+        n = grammar_utf8(e->s + i, e->len - i, &code);
+        if (c == '"' || c == '\\' || n == 0) {
+            return REST;
+        }
+    }
+
+    return PLAIN;
+}
+
+
+grammar_vocab_t *
+grammar_vocab_open(const token_t *tok)
+{
+    grammar_vocab_t *v = calloc(1, sizeof(*v));
+    uint32_t i, n = 0, rest = 0, vocab = token_vocab(tok);
+    entry_t *e = calloc((size_t) vocab + 1, sizeof(*e));
+    size_t len;
+    int rc = -1;
+
+    if (v == NULL || e == NULL) {
+        goto done;
+    }
+    v->vocab = vocab;
+    v->words = (vocab + 31) / 32;
+    v->plain = calloc(v->words + 1, sizeof(*v->plain));
+    v->ends = calloc(v->words + 1, sizeof(*v->ends));
+    if (v->plain == NULL || v->ends == NULL) {
+        goto done;
+    }
+
+    for (i = 0; i < vocab; i++) {
+        e[n].s = token_bytes(tok, i, &len);
+        e[n].len = (uint32_t) len;
+        e[n].id = i;
+        if (token_is_end(tok, i)) {
+            v->ends[i / 32] |= 1u << i % 32;
+        } else if (len > 0 && len <= TOKEN_LEN_MAX) {
+            n++;
+        }
+    }
+    qsort(e, n, sizeof(*e), by_bytes);
+    rc = trie_make(&v->all, e, n);
+
+    for (i = 0; i < n; i++) {
+        switch (slice_of(&e[i])) {
+        case PLAIN:
+            v->plain[e[i].id / 32] |= 1u << e[i].id % 32;
+            break;
+        case REST:
+            e[rest++] = e[i];
+            break;
+        default:
+            break;
+        }
+    }
+    if (rc == 0) {
+        rc = trie_make(&v->rest, e, rest);
+    }
+
+done:
+    free(e);
+    if (rc != 0) {
+        grammar_vocab_close(v);
+        v = NULL;
+    }
+
+    return v;
+}
+
+
+void
+grammar_vocab_close(grammar_vocab_t *v)
+{
+    if (v == NULL) {
+        return;
+    }
+    free(v->all.nodes);
+    free(v->all.ids);
+    free(v->rest.nodes);
+    free(v->rest.ids);
+    free(v->plain);
+    free(v->ends);
+    free(v);
+}
+
+
+uint32_t
+grammar_mask_words(const grammar_vocab_t *v)
+{
+    return v->words;
+}
