@@ -152,6 +152,7 @@ typedef struct {
     grammar_set_t *categories; /* NULL: not asked for yet */
     /* rules that readers of JSON make once */
     uint32_t json_any, json_string, json_number, json_integer;
+    uint32_t json_array, json_object;
 } grammar_build_t;
 
 void grammar_build_open(

@@ -165,8 +165,8 @@ grammar_build_open(
     }
     b->err = err;
     b->errlen = errlen;
-    b->json_any = b->json_string = b->json_number = b->json_integer =
-        GRAMMAR_MANY;
+    b->json_any = b->json_string = b->json_number = GRAMMAR_MANY;
+    b->json_integer = b->json_array = b->json_object = GRAMMAR_MANY;
 
     /* node 0 is NEVER */
     if (grammar_room(b, &b->nodes, 0, &b->nodes_cap, sizeof(*b->nodes)) == 0) {

@@ -1,0 +1,200 @@
+/*
+ * JSON Schema, drafts 4 to 2020-12, as a grammar.
+ *
+ * DESIGN.  What is demanded is kept or refused, never ignored: a keyword that
+ * has no form here is an error that names it and where it stands.  A document
+ * is read, the places of its identifiers noted, and rules made of the root and
+ * of all that it leads to:
+ *
+ *      terms --flats--> alternatives --nodes--> rule, which asks for rules
+ *
+ * Names that the standard does not define are annotations, as it says.  With
+ * the option to be lenient what cannot be enforced is left out, and the first
+ * such keyword is told in a warning.
+ *
+ * All memory but the document's is the build's; one thread.
+ */
+#include "grammar_schema.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define POINTER_MAX 512
+
+
+/* --- saying where ---------------------------------------------------------- */
+
+/* Appends a step; 0: no room. */
+static size_t
+path_step(char *path, size_t n, const char *key)
+{
+    if (n + 1 < POINTER_MAX) {
+        path[n++] = '/';
+    }
+    for (; *key != '\0' && n + 2 < POINTER_MAX; key++) {
+        if (*key == '~' || *key == '/') {
+            path[n++] = '~';
+            path[n++] = *key == '~' ? '0' : '1';
+        } else {
+            path[n++] = *key;
+        }
+    }
+    path[n] = '\0';
+
+    return n;
+}
+
+
+/* The JSON pointer of s below at; 0: it is not there. */
+static int
+path_of(const json_t *at, const json_t *s, char *path, size_t n)
+{
+    const char *key;
+    char number[24];
+    json_t *v;
+    size_t i;
+
+    path[n] = '\0';
+    if (at == s) {
+        return 1;
+    }
+    json_object_foreach((json_t *) at, key, v) {
+        if (path_of(v, s, path, path_step(path, n, key))) {
+            return 1;
+        }
+    }
+    json_array_foreach((json_t *) at, i, v) {
+        (void) snprintf(number, sizeof(number), "%zu", i);
+        if (path_of(v, s, path, path_step(path, n, number))) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+int
+schema_refuse(
+    schema_t *c, const json_t *s, const char *keyword, const char *why)
+{
+    char path[POINTER_MAX + 1] = "";
+
+    if (c->b->failed) {
+        return 1;
+    }
+    (void) path_of(c->doc, s, path, 0);
+    if (c->b->o.lenient) {
+        if (c->b->o.warn != NULL && !c->warned) {
+            (void) snprintf(c->b->o.warn, c->b->o.warn_len,
+                "%s at #%s is ignored: %s", keyword, path, why);
+        }
+        c->warned = 1;
+        return 0;
+    }
+    grammar_fail(c->b, "%s at #%s: %s", keyword, path, why);
+    assert(c->b->failed);
+
+    return 1;
+}
+
+
+/* --- the whole ------------------------------------------------------------- */
+
+static void
+rules_make(schema_t *c)
+{
+    grammar_list_t l = {NULL, 0, 0};
+    const schema_flat_t *f;
+    uint32_t i, node;
+
+    /* what is made may ask for more */
+    for (i = 0; i < c->rules_n && !grammar_tick(c->b); i++) {
+        l.n = 0;
+        c->flats = 0;
+        for (f = schema_flats(c, c->rules[i].terms);
+             f != NULL && !c->b->failed; f = f->next) {
+            (void) grammar_list_put(c->b, &l, schema_flat_node(c, f));
+        }
+        node = c->b->failed ? 0 : grammar_alt(c->b, l.v, l.n);
+        if (!c->b->failed) {
+            c->b->rules[c->rules[i].rule].node = node;
+        }
+    }
+    grammar_list_free(&l);
+}
+
+
+static uint32_t
+read_schema(schema_t *c, const char *s, size_t len)
+{
+    const char *dialect;
+    json_error_t e;
+    uint32_t rule;
+
+    c->doc = json_loadb(s, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
+    c->consts = json_array();
+    if (c->doc == NULL || c->consts == NULL) {
+        return grammar_fail(
+            c->b, "the schema is no JSON: %s at byte %d", e.text, e.position);
+    }
+    if (!json_is_object(c->doc) && !json_is_boolean(c->doc)) {
+        return grammar_fail(c->b, "the schema is no object");
+    }
+    dialect = json_string_value(json_object_get(c->doc, "$schema"));
+    c->old = dialect != NULL
+             && (strstr(dialect, "draft-07") != NULL
+                 || strstr(dialect, "draft-06") != NULL
+                 || strstr(dialect, "draft-04") != NULL);
+
+    schema_places(c);
+    rule = schema_rule(c, schema_term(c, c->doc, 0, NULL));
+    rules_make(c);
+
+    return rule;
+}
+
+
+grammar_t *
+grammar_open_schema(const char *s, size_t len, const grammar_opts_t *o,
+    char *err, size_t errlen)
+{
+    grammar_build_t b;
+    schema_t c;
+    uint32_t root = 0;
+
+    memset(&c, 0, sizeof(c));
+    grammar_build_open(&b, o, err, errlen);
+    c.b = &b;
+    if (len > GRAMMAR_TEXT_MAX) {
+        grammar_fail(
+            &b, "the schema is longer than %u bytes", GRAMMAR_TEXT_MAX);
+    } else {
+        root = read_schema(&c, s, len);
+    }
+
+    json_decref(c.doc);
+    json_decref(c.consts);
+    free(c.places);
+    free(c.resources);
+    free(c.anchors);
+    free(c.rules);
+    free(c.patterns);
+
+    return grammar_link(&b, root);
+}
+
+
+grammar_t *
+grammar_open_json(const grammar_opts_t *o, char *err, size_t errlen)
+{
+    grammar_build_t b;
+    uint32_t root;
+
+    grammar_build_open(&b, o, err, errlen);
+    root = grammar_json_object(&b);
+
+    return grammar_link(&b, root);
+}

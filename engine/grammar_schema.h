@@ -1,0 +1,195 @@
+/*
+ * What the readers of JSON Schema share: terms, and what they come to.  For
+ * the files grammar_schema*.c only.
+ *
+ *      schema --grammar_schema_flat.c--> alternatives, each a set of types
+ *      with atoms --grammar_schema_emit.c--> nodes, and rules for sub-schemas
+ */
+#ifndef GRAMMAR_SCHEMA_H
+#define GRAMMAR_SCHEMA_H
+
+#include "grammar_impl.h"
+
+#include <jansson.h>
+#include <stdint.h>
+
+/* A schema, or its negation. */
+typedef struct {
+    const json_t *s; /* an object, true or false */
+    int not;
+} schema_term_t;
+
+typedef struct schema_terms_s {
+    schema_term_t t;
+    const struct schema_terms_s *next;
+} schema_terms_t;
+
+enum {
+    T_NULL = 1,
+    T_TRUE = 2,
+    T_FALSE = 128,
+    T_BOOL = T_TRUE | T_FALSE,
+    T_INT = 4,   /* numbers that are whole */
+    T_FRAC = 8,  /* and those that are not */
+    T_STRING = 16,
+    T_ARRAY = 32,
+    T_OBJECT = 64,
+    T_NUMBER = T_INT | T_FRAC,
+    T_ALL = 255
+};
+
+/* One demand on values of a type; of others it asks nothing. */
+enum {
+    A_MIN,      /* value: a number; not: must be below */
+    A_MAX,
+    A_XMIN,     /* exclusive */
+    A_XMAX,
+    A_MULTIPLE, /* value; may be negated */
+    A_MINLEN,   /* n */
+    A_MAXLEN,
+    A_PATTERN,  /* value; may be negated */
+    A_FORMAT,   /* value; may be negated */
+    A_MINITEMS,
+    A_MAXITEMS,
+    A_ITEMS,    /* of schema: items, prefixItems and what older ones had */
+    A_EACH,     /* term: of each item */
+    A_MINPROPS,
+    A_MAXPROPS,
+    A_REQUIRED, /* name */
+    A_PROP,     /* name, term: if it is there */
+    A_PROPS,    /* of schema: properties, patternProperties, additional... */
+    A_NAMES,    /* term: of each key */
+    A_DEP,      /* name; value: names that it requires */
+    A_ENUM      /* value: an array; of all types; may be negated */
+};
+
+typedef struct schema_atom_s {
+    int kind, not;
+    uint32_t n;
+    const json_t *value, *schema;
+    const char *name; /* borrowed from the document */
+    size_t name_len;
+    schema_term_t term;
+    const struct schema_atom_s *next;
+} schema_atom_t;
+
+/* Ways in which a demand may be met: one of them. */
+typedef struct schema_way_s {
+    unsigned types;
+    const schema_atom_t *atoms;
+    const schema_terms_t *terms;
+    const struct schema_way_s *next;
+} schema_way_t;
+
+/* What a value must be, all at once. */
+typedef struct schema_flat_s {
+    unsigned types;
+    const schema_atom_t *atoms;
+    struct schema_flat_s *next;
+} schema_flat_t;
+
+typedef struct {
+    const json_t *schema;
+    uint32_t resource;
+} schema_place_t;
+
+typedef struct {
+    const char *uri; /* from the build's memory */
+    const json_t *root;
+} schema_resource_t;
+
+typedef struct {
+    const char *name;
+    const json_t *schema;
+    uint32_t resource;
+} schema_anchor_t;
+
+typedef struct {
+    const schema_terms_t *terms;
+    uint32_t n, hash, rule;
+} schema_rule_t;
+
+typedef struct {
+    const json_t *pattern;
+    unsigned flags;
+    grammar_dfa_t *dfa;
+} schema_pattern_t;
+
+typedef struct {
+    grammar_build_t *b;
+    json_t *doc;    /* owned */
+    json_t *consts; /* owned: arrays of one */
+    int old;    /* a draft where "$ref" has no siblings */
+    uint32_t depth; /* of checks within checks */
+    uint32_t flats; /* of a rule, so far */
+    int warned;
+    schema_place_t *places;
+    uint32_t places_n, places_cap;
+    schema_resource_t *resources;
+    uint32_t resources_n, resources_cap;
+    schema_anchor_t *anchors;
+    uint32_t anchors_n, anchors_cap;
+    schema_rule_t *rules;
+    uint32_t rules_n, rules_cap;
+    schema_pattern_t *patterns;
+    uint32_t patterns_n, patterns_cap;
+} schema_t;
+
+/* Says that keyword at s cannot be enforced; lenient: warns. Nonzero: fails. */
+int schema_refuse(
+    schema_t *c, const json_t *s, const char *keyword, const char *why);
+
+/* References (grammar_schema_ref.c). */
+void schema_places(schema_t *c);
+const json_t *schema_ref(schema_t *c, const json_t *s, const char *ref);
+
+/* Flats (grammar_schema_flat.c): the ways to satisfy all terms; NULL: none,
+ * or failed. */
+schema_flat_t *schema_flats(schema_t *c, const schema_terms_t *terms);
+const schema_terms_t *schema_term(schema_t *c, const json_t *s, int not,
+    const schema_terms_t *next);
+/* Can both be satisfied at once, as far as is seen at first sight? */
+int schema_meets(schema_t *c, schema_term_t x, schema_term_t y);
+unsigned schema_types(schema_t *c, const json_t *type, const json_t *s);
+
+/* Values (grammar_schema_value.c). */
+int schema_holds(schema_t *c, const schema_terms_t *terms, const json_t *v);
+int schema_flat_holds(schema_t *c, const schema_flat_t *f, const json_t *v);
+uint32_t schema_literal(schema_t *c, const json_t *v);
+/* The digits of a number, as it is printed; cap is 64 or more. */
+void schema_digits(const json_t *v, char *buf, size_t cap);
+grammar_dfa_t *schema_pattern(
+    schema_t *c, const json_t *pattern, unsigned flags);
+/* Characters, as JSON Schema counts them. */
+size_t schema_chars(const char *s, size_t len);
+/* The terms of a key, or of the item at index. */
+const schema_terms_t *schema_key_terms(
+    schema_t *c, const schema_flat_t *f, const char *key, size_t len);
+const schema_terms_t *schema_item_terms(
+    schema_t *c, const schema_flat_t *f, uint32_t index);
+uint32_t schema_prefix(const schema_flat_t *f);
+
+/* Nodes (grammar_schema_emit.c and its neighbours). */
+uint32_t schema_rule(schema_t *c, const schema_terms_t *terms);
+uint32_t schema_flat_node(schema_t *c, const schema_flat_t *f);
+uint32_t schema_number(schema_t *c, const schema_flat_t *f);
+uint32_t schema_string(schema_t *c, const schema_flat_t *f);
+uint32_t schema_array(schema_t *c, const schema_flat_t *f);
+uint32_t schema_object(schema_t *c, const schema_flat_t *f);
+/* The inside of a string that f allows; NULL: none, or failed. */
+grammar_dfa_t *schema_string_dfa(schema_t *c, const schema_flat_t *f);
+/* A regular expression for a format; NULL: it is none of the standard's;
+ * "": it is, and cannot be enforced. */
+const char *schema_format(const char *name);
+
+/* Any JSON (grammar_json.c): rules. */
+uint32_t grammar_json_any(grammar_build_t *b);
+uint32_t grammar_json_object(grammar_build_t *b);
+uint32_t grammar_json_array(grammar_build_t *b);
+uint32_t grammar_json_string(grammar_build_t *b);
+uint32_t grammar_json_number(grammar_build_t *b, int integer);
+/* One character of a string, however it is written. */
+uint32_t grammar_json_char(grammar_build_t *b);
+uint32_t grammar_json_white(grammar_build_t *b);
+
+#endif

@@ -1,0 +1,891 @@
+/*
+ * What schemas demand, as alternatives without "any of" and "not" in them.
+ *
+ * DESIGN.  A schema and its negation are terms; a value must satisfy a set of
+ * them.  Keywords become atoms, each about one type, or more terms ("$ref",
+ * "allOf"), or a choice between ways (types, atoms and terms each):
+ *
+ *      not {minimum: 3, required: [a, b]}  ->  a number below 3
+ *                                              | an object without a
+ *                                              | an object without b
+ *
+ * Choices are multiplied out, ways that no type is left for fall away, and what
+ * remains are flats: types and a list of atoms that all hold.  Exactly one of
+ * several is: one, and none of those that may hold together with it.
+ *
+ * Lists are linked, never changed and shared between alternatives; all memory
+ * is the build's.  The product is limited (FLATS_MAX); terms met again on the
+ * way are skipped, which ends references in circles.
+ */
+#include "grammar_schema.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#define FLATS_MAX 4096 /* of a schema; a real one has a few dozens */
+#define DEPTH_MAX 150
+
+typedef struct choice_s {
+    const schema_way_t *ways;
+    const struct choice_s *next;
+} choice_t;
+
+typedef struct {
+    unsigned types;
+    const schema_atom_t *atoms;
+    const schema_terms_t *todo, *seen;
+    const choice_t *choices;
+} part_t;
+
+
+const schema_terms_t *
+schema_term(
+    schema_t *c, const json_t *s, int not, const schema_terms_t *next)
+{
+    schema_terms_t *t = grammar_get(c->b, sizeof(*t));
+
+    if (t == NULL) {
+        return next;
+    }
+    t->t.s = s;
+    t->t.not = not != 0;
+    t->next = next;
+
+    return t;
+}
+
+
+/* --- atoms and ways -------------------------------------------------------- */
+
+static schema_atom_t *
+atom_new(schema_t *c, int kind, const schema_atom_t **list)
+{
+    schema_atom_t *a = grammar_get(c->b, sizeof(*a));
+
+    if (a != NULL) {
+        a->kind = kind;
+        a->next = *list;
+        *list = a;
+    }
+
+    return a;
+}
+
+
+static void
+atom_value(schema_t *c, int kind, const json_t *value, int not,
+    const schema_atom_t **list)
+{
+    schema_atom_t *a = atom_new(c, kind, list);
+
+    if (a != NULL) {
+        a->value = value;
+        a->not = not;
+    }
+}
+
+
+static void
+atom_count(schema_t *c, int kind, uint32_t n, const schema_atom_t **list)
+{
+    schema_atom_t *a = atom_new(c, kind, list);
+
+    if (a != NULL) {
+        a->n = n;
+    }
+}
+
+
+static void
+atom_name(schema_t *c, int kind, const char *name, size_t len,
+    schema_term_t term, const json_t *value, const schema_atom_t **list)
+{
+    schema_atom_t *a = atom_new(c, kind, list);
+
+    if (a != NULL) {
+        a->name = name;
+        a->name_len = len;
+        a->term = term;
+        a->value = value;
+    }
+}
+
+
+static void
+way_put(schema_t *c, const schema_way_t **ways, unsigned types,
+    const schema_atom_t *atoms, const schema_terms_t *terms)
+{
+    schema_way_t *w = grammar_get(c->b, sizeof(*w));
+
+    if (w != NULL) {
+        w->types = types;
+        w->atoms = atoms;
+        w->terms = terms;
+        w->next = *ways;
+        *ways = w;
+    }
+}
+
+
+static void
+choose(schema_t *c, part_t *p, const schema_way_t *ways)
+{
+    choice_t *x = grammar_get(c->b, sizeof(*x));
+
+    if (x != NULL) {
+        x->ways = ways;
+        x->next = p->choices;
+        p->choices = x;
+    }
+}
+
+
+/* --- keywords -------------------------------------------------------------- */
+
+unsigned
+schema_types(schema_t *c, const json_t *type, const json_t *s)
+{
+    static const struct {
+        const char *name;
+        unsigned types;
+    } names[] = {{"null", T_NULL}, {"boolean", T_BOOL}, {"integer", T_INT},
+        {"number", T_NUMBER}, {"string", T_STRING}, {"array", T_ARRAY},
+        {"object", T_OBJECT}, {"any", T_ALL}};
+    unsigned types = 0;
+    json_t *v;
+    size_t i;
+
+    if (json_is_array(type)) {
+        json_array_foreach(type, i, v) {
+            types |= json_is_string(v) ? schema_types(c, v, s) : 0;
+        }
+        return types;
+    }
+    for (i = 0; json_is_string(type) && i < sizeof(names) / sizeof(names[0]);
+         i++) {
+        if (strcmp(names[i].name, json_string_value(type)) == 0) {
+            return names[i].types;
+        }
+    }
+    (void) schema_refuse(c, s, "type", "names no type");
+
+    return T_ALL;
+}
+
+
+/* A number of things; 0: it is none, which is refused. */
+static int
+read_count(schema_t *c, const json_t *s, const char *key, const json_t *v,
+    uint32_t *n)
+{
+    double d = json_number_value(v);
+
+    if (!json_is_number(v) || d < 0 || d != floor(d)) {
+        (void) schema_refuse(c, s, key, "is no whole number");
+        return 0;
+    }
+    *n = d >= GRAMMAR_MANY - 1 ? GRAMMAR_MANY - 1 : (uint32_t) d;
+
+    return 1;
+}
+
+
+/* Keywords about one type with one value; the kind is an atom's. */
+typedef struct {
+    const char *key;
+    unsigned types;
+    int kind, inverse; /* what is not so: below a minimum */
+    int counts;
+} keyword_t;
+
+static const keyword_t keywords[] = {
+    {"minimum", T_NUMBER, A_MIN, A_XMAX, 0},
+    {"maximum", T_NUMBER, A_MAX, A_XMIN, 0},
+    {"exclusiveMinimum", T_NUMBER, A_XMIN, A_MAX, 0},
+    {"exclusiveMaximum", T_NUMBER, A_XMAX, A_MIN, 0},
+    {"multipleOf", T_NUMBER, A_MULTIPLE, A_MULTIPLE, 0},
+    {"pattern", T_STRING, A_PATTERN, A_PATTERN, 0},
+    {"format", T_STRING, A_FORMAT, A_FORMAT, 0},
+    {"minLength", T_STRING, A_MINLEN, A_MAXLEN, -1},
+    {"maxLength", T_STRING, A_MAXLEN, A_MINLEN, 1},
+    {"minItems", T_ARRAY, A_MINITEMS, A_MAXITEMS, -1},
+    {"maxItems", T_ARRAY, A_MAXITEMS, A_MINITEMS, 1},
+    {"minProperties", T_OBJECT, A_MINPROPS, A_MAXPROPS, -1},
+    {"maxProperties", T_OBJECT, A_MAXPROPS, A_MINPROPS, 1}};
+
+
+static const keyword_t *
+keyword_of(const char *key)
+{
+    size_t i;
+
+    for (i = 0; i < sizeof(keywords) / sizeof(keywords[0]); i++) {
+        if (strcmp(keywords[i].key, key) == 0) {
+            return &keywords[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+/* In draft 4 a bound is exclusive by a flag beside it. */
+static int
+kind_of(const json_t *s, const keyword_t *k, int not)
+{
+    int kind = not ? k->inverse : k->kind;
+
+    if (k->kind == A_MIN
+        && json_is_true(json_object_get(s, "exclusiveMinimum"))) {
+        kind = not ? A_MAX : A_XMIN;
+    }
+    if (k->kind == A_MAX
+        && json_is_true(json_object_get(s, "exclusiveMaximum"))) {
+        kind = not ? A_MIN : A_XMAX;
+    }
+
+    return kind;
+}
+
+
+/* A format that asks for nothing: 1. */
+static int
+format_free(schema_t *c, const json_t *s, const json_t *v)
+{
+    const char *re = json_is_string(v) ? schema_format(json_string_value(v))
+                                       : NULL;
+
+    if (re != NULL && *re == '\0') {
+        (void) schema_refuse(c, s, "format", json_string_value(v));
+    }
+
+    return re == NULL || *re == '\0';
+}
+
+
+/* The keyword into atoms. 0: it asks for nothing; -1: not so is never. */
+static int
+keyword_atom(schema_t *c, const json_t *s, const keyword_t *k, const json_t *v,
+    int not, const schema_atom_t **list)
+{
+    uint32_t n;
+
+    if (k->kind == A_FORMAT && format_free(c, s, v)) {
+        return not ? -1 : 0;
+    }
+    if (k->counts != 0) {
+        if (!read_count(c, s, k->key, v, &n)) {
+            return 0;
+        }
+        if (not && k->counts < 0 && n == 0) {
+            return -1;
+        }
+        atom_count(c, not ? k->inverse : k->kind,
+            not ? n + (uint32_t) k->counts : n, list);
+        return 1;
+    }
+    if (k->types == T_NUMBER && !json_is_number(v)) {
+        if (json_is_boolean(v) && k->kind >= A_XMIN && k->kind <= A_XMAX) {
+            return not ? -1 : 0;
+        }
+        (void) schema_refuse(c, s, k->key, "is no number");
+        return 0;
+    }
+    if (k->types == T_STRING && !json_is_string(v)) {
+        (void) schema_refuse(c, s, k->key, "is no string");
+        return 0;
+    }
+    n = (uint32_t) kind_of(s, k, not);
+    atom_value(c, (int) n, v,
+        not && (n == A_MULTIPLE || n == A_PATTERN || n == A_FORMAT), list);
+
+    return 1;
+}
+
+
+static int
+is_schema(const json_t *s)
+{
+    return json_is_object(s) || json_is_boolean(s);
+}
+
+
+/* Every schema of a list, or of an object's values, into terms. */
+static const schema_terms_t *
+list_terms(schema_t *c, const json_t *s, const char *key, int not,
+    const schema_terms_t *next)
+{
+    const json_t *list = json_object_get(s, key);
+    json_t *v;
+    size_t i;
+
+    if (!json_is_array(list)) {
+        (void) schema_refuse(c, s, key, "is no array");
+    }
+    json_array_foreach((json_t *) list, i, v) {
+        if (!is_schema(v)) {
+            (void) schema_refuse(c, s, key, "has what is no schema");
+            break;
+        }
+        next = schema_term(c, v, not, next);
+    }
+
+    return next;
+}
+
+
+static void
+each_of(schema_t *c, const json_t *s, const char *key, int not,
+    const schema_way_t **ways)
+{
+    const schema_terms_t *t = list_terms(c, s, key, not, NULL);
+
+    for (; t != NULL; t = t->next) {
+        way_put(c, ways, T_ALL, NULL, schema_term(c, t->t.s, t->t.not, NULL));
+    }
+}
+
+
+/* Exactly one of a list; not: none or two. */
+static void
+one_of(schema_t *c, const json_t *s, int not, const schema_way_t **ways)
+{
+    const schema_terms_t *all = list_terms(c, s, "oneOf", 0, NULL), *x, *y, *t;
+
+    if (not) {
+        way_put(c, ways, T_ALL, NULL, list_terms(c, s, "oneOf", 1, NULL));
+    }
+    for (x = all; x != NULL && !c->b->failed; x = x->next) {
+        t = schema_term(c, x->t.s, 0, NULL);
+        for (y = not ? x->next : all; y != NULL; y = y->next) {
+            if (x == y || !schema_meets(c, x->t, y->t)) {
+                continue;
+            }
+            if (not) {
+                way_put(c, ways, T_ALL, NULL,
+                    schema_term(c, y->t.s, 0, schema_term(c, x->t.s, 0, NULL)));
+            } else {
+                t = schema_term(c, y->t.s, 1, t);
+            }
+        }
+        if (!not) {
+            way_put(c, ways, T_ALL, NULL, t);
+        }
+    }
+}
+
+
+/* (if and then) or (not if and else); not: with then and else negated. */
+static void
+if_then(schema_t *c, const json_t *s, int not, const schema_way_t **ways)
+{
+    const json_t *i = json_object_get(s, "if"), *t = json_object_get(s, "then"),
+                 *e = json_object_get(s, "else");
+
+    if (!is_schema(i) || (t != NULL && !is_schema(t))
+        || (e != NULL && !is_schema(e))) {
+        (void) schema_refuse(c, s, "if", "is no schema");
+        return;
+    }
+    if (t != NULL || !not) {
+        way_put(c, ways, T_ALL, NULL,
+            schema_term(c, i, 0,
+                t == NULL ? NULL : schema_term(c, t, not, NULL)));
+    }
+    if (e != NULL || !not) {
+        way_put(c, ways, T_ALL, NULL,
+            schema_term(c, i, 1,
+                e == NULL ? NULL : schema_term(c, e, not, NULL)));
+    }
+}
+
+
+static schema_term_t
+never(void)
+{
+    schema_term_t t = {json_true(), 1};
+
+    return t;
+}
+
+
+static schema_term_t
+whatever(void)
+{
+    schema_term_t t = {json_true(), 0};
+
+    return t;
+}
+
+
+static void
+require(schema_t *c, const char *name, size_t len, const schema_atom_t **list)
+{
+    atom_name(c, A_REQUIRED, name, len, whatever(), NULL, list);
+}
+
+
+/* "dependencies" and what became of them: names or a schema for each name. */
+static void
+dependent(schema_t *c, const json_t *s, const char *key, int not, part_t *p,
+    const schema_way_t **ways)
+{
+    json_t *o = json_object_get(s, key), *v, *name;
+    const schema_atom_t *list;
+    const schema_way_t *own;
+    const char *who;
+    size_t i;
+
+    json_object_foreach(o, who, v) {
+        if (json_is_array(v) && !not) {
+            atom_name(c, A_DEP, who, strlen(who), whatever(), v, &p->atoms);
+        } else if (json_is_array(v)) {
+            json_array_foreach(v, i, name) {
+                list = NULL;
+                require(c, who, strlen(who), &list);
+                atom_name(c, A_PROP, json_string_value(name),
+                    json_string_length(name), never(), NULL, &list);
+                way_put(c, ways, T_OBJECT, list, NULL);
+            }
+        } else if (!is_schema(v)) {
+            (void) schema_refuse(c, s, key, "has what is no schema");
+        } else {
+            list = NULL;
+            require(c, who, strlen(who), &list);
+            if (not) {
+                way_put(c, ways, T_OBJECT, list, schema_term(c, v, 1, NULL));
+                continue;
+            }
+            own = NULL;
+            way_put(c, &own, T_OBJECT, list, schema_term(c, v, 0, NULL));
+            list = NULL;
+            atom_name(c, A_PROP, who, strlen(who), never(), NULL, &list);
+            way_put(c, &own, T_OBJECT, list, NULL);
+            way_put(c, &own, T_ALL & ~T_OBJECT, NULL, NULL);
+            choose(c, p, own);
+        }
+    }
+}
+
+
+static void
+required(schema_t *c, const json_t *s, int not, part_t *p,
+    const schema_way_t **ways)
+{
+    json_t *v;
+    const json_t *o = json_object_get(s, "required");
+    const schema_atom_t *list;
+    size_t i;
+
+    /* draft 3 had a flag, which later ones ignore */
+    if (!json_is_array(o) && !json_is_boolean(o)) {
+        (void) schema_refuse(c, s, "required", "is no array");
+    }
+    json_array_foreach((json_t *) o, i, v) {
+        if (!json_is_string(v)) {
+            (void) schema_refuse(c, s, "required", "has what is no name");
+            return;
+        }
+        if (!not) {
+            require(c, json_string_value(v), json_string_length(v), &p->atoms);
+            continue;
+        }
+        list = NULL;
+        atom_name(c, A_PROP, json_string_value(v), json_string_length(v),
+            never(), NULL, &list);
+        way_put(c, ways, T_OBJECT, list, NULL);
+    }
+}
+
+
+/* Some property is there and is not what it should be. */
+static void
+not_properties(schema_t *c, const json_t *s, const schema_way_t **ways)
+{
+    const json_t *o = json_object_get(s, "properties");
+    const schema_atom_t *list;
+    schema_term_t t;
+    const char *key;
+    json_t *v;
+
+    json_object_foreach((json_t *) o, key, v) {
+        t.s = v;
+        t.not = 1;
+        list = NULL;
+        require(c, key, strlen(key), &list);
+        atom_name(c, A_PROP, key, strlen(key), t, NULL, &list);
+        way_put(c, ways, T_OBJECT, list, NULL);
+    }
+}
+
+
+/* Does a keyword ask for nothing, or only tell? */
+static int
+is_quiet(const char *key, const json_t *v)
+{
+    return (json_is_true(v) && strcmp(key, "uniqueItems") != 0)
+           || (json_is_false(v) && strcmp(key, "uniqueItems") == 0)
+           || (json_is_object(v) && json_object_size(v) == 0);
+}
+
+
+/* What has no form here. 1: key is one of these. */
+static int
+unsupported(schema_t *c, const json_t *s, const char *key, const json_t *v)
+{
+    static const char *const list[] = {"uniqueItems", "contains",
+        "minContains", "maxContains", "unevaluatedProperties",
+        "unevaluatedItems", "$dynamicRef", "$recursiveRef", "extends",
+        "disallow", "divisibleBy"};
+    size_t i;
+
+    for (i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
+        if (strcmp(list[i], key) != 0) {
+            continue;
+        }
+        if (is_quiet(key, v) && strcmp(key, "contains") != 0) {
+            return 1;
+        }
+        if (strcmp(key, "uniqueItems") == 0
+            && json_is_integer(json_object_get(s, "maxItems"))
+            && json_integer_value(json_object_get(s, "maxItems")) <= 1) {
+            return 1;
+        }
+        if (strncmp(key + 3, "Contains", 8) == 0
+            && json_object_get(s, "contains") == NULL) {
+            return 1;
+        }
+        (void) schema_refuse(c, s, key, "cannot be enforced");
+        return 1;
+    }
+
+    return 0;
+}
+
+
+/* Keywords whose negation would say that something is there. */
+static void
+not_there(schema_t *c, const json_t *s, const char *key, const json_t *v)
+{
+    if (!is_quiet(key, v)) {
+        (void) schema_refuse(c, s, key, "cannot be enforced within \"not\"");
+    }
+}
+
+
+/* Keywords of arrays and objects whose schemas are read where they stand. */
+static int
+structure(schema_t *c, const json_t *s, const char *key, const json_t *v,
+    int not, part_t *p)
+{
+    static const char *const items[] = {
+        "items", "prefixItems", "additionalItems"};
+    static const char *const props[] = {
+        "properties", "patternProperties", "additionalProperties"};
+    const schema_atom_t *old;
+    schema_atom_t *a;
+    size_t i;
+    int kind = -1;
+
+    for (i = 0; i < 3; i++) {
+        kind = strcmp(key, items[i]) == 0   ? A_ITEMS
+               : strcmp(key, props[i]) == 0 ? A_PROPS
+                                            : kind;
+    }
+    if (kind < 0) {
+        return 0;
+    }
+    if (not) {
+        not_there(c, s, key, v);
+        return 1;
+    }
+    for (old = p->atoms; old != NULL; old = old->next) {
+        if (old->kind == kind && old->schema == s) {
+            return 1;
+        }
+    }
+    a = atom_new(c, kind, &p->atoms);
+    if (a != NULL) {
+        a->schema = s;
+    }
+
+    return 1;
+}
+
+
+static void
+enumerate(schema_t *c, const json_t *s, const char *key, const json_t *v,
+    int not, part_t *p, const schema_way_t **ways)
+{
+    const schema_atom_t *list = NULL;
+    json_t *values = (json_t *) v;
+
+    if (strcmp(key, "const") == 0) {
+        values = json_pack("[O]", v);
+        if (json_array_append_new(c->consts, values) != 0) {
+            grammar_fail(c->b, "the grammar needs too much memory");
+            return;
+        }
+    } else if (!json_is_array(v)) {
+        (void) schema_refuse(c, s, key, "is no array");
+        return;
+    }
+    if (not) {
+        atom_value(c, A_ENUM, values, 1, &list);
+        way_put(c, ways, T_ALL, list, NULL);
+    } else {
+        atom_value(c, A_ENUM, values, 0, &p->atoms);
+    }
+}
+
+
+/* Keywords that combine schemas. 1: key is one. */
+static int
+combine(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
+    part_t *p, const schema_way_t **ways)
+{
+    const schema_way_t *own = NULL;
+    const schema_terms_t *t;
+
+    if (strcmp(key, "allOf") == 0) {
+        if (not) {
+            each_of(c, s, key, 1, ways);
+        } else {
+            p->todo = list_terms(c, s, key, 0, p->todo);
+        }
+    } else if (strcmp(key, "anyOf") == 0) {
+        if (not) {
+            t = list_terms(c, s, key, 1, NULL);
+            way_put(c, ways, T_ALL, NULL, t);
+        } else {
+            each_of(c, s, key, 0, &own);
+            choose(c, p, own);
+        }
+    } else if (strcmp(key, "oneOf") == 0) {
+        one_of(c, s, not, not ? ways : &own);
+        if (!not) {
+            choose(c, p, own);
+        }
+    } else if (strcmp(key, "if") == 0) {
+        if (json_object_get(s, "then") != NULL
+            || json_object_get(s, "else") != NULL) {
+            if_then(c, s, not, not ? ways : &own);
+            if (!not) {
+                choose(c, p, own);
+            }
+        }
+    } else if (strcmp(key, "not") == 0) {
+        if (!is_schema(v)) {
+            (void) schema_refuse(c, s, key, "is no schema");
+        } else if (not) {
+            way_put(c, ways, T_ALL, NULL, schema_term(c, v, 0, NULL));
+        } else {
+            p->todo = schema_term(c, v, 1, p->todo);
+        }
+    } else {
+        return 0;
+    }
+
+    return 1;
+}
+
+
+static void
+reference(schema_t *c, const json_t *s, const json_t *v, int not, part_t *p,
+    const schema_way_t **ways)
+{
+    const json_t *to = NULL;
+
+    if (json_is_string(v)) {
+        to = schema_ref(c, s, json_string_value(v));
+    } else {
+        (void) schema_refuse(c, s, "$ref", "is no string");
+    }
+    if (to == NULL) {
+        return;
+    }
+    if (not) {
+        way_put(c, ways, T_ALL, NULL, schema_term(c, to, 1, NULL));
+    } else {
+        p->todo = schema_term(c, to, 0, p->todo);
+    }
+}
+
+
+/* One keyword of s; its negation is another way. */
+static void
+keyword(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
+    part_t *p, const schema_way_t **ways)
+{
+    const keyword_t *k = keyword_of(key);
+    const schema_atom_t *list = NULL;
+    schema_atom_t *a;
+    unsigned types;
+
+    if (k != NULL) {
+        if (!not) {
+            (void) keyword_atom(c, s, k, v, 0, &p->atoms);
+        } else if (keyword_atom(c, s, k, v, 1, &list) > 0) {
+            way_put(c, ways, k->types, list, NULL);
+        }
+    } else if (strcmp(key, "type") == 0) {
+        types = schema_types(c, v, s);
+        if (not) {
+            way_put(c, ways, T_ALL & ~types, NULL, NULL);
+        } else {
+            p->types &= types;
+        }
+    } else if (strcmp(key, "enum") == 0 || strcmp(key, "const") == 0) {
+        enumerate(c, s, key, v, not, p, ways);
+    } else if (strcmp(key, "required") == 0) {
+        required(c, s, not, p, ways);
+    } else if (strcmp(key, "properties") == 0 && not) {
+        not_properties(c, s, ways);
+    } else if (strcmp(key, "dependencies") == 0
+               || strcmp(key, "dependentRequired") == 0
+               || strcmp(key, "dependentSchemas") == 0) {
+        dependent(c, s, key, not, p, ways);
+    } else if (strcmp(key, "propertyNames") == 0) {
+        if (not) {
+            not_there(c, s, key, v);
+        } else if (!is_schema(v)) {
+            (void) schema_refuse(c, s, key, "is no schema");
+        } else {
+            a = atom_new(c, A_NAMES, &p->atoms);
+            if (a != NULL) {
+                a->term.s = v;
+            }
+        }
+    } else if (strcmp(key, "$ref") == 0) {
+        reference(c, s, v, not, p, ways);
+    } else if (!combine(c, s, key, v, not, p, ways)
+               && !structure(c, s, key, v, not, p)) {
+        /* what is left tells, or has no form */
+        (void) unsupported(c, s, key, v);
+    }
+}
+
+
+/* --- the product ----------------------------------------------------------- */
+
+static int
+met(const schema_terms_t *seen, schema_term_t t)
+{
+    while (seen != NULL && (seen->t.s != t.s || seen->t.not != t.not)) {
+        seen = seen->next;
+    }
+
+    return seen != NULL;
+}
+
+
+/* Takes all terms apart; 0: they cannot be satisfied. */
+static int
+take_apart(schema_t *c, part_t *p)
+{
+    const schema_way_t *ways;
+    const json_t *ref;
+    const char *key;
+    schema_term_t t;
+    json_t *v;
+
+    while (p->todo != NULL && !grammar_tick(c->b) && p->types != 0) {
+        t = p->todo->t;
+        p->todo = p->todo->next;
+        if (json_is_boolean(t.s)) {
+            if (json_is_true(t.s) == (t.not != 0)) {
+                return 0;
+            }
+            continue;
+        }
+        if (met(p->seen, t)) {
+            continue;
+        }
+        p->seen = schema_term(c, t.s, t.not, p->seen);
+
+        ways = NULL;
+        ref = json_object_get(t.s, "$ref");
+        if (ref != NULL && c->old) {
+            reference(c, t.s, ref, t.not, p, &ways);
+        } else {
+            json_object_foreach((json_t *) t.s, key, v) {
+                keyword(c, t.s, key, v, t.not, p, &ways);
+            }
+        }
+        if (t.not) {
+            choose(c, p, ways);
+        }
+    }
+
+    return !c->b->failed && p->types != 0;
+}
+
+
+static void
+multiply(schema_t *c, part_t p, uint32_t depth, schema_flat_t ***end)
+{
+    const choice_t *x;
+    const schema_way_t *w;
+    const schema_atom_t *a;
+    const schema_terms_t *t;
+    schema_flat_t *f;
+    part_t q;
+
+    if (depth > DEPTH_MAX) {
+        grammar_fail(c->b, "the schema combines too many schemas");
+    }
+    if (!take_apart(c, &p)) {
+        return;
+    }
+
+    if (p.choices == NULL) {
+        f = grammar_get(c->b, sizeof(*f));
+        if (++c->flats > FLATS_MAX) {
+            grammar_fail(c->b, "the schema has too many alternatives");
+        }
+        if (f != NULL) {
+            f->types = p.types;
+            f->atoms = p.atoms;
+            **end = f;
+            *end = &f->next;
+        }
+        return;
+    }
+
+    x = p.choices;
+    p.choices = x->next;
+    for (w = x->ways; w != NULL && !c->b->failed; w = w->next) {
+        q = p;
+        q.types &= w->types;
+        for (a = w->atoms; a != NULL; a = a->next) {
+            schema_atom_t *own = atom_new(c, a->kind, &q.atoms);
+
+            if (own != NULL) {
+                const schema_atom_t *next = own->next;
+
+                *own = *a;
+                own->next = next;
+            }
+        }
+        for (t = w->terms; t != NULL; t = t->next) {
+            q.todo = schema_term(c, t->t.s, t->t.not, q.todo);
+        }
+        if (q.types != 0) {
+            multiply(c, q, depth + 1, end);
+        }
+    }
+}
+
+
+schema_flat_t *
+schema_flats(schema_t *c, const schema_terms_t *terms)
+{
+    schema_flat_t *first = NULL, **end = &first;
+    part_t p = {T_ALL, NULL, terms, NULL, NULL};
+
+    multiply(c, p, 0, &end);
+    assert(*end == NULL || c->b->failed);
+
+    return c->b->failed ? NULL : first;
+}

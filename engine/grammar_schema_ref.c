@@ -1,0 +1,275 @@
+/*
+ * What "$ref" refers to.
+ *
+ * DESIGN.  One walk notes where schemas with an identifier begin (resources),
+ * their anchors, and in which of them each schema with a reference stands.  A
+ * reference is resolved when it is read: a name of a resource, of this document
+ * only, and a JSON pointer or an anchor within it.
+ *
+ * Names within "properties" and its like are no keywords, and what stands in
+ * "enum", "const", "default" and examples is no schema.
+ */
+#include "grammar_schema.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define REF_LEN_MAX 2048
+
+
+static const char *
+str(const json_t *o, const char *key)
+{
+    return json_string_value(json_object_get(o, key));
+}
+
+
+/* What base makes of ref, without a fragment; from the build's memory. */
+static char *
+resolve(schema_t *c, const char *base, const char *ref)
+{
+    size_t n = strcspn(ref, "#"), keep = 0, colon = strcspn(ref, ":/?#");
+    const char *p;
+    char *out = grammar_get(c->b, strlen(base) + n + 2);
+
+    if (out == NULL || n == 0) {
+        return out == NULL ? NULL : strcpy(out, base);
+    }
+    if (ref[colon] != ':' || colon == 0) {
+        p = strstr(base, "://");
+        keep = p == NULL ? 0 : (size_t) (p - base) + 3;
+        if (*ref == '/') {
+            keep += strcspn(base + keep, "/");
+        } else {
+            p = strrchr(base + keep, '/');
+            keep = p == NULL ? keep : (size_t) (p - base) + 1;
+        }
+    }
+    memcpy(out, base, keep);
+    memcpy(out + keep, ref, n);
+
+    return out;
+}
+
+
+static void
+anchor_put(schema_t *c, const char *name, const json_t *s, uint32_t resource)
+{
+    if (grammar_room(c->b, &c->anchors, c->anchors_n, &c->anchors_cap,
+            sizeof(*c->anchors))
+        == 0) {
+        c->anchors[c->anchors_n].name = name;
+        c->anchors[c->anchors_n].schema = s;
+        c->anchors[c->anchors_n++].resource = resource;
+    }
+}
+
+
+static uint32_t
+resource_put(schema_t *c, const char *uri, const json_t *root)
+{
+    if (grammar_room(c->b, &c->resources, c->resources_n, &c->resources_cap,
+            sizeof(*c->resources))
+        != 0) {
+        return 0;
+    }
+    c->resources[c->resources_n].uri = uri;
+    c->resources[c->resources_n].root = root;
+
+    return c->resources_n++;
+}
+
+
+/* A schema's own identifier; the resource that it is in. */
+static uint32_t
+identify(schema_t *c, const json_t *s, uint32_t resource)
+{
+    const char *id = str(s, "$id"), *name;
+    char *uri;
+
+    if (id == NULL) {
+        id = str(s, "id");
+    }
+    if (id != NULL && (!c->old || str(s, "$ref") == NULL)) {
+        if (*id == '#') {
+            anchor_put(c, id + 1, s, resource);
+        } else {
+            uri = resolve(c, c->resources[resource].uri, id);
+            if (uri != NULL && s != c->resources[resource].root) {
+                resource = resource_put(c, uri, s);
+            } else if (uri != NULL) {
+                c->resources[resource].uri = uri;
+            }
+        }
+    }
+    name = str(s, "$anchor");
+    if (name != NULL) {
+        anchor_put(c, name, s, resource);
+    }
+    name = str(s, "$dynamicAnchor");
+    if (name != NULL) {
+        anchor_put(c, name, s, resource);
+    }
+
+    return resource;
+}
+
+
+static int
+is_one_of(const char *s, const char *const *list)
+{
+    while (*list != NULL && strcmp(*list, s) != 0) {
+        list++;
+    }
+
+    return *list != NULL;
+}
+
+
+static void
+walk(schema_t *c, json_t *s, uint32_t resource, uint32_t depth, int names)
+{
+    static const char *const data[] = {
+        "enum", "const", "default", "examples", "example", NULL};
+    static const char *const maps[] = {"properties", "patternProperties",
+        "$defs", "definitions", "dependentSchemas", "dependencies", NULL};
+    const char *key;
+    json_t *v;
+    size_t i;
+
+    if (depth > GRAMMAR_DEPTH_MAX) {
+        grammar_fail(c->b, "the schema nests too deeply");
+    }
+    if (grammar_tick(c->b)) {
+        return;
+    }
+    if (json_is_array(s)) {
+        json_array_foreach(s, i, v) {
+            walk(c, v, resource, depth + 1, 0);
+        }
+    }
+    if (!json_is_object(s)) {
+        return;
+    }
+
+    if (!names) {
+        resource = identify(c, s, resource);
+        if (json_object_get(s, "$ref") != NULL && resource > 0
+            && grammar_room(c->b, &c->places, c->places_n, &c->places_cap,
+                   sizeof(*c->places))
+                   == 0) {
+            c->places[c->places_n].schema = s;
+            c->places[c->places_n++].resource = resource;
+        }
+    }
+    json_object_foreach(s, key, v) {
+        if (names || !is_one_of(key, data)) {
+            walk(c, v, resource, depth + 1, !names && is_one_of(key, maps));
+        }
+    }
+}
+
+
+void
+schema_places(schema_t *c)
+{
+    assert(c->resources_n == 0);
+    (void) resource_put(c, "", c->doc);
+    if (!c->b->failed) {
+        walk(c, c->doc, 0, 0, 0);
+    }
+}
+
+
+/* One step of a JSON pointer: "%25", "~1" and "~0" are undone. */
+static const json_t *
+pointer_step(const json_t *at, const char **p)
+{
+    char key[REF_LEN_MAX + 1];
+    size_t n = 0, i = 0;
+    const char *s = *p;
+    unsigned hex;
+
+    for (; *s != '\0' && *s != '/' && n < REF_LEN_MAX; s++) {
+        if (*s == '%' && sscanf(s + 1, "%2x", &hex) == 1) {
+            key[n++] = (char) hex;
+            s += 2;
+        } else {
+            key[n++] = *s;
+        }
+    }
+    key[n] = '\0';
+    *p = s;
+    for (n = i = 0; key[i] != '\0'; i++) {
+        if (key[i] == '~' && (key[i + 1] == '0' || key[i + 1] == '1')) {
+            key[n++] = key[++i] == '0' ? '~' : '/';
+        } else {
+            key[n++] = key[i];
+        }
+    }
+    key[n] = '\0';
+
+    if (json_is_array(at)) {
+        for (i = n = 0; key[i] >= '0' && key[i] <= '9' && i < 9; i++) {
+            n = n * 10 + (size_t) (key[i] - '0');
+        }
+        return i > 0 && key[i] == '\0' ? json_array_get(at, n) : NULL;
+    }
+
+    return json_object_get(at, key);
+}
+
+
+const json_t *
+schema_ref(schema_t *c, const json_t *s, const char *ref)
+{
+    const char *fragment = strchr(ref, '#'), *p, *uri;
+    uint32_t i, resource = 0;
+    const json_t *at;
+
+    for (i = 0; i < c->places_n; i++) {
+        if (c->places[i].schema == s) {
+            resource = c->places[i].resource;
+        }
+    }
+    if (strlen(ref) > REF_LEN_MAX) {
+        (void) schema_refuse(c, s, "$ref", "is too long");
+        return NULL;
+    }
+
+    if (*ref != '#') {
+        uri = resolve(c, c->resources[resource].uri, ref);
+        for (i = 0; uri != NULL && i < c->resources_n
+                    && strcmp(c->resources[i].uri, uri) != 0;
+             i++) {
+        }
+        if (uri == NULL || i == c->resources_n) {
+            (void) schema_refuse(c, s, "$ref", "is not in this document");
+            return NULL;
+        }
+        resource = i;
+    }
+
+    at = c->resources[resource].root;
+    p = fragment == NULL ? "" : fragment + 1;
+    if (*p == '/') {
+        while (at != NULL && *p == '/') {
+            p++;
+            at = pointer_step(at, &p);
+        }
+    } else if (*p != '\0') {
+        at = NULL;
+        for (i = 0; i < c->anchors_n; i++) {
+            if (c->anchors[i].resource == resource
+                && strcmp(c->anchors[i].name, p) == 0) {
+                at = c->anchors[i].schema;
+            }
+        }
+    }
+    if (at == NULL || (!json_is_object(at) && !json_is_boolean(at))) {
+        (void) schema_refuse(c, s, "$ref", "leads to no schema");
+        return NULL;
+    }
+
+    return at;
+}

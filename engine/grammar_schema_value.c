@@ -1,0 +1,724 @@
+/*
+ * Values that a schema names, and whether they satisfy the rest of it.
+ *
+ * DESIGN.  "enum" and "const" make a schema finite: each value is tried against
+ * all other demands, and what passes is written out.  An object is written as
+ * its properties, in any order; an array item by item; a number as it is
+ * printed, a string with the escapes that it needs.
+ *
+ * The same trial tells alternatives of "oneOf" apart, and names against
+ * "propertyNames".
+ */
+#include "grammar_schema.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHECK_DEPTH 24 /* of trials within trials */
+
+
+/* --- what stands where ----------------------------------------------------- */
+
+size_t
+schema_chars(const char *s, size_t len)
+{
+    size_t i, n = 0;
+
+    for (i = 0; i < len; i++) {
+        n += ((uint8_t) s[i] & 0xc0) != 0x80;
+    }
+
+    return n;
+}
+
+
+grammar_dfa_t *
+schema_pattern(schema_t *c, const json_t *pattern, unsigned flags)
+{
+    const char *s = json_string_value(pattern);
+    schema_pattern_t *p;
+    grammar_dfa_t *d;
+    char what[128];
+    uint32_t i;
+
+    for (i = 0; i < c->patterns_n; i++) {
+        p = &c->patterns[i];
+        if (p->flags == flags
+            && (p->pattern == pattern
+                || strcmp(json_string_value(p->pattern), s) == 0)) {
+            return p->dfa;
+        }
+    }
+
+    (void) snprintf(what, sizeof(what), "pattern %.100s", s);
+    d = grammar_regex(c->b, s, strlen(s), flags, what);
+    if (d == NULL
+        || grammar_room(c->b, &c->patterns, c->patterns_n, &c->patterns_cap,
+               sizeof(*c->patterns))
+               != 0) {
+        return NULL;
+    }
+    c->patterns[c->patterns_n].pattern = pattern;
+    c->patterns[c->patterns_n].flags = flags;
+    c->patterns[c->patterns_n++].dfa = d;
+
+    return d;
+}
+
+
+static int
+matches(schema_t *c, const json_t *pattern, unsigned flags, const char *s,
+    size_t len)
+{
+    grammar_dfa_t *d = schema_pattern(c, pattern, REGEX_ECMA | flags);
+
+    return d != NULL && grammar_dfa_run(d, s, len) != 0;
+}
+
+
+/* A pattern that is a property's name: the json_t is its key's copy. */
+static int
+key_matches(schema_t *c, const char *pattern, const char *s, size_t len)
+{
+    json_t *own = json_string(pattern);
+    int yes;
+
+    if (own == NULL || json_array_append_new(c->consts, own) != 0) {
+        grammar_fail(c->b, "the grammar needs too much memory");
+        return 0;
+    }
+    yes = matches(c, own, REGEX_SEARCH, s, len);
+
+    return yes;
+}
+
+
+/* What one schema's properties, patterns and the rest ask of a key. */
+static const schema_terms_t *
+props_terms(schema_t *c, const json_t *s, const char *key, size_t len,
+    const schema_terms_t *t)
+{
+    json_t *patterns = json_object_get(s, "patternProperties"), *v;
+    const char *pattern;
+    int any = 0;
+
+    v = json_object_getn(json_object_get(s, "properties"), key, len);
+    if (v != NULL) {
+        t = schema_term(c, v, 0, t);
+        any = 1;
+    }
+    json_object_foreach(patterns, pattern, v) {
+        if (key_matches(c, pattern, key, len)) {
+            t = schema_term(c, v, 0, t);
+            any = 1;
+        }
+    }
+    v = json_object_get(s, "additionalProperties");
+
+    return any || v == NULL ? t : schema_term(c, v, 0, t);
+}
+
+
+const schema_terms_t *
+schema_key_terms(
+    schema_t *c, const schema_flat_t *f, const char *key, size_t len)
+{
+    const schema_terms_t *t = NULL;
+    const schema_atom_t *a;
+
+    for (a = f->atoms; a != NULL; a = a->next) {
+        if (a->kind == A_PROPS) {
+            t = props_terms(c, a->schema, key, len, t);
+        } else if (a->kind == A_PROP && a->name_len == len
+                   && memcmp(a->name, key, len) == 0) {
+            t = schema_term(c, a->term.s, a->term.not, t);
+        }
+    }
+
+    return t;
+}
+
+
+/* The schemas of the first items: "prefixItems", or "items" of old. */
+static const json_t *
+prefix_of(const json_t *s)
+{
+    const json_t *v = json_object_get(s, "prefixItems"),
+                 *items = json_object_get(s, "items");
+
+    return json_is_array(v) ? v : json_is_array(items) ? items : NULL;
+}
+
+
+uint32_t
+schema_prefix(const schema_flat_t *f)
+{
+    const schema_atom_t *a;
+    size_t n = 0, k;
+
+    for (a = f->atoms; a != NULL; a = a->next) {
+        if (a->kind == A_ITEMS) {
+            k = json_array_size(prefix_of(a->schema));
+            n = k > n ? k : n;
+        }
+    }
+
+    return (uint32_t) n;
+}
+
+
+const schema_terms_t *
+schema_item_terms(schema_t *c, const schema_flat_t *f, uint32_t index)
+{
+    const schema_terms_t *t = NULL;
+    const schema_atom_t *a;
+    const json_t *v, *prefix;
+
+    for (a = f->atoms; a != NULL; a = a->next) {
+        if (a->kind == A_EACH) {
+            t = schema_term(c, a->term.s, a->term.not, t);
+        }
+        if (a->kind != A_ITEMS) {
+            continue;
+        }
+        prefix = prefix_of(a->schema);
+        v = json_array_get(prefix, index);
+        if (v == NULL) {
+            v = json_object_get(a->schema, "items");
+            if (json_is_array(v)) {
+                v = json_object_get(a->schema, "additionalItems");
+            }
+        }
+        if (v != NULL) {
+            t = schema_term(c, v, 0, t);
+        }
+    }
+
+    return t;
+}
+
+
+/* --- trials ---------------------------------------------------------------- */
+
+static int
+same_number(const json_t *x, const json_t *y)
+{
+    return json_is_integer(x) && json_is_integer(y)
+               ? json_integer_value(x) == json_integer_value(y)
+               : json_number_value(x) == json_number_value(y);
+}
+
+
+static int
+same_value(const json_t *x, const json_t *y, uint32_t depth)
+{
+    const char *key;
+    json_t *v;
+    size_t i;
+
+    if (depth > GRAMMAR_DEPTH_MAX) {
+        return 0;
+    }
+    if (json_is_number(x) && json_is_number(y)) {
+        return same_number(x, y);
+    }
+    if (json_is_array(x) && json_is_array(y)) {
+        json_array_foreach(x, i, v) {
+            if (!same_value(v, json_array_get(y, i), depth + 1)) {
+                return 0;
+            }
+        }
+        return json_array_size(x) == json_array_size(y);
+    }
+    if (json_is_object(x) && json_is_object(y)) {
+        json_object_foreach((json_t *) x, key, v) {
+            if (!same_value(v, json_object_get(y, key), depth + 1)) {
+                return 0;
+            }
+        }
+        return json_object_size(x) == json_object_size(y);
+    }
+
+    return y != NULL && json_equal(x, y);
+}
+
+
+static unsigned
+type_of(const json_t *v)
+{
+    double d;
+
+    switch (json_typeof(v)) {
+    case JSON_NULL:
+        return T_NULL;
+    case JSON_TRUE:
+        return T_TRUE;
+    case JSON_FALSE:
+        return T_FALSE;
+    case JSON_INTEGER:
+        return T_INT;
+    case JSON_REAL:
+        d = json_real_value(v);
+        return d == floor(d) ? T_INT : T_FRAC;
+    case JSON_STRING:
+        return T_STRING;
+    case JSON_ARRAY:
+        return T_ARRAY;
+    default:
+        return T_OBJECT;
+    }
+}
+
+
+static int
+is_multiple(const json_t *v, const json_t *of)
+{
+    double q;
+
+    if (json_is_integer(v) && json_is_integer(of)
+        && json_integer_value(of) > 0) {
+        return json_integer_value(v) % json_integer_value(of) == 0;
+    }
+    q = json_number_value(v) / json_number_value(of);
+
+    return isfinite(q) && fabs(q - round(q)) < 1e-9;
+}
+
+
+static int
+number_holds(const schema_atom_t *a, const json_t *v)
+{
+    double x = json_number_value(v), y = json_number_value(a->value);
+
+    switch (a->kind) {
+    case A_MIN:
+        return x >= y;
+    case A_MAX:
+        return x <= y;
+    case A_XMIN:
+        return x > y;
+    case A_XMAX:
+        return x < y;
+    default:
+        return is_multiple(v, a->value) != a->not;
+    }
+}
+
+
+static int
+string_holds(schema_t *c, const schema_atom_t *a, const json_t *v)
+{
+    const char *s = json_string_value(v), *re;
+    size_t len = json_string_length(v);
+    json_t *own;
+
+    switch (a->kind) {
+    case A_MINLEN:
+        return schema_chars(s, len) >= a->n;
+    case A_MAXLEN:
+        return schema_chars(s, len) <= a->n;
+    case A_PATTERN:
+        return matches(c, a->value, REGEX_SEARCH, s, len) != a->not;
+    default:
+        re = schema_format(json_string_value(a->value));
+        own = re == NULL ? NULL : json_string(re);
+        if (own == NULL || json_array_append_new(c->consts, own) != 0) {
+            return 1;
+        }
+        return matches(c, own, 0, s, len) != a->not;
+    }
+}
+
+
+static int
+dep_holds(const schema_atom_t *a, const json_t *v)
+{
+    json_t *name;
+    size_t i;
+
+    if (json_object_getn(v, a->name, a->name_len) == NULL) {
+        return 1;
+    }
+    json_array_foreach(a->value, i, name) {
+        if (json_is_string(name)
+            && json_object_getn(
+                   v, json_string_value(name), json_string_length(name))
+                   == NULL) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+static int
+names_hold(schema_t *c, schema_term_t term, const json_t *v)
+{
+    const schema_terms_t *t = schema_term(c, term.s, term.not, NULL);
+    const char *key;
+    json_t *each, *name;
+
+    json_object_foreach((json_t *) v, key, each) {
+        name = json_string(key);
+        if (name == NULL || json_array_append_new(c->consts, name) != 0
+            || !schema_holds(c, t, name)) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+static int
+enum_holds(const schema_atom_t *a, const json_t *v)
+{
+    json_t *each;
+    size_t i;
+
+    json_array_foreach(a->value, i, each) {
+        if (same_value(each, v, 0)) {
+            return !a->not;
+        }
+    }
+
+    return a->not;
+}
+
+
+static int
+atom_holds(schema_t *c, const schema_atom_t *a, const json_t *v, unsigned type)
+{
+    if (a->kind == A_ENUM) {
+        return enum_holds(a, v);
+    }
+    if (a->kind <= A_MULTIPLE) {
+        return !(type & T_NUMBER) || number_holds(a, v);
+    }
+    if (a->kind <= A_FORMAT) {
+        return type != T_STRING || string_holds(c, a, v);
+    }
+    if (type == T_ARRAY) {
+        return a->kind == A_MINITEMS   ? json_array_size(v) >= a->n
+               : a->kind == A_MAXITEMS ? json_array_size(v) <= a->n
+                                       : 1;
+    }
+    if (type != T_OBJECT) {
+        return 1;
+    }
+
+    switch (a->kind) {
+    case A_MINPROPS:
+        return json_object_size(v) >= a->n;
+    case A_MAXPROPS:
+        return json_object_size(v) <= a->n;
+    case A_REQUIRED:
+        return json_object_getn(v, a->name, a->name_len) != NULL;
+    case A_DEP:
+        return dep_holds(a, v);
+    case A_NAMES:
+        return names_hold(c, a->term, v);
+    default:
+        return 1;
+    }
+}
+
+
+int
+schema_flat_holds(schema_t *c, const schema_flat_t *f, const json_t *v)
+{
+    const schema_atom_t *a;
+    unsigned type = type_of(v);
+    const char *key;
+    json_t *each;
+    size_t i;
+
+    if (!(f->types & type) || grammar_tick(c->b)) {
+        return 0;
+    }
+    for (a = f->atoms; a != NULL; a = a->next) {
+        if (!atom_holds(c, a, v, type)) {
+            return 0;
+        }
+    }
+    json_array_foreach(v, i, each) {
+        if (!schema_holds(c, schema_item_terms(c, f, (uint32_t) i), each)) {
+            return 0;
+        }
+    }
+    json_object_foreach((json_t *) v, key, each) {
+        if (!schema_holds(
+                c, schema_key_terms(c, f, key, strlen(key)), each)) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+int
+schema_holds(schema_t *c, const schema_terms_t *terms, const json_t *v)
+{
+    const schema_flat_t *f;
+    int yes = 0;
+
+    if (terms == NULL) {
+        return 1;
+    }
+    if (c->depth == CHECK_DEPTH) {
+        grammar_fail(c->b, "the schema's values nest too deeply");
+        return 0;
+    }
+
+    c->depth++;
+    for (f = schema_flats(c, terms); f != NULL && !yes; f = f->next) {
+        yes = schema_flat_holds(c, f, v);
+    }
+    c->depth--;
+
+    return yes;
+}
+
+
+/* --- what cannot be -------------------------------------------------------- */
+
+static int terms_empty(schema_t *c, const schema_terms_t *t, uint32_t depth);
+
+
+/* Is it seen at once that no value satisfies f? */
+static int
+flat_empty(schema_t *c, const schema_flat_t *f, uint32_t depth)
+{
+    const schema_atom_t *a;
+    unsigned types = f->types;
+    json_t *v;
+    size_t i;
+
+    for (a = f->atoms; a != NULL && types != 0; a = a->next) {
+        if (a->kind == A_ENUM && !a->not) {
+            json_array_foreach(a->value, i, v) {
+                if (schema_flat_holds(c, f, v)) {
+                    return 0;
+                }
+            }
+            return 1;
+        }
+        if (a->kind == A_REQUIRED && (types & T_OBJECT)
+            && terms_empty(c, schema_key_terms(c, f, a->name, a->name_len),
+                depth + 1)) {
+            types &= ~(unsigned) T_OBJECT;
+        }
+    }
+
+    return types == 0;
+}
+
+
+static int
+terms_empty(schema_t *c, const schema_terms_t *t, uint32_t depth)
+{
+    const schema_flat_t *f;
+
+    if (t == NULL || depth > 3) {
+        return 0;
+    }
+    for (f = schema_flats(c, t); f != NULL; f = f->next) {
+        if (!flat_empty(c, f, depth)) {
+            return 0;
+        }
+    }
+
+    return !c->b->failed;
+}
+
+
+int
+schema_meets(schema_t *c, schema_term_t x, schema_term_t y)
+{
+    const schema_terms_t *t =
+        schema_term(c, x.s, x.not, schema_term(c, y.s, y.not, NULL));
+    int empty;
+
+    if (c->depth == CHECK_DEPTH) {
+        return 1;
+    }
+    c->depth++;
+    empty = terms_empty(c, t, 0);
+    c->depth--;
+
+    return !empty;
+}
+
+
+/* --- written out ----------------------------------------------------------- */
+
+void
+schema_digits(const json_t *v, char *buf, size_t cap)
+{
+    double d = json_number_value(v);
+    int digits;
+
+    assert(cap >= 64);
+    if (json_is_integer(v)) {
+        (void) snprintf(buf, cap, "%lld", (long long) json_integer_value(v));
+    } else if (d == floor(d) && fabs(d) < 1e15) {
+        (void) snprintf(buf, cap, "%.0f", d);
+    } else {
+        for (digits = 15; digits <= 17; digits++) {
+            (void) snprintf(buf, cap, "%.*g", digits, d);
+            if (strtod(buf, NULL) == d) {
+                break;
+            }
+        }
+    }
+}
+
+
+static uint32_t
+literal_number(schema_t *c, const json_t *v)
+{
+    char buf[64];
+    uint32_t node;
+
+    schema_digits(v, buf, sizeof(buf));
+    node = grammar_bytes(c->b, buf, strlen(buf));
+    if (strpbrk(buf, ".eE") == NULL) {
+        /* the same number, as some write it */
+        node = grammar_seq2(c->b, node,
+            grammar_copies(c->b, grammar_bytes(c->b, ".0", 2), 0, 1));
+    }
+
+    return node;
+}
+
+
+static uint32_t
+quoted(schema_t *c, const char *s, size_t len)
+{
+    uint32_t kids[3];
+
+    kids[0] = kids[2] = grammar_bytes(c->b, "\"", 1);
+    kids[1] = grammar_text(c->b, s, len, 1);
+
+    return grammar_seq(c->b, kids, 3);
+}
+
+
+static uint32_t
+literal_array(schema_t *c, const json_t *v)
+{
+    uint32_t n = (uint32_t) json_array_size(v), i, rule;
+    grammar_array_t *a = grammar_get(c->b, sizeof(*a));
+
+    rule = grammar_rule(c->b, NULL);
+    if (c->b->failed) {
+        return 0;
+    }
+    c->b->rules[rule].kind = RULE_ARRAY;
+    c->b->rules[rule].u.array = a;
+    a->min = a->max = a->prefix_n = n;
+    a->rest = GRAMMAR_MANY;
+    a->prefix = grammar_get(c->b, (n + 1) * sizeof(*a->prefix));
+    for (i = 0; i < n && !c->b->failed; i++) {
+        a->prefix[i] = grammar_rule(c->b, NULL);
+        if (!c->b->failed) {
+            uint32_t node = schema_literal(c, json_array_get(v, i));
+
+            c->b->rules[a->prefix[i]].node = node;
+        }
+    }
+
+    return grammar_ref_node(c->b, rule);
+}
+
+
+static int
+by_key(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *) a, *(const char *const *) b);
+}
+
+
+static uint32_t
+literal_object(schema_t *c, const json_t *v)
+{
+    uint32_t n = (uint32_t) json_object_size(v), i = 0, rule, node;
+    grammar_object_t *o = grammar_get(c->b, sizeof(*o));
+    const char **keys = grammar_get(c->b, (n + 1) * sizeof(*keys)), *key;
+    uint32_t *nodes = grammar_get(c->b, (n + 1) * sizeof(*nodes));
+    json_t *each;
+
+    rule = grammar_rule(c->b, NULL);
+    if (c->b->failed) {
+        return 0;
+    }
+    json_object_foreach((json_t *) v, key, each) {
+        keys[i++] = key;
+    }
+    qsort(keys, n, sizeof(*keys), by_key);
+
+    o->props = o->classes = o->min = o->max = n;
+    o->words = (n + 31) / 32;
+    o->rule = grammar_get(c->b, (n + 1) * sizeof(*o->rule));
+    o->order = grammar_get(c->b, (n + 1) * sizeof(*o->order));
+    o->required = grammar_get(c->b, (o->words + 1) * sizeof(*o->required));
+    for (i = 0; i < n && !c->b->failed; i++) {
+        nodes[i] = quoted(c, keys[i], strlen(keys[i]));
+        o->order[i] = i;
+        o->required[i / 32] |= 1u << i % 32;
+        o->rule[i] = grammar_rule(c->b, NULL);
+        node = schema_literal(c, json_object_get(v, keys[i]));
+        if (!c->b->failed) {
+            c->b->rules[o->rule[i]].node = node;
+        }
+    }
+    o->key = grammar_dfa(c->b, nodes, n, NULL, NULL);
+    if (!c->b->failed) {
+        c->b->rules[rule].kind = RULE_OBJECT;
+        c->b->rules[rule].u.object = o;
+    }
+
+    return grammar_ref_node(c->b, rule);
+}
+
+
+uint32_t
+schema_literal(schema_t *c, const json_t *v)
+{
+    uint32_t node;
+
+    if (++c->depth > GRAMMAR_DEPTH_MAX || c->b->failed) {
+        return grammar_fail(c->b, "the schema's values nest too deeply");
+    }
+    switch (json_typeof(v)) {
+    case JSON_NULL:
+        node = grammar_bytes(c->b, "null", 4);
+        break;
+    case JSON_TRUE:
+        node = grammar_bytes(c->b, "true", 4);
+        break;
+    case JSON_FALSE:
+        node = grammar_bytes(c->b, "false", 5);
+        break;
+    case JSON_INTEGER:
+    case JSON_REAL:
+        node = literal_number(c, v);
+        break;
+    case JSON_STRING:
+        node = quoted(c, json_string_value(v), json_string_length(v));
+        break;
+    case JSON_ARRAY:
+        node = literal_array(c, v);
+        break;
+    default:
+        assert(json_is_object(v));
+        node = literal_object(c, v);
+    }
+    c->depth--;
+
+    return node;
+}
