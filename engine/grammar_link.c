@@ -763,11 +763,11 @@ find_plain(grammar_t *g)
 
     for (i = 2; i < g->pos_n; i++) {
         p = &g->pos[i];
-        p->plain =
-            p->map != NULL && next_of(g, i, 'a') != 0
-            && next_of(g, i, 0xc3) != 0 && next_of(g, i, '\n') == 0
-            && (p->kind == POS_PLAIN
-                || (p->free && g->objects[p->spec].o.max == GRAMMAR_MANY));
+        p->plain = p->map != NULL && next_of(g, i, 'a') != 0
+                   && next_of(g, i, 0xc3) != 0 && next_of(g, i, '\n') == 0
+                   && (p->kind == POS_PLAIN
+                       || (p->free && g->objects[p->spec].o.max == GRAMMAR_MANY
+                           && !g->objects[p->spec].ordered));
     }
     while (again) {
         again = 0;

@@ -433,26 +433,50 @@ by_name(const void *a, const void *b)
 
 
 static void
+gather_atom(object_t *x, const schema_atom_t *a)
+{
+    json_t *v;
+    size_t i;
+
+    if (a->kind == A_PROP || a->kind == A_REQUIRED || a->kind == A_DEP) {
+        name_put(x, a->name, a->name_len);
+    }
+    if (a->kind == A_DEP) {
+        json_array_foreach((json_t *) a->value, i, v) {
+            if (json_is_string(v)) {
+                name_put(x, json_string_value(v), json_string_length(v));
+            }
+        }
+    }
+}
+
+
+/* Names in the order of the document; those only asked for come behind. */
+static void
 gather(object_t *x)
 {
     const schema_atom_t *a;
-    const json_t *v;
-    size_t i;
+    uint32_t n = 0, i;
+    const json_t **s;
 
     for (a = x->f->atoms; a != NULL; a = a->next) {
+        n += a->kind == A_PROPS;
+    }
+    s = grammar_get(x->c->b, (n + 1) * sizeof(*s));
+    if (s == NULL) {
+        return;
+    }
+    for (a = x->f->atoms, i = n; a != NULL; a = a->next) {
         if (a->kind == A_PROPS) {
-            names_of(x, a->schema);
-        } else if (a->kind == A_PROP || a->kind == A_REQUIRED
-                   || a->kind == A_DEP) {
-            name_put(x, a->name, a->name_len);
+            s[--i] = a->schema;
         }
-        if (a->kind == A_DEP) {
-            json_array_foreach((json_t *) a->value, i, v) {
-                if (json_is_string(v)) {
-                    name_put(x, json_string_value(v), json_string_length(v));
-                }
-            }
-        }
+    }
+    assert(i == 0);
+    for (; i < n; i++) {
+        names_of(x, s[i]);
+    }
+    for (a = x->f->atoms; a != NULL; a = a->next) {
+        gather_atom(x, a);
     }
     if (x->names_n > 0) {
         qsort(x->names, x->names_n, sizeof(*x->names), by_name);
