@@ -296,6 +296,7 @@ typedef struct {
     uint8_t plain;   /* stays alive under any text of a JSON string, and its
                       control characters are dead */
     uint8_t free;    /* KEY: may become one that has no name */
+    uint8_t quote;   /* PLAIN: goes on with '"', or a call, and no other way */
     uint32_t spec;   /* of an object, array or count */
     uint32_t class;  /* KEY: 1 + class, if whole */
     uint32_t lo, hi; /* KEY: names that it may become */
@@ -324,6 +325,7 @@ typedef struct {
 
 typedef struct {
     uint32_t rule, min, max, pos, counts;
+    uint32_t chars; /* items are characters of a JSON string, all of them */
 } grammar_cnt_t;
 
 struct grammar_s {
@@ -374,6 +376,8 @@ typedef struct {
 uint32_t grammar_step(
     grammar_work_t *w, const grammar_thread_t *in, uint32_t n, uint8_t byte);
 int grammar_ends(grammar_work_t *w, const grammar_thread_t *in, uint32_t n);
+/* Notes that a walk read a frame that counts, and the one behind it. */
+void grammar_looked(grammar_work_t *w, uint32_t frame, uint32_t behind);
 uint32_t grammar_frame_words(const grammar_t *g, uint32_t pos);
 void grammar_masks_free(grammar_t *g);
 size_t grammar_masks_memory(const grammar_t *g);

@@ -753,6 +753,31 @@ stays_plain(const grammar_t *g, uint32_t pos)
 }
 
 
+/* Counted repetitions of a string's characters, and what is around them. */
+static void
+find_chars(grammar_t *g, uint32_t counts_n)
+{
+    grammar_pos_t *p;
+    uint32_t i, k;
+
+    g->pos[POS_DONE].plain = 1;
+    for (i = 0; i < counts_n; i++) {
+        k = g->rules[g->counts[i].rule].pos;
+        g->counts[i].chars = g->rules[g->counts[i].rule].kind == RULE_PLAIN
+                             && k > POS_DONE && stays_plain(g, k);
+    }
+    g->pos[POS_DONE].plain = 0;
+
+    for (i = 2; i < g->pos_n; i++) {
+        p = &g->pos[i];
+        p->quote = p->kind == POS_PLAIN && p->map != NULL && !p->accept;
+        for (k = 0; k < 256 && p->quote; k++) {
+            p->quote = k == '"' || next_of(g, i, (uint8_t) k) == POS_DEAD;
+        }
+    }
+}
+
+
 /* The largest set of places that any text of a string stays in. */
 static void
 find_plain(grammar_t *g)
@@ -883,6 +908,7 @@ link_run(link_t *l, uint32_t root)
         l->g->root = l->g->rules[start].pos;
         l->g->white = !b->o.compact;
         find_plain(l->g);
+        find_chars(l->g, l->counts_n);
     }
 
     return b->failed ? -1 : 0;

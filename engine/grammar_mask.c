@@ -4,8 +4,8 @@
  *
  * DESIGN.  A walk of the trie steps the threads by each byte, keeps those of
  * each depth, and sets the bits of tokens whose bytes all pass.  In a JSON
- * string the slice that the vocabulary has ready is taken and only the rest
- * is walked.
+ * string the slice that the vocabulary has ready is taken, as far as so many
+ * characters may still come, and only the rest is walked.
  *
  * What a walk sees of the stacks is noted: how many frames it looked at, and
  * at how many of their counts and sets.  The mask depends on nothing else, so
@@ -105,6 +105,41 @@ hash_tops(const grammar_state_t *st)
 }
 
 
+/* How far a count is from a bound, as far as one token can tell. */
+static uint32_t
+distance(uint32_t count, uint32_t bound)
+{
+    return bound <= count                  ? 0
+           : bound - count > TOKEN_LEN_MAX ? TOKEN_LEN_MAX + 1
+                                           : bound - count;
+}
+
+
+/* What a frame counts and has seen, into key: counts that no token tells apart
+ * are alike.  How many words. */
+static uint32_t
+aux_of(const grammar_t *g, const uint32_t *frame, uint32_t size, uint32_t *key)
+{
+    const grammar_pos_t *p = &g->pos[frame[0]];
+    const grammar_arr_t *a = &g->arrays[p->spec];
+    uint32_t n = frame[2];
+
+    if (p->kind == POS_COUNT) {
+        key[0] = distance(n, g->counts[p->spec].min);
+        key[1] = distance(n, g->counts[p->spec].max);
+        return 2;
+    }
+    if (p->kind == POS_ITEMS && n >= a->prefix_n) {
+        key[0] = distance(n, a->min);
+        key[1] = TOKEN_LEN_MAX + 2 + distance(n, a->max);
+        return 2;
+    }
+    memcpy(key, frame + 2, size * sizeof(*key));
+
+    return size;
+}
+
+
 /* A state cut to a shape, into key; its length, 0: too long. */
 static uint32_t
 cut(const grammar_t *g, const grammar_vocab_t *v, const grammar_state_t *st,
@@ -133,8 +168,7 @@ cut(const grammar_t *g, const grammar_vocab_t *v, const grammar_state_t *st,
                 return 0;
             }
             if (k <= shape.aux) {
-                memcpy(key + n, st->words + f + 2, size * sizeof(*key));
-                n += size;
+                n += aux_of(g, st->words + f, size, key + n);
             }
             f = st->words[f + 1];
         }
@@ -300,6 +334,92 @@ keep(grammar_t *g, const grammar_vocab_t *v, const grammar_state_t *st,
 
 /* --- walks -------------------------------------------------------------- */
 
+/* Is frame one that counts characters of a string, with the quote behind? */
+static int
+counts_chars(const grammar_work_t *w, uint32_t frame)
+{
+    const grammar_pos_t *pos = w->g->pos, *p;
+    uint32_t up;
+
+    if (frame == 0 || pos[w->words[frame]].kind != POS_COUNT) {
+        return 0;
+    }
+    up = w->words[frame + 1];
+    p = up == 0 ? NULL : &pos[w->words[up]];
+
+    return w->g->counts[pos[w->words[frame]].spec].chars && p != NULL
+           && p->quote && p->calls_n == 0;
+}
+
+
+/* The frame with a character more; 0: that is too many. */
+static uint32_t
+count_one(grammar_work_t *w, uint32_t frame)
+{
+    const grammar_cnt_t *x = &w->g->counts[w->g->pos[w->words[frame]].spec];
+    uint32_t n = w->words[frame + 2], at = w->used;
+
+    grammar_looked(w, frame, w->words[frame + 1]);
+    if (n >= x->max || w->cap - w->used < 3) {
+        return 0;
+    }
+    w->words[at] = w->words[frame];
+    w->words[at + 1] = w->words[frame + 1];
+    w->words[at + 2] = n + (n < x->counts);
+    w->used += 3;
+
+    return at;
+}
+
+
+/* How many more characters may stand where one thread is within a string that
+ * counts them; 0: it is elsewhere. */
+static uint32_t
+chars_left(grammar_work_t *w, const grammar_thread_t *t)
+{
+    const grammar_t *g = w->g;
+    const grammar_pos_t *p = &g->pos[t->pos];
+    const grammar_link_t *c = &g->calls[p->calls];
+    const grammar_rule_t *r;
+    const grammar_cnt_t *x;
+    uint32_t n = 0;
+
+    if (t->pos == POS_DONE && counts_chars(w, t->up)) {
+        x = &g->counts[g->pos[w->words[t->up]].spec];
+        n = w->words[t->up + 2];
+        grammar_looked(w, t->up, w->words[t->up + 1]);
+    } else if (p->quote && p->calls_n == 1 && c->to > POS_DONE
+               && g->pos[c->to].quote && g->pos[c->to].calls_n == 0) {
+        r = &g->rules[c->rule];
+        x = r->kind == RULE_COUNT ? &g->counts[g->pos[r->pos].spec] : NULL;
+        if (x == NULL || !x->chars) {
+            return 0;
+        }
+    } else {
+        return 0;
+    }
+
+    return x->max == GRAMMAR_MANY ? TOKEN_LEN_MAX : x->max > n ? x->max - n : 0;
+}
+
+
+/* Text of a string, at most so many characters of it. */
+static void
+slice(const grammar_vocab_t *v, uint32_t chars, uint32_t *mask)
+{
+    const uint32_t *from = chars < SHORT_MAX ? v->upto[chars] : v->plain;
+    uint32_t i;
+
+    memcpy(mask, from, v->words * sizeof(*mask));
+    for (i = 0; i < v->longer_n && chars >= SHORT_MAX && chars < TOKEN_LEN_MAX;
+         i++) {
+        if (v->chars[i] > chars) {
+            mask[v->longer[i] / 32] &= ~(1u << v->longer[i] % 32);
+        }
+    }
+}
+
+
 /* Steps the threads at depth by a byte to depth + 1; how many are left. */
 static inline uint32_t
 step(struct grammar_masks_s *m, grammar_work_t *w, uint32_t depth, uint8_t byte)
@@ -318,6 +438,14 @@ step(struct grammar_masks_s *m, grammar_work_t *w, uint32_t depth, uint8_t byte)
         out->pos = to;
         out->up = in->up;
         n = to != POS_DEAD;
+    } else if (n == 1 && in->pos == POS_DONE && byte >= 0x20 && byte < 0x80
+               && byte != '"' && byte != '\\' && counts_chars(w, in->up)) {
+        /* and most that count */
+        w->used = m->used[depth];
+        out->pos = POS_DONE;
+        out->up = count_one(w, in->up);
+        n = out->up != 0;
+        m->used[depth + 1] = w->used;
     } else {
         w->used = m->used[depth];
         w->out = out;
@@ -400,7 +528,7 @@ compute(grammar_t *g, const grammar_vocab_t *v, const grammar_state_t *st,
     struct grammar_masks_s *m = g->masks;
     const grammar_thread_t *t = threads_of(st);
     grammar_work_t w = {.g = g, .words = m->words, .cap = m->cap};
-    uint32_t i, plain = st->threads > 0;
+    uint32_t i, chars, plain = st->threads > 0;
     shape_t shape;
 
     memcpy(m->words, st->words, st->used * sizeof(*m->words));
@@ -415,8 +543,10 @@ compute(grammar_t *g, const grammar_vocab_t *v, const grammar_state_t *st,
     for (i = 0; i < st->threads; i++) {
         plain = plain && g->pos[t[i].pos].plain;
     }
+    chars = plain ? TOKEN_LEN_MAX : st->threads == 1 ? chars_left(&w, t) : 0;
+    plain = chars > 0;
     if (plain) {
-        memcpy(mask, v->plain, v->words * sizeof(*mask));
+        slice(v, chars, mask);
     } else {
         memset(mask, 0, v->words * sizeof(*mask));
     }

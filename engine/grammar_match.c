@@ -114,6 +114,15 @@ look_aux(grammar_work_t *w, uint32_t frame)
 }
 
 
+void
+grammar_looked(grammar_work_t *w, uint32_t frame, uint32_t behind)
+{
+    look(w, frame);
+    look_aux(w, frame);
+    look(w, behind);
+}
+
+
 /* Are two stacks alike? */
 static int
 same(const grammar_work_t *w, uint32_t x, uint32_t y)

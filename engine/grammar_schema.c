@@ -60,12 +60,14 @@ path_of(const json_t *at, const json_t *s, char *path, size_t n)
     if (at == s) {
         return 1;
     }
-    json_object_foreach((json_t *) at, key, v) {
+    json_object_foreach((json_t *) at, key, v)
+    {
         if (path_of(v, s, path, path_step(path, n, key))) {
             return 1;
         }
     }
-    json_array_foreach((json_t *) at, i, v) {
+    json_array_foreach((json_t *) at, i, v)
+    {
         (void) snprintf(number, sizeof(number), "%zu", i);
         if (path_of(v, s, path, path_step(path, n, number))) {
             return 1;
@@ -114,8 +116,8 @@ rules_make(schema_t *c)
     for (i = 0; i < c->rules_n && !grammar_tick(c->b); i++) {
         l.n = 0;
         c->flats = 0;
-        for (f = schema_flats(c, c->rules[i].terms);
-             f != NULL && !c->b->failed; f = f->next) {
+        for (f = schema_flats(c, c->rules[i].terms); f != NULL && !c->b->failed;
+             f = f->next) {
             (void) grammar_list_put(c->b, &l, schema_flat_node(c, f));
         }
         node = c->b->failed ? 0 : grammar_alt(c->b, l.v, l.n);

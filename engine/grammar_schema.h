@@ -16,7 +16,7 @@
 /* A schema, or its negation. */
 typedef struct {
     const json_t *s; /* an object, true or false */
-    int not;
+    int not ;
 } schema_term_t;
 
 typedef struct schema_terms_s {
@@ -29,8 +29,8 @@ enum {
     T_TRUE = 2,
     T_FALSE = 128,
     T_BOOL = T_TRUE | T_FALSE,
-    T_INT = 4,   /* numbers that are whole */
-    T_FRAC = 8,  /* and those that are not */
+    T_INT = 4,  /* numbers that are whole */
+    T_FRAC = 8, /* and those that are not */
     T_STRING = 16,
     T_ARRAY = 32,
     T_OBJECT = 64,
@@ -40,19 +40,19 @@ enum {
 
 /* One demand on values of a type; of others it asks nothing. */
 enum {
-    A_MIN,      /* value: a number; not: must be below */
+    A_MIN, /* value: a number; not: must be below */
     A_MAX,
-    A_XMIN,     /* exclusive */
+    A_XMIN, /* exclusive */
     A_XMAX,
     A_MULTIPLE, /* value; may be negated */
     A_MINLEN,   /* n */
     A_MAXLEN,
-    A_PATTERN,  /* value; may be negated */
-    A_FORMAT,   /* value; may be negated */
+    A_PATTERN, /* value; may be negated */
+    A_FORMAT,  /* value; may be negated */
     A_MINITEMS,
     A_MAXITEMS,
-    A_ITEMS,    /* of schema: items, prefixItems and what older ones had */
-    A_EACH,     /* term: of each item */
+    A_ITEMS, /* of schema: items, prefixItems and what older ones had */
+    A_EACH,  /* term: of each item */
     A_MINPROPS,
     A_MAXPROPS,
     A_REQUIRED, /* name */
@@ -64,7 +64,7 @@ enum {
 };
 
 typedef struct schema_atom_s {
-    int kind, not;
+    int kind, not ;
     uint32_t n;
     const json_t *value, *schema;
     const char *name; /* borrowed from the document */
@@ -119,7 +119,7 @@ typedef struct {
     grammar_build_t *b;
     json_t *doc;    /* owned */
     json_t *consts; /* owned: arrays of one */
-    int old;    /* a draft where "$ref" has no siblings */
+    int old;        /* a draft where "$ref" has no siblings */
     uint32_t depth; /* of checks within checks */
     uint32_t flats; /* of a rule, so far */
     int warned;
@@ -146,8 +146,8 @@ const json_t *schema_ref(schema_t *c, const json_t *s, const char *ref);
 /* Flats (grammar_schema_flat.c): the ways to satisfy all terms; NULL: none,
  * or failed. */
 schema_flat_t *schema_flats(schema_t *c, const schema_terms_t *terms);
-const schema_terms_t *schema_term(schema_t *c, const json_t *s, int not,
-    const schema_terms_t *next);
+const schema_terms_t *schema_term(
+    schema_t *c, const json_t *s, int not, const schema_terms_t *next);
 /* Can both be satisfied at once, as far as is seen at first sight? */
 int schema_meets(schema_t *c, schema_term_t x, schema_term_t y);
 unsigned schema_types(schema_t *c, const json_t *type, const json_t *s);

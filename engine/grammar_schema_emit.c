@@ -27,7 +27,7 @@ by_term(const void *a, const void *b)
 {
     const schema_term_t *x = a, *y = b;
 
-    return x->s != y->s ? (x->s > y->s ? 1 : -1) : x->not - y->not;
+    return x->s != y->s ? (x->s > y->s ? 1 : -1) : x->not -y->not ;
 }
 
 
@@ -58,7 +58,7 @@ normal(schema_t *c, const schema_terms_t *terms, uint32_t *n, uint32_t *hash)
     for (t = NULL, i = 0; i < k; i++) {
         if (i == 0 || by_term(&v[i], &v[i - 1]) != 0) {
             t = schema_term(c, v[i].s, v[i].not, t);
-            h = (h ^ (uintptr_t) v[i].s ^ (unsigned) v[i].not)
+            h = (h ^ (uintptr_t) v[i].s ^ (unsigned) v[i].not )
                 * 0x9e3779b97f4a7c15ull;
             ++*n;
         }
@@ -189,7 +189,7 @@ lengths(const schema_flat_t *f, uint32_t *min, uint32_t *max, int *patterns)
             *max = a->n;
         }
         *patterns |= a->kind == A_PATTERN || a->kind == A_FORMAT
-                     || (a->kind == A_ENUM && a->not);
+                     || (a->kind == A_ENUM && a->not );
     }
 }
 
@@ -202,7 +202,8 @@ string_without(schema_t *c, grammar_dfa_t *d, const json_t *list)
     json_t *v;
     size_t i;
 
-    json_array_foreach((json_t *) list, i, v) {
+    json_array_foreach((json_t *) list, i, v)
+    {
         if (json_is_string(v) && d != NULL) {
             node = grammar_text(
                 c->b, json_string_value(v), json_string_length(v), 1);
@@ -242,11 +243,10 @@ schema_string_dfa(schema_t *c, const schema_flat_t *f)
                 || a->not != pass) {
                 continue;
             }
-            e = a->kind == A_FORMAT
-                    ? format_dfa(c, a)
-                    : schema_pattern(c, a->value,
-                        REGEX_ECMA | REGEX_JSON | REGEX_SEARCH);
-            d = d == NULL ? e : grammar_dfa_and(c->b, d, e, a->not);
+            e = a->kind == A_FORMAT ? format_dfa(c, a)
+                                    : schema_pattern(c, a->value,
+                                        REGEX_ECMA | REGEX_JSON | REGEX_SEARCH);
+            d = d == NULL ? e : grammar_dfa_and(c->b, d, e, a->not );
         }
     }
 
@@ -389,8 +389,8 @@ name_put(object_t *x, const char *s, size_t len)
             return;
         }
     }
-    if (grammar_room(x->c->b, &x->names, x->names_n, &x->names_cap,
-            sizeof(*x->names))
+    if (grammar_room(
+            x->c->b, &x->names, x->names_n, &x->names_cap, sizeof(*x->names))
         == 0) {
         x->names[x->names_n].s = s;
         x->names[x->names_n].len = len;
@@ -406,12 +406,14 @@ names_of(object_t *x, const json_t *s)
     const char *key;
     json_t *v;
 
-    json_object_foreach(json_object_get(s, "properties"), key, v) {
+    json_object_foreach(json_object_get(s, "properties"), key, v)
+    {
         name_put(x, key, strlen(key));
     }
-    json_object_foreach(json_object_get(s, "patternProperties"), key, v) {
-        if (grammar_room(x->c->b, &x->patterns, x->patterns_n,
-                &x->patterns_cap, sizeof(*x->patterns))
+    json_object_foreach(json_object_get(s, "patternProperties"), key, v)
+    {
+        if (grammar_room(x->c->b, &x->patterns, x->patterns_n, &x->patterns_cap,
+                sizeof(*x->patterns))
             == 0) {
             x->patterns[x->patterns_n].schema = s;
             x->patterns[x->patterns_n].pattern = key;
@@ -442,7 +444,8 @@ gather_atom(object_t *x, const schema_atom_t *a)
         name_put(x, a->name, a->name_len);
     }
     if (a->kind == A_DEP) {
-        json_array_foreach((json_t *) a->value, i, v) {
+        json_array_foreach((json_t *) a->value, i, v)
+        {
             if (json_is_string(v)) {
                 name_put(x, json_string_value(v), json_string_length(v));
             }
@@ -568,8 +571,7 @@ pick(void *arg, const uint32_t *which, uint32_t n)
     }
     x->combos[x->combos_n++] = x->sets_n;
     for (i = 0; i < n; i++) {
-        if (grammar_room(
-                b, &x->sets, x->sets_n, &x->sets_cap, sizeof(uint32_t))
+        if (grammar_room(b, &x->sets, x->sets_n, &x->sets_cap, sizeof(uint32_t))
             != 0) {
             return 0;
         }
@@ -589,8 +591,7 @@ is_closed(const object_t *x)
 
     for (a = x->f->atoms; a != NULL; a = a->next) {
         if (a->kind == A_PROPS
-            && json_is_false(
-                json_object_get(a->schema, "additionalProperties"))
+            && json_is_false(json_object_get(a->schema, "additionalProperties"))
             && json_object_size(json_object_get(a->schema, "patternProperties"))
                    == 0) {
             return 1;
@@ -611,13 +612,14 @@ name_node(schema_t *c, const schema_flat_t *f)
     json_t *v;
     size_t i;
 
-    for (a = f->atoms; a != NULL && (a->kind != A_ENUM || a->not);
+    for (a = f->atoms; a != NULL && (a->kind != A_ENUM || a->not );
          a = a->next) {
     }
     if (a == NULL) {
         return quotes(c, grammar_dfa_node(c->b, schema_string_dfa(c, f)));
     }
-    json_array_foreach((json_t *) a->value, i, v) {
+    json_array_foreach((json_t *) a->value, i, v)
+    {
         if (json_is_string(v) && schema_flat_holds(c, f, v)) {
             (void) grammar_list_put(c->b, &l, schema_literal(c, v));
         }
@@ -669,8 +671,7 @@ keys(object_t *x)
 
     for (i = 0; i < x->names_n; i++) {
         (void) grammar_list_put(b, &l,
-            quotes(x->c,
-                grammar_text(b, x->names[i].s, x->names[i].len, 1)));
+            quotes(x->c, grammar_text(b, x->names[i].s, x->names[i].len, 1)));
     }
     if (!is_closed(x)) {
         for (i = 0; i < x->patterns_n && !b->failed; i++) {
@@ -685,8 +686,8 @@ keys(object_t *x)
                 b, &l, quotes(x->c, grammar_dfa_node(b, d)));
         }
         (void) grammar_list_put(b, &l,
-            quotes(x->c,
-                grammar_dfa_node(b, chars_dfa(x->c, 0, GRAMMAR_MANY))));
+            quotes(
+                x->c, grammar_dfa_node(b, chars_dfa(x->c, 0, GRAMMAR_MANY))));
     }
     if (!b->failed) {
         x->o->key = grammar_dfa(b, l.v, l.n, pick, x);
@@ -716,7 +717,8 @@ demands(object_t *x)
         } else if (a->kind == A_DEP) {
             dep = o->deps + (size_t) o->deps_n++ * (1 + o->words);
             dep[0] = index_of(x, a->name, a->name_len);
-            json_array_foreach((json_t *) a->value, k, v) {
+            json_array_foreach((json_t *) a->value, k, v)
+            {
                 if (json_is_string(v)) {
                     i = index_of(
                         x, json_string_value(v), json_string_length(v));
@@ -757,8 +759,8 @@ object_make(object_t *x)
     o->rule = grammar_get(b, (o->classes + 1) * sizeof(uint32_t));
     for (i = 0; i < o->props && !b->failed; i++) {
         o->order[i] = x->names[i].order;
-        o->rule[i] = schema_rule(x->c, schema_key_terms(x->c, x->f,
-                                           x->names[i].s, x->names[i].len));
+        o->rule[i] = schema_rule(
+            x->c, schema_key_terms(x->c, x->f, x->names[i].s, x->names[i].len));
     }
     for (i = 0; i < x->rules_n && !b->failed; i++) {
         o->rule[o->props + i] = x->rules[i];
@@ -834,7 +836,8 @@ values(schema_t *c, const schema_flat_t *f, const json_t *list)
     json_t *v;
     size_t i;
 
-    json_array_foreach((json_t *) list, i, v) {
+    json_array_foreach((json_t *) list, i, v)
+    {
         if (schema_flat_holds(c, f, v)) {
             (void) grammar_list_put(c->b, &l, schema_literal(c, v));
         }
@@ -860,8 +863,9 @@ types_left(schema_t *c, const schema_flat_t *f)
         if (a->kind != A_ENUM) {
             continue;
         }
-        assert(a->not);
-        json_array_foreach((json_t *) a->value, i, v) {
+        assert(a->not );
+        json_array_foreach((json_t *) a->value, i, v)
+        {
             types &= ~(unsigned) (json_is_null(v)    ? T_NULL
                                   : json_is_true(v)  ? T_TRUE
                                   : json_is_false(v) ? T_FALSE
@@ -886,7 +890,7 @@ schema_flat_node(schema_t *c, const schema_flat_t *f)
     unsigned types;
 
     for (a = f->atoms; a != NULL; a = a->next) {
-        if (a->kind == A_ENUM && !a->not) {
+        if (a->kind == A_ENUM && !a->not ) {
             return values(c, f, a->value);
         }
     }

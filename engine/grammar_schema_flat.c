@@ -40,8 +40,7 @@ typedef struct {
 
 
 const schema_terms_t *
-schema_term(
-    schema_t *c, const json_t *s, int not, const schema_terms_t *next)
+schema_term(schema_t *c, const json_t *s, int not, const schema_terms_t *next)
 {
     schema_terms_t *t = grammar_get(c->b, sizeof(*t));
 
@@ -81,7 +80,7 @@ atom_value(schema_t *c, int kind, const json_t *value, int not,
 
     if (a != NULL) {
         a->value = value;
-        a->not = not;
+        a->not = not ;
     }
 }
 
@@ -157,7 +156,8 @@ schema_types(schema_t *c, const json_t *type, const json_t *s)
     size_t i;
 
     if (json_is_array(type)) {
-        json_array_foreach(type, i, v) {
+        json_array_foreach(type, i, v)
+        {
             types |= json_is_string(v) ? schema_types(c, v, s) : 0;
         }
         return types;
@@ -176,8 +176,8 @@ schema_types(schema_t *c, const json_t *type, const json_t *s)
 
 /* A number of things; 0: it is none, which is refused. */
 static int
-read_count(schema_t *c, const json_t *s, const char *key, const json_t *v,
-    uint32_t *n)
+read_count(
+    schema_t *c, const json_t *s, const char *key, const json_t *v, uint32_t *n)
 {
     double d = json_number_value(v);
 
@@ -199,8 +199,7 @@ typedef struct {
     int counts;
 } keyword_t;
 
-static const keyword_t keywords[] = {
-    {"minimum", T_NUMBER, A_MIN, A_XMAX, 0},
+static const keyword_t keywords[] = {{"minimum", T_NUMBER, A_MIN, A_XMAX, 0},
     {"maximum", T_NUMBER, A_MAX, A_XMIN, 0},
     {"exclusiveMinimum", T_NUMBER, A_XMIN, A_MAX, 0},
     {"exclusiveMaximum", T_NUMBER, A_XMAX, A_MIN, 0},
@@ -232,7 +231,7 @@ keyword_of(const char *key)
 
 /* In draft 4 a bound is exclusive by a flag beside it. */
 static int
-kind_of(const json_t *s, const keyword_t *k, int not)
+kind_of(const json_t *s, const keyword_t *k, int not )
 {
     int kind = not ? k->inverse : k->kind;
 
@@ -253,8 +252,8 @@ kind_of(const json_t *s, const keyword_t *k, int not)
 static int
 format_free(schema_t *c, const json_t *s, const json_t *v)
 {
-    const char *re = json_is_string(v) ? schema_format(json_string_value(v))
-                                       : NULL;
+    const char *re =
+        json_is_string(v) ? schema_format(json_string_value(v)) : NULL;
 
     if (re != NULL && *re == '\0') {
         (void) schema_refuse(c, s, "format", json_string_value(v));
@@ -278,7 +277,7 @@ keyword_atom(schema_t *c, const json_t *s, const keyword_t *k, const json_t *v,
         if (!read_count(c, s, k->key, v, &n)) {
             return 0;
         }
-        if (not && k->counts < 0 && n == 0) {
+        if (not &&k->counts < 0 && n == 0) {
             return -1;
         }
         atom_count(c, not ? k->inverse : k->kind,
@@ -296,9 +295,9 @@ keyword_atom(schema_t *c, const json_t *s, const keyword_t *k, const json_t *v,
         (void) schema_refuse(c, s, k->key, "is no string");
         return 0;
     }
-    n = (uint32_t) kind_of(s, k, not);
+    n = (uint32_t) kind_of(s, k, not );
     atom_value(c, (int) n, v,
-        not && (n == A_MULTIPLE || n == A_PATTERN || n == A_FORMAT), list);
+        not &&(n == A_MULTIPLE || n == A_PATTERN || n == A_FORMAT), list);
 
     return 1;
 }
@@ -323,7 +322,8 @@ list_terms(schema_t *c, const json_t *s, const char *key, int not,
     if (!json_is_array(list)) {
         (void) schema_refuse(c, s, key, "is no array");
     }
-    json_array_foreach((json_t *) list, i, v) {
+    json_array_foreach((json_t *) list, i, v)
+    {
         if (!is_schema(v)) {
             (void) schema_refuse(c, s, key, "has what is no schema");
             break;
@@ -353,7 +353,7 @@ one_of(schema_t *c, const json_t *s, int not, const schema_way_t **ways)
 {
     const schema_terms_t *all = list_terms(c, s, "oneOf", 0, NULL), *x, *y, *t;
 
-    if (not) {
+    if (not ) {
         way_put(c, ways, T_ALL, NULL, list_terms(c, s, "oneOf", 1, NULL));
     }
     for (x = all; x != NULL && !c->b->failed; x = x->next) {
@@ -362,14 +362,14 @@ one_of(schema_t *c, const json_t *s, int not, const schema_way_t **ways)
             if (x == y || !schema_meets(c, x->t, y->t)) {
                 continue;
             }
-            if (not) {
+            if (not ) {
                 way_put(c, ways, T_ALL, NULL,
                     schema_term(c, y->t.s, 0, schema_term(c, x->t.s, 0, NULL)));
             } else {
                 t = schema_term(c, y->t.s, 1, t);
             }
         }
-        if (!not) {
+        if (!not ) {
             way_put(c, ways, T_ALL, NULL, t);
         }
     }
@@ -388,15 +388,15 @@ if_then(schema_t *c, const json_t *s, int not, const schema_way_t **ways)
         (void) schema_refuse(c, s, "if", "is no schema");
         return;
     }
-    if (t != NULL || !not) {
+    if (t != NULL || !not ) {
         way_put(c, ways, T_ALL, NULL,
-            schema_term(c, i, 0,
-                t == NULL ? NULL : schema_term(c, t, not, NULL)));
+            schema_term(
+                c, i, 0, t == NULL ? NULL : schema_term(c, t, not, NULL)));
     }
-    if (e != NULL || !not) {
+    if (e != NULL || !not ) {
         way_put(c, ways, T_ALL, NULL,
-            schema_term(c, i, 1,
-                e == NULL ? NULL : schema_term(c, e, not, NULL)));
+            schema_term(
+                c, i, 1, e == NULL ? NULL : schema_term(c, e, not, NULL)));
     }
 }
 
@@ -437,11 +437,13 @@ dependent(schema_t *c, const json_t *s, const char *key, int not, part_t *p,
     const char *who;
     size_t i;
 
-    json_object_foreach(o, who, v) {
-        if (json_is_array(v) && !not) {
+    json_object_foreach(o, who, v)
+    {
+        if (json_is_array(v) && !not ) {
             atom_name(c, A_DEP, who, strlen(who), whatever(), v, &p->atoms);
         } else if (json_is_array(v)) {
-            json_array_foreach(v, i, name) {
+            json_array_foreach(v, i, name)
+            {
                 list = NULL;
                 require(c, who, strlen(who), &list);
                 atom_name(c, A_PROP, json_string_value(name),
@@ -453,7 +455,7 @@ dependent(schema_t *c, const json_t *s, const char *key, int not, part_t *p,
         } else {
             list = NULL;
             require(c, who, strlen(who), &list);
-            if (not) {
+            if (not ) {
                 way_put(c, ways, T_OBJECT, list, schema_term(c, v, 1, NULL));
                 continue;
             }
@@ -470,8 +472,8 @@ dependent(schema_t *c, const json_t *s, const char *key, int not, part_t *p,
 
 
 static void
-required(schema_t *c, const json_t *s, int not, part_t *p,
-    const schema_way_t **ways)
+required(
+    schema_t *c, const json_t *s, int not, part_t *p, const schema_way_t **ways)
 {
     json_t *v;
     const json_t *o = json_object_get(s, "required");
@@ -482,12 +484,13 @@ required(schema_t *c, const json_t *s, int not, part_t *p,
     if (!json_is_array(o) && !json_is_boolean(o)) {
         (void) schema_refuse(c, s, "required", "is no array");
     }
-    json_array_foreach((json_t *) o, i, v) {
+    json_array_foreach((json_t *) o, i, v)
+    {
         if (!json_is_string(v)) {
             (void) schema_refuse(c, s, "required", "has what is no name");
             return;
         }
-        if (!not) {
+        if (!not ) {
             require(c, json_string_value(v), json_string_length(v), &p->atoms);
             continue;
         }
@@ -509,7 +512,8 @@ not_properties(schema_t *c, const json_t *s, const schema_way_t **ways)
     const char *key;
     json_t *v;
 
-    json_object_foreach((json_t *) o, key, v) {
+    json_object_foreach((json_t *) o, key, v)
+    {
         t.s = v;
         t.not = 1;
         list = NULL;
@@ -534,10 +538,9 @@ is_quiet(const char *key, const json_t *v)
 static int
 unsupported(schema_t *c, const json_t *s, const char *key, const json_t *v)
 {
-    static const char *const list[] = {"uniqueItems", "contains",
-        "minContains", "maxContains", "unevaluatedProperties",
-        "unevaluatedItems", "$dynamicRef", "$recursiveRef", "extends",
-        "disallow", "divisibleBy"};
+    static const char *const list[] = {"uniqueItems", "contains", "minContains",
+        "maxContains", "unevaluatedProperties", "unevaluatedItems",
+        "$dynamicRef", "$recursiveRef", "extends", "disallow", "divisibleBy"};
     size_t i;
 
     for (i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
@@ -596,7 +599,7 @@ structure(schema_t *c, const json_t *s, const char *key, const json_t *v,
     if (kind < 0) {
         return 0;
     }
-    if (not) {
+    if (not ) {
         not_there(c, s, key, v);
         return 1;
     }
@@ -631,7 +634,7 @@ enumerate(schema_t *c, const json_t *s, const char *key, const json_t *v,
         (void) schema_refuse(c, s, key, "is no array");
         return;
     }
-    if (not) {
+    if (not ) {
         atom_value(c, A_ENUM, values, 1, &list);
         way_put(c, ways, T_ALL, list, NULL);
     } else {
@@ -649,13 +652,13 @@ combine(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
     const schema_terms_t *t;
 
     if (strcmp(key, "allOf") == 0) {
-        if (not) {
+        if (not ) {
             each_of(c, s, key, 1, ways);
         } else {
             p->todo = list_terms(c, s, key, 0, p->todo);
         }
     } else if (strcmp(key, "anyOf") == 0) {
-        if (not) {
+        if (not ) {
             t = list_terms(c, s, key, 1, NULL);
             way_put(c, ways, T_ALL, NULL, t);
         } else {
@@ -664,21 +667,21 @@ combine(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
         }
     } else if (strcmp(key, "oneOf") == 0) {
         one_of(c, s, not, not ? ways : &own);
-        if (!not) {
+        if (!not ) {
             choose(c, p, own);
         }
     } else if (strcmp(key, "if") == 0) {
         if (json_object_get(s, "then") != NULL
             || json_object_get(s, "else") != NULL) {
             if_then(c, s, not, not ? ways : &own);
-            if (!not) {
+            if (!not ) {
                 choose(c, p, own);
             }
         }
     } else if (strcmp(key, "not") == 0) {
         if (!is_schema(v)) {
             (void) schema_refuse(c, s, key, "is no schema");
-        } else if (not) {
+        } else if (not ) {
             way_put(c, ways, T_ALL, NULL, schema_term(c, v, 0, NULL));
         } else {
             p->todo = schema_term(c, v, 1, p->todo);
@@ -705,7 +708,7 @@ reference(schema_t *c, const json_t *s, const json_t *v, int not, part_t *p,
     if (to == NULL) {
         return;
     }
-    if (not) {
+    if (not ) {
         way_put(c, ways, T_ALL, NULL, schema_term(c, to, 1, NULL));
     } else {
         p->todo = schema_term(c, to, 0, p->todo);
@@ -724,14 +727,14 @@ keyword(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
     unsigned types;
 
     if (k != NULL) {
-        if (!not) {
+        if (!not ) {
             (void) keyword_atom(c, s, k, v, 0, &p->atoms);
         } else if (keyword_atom(c, s, k, v, 1, &list) > 0) {
             way_put(c, ways, k->types, list, NULL);
         }
     } else if (strcmp(key, "type") == 0) {
         types = schema_types(c, v, s);
-        if (not) {
+        if (not ) {
             way_put(c, ways, T_ALL & ~types, NULL, NULL);
         } else {
             p->types &= types;
@@ -740,14 +743,14 @@ keyword(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
         enumerate(c, s, key, v, not, p, ways);
     } else if (strcmp(key, "required") == 0) {
         required(c, s, not, p, ways);
-    } else if (strcmp(key, "properties") == 0 && not) {
+    } else if (strcmp(key, "properties") == 0 && not ) {
         not_properties(c, s, ways);
     } else if (strcmp(key, "dependencies") == 0
                || strcmp(key, "dependentRequired") == 0
                || strcmp(key, "dependentSchemas") == 0) {
         dependent(c, s, key, not, p, ways);
     } else if (strcmp(key, "propertyNames") == 0) {
-        if (not) {
+        if (not ) {
             not_there(c, s, key, v);
         } else if (!is_schema(v)) {
             (void) schema_refuse(c, s, key, "is no schema");
@@ -772,7 +775,7 @@ keyword(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
 static int
 met(const schema_terms_t *seen, schema_term_t t)
 {
-    while (seen != NULL && (seen->t.s != t.s || seen->t.not != t.not)) {
+    while (seen != NULL && (seen->t.s != t.s || seen->t.not != t.not )) {
         seen = seen->next;
     }
 
@@ -809,11 +812,12 @@ take_apart(schema_t *c, part_t *p)
         if (ref != NULL && c->old) {
             reference(c, t.s, ref, t.not, p, &ways);
         } else {
-            json_object_foreach((json_t *) t.s, key, v) {
+            json_object_foreach((json_t *) t.s, key, v)
+            {
                 keyword(c, t.s, key, v, t.not, p, &ways);
             }
         }
-        if (t.not) {
+        if (t.not ) {
             choose(c, p, ways);
         }
     }

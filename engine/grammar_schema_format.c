@@ -35,13 +35,11 @@
 #define H16  "[0-9A-Fa-f]{1,4}"
 #define LS32 "(?:" H16 ":" H16 "|" IPV4 ")"
 #define IPV6                                                                   \
-    "(?:(?:" H16 ":){6}" LS32 "|::(?:" H16 ":){5}" LS32                        \
-    "|(?:" H16 ")?::(?:" H16 ":){4}" LS32                                      \
-    "|(?:(?:" H16 ":){0,1}" H16 ")?::(?:" H16 ":){3}" LS32                     \
-    "|(?:(?:" H16 ":){0,2}" H16 ")?::(?:" H16 ":){2}" LS32                     \
-    "|(?:(?:" H16 ":){0,3}" H16 ")?::" H16 ":" LS32                            \
-    "|(?:(?:" H16 ":){0,4}" H16 ")?::" LS32                                    \
-    "|(?:(?:" H16 ":){0,5}" H16 ")?::" H16                                     \
+    "(?:(?:" H16 ":){6}" LS32 "|::(?:" H16 ":){5}" LS32 "|(?:" H16             \
+    ")?::(?:" H16 ":){4}" LS32 "|(?:(?:" H16 ":){0,1}" H16 ")?::(?:" H16       \
+    ":){3}" LS32 "|(?:(?:" H16 ":){0,2}" H16 ")?::(?:" H16 ":){2}" LS32        \
+    "|(?:(?:" H16 ":){0,3}" H16 ")?::" H16 ":" LS32 "|(?:(?:" H16              \
+    ":){0,4}" H16 ")?::" LS32 "|(?:(?:" H16 ":){0,5}" H16 ")?::" H16           \
     "|(?:(?:" H16 ":){0,6}" H16 ")?::)"
 
 #define ATOM "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
@@ -58,14 +56,14 @@
 #define HIER                                                                   \
     "(?://" AUTHORITY "(?:/" PCHAR "*)*"                                       \
     "|/(?:" PCHAR "+(?:/" PCHAR "*)*)?"
-#define QUERY                                                                  \
-    "(?:\\?(?:" PCHAR "|[/?])*)?(?:#(?:" PCHAR "|[/?])*)?"
+#define QUERY "(?:\\?(?:" PCHAR "|[/?])*)?(?:#(?:" PCHAR "|[/?])*)?"
 #define URI                                                                    \
     "[A-Za-z][A-Za-z0-9+.-]*:" HIER "|" PCHAR "+(?:/" PCHAR "*)*)?" QUERY
-#define SEGMENT "(?:[A-Za-z0-9._~!$&'()*+,;=@-]|" ESCAPED ")+"
+#define SEGMENT   "(?:[A-Za-z0-9._~!$&'()*+,;=@-]|" ESCAPED ")+"
 #define REFERENCE HIER "|" SEGMENT "(?:/" PCHAR "*)*)?" QUERY
 
-#define VARNAME "(?:[A-Za-z0-9_]|" ESCAPED ")(?:\\.?(?:[A-Za-z0-9_]|" ESCAPED "))*"
+#define VARNAME                                                                \
+    "(?:[A-Za-z0-9_]|" ESCAPED ")(?:\\.?(?:[A-Za-z0-9_]|" ESCAPED "))*"
 #define VARSPEC VARNAME "(?::[1-9][0-9]{0,3}|\\*)?"
 #define TEMPLATE                                                               \
     "(?:[!#$&(-;=?-\\[\\]_a-z~\\xa0-\\ud7ff\\uf900-\\ufffd]|" ESCAPED          \
@@ -79,10 +77,10 @@ schema_format(const char *name)
 {
     static const struct {
         const char *name, *regex;
-    } list[] = {{"date", DATE}, {"time", TIME},
-        {"date-time", DATE "[tT]" TIME}, {"duration", DURATION},
-        {"email", EMAIL}, {"hostname", HOST}, {"ipv4", IPV4}, {"ipv6", IPV6},
-        {"uri", URI}, {"uri-reference", "(?:" URI "|" REFERENCE ")"},
+    } list[] = {{"date", DATE}, {"time", TIME}, {"date-time", DATE "[tT]" TIME},
+        {"duration", DURATION}, {"email", EMAIL}, {"hostname", HOST},
+        {"ipv4", IPV4}, {"ipv6", IPV6}, {"uri", URI},
+        {"uri-reference", "(?:" URI "|" REFERENCE ")"},
         {"uri-template", TEMPLATE},
         {"uuid", "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"},
         {"json-pointer", POINTER},

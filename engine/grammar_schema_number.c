@@ -37,8 +37,8 @@ typedef struct {
 } text_t;
 
 
-static void
-put(text_t *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void put(text_t *t, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 
 static void
 put(text_t *t, const char *fmt, ...)
@@ -265,8 +265,8 @@ multiples(schema_t *c, uint32_t k)
     }
     d->map['-'] = 11;
     d->map['.'] = 12;
-    d->next = grammar_get(
-        c->b, (size_t) d->states * d->classes * sizeof(*d->next));
+    d->next =
+        grammar_get(c->b, (size_t) d->states * d->classes * sizeof(*d->next));
     d->accept = grammar_get(c->b, d->states * sizeof(*d->accept));
     if (c->b->failed) {
         return NULL;
@@ -306,11 +306,10 @@ with_multiple(schema_t *c, grammar_dfa_t *d, const schema_atom_t *a)
     int k = 0;
 
     if (of == floor(of) && of >= 1 && of <= MULTIPLE_MAX) {
-        return grammar_dfa_and(
-            c->b, d, multiples(c, (uint32_t) of), a->not);
+        return grammar_dfa_and(c->b, d, multiples(c, (uint32_t) of), a->not );
     }
     /* so many digits behind the point */
-    while (k < 12 && of < 0.999 && !a->not) {
+    while (k < 12 && of < 0.999 && !a->not ) {
         of *= 10;
         k++;
         if (fabs(of - 1) < 1e-9) {
@@ -319,8 +318,8 @@ with_multiple(schema_t *c, grammar_dfa_t *d, const schema_atom_t *a)
             return grammar_dfa_and(c->b, d, regex(c, buf), 0);
         }
     }
-    grammar_fail(c->b, "multipleOf %g cannot be enforced",
-        json_number_value(a->value));
+    grammar_fail(
+        c->b, "multipleOf %g cannot be enforced", json_number_value(a->value));
 
     return NULL;
 }
@@ -334,7 +333,8 @@ without(schema_t *c, grammar_dfa_t *d, const json_t *list)
     size_t i;
     json_t *v;
 
-    json_array_foreach((json_t *) list, i, v) {
+    json_array_foreach((json_t *) list, i, v)
+    {
         if (!json_is_number(v) || d == NULL) {
             continue;
         }
@@ -391,7 +391,7 @@ bounded(schema_t *c, limit_t lo, limit_t hi, const schema_flat_t *f)
             if (a->kind == A_MULTIPLE) {
                 d[i] = with_multiple(c, d[i], a);
             } else if (a->kind == A_ENUM) {
-                assert(a->not);
+                assert(a->not );
                 d[i] = without(c, d[i], a->value);
             }
         }

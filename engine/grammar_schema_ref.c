@@ -144,9 +144,7 @@ walk(schema_t *c, json_t *s, uint32_t resource, uint32_t depth, int names)
         return;
     }
     if (json_is_array(s)) {
-        json_array_foreach(s, i, v) {
-            walk(c, v, resource, depth + 1, 0);
-        }
+        json_array_foreach(s, i, v) { walk(c, v, resource, depth + 1, 0); }
     }
     if (!json_is_object(s)) {
         return;
@@ -162,7 +160,8 @@ walk(schema_t *c, json_t *s, uint32_t resource, uint32_t depth, int names)
             c->places[c->places_n++].resource = resource;
         }
     }
-    json_object_foreach(s, key, v) {
+    json_object_foreach(s, key, v)
+    {
         if (names || !is_one_of(key, data)) {
             walk(c, v, resource, depth + 1, !names && is_one_of(key, maps));
         }

@@ -109,7 +109,8 @@ props_terms(schema_t *c, const json_t *s, const char *key, size_t len,
         t = schema_term(c, v, 0, t);
         any = 1;
     }
-    json_object_foreach(patterns, pattern, v) {
+    json_object_foreach(patterns, pattern, v)
+    {
         if (key_matches(c, pattern, key, len)) {
             t = schema_term(c, v, 0, t);
             any = 1;
@@ -225,7 +226,8 @@ same_value(const json_t *x, const json_t *y, uint32_t depth)
         return same_number(x, y);
     }
     if (json_is_array(x) && json_is_array(y)) {
-        json_array_foreach(x, i, v) {
+        json_array_foreach(x, i, v)
+        {
             if (!same_value(v, json_array_get(y, i), depth + 1)) {
                 return 0;
             }
@@ -233,7 +235,8 @@ same_value(const json_t *x, const json_t *y, uint32_t depth)
         return json_array_size(x) == json_array_size(y);
     }
     if (json_is_object(x) && json_is_object(y)) {
-        json_object_foreach((json_t *) x, key, v) {
+        json_object_foreach((json_t *) x, key, v)
+        {
             if (!same_value(v, json_object_get(y, key), depth + 1)) {
                 return 0;
             }
@@ -302,7 +305,7 @@ number_holds(const schema_atom_t *a, const json_t *v)
     case A_XMAX:
         return x < y;
     default:
-        return is_multiple(v, a->value) != a->not;
+        return is_multiple(v, a->value) != a->not ;
     }
 }
 
@@ -320,14 +323,14 @@ string_holds(schema_t *c, const schema_atom_t *a, const json_t *v)
     case A_MAXLEN:
         return schema_chars(s, len) <= a->n;
     case A_PATTERN:
-        return matches(c, a->value, REGEX_SEARCH, s, len) != a->not;
+        return matches(c, a->value, REGEX_SEARCH, s, len) != a->not ;
     default:
         re = schema_format(json_string_value(a->value));
         own = re == NULL ? NULL : json_string(re);
         if (own == NULL || json_array_append_new(c->consts, own) != 0) {
             return 1;
         }
-        return matches(c, own, 0, s, len) != a->not;
+        return matches(c, own, 0, s, len) != a->not ;
     }
 }
 
@@ -341,7 +344,8 @@ dep_holds(const schema_atom_t *a, const json_t *v)
     if (json_object_getn(v, a->name, a->name_len) == NULL) {
         return 1;
     }
-    json_array_foreach(a->value, i, name) {
+    json_array_foreach(a->value, i, name)
+    {
         if (json_is_string(name)
             && json_object_getn(
                    v, json_string_value(name), json_string_length(name))
@@ -361,7 +365,8 @@ names_hold(schema_t *c, schema_term_t term, const json_t *v)
     const char *key;
     json_t *each, *name;
 
-    json_object_foreach((json_t *) v, key, each) {
+    json_object_foreach((json_t *) v, key, each)
+    {
         name = json_string(key);
         if (name == NULL || json_array_append_new(c->consts, name) != 0
             || !schema_holds(c, t, name)) {
@@ -379,13 +384,14 @@ enum_holds(const schema_atom_t *a, const json_t *v)
     json_t *each;
     size_t i;
 
-    json_array_foreach(a->value, i, each) {
+    json_array_foreach(a->value, i, each)
+    {
         if (same_value(each, v, 0)) {
-            return !a->not;
+            return !a->not ;
         }
     }
 
-    return a->not;
+    return a->not ;
 }
 
 
@@ -444,14 +450,15 @@ schema_flat_holds(schema_t *c, const schema_flat_t *f, const json_t *v)
             return 0;
         }
     }
-    json_array_foreach(v, i, each) {
+    json_array_foreach(v, i, each)
+    {
         if (!schema_holds(c, schema_item_terms(c, f, (uint32_t) i), each)) {
             return 0;
         }
     }
-    json_object_foreach((json_t *) v, key, each) {
-        if (!schema_holds(
-                c, schema_key_terms(c, f, key, strlen(key)), each)) {
+    json_object_foreach((json_t *) v, key, each)
+    {
+        if (!schema_holds(c, schema_key_terms(c, f, key, strlen(key)), each)) {
             return 0;
         }
     }
@@ -499,8 +506,9 @@ flat_empty(schema_t *c, const schema_flat_t *f, uint32_t depth)
     size_t i;
 
     for (a = f->atoms; a != NULL && types != 0; a = a->next) {
-        if (a->kind == A_ENUM && !a->not) {
-            json_array_foreach(a->value, i, v) {
+        if (a->kind == A_ENUM && !a->not ) {
+            json_array_foreach(a->value, i, v)
+            {
                 if (schema_flat_holds(c, f, v)) {
                     return 0;
                 }
@@ -508,8 +516,8 @@ flat_empty(schema_t *c, const schema_flat_t *f, uint32_t depth)
             return 1;
         }
         if (a->kind == A_REQUIRED && (types & T_OBJECT)
-            && terms_empty(c, schema_key_terms(c, f, a->name, a->name_len),
-                depth + 1)) {
+            && terms_empty(
+                c, schema_key_terms(c, f, a->name, a->name_len), depth + 1)) {
             types &= ~(unsigned) T_OBJECT;
         }
     }
@@ -656,9 +664,7 @@ literal_object(schema_t *c, const json_t *v)
     if (c->b->failed) {
         return 0;
     }
-    json_object_foreach((json_t *) v, key, each) {
-        keys[i++] = key;
-    }
+    json_object_foreach((json_t *) v, key, each) { keys[i++] = key; }
     qsort(keys, n, sizeof(*keys), by_key);
 
     o->props = o->classes = o->min = o->max = n;

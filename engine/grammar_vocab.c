@@ -12,7 +12,9 @@
  * Most tokens are text that may stand in any JSON string.  They are one mask,
  * "plain", and where a grammar is in such a string only the rest is walked: a
  * second trie, of what has a quote or a backslash before any control character
- * (those with such a character first cannot stand in a string).
+ * (those with such a character first cannot stand in a string).  Where a
+ * string's characters are counted, the mask of those that fit is made from
+ * masks by length.
  *
  * A token of more than TOKEN_LEN_MAX bytes is never allowed.  Read-only after
  * opening.
@@ -118,6 +120,48 @@ slice_of(const entry_t *e)
 }
 
 
+/* Plain tokens by their characters: what fits where a string's are counted. */
+static int
+lengths_make(grammar_vocab_t *v, const token_t *tok)
+{
+    uint32_t i, k, n;
+    const char *s;
+    size_t len, at;
+
+    for (k = 0; k < SHORT_MAX; k++) {
+        v->upto[k] = calloc(v->words + 1, sizeof(uint32_t));
+        if (v->upto[k] == NULL) {
+            return -1;
+        }
+    }
+    v->longer = calloc(v->vocab + 1, sizeof(*v->longer));
+    v->chars = calloc(v->vocab + 1, sizeof(*v->chars));
+    if (v->longer == NULL || v->chars == NULL) {
+        return -1;
+    }
+
+    for (i = 0; i < v->vocab; i++) {
+        if (!(v->plain[i / 32] >> i % 32 & 1)) {
+            continue;
+        }
+        s = token_bytes(tok, i, &len);
+        for (at = n = 0; at < len; at++) {
+            n += ((uint8_t) s[at] & 0xc0) != 0x80;
+        }
+        assert(n > 0 && n <= TOKEN_LEN_MAX);
+        for (k = n; k < SHORT_MAX; k++) {
+            v->upto[k][i / 32] |= 1u << i % 32;
+        }
+        if (n >= SHORT_MAX) {
+            v->longer[v->longer_n] = i;
+            v->chars[v->longer_n++] = (uint8_t) n;
+        }
+    }
+
+    return 0;
+}
+
+
 grammar_vocab_t *
 grammar_vocab_open(const token_t *tok)
 {
@@ -166,6 +210,9 @@ grammar_vocab_open(const token_t *tok)
     if (rc == 0) {
         rc = trie_make(&v->rest, e, rest);
     }
+    if (rc == 0) {
+        rc = lengths_make(v, tok);
+    }
 
 done:
     free(e);
@@ -181,9 +228,16 @@ done:
 void
 grammar_vocab_close(grammar_vocab_t *v)
 {
+    uint32_t k;
+
     if (v == NULL) {
         return;
     }
+    for (k = 0; k < SHORT_MAX; k++) {
+        free(v->upto[k]);
+    }
+    free(v->longer);
+    free(v->chars);
     free(v->all.nodes);
     free(v->all.ids);
     free(v->rest.nodes);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #define TOKEN_LEN_MAX 255
+#define SHORT_MAX     16 /* characters of tokens that have masks by length */
 
 typedef struct {
     uint32_t end; /* where the subtree ends */
@@ -27,8 +28,12 @@ typedef struct {
 struct grammar_vocab_s {
     uint32_t vocab, words;
     grammar_trie_t all, rest;
-    uint32_t *plain; /* owned, [words]: text of any JSON string */
-    uint32_t *ends;  /* owned, [words]: tokens that end a text */
+    uint32_t *plain;           /* owned, [words]: text of any JSON string */
+    uint32_t *upto[SHORT_MAX]; /* owned, [words]: plain, at most so long */
+    uint32_t *longer;          /* owned, [longer_n]: plain and longer */
+    uint8_t *chars;            /* owned, [longer_n]: how long */
+    uint32_t longer_n;
+    uint32_t *ends; /* owned, [words]: tokens that end a text */
 };
 
 #endif

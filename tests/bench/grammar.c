@@ -37,10 +37,11 @@ typedef struct {
 static void
 print(const char *what, times_t *t)
 {
+    double p50 = times_quantile(t->all, t->n, 500);
+
     printf("%-28s n %6u  p50 %8.1f  p90 %8.1f  p99 %8.1f  max %9.1f us\n", what,
-        t->n, times_quantile(t->all, t->n, 500),
-        times_quantile(t->all, t->n, 900), times_quantile(t->all, t->n, 990),
-        t->n == 0 ? 0 : t->all[t->n - 1]);
+        t->n, p50, times_quantile(t->all, t->n, 900),
+        times_quantile(t->all, t->n, 990), t->n == 0 ? 0 : t->all[t->n - 1]);
 }
 
 /* One instance, token by token. */
