@@ -27,6 +27,26 @@ load) # models, whole and in shards, with tokenizers and templates
 jinja) # the templates of real models
     [ ! -d "$data/chat-templates" ] || echo "$data/chat-templates"
     ;;
+grammar_ebnf) # grammars, behind a byte of options
+    seeds=${BUILD:-build}/seeds-grammar_ebnf
+    mkdir -p "$seeds"
+    for file in "$data"/structured-output/gbnf/*.gbnf; do
+        [ ! -f "$file" ] || { printf '\001' && cat "$file"; } >"$seeds/${file##*/}"
+    done
+    echo "$seeds"
+    ;;
+grammar_schema) # real schemas, the small ones
+    seeds=${BUILD:-build}/seeds-grammar_schema
+    mkdir -p "$seeds"
+    python3 -c '
+import glob, json, os, sys
+for f in glob.glob(sys.argv[1] + "/structured-output/maskbench/*.json"):
+    s = json.dumps(json.load(open(f))["schema"])
+    if len(s) < 3000:
+        open(sys.argv[2] + "/" + os.path.basename(f), "w").write("\1" + s)
+' "$data" "$seeds"
+    echo "$seeds"
+    ;;
 openai) # bodies of requests, and any JSON that is one or nearly
     for dir in JSONTestSuite JSONTestSuite-transform http-requests; do
         [ ! -d "$data/http-json/$dir" ] || echo "$data/http-json/$dir"
