@@ -142,7 +142,7 @@ rule_of(ebnf_t *r, grammar_str_t name)
 }
 
 
-/* --- code points ----------------------------------------------------------- */
+/* --- code points -------------------------------------------------------- */
 
 static uint32_t
 read_hex(ebnf_t *r, uint32_t n)
@@ -252,7 +252,7 @@ any(ebnf_t *r)
 }
 
 
-/* --- what is made of them -------------------------------------------------- */
+/* --- what is made of them ----------------------------------------------- */
 
 static uint32_t
 read_atom(ebnf_t *r)

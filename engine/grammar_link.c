@@ -796,7 +796,8 @@ find_plain(grammar_t *g)
     }
     while (again) {
         again = 0;
-        for (i = 2; i < g->pos_n; i++) {
+        /* what leads on has a higher number, mostly */
+        for (i = g->pos_n; i-- > 2;) {
             if (g->pos[i].plain && !stays_plain(g, i)) {
                 g->pos[i].plain = 0;
                 again = 1;

@@ -19,8 +19,15 @@ typedef struct {
     int not ;
 } schema_term_t;
 
+/* The schemas that one is applied in, to the same value, from itself up. */
+typedef struct schema_scope_s {
+    const json_t *s;
+    const struct schema_scope_s *up;
+} schema_scope_t;
+
 typedef struct schema_terms_s {
     schema_term_t t;
+    const schema_scope_t *scope;
     const struct schema_terms_s *next;
 } schema_terms_t;
 
@@ -55,12 +62,14 @@ enum {
     A_EACH,  /* term: of each item */
     A_MINPROPS,
     A_MAXPROPS,
-    A_REQUIRED, /* name */
-    A_PROP,     /* name, term: if it is there */
-    A_PROPS,    /* of schema: properties, patternProperties, additional... */
-    A_NAMES,    /* term: of each key */
-    A_DEP,      /* name; value: names that it requires */
-    A_ENUM      /* value: an array; of all types; may be negated */
+    A_REQUIRED,   /* name */
+    A_PROP,       /* name, term: if it is there */
+    A_PROPS,      /* of schema: properties, patternProperties, additional... */
+    A_REST_PROPS, /* of schema: unevaluatedProperties, term */
+    A_REST_ITEMS,
+    A_NAMES, /* term: of each key */
+    A_DEP,   /* name; value: names that it requires */
+    A_ENUM   /* value: an array; of all types; may be negated */
 };
 
 typedef struct schema_atom_s {
@@ -70,6 +79,7 @@ typedef struct schema_atom_s {
     const char *name; /* borrowed from the document */
     size_t name_len;
     schema_term_t term;
+    const schema_scope_t *scope;
     const struct schema_atom_s *next;
 } schema_atom_t;
 
@@ -123,6 +133,8 @@ typedef struct {
     uint32_t depth; /* of checks within checks */
     uint32_t flats; /* of a rule, so far */
     int warned;
+    int rest;                    /* is there an "unevaluated..." anywhere? */
+    const schema_scope_t *scope; /* of what is taken apart */
     schema_place_t *places;
     uint32_t places_n, places_cap;
     schema_resource_t *resources;
@@ -162,6 +174,8 @@ grammar_dfa_t *schema_pattern(
     schema_t *c, const json_t *pattern, unsigned flags);
 /* Characters, as JSON Schema counts them. */
 size_t schema_chars(const char *s, size_t len);
+/* Is s among the schemas of a scope? */
+int schema_within(const schema_scope_t *scope, const json_t *s);
 /* The terms of a key, or of the item at index. */
 const schema_terms_t *schema_key_terms(
     schema_t *c, const schema_flat_t *f, const char *key, size_t len);

@@ -20,7 +20,7 @@
 #define COPIES_SHORT 12 /* characters of a string; more are counted */
 
 
-/* --- rules ----------------------------------------------------------------- */
+/* --- rules -------------------------------------------------------------- */
 
 static int
 by_term(const void *a, const void *b)
@@ -142,7 +142,7 @@ schema_rule(schema_t *c, const schema_terms_t *terms)
 }
 
 
-/* --- strings --------------------------------------------------------------- */
+/* --- strings ------------------------------------------------------------ */
 
 static grammar_dfa_t *
 format_dfa(schema_t *c, const schema_atom_t *a)
@@ -302,7 +302,7 @@ schema_string(schema_t *c, const schema_flat_t *f)
 }
 
 
-/* --- arrays ---------------------------------------------------------------- */
+/* --- arrays ------------------------------------------------------------- */
 
 uint32_t
 schema_array(schema_t *c, const schema_flat_t *f)
@@ -347,7 +347,7 @@ schema_array(schema_t *c, const schema_flat_t *f)
 }
 
 
-/* --- objects --------------------------------------------------------------- */
+/* --- objects ------------------------------------------------------------ */
 
 typedef struct {
     const char *s;
@@ -507,6 +507,36 @@ index_of(const object_t *x, const char *s, size_t len)
 }
 
 
+/* Has a schema in the scope of r's looked at a key that patterns match? */
+static int
+combo_seen(const object_t *x, const schema_atom_t *r, const uint32_t *which,
+    uint32_t n)
+{
+    const schema_atom_t *a;
+    uint32_t i;
+
+    for (a = x->f->atoms; a != NULL; a = a->next) {
+        if (!schema_within(a->scope, r->schema)) {
+            continue;
+        }
+        if ((a->kind == A_REST_PROPS && a->schema != r->schema)
+            || (a->kind == A_PROPS
+                && json_object_get(a->schema, "additionalProperties")
+                       != NULL)) {
+            return 1;
+        }
+        for (i = 0; i < n && a->kind == A_PROPS; i++) {
+            if (which[i] < x->patterns_n
+                && x->patterns[which[i]].schema == a->schema) {
+                return 1;
+            }
+        }
+    }
+
+    return 0;
+}
+
+
 /* What a key that has no name must be, by the patterns that match it. */
 static const schema_terms_t *
 combo_terms(object_t *x, const uint32_t *which, uint32_t n)
@@ -518,6 +548,9 @@ combo_terms(object_t *x, const uint32_t *which, uint32_t n)
     int any;
 
     for (a = x->f->atoms; a != NULL; a = a->next) {
+        if (a->kind == A_REST_PROPS && !combo_seen(x, a, which, n)) {
+            t = schema_term(x->c, a->term.s, 0, t);
+        }
         if (a->kind != A_PROPS) {
             continue;
         }
@@ -825,7 +858,7 @@ schema_object(schema_t *c, const schema_flat_t *f)
 }
 
 
-/* --- flats ----------------------------------------------------------------- */
+/* --- flats -------------------------------------------------------------- */
 
 /* One of those values of "enum" that pass all else. */
 static uint32_t

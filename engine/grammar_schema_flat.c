@@ -25,6 +25,7 @@
 
 #define FLATS_MAX 4096 /* of a schema; a real one has a few dozens */
 #define DEPTH_MAX 150
+#define ANY_MAX   4 /* of which each selection is a way */
 
 typedef struct choice_s {
     const schema_way_t *ways;
@@ -49,13 +50,14 @@ schema_term(schema_t *c, const json_t *s, int not, const schema_terms_t *next)
     }
     t->t.s = s;
     t->t.not = not != 0;
+    t->scope = c->scope;
     t->next = next;
 
     return t;
 }
 
 
-/* --- atoms and ways -------------------------------------------------------- */
+/* --- atoms and ways ----------------------------------------------------- */
 
 static schema_atom_t *
 atom_new(schema_t *c, int kind, const schema_atom_t **list)
@@ -64,6 +66,7 @@ atom_new(schema_t *c, int kind, const schema_atom_t **list)
 
     if (a != NULL) {
         a->kind = kind;
+        a->scope = c->scope;
         a->next = *list;
         *list = a;
     }
@@ -140,7 +143,7 @@ choose(schema_t *c, part_t *p, const schema_way_t *ways)
 }
 
 
-/* --- keywords -------------------------------------------------------------- */
+/* --- keywords ----------------------------------------------------------- */
 
 unsigned
 schema_types(schema_t *c, const json_t *type, const json_t *s)
@@ -347,6 +350,35 @@ each_of(schema_t *c, const json_t *s, const char *key, int not,
 }
 
 
+/* One at least; where it matters to "unevaluated..." which, each selection. */
+static void
+any_of(schema_t *c, const json_t *s, const schema_way_t **ways)
+{
+    const json_t *list = json_object_get(s, "anyOf");
+    const schema_terms_t *t;
+    size_t n = json_array_size(list), i, set;
+
+    if (!c->rest) {
+        each_of(c, s, "anyOf", 0, ways);
+        return;
+    }
+    if (n > ANY_MAX) {
+        (void) schema_refuse(
+            c, s, "anyOf", "has too many schemas beside \"unevaluated...\"");
+        return;
+    }
+    (void) list_terms(c, s, "anyOf", 0, NULL);
+    for (set = 1; set < (size_t) 1 << n && !c->b->failed; set++) {
+        for (t = NULL, i = 0; i < n; i++) {
+            if (set >> i & 1) {
+                t = schema_term(c, json_array_get(list, i), 0, t);
+            }
+        }
+        way_put(c, ways, T_ALL, NULL, t);
+    }
+}
+
+
 /* Exactly one of a list; not: none or two. */
 static void
 one_of(schema_t *c, const json_t *s, int not, const schema_way_t **ways)
@@ -539,8 +571,7 @@ static int
 unsupported(schema_t *c, const json_t *s, const char *key, const json_t *v)
 {
     static const char *const list[] = {"uniqueItems", "contains", "minContains",
-        "maxContains", "unevaluatedProperties", "unevaluatedItems",
-        "$dynamicRef", "$recursiveRef", "extends", "disallow", "divisibleBy"};
+        "maxContains", "$recursiveRef", "extends", "disallow", "divisibleBy"};
     size_t i;
 
     for (i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
@@ -574,6 +605,37 @@ not_there(schema_t *c, const json_t *s, const char *key, const json_t *v)
     if (!is_quiet(key, v)) {
         (void) schema_refuse(c, s, key, "cannot be enforced within \"not\"");
     }
+}
+
+
+/* "unevaluated...": of what no schema in its scope has looked at. */
+static int
+rest(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
+    part_t *p)
+{
+    schema_atom_t *a;
+    int kind = strcmp(key, "unevaluatedProperties") == 0 ? A_REST_PROPS
+               : strcmp(key, "unevaluatedItems") == 0    ? A_REST_ITEMS
+                                                         : -1;
+
+    if (kind < 0) {
+        return 0;
+    }
+    if (not ) {
+        not_there(c, s, key, v);
+        return 1;
+    }
+    if (!is_schema(v)) {
+        (void) schema_refuse(c, s, key, "is no schema");
+        return 1;
+    }
+    a = atom_new(c, kind, &p->atoms);
+    if (a != NULL) {
+        a->schema = s;
+        a->term.s = v;
+    }
+
+    return 1;
 }
 
 
@@ -662,7 +724,7 @@ combine(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
             t = list_terms(c, s, key, 1, NULL);
             way_put(c, ways, T_ALL, NULL, t);
         } else {
-            each_of(c, s, key, 0, &own);
+            any_of(c, s, &own);
             choose(c, p, own);
         }
     } else if (strcmp(key, "oneOf") == 0) {
@@ -672,7 +734,7 @@ combine(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
         }
     } else if (strcmp(key, "if") == 0) {
         if (json_object_get(s, "then") != NULL
-            || json_object_get(s, "else") != NULL) {
+            || json_object_get(s, "else") != NULL || (c->rest && !not )) {
             if_then(c, s, not, not ? ways : &own);
             if (!not ) {
                 choose(c, p, own);
@@ -713,6 +775,21 @@ reference(schema_t *c, const json_t *s, const json_t *v, int not, part_t *p,
     } else {
         p->todo = schema_term(c, to, 0, p->todo);
     }
+}
+
+
+/* Is a dynamic reference's anchor the only one of its name, and so what it
+ * refers to wherever it is met? */
+static int
+is_static(const schema_t *c, const char *ref)
+{
+    uint32_t i, n = 0;
+
+    for (i = 0; i < c->anchors_n && ref != NULL && *ref == '#'; i++) {
+        n += strcmp(c->anchors[i].name, ref + 1) == 0;
+    }
+
+    return n == 1 && c->resources_n == 1;
 }
 
 
@@ -762,15 +839,22 @@ keyword(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
         }
     } else if (strcmp(key, "$ref") == 0) {
         reference(c, s, v, not, p, ways);
+    } else if (strcmp(key, "$dynamicRef") == 0) {
+        if (is_static(c, json_string_value(v))) {
+            reference(c, s, v, not, p, ways);
+        } else {
+            (void) schema_refuse(c, s, key, "cannot be enforced");
+        }
     } else if (!combine(c, s, key, v, not, p, ways)
-               && !structure(c, s, key, v, not, p)) {
+               && !structure(c, s, key, v, not, p)
+               && !rest(c, s, key, v, not, p)) {
         /* what is left tells, or has no form */
         (void) unsupported(c, s, key, v);
     }
 }
 
 
-/* --- the product ----------------------------------------------------------- */
+/* --- the product -------------------------------------------------------- */
 
 static int
 met(const schema_terms_t *seen, schema_term_t t)
@@ -783,11 +867,26 @@ met(const schema_terms_t *seen, schema_term_t t)
 }
 
 
+static const schema_scope_t *
+scope_of(schema_t *c, const json_t *s, const schema_scope_t *up)
+{
+    schema_scope_t *scope = grammar_get(c->b, sizeof(*scope));
+
+    if (scope != NULL) {
+        scope->s = s;
+        scope->up = up;
+    }
+
+    return scope;
+}
+
+
 /* Takes all terms apart; 0: they cannot be satisfied. */
 static int
 take_apart(schema_t *c, part_t *p)
 {
     const schema_way_t *ways;
+    const schema_scope_t *scope;
     const json_t *ref;
     const char *key;
     schema_term_t t;
@@ -795,6 +894,7 @@ take_apart(schema_t *c, part_t *p)
 
     while (p->todo != NULL && !grammar_tick(c->b) && p->types != 0) {
         t = p->todo->t;
+        scope = p->todo->scope;
         p->todo = p->todo->next;
         if (json_is_boolean(t.s)) {
             if (json_is_true(t.s) == (t.not != 0)) {
@@ -806,6 +906,8 @@ take_apart(schema_t *c, part_t *p)
             continue;
         }
         p->seen = schema_term(c, t.s, t.not, p->seen);
+        /* what is not so looks at nothing */
+        c->scope = t.not ? NULL : scope_of(c, t.s, scope);
 
         ways = NULL;
         ref = json_object_get(t.s, "$ref");
@@ -873,6 +975,7 @@ multiply(schema_t *c, part_t p, uint32_t depth, schema_flat_t ***end)
             }
         }
         for (t = w->terms; t != NULL; t = t->next) {
+            c->scope = t->scope;
             q.todo = schema_term(c, t->t.s, t->t.not, q.todo);
         }
         if (q.types != 0) {
@@ -885,10 +988,17 @@ multiply(schema_t *c, part_t p, uint32_t depth, schema_flat_t ***end)
 schema_flat_t *
 schema_flats(schema_t *c, const schema_terms_t *terms)
 {
+    const schema_scope_t *was = c->scope;
     schema_flat_t *first = NULL, **end = &first;
-    part_t p = {T_ALL, NULL, terms, NULL, NULL};
+    part_t p = {T_ALL, NULL, NULL, NULL, NULL};
 
+    /* another value: nothing has looked at it */
+    c->scope = NULL;
+    for (; terms != NULL; terms = terms->next) {
+        p.todo = schema_term(c, terms->t.s, terms->t.not, p.todo);
+    }
     multiply(c, p, 0, &end);
+    c->scope = was;
     assert(*end == NULL || c->b->failed);
 
     return c->b->failed ? NULL : first;

@@ -54,7 +54,7 @@ put(text_t *t, const char *fmt, ...)
 }
 
 
-/* --- bounds ---------------------------------------------------------------- */
+/* --- bounds ------------------------------------------------------------- */
 
 /* The digits of |v|; 0: they are too many. */
 static int
@@ -105,7 +105,7 @@ bound_of(const json_t *v, int exclusive, bound_t *b)
 }
 
 
-/* --- one bound, of what is not negative ------------------------------------ */
+/* --- one bound, of what is not negative --------------------------------- */
 
 #define FRACTION "(?:\\.[0-9]+)?"
 
@@ -181,7 +181,7 @@ regex(schema_t *c, const char *s)
 }
 
 
-/* --- both signs ------------------------------------------------------------ */
+/* --- both signs --------------------------------------------------------- */
 
 typedef struct {
     const json_t *v;
@@ -244,7 +244,7 @@ side(schema_t *c, int negative, limit_t lo, limit_t hi)
 }
 
 
-/* --- multiples ------------------------------------------------------------- */
+/* --- multiples ---------------------------------------------------------- */
 
 /* Whole numbers that k divides, with the remainder as the state: state 2 + r
  * behind digits that leave r, 1 the beginning, and two behind a sign. */
@@ -358,7 +358,7 @@ without(schema_t *c, grammar_dfa_t *d, const json_t *list)
 }
 
 
-/* --- the whole ------------------------------------------------------------- */
+/* --- the whole ---------------------------------------------------------- */
 
 static void
 tighten(limit_t *l, const json_t *v, int exclusive, int sign)

@@ -162,6 +162,7 @@ walk(schema_t *c, json_t *s, uint32_t resource, uint32_t depth, int names)
     }
     json_object_foreach(s, key, v)
     {
+        c->rest |= strncmp(key, "unevaluated", 11) == 0;
         if (names || !is_one_of(key, data)) {
             walk(c, v, resource, depth + 1, !names && is_one_of(key, maps));
         }

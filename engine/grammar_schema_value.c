@@ -19,7 +19,7 @@
 #define CHECK_DEPTH 24 /* of trials within trials */
 
 
-/* --- what stands where ----------------------------------------------------- */
+/* --- what stands where -------------------------------------------------- */
 
 size_t
 schema_chars(const char *s, size_t len)
@@ -122,6 +122,55 @@ props_terms(schema_t *c, const json_t *s, const char *key, size_t len,
 }
 
 
+int
+schema_within(const schema_scope_t *scope, const json_t *s)
+{
+    while (scope != NULL && scope->s != s) {
+        scope = scope->up;
+    }
+
+    return scope != NULL;
+}
+
+
+/* Has a schema in the scope of r's looked at a key? */
+static int
+key_seen(schema_t *c, const schema_flat_t *f, const schema_atom_t *r,
+    const char *key, size_t len)
+{
+    const schema_atom_t *a;
+    const char *pattern;
+    json_t *v;
+
+    for (a = f->atoms; a != NULL; a = a->next) {
+        if (!schema_within(a->scope, r->schema)) {
+            continue;
+        }
+        if (a->kind == A_REST_PROPS && a->schema != r->schema) {
+            return 1;
+        }
+        if (a->kind != A_PROPS) {
+            continue;
+        }
+        if (json_object_get(a->schema, "additionalProperties") != NULL
+            || json_object_getn(
+                   json_object_get(a->schema, "properties"), key, len)
+                   != NULL) {
+            return 1;
+        }
+        json_object_foreach(
+            json_object_get(a->schema, "patternProperties"), pattern, v)
+        {
+            if (key_matches(c, pattern, key, len)) {
+                return 1;
+            }
+        }
+    }
+
+    return 0;
+}
+
+
 const schema_terms_t *
 schema_key_terms(
     schema_t *c, const schema_flat_t *f, const char *key, size_t len)
@@ -135,6 +184,8 @@ schema_key_terms(
         } else if (a->kind == A_PROP && a->name_len == len
                    && memcmp(a->name, key, len) == 0) {
             t = schema_term(c, a->term.s, a->term.not, t);
+        } else if (a->kind == A_REST_PROPS && !key_seen(c, f, a, key, len)) {
+            t = schema_term(c, a->term.s, 0, t);
         }
     }
 
@@ -170,6 +221,36 @@ schema_prefix(const schema_flat_t *f)
 }
 
 
+/* And at the item at index? */
+static int
+item_seen(const schema_flat_t *f, const schema_atom_t *r, uint32_t index)
+{
+    const schema_atom_t *a;
+    const json_t *items;
+
+    for (a = f->atoms; a != NULL; a = a->next) {
+        if (!schema_within(a->scope, r->schema)) {
+            continue;
+        }
+        if (a->kind == A_REST_ITEMS && a->schema != r->schema) {
+            return 1;
+        }
+        if (a->kind != A_ITEMS) {
+            continue;
+        }
+        items = json_object_get(a->schema, "items");
+        if (json_array_size(prefix_of(a->schema)) > index
+            || (items != NULL && !json_is_array(items))
+            || (json_is_array(items)
+                && json_object_get(a->schema, "additionalItems") != NULL)) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
 const schema_terms_t *
 schema_item_terms(schema_t *c, const schema_flat_t *f, uint32_t index)
 {
@@ -178,7 +259,8 @@ schema_item_terms(schema_t *c, const schema_flat_t *f, uint32_t index)
     const json_t *v, *prefix;
 
     for (a = f->atoms; a != NULL; a = a->next) {
-        if (a->kind == A_EACH) {
+        if (a->kind == A_EACH
+            || (a->kind == A_REST_ITEMS && !item_seen(f, a, index))) {
             t = schema_term(c, a->term.s, a->term.not, t);
         }
         if (a->kind != A_ITEMS) {
@@ -201,7 +283,7 @@ schema_item_terms(schema_t *c, const schema_flat_t *f, uint32_t index)
 }
 
 
-/* --- trials ---------------------------------------------------------------- */
+/* --- trials ------------------------------------------------------------- */
 
 static int
 same_number(const json_t *x, const json_t *y)
@@ -491,7 +573,7 @@ schema_holds(schema_t *c, const schema_terms_t *terms, const json_t *v)
 }
 
 
-/* --- what cannot be -------------------------------------------------------- */
+/* --- what cannot be ----------------------------------------------------- */
 
 static int terms_empty(schema_t *c, const schema_terms_t *t, uint32_t depth);
 
@@ -562,7 +644,7 @@ schema_meets(schema_t *c, schema_term_t x, schema_term_t y)
 }
 
 
-/* --- written out ----------------------------------------------------------- */
+/* --- written out -------------------------------------------------------- */
 
 void
 schema_digits(const json_t *v, char *buf, size_t cap)

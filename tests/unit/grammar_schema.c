@@ -58,13 +58,14 @@ load(const char *path)
     return v;
 }
 
-/* --- real schemas ----------------------------------------------------------- */
+/* --- real schemas ------------------------------------------------------- */
 
 static void
 test_maskbench(void **state)
 {
     char *paths[FILES_MAX];
     size_t n, i, k, compiled = 0, valid = 0, invalid = 0, wrong = 0;
+    size_t tried = 0;
     json_t *file, *test;
     const char *name;
     grammar_t *g;
@@ -76,12 +77,19 @@ test_maskbench(void **state)
         skip();
     }
     for (i = 0; i < n; i++) {
+        if (brief() && i % 4 != 0) {
+            free(paths[i]);
+            continue;
+        }
+        tried++;
         file = load(paths[i]);
         name = strrchr(paths[i], '/') + 1;
         assert_non_null(file);
         g = schema_of(json_object_get(file, "schema"), NULL);
         if (g == NULL) {
-            printf("%s: %s\n", name, err);
+            if (getenv("GRAMMAR_VERBOSE") != NULL) {
+                printf("%s: %s\n", name, err);
+            }
         } else {
             compiled++;
             json_array_foreach(json_object_get(file, "tests"), k, test)
@@ -101,15 +109,15 @@ test_maskbench(void **state)
         free(paths[i]);
     }
     printf("%zu of %zu schemas, %zu valid, %zu invalid, %zu wrong\n", compiled,
-        n, valid, invalid, wrong);
+        tried, valid, invalid, wrong);
     assert_int_equal(wrong, 0);
-    assert_true(compiled * 10 >= n * 9);
+    assert_true(brief() || compiled * 10 >= tried * 9);
 }
 
-/* --- the official suites ----------------------------------------------------- */
+/* --- the official suites ------------------------------------------------ */
 
 static void
-suite(const char *dir, const char *dialect, size_t counts[4])
+suite(const char *dir, const char *dialect, size_t counts[5])
 {
     char *paths[FILES_MAX];
     json_t *file, *group, *test, *schema;
@@ -119,6 +127,10 @@ suite(const char *dir, const char *dialect, size_t counts[4])
 
     n = files_of(dir, ".json", paths, FILES_MAX);
     for (i = 0; i < n; i++) {
+        if (brief() && i % 4 != 0) {
+            free(paths[i]);
+            continue;
+        }
         file = load(paths[i]);
         json_array_foreach(file, j, group)
         {
@@ -129,6 +141,10 @@ suite(const char *dir, const char *dialect, size_t counts[4])
                     schema, "$schema", json_string(dialect));
             }
             g = schema_of(schema, NULL);
+            if (g == NULL && strstr(err, "not in this document") != NULL) {
+                counts[4]++;
+                continue;
+            }
             counts[0]++;
             if (g == NULL && strstr(err, "nothing can satisfy") != NULL) {
                 counts[1]++;
@@ -178,7 +194,7 @@ suite(const char *dir, const char *dialect, size_t counts[4])
 static void
 test_suites(void **state)
 {
-    size_t counts[4] = {0, 0, 0, 0};
+    size_t counts[5] = {0, 0, 0, 0, 0};
 
     (void) state;
     suite("structured-output/json-schema-test-suite/draft2020-12",
@@ -188,10 +204,93 @@ test_suites(void **state)
     if (counts[0] == 0) {
         skip();
     }
-    printf("%zu of %zu groups, %zu refused, %zu taken wrongly\n", counts[1],
-        counts[0], counts[2], counts[3]);
+    printf("%zu of %zu groups, %zu with remote references apart; "
+           "%zu instances refused, %zu taken wrongly\n",
+        counts[1], counts[0], counts[4], counts[2], counts[3]);
     assert_int_equal(counts[3], 0);
-    assert_true(counts[1] * 100 >= counts[0] * 85);
+    assert_true(brief() || counts[1] * 100 >= counts[0] * 85);
+}
+
+/* --- our own ------------------------------------------------------------ */
+
+static void
+test_refused(void **state)
+{
+    static const char *const bad[][2] = {
+        {"{\"properties\":{\"a\":{\"uniqueItems\":true}}}",
+            "uniqueItems at #/properties/a"},
+        {"{\"contains\":{\"type\":\"null\"}}", "contains at #"},
+        {"{\"$ref\":\"#/$defs/x\"}", "$ref at #: leads to no schema"},
+        {"{\"type\":\"strin\"}", "type at #: names no type"},
+        {"{\"pattern\":\"(?=a)\"}", "look-around"},
+        {"{\"format\":\"idn-email\"}", "format at #: idn-email"},
+        {"{\"maxLength\":-1}", "maxLength at #"}, {"{", "no JSON"},
+        {"[]", "no object"}, {"false", "nothing can satisfy"},
+        {"{\"type\":\"object\",\"required\":[\"a\"],\"properties\":"
+         "{\"a\":{\"$ref\":\"#\"}}}",
+            "nothing can satisfy"},
+        {"{\"enum\":[]}", "nothing can satisfy"},
+        {"{\"type\":\"integer\",\"minimum\":3,\"maximum\":2}",
+            "nothing can satisfy"}};
+    char warn[200] = "";
+    grammar_opts_t o = {.lenient = 1, .warn = warn, .warn_len = sizeof(warn)};
+    grammar_t *g;
+    size_t i;
+
+    (void) state;
+    for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        g = grammar_open_schema(
+            bad[i][0], strlen(bad[i][0]), NULL, err, sizeof(err));
+        if (g != NULL || strstr(err, bad[i][1]) == NULL) {
+            fail_msg("%s: %s", bad[i][0], g != NULL ? "taken" : err);
+        }
+    }
+
+    g = grammar_open_schema(bad[0][0], strlen(bad[0][0]), &o, err, sizeof(err));
+    assert_non_null(g);
+    assert_non_null(strstr(warn, "uniqueItems at #/properties/a is ignored"));
+    grammar_close(g);
+}
+
+static void
+test_hostile(void **state)
+{
+    static const char *const parts[][3] = {
+        /* nested so deep, combined so often, counted so far */
+        {"{\"items\":", "true", "}"}, {"{\"not\":", "{}", "}"},
+        {"{\"anyOf\":[{\"minimum\":1},", "{\"maximum\":1}", "]}"}};
+    static const char *const wide[] = {"{\"pattern\":\"(a|b)*a(a|b){30}$\"}",
+        "{\"pattern\":\"((a{0,99}){0,99}){0,99}\"}",
+        "{\"pattern\":\"^(\\\\S+\\\\s+){0,5000}$\",\"maxLength\":9000}",
+        "{\"allOf\":[{\"$ref\":\"#\"},{\"$ref\":\"#/allOf/0\"}]}",
+        "{\"$ref\":\"#\"}"};
+    static char s[65536];
+    size_t i, k, n;
+    grammar_t *g;
+
+    (void) state;
+    for (i = 0; i < 3; i++) {
+        for (k = n = 0; k < 900; k++) {
+            n += (size_t) sprintf(s + n, "%s", parts[i][0]);
+        }
+        n += (size_t) sprintf(s + n, "%s", parts[i][1]);
+        for (k = 0; k < 900; k++) {
+            n += (size_t) sprintf(s + n, "%s", parts[i][2]);
+        }
+        g = grammar_open_schema(s, n, NULL, err, sizeof(err));
+        assert_null(g);
+        assert_non_null(strstr(err, "deeply"));
+        for (k = 0; k < n; k += 997) {
+            assert_null(grammar_open_schema(s, k, NULL, err, sizeof(err)));
+        }
+    }
+    for (i = 0; i < sizeof(wide) / sizeof(wide[0]); i++) {
+        err[0] = '\0';
+        g = grammar_open_schema(
+            wide[i], strlen(wide[i]), NULL, err, sizeof(err));
+        assert_true(g != NULL || err[0] != '\0');
+        grammar_close(g);
+    }
 }
 
 int
@@ -200,6 +299,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_maskbench),
         cmocka_unit_test(test_suites),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_hostile),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
