@@ -374,7 +374,8 @@ step_object(grammar_work_t *w, uint32_t pos, uint32_t f, uint8_t byte)
 
 /* --- steps -------------------------------------------------------------- */
 
-static void step(grammar_work_t *w, uint32_t pos, uint32_t up, uint8_t byte);
+static void step(
+    grammar_work_t *w, uint32_t pos, uint32_t up, uint8_t byte, int fresh);
 
 
 /* Calls a rule that may begin with byte; up: what is behind it. */
@@ -389,7 +390,7 @@ call(grammar_work_t *w, uint32_t rule, uint32_t up, uint8_t byte)
         return;
     }
     if (r->kind == RULE_PLAIN) {
-        step(w, r->pos, up, byte);
+        step(w, r->pos, up, byte, 1);
         return;
     }
 
@@ -402,7 +403,7 @@ call(grammar_work_t *w, uint32_t rule, uint32_t up, uint8_t byte)
         return;
     }
     if (r->kind == RULE_COUNT) {
-        step(w, r->pos, f, byte);
+        step(w, r->pos, f, byte, 1);
     } else {
         emit(w, r->pos, f);
     }
@@ -471,9 +472,10 @@ leave(grammar_work_t *w, uint32_t f, uint32_t *pos, uint32_t *up)
 }
 
 
-/* The place and its calls; behind it, while it may end. */
+/* The place and its calls; behind it, while it may end.  fresh: a call, which
+ * takes a byte: what calls goes around one that may be nothing itself. */
 static void
-step(grammar_work_t *w, uint32_t pos, uint32_t up, uint8_t byte)
+step(grammar_work_t *w, uint32_t pos, uint32_t up, uint8_t byte, int fresh)
 {
     const grammar_t *g = w->g;
     const grammar_pos_t *p;
@@ -503,7 +505,7 @@ step(grammar_work_t *w, uint32_t pos, uint32_t up, uint8_t byte)
             if (n < x->max) {
                 step_item(w, x->rule, up, x->counts, byte);
             }
-            if (n < x->min) {
+            if (n < x->min || fresh) {
                 return;
             }
             look(w, up);
@@ -529,7 +531,7 @@ step(grammar_work_t *w, uint32_t pos, uint32_t up, uint8_t byte)
                     w->used = n;
                 }
             }
-            if (!p->accept) {
+            if (!p->accept || fresh) {
                 return;
             }
         }
@@ -551,7 +553,7 @@ grammar_step(
     assert(n <= GRAMMAR_THREADS_MAX && w->used >= FRAMES_FROM);
     w->out_n = 0;
     for (i = 0; i < n; i++) {
-        step(w, in[i].pos, in[i].up, byte);
+        step(w, in[i].pos, in[i].up, byte, 0);
     }
 
     return w->out_n;

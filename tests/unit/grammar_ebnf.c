@@ -60,6 +60,11 @@ test_own(void **state)
         "\"a\xe2\x82\xac");
     CHECK("root ::= a{3}\na ::= \"x\"?", "", "x", "xxx", NULL, "xxxx");
     CHECK("root ::= \"a\"{2000,}", NULL, "a");
+    /* a rule that may be nothing, again and again */
+    CHECK("root ::= x+ (\"-\" x+)*\nx ::= \"a\" | y*\ny ::= [bc]", "", "ab-",
+        "-c", NULL, "d");
+    CHECK("root ::= x{0,2000}\nx ::= y*\ny ::= \"b\"{0,3}", "", "bbbbb", NULL,
+        "a");
     CHECK("root ::= never | \"a\"\nnever ::= \"b\" never", "a", NULL, "b");
 }
 
