@@ -84,6 +84,7 @@ matters(const subset_t *s, uint32_t state)
 {
     uint32_t e;
 
+    assert(s->set_n <= s->m->states);
     if (state < s->ends) {
         return 1;
     }
@@ -101,6 +102,8 @@ matters(const subset_t *s, uint32_t state)
 static void
 closure_open(subset_t *s)
 {
+    assert(s->set_n <= s->m->states);
+
     s->gen++;
     s->set_n = 0;
 }
@@ -112,6 +115,7 @@ closure_add(subset_t *s, uint32_t state, int begin, int end)
     const grammar_edge_t *edges = s->m->edges;
     uint32_t n = 0, e;
 
+    assert(s->set_n <= s->m->states);
     if (s->seen[state] == s->gen) {
         return;
     }
@@ -186,6 +190,7 @@ table_grow(subset_t *s)
 {
     uint32_t size = (s->mask + 1) * 2, i, k, *more;
 
+    assert(s->set_n <= s->m->states);
     if (s->table != NULL && s->d->states * 2 < s->mask) {
         return 0;
     }
@@ -217,6 +222,7 @@ state_put(subset_t *s)
     grammar_dfa_t *d = s->d;
     uint32_t i;
 
+    assert(s->set_n <= s->m->states);
     if (d->states == GRAMMAR_DFA_MAX) {
         return grammar_fail(s->b, "a rule or pattern needs more than %u states",
             GRAMMAR_DFA_MAX);
@@ -249,6 +255,7 @@ state_of(subset_t *s)
 {
     uint32_t k, i;
 
+    assert(s->set_n <= s->m->states);
     if (s->set_n == 0 || grammar_tick(s->b) || table_grow(s) != 0) {
         return 0;
     }
@@ -278,6 +285,8 @@ state_of(subset_t *s)
 static int
 same_list(const subset_t *s, uint32_t x, uint32_t y)
 {
+    assert(s->set_n <= s->m->states);
+
     while (x != 0 && y != 0 && s->todo[x].to == s->todo[y].to) {
         x = s->todo[x].next;
         y = s->todo[y].next;
@@ -294,6 +303,7 @@ todo_of(subset_t *s, uint32_t state)
     const grammar_edge_t *e;
     uint32_t i, k, c, n = 1;
 
+    assert(s->set_n <= s->m->states);
     memset(s->head, 0, s->d->classes * sizeof(s->head[0]));
     for (i = s->at[state]; i < s->at[state + 1]; i++) {
         for (k = s->m->first[s->items[i]]; k != 0; k = e->next) {
@@ -325,6 +335,7 @@ bytes_of(subset_t *s, uint32_t state)
 {
     uint32_t i, c, to = 0;
 
+    assert(s->set_n <= s->m->states);
     if (todo_of(s, state) != 0) {
         return -1;
     }
@@ -375,6 +386,7 @@ calls_of(subset_t *s, uint32_t state)
     uint32_t i, k, sym = 0, last;
     int more = 1;
 
+    assert(s->set_n <= s->m->states);
     for (last = 0; more; last = sym + 1) {
         /* the lowest that is left, with all that it leads to */
         more = 0;
@@ -415,6 +427,7 @@ accept_of(subset_t *s, uint32_t state)
 {
     uint32_t i, n = 0, a = 0;
 
+    assert(s->set_n <= s->m->states);
     closure_open(s);
     for (i = s->at[state]; i < s->at[state + 1]; i++) {
         closure_add(s, s->items[i], state == 1, 1);
@@ -458,6 +471,7 @@ subset_keep(subset_t *s)
 {
     grammar_dfa_t *d = s->d;
 
+    assert(s->set_n <= s->m->states);
     d->next =
         keep(s->b, s->next, (size_t) d->states * d->classes * sizeof(*s->next));
     d->accept = keep(s->b, s->accept, d->states * sizeof(*s->accept));
@@ -572,6 +586,7 @@ alive_mark(const grammar_dfa_t *d, uint8_t *alive)
     uint32_t s, c;
     int again = 1;
 
+    assert(d->classes > 0);
     while (again) {
         again = 0;
         for (s = d->states; s-- > 1;) {
@@ -657,6 +672,8 @@ done:
 int
 grammar_dfa_empty(const grammar_dfa_t *d)
 {
+    assert(d->classes > 0);
+
     return d->states <= 1;
 }
 
@@ -667,6 +684,7 @@ grammar_dfa_run(const grammar_dfa_t *d, const char *s, size_t len)
     uint32_t state = !grammar_dfa_empty(d);
     size_t i;
 
+    assert(d->classes > 0);
     for (i = 0; i < len && state != 0; i++) {
         state = d->next[state * d->classes + d->map[(uint8_t) s[i]]];
     }
@@ -702,6 +720,7 @@ pairs_grow(grammar_build_t *b, pairs_t *p)
 {
     uint32_t size = p->table == NULL ? 256 : (p->mask + 1) * 2, i, k, *more;
 
+    assert(p->n > 0 && p->n <= p->cap);
     if (p->table != NULL && p->n * 2 < p->mask) {
         return 0;
     }
@@ -731,6 +750,7 @@ pair_of(grammar_build_t *b, pairs_t *p, uint32_t x, uint32_t y)
 {
     uint32_t k, i;
 
+    assert(p->n > 0 && p->n <= p->cap);
     if (grammar_tick(b) || pairs_grow(b, p) != 0) {
         return 0;
     }

@@ -36,6 +36,7 @@ refuse(ebnf_t *r, const char *why)
 {
     size_t i, line = 1;
 
+    assert(r->at <= r->len);
     for (i = 0; i < r->at && i < r->len; i++) {
         line += r->s[i] == '\n';
     }
@@ -47,6 +48,8 @@ refuse(ebnf_t *r, const char *why)
 static char
 peek(const ebnf_t *r)
 {
+    assert(r->at <= r->len);
+
     return r->at < r->len ? r->s[r->at] : '\0';
 }
 
@@ -72,6 +75,7 @@ skip(ebnf_t *r, int lines)
 {
     char c;
 
+    assert(r->at <= r->len);
     for (; r->at < r->len; r->at++) {
         c = peek(r);
         if (c == '#') {
@@ -99,6 +103,7 @@ read_name(ebnf_t *r)
 {
     grammar_str_t name = {r->s + r->at, 0};
 
+    assert(r->at <= r->len);
     while (r->at < r->len && is_name(peek(r)) && name.len < 256) {
         name.len++;
         r->at++;
@@ -118,6 +123,7 @@ rule_of(ebnf_t *r, grammar_str_t name)
     uint32_t i;
     char *own;
 
+    assert(r->at <= r->len);
     for (i = 0; i < r->n; i++) {
         if (r->names[i].len == name.len
             && memcmp(r->names[i].s, name.s, name.len) == 0) {
@@ -150,6 +156,7 @@ read_hex(ebnf_t *r, uint32_t n)
     uint32_t v = 0, i;
     char c;
 
+    assert(r->at <= r->len);
     for (i = 0; i < n; i++, r->at++) {
         c = peek(r);
         if (c >= '0' && c <= '9') {
@@ -175,6 +182,7 @@ read_code(ebnf_t *r)
     const char *at;
     char c;
 
+    assert(r->at <= r->len);
     if (!eat(r, "\\")) {
         n = grammar_utf8(r->s + r->at, r->len - r->at, &code);
         r->at += n;
@@ -200,6 +208,7 @@ read_literal(ebnf_t *r)
     grammar_list_t l = {NULL, 0, 0};
     uint32_t node;
 
+    assert(r->at <= r->len);
     while (!r->b->failed && !eat(r, "\"")) {
         (void) grammar_list_put(r->b, &l, grammar_code(r->b, read_code(r), 0));
     }
@@ -217,6 +226,7 @@ read_class(ebnf_t *r)
     int not = eat(r, "^"), rc = 0;
     uint32_t lo, hi;
 
+    assert(r->at <= r->len);
     while (!r->b->failed && rc == 0 && !eat(r, "]")) {
         lo = hi = read_code(r);
         if (peek(r) == '-' && r->at + 1 < r->len && r->s[r->at + 1] != ']') {
@@ -244,6 +254,7 @@ any(ebnf_t *r)
 {
     grammar_set_t s = {NULL, 0, 0};
 
+    assert(r->at <= r->len);
     if (grammar_set_add(&s, 0, GRAMMAR_CODE_MAX) != 0) {
         grammar_fail(r->b, "the grammar needs too much memory");
     }
@@ -259,6 +270,7 @@ read_atom(ebnf_t *r)
 {
     uint32_t node;
 
+    assert(r->at <= r->len);
     if (eat(r, "\"")) {
         return read_literal(r);
     }
@@ -292,6 +304,7 @@ read_number(ebnf_t *r, uint32_t *n)
 {
     size_t from = r->at;
 
+    assert(r->at <= r->len);
     for (*n = 0; peek(r) >= '0' && peek(r) <= '9'; r->at++) {
         *n = *n > 1000000 ? *n : *n * 10 + (uint32_t) (peek(r) - '0');
     }
@@ -306,6 +319,7 @@ read_braces(ebnf_t *r, uint32_t node)
 {
     uint32_t min, max;
 
+    assert(r->at <= r->len);
     skip(r, 0);
     if (!read_number(r, &min)) {
         return refuse(r, "a repetition without a number");
@@ -332,6 +346,7 @@ read_repeated(ebnf_t *r)
 {
     uint32_t node = read_atom(r), times;
 
+    assert(r->at <= r->len);
     for (times = 0; !r->b->failed; times++) {
         skip(r, r->depth > 0);
         if (times > GRAMMAR_DEPTH_MAX) {
@@ -361,6 +376,7 @@ read_sequence(ebnf_t *r)
     uint32_t node;
     char c;
 
+    assert(r->at <= r->len);
     for (skip(r, r->depth > 0); !grammar_tick(r->b); skip(r, r->depth > 0)) {
         c = peek(r);
         if (c == '\0' || c == '|' || c == ')' || c == '\n' || c == '\r'
@@ -381,6 +397,7 @@ read_either(ebnf_t *r)
     grammar_list_t l = {NULL, 0, 0};
     uint32_t node;
 
+    assert(r->at <= r->len);
     do {
         skip(r, 1);
         if (grammar_list_put(r->b, &l, read_sequence(r)) != 0) {
@@ -399,6 +416,7 @@ read_rule(ebnf_t *r)
 {
     uint32_t i = rule_of(r, read_name(r)), node;
 
+    assert(r->at <= r->len);
     skip(r, 0);
     if (!r->b->failed && !eat(r, "::=")) {
         refuse(r, "\"::=\" is missing");
@@ -427,6 +445,7 @@ read_grammar(ebnf_t *r)
     grammar_str_t root = {"root", 4};
     uint32_t i;
 
+    assert(r->at <= r->len);
     for (skip(r, 1); r->at < r->len && !r->b->failed; skip(r, 1)) {
         read_rule(r);
     }

@@ -363,6 +363,7 @@ grammar_seq2(grammar_build_t *b, uint32_t x, uint32_t y)
 {
     uint32_t kids[2] = {x, y};
 
+    assert(b->failed || (x < b->nodes_n && y < b->nodes_n));
     return grammar_seq(b, kids, 2);
 }
 
@@ -372,6 +373,7 @@ grammar_alt2(grammar_build_t *b, uint32_t x, uint32_t y)
 {
     uint32_t kids[2] = {x, y};
 
+    assert(b->failed || (x < b->nodes_n && y < b->nodes_n));
     return x == 0 ? y : y == 0 ? x : grammar_alt(b, kids, 2);
 }
 
@@ -382,6 +384,7 @@ rep_counted(grammar_build_t *b, uint32_t node, uint32_t min, uint32_t max)
 {
     uint32_t item = grammar_rule(b, NULL), rule = grammar_rule(b, NULL);
 
+    assert(node < b->nodes_n || b->failed);
     if (b->failed) {
         return 0;
     }

@@ -38,6 +38,8 @@ regex_node(grammar_build_t *b, const char *s, size_t len)
 uint32_t
 grammar_json_white(grammar_build_t *b)
 {
+    assert(b->nodes_n <= b->nodes_cap);
+
     return b->o.compact ? grammar_empty(b) : REGEX(b, "[ \\t\\n\\r]*");
 }
 
@@ -45,6 +47,8 @@ grammar_json_white(grammar_build_t *b)
 uint32_t
 grammar_json_char(grammar_build_t *b)
 {
+    assert(b->nodes_n <= b->nodes_cap);
+
     return REGEX(b,
         "[^\"\\\\\\x00-\\x1f]|\\\\(?:[\"\\\\/bfnrt]"
         "|u(?:[0-9a-cefA-CEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}"
@@ -57,6 +61,7 @@ grammar_json_string(grammar_build_t *b)
 {
     uint32_t kids[3];
 
+    assert(b->nodes_n <= b->nodes_cap);
     if (b->json_string == GRAMMAR_MANY) {
         kids[0] = kids[2] = grammar_bytes(b, "\"", 1);
         kids[1] = grammar_copies(b, grammar_json_char(b), 0, GRAMMAR_MANY);
@@ -88,6 +93,7 @@ grammar_json_array(grammar_build_t *b)
 {
     grammar_array_t *a;
 
+    assert(b->nodes_n <= b->nodes_cap);
     if (b->json_array == GRAMMAR_MANY) {
         a = grammar_get(b, sizeof(*a));
         b->json_array = grammar_rule(b, NULL);
@@ -121,6 +127,7 @@ grammar_json_object(grammar_build_t *b)
     grammar_object_t *o;
     uint32_t key;
 
+    assert(b->nodes_n <= b->nodes_cap);
     if (b->json_object == GRAMMAR_MANY) {
         o = grammar_get(b, sizeof(*o));
         b->json_object = grammar_rule(b, NULL);
@@ -150,6 +157,7 @@ grammar_json_any(grammar_build_t *b)
 {
     uint32_t kids[5];
 
+    assert(b->nodes_n <= b->nodes_cap);
     if (b->json_any == GRAMMAR_MANY) {
         b->json_any = grammar_rule(b, NULL);
         kids[0] = grammar_ref_node(b, grammar_json_object(b));

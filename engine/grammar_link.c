@@ -46,6 +46,7 @@ node_can(const grammar_build_t *b, uint32_t node, int nothing)
     const grammar_node_t *n = &b->nodes[node];
     uint32_t i;
 
+    assert(node < b->nodes_n);
     switch (n->kind) {
     case NODE_NEVER:
         return 0;
@@ -87,6 +88,7 @@ object_classes(const grammar_build_t *b, const grammar_object_t *o, uint8_t *ok)
     const uint32_t *dep;
     int again = 1;
 
+    assert(o->props <= o->classes);
     for (c = 0; c < o->classes; c++) {
         ok[c] = b->rules[o->rule[c]].productive;
     }
@@ -112,6 +114,7 @@ object_can(grammar_build_t *b, const grammar_object_t *o)
     uint32_t c, n = 0, required = 0;
     int can = ok != NULL;
 
+    assert(o->props <= o->classes);
     if (ok == NULL) {
         grammar_fail(b, "the grammar needs too much memory");
         return 0;
@@ -245,6 +248,8 @@ object_reach(link_t *l, grammar_list_t *todo, grammar_object_t *o)
     uint8_t *ok = calloc(o->classes + 1, 1);
     uint32_t s, c;
 
+    assert(l->reached != NULL && todo->n <= todo->cap);
+    assert(o->props <= o->classes);
     if (ok == NULL) {
         grammar_fail(l->b, "the grammar needs too much memory");
         return;
@@ -290,6 +295,7 @@ plain_reach(link_t *l, grammar_list_t *todo, grammar_rule_t *r)
     uint32_t i, node = r->node;
     grammar_dfa_t *d = grammar_dfa(l->b, &node, 1, NULL, NULL);
 
+    assert(l->reached != NULL && todo->n <= todo->cap);
     /* making it may have moved the rules, not their numbers */
     if (d == NULL) {
         return;
@@ -382,6 +388,7 @@ begins(grammar_build_t *b, uint32_t rule, uint8_t *state, uint32_t depth)
     const grammar_dfa_t *d = r->dfa;
     uint32_t i;
 
+    assert(rule < b->rules_n);
     if (state[rule] == 1) {
         grammar_fail(b, "rule %s begins with itself",
             r->name == NULL ? "within the grammar" : r->name);
@@ -458,6 +465,7 @@ is_bare(const grammar_dfa_t *d, uint32_t s)
 {
     uint32_t c;
 
+    assert(d->classes > 0);
     if (d->accept[s] == 0
         || (d->call_at != NULL && d->call_at[s] != d->call_at[s + 1])) {
         return 0;
@@ -505,6 +513,8 @@ number(link_t *l, grammar_rule_t *r, uint32_t *at)
 static uint32_t
 place(const grammar_dfa_t *d, uint32_t base, uint32_t s)
 {
+    assert(d->classes > 0);
+
     return s == 0 ? POS_DEAD : is_bare(d, s) ? POS_DONE : base + s;
 }
 
@@ -520,6 +530,7 @@ put_dfa(link_t *l, const grammar_dfa_t *d, uint32_t base, uint32_t rule,
     grammar_pos_t *p;
     uint32_t s, c, to;
 
+    assert(d->classes > 0);
     for (s = 1; s < d->states && !l->b->failed; s++) {
         p = &l->g->pos[base + s];
         memcpy(map, d->map, 256);
@@ -555,6 +566,7 @@ key_ranges(link_t *l, const grammar_dfa_t *d, uint32_t base, uint32_t props)
     uint32_t s, c, lo, hi;
     int again = 1, free_;
 
+    assert(d->classes > 0);
     while (again) {
         again = 0;
         for (s = d->states; s-- > 1;) {
@@ -604,6 +616,7 @@ put_object(link_t *l, uint32_t rule)
     uint32_t k = l->objects_n++, c, words = o->words;
     grammar_obj_t *x = &l->g->objects[k];
 
+    assert(rule < l->b->rules_n);
     x->o = *o;
     x->open = r->pos;
     x->next = r->pos + 1;
@@ -649,6 +662,7 @@ put_array(link_t *l, uint32_t rule)
     uint32_t k = l->arrays_n++;
     grammar_arr_t *x = &l->g->arrays[k];
 
+    assert(rule < l->b->rules_n);
     x->prefix_n = a->prefix_n;
     x->rest = a->rest;
     x->min = a->min;
@@ -675,6 +689,7 @@ put_count(link_t *l, uint32_t rule)
     uint32_t k = l->counts_n++;
     grammar_cnt_t *x = &l->g->counts[k];
 
+    assert(rule < l->b->rules_n);
     x->rule = r->u.count.rule;
     x->max = r->u.count.max;
     /* an item that may be nothing may be so as often as is asked */
@@ -692,6 +707,7 @@ next_of(const grammar_t *g, uint32_t pos, uint8_t byte)
 {
     const grammar_pos_t *p = &g->pos[pos];
 
+    assert(pos < g->pos_n);
     return p->map == NULL ? POS_DEAD : p->next[p->map[byte]];
 }
 
@@ -704,6 +720,7 @@ leads_plain(const grammar_t *g, uint32_t pos, uint8_t lo, uint8_t hi,
 {
     uint32_t c, next, last = 0;
 
+    assert(pos < g->pos_n);
     for (c = lo; c <= hi; c++) {
         next = next_of(g, pos, (uint8_t) c);
         if (next != last || c == lo) {
@@ -732,6 +749,7 @@ stays_plain(const grammar_t *g, uint32_t pos)
     const grammar_pos_t *p = &g->pos[pos];
     uint32_t i, next;
 
+    assert(pos < g->pos_n);
     if (p->accept || p->calls_n > 0) {
         return 0;
     }

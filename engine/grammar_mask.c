@@ -148,6 +148,7 @@ cut(const grammar_t *g, const grammar_vocab_t *v, const grammar_state_t *st,
     const grammar_thread_t *t = threads_of(st);
     uint32_t i, f, k, n = 0, size;
 
+    assert(v->words == (v->vocab + 31) / 32);
     memcpy(key, &v, sizeof(v));
     n = sizeof(v) / sizeof(*key);
     key[n++] = shape.deep;
@@ -222,6 +223,7 @@ masks_grow(struct grammar_masks_s *m)
     mask_t *was = m->masks;
     uint32_t mask = m->masks_mask, size = was == NULL ? 64 : mask * 2 + 2, i;
 
+    assert(m->masks_n <= m->masks_mask || m->masks == NULL);
     if (was != NULL && m->masks_n * 2 <= mask) {
         return 0;
     }
@@ -248,6 +250,7 @@ tops_grow(struct grammar_masks_s *m)
     top_t *was = m->tops;
     uint32_t mask = m->tops_mask, size = was == NULL ? 64 : mask * 2 + 2, i;
 
+    assert(m->masks_n <= m->masks_mask || m->masks == NULL);
     if (was != NULL && m->tops_n * 2 <= mask) {
         return 0;
     }
@@ -276,6 +279,7 @@ find(grammar_t *g, const grammar_vocab_t *v, const grammar_state_t *st)
     const mask_t *x;
     uint32_t i, n;
 
+    assert(v->words == (v->vocab + 31) / 32);
     for (i = 0; i < top->n; i++) {
         n = cut(g, v, st, top->shapes[i], m->key);
         if (n > 0) {
@@ -410,6 +414,7 @@ slice(const grammar_vocab_t *v, uint32_t chars, uint32_t *mask)
     const uint32_t *from = chars < SHORT_MAX ? v->upto[chars] : v->plain;
     uint32_t i;
 
+    assert(v->words == (v->vocab + 31) / 32);
     memcpy(mask, from, v->words * sizeof(*mask));
     for (i = 0; i < v->longer_n && chars >= SHORT_MAX && chars < TOKEN_LEN_MAX;
          i++) {
@@ -429,6 +434,7 @@ step(struct grammar_masks_s *m, grammar_work_t *w, uint32_t depth, uint8_t byte)
     const grammar_pos_t *p = &w->g->pos[in->pos];
     uint32_t n = m->n[depth], to;
 
+    assert(m->masks_n <= m->masks_mask || m->masks == NULL);
     m->at[depth + 1] = m->at[depth] + n;
     m->used[depth + 1] = m->used[depth];
     if (n == 1 && p->kind == POS_PLAIN && p->calls_n == 0 && !p->accept
@@ -464,6 +470,7 @@ walk(struct grammar_masks_s *m, grammar_work_t *w, const grammar_trie_t *t,
     const grammar_node_of_trie_t *node;
     uint32_t i, k, id;
 
+    assert(m->masks_n <= m->masks_mask || m->masks == NULL);
     for (i = 0; i < t->nodes_n;) {
         node = &t->nodes[i];
         if (step(m, w, node->depth, node->byte) == 0) {
@@ -484,6 +491,7 @@ walk_room(struct grammar_masks_s *m, const grammar_state_t *st)
 {
     uint32_t *p;
 
+    assert(m->masks_n <= m->masks_mask || m->masks == NULL);
     if (m->depth_cap < st->used) {
         p = realloc(m->depth, st->used * sizeof(*p));
         if (p == NULL) {
@@ -512,6 +520,7 @@ depths(struct grammar_masks_s *m, const grammar_state_t *st)
     const grammar_thread_t *t = threads_of(st);
     uint32_t i, f, k;
 
+    assert(m->masks_n <= m->masks_mask || m->masks == NULL);
     memset(m->depth, 0, st->used * sizeof(*m->depth));
     for (i = 0; i < st->threads; i++) {
         for (f = t[i].up, k = 1; f != 0; f = st->words[f + 1], k++) {
@@ -531,6 +540,7 @@ compute(grammar_t *g, const grammar_vocab_t *v, const grammar_state_t *st,
     uint32_t i, chars, plain = st->threads > 0;
     shape_t shape;
 
+    assert(v->words == (v->vocab + 31) / 32);
     memcpy(m->words, st->words, st->used * sizeof(*m->words));
     depths(m, st);
     w.base = w.used = st->used;

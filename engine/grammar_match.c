@@ -84,6 +84,7 @@ frame_count(grammar_work_t *w, uint32_t frame, uint32_t most)
 {
     uint32_t pos = w->words[frame + F_POS], at;
 
+    assert(frame != 0 && frame < w->used);
     at = frame_new(w, pos, w->words[frame + F_UP]);
     if (at != 0) {
         memcpy(w->words + at + F_COUNT, w->words + frame + F_COUNT,
@@ -99,6 +100,8 @@ frame_count(grammar_work_t *w, uint32_t frame, uint32_t most)
 static inline void
 look(grammar_work_t *w, uint32_t frame)
 {
+    assert(frame != 0 && frame < w->used);
+
     if (frame < w->base && w->depth[frame] > w->deep) {
         w->deep = w->depth[frame];
     }
@@ -108,6 +111,8 @@ look(grammar_work_t *w, uint32_t frame)
 static inline void
 look_aux(grammar_work_t *w, uint32_t frame)
 {
+    assert(frame != 0 && frame < w->used);
+
     if (frame < w->base && w->depth[frame] > w->deep_aux) {
         w->deep_aux = w->depth[frame];
     }
@@ -117,6 +122,8 @@ look_aux(grammar_work_t *w, uint32_t frame)
 void
 grammar_looked(grammar_work_t *w, uint32_t frame, uint32_t behind)
 {
+    assert(frame != 0 && frame < w->used);
+
     look(w, frame);
     look_aux(w, frame);
     look(w, behind);
@@ -181,6 +188,7 @@ is_required(const grammar_obj_t *x, const uint32_t *seen, uint32_t i)
     const uint32_t *dep = x->o.deps;
     uint32_t k;
 
+    assert(x->o.props <= x->o.classes);
     if (has(x->o.required, i)) {
         return 1;
     }
@@ -201,6 +209,7 @@ missing(const grammar_obj_t *x, const uint32_t *seen)
     const uint32_t *dep = x->o.deps;
     uint32_t i, k, want, n = 0;
 
+    assert(x->o.props <= x->o.classes);
     for (i = 0; i < x->o.words; i++) {
         want = x->o.required[i];
         for (k = 0; k < x->o.deps_n; k++) {
@@ -217,6 +226,8 @@ missing(const grammar_obj_t *x, const uint32_t *seen)
 static uint32_t
 room(const grammar_obj_t *x, uint32_t count)
 {
+    assert(x->o.props <= x->o.classes);
+
     return x->o.max == GRAMMAR_MANY ? GRAMMAR_MANY : x->o.max - count;
 }
 
@@ -227,6 +238,7 @@ in_order(const grammar_obj_t *x, const uint32_t *seen, uint32_t i)
 {
     uint32_t k;
 
+    assert(x->o.props <= x->o.classes);
     for (k = 0; k < x->o.props; k++) {
         if (x->o.order[k] > x->o.order[i]
                 ? has(seen, k)
@@ -248,6 +260,7 @@ may_name(const grammar_obj_t *x, const uint32_t *frame, uint32_t missing_n,
     uint32_t left = room(x, frame[F_COUNT]), more, k;
     const uint32_t *dep = x->o.deps;
 
+    assert(x->o.props <= x->o.classes);
     if (left == 0 || has(seen, i) || x->value[i] == POS_DEAD) {
         return 0;
     }
@@ -271,6 +284,7 @@ may_free(const grammar_obj_t *x, const uint32_t *frame, uint32_t missing_n)
 {
     uint32_t left = room(x, frame[F_COUNT]);
 
+    assert(x->o.props <= x->o.classes);
     return left > 0 && (left == GRAMMAR_MANY || missing_n <= left - 1)
            && (!x->ordered || missing_n == 0);
 }
@@ -284,6 +298,8 @@ key_alive(grammar_work_t *w, const grammar_obj_t *x, uint32_t pos, uint32_t f)
     const uint32_t *frame = w->words + f;
     uint32_t i, n;
 
+    assert(x->o.props <= x->o.classes);
+    assert(pos < w->g->pos_n && f < w->used);
     if (p->free && x->o.max == GRAMMAR_MANY && !x->ordered) {
         return 1;
     }
@@ -309,6 +325,7 @@ step_key(grammar_work_t *w, uint32_t pos, uint32_t f, uint8_t byte)
     const grammar_obj_t *x = &w->g->objects[p->spec];
     uint32_t to = p->next[p->map[byte]], class, n;
 
+    assert(pos < w->g->pos_n && f < w->used);
     if (to == POS_DEAD) {
         return;
     }
@@ -351,6 +368,7 @@ step_object(grammar_work_t *w, uint32_t pos, uint32_t f, uint8_t byte)
     const grammar_pos_t *p = &w->g->pos[pos];
     const grammar_obj_t *x = &w->g->objects[p->spec];
 
+    assert(pos < w->g->pos_n && f < w->used);
     if (is_white(w->g, byte)) {
         emit(w, pos, f);
     } else if (byte == '"' && p->kind != POS_MEMBER) {
@@ -441,6 +459,7 @@ step_array(grammar_work_t *w, uint32_t pos, uint32_t f, uint8_t byte)
     const grammar_arr_t *x = &w->g->arrays[p->spec];
     uint32_t n = w->words[f + F_COUNT];
 
+    assert(pos < w->g->pos_n && f < w->used);
     if (x->counts > 0) {
         look_aux(w, f);
     }
@@ -598,6 +617,8 @@ grammar_ends(grammar_work_t *w, const grammar_thread_t *in, uint32_t n)
 static grammar_thread_t *
 threads_of(const grammar_state_t *st)
 {
+    assert(st->used <= st->cap);
+
     return (grammar_thread_t *) (void *) (st->words + st->used);
 }
 
@@ -607,6 +628,7 @@ state_room(grammar_state_t *st, uint32_t need)
 {
     uint32_t cap = st->cap < STATE_WORDS ? STATE_WORDS : st->cap, *p;
 
+    assert(st->used <= st->cap);
     if (need <= st->cap) {
         return 0;
     }
@@ -661,6 +683,8 @@ grammar_state_copy(grammar_state_t *to, const grammar_state_t *from)
 void
 grammar_state_free(grammar_state_t *st)
 {
+    assert(st->used <= st->cap);
+
     free(st->words);
     memset(st, 0, sizeof(*st));
 }
@@ -704,6 +728,7 @@ grammar_feed(const grammar_t *g, grammar_state_t *st, const char *s, size_t n)
     uint32_t k = st->threads, now = 0, *moved, from = st->used;
     size_t i;
 
+    assert(st->used <= st->cap);
     memcpy(t[0], threads_of(st), k * sizeof(t[0][0]));
     w.used = st->used;
     for (i = 0; i < n; i++) {
@@ -746,6 +771,7 @@ grammar_can_end(const grammar_t *g, const grammar_state_t *st)
 {
     grammar_work_t w = {.g = g, .words = st->words, .used = st->used};
 
+    assert(st->used <= st->cap);
     return grammar_ends(&w, threads_of(st), st->threads);
 }
 
@@ -758,6 +784,7 @@ grammar_next(const grammar_t *g, const grammar_state_t *st, uint64_t set[4])
     grammar_work_t w = {.g = g, .out = t};
     uint32_t byte;
 
+    assert(st->used <= st->cap);
     memset(set, 0, 4 * sizeof(set[0]));
     if (state_room(&own, st->used + STEP_ROOM) != 0) {
         return;
@@ -784,6 +811,7 @@ grammar_forced(
     uint32_t i, many;
     size_t n = 0;
 
+    assert(st->used <= st->cap);
     if (grammar_state_copy(&at, st) != 0) {
         return 0;
     }

@@ -72,6 +72,7 @@ edge_byte(grammar_build_t *b, grammar_nfa_t *m, uint32_t from, uint32_t to,
 {
     grammar_edge_t *e = edge_new(b, m, from, to, EDGE_BYTE);
 
+    assert(from < m->states && to < m->states);
     if (e != NULL) {
         e->lo = lo;
         e->hi = hi;
@@ -111,6 +112,7 @@ put_control(const nfa_path_t *p, uint32_t back, uint32_t c)
     uint32_t at = back, next, i;
     uint8_t d = (uint8_t) (c & 15);
 
+    assert(p->from < p->m->states);
     for (i = 0; i < 3; i++) {
         next = state_new(p->b, p->m);
         edge_byte(p->b, p->m, at, next, i == 0 ? 'u' : '0', i == 0 ? 'u' : '0');
@@ -139,6 +141,7 @@ put_escapes(const nfa_path_t *p, const grammar_set_t *s)
     uint32_t back = 0, c;
     const char *at;
 
+    assert(p->from < p->m->states);
     for (c = 0; c <= '\\'; c++) {
         at = c == 0 ? NULL : strchr(what, (int) c);
         if ((c >= 0x20 && at == NULL) || !grammar_set_has(s, c)) {
@@ -164,6 +167,7 @@ put_set(const nfa_path_t *p, const grammar_set_t *s, int json)
     grammar_set_t plain = {NULL, 0, 0};
     int rc = 0;
 
+    assert(p->from < p->m->states);
     if (!json) {
         (void) grammar_set_utf8(s, put_utf8, (void *) p);
         return;
@@ -198,6 +202,7 @@ put_bytes(grammar_build_t *b, grammar_nfa_t *m, const grammar_node_t *n,
 {
     uint32_t i, next;
 
+    assert(from < m->states && to < m->states);
     for (i = 0; i < n->b && !b->failed; i++) {
         next = i + 1 == n->b ? to : state_new(b, m);
         edge_byte(b, m, from, next, (uint8_t) b->text[n->a + i],
@@ -213,6 +218,7 @@ put_rep(grammar_build_t *b, grammar_nfa_t *m, const grammar_node_t *n,
 {
     uint32_t i, next;
 
+    assert(from < m->states && to < m->states);
     for (i = 0; i < n->min && !b->failed; i++) {
         next = state_new(b, m);
         put_node(b, m, n->a, from, next);
@@ -244,6 +250,7 @@ put_dfa(grammar_build_t *b, grammar_nfa_t *m, const grammar_dfa_t *d,
     uint32_t s, c, base = m->states, next;
     unsigned lo, hi;
 
+    assert(from < m->states && to < m->states);
     for (s = 1; s < d->states && !b->failed; s++) {
         (void) state_new(b, m);
     }
@@ -279,6 +286,7 @@ put_ref(grammar_build_t *b, grammar_nfa_t *m, const grammar_node_t *n,
     const grammar_rule_t *r = &b->rules[n->a];
     grammar_edge_t *e;
 
+    assert(from < m->states && to < m->states);
     if (r->nullable) {
         (void) edge_new(b, m, from, to, EDGE_NONE);
     }
@@ -297,6 +305,7 @@ put_list(grammar_build_t *b, grammar_nfa_t *m, const grammar_node_t *n,
 {
     uint32_t i, next;
 
+    assert(from < m->states && to < m->states);
     for (i = 0; i < n->b && !b->failed; i++) {
         if (n->kind == NODE_ALT) {
             put_node(b, m, b->kids[n->a + i], from, to);

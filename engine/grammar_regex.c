@@ -39,6 +39,8 @@ static uint32_t read_either(reader_t *r);
 static uint32_t
 refuse(reader_t *r, const char *why)
 {
+    assert(r->at <= r->len);
+
     return grammar_fail(r->b, "%s: %s at byte %zu", r->what, why, r->at);
 }
 
@@ -48,6 +50,7 @@ is_next(const reader_t *r, const char *s)
 {
     size_t n = strlen(s);
 
+    assert(r->at <= r->len);
     return n <= r->len - r->at && memcmp(r->s + r->at, s, n) == 0;
 }
 
@@ -154,6 +157,7 @@ read_code(reader_t *r)
 {
     uint32_t code = 0, n = grammar_utf8(r->s + r->at, r->len - r->at, &code);
 
+    assert(r->at <= r->len);
     if (n == 0) {
         return refuse(r, "text that is not UTF-8");
     }
@@ -169,6 +173,8 @@ read_code(reader_t *r)
 static void
 must(reader_t *r, int rc)
 {
+    assert(r->at <= r->len);
+
     if (rc != 0) {
         grammar_fail(r->b, "the grammar needs too much memory");
     }
@@ -178,6 +184,8 @@ must(reader_t *r, int rc)
 static void
 add(reader_t *r, grammar_set_t *s, uint32_t lo, uint32_t hi)
 {
+    assert(r->at <= r->len);
+
     must(r, grammar_set_add(s, lo, hi));
 }
 
@@ -187,6 +195,7 @@ add_property(reader_t *r, grammar_set_t *s, const char *name, size_t len)
 {
     int rc;
 
+    assert(r->at <= r->len);
     if (r->b->categories == NULL) {
         r->b->categories = grammar_categories();
     }
@@ -203,6 +212,8 @@ add_property(reader_t *r, grammar_set_t *s, const char *name, size_t len)
 static void
 add_digits(reader_t *r, grammar_set_t *s)
 {
+    assert(r->at <= r->len);
+
     if (r->flags & REGEX_ECMA) {
         add(r, s, '0', '9');
     } else {
@@ -214,6 +225,8 @@ add_digits(reader_t *r, grammar_set_t *s)
 static void
 add_words(reader_t *r, grammar_set_t *s)
 {
+    assert(r->at <= r->len);
+
     add_digits(r, s);
     if (r->flags & REGEX_ECMA) {
         add(r, s, 'A', 'Z');
@@ -231,6 +244,8 @@ add_words(reader_t *r, grammar_set_t *s)
 static void
 add_white(reader_t *r, grammar_set_t *s)
 {
+    assert(r->at <= r->len);
+
     add(r, s, '\t', '\r');
     add(r, s, ' ', ' ');
     add(r, s, 0xa0, 0xa0);
@@ -255,6 +270,7 @@ read_property(reader_t *r, grammar_set_t *s)
     const char *name = r->s + r->at, *end, *is;
     size_t len = 1;
 
+    assert(r->at <= r->len);
     if (r->at == r->len) {
         refuse(r, "half an escape");
         return;
@@ -321,6 +337,7 @@ read_hex(reader_t *r, uint32_t n)
     int braces = eat(r, "{");
     char c;
 
+    assert(r->at <= r->len);
     for (i = 0; braces || i < n; i++) {
         c = r->at < r->len ? r->s[r->at] : 0;
         if (braces && i > 0 && c == '}') {
@@ -352,6 +369,7 @@ read_escape(reader_t *r)
     const char *at;
     char c = r->at < r->len ? r->s[r->at] : 0;
 
+    assert(r->at <= r->len);
     if (r->at == r->len) {
         return refuse(r, "half an escape");
     }
@@ -413,6 +431,7 @@ read_posix(reader_t *r, grammar_set_t *s)
     const char *p;
     size_t i;
 
+    assert(r->at <= r->len);
     for (i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
         if (eat(r, list[i].name)) {
             for (p = list[i].ranges; *p != '\0'; p += 2) {
@@ -432,6 +451,7 @@ read_member(reader_t *r, grammar_set_t *s, uint32_t *code)
 {
     char c;
 
+    assert(r->at <= r->len);
     if (eat(r, "\\")) {
         c = r->at < r->len ? r->s[r->at] : 0;
         if (c != 0 && strchr(CLASSES, c) != NULL) {
@@ -475,6 +495,7 @@ read_members(reader_t *r, grammar_set_t *s)
     uint32_t lo, hi;
     int first = !(r->flags & REGEX_ECMA);
 
+    assert(r->at <= r->len);
     while (!r->b->failed) {
         if (r->at == r->len) {
             refuse(r, "a class without an end");
@@ -511,6 +532,7 @@ read_brackets(reader_t *r)
     grammar_set_t s = {NULL, 0, 0};
     int not = eat(r, "^");
 
+    assert(r->at <= r->len);
     read_members(r, &s);
     if (r->fold) {
         must(r, grammar_set_fold(&s));
@@ -528,6 +550,7 @@ any(reader_t *r, int lines)
 {
     grammar_set_t s = {NULL, 0, 0};
 
+    assert(r->at <= r->len);
     if (!lines) {
         add(r, &s, '\n', '\n');
         if (r->flags & REGEX_ECMA) {
@@ -546,6 +569,7 @@ literal(reader_t *r, uint32_t code)
 {
     grammar_set_t s = {NULL, 0, 0};
 
+    assert(r->at <= r->len);
     add(r, &s, code, code);
     if (r->fold) {
         must(r, grammar_set_fold(&s));
@@ -564,6 +588,7 @@ read_flags(reader_t *r)
     int on = 1;
     char c;
 
+    assert(r->at <= r->len);
     for (; r->at < r->len && r->s[r->at] != ')' && r->s[r->at] != ':';
          r->at++) {
         c = r->s[r->at];
@@ -584,6 +609,8 @@ read_flags(reader_t *r)
 static uint32_t
 group_end(reader_t *r, uint32_t node)
 {
+    assert(r->at <= r->len);
+
     return r->b->failed || eat(r, ")") ? node
                                        : refuse(r, "a group without an end");
 }
@@ -596,6 +623,7 @@ read_group(reader_t *r)
     const char *end;
     uint32_t node;
 
+    assert(r->at <= r->len);
     if (is_next(r, "?=") || is_next(r, "?!") || is_next(r, "?<=")
         || is_next(r, "?<!")) {
         return refuse(r, "look-around is not regular:");
@@ -639,6 +667,7 @@ read_back(reader_t *r)
     grammar_set_t s = {NULL, 0, 0};
     char c = r->at < r->len ? r->s[r->at] : 0;
 
+    assert(r->at <= r->len);
     if (c == 'A' || c == 'z') {
         r->at++;
         return grammar_edge_node(r->b, c == 'z');
@@ -656,6 +685,8 @@ read_back(reader_t *r)
 static uint32_t
 read_atom(reader_t *r)
 {
+    assert(r->at <= r->len);
+
     if (eat(r, "(")) {
         return read_group(r);
     }
@@ -689,6 +720,7 @@ read_number(reader_t *r, uint32_t *n)
 {
     size_t from = r->at;
 
+    assert(r->at <= r->len);
     for (*n = 0; r->at < r->len && r->s[r->at] >= '0' && r->s[r->at] <= '9';
          r->at++) {
         *n = *n > 1000000 ? *n : *n * 10 + (uint32_t) (r->s[r->at] - '0');
@@ -704,6 +736,7 @@ read_braces(reader_t *r, uint32_t *min, uint32_t *max)
 {
     size_t from = r->at;
 
+    assert(r->at <= r->len);
     if (eat(r, "{") && read_number(r, min)) {
         *max = *min;
         if (eat(r, ",") && !read_number(r, max)) {
@@ -724,6 +757,7 @@ read_repeated(reader_t *r)
 {
     uint32_t node = read_atom(r), min, max, times = 0;
 
+    assert(r->at <= r->len);
     while (!r->b->failed) {
         if (eat(r, "*")) {
             min = 0;
@@ -757,6 +791,7 @@ read_sequence(reader_t *r)
     grammar_list_t l = {NULL, 0, 0};
     uint32_t node;
 
+    assert(r->at <= r->len);
     while (r->at < r->len && !is_next(r, "|") && !is_next(r, ")")
            && !grammar_tick(r->b)) {
         if (grammar_list_put(r->b, &l, read_repeated(r)) != 0) {
@@ -776,6 +811,7 @@ read_either(reader_t *r)
     grammar_list_t l = {NULL, 0, 0};
     uint32_t node;
 
+    assert(r->at <= r->len);
     do {
         if (grammar_list_put(r->b, &l, read_sequence(r)) != 0) {
             break;

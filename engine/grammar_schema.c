@@ -30,6 +30,8 @@
 static size_t
 path_step(char *path, size_t n, const char *key)
 {
+    assert(n < POINTER_MAX);
+
     if (n + 1 < POINTER_MAX) {
         path[n++] = '/';
     }
@@ -56,6 +58,7 @@ path_of(const json_t *at, const json_t *s, char *path, size_t n)
     json_t *v;
     size_t i;
 
+    assert(n < POINTER_MAX);
     path[n] = '\0';
     if (at == s) {
         return 1;
@@ -79,7 +82,7 @@ path_of(const json_t *at, const json_t *s, char *path, size_t n)
 
 
 int
-schema_refuse(
+grammar_schema_refuse(
     schema_t *c, const json_t *s, const char *keyword, const char *why)
 {
     char path[POINTER_MAX + 1] = "";
@@ -112,13 +115,14 @@ rules_make(schema_t *c)
     const schema_flat_t *f;
     uint32_t i, node;
 
+    assert(c->rules_n <= c->rules_cap);
     /* what is made may ask for more */
     for (i = 0; i < c->rules_n && !grammar_tick(c->b); i++) {
         l.n = 0;
         c->flats = 0;
-        for (f = schema_flats(c, c->rules[i].terms); f != NULL && !c->b->failed;
-             f = f->next) {
-            (void) grammar_list_put(c->b, &l, schema_flat_node(c, f));
+        for (f = grammar_schema_flats(c, c->rules[i].terms);
+             f != NULL && !c->b->failed; f = f->next) {
+            (void) grammar_list_put(c->b, &l, grammar_schema_flat_node(c, f));
         }
         node = c->b->failed ? 0 : grammar_alt(c->b, l.v, l.n);
         if (!c->b->failed) {
@@ -151,8 +155,8 @@ read_schema(schema_t *c, const char *s, size_t len)
                  || strstr(dialect, "draft-06") != NULL
                  || strstr(dialect, "draft-04") != NULL);
 
-    schema_places(c);
-    rule = schema_rule(c, schema_term(c, c->doc, 0, NULL));
+    grammar_schema_places(c);
+    rule = grammar_schema_rule(c, grammar_schema_term(c, c->doc, 0, NULL));
     rules_make(c);
 
     return rule;

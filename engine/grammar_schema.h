@@ -148,53 +148,55 @@ typedef struct {
 } schema_t;
 
 /* Says that keyword at s cannot be enforced; lenient: warns. Nonzero: fails. */
-int schema_refuse(
+int grammar_schema_refuse(
     schema_t *c, const json_t *s, const char *keyword, const char *why);
 
 /* References (grammar_schema_ref.c). */
-void schema_places(schema_t *c);
-const json_t *schema_ref(schema_t *c, const json_t *s, const char *ref);
+void grammar_schema_places(schema_t *c);
+const json_t *grammar_schema_ref(schema_t *c, const json_t *s, const char *ref);
 
 /* Flats (grammar_schema_flat.c): the ways to satisfy all terms; NULL: none,
  * or failed. */
-schema_flat_t *schema_flats(schema_t *c, const schema_terms_t *terms);
-const schema_terms_t *schema_term(
+schema_flat_t *grammar_schema_flats(schema_t *c, const schema_terms_t *terms);
+const schema_terms_t *grammar_schema_term(
     schema_t *c, const json_t *s, int not, const schema_terms_t *next);
 /* Can both be satisfied at once, as far as is seen at first sight? */
-int schema_meets(schema_t *c, schema_term_t x, schema_term_t y);
-unsigned schema_types(schema_t *c, const json_t *type, const json_t *s);
+int grammar_schema_meets(schema_t *c, schema_term_t x, schema_term_t y);
+unsigned grammar_schema_types(schema_t *c, const json_t *type, const json_t *s);
 
 /* Values (grammar_schema_value.c). */
-int schema_holds(schema_t *c, const schema_terms_t *terms, const json_t *v);
-int schema_flat_holds(schema_t *c, const schema_flat_t *f, const json_t *v);
-uint32_t schema_literal(schema_t *c, const json_t *v);
+int grammar_schema_holds(
+    schema_t *c, const schema_terms_t *terms, const json_t *v);
+int grammar_schema_flat_holds(
+    schema_t *c, const schema_flat_t *f, const json_t *v);
+uint32_t grammar_schema_literal(schema_t *c, const json_t *v);
 /* The digits of a number, as it is printed; cap is 64 or more. */
-void schema_digits(const json_t *v, char *buf, size_t cap);
-grammar_dfa_t *schema_pattern(
+void grammar_schema_digits(const json_t *v, char *buf, size_t cap);
+grammar_dfa_t *grammar_schema_pattern(
     schema_t *c, const json_t *pattern, unsigned flags);
 /* Characters, as JSON Schema counts them. */
-size_t schema_chars(const char *s, size_t len);
+size_t grammar_schema_chars(const char *s, size_t len);
 /* Is s among the schemas of a scope? */
-int schema_within(const schema_scope_t *scope, const json_t *s);
+int grammar_schema_within(const schema_scope_t *scope, const json_t *s);
 /* The terms of a key, or of the item at index. */
-const schema_terms_t *schema_key_terms(
+const schema_terms_t *grammar_schema_key_terms(
     schema_t *c, const schema_flat_t *f, const char *key, size_t len);
-const schema_terms_t *schema_item_terms(
+const schema_terms_t *grammar_schema_item_terms(
     schema_t *c, const schema_flat_t *f, uint32_t index);
-uint32_t schema_prefix(const schema_flat_t *f);
+uint32_t grammar_schema_prefix(const schema_flat_t *f);
 
 /* Nodes (grammar_schema_emit.c and its neighbours). */
-uint32_t schema_rule(schema_t *c, const schema_terms_t *terms);
-uint32_t schema_flat_node(schema_t *c, const schema_flat_t *f);
-uint32_t schema_number(schema_t *c, const schema_flat_t *f);
-uint32_t schema_string(schema_t *c, const schema_flat_t *f);
-uint32_t schema_array(schema_t *c, const schema_flat_t *f);
-uint32_t schema_object(schema_t *c, const schema_flat_t *f);
+uint32_t grammar_schema_rule(schema_t *c, const schema_terms_t *terms);
+uint32_t grammar_schema_flat_node(schema_t *c, const schema_flat_t *f);
+uint32_t grammar_schema_number(schema_t *c, const schema_flat_t *f);
+uint32_t grammar_schema_string(schema_t *c, const schema_flat_t *f);
+uint32_t grammar_schema_array(schema_t *c, const schema_flat_t *f);
+uint32_t grammar_schema_object(schema_t *c, const schema_flat_t *f);
 /* The inside of a string that f allows; NULL: none, or failed. */
-grammar_dfa_t *schema_string_dfa(schema_t *c, const schema_flat_t *f);
+grammar_dfa_t *grammar_schema_string_dfa(schema_t *c, const schema_flat_t *f);
 /* A regular expression for a format; NULL: it is none of the standard's;
  * "": it is, and cannot be enforced. */
-const char *schema_format(const char *name);
+const char *grammar_schema_format(const char *name);
 
 /* Any JSON (grammar_json.c): rules. */
 uint32_t grammar_json_any(grammar_build_t *b);

@@ -57,7 +57,7 @@ normal(schema_t *c, const schema_terms_t *terms, uint32_t *n, uint32_t *hash)
     qsort(v, k, sizeof(*v), by_term);
     for (t = NULL, i = 0; i < k; i++) {
         if (i == 0 || by_term(&v[i], &v[i - 1]) != 0) {
-            t = schema_term(c, v[i].s, v[i].not, t);
+            t = grammar_schema_term(c, v[i].s, v[i].not, t);
             h = (h ^ (uintptr_t) v[i].s ^ (unsigned) v[i].not )
                 * 0x9e3779b97f4a7c15ull;
             ++*n;
@@ -111,7 +111,7 @@ rule_known(schema_t *c, const schema_terms_t *t)
 
 
 uint32_t
-schema_rule(schema_t *c, const schema_terms_t *terms)
+grammar_schema_rule(schema_t *c, const schema_terms_t *terms)
 {
     uint32_t n, hash, i, rule;
 
@@ -147,14 +147,15 @@ schema_rule(schema_t *c, const schema_terms_t *terms)
 static grammar_dfa_t *
 format_dfa(schema_t *c, const schema_atom_t *a)
 {
-    json_t *own = json_string(schema_format(json_string_value(a->value)));
+    json_t *own =
+        json_string(grammar_schema_format(json_string_value(a->value)));
 
     if (own == NULL || json_array_append_new(c->consts, own) != 0) {
         grammar_fail(c->b, "the grammar needs too much memory");
         return NULL;
     }
 
-    return schema_pattern(c, own, REGEX_ECMA | REGEX_JSON);
+    return grammar_schema_pattern(c, own, REGEX_ECMA | REGEX_JSON);
 }
 
 
@@ -179,6 +180,7 @@ lengths(const schema_flat_t *f, uint32_t *min, uint32_t *max, int *patterns)
 {
     const schema_atom_t *a;
 
+    assert(f->types != 0);
     *min = 0;
     *max = GRAMMAR_MANY;
     *patterns = 0;
@@ -217,13 +219,14 @@ string_without(schema_t *c, grammar_dfa_t *d, const json_t *list)
 
 
 grammar_dfa_t *
-schema_string_dfa(schema_t *c, const schema_flat_t *f)
+grammar_schema_string_dfa(schema_t *c, const schema_flat_t *f)
 {
     const schema_atom_t *a;
     grammar_dfa_t *d = NULL, *e;
     uint32_t min, max;
     int patterns, pass;
 
+    assert(f->types != 0);
     lengths(f, &min, &max, &patterns);
     /* what must match first: complements are of something */
     for (pass = 0; pass < 2 && !c->b->failed; pass++) {
@@ -244,7 +247,7 @@ schema_string_dfa(schema_t *c, const schema_flat_t *f)
                 continue;
             }
             e = a->kind == A_FORMAT ? format_dfa(c, a)
-                                    : schema_pattern(c, a->value,
+                                    : grammar_schema_pattern(c, a->value,
                                         REGEX_ECMA | REGEX_JSON | REGEX_SEARCH);
             d = d == NULL ? e : grammar_dfa_and(c->b, d, e, a->not );
         }
@@ -267,17 +270,19 @@ quotes(schema_t *c, uint32_t node)
 
 
 uint32_t
-schema_string(schema_t *c, const schema_flat_t *f)
+grammar_schema_string(schema_t *c, const schema_flat_t *f)
 {
     uint32_t min, max, node, rule, item;
     int patterns;
 
+    assert(f->types != 0);
     lengths(f, &min, &max, &patterns);
     if (min > max) {
         return 0;
     }
     if (patterns) {
-        return quotes(c, grammar_dfa_node(c->b, schema_string_dfa(c, f)));
+        return quotes(
+            c, grammar_dfa_node(c->b, grammar_schema_string_dfa(c, f)));
     }
     if (min == 0 && max == GRAMMAR_MANY) {
         return grammar_ref_node(c->b, grammar_json_string(c->b));
@@ -305,12 +310,13 @@ schema_string(schema_t *c, const schema_flat_t *f)
 /* --- arrays ------------------------------------------------------------- */
 
 uint32_t
-schema_array(schema_t *c, const schema_flat_t *f)
+grammar_schema_array(schema_t *c, const schema_flat_t *f)
 {
     grammar_array_t *x = grammar_get(c->b, sizeof(*x));
     const schema_atom_t *a;
-    uint32_t i, n = schema_prefix(f), rule;
+    uint32_t i, n = grammar_schema_prefix(f), rule;
 
+    assert(f->types != 0);
     if (x == NULL) {
         return 0;
     }
@@ -329,7 +335,7 @@ schema_array(schema_t *c, const schema_flat_t *f)
     x->prefix_n = n;
     x->prefix = grammar_get(c->b, (n + 1) * sizeof(*x->prefix));
     for (i = 0; i <= n && !c->b->failed; i++) {
-        rule = schema_rule(c, schema_item_terms(c, f, i));
+        rule = grammar_schema_rule(c, grammar_schema_item_terms(c, f, i));
         if (i < n) {
             x->prefix[i] = rule;
         } else {
@@ -384,6 +390,7 @@ name_put(object_t *x, const char *s, size_t len)
 {
     uint32_t i;
 
+    assert(x->names_n <= x->names_cap);
     for (i = 0; i < x->names_n; i++) {
         if (x->names[i].len == len && memcmp(x->names[i].s, s, len) == 0) {
             return;
@@ -406,6 +413,7 @@ names_of(object_t *x, const json_t *s)
     const char *key;
     json_t *v;
 
+    assert(x->names_n <= x->names_cap);
     json_object_foreach(json_object_get(s, "properties"), key, v)
     {
         name_put(x, key, strlen(key));
@@ -440,6 +448,7 @@ gather_atom(object_t *x, const schema_atom_t *a)
     json_t *v;
     size_t i;
 
+    assert(x->names_n <= x->names_cap);
     if (a->kind == A_PROP || a->kind == A_REQUIRED || a->kind == A_DEP) {
         name_put(x, a->name, a->name_len);
     }
@@ -515,8 +524,9 @@ combo_seen(const object_t *x, const schema_atom_t *r, const uint32_t *which,
     const schema_atom_t *a;
     uint32_t i;
 
+    assert(x->names_n <= x->names_cap);
     for (a = x->f->atoms; a != NULL; a = a->next) {
-        if (!schema_within(a->scope, r->schema)) {
+        if (!grammar_schema_within(a->scope, r->schema)) {
             continue;
         }
         if ((a->kind == A_REST_PROPS && a->schema != r->schema)
@@ -547,9 +557,10 @@ combo_terms(object_t *x, const uint32_t *which, uint32_t n)
     uint32_t i;
     int any;
 
+    assert(x->names_n <= x->names_cap);
     for (a = x->f->atoms; a != NULL; a = a->next) {
         if (a->kind == A_REST_PROPS && !combo_seen(x, a, which, n)) {
-            t = schema_term(x->c, a->term.s, 0, t);
+            t = grammar_schema_term(x->c, a->term.s, 0, t);
         }
         if (a->kind != A_PROPS) {
             continue;
@@ -558,13 +569,14 @@ combo_terms(object_t *x, const uint32_t *which, uint32_t n)
         for (i = 0; i < n; i++) {
             if (which[i] < x->patterns_n
                 && x->patterns[which[i]].schema == a->schema) {
-                t = schema_term(x->c, x->patterns[which[i]].value, 0, t);
+                t = grammar_schema_term(
+                    x->c, x->patterns[which[i]].value, 0, t);
                 any = 1;
             }
         }
         v = json_object_get(a->schema, "additionalProperties");
         if (!any && v != NULL) {
-            t = schema_term(x->c, v, 0, t);
+            t = grammar_schema_term(x->c, v, 0, t);
         }
     }
 
@@ -610,7 +622,7 @@ pick(void *arg, const uint32_t *which, uint32_t n)
         }
         x->sets[x->sets_n++] = own[i];
     }
-    x->rules[x->rules_n++] = schema_rule(x->c, combo_terms(x, own, n));
+    x->rules[x->rules_n++] = grammar_schema_rule(x->c, combo_terms(x, own, n));
 
     return 1 + x->names_n + k;
 }
@@ -622,6 +634,7 @@ is_closed(const object_t *x)
 {
     const schema_atom_t *a;
 
+    assert(x->names_n <= x->names_cap);
     for (a = x->f->atoms; a != NULL; a = a->next) {
         if (a->kind == A_PROPS
             && json_is_false(json_object_get(a->schema, "additionalProperties"))
@@ -645,16 +658,18 @@ name_node(schema_t *c, const schema_flat_t *f)
     json_t *v;
     size_t i;
 
+    assert(f->types != 0);
     for (a = f->atoms; a != NULL && (a->kind != A_ENUM || a->not );
          a = a->next) {
     }
     if (a == NULL) {
-        return quotes(c, grammar_dfa_node(c->b, schema_string_dfa(c, f)));
+        return quotes(
+            c, grammar_dfa_node(c->b, grammar_schema_string_dfa(c, f)));
     }
     json_array_foreach((json_t *) a->value, i, v)
     {
-        if (json_is_string(v) && schema_flat_holds(c, f, v)) {
-            (void) grammar_list_put(c->b, &l, schema_literal(c, v));
+        if (json_is_string(v) && grammar_schema_flat_holds(c, f, v)) {
+            (void) grammar_list_put(c->b, &l, grammar_schema_literal(c, v));
         }
     }
     node = c->b->failed ? 0 : grammar_alt(c->b, l.v, l.n);
@@ -674,12 +689,14 @@ names_and(object_t *x)
     grammar_build_t *b = x->c->b;
     uint32_t node;
 
+    assert(x->names_n <= x->names_cap);
     for (a = x->f->atoms; a != NULL && !b->failed; a = a->next) {
         if (a->kind != A_NAMES) {
             continue;
         }
         l.n = 0;
-        f = schema_flats(x->c, schema_term(x->c, a->term.s, a->term.not, NULL));
+        f = grammar_schema_flats(
+            x->c, grammar_schema_term(x->c, a->term.s, a->term.not, NULL));
         for (; f != NULL && !b->failed; f = f->next) {
             if (f->types & T_STRING) {
                 (void) grammar_list_put(b, &l, name_node(x->c, f));
@@ -702,6 +719,7 @@ keys(object_t *x)
     json_t *own;
     uint32_t i;
 
+    assert(x->names_n <= x->names_cap);
     for (i = 0; i < x->names_n; i++) {
         (void) grammar_list_put(b, &l,
             quotes(x->c, grammar_text(b, x->names[i].s, x->names[i].len, 1)));
@@ -713,7 +731,7 @@ keys(object_t *x)
                 grammar_fail(b, "the grammar needs too much memory");
                 break;
             }
-            d = schema_pattern(
+            d = grammar_schema_pattern(
                 x->c, own, REGEX_ECMA | REGEX_JSON | REGEX_SEARCH);
             (void) grammar_list_put(
                 b, &l, quotes(x->c, grammar_dfa_node(b, d)));
@@ -739,6 +757,7 @@ demands(object_t *x)
     json_t *v;
     size_t k;
 
+    assert(x->names_n <= x->names_cap);
     for (a = x->f->atoms; a != NULL; a = a->next) {
         if (a->kind == A_REQUIRED) {
             i = index_of(x, a->name, a->name_len);
@@ -771,6 +790,7 @@ object_make(object_t *x)
     const schema_atom_t *a;
     uint32_t i, deps = 0;
 
+    assert(x->names_n <= x->names_cap);
     gather(x);
     for (a = x->f->atoms; a != NULL; a = a->next) {
         deps += a->kind == A_DEP;
@@ -792,8 +812,9 @@ object_make(object_t *x)
     o->rule = grammar_get(b, (o->classes + 1) * sizeof(uint32_t));
     for (i = 0; i < o->props && !b->failed; i++) {
         o->order[i] = x->names[i].order;
-        o->rule[i] = schema_rule(
-            x->c, schema_key_terms(x->c, x->f, x->names[i].s, x->names[i].len));
+        o->rule[i] =
+            grammar_schema_rule(x->c, grammar_schema_key_terms(x->c, x->f,
+                                          x->names[i].s, x->names[i].len));
     }
     for (i = 0; i < x->rules_n && !b->failed; i++) {
         o->rule[o->props + i] = x->rules[i];
@@ -809,13 +830,14 @@ names_left(object_t *x)
     uint8_t *left = calloc(o->classes + 1, 1);
     uint32_t i;
 
+    assert(x->names_n <= x->names_cap);
     for (i = 0; i < o->key->states && left != NULL; i++) {
         left[o->key->accept[i]] = 1;
     }
     for (i = 0; i < o->classes && left != NULL; i++) {
         if (!left[i + 1]) {
-            o->rule[i] =
-                schema_rule(x->c, schema_term(x->c, json_false(), 0, NULL));
+            o->rule[i] = grammar_schema_rule(
+                x->c, grammar_schema_term(x->c, json_false(), 0, NULL));
         }
     }
     if (left == NULL) {
@@ -826,11 +848,12 @@ names_left(object_t *x)
 
 
 uint32_t
-schema_object(schema_t *c, const schema_flat_t *f)
+grammar_schema_object(schema_t *c, const schema_flat_t *f)
 {
     object_t x;
     uint32_t rule;
 
+    assert(f->types != 0);
     memset(&x, 0, sizeof(x));
     x.c = c;
     x.f = f;
@@ -869,10 +892,11 @@ values(schema_t *c, const schema_flat_t *f, const json_t *list)
     json_t *v;
     size_t i;
 
+    assert(f->types != 0);
     json_array_foreach((json_t *) list, i, v)
     {
-        if (schema_flat_holds(c, f, v)) {
-            (void) grammar_list_put(c->b, &l, schema_literal(c, v));
+        if (grammar_schema_flat_holds(c, f, v)) {
+            (void) grammar_list_put(c->b, &l, grammar_schema_literal(c, v));
         }
     }
     node = c->b->failed ? 0 : grammar_alt(c->b, l.v, l.n);
@@ -916,12 +940,13 @@ types_left(schema_t *c, const schema_flat_t *f)
 
 
 uint32_t
-schema_flat_node(schema_t *c, const schema_flat_t *f)
+grammar_schema_flat_node(schema_t *c, const schema_flat_t *f)
 {
     const schema_atom_t *a;
     uint32_t node = 0;
     unsigned types;
 
+    assert(f->types != 0);
     for (a = f->atoms; a != NULL; a = a->next) {
         if (a->kind == A_ENUM && !a->not ) {
             return values(c, f, a->value);
@@ -930,16 +955,16 @@ schema_flat_node(schema_t *c, const schema_flat_t *f)
 
     types = types_left(c, f);
     if (types & T_OBJECT) {
-        node = grammar_alt2(c->b, node, schema_object(c, f));
+        node = grammar_alt2(c->b, node, grammar_schema_object(c, f));
     }
     if (types & T_ARRAY) {
-        node = grammar_alt2(c->b, node, schema_array(c, f));
+        node = grammar_alt2(c->b, node, grammar_schema_array(c, f));
     }
     if (types & T_STRING) {
-        node = grammar_alt2(c->b, node, schema_string(c, f));
+        node = grammar_alt2(c->b, node, grammar_schema_string(c, f));
     }
     if (types & T_NUMBER) {
-        node = grammar_alt2(c->b, node, schema_number(c, f));
+        node = grammar_alt2(c->b, node, grammar_schema_number(c, f));
     }
     if (types & T_TRUE) {
         node = grammar_alt2(c->b, node, grammar_bytes(c->b, "true", 4));

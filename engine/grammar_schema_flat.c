@@ -41,10 +41,12 @@ typedef struct {
 
 
 const schema_terms_t *
-schema_term(schema_t *c, const json_t *s, int not, const schema_terms_t *next)
+grammar_schema_term(
+    schema_t *c, const json_t *s, int not, const schema_terms_t *next)
 {
     schema_terms_t *t = grammar_get(c->b, sizeof(*t));
 
+    assert(s != NULL && (not == 0 || not == 1));
     if (t == NULL) {
         return next;
     }
@@ -64,6 +66,7 @@ atom_new(schema_t *c, int kind, const schema_atom_t **list)
 {
     schema_atom_t *a = grammar_get(c->b, sizeof(*a));
 
+    assert(list != NULL);
     if (a != NULL) {
         a->kind = kind;
         a->scope = c->scope;
@@ -81,6 +84,7 @@ atom_value(schema_t *c, int kind, const json_t *value, int not,
 {
     schema_atom_t *a = atom_new(c, kind, list);
 
+    assert(list != NULL);
     if (a != NULL) {
         a->value = value;
         a->not = not ;
@@ -93,6 +97,7 @@ atom_count(schema_t *c, int kind, uint32_t n, const schema_atom_t **list)
 {
     schema_atom_t *a = atom_new(c, kind, list);
 
+    assert(list != NULL);
     if (a != NULL) {
         a->n = n;
     }
@@ -105,6 +110,7 @@ atom_name(schema_t *c, int kind, const char *name, size_t len,
 {
     schema_atom_t *a = atom_new(c, kind, list);
 
+    assert(list != NULL);
     if (a != NULL) {
         a->name = name;
         a->name_len = len;
@@ -120,6 +126,7 @@ way_put(schema_t *c, const schema_way_t **ways, unsigned types,
 {
     schema_way_t *w = grammar_get(c->b, sizeof(*w));
 
+    assert(ways != NULL);
     if (w != NULL) {
         w->types = types;
         w->atoms = atoms;
@@ -146,7 +153,7 @@ choose(schema_t *c, part_t *p, const schema_way_t *ways)
 /* --- keywords ----------------------------------------------------------- */
 
 unsigned
-schema_types(schema_t *c, const json_t *type, const json_t *s)
+grammar_schema_types(schema_t *c, const json_t *type, const json_t *s)
 {
     static const struct {
         const char *name;
@@ -161,7 +168,7 @@ schema_types(schema_t *c, const json_t *type, const json_t *s)
     if (json_is_array(type)) {
         json_array_foreach(type, i, v)
         {
-            types |= json_is_string(v) ? schema_types(c, v, s) : 0;
+            types |= json_is_string(v) ? grammar_schema_types(c, v, s) : 0;
         }
         return types;
     }
@@ -171,7 +178,7 @@ schema_types(schema_t *c, const json_t *type, const json_t *s)
             return names[i].types;
         }
     }
-    (void) schema_refuse(c, s, "type", "names no type");
+    (void) grammar_schema_refuse(c, s, "type", "names no type");
 
     return T_ALL;
 }
@@ -184,8 +191,9 @@ read_count(
 {
     double d = json_number_value(v);
 
+    assert(json_is_object(s) && key != NULL);
     if (!json_is_number(v) || d < 0 || d != floor(d)) {
-        (void) schema_refuse(c, s, key, "is no whole number");
+        (void) grammar_schema_refuse(c, s, key, "is no whole number");
         return 0;
     }
     *n = d >= GRAMMAR_MANY - 1 ? GRAMMAR_MANY - 1 : (uint32_t) d;
@@ -256,10 +264,10 @@ static int
 format_free(schema_t *c, const json_t *s, const json_t *v)
 {
     const char *re =
-        json_is_string(v) ? schema_format(json_string_value(v)) : NULL;
+        json_is_string(v) ? grammar_schema_format(json_string_value(v)) : NULL;
 
     if (re != NULL && *re == '\0') {
-        (void) schema_refuse(c, s, "format", json_string_value(v));
+        (void) grammar_schema_refuse(c, s, "format", json_string_value(v));
     }
 
     return re == NULL || *re == '\0';
@@ -273,6 +281,7 @@ keyword_atom(schema_t *c, const json_t *s, const keyword_t *k, const json_t *v,
 {
     uint32_t n;
 
+    assert(list != NULL);
     if (k->kind == A_FORMAT && format_free(c, s, v)) {
         return not ? -1 : 0;
     }
@@ -291,11 +300,11 @@ keyword_atom(schema_t *c, const json_t *s, const keyword_t *k, const json_t *v,
         if (json_is_boolean(v) && k->kind >= A_XMIN && k->kind <= A_XMAX) {
             return not ? -1 : 0;
         }
-        (void) schema_refuse(c, s, k->key, "is no number");
+        (void) grammar_schema_refuse(c, s, k->key, "is no number");
         return 0;
     }
     if (k->types == T_STRING && !json_is_string(v)) {
-        (void) schema_refuse(c, s, k->key, "is no string");
+        (void) grammar_schema_refuse(c, s, k->key, "is no string");
         return 0;
     }
     n = (uint32_t) kind_of(s, k, not );
@@ -322,16 +331,17 @@ list_terms(schema_t *c, const json_t *s, const char *key, int not,
     json_t *v;
     size_t i;
 
+    assert(json_is_object(s) && key != NULL);
     if (!json_is_array(list)) {
-        (void) schema_refuse(c, s, key, "is no array");
+        (void) grammar_schema_refuse(c, s, key, "is no array");
     }
     json_array_foreach((json_t *) list, i, v)
     {
         if (!is_schema(v)) {
-            (void) schema_refuse(c, s, key, "has what is no schema");
+            (void) grammar_schema_refuse(c, s, key, "has what is no schema");
             break;
         }
-        next = schema_term(c, v, not, next);
+        next = grammar_schema_term(c, v, not, next);
     }
 
     return next;
@@ -344,8 +354,11 @@ each_of(schema_t *c, const json_t *s, const char *key, int not,
 {
     const schema_terms_t *t = list_terms(c, s, key, not, NULL);
 
+    assert(json_is_object(s) && key != NULL);
+    assert(ways != NULL);
     for (; t != NULL; t = t->next) {
-        way_put(c, ways, T_ALL, NULL, schema_term(c, t->t.s, t->t.not, NULL));
+        way_put(c, ways, T_ALL, NULL,
+            grammar_schema_term(c, t->t.s, t->t.not, NULL));
     }
 }
 
@@ -358,12 +371,13 @@ any_of(schema_t *c, const json_t *s, const schema_way_t **ways)
     const schema_terms_t *t;
     size_t n = json_array_size(list), i, set;
 
+    assert(ways != NULL);
     if (!c->rest) {
         each_of(c, s, "anyOf", 0, ways);
         return;
     }
     if (n > ANY_MAX) {
-        (void) schema_refuse(
+        (void) grammar_schema_refuse(
             c, s, "anyOf", "has too many schemas beside \"unevaluated...\"");
         return;
     }
@@ -371,7 +385,7 @@ any_of(schema_t *c, const json_t *s, const schema_way_t **ways)
     for (set = 1; set < (size_t) 1 << n && !c->b->failed; set++) {
         for (t = NULL, i = 0; i < n; i++) {
             if (set >> i & 1) {
-                t = schema_term(c, json_array_get(list, i), 0, t);
+                t = grammar_schema_term(c, json_array_get(list, i), 0, t);
             }
         }
         way_put(c, ways, T_ALL, NULL, t);
@@ -385,20 +399,23 @@ one_of(schema_t *c, const json_t *s, int not, const schema_way_t **ways)
 {
     const schema_terms_t *all = list_terms(c, s, "oneOf", 0, NULL), *x, *y, *t;
 
+    assert(s != NULL && (not == 0 || not == 1));
+    assert(ways != NULL);
     if (not ) {
         way_put(c, ways, T_ALL, NULL, list_terms(c, s, "oneOf", 1, NULL));
     }
     for (x = all; x != NULL && !c->b->failed; x = x->next) {
-        t = schema_term(c, x->t.s, 0, NULL);
+        t = grammar_schema_term(c, x->t.s, 0, NULL);
         for (y = not ? x->next : all; y != NULL; y = y->next) {
-            if (x == y || !schema_meets(c, x->t, y->t)) {
+            if (x == y || !grammar_schema_meets(c, x->t, y->t)) {
                 continue;
             }
             if (not ) {
                 way_put(c, ways, T_ALL, NULL,
-                    schema_term(c, y->t.s, 0, schema_term(c, x->t.s, 0, NULL)));
+                    grammar_schema_term(
+                        c, y->t.s, 0, grammar_schema_term(c, x->t.s, 0, NULL)));
             } else {
-                t = schema_term(c, y->t.s, 1, t);
+                t = grammar_schema_term(c, y->t.s, 1, t);
             }
         }
         if (!not ) {
@@ -415,20 +432,22 @@ if_then(schema_t *c, const json_t *s, int not, const schema_way_t **ways)
     const json_t *i = json_object_get(s, "if"), *t = json_object_get(s, "then"),
                  *e = json_object_get(s, "else");
 
+    assert(s != NULL && (not == 0 || not == 1));
+    assert(ways != NULL);
     if (!is_schema(i) || (t != NULL && !is_schema(t))
         || (e != NULL && !is_schema(e))) {
-        (void) schema_refuse(c, s, "if", "is no schema");
+        (void) grammar_schema_refuse(c, s, "if", "is no schema");
         return;
     }
     if (t != NULL || !not ) {
         way_put(c, ways, T_ALL, NULL,
-            schema_term(
-                c, i, 0, t == NULL ? NULL : schema_term(c, t, not, NULL)));
+            grammar_schema_term(c, i, 0,
+                t == NULL ? NULL : grammar_schema_term(c, t, not, NULL)));
     }
     if (e != NULL || !not ) {
         way_put(c, ways, T_ALL, NULL,
-            schema_term(
-                c, i, 1, e == NULL ? NULL : schema_term(c, e, not, NULL)));
+            grammar_schema_term(c, i, 1,
+                e == NULL ? NULL : grammar_schema_term(c, e, not, NULL)));
     }
 }
 
@@ -454,6 +473,8 @@ whatever(void)
 static void
 require(schema_t *c, const char *name, size_t len, const schema_atom_t **list)
 {
+    assert(list != NULL);
+
     atom_name(c, A_REQUIRED, name, len, whatever(), NULL, list);
 }
 
@@ -469,6 +490,8 @@ dependent(schema_t *c, const json_t *s, const char *key, int not, part_t *p,
     const char *who;
     size_t i;
 
+    assert(json_is_object(s) && key != NULL);
+    assert(ways != NULL);
     json_object_foreach(o, who, v)
     {
         if (json_is_array(v) && !not ) {
@@ -483,16 +506,18 @@ dependent(schema_t *c, const json_t *s, const char *key, int not, part_t *p,
                 way_put(c, ways, T_OBJECT, list, NULL);
             }
         } else if (!is_schema(v)) {
-            (void) schema_refuse(c, s, key, "has what is no schema");
+            (void) grammar_schema_refuse(c, s, key, "has what is no schema");
         } else {
             list = NULL;
             require(c, who, strlen(who), &list);
             if (not ) {
-                way_put(c, ways, T_OBJECT, list, schema_term(c, v, 1, NULL));
+                way_put(c, ways, T_OBJECT, list,
+                    grammar_schema_term(c, v, 1, NULL));
                 continue;
             }
             own = NULL;
-            way_put(c, &own, T_OBJECT, list, schema_term(c, v, 0, NULL));
+            way_put(
+                c, &own, T_OBJECT, list, grammar_schema_term(c, v, 0, NULL));
             list = NULL;
             atom_name(c, A_PROP, who, strlen(who), never(), NULL, &list);
             way_put(c, &own, T_OBJECT, list, NULL);
@@ -512,14 +537,17 @@ required(
     const schema_atom_t *list;
     size_t i;
 
+    assert(s != NULL && (not == 0 || not == 1));
+    assert(ways != NULL);
     /* draft 3 had a flag, which later ones ignore */
     if (!json_is_array(o) && !json_is_boolean(o)) {
-        (void) schema_refuse(c, s, "required", "is no array");
+        (void) grammar_schema_refuse(c, s, "required", "is no array");
     }
     json_array_foreach((json_t *) o, i, v)
     {
         if (!json_is_string(v)) {
-            (void) schema_refuse(c, s, "required", "has what is no name");
+            (void) grammar_schema_refuse(
+                c, s, "required", "has what is no name");
             return;
         }
         if (!not ) {
@@ -544,6 +572,7 @@ not_properties(schema_t *c, const json_t *s, const schema_way_t **ways)
     const char *key;
     json_t *v;
 
+    assert(ways != NULL);
     json_object_foreach((json_t *) o, key, v)
     {
         t.s = v;
@@ -574,6 +603,7 @@ unsupported(schema_t *c, const json_t *s, const char *key, const json_t *v)
         "maxContains", "$recursiveRef", "extends", "disallow", "divisibleBy"};
     size_t i;
 
+    assert(json_is_object(s) && key != NULL);
     for (i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
         if (strcmp(list[i], key) != 0) {
             continue;
@@ -590,7 +620,7 @@ unsupported(schema_t *c, const json_t *s, const char *key, const json_t *v)
             && json_object_get(s, "contains") == NULL) {
             return 1;
         }
-        (void) schema_refuse(c, s, key, "cannot be enforced");
+        (void) grammar_schema_refuse(c, s, key, "cannot be enforced");
         return 1;
     }
 
@@ -602,8 +632,11 @@ unsupported(schema_t *c, const json_t *s, const char *key, const json_t *v)
 static void
 not_there(schema_t *c, const json_t *s, const char *key, const json_t *v)
 {
+    assert(json_is_object(s) && key != NULL);
+
     if (!is_quiet(key, v)) {
-        (void) schema_refuse(c, s, key, "cannot be enforced within \"not\"");
+        (void) grammar_schema_refuse(
+            c, s, key, "cannot be enforced within \"not\"");
     }
 }
 
@@ -618,6 +651,7 @@ rest(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
                : strcmp(key, "unevaluatedItems") == 0    ? A_REST_ITEMS
                                                          : -1;
 
+    assert(json_is_object(s) && key != NULL);
     if (kind < 0) {
         return 0;
     }
@@ -626,7 +660,7 @@ rest(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
         return 1;
     }
     if (!is_schema(v)) {
-        (void) schema_refuse(c, s, key, "is no schema");
+        (void) grammar_schema_refuse(c, s, key, "is no schema");
         return 1;
     }
     a = atom_new(c, kind, &p->atoms);
@@ -686,6 +720,8 @@ enumerate(schema_t *c, const json_t *s, const char *key, const json_t *v,
     const schema_atom_t *list = NULL;
     json_t *values = (json_t *) v;
 
+    assert(json_is_object(s) && key != NULL);
+    assert(ways != NULL);
     if (strcmp(key, "const") == 0) {
         values = json_pack("[O]", v);
         if (json_array_append_new(c->consts, values) != 0) {
@@ -693,7 +729,7 @@ enumerate(schema_t *c, const json_t *s, const char *key, const json_t *v,
             return;
         }
     } else if (!json_is_array(v)) {
-        (void) schema_refuse(c, s, key, "is no array");
+        (void) grammar_schema_refuse(c, s, key, "is no array");
         return;
     }
     if (not ) {
@@ -713,6 +749,8 @@ combine(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
     const schema_way_t *own = NULL;
     const schema_terms_t *t;
 
+    assert(json_is_object(s) && key != NULL);
+    assert(ways != NULL);
     if (strcmp(key, "allOf") == 0) {
         if (not ) {
             each_of(c, s, key, 1, ways);
@@ -742,11 +780,11 @@ combine(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
         }
     } else if (strcmp(key, "not") == 0) {
         if (!is_schema(v)) {
-            (void) schema_refuse(c, s, key, "is no schema");
+            (void) grammar_schema_refuse(c, s, key, "is no schema");
         } else if (not ) {
-            way_put(c, ways, T_ALL, NULL, schema_term(c, v, 0, NULL));
+            way_put(c, ways, T_ALL, NULL, grammar_schema_term(c, v, 0, NULL));
         } else {
-            p->todo = schema_term(c, v, 1, p->todo);
+            p->todo = grammar_schema_term(c, v, 1, p->todo);
         }
     } else {
         return 0;
@@ -762,18 +800,19 @@ reference(schema_t *c, const json_t *s, const json_t *v, int not, part_t *p,
 {
     const json_t *to = NULL;
 
+    assert(ways != NULL);
     if (json_is_string(v)) {
-        to = schema_ref(c, s, json_string_value(v));
+        to = grammar_schema_ref(c, s, json_string_value(v));
     } else {
-        (void) schema_refuse(c, s, "$ref", "is no string");
+        (void) grammar_schema_refuse(c, s, "$ref", "is no string");
     }
     if (to == NULL) {
         return;
     }
     if (not ) {
-        way_put(c, ways, T_ALL, NULL, schema_term(c, to, 1, NULL));
+        way_put(c, ways, T_ALL, NULL, grammar_schema_term(c, to, 1, NULL));
     } else {
-        p->todo = schema_term(c, to, 0, p->todo);
+        p->todo = grammar_schema_term(c, to, 0, p->todo);
     }
 }
 
@@ -803,6 +842,8 @@ keyword(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
     schema_atom_t *a;
     unsigned types;
 
+    assert(json_is_object(s) && key != NULL);
+    assert(ways != NULL);
     if (k != NULL) {
         if (!not ) {
             (void) keyword_atom(c, s, k, v, 0, &p->atoms);
@@ -810,7 +851,7 @@ keyword(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
             way_put(c, ways, k->types, list, NULL);
         }
     } else if (strcmp(key, "type") == 0) {
-        types = schema_types(c, v, s);
+        types = grammar_schema_types(c, v, s);
         if (not ) {
             way_put(c, ways, T_ALL & ~types, NULL, NULL);
         } else {
@@ -830,7 +871,7 @@ keyword(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
         if (not ) {
             not_there(c, s, key, v);
         } else if (!is_schema(v)) {
-            (void) schema_refuse(c, s, key, "is no schema");
+            (void) grammar_schema_refuse(c, s, key, "is no schema");
         } else {
             a = atom_new(c, A_NAMES, &p->atoms);
             if (a != NULL) {
@@ -843,7 +884,7 @@ keyword(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
         if (is_static(c, json_string_value(v))) {
             reference(c, s, v, not, p, ways);
         } else {
-            (void) schema_refuse(c, s, key, "cannot be enforced");
+            (void) grammar_schema_refuse(c, s, key, "cannot be enforced");
         }
     } else if (!combine(c, s, key, v, not, p, ways)
                && !structure(c, s, key, v, not, p)
@@ -905,7 +946,7 @@ take_apart(schema_t *c, part_t *p)
         if (met(p->seen, t)) {
             continue;
         }
-        p->seen = schema_term(c, t.s, t.not, p->seen);
+        p->seen = grammar_schema_term(c, t.s, t.not, p->seen);
         /* what is not so looks at nothing */
         c->scope = t.not ? NULL : scope_of(c, t.s, scope);
 
@@ -976,7 +1017,7 @@ multiply(schema_t *c, part_t p, uint32_t depth, schema_flat_t ***end)
         }
         for (t = w->terms; t != NULL; t = t->next) {
             c->scope = t->scope;
-            q.todo = schema_term(c, t->t.s, t->t.not, q.todo);
+            q.todo = grammar_schema_term(c, t->t.s, t->t.not, q.todo);
         }
         if (q.types != 0) {
             multiply(c, q, depth + 1, end);
@@ -986,7 +1027,7 @@ multiply(schema_t *c, part_t p, uint32_t depth, schema_flat_t ***end)
 
 
 schema_flat_t *
-schema_flats(schema_t *c, const schema_terms_t *terms)
+grammar_schema_flats(schema_t *c, const schema_terms_t *terms)
 {
     const schema_scope_t *was = c->scope;
     schema_flat_t *first = NULL, **end = &first;
@@ -995,7 +1036,7 @@ schema_flats(schema_t *c, const schema_terms_t *terms)
     /* another value: nothing has looked at it */
     c->scope = NULL;
     for (; terms != NULL; terms = terms->next) {
-        p.todo = schema_term(c, terms->t.s, terms->t.not, p.todo);
+        p.todo = grammar_schema_term(c, terms->t.s, terms->t.not, p.todo);
     }
     multiply(c, p, 0, &end);
     c->scope = was;

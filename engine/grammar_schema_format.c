@@ -73,7 +73,7 @@
 
 
 const char *
-schema_format(const char *name)
+grammar_schema_format(const char *name)
 {
     static const struct {
         const char *name, *regex;

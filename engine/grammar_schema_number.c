@@ -115,6 +115,7 @@ at_least(text_t *t, const bound_t *b)
 {
     size_t n = strlen(b->whole), m = strlen(b->part), i;
 
+    assert(b->whole[0] != 0 && t->n < t->cap);
     put(t, "[1-9][0-9]{%zu,}" FRACTION, n);
     for (i = 0; i < n; i++) {
         if (b->whole[i] < '9') {
@@ -145,6 +146,7 @@ at_most(text_t *t, const bound_t *b)
     size_t n = strlen(b->whole), m = strlen(b->part), i;
     char lo;
 
+    assert(b->whole[0] != 0 && t->n < t->cap);
     put(t, "[]"); /* nothing yet */
     if (n > 1) {
         put(t, "|(?:0|[1-9][0-9]{0,%zu})" FRACTION, n - 2);
@@ -305,6 +307,7 @@ with_multiple(schema_t *c, grammar_dfa_t *d, const schema_atom_t *a)
     char buf[64];
     int k = 0;
 
+    assert(a->kind == A_MULTIPLE);
     if (of == floor(of) && of >= 1 && of <= MULTIPLE_MAX) {
         return grammar_dfa_and(c->b, d, multiples(c, (uint32_t) of), a->not );
     }
@@ -338,7 +341,7 @@ without(schema_t *c, grammar_dfa_t *d, const json_t *list)
         if (!json_is_number(v) || d == NULL) {
             continue;
         }
-        schema_digits(v, digits, sizeof(digits));
+        grammar_schema_digits(v, digits, sizeof(digits));
         if (strpbrk(digits, "eE") != NULL) {
             grammar_fail(c->b, "a number within \"not\" has too many digits");
             return NULL;
@@ -405,12 +408,13 @@ bounded(schema_t *c, limit_t lo, limit_t hi, const schema_flat_t *f)
 
 
 uint32_t
-schema_number(schema_t *c, const schema_flat_t *f)
+grammar_schema_number(schema_t *c, const schema_flat_t *f)
 {
     limit_t lo = {NULL, 0}, hi = {NULL, 0};
     const schema_atom_t *a;
     int plain = 1;
 
+    assert((f->types & T_NUMBER) != 0);
     for (a = f->atoms; a != NULL; a = a->next) {
         plain = plain && a->kind != A_MULTIPLE && a->kind != A_ENUM;
         if (a->kind == A_MIN || a->kind == A_XMIN) {

@@ -55,6 +55,8 @@ resolve(schema_t *c, const char *base, const char *ref)
 static void
 anchor_put(schema_t *c, const char *name, const json_t *s, uint32_t resource)
 {
+    assert(s != NULL && c->resources_n > 0);
+
     if (grammar_room(c->b, &c->anchors, c->anchors_n, &c->anchors_cap,
             sizeof(*c->anchors))
         == 0) {
@@ -87,6 +89,7 @@ identify(schema_t *c, const json_t *s, uint32_t resource)
     const char *id = str(s, "$id"), *name;
     char *uri;
 
+    assert(s != NULL && c->resources_n > 0);
     if (id == NULL) {
         id = str(s, "id");
     }
@@ -137,6 +140,7 @@ walk(schema_t *c, json_t *s, uint32_t resource, uint32_t depth, int names)
     json_t *v;
     size_t i;
 
+    assert(c->resources_n > 0);
     if (depth > GRAMMAR_DEPTH_MAX) {
         grammar_fail(c->b, "the schema nests too deeply");
     }
@@ -171,7 +175,7 @@ walk(schema_t *c, json_t *s, uint32_t resource, uint32_t depth, int names)
 
 
 void
-schema_places(schema_t *c)
+grammar_schema_places(schema_t *c)
 {
     assert(c->resources_n == 0);
     (void) resource_put(c, "", c->doc);
@@ -221,19 +225,20 @@ pointer_step(const json_t *at, const char **p)
 
 
 const json_t *
-schema_ref(schema_t *c, const json_t *s, const char *ref)
+grammar_schema_ref(schema_t *c, const json_t *s, const char *ref)
 {
     const char *fragment = strchr(ref, '#'), *p, *uri;
     uint32_t i, resource = 0;
     const json_t *at;
 
+    assert(s != NULL && c->resources_n > 0);
     for (i = 0; i < c->places_n; i++) {
         if (c->places[i].schema == s) {
             resource = c->places[i].resource;
         }
     }
     if (strlen(ref) > REF_LEN_MAX) {
-        (void) schema_refuse(c, s, "$ref", "is too long");
+        (void) grammar_schema_refuse(c, s, "$ref", "is too long");
         return NULL;
     }
 
@@ -244,7 +249,8 @@ schema_ref(schema_t *c, const json_t *s, const char *ref)
              i++) {
         }
         if (uri == NULL || i == c->resources_n) {
-            (void) schema_refuse(c, s, "$ref", "is not in this document");
+            (void) grammar_schema_refuse(
+                c, s, "$ref", "is not in this document");
             return NULL;
         }
         resource = i;
@@ -267,7 +273,7 @@ schema_ref(schema_t *c, const json_t *s, const char *ref)
         }
     }
     if (at == NULL || (!json_is_object(at) && !json_is_boolean(at))) {
-        (void) schema_refuse(c, s, "$ref", "leads to no schema");
+        (void) grammar_schema_refuse(c, s, "$ref", "leads to no schema");
         return NULL;
     }
 

@@ -22,7 +22,7 @@
 /* --- what stands where -------------------------------------------------- */
 
 size_t
-schema_chars(const char *s, size_t len)
+grammar_schema_chars(const char *s, size_t len)
 {
     size_t i, n = 0;
 
@@ -35,7 +35,7 @@ schema_chars(const char *s, size_t len)
 
 
 grammar_dfa_t *
-schema_pattern(schema_t *c, const json_t *pattern, unsigned flags)
+grammar_schema_pattern(schema_t *c, const json_t *pattern, unsigned flags)
 {
     const char *s = json_string_value(pattern);
     schema_pattern_t *p;
@@ -72,7 +72,7 @@ static int
 matches(schema_t *c, const json_t *pattern, unsigned flags, const char *s,
     size_t len)
 {
-    grammar_dfa_t *d = schema_pattern(c, pattern, REGEX_ECMA | flags);
+    grammar_dfa_t *d = grammar_schema_pattern(c, pattern, REGEX_ECMA | flags);
 
     return d != NULL && grammar_dfa_run(d, s, len) != 0;
 }
@@ -106,24 +106,24 @@ props_terms(schema_t *c, const json_t *s, const char *key, size_t len,
 
     v = json_object_getn(json_object_get(s, "properties"), key, len);
     if (v != NULL) {
-        t = schema_term(c, v, 0, t);
+        t = grammar_schema_term(c, v, 0, t);
         any = 1;
     }
     json_object_foreach(patterns, pattern, v)
     {
         if (key_matches(c, pattern, key, len)) {
-            t = schema_term(c, v, 0, t);
+            t = grammar_schema_term(c, v, 0, t);
             any = 1;
         }
     }
     v = json_object_get(s, "additionalProperties");
 
-    return any || v == NULL ? t : schema_term(c, v, 0, t);
+    return any || v == NULL ? t : grammar_schema_term(c, v, 0, t);
 }
 
 
 int
-schema_within(const schema_scope_t *scope, const json_t *s)
+grammar_schema_within(const schema_scope_t *scope, const json_t *s)
 {
     while (scope != NULL && scope->s != s) {
         scope = scope->up;
@@ -142,8 +142,9 @@ key_seen(schema_t *c, const schema_flat_t *f, const schema_atom_t *r,
     const char *pattern;
     json_t *v;
 
+    assert(f->types != 0);
     for (a = f->atoms; a != NULL; a = a->next) {
-        if (!schema_within(a->scope, r->schema)) {
+        if (!grammar_schema_within(a->scope, r->schema)) {
             continue;
         }
         if (a->kind == A_REST_PROPS && a->schema != r->schema) {
@@ -172,20 +173,21 @@ key_seen(schema_t *c, const schema_flat_t *f, const schema_atom_t *r,
 
 
 const schema_terms_t *
-schema_key_terms(
+grammar_schema_key_terms(
     schema_t *c, const schema_flat_t *f, const char *key, size_t len)
 {
     const schema_terms_t *t = NULL;
     const schema_atom_t *a;
 
+    assert(f->types != 0);
     for (a = f->atoms; a != NULL; a = a->next) {
         if (a->kind == A_PROPS) {
             t = props_terms(c, a->schema, key, len, t);
         } else if (a->kind == A_PROP && a->name_len == len
                    && memcmp(a->name, key, len) == 0) {
-            t = schema_term(c, a->term.s, a->term.not, t);
+            t = grammar_schema_term(c, a->term.s, a->term.not, t);
         } else if (a->kind == A_REST_PROPS && !key_seen(c, f, a, key, len)) {
-            t = schema_term(c, a->term.s, 0, t);
+            t = grammar_schema_term(c, a->term.s, 0, t);
         }
     }
 
@@ -205,11 +207,12 @@ prefix_of(const json_t *s)
 
 
 uint32_t
-schema_prefix(const schema_flat_t *f)
+grammar_schema_prefix(const schema_flat_t *f)
 {
     const schema_atom_t *a;
     size_t n = 0, k;
 
+    assert(f->types != 0);
     for (a = f->atoms; a != NULL; a = a->next) {
         if (a->kind == A_ITEMS) {
             k = json_array_size(prefix_of(a->schema));
@@ -228,8 +231,9 @@ item_seen(const schema_flat_t *f, const schema_atom_t *r, uint32_t index)
     const schema_atom_t *a;
     const json_t *items;
 
+    assert(f->types != 0);
     for (a = f->atoms; a != NULL; a = a->next) {
-        if (!schema_within(a->scope, r->schema)) {
+        if (!grammar_schema_within(a->scope, r->schema)) {
             continue;
         }
         if (a->kind == A_REST_ITEMS && a->schema != r->schema) {
@@ -252,16 +256,17 @@ item_seen(const schema_flat_t *f, const schema_atom_t *r, uint32_t index)
 
 
 const schema_terms_t *
-schema_item_terms(schema_t *c, const schema_flat_t *f, uint32_t index)
+grammar_schema_item_terms(schema_t *c, const schema_flat_t *f, uint32_t index)
 {
     const schema_terms_t *t = NULL;
     const schema_atom_t *a;
     const json_t *v, *prefix;
 
+    assert(f->types != 0);
     for (a = f->atoms; a != NULL; a = a->next) {
         if (a->kind == A_EACH
             || (a->kind == A_REST_ITEMS && !item_seen(f, a, index))) {
-            t = schema_term(c, a->term.s, a->term.not, t);
+            t = grammar_schema_term(c, a->term.s, a->term.not, t);
         }
         if (a->kind != A_ITEMS) {
             continue;
@@ -275,7 +280,7 @@ schema_item_terms(schema_t *c, const schema_flat_t *f, uint32_t index)
             }
         }
         if (v != NULL) {
-            t = schema_term(c, v, 0, t);
+            t = grammar_schema_term(c, v, 0, t);
         }
     }
 
@@ -335,6 +340,7 @@ type_of(const json_t *v)
 {
     double d;
 
+    assert(v != NULL);
     switch (json_typeof(v)) {
     case JSON_NULL:
         return T_NULL;
@@ -377,6 +383,8 @@ number_holds(const schema_atom_t *a, const json_t *v)
 {
     double x = json_number_value(v), y = json_number_value(a->value);
 
+    assert(v != NULL);
+    assert(a->kind <= A_ENUM && v != NULL);
     switch (a->kind) {
     case A_MIN:
         return x >= y;
@@ -399,15 +407,17 @@ string_holds(schema_t *c, const schema_atom_t *a, const json_t *v)
     size_t len = json_string_length(v);
     json_t *own;
 
+    assert(v != NULL);
+    assert(a->kind <= A_ENUM && v != NULL);
     switch (a->kind) {
     case A_MINLEN:
-        return schema_chars(s, len) >= a->n;
+        return grammar_schema_chars(s, len) >= a->n;
     case A_MAXLEN:
-        return schema_chars(s, len) <= a->n;
+        return grammar_schema_chars(s, len) <= a->n;
     case A_PATTERN:
         return matches(c, a->value, REGEX_SEARCH, s, len) != a->not ;
     default:
-        re = schema_format(json_string_value(a->value));
+        re = grammar_schema_format(json_string_value(a->value));
         own = re == NULL ? NULL : json_string(re);
         if (own == NULL || json_array_append_new(c->consts, own) != 0) {
             return 1;
@@ -423,6 +433,8 @@ dep_holds(const schema_atom_t *a, const json_t *v)
     json_t *name;
     size_t i;
 
+    assert(v != NULL);
+    assert(a->kind <= A_ENUM && v != NULL);
     if (json_object_getn(v, a->name, a->name_len) == NULL) {
         return 1;
     }
@@ -443,15 +455,16 @@ dep_holds(const schema_atom_t *a, const json_t *v)
 static int
 names_hold(schema_t *c, schema_term_t term, const json_t *v)
 {
-    const schema_terms_t *t = schema_term(c, term.s, term.not, NULL);
+    const schema_terms_t *t = grammar_schema_term(c, term.s, term.not, NULL);
     const char *key;
     json_t *each, *name;
 
+    assert(v != NULL);
     json_object_foreach((json_t *) v, key, each)
     {
         name = json_string(key);
         if (name == NULL || json_array_append_new(c->consts, name) != 0
-            || !schema_holds(c, t, name)) {
+            || !grammar_schema_holds(c, t, name)) {
             return 0;
         }
     }
@@ -466,6 +479,8 @@ enum_holds(const schema_atom_t *a, const json_t *v)
     json_t *each;
     size_t i;
 
+    assert(v != NULL);
+    assert(a->kind <= A_ENUM && v != NULL);
     json_array_foreach(a->value, i, each)
     {
         if (same_value(each, v, 0)) {
@@ -516,7 +531,7 @@ atom_holds(schema_t *c, const schema_atom_t *a, const json_t *v, unsigned type)
 
 
 int
-schema_flat_holds(schema_t *c, const schema_flat_t *f, const json_t *v)
+grammar_schema_flat_holds(schema_t *c, const schema_flat_t *f, const json_t *v)
 {
     const schema_atom_t *a;
     unsigned type = type_of(v);
@@ -524,6 +539,8 @@ schema_flat_holds(schema_t *c, const schema_flat_t *f, const json_t *v)
     json_t *each;
     size_t i;
 
+    assert(v != NULL);
+    assert(f->types != 0);
     if (!(f->types & type) || grammar_tick(c->b)) {
         return 0;
     }
@@ -534,13 +551,15 @@ schema_flat_holds(schema_t *c, const schema_flat_t *f, const json_t *v)
     }
     json_array_foreach(v, i, each)
     {
-        if (!schema_holds(c, schema_item_terms(c, f, (uint32_t) i), each)) {
+        if (!grammar_schema_holds(
+                c, grammar_schema_item_terms(c, f, (uint32_t) i), each)) {
             return 0;
         }
     }
     json_object_foreach((json_t *) v, key, each)
     {
-        if (!schema_holds(c, schema_key_terms(c, f, key, strlen(key)), each)) {
+        if (!grammar_schema_holds(
+                c, grammar_schema_key_terms(c, f, key, strlen(key)), each)) {
             return 0;
         }
     }
@@ -550,11 +569,12 @@ schema_flat_holds(schema_t *c, const schema_flat_t *f, const json_t *v)
 
 
 int
-schema_holds(schema_t *c, const schema_terms_t *terms, const json_t *v)
+grammar_schema_holds(schema_t *c, const schema_terms_t *terms, const json_t *v)
 {
     const schema_flat_t *f;
     int yes = 0;
 
+    assert(v != NULL);
     if (terms == NULL) {
         return 1;
     }
@@ -564,8 +584,8 @@ schema_holds(schema_t *c, const schema_terms_t *terms, const json_t *v)
     }
 
     c->depth++;
-    for (f = schema_flats(c, terms); f != NULL && !yes; f = f->next) {
-        yes = schema_flat_holds(c, f, v);
+    for (f = grammar_schema_flats(c, terms); f != NULL && !yes; f = f->next) {
+        yes = grammar_schema_flat_holds(c, f, v);
     }
     c->depth--;
 
@@ -587,19 +607,21 @@ flat_empty(schema_t *c, const schema_flat_t *f, uint32_t depth)
     json_t *v;
     size_t i;
 
+    assert(f->types != 0);
     for (a = f->atoms; a != NULL && types != 0; a = a->next) {
         if (a->kind == A_ENUM && !a->not ) {
             json_array_foreach(a->value, i, v)
             {
-                if (schema_flat_holds(c, f, v)) {
+                if (grammar_schema_flat_holds(c, f, v)) {
                     return 0;
                 }
             }
             return 1;
         }
         if (a->kind == A_REQUIRED && (types & T_OBJECT)
-            && terms_empty(
-                c, schema_key_terms(c, f, a->name, a->name_len), depth + 1)) {
+            && terms_empty(c,
+                grammar_schema_key_terms(c, f, a->name, a->name_len),
+                depth + 1)) {
             types &= ~(unsigned) T_OBJECT;
         }
     }
@@ -616,7 +638,7 @@ terms_empty(schema_t *c, const schema_terms_t *t, uint32_t depth)
     if (t == NULL || depth > 3) {
         return 0;
     }
-    for (f = schema_flats(c, t); f != NULL; f = f->next) {
+    for (f = grammar_schema_flats(c, t); f != NULL; f = f->next) {
         if (!flat_empty(c, f, depth)) {
             return 0;
         }
@@ -627,10 +649,10 @@ terms_empty(schema_t *c, const schema_terms_t *t, uint32_t depth)
 
 
 int
-schema_meets(schema_t *c, schema_term_t x, schema_term_t y)
+grammar_schema_meets(schema_t *c, schema_term_t x, schema_term_t y)
 {
-    const schema_terms_t *t =
-        schema_term(c, x.s, x.not, schema_term(c, y.s, y.not, NULL));
+    const schema_terms_t *t = grammar_schema_term(
+        c, x.s, x.not, grammar_schema_term(c, y.s, y.not, NULL));
     int empty;
 
     if (c->depth == CHECK_DEPTH) {
@@ -647,7 +669,7 @@ schema_meets(schema_t *c, schema_term_t x, schema_term_t y)
 /* --- written out -------------------------------------------------------- */
 
 void
-schema_digits(const json_t *v, char *buf, size_t cap)
+grammar_schema_digits(const json_t *v, char *buf, size_t cap)
 {
     double d = json_number_value(v);
     int digits;
@@ -674,7 +696,8 @@ literal_number(schema_t *c, const json_t *v)
     char buf[64];
     uint32_t node;
 
-    schema_digits(v, buf, sizeof(buf));
+    assert(v != NULL);
+    grammar_schema_digits(v, buf, sizeof(buf));
     node = grammar_bytes(c->b, buf, strlen(buf));
     if (strpbrk(buf, ".eE") == NULL) {
         /* the same number, as some write it */
@@ -704,6 +727,7 @@ literal_array(schema_t *c, const json_t *v)
     uint32_t n = (uint32_t) json_array_size(v), i, rule;
     grammar_array_t *a = grammar_get(c->b, sizeof(*a));
 
+    assert(v != NULL);
     rule = grammar_rule(c->b, NULL);
     if (c->b->failed) {
         return 0;
@@ -716,7 +740,7 @@ literal_array(schema_t *c, const json_t *v)
     for (i = 0; i < n && !c->b->failed; i++) {
         a->prefix[i] = grammar_rule(c->b, NULL);
         if (!c->b->failed) {
-            uint32_t node = schema_literal(c, json_array_get(v, i));
+            uint32_t node = grammar_schema_literal(c, json_array_get(v, i));
 
             c->b->rules[a->prefix[i]].node = node;
         }
@@ -742,6 +766,7 @@ literal_object(schema_t *c, const json_t *v)
     uint32_t *nodes = grammar_get(c->b, (n + 1) * sizeof(*nodes));
     json_t *each;
 
+    assert(v != NULL);
     rule = grammar_rule(c->b, NULL);
     if (c->b->failed) {
         return 0;
@@ -759,7 +784,7 @@ literal_object(schema_t *c, const json_t *v)
         o->order[i] = i;
         o->required[i / 32] |= 1u << i % 32;
         o->rule[i] = grammar_rule(c->b, NULL);
-        node = schema_literal(c, json_object_get(v, keys[i]));
+        node = grammar_schema_literal(c, json_object_get(v, keys[i]));
         if (!c->b->failed) {
             c->b->rules[o->rule[i]].node = node;
         }
@@ -775,7 +800,7 @@ literal_object(schema_t *c, const json_t *v)
 
 
 uint32_t
-schema_literal(schema_t *c, const json_t *v)
+grammar_schema_literal(schema_t *c, const json_t *v)
 {
     uint32_t node;
 

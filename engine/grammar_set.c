@@ -91,6 +91,7 @@ grammar_set_join(grammar_set_t *s, const grammar_set_t *more)
 {
     uint32_t i;
 
+    assert(s->n <= s->cap);
     for (i = 0; i < more->n; i++) {
         if (grammar_set_add(s, more->r[i].lo, more->r[i].hi) != 0) {
             return -1;
@@ -108,6 +109,7 @@ grammar_set_not(grammar_set_t *s)
     uint32_t i, from = 0;
     int rc = 0;
 
+    assert(s->n <= s->cap);
     for (i = 0; i < s->n && rc == 0; i++) {
         if (s->r[i].lo > from) {
             rc = grammar_set_add(&out, from, s->r[i].lo - 1);
@@ -132,6 +134,7 @@ grammar_set_and(grammar_set_t *s, const grammar_set_t *other)
     uint32_t i = 0, k = 0, lo, hi;
     int rc = 0;
 
+    assert(s->n <= s->cap);
     while (i < s->n && k < other->n && rc == 0) {
         lo = s->r[i].lo > other->r[k].lo ? s->r[i].lo : other->r[k].lo;
         hi = s->r[i].hi < other->r[k].hi ? s->r[i].hi : other->r[k].hi;
@@ -157,6 +160,7 @@ grammar_set_has(const grammar_set_t *s, uint32_t c)
 {
     uint32_t lo = 0, hi = s->n, mid;
 
+    assert(s->n <= s->cap);
     while (lo < hi) {
         mid = (lo + hi) / 2;
         if (s->r[mid].hi < c) {
@@ -173,6 +177,8 @@ grammar_set_has(const grammar_set_t *s, uint32_t c)
 void
 grammar_set_free(grammar_set_t *s)
 {
+    assert(s->n <= s->cap);
+
     free(s->r);
     memset(s, 0, sizeof(*s));
 }
@@ -199,6 +205,7 @@ grammar_set_fold(grammar_set_t *s)
     uint32_t i, c;
     int rc = 0;
 
+    assert(s->n <= s->cap);
     for (i = 0; i < s->n && rc == 0; i++) {
         for (c = s->r[i].lo; c <= s->r[i].hi && c < CASE_END && rc == 0; c++) {
             rc = grammar_set_add(&folded, fold(c), fold(c));
@@ -277,6 +284,7 @@ grammar_set_property(
     size_t i;
     int rc = 0, any = 0;
 
+    assert(s->n <= s->cap);
     for (i = 0; i < sizeof(longer) / sizeof(longer[0]); i++) {
         if (strlen(longer[i][0]) == len
             && memcmp(longer[i][0], name, len) == 0) {
@@ -372,6 +380,7 @@ grammar_set_utf8(const grammar_set_t *s, grammar_utf8_put_t put, void *arg)
     uint32_t i;
     int rc = 0;
 
+    assert(s->n <= s->cap);
     for (i = 0; i < s->n && rc == 0; i++) {
         rc = range_utf8(s->r[i].lo, s->r[i].hi, put, arg);
     }

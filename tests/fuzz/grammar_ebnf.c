@@ -1,6 +1,6 @@
 /*
- * Catches: a grammar in EBNF that crashes its reader or takes more than its share
- * of time and memory, and a grammar from one that gets stuck.
+ * Catches: a grammar in EBNF that crashes its reader or takes more than its
+ * share of time and memory, and a grammar that gets stuck.
  *
  * The first byte is options; the rest is the text.
  */
