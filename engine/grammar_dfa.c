@@ -17,6 +17,17 @@
  *      state 0: dead; 1: the beginning; an empty automaton has state 0 only
  *
  * Tables are the build's; work memory is freed on return.
+ *
+ * A state of the result is the sorted list of those states that matter: that
+ * have a byte, a call or an end; what they lead to for nothing is in the list
+ * too.  Lists are found by their hash.
+ *
+ *      nfa states {3, 7, 9}  --byte class 2-->  {4, 9}  --...
+ *                            --call of rule 5-->  {12}
+ *
+ * Time is linear in states times classes times edges of a state.  The limit
+ * GRAMMAR_DFA_MAX bounds the first, and the clock is asked for each state that
+ * is made.
  */
 #include "grammar_impl.h"
 

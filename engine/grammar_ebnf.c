@@ -11,6 +11,12 @@
  *
  * Recursion follows nesting, at most GRAMMAR_DEPTH_MAX.  Rules are found by a
  * scan: GRAMMAR_RULES_MAX bounds it, and grammars have a few dozens.
+ *
+ *      grammar  := rule*
+ *      rule     := name "::=" either
+ *      either   := sequence ("|" sequence)*
+ *      sequence := (atom ("*" | "+" | "?" | "{" m ("," n?)? "}")*)*
+ *      atom     := literal | class | "." | name | "(" either ")"
  */
 #include "grammar_impl.h"
 

@@ -46,11 +46,15 @@ typedef struct {
     uint32_t n, cap;
 } grammar_set_t;
 
-/* An automaton; state 0 is dead, 1 is where it begins. */
+/* A rule that is called from a state, and the state behind it. */
 typedef struct {
     uint32_t sym, to;
 } grammar_call_t;
 
+/*
+ * An automaton; state 0 is dead, 1 is where it begins.  One without ways on has
+ * only the former.  Its memory is the build's.
+ */
 typedef struct {
     uint32_t states, classes;
     uint8_t map[256];  /* byte to class */
@@ -87,7 +91,12 @@ typedef struct {
     uint32_t len;
 } grammar_str_t;
 
-/* A JSON object whose keys come in any order. */
+/*
+ * A JSON object whose keys come in any order: the set of those seen is the
+ * matcher's, so there is no state for each order or set of keys.  Names come
+ * first among the classes, in the order of their bytes; behind them one class
+ * for each way in which other keys are told apart.
+ */
 typedef struct {
     uint32_t props;     /* keys known by name: classes [0, props), sorted */
     uint32_t classes;   /* of keys */

@@ -12,6 +12,17 @@
  * asks grammar_tick.
  *
  * A thread that compiles owns its build.
+ *
+ * Nodes and what they stand for:
+ *
+ *      NEVER          nothing at all        EMPTY        the empty text
+ *      BYTES, BYTE    these bytes           SET          a code point
+ *      SEQ, ALT       kids, in a row        REP          copies, or a loop
+ *      REF            a rule, by number     DFA          a ready automaton
+ *      BEGIN, END     edges of a text, only where one automaton is all of it
+ *
+ * Bytes of literals, kids and sets lie in rows of their own, so that a node is
+ * of one size.  Rules that are not PLAIN have no node but a specification.
  */
 #include "grammar_impl.h"
 #include "clock.h"

@@ -4,6 +4,11 @@
  * DESIGN.  Rules made once for a compilation and shared by all places that ask
  * for no more.  A string's characters may be escaped in every way, but half of
  * a surrogate pair, which is no text, is not a character.
+ *
+ * Objects are RULE_OBJECT with one class of keys, arrays RULE_ARRAY: so free
+ * JSON nests as deeply as the matcher's stack may, and white space is what the
+ * options say.  Numbers, strings and words are automata without calls, which
+ * whoever may have any value shares with whoever asks for one type.
  */
 #include "grammar_schema.h"
 

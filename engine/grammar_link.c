@@ -20,6 +20,11 @@
  *                +---"}"-->done              +---"}"-->done
  *
  * What is kept is copied to the grammar's own memory; the build's is freed.
+ *
+ * Where a string may be is known beforehand, for masks (grammar_mask.c): the
+ * places from which every text of a JSON string leads to such places again, and
+ * the counted repetitions of its characters.  Both are looked for once all is
+ * linked, since a place is judged by those that it leads to.
  */
 #include "grammar_impl.h"
 
@@ -107,6 +112,7 @@ object_classes(const grammar_build_t *b, const grammar_object_t *o, uint8_t *ok)
 }
 
 
+/* All that is required can be, and there are enough keys. */
 static int
 object_can(grammar_build_t *b, const grammar_object_t *o)
 {
@@ -136,6 +142,7 @@ object_can(grammar_build_t *b, const grammar_object_t *o)
 }
 
 
+/* So many items as there must be can be. */
 static int
 array_can(const grammar_build_t *b, const grammar_array_t *a)
 {
@@ -175,6 +182,8 @@ rule_can(grammar_build_t *b, const grammar_rule_t *r, int nothing)
 }
 
 
+/* Until nothing changes: each round is linear in the nodes, and rounds are as
+ * many as rules depend on each other in a row, mostly few. */
 static void
 derive(grammar_build_t *b)
 {
@@ -289,6 +298,7 @@ array_reach(link_t *l, grammar_list_t *todo, grammar_array_t *a)
 }
 
 
+/* Makes the automaton of a rule, and reaches all that it calls. */
 static void
 plain_reach(link_t *l, grammar_list_t *todo, grammar_rule_t *r)
 {
@@ -460,6 +470,7 @@ own(link_t *l, size_t n)
 }
 
 
+/* Does a state accept, and lead nowhere?  Then it is POS_DONE. */
 static int
 is_bare(const grammar_dfa_t *d, uint32_t s)
 {

@@ -21,6 +21,9 @@
  *
  * The lock covers all: one grammar's masks are computed one at a time.  v must
  * live as long as the grammars whose masks were computed with it.
+ *
+ * Counts are cut to how far they are from their bounds, as far as one token can
+ * reach: the 400th and the 4,000th item of a list without end share a mask.
  */
 #include "grammar_vocab.h"
 
@@ -271,6 +274,7 @@ tops_grow(struct grammar_masks_s *m)
 }
 
 
+/* The mask of a state that looks like one that was walked; NULL: none. */
 static const uint32_t *
 find(grammar_t *g, const grammar_vocab_t *v, const grammar_state_t *st)
 {
@@ -463,6 +467,7 @@ step(struct grammar_masks_s *m, grammar_work_t *w, uint32_t depth, uint8_t byte)
 }
 
 
+/* Sets the bits of all tokens whose bytes pass. */
 static void
 walk(struct grammar_masks_s *m, grammar_work_t *w, const grammar_trie_t *t,
     uint32_t *mask)
@@ -530,6 +535,7 @@ depths(struct grammar_masks_s *m, const grammar_state_t *st)
 }
 
 
+/* The mask by a walk, and the shape of what it looked at. */
 static shape_t
 compute(grammar_t *g, const grammar_vocab_t *v, const grammar_state_t *st,
     uint32_t *mask)

@@ -25,6 +25,14 @@
  * what is newest: a text may then be refused, never wrongly taken.
  *
  * A state owns one block of memory: frames, then threads.
+ *
+ * Invariants: a frame's up is below it; threads differ in place or stack; none
+ * stands in POS_DEAD; the bottom, offset 0, is no frame.  A call takes a byte:
+ * a rule that may be nothing is gone around by an edge beside the call, so a
+ * place that was just called is not left before it took one.
+ *
+ * What one byte costs is bounded: threads times the rules that begin with each
+ * other (no rule begins with itself) times frames that end at once.
  */
 #include "grammar_impl.h"
 
@@ -223,6 +231,7 @@ missing(const grammar_obj_t *x, const uint32_t *seen)
 }
 
 
+/* How many more keys there may be. */
 static uint32_t
 room(const grammar_obj_t *x, uint32_t count)
 {
@@ -318,6 +327,8 @@ key_alive(grammar_work_t *w, const grammar_obj_t *x, uint32_t pos, uint32_t f)
 }
 
 
+/* A byte of a key.  Behind its closing quote the frame is one that has seen
+ * it, and the place what is behind a key of its class. */
 static void
 step_key(grammar_work_t *w, uint32_t pos, uint32_t f, uint8_t byte)
 {
@@ -452,6 +463,7 @@ step_item(
 }
 
 
+/* FIRST, ITEM and ITEMS; f is the array's frame. */
 static void
 step_array(grammar_work_t *w, uint32_t pos, uint32_t f, uint8_t byte)
 {
@@ -623,6 +635,7 @@ threads_of(const grammar_state_t *st)
 }
 
 
+/* Room for so many words. 0, or -1: no memory, or too many. */
 static int
 state_room(grammar_state_t *st, uint32_t need)
 {

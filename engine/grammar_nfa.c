@@ -16,6 +16,13 @@
  * a call always takes a byte.  One that can derive nothing is no edge at all.
  *
  * Recursion follows nesting, which readers limit.
+ *
+ * Escapes within a JSON string, one for each character that needs one:
+ *
+ *      "  \"    \  \\    8 \b    9 \t    10 \n    12 \f    13 \r
+ *      other control characters: \u00 and two digits, in either case
+ *
+ * All else stands for itself.  A slash is written as it is.
  */
 #include "grammar_impl.h"
 
@@ -161,6 +168,7 @@ put_escapes(const nfa_path_t *p, const grammar_set_t *s)
 }
 
 
+/* A set of code points; within a JSON string what must be escaped is. */
 static void
 put_set(const nfa_path_t *p, const grammar_set_t *s, int json)
 {
@@ -212,6 +220,7 @@ put_bytes(grammar_build_t *b, grammar_nfa_t *m, const grammar_node_t *n,
 }
 
 
+/* Copies, then a loop or a way out of each copy that need not be. */
 static void
 put_rep(grammar_build_t *b, grammar_nfa_t *m, const grammar_node_t *n,
     uint32_t from, uint32_t to)
@@ -243,6 +252,7 @@ put_rep(grammar_build_t *b, grammar_nfa_t *m, const grammar_node_t *n,
 }
 
 
+/* An automaton's states and ranges of bytes, as they are. */
 static void
 put_dfa(grammar_build_t *b, grammar_nfa_t *m, const grammar_dfa_t *d,
     uint32_t from, uint32_t to)

@@ -14,6 +14,15 @@
  * With REGEX_JSON the automaton reads the inside of a JSON string.
  *
  * Recursion follows nesting, at most GRAMMAR_DEPTH_MAX.
+ *
+ *      either   := sequence ("|" sequence)*
+ *      sequence := repeated*
+ *      repeated := atom ("*" | "+" | "?" | "{" m ("," n?)? "}")? "?"?
+ *      atom     := "(" flags? either ")" | "[" members "]" | "." | "^" | "$"
+ *                  | "\" escape | a code point
+ *
+ * Flags known are i (case), s (dot takes line ends), U and u, which change
+ * nothing here.  Braces that say no number stand for themselves.
  */
 #include "grammar_impl.h"
 
@@ -489,6 +498,7 @@ read_member(reader_t *r, grammar_set_t *s, uint32_t *code)
 }
 
 
+/* Up to the "]" that ends the class.  ECMAScript's may be empty. */
 static void
 read_members(reader_t *r, grammar_set_t *s)
 {
@@ -616,6 +626,7 @@ group_end(reader_t *r, uint32_t node)
 }
 
 
+/* Behind "(".  Flags hold to the end of the group that they stand in. */
 static uint32_t
 read_group(reader_t *r)
 {
@@ -661,6 +672,7 @@ read_group(reader_t *r)
 }
 
 
+/* Behind "\". */
 static uint32_t
 read_back(reader_t *r)
 {

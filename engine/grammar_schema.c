@@ -13,6 +13,19 @@
  * such keyword is told in a warning.
  *
  * All memory but the document's is the build's; one thread.
+ *
+ * Which file does what:
+ *
+ *      grammar_schema_ref.c      identifiers, anchors, "$ref"
+ *      grammar_schema_flat.c     keywords and their negations to alternatives
+ *      grammar_schema_value.c    "enum", "const"; trials of values
+ *      grammar_schema_emit.c     strings, arrays, objects to nodes and rules
+ *      grammar_schema_number.c   bounds and multiples
+ *      grammar_schema_format.c   formats as regular expressions
+ *
+ * Refused by keyword: uniqueItems, contains, references out of the document,
+ * dynamic references with a choice, formats that are not regular, and "not" of
+ * what would say that some item or some further property is there.
  */
 #include "grammar_schema.h"
 

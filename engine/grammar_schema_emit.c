@@ -10,6 +10,9 @@
  * is counted.  The keys of an object are one automaton that tells names from
  * each other, from those that patterns match (each combination of patterns is a
  * class), and from the rest.
+ *
+ * Keys are written in one way only (grammar_nfa.c), so that a name cannot come
+ * in disguise, as "\u0061" for "a", and pass for one that is not known.
  */
 #include "grammar_schema.h"
 
@@ -442,6 +445,7 @@ by_name(const void *a, const void *b)
 }
 
 
+/* Names that are not under "properties", but required, or forbidden. */
 static void
 gather_atom(object_t *x, const schema_atom_t *a)
 {
@@ -748,6 +752,7 @@ keys(object_t *x)
 }
 
 
+/* What is required, how many keys, and what requires what. */
 static void
 demands(object_t *x)
 {
@@ -782,6 +787,7 @@ demands(object_t *x)
 }
 
 
+/* Names first, since demands and keys go by their numbers. */
 static void
 object_make(object_t *x)
 {

@@ -16,6 +16,10 @@
  * Lists are linked, never changed and shared between alternatives; all memory
  * is the build's.  The product is limited (FLATS_MAX); terms met again on the
  * way are skipped, which ends references in circles.
+ *
+ * "unevaluated..." asks which schemas looked at a part of the value: each atom
+ * has its scope, the chain of schemas applied to the same value that it came
+ * from, and what is within a negation has none.
  */
 #include "grammar_schema.h"
 
@@ -528,6 +532,7 @@ dependent(schema_t *c, const json_t *s, const char *key, int not, part_t *p,
 }
 
 
+/* Names that must be there; not: one of them is not. */
 static void
 required(
     schema_t *c, const json_t *s, int not, part_t *p, const schema_way_t **ways)
@@ -713,6 +718,7 @@ structure(schema_t *c, const json_t *s, const char *key, const json_t *v,
 }
 
 
+/* Values of "enum", or the one of "const", as an array. */
 static void
 enumerate(schema_t *c, const json_t *s, const char *key, const json_t *v,
     int not, part_t *p, const schema_way_t **ways)
@@ -794,6 +800,7 @@ combine(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
 }
 
 
+/* What is referred to is one term more; not: is one way. */
 static void
 reference(schema_t *c, const json_t *s, const json_t *v, int not, part_t *p,
     const schema_way_t **ways)

@@ -5,6 +5,11 @@
  * it is regular; where a rule is not (lengths of host names), the form is kept
  * narrower, so that nothing wrong is taken.  Names that the standard does not
  * have ask for nothing, as it says.
+ *
+ * A leap second is one only at midnight in Greenwich; a day is one that its
+ * month has, with leap years; labels of host names neither begin nor end with
+ * a hyphen, and names of other scripts are refused by name, for they are not
+ * told by a pattern.
  */
 #include "grammar_schema.h"
 

@@ -11,6 +11,9 @@
  *                     |  25[1-9]  |  250, and any fraction behind each
  *
  * Multiples of a whole number are read with the remainder as the state.
+ *
+ * Invariants: digits of a bound have no zeros in front of them but a lone one,
+ * and none behind those of the fraction; text is bounded by DIGITS_MAX squared.
  */
 #include "grammar_schema.h"
 

@@ -8,6 +8,10 @@
  *
  * The same trial tells alternatives of "oneOf" apart, and names against
  * "propertyNames".
+ *
+ * Numbers are compared as the document's reader has them, whole ones exactly,
+ * others as doubles; texts byte by byte.  A trial of a value goes down both the
+ * value and the schema, at most CHECK_DEPTH deep.
  */
 #include "grammar_schema.h"
 
@@ -299,6 +303,7 @@ same_number(const json_t *x, const json_t *y)
 }
 
 
+/* Equal as JSON Schema has it: 1 is 1.0, and true is not 1. */
 static int
 same_value(const json_t *x, const json_t *y, uint32_t depth)
 {
@@ -492,6 +497,7 @@ enum_holds(const schema_atom_t *a, const json_t *v)
 }
 
 
+/* Does v, of that type, meet one demand?  Parts of it are tried elsewhere. */
 static int
 atom_holds(schema_t *c, const schema_atom_t *a, const json_t *v, unsigned type)
 {
@@ -721,6 +727,7 @@ quoted(schema_t *c, const char *s, size_t len)
 }
 
 
+/* So many items, each as it is. */
 static uint32_t
 literal_array(schema_t *c, const json_t *v)
 {
@@ -757,6 +764,7 @@ by_key(const void *a, const void *b)
 }
 
 
+/* All keys, none else, in any order. */
 static uint32_t
 literal_object(schema_t *c, const json_t *v)
 {

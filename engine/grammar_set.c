@@ -16,6 +16,9 @@
  *                         [e0][a0-bf][80-bf]  [e1-ec][80-bf][80-bf] ...
  *
  * Any thread; a set belongs to who made it.
+ *
+ * Invariants: r[i].hi + 1 < r[i + 1].lo; no surrogates; all are at most
+ * GRAMMAR_CODE_MAX.  A set that is empty may have no memory.
  */
 #include "grammar_impl.h"
 

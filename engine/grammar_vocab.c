@@ -18,6 +18,9 @@
  *
  * A token of more than TOKEN_LEN_MAX bytes is never allowed.  Read-only after
  * opening.
+ *
+ * Memory: about 12 bytes for each node, of which there are three or four to a
+ * token, and masks of a bit for each token: plain, ends, SHORT_MAX by length.
  */
 #include "grammar_vocab.h"
 
