@@ -93,7 +93,8 @@ bench-cpu: deps-bench
 
 ## make format             clang-format over engine, kernels and tests
 format:
-	clang-format-14 -i $(wildcard engine/*.[ch] kernels/*.[ch] kernels/*/*.[ch] tests/*/*.[ch])
+	clang-format-14 -i $(wildcard engine/*.[ch] kernels/*.[ch] kernels/*/*.[ch] tests/*/*.[ch] \
+		kernels/cuda/*.cu tests/simt/*.cu tests/simt/*.cc)
 
 clean:
 	rm -rf $(BUILD)
