@@ -1,0 +1,226 @@
+// CUDA's runtime; rt.h has the contract.
+#include "rt.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CC_MIN 80 // compute capability 8.0: asynchronous copies, BF16
+
+static void
+check(cudaError_t e, const char *what)
+{
+    if (e != cudaSuccess) {
+        fprintf(
+            stderr, "llm-engine: CUDA: %s: %s\n", what, cudaGetErrorString(e));
+        abort();
+    }
+}
+
+// Why the runtime has no device for us, as a sentence.
+static void
+explain(cudaError_t e, char *err, size_t errlen)
+{
+    int driver = 0, runtime = 0;
+
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&runtime);
+
+    if (driver == 0) {
+        snprintf(err, errlen,
+            "device cuda: this machine has no NVIDIA driver (libcuda.so.1)");
+    } else if (e == cudaErrorInsufficientDriver) {
+        snprintf(err, errlen,
+            "device cuda: the driver is for CUDA %d.%d, and %d.%d is needed",
+            driver / 1000, driver % 1000 / 10, runtime / 1000,
+            runtime % 1000 / 10);
+    } else {
+        snprintf(err, errlen, "device cuda: this machine has no GPU (%s)",
+            cudaGetErrorString(e));
+    }
+}
+
+int
+rt_open(char *name, size_t n, char *err, size_t errlen)
+{
+    int count = 0, cc;
+    cudaDeviceProp p;
+    cudaError_t e = cudaGetDeviceCount(&count);
+
+    if (e != cudaSuccess || count == 0) {
+        explain(e == cudaSuccess ? cudaErrorNoDevice : e, err, errlen);
+        return -1;
+    }
+
+    e = cudaGetDeviceProperties(&p, 0);
+    if (e == cudaSuccess) {
+        e = cudaSetDevice(0);
+    }
+    if (e == cudaSuccess) {
+        e = cudaFree(NULL); // makes the context, or says why not
+    }
+    if (e != cudaSuccess) {
+        snprintf(err, errlen, "device cuda: the GPU cannot be used: %s",
+            cudaGetErrorString(e));
+        return -1;
+    }
+
+    cc = p.major * 10 + p.minor;
+    if (cc < CC_MIN) {
+        snprintf(err, errlen,
+            "device cuda: expected compute capability %d.%d or more, "
+            "found %d.%d (%s)",
+            CC_MIN / 10, CC_MIN % 10, p.major, p.minor, p.name);
+        return -1;
+    }
+
+    snprintf(name, n, "cuda %s", p.name);
+
+    return 0;
+}
+
+size_t
+rt_left(void)
+{
+    size_t left, all;
+
+    check(cudaMemGetInfo(&left, &all), "asking for free memory");
+
+    return left;
+}
+
+rt_stream_t
+rt_stream_open(void)
+{
+    rt_stream_t s;
+
+    check(cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking),
+        "opening a stream");
+
+    return s;
+}
+
+void
+rt_stream_close(rt_stream_t s)
+{
+    check(cudaStreamDestroy(s), "closing a stream");
+}
+
+void *
+rt_alloc(size_t n)
+{
+    void *p;
+    cudaError_t e = cudaMalloc(&p, n > 0 ? n : 1);
+
+    if (e == cudaErrorMemoryAllocation) {
+        cudaGetLastError();
+        return NULL;
+    }
+    check(e, "allocating");
+    check(cudaMemset(p, 0, n), "zeroing");
+    check(cudaDeviceSynchronize(), "zeroing");
+
+    return p;
+}
+
+void
+rt_free(void *p)
+{
+    check(cudaFree(p), "freeing");
+}
+
+void *
+rt_host_alloc(size_t n)
+{
+    void *p;
+    cudaError_t e = cudaHostAlloc(&p, n > 0 ? n : 1, cudaHostAllocDefault);
+
+    if (e == cudaErrorMemoryAllocation) {
+        cudaGetLastError();
+        return NULL;
+    }
+    check(e, "allocating host memory");
+    memset(p, 0, n);
+
+    return p;
+}
+
+void
+rt_host_free(void *p)
+{
+    check(cudaFreeHost(p), "freeing host memory");
+}
+
+void
+rt_copy_in(void *to, const void *from, size_t n)
+{
+    check(cudaMemcpy(to, from, n, cudaMemcpyDefault), "copying in");
+    check(cudaDeviceSynchronize(), "copying in");
+}
+
+void
+rt_copy_out(void *to, const void *from, size_t n)
+{
+    check(cudaMemcpy(to, from, n, cudaMemcpyDefault), "copying out");
+}
+
+void
+rt_copy_start(void *to, const void *from, size_t n, rt_stream_t s)
+{
+    check(cudaMemcpyAsync(to, from, n, cudaMemcpyDefault, s), "copying");
+}
+
+rt_event_t
+rt_event_open(void)
+{
+    rt_event_t e;
+
+    check(cudaEventCreateWithFlags(&e, cudaEventDisableTiming),
+        "making an event");
+
+    return e;
+}
+
+void
+rt_event_close(rt_event_t e)
+{
+    check(cudaEventDestroy(e), "ending an event");
+}
+
+void
+rt_event_put(rt_event_t e, rt_stream_t s)
+{
+    check(cudaEventRecord(e, s), "recording an event");
+}
+
+int
+rt_event_ended(rt_event_t e)
+{
+    cudaError_t r = cudaEventQuery(e);
+
+    if (r == cudaErrorNotReady) {
+        return 0;
+    }
+    check(r, "copying");
+
+    return 1;
+}
+
+void
+rt_event_wait(rt_event_t e)
+{
+    check(cudaEventSynchronize(e), "copying");
+}
+
+void
+rt_stream_after(rt_stream_t s, rt_event_t e)
+{
+    check(cudaStreamWaitEvent(s, e, 0), "ordering streams");
+}
+
+void
+rt_wait(rt_stream_t s)
+{
+    check(cudaGetLastError(), "launching");
+    check(cudaStreamSynchronize(s), "computing");
+}

@@ -1,0 +1,189 @@
+// The runtime of a device that is the host: memory that ends where it ends, for
+// the address sanitizer, and begins where a device's would.
+//
+// A copy that is only started is done as late as it may be: when somebody waits
+// for its stream, launches on it, or looks at an event behind it.
+//
+// The emulator's schedule is that of LLM_SIMT_SEED, on LLM_SIMT_THREADS
+// threads.
+#include "../../kernels/cuda/rt.h"
+
+#include "simt.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <vector>
+
+struct copy_t {
+    void *to;
+    const void *from;
+    size_t n;
+};
+
+// What a stream has still to do, in order; the number of all that it was given.
+struct queue_t {
+    std::vector<copy_t> copies;
+    size_t done;
+};
+
+struct rt_event_s {
+    rt_stream_t stream;
+    size_t after; // copies of the stream
+};
+
+static std::vector<queue_t> queues;
+
+static void
+drain(rt_stream_t s, size_t until)
+{
+    queue_t &q = queues[static_cast<size_t>(s)];
+
+    for (; q.done < until; q.done++) {
+        const copy_t &c = q.copies[q.done];
+        memcpy(c.to, c.from, c.n);
+    }
+}
+
+static unsigned long
+number(const char *name, unsigned long other)
+{
+    const char *v = getenv(name);
+
+    return v != NULL ? strtoul(v, NULL, 10) : other;
+}
+
+int
+rt_open(char *name, size_t n, char *err, size_t errlen)
+{
+    (void) err;
+    (void) errlen;
+    simt_stream = rt_wait;
+    simt_set(number("LLM_SIMT_SEED", 0),
+        static_cast<unsigned>(number("LLM_SIMT_THREADS", 1)));
+    snprintf(name, n, "cuda, emulated");
+
+    return 0;
+}
+
+size_t
+rt_left(void)
+{
+    return static_cast<size_t>(1) << 40;
+}
+
+rt_stream_t
+rt_stream_open(void)
+{
+    queues.push_back({{}, 0});
+
+    return static_cast<rt_stream_t>(queues.size() - 1);
+}
+
+void
+rt_stream_close(rt_stream_t s)
+{
+    drain(s, queues[static_cast<size_t>(s)].copies.size());
+    queues[static_cast<size_t>(s)].copies.clear();
+    queues[static_cast<size_t>(s)].done = 0;
+}
+
+void *
+rt_alloc(size_t n)
+{
+    void *p;
+
+    if (posix_memalign(&p, 256, n > 0 ? n : 1) != 0) {
+        return NULL;
+    }
+    memset(p, 0, n);
+
+    return p;
+}
+
+void
+rt_free(void *p)
+{
+    free(p);
+}
+
+void *
+rt_host_alloc(size_t n)
+{
+    return rt_alloc(n);
+}
+
+void
+rt_host_free(void *p)
+{
+    free(p);
+}
+
+void
+rt_copy_in(void *to, const void *from, size_t n)
+{
+    memcpy(to, from, n);
+}
+
+void
+rt_copy_out(void *to, const void *from, size_t n)
+{
+    memcpy(to, from, n);
+}
+
+void
+rt_copy_start(void *to, const void *from, size_t n, rt_stream_t s)
+{
+    queues[static_cast<size_t>(s)].copies.push_back({to, from, n});
+}
+
+rt_event_t
+rt_event_open(void)
+{
+    return new rt_event_s{0, 0};
+}
+
+void
+rt_event_close(rt_event_t e)
+{
+    delete e;
+}
+
+void
+rt_event_put(rt_event_t e, rt_stream_t s)
+{
+    e->stream = s;
+    e->after = queues[static_cast<size_t>(s)].copies.size();
+}
+
+// The first look finds it running, as a device's may.
+int
+rt_event_ended(rt_event_t e)
+{
+    int ended = queues[static_cast<size_t>(e->stream)].done >= e->after;
+
+    drain(e->stream, e->after);
+
+    return ended;
+}
+
+void
+rt_event_wait(rt_event_t e)
+{
+    drain(e->stream, e->after);
+}
+
+void
+rt_stream_after(rt_stream_t s, rt_event_t e)
+{
+    (void) s;
+    drain(e->stream, e->after);
+}
+
+void
+rt_wait(rt_stream_t s)
+{
+    drain(s, queues[static_cast<size_t>(s)].copies.size());
+}
