@@ -536,6 +536,10 @@ typedef struct {
 #undef X
 } kernels_t;
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /*
  * The number of the type called name ("Q4_K"), as GGUF calls it too; KN_TYPES
  * when there is none.
@@ -555,7 +559,19 @@ void kernels_dequant(uint32_t type, float *dst, const void *src, uint64_t n);
  */
 const kernels_t *kernels_cpu(const char *isa, char *err, size_t errlen);
 
+/*
+ * CUDA's table, out of a shared object: library, or llm_cuda.so beside the
+ * program where it is NULL or empty.  NULL with one sentence in err when there
+ * is none, or it cannot be loaded.  Whether there is a GPU is for open() to
+ * say.
+ */
+const kernels_t *kernels_cuda(const char *library, char *err, size_t errlen);
+
 /* No arithmetic: sample gives the words of token_open_null in turn. */
 const kernels_t *kernels_null(void);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
