@@ -1,0 +1,165 @@
+// The device as the op rows see it: its stream, its memory, and the step block.
+//
+// The step block lies at an address of the device that stays the same, so that
+// recorded launches find each step's tokens there.  It is one piece of memory,
+// filled on the host and copied in one go: the head, then the arrays that it
+// points to, packed, so that a small step is a small copy.
+#ifndef CUDA_DEVICE_H
+#define CUDA_DEVICE_H
+
+#include "gpu.h"
+#include "rt.h"
+
+#include "../kernels.h"
+
+#include <assert.h>
+
+// Threads of a block where nothing asks for another number.
+#define GPU_THREADS 256
+#define GPU_WARPS   (GPU_THREADS / GPU_LANES)
+
+// Rows of a weight are padded with zeros to whole chunks of so many elements.
+#define GPU_CHUNK 32u
+
+// Outputs that are sampled at a time: each has a vocabulary of scratch.
+#define GPU_SAMPLED 64u
+
+// A token whose logits are wanted, with what the host's pointers led to.
+typedef struct {
+    uint32_t tok, pos, choice, wanted;
+    uint32_t known_n, prompt_n;
+    const uint32_t *known;  // [known_n], if there are penalties
+    sample_params_t params; // bias is the device's
+} gpu_out_t;
+
+// A step as kernels read it; all pointers are the device's.
+typedef struct {
+    uint32_t tokens_n, rows_n, outs_n, pad;
+    const uint32_t *tokens; // [tokens_n]
+    const uint32_t *pos;    // [tokens_n]
+    const uint32_t *row;    // [tokens_n], each below rows_n
+    const kn_row_t *rows;   // [rows_n]
+    const uint32_t *blocks; // [blocks_n]
+    const gpu_out_t *outs;  // [outs_n]
+} gpu_step_t;
+
+// Memory that close() gives back.
+typedef struct gpu_mem_s gpu_mem_t;
+
+// Rows of k elements of KN_F32, KN_F16 or KN_BF16, stride apart; see weight.cu.
+struct kn_w_s {
+    void *data; // device
+    uint32_t type, n, k;
+    uint32_t stride; // elements
+};
+
+// Activations as tensor cores read them (split.cu), and what experts leave.
+typedef struct {
+    uint64_t room;     // elements that each of the following has
+    uint16_t *high[2]; // by SPLIT_*
+    uint16_t *low[2];
+    float *back;      // [room / GPU_CHUNK] by rows
+    float *wide;      // moe_ffn: what its experts' products are
+    uint32_t *pairs;  // [room / GPU_CHUNK] in the order of experts
+    uint32_t *begins; // [KN_EXPERTS_MAX + 1] where an expert's begin
+} gpu_scratch_t;
+
+typedef struct gpu_experts_s gpu_experts_t; // moe.cu
+
+#define GPU_COPIES 64u // calls of copy that can be on their way
+
+struct kn_dev_s {
+    char name[64];
+    rt_stream_t stream, copier;
+    gpu_mem_t *mem;
+    uint64_t used;
+
+    kn_limits_t limits;
+    uint32_t k_max; // of the weights that there are, whole chunks
+    gpu_scratch_t scratch;
+    gpu_experts_t *experts; // of the layers that have been seen
+    float *logits;          // [GPU_SAMPLED, vocab] the sampler's own
+    uint32_t *seen;         // [GPU_SAMPLED, vocab]
+
+    unsigned char *block; // device: the step block, a gpu_step_t first
+    unsigned char *stage; // host: the one that plan() is filling
+    uint64_t block_size;  // of either
+    unsigned char *extra; // device: known tokens and biases
+    unsigned char *extra_stage;
+    uint64_t extra_size;
+    uint32_t counts[2]; // rows now, by KN_TOKENS and KN_OUTS
+
+    rt_event_t ready; // of the step before a copy
+    rt_event_t copied[GPU_COPIES];
+    uint64_t copies; // calls of copy
+};
+
+// Memory that close() frees; zeroed; NULL when there is none left.
+enum { GPU_DEVICE, GPU_PINNED, GPU_PLAIN };
+void *gpu_mem(kn_dev_t *dev, uint64_t bytes, int whose);
+
+// Gives back what gpu_mem() gave, or NULL.
+void gpu_mem_free(kn_dev_t *dev, void *p);
+
+// Scratch for the limits and the weights that there are: 0, or -1.
+int gpu_scratch(kn_dev_t *dev);
+
+void cuda_copy(kn_dev_t *dev, const kn_copy_t *a);
+int cuda_copied(const kn_dev_t *dev, uint64_t nth);
+
+kn_w_t *cuda_weight_load(
+    kn_dev_t *dev, const kn_source_t *s, char *err, size_t errlen);
+void cuda_plan(kn_dev_t *dev, const kn_step_t *step);
+
+// The bytes of a step block of the limits.
+uint64_t gpu_block_size(const kn_limits_t *l);
+
+// Frees what moe_ffn keeps of layers on the host.
+void gpu_experts_free(kn_dev_t *dev);
+
+static inline const gpu_step_t *
+gpu_step(const kn_dev_t *dev)
+{
+    return reinterpret_cast<const gpu_step_t *>(dev->block);
+}
+
+// Rows of an op in this step.
+static inline uint32_t
+gpu_rows(const kn_dev_t *dev, uint32_t which)
+{
+    return dev->counts[which];
+}
+
+// The same inside a kernel.
+static __device__ __forceinline__ uint32_t
+gpu_rows_in(const gpu_step_t *step, uint32_t which)
+{
+    return which == KN_TOKENS ? step->tokens_n : step->outs_n;
+}
+
+template <class T>
+static inline T *
+gpu_ptr(kn_ptr_t p)
+{
+    return reinterpret_cast<T *>(p.a);
+}
+
+static __host__ __device__ __forceinline__ uint32_t
+gpu_parts(uint64_t n, uint32_t each)
+{
+    return static_cast<uint32_t>((n + each - 1) / each);
+}
+
+// k elements in whole chunks.
+static __host__ __device__ __forceinline__ uint32_t
+gpu_whole(uint32_t k)
+{
+    return gpu_parts(k, GPU_CHUNK) * GPU_CHUNK;
+}
+
+// The op rows, each in the file of its kernels.
+#define X(op, doc) void cuda_##op(kn_dev_t *dev, const kn_##op##_t *a);
+KERNELS(X)
+#undef X
+
+#endif

@@ -1,0 +1,188 @@
+// The step block: what plan() makes of the host's, in one piece of memory.
+//
+//      gpu_step_t | tokens | pos | row | rows | blocks | outs
+//
+// Each part begins at a multiple of 16 bytes.  Its pointers are those of the
+// device's copy.  Known tokens and biases, of which a step has mostly none, and
+// might have millions, go into a piece of their own that grows when it must;
+// nothing that is recorded holds its address.
+#include "device.h"
+
+#include <string.h>
+
+static uint64_t
+padded(uint64_t bytes)
+{
+    return (bytes + 15) / 16 * 16;
+}
+
+uint64_t
+gpu_block_size(const kn_limits_t *l)
+{
+    return padded(sizeof(gpu_step_t))
+           + 3 * padded(static_cast<uint64_t>(l->tokens) * sizeof(uint32_t))
+           + padded(static_cast<uint64_t>(l->rows) * sizeof(kn_row_t))
+           + padded(static_cast<uint64_t>(l->blocks) * sizeof(uint32_t))
+           + padded(static_cast<uint64_t>(l->outs) * sizeof(gpu_out_t));
+}
+
+// A piece of memory that is filled from its beginning.
+typedef struct {
+    unsigned char *host, *device;
+    uint64_t at, size;
+} fill_t;
+
+// Room for n elements; *device is where the device will have them.
+template <class T>
+static T *
+take(fill_t *f, uint64_t n, const T **device)
+{
+    T *p = reinterpret_cast<T *>(f->host + f->at);
+
+    *device = reinterpret_cast<const T *>(f->device + f->at);
+    f->at += padded(n * sizeof(T));
+    assert(f->at <= f->size);
+
+    return p;
+}
+
+template <class T>
+static const T *
+fill(fill_t *f, const T *from, uint64_t n)
+{
+    const T *device;
+    T *to = take(f, n, &device);
+
+    if (n > 0) {
+        memcpy(to, from, n * sizeof(T));
+    }
+
+    return device;
+}
+
+static int
+penalized(const sample_params_t *p)
+{
+    return p->repetition_penalty != 1.0f || p->presence_penalty != 0.0f
+           || p->frequency_penalty != 0.0f;
+}
+
+// Of the tokens that o knows, those that will be looked at.
+static uint32_t
+looked_at(const kn_out_t *o)
+{
+    return penalized(o->params) ? o->known_n : 0;
+}
+
+// The piece for known tokens and biases has room for n bytes.
+static void
+extra_room(kn_dev_t *dev, uint64_t n)
+{
+    if (n <= dev->extra_size) {
+        return;
+    }
+
+    rt_wait(dev->stream);
+    gpu_mem_free(dev, dev->extra);
+    gpu_mem_free(dev, dev->extra_stage);
+    dev->extra_size = 2 * n;
+    dev->extra = static_cast<unsigned char *>(gpu_mem(dev, 2 * n, GPU_DEVICE));
+    dev->extra_stage =
+        static_cast<unsigned char *>(gpu_mem(dev, 2 * n, GPU_PINNED));
+    assert(dev->extra != NULL && dev->extra_stage != NULL);
+}
+
+// The outputs; returns how many bytes of the extra piece they take.
+static uint64_t
+fill_outs(kn_dev_t *dev, const kn_step_t *step, gpu_out_t *outs)
+{
+    uint32_t i;
+    uint64_t n = 0;
+    const kn_out_t *o;
+    fill_t f;
+
+    for (i = 0; i < step->outs_n; i++) {
+        o = &step->outs[i];
+        n += padded(static_cast<uint64_t>(looked_at(o)) * sizeof(uint32_t));
+        n += padded(
+            static_cast<uint64_t>(o->params->bias_n) * sizeof(sample_bias_t));
+    }
+    extra_room(dev, n);
+    f = {dev->extra_stage, dev->extra, 0, dev->extra_size};
+
+    for (i = 0; i < step->outs_n; i++) {
+        o = &step->outs[i];
+        assert(o->tok < step->tokens_n && o->prompt_n <= o->known_n);
+        outs[i].tok = o->tok;
+        outs[i].pos = o->pos;
+        outs[i].choice = o->choice;
+        outs[i].wanted = o->wanted;
+        outs[i].known_n = looked_at(o);
+        outs[i].prompt_n = o->prompt_n;
+        outs[i].known = fill(&f, o->known, looked_at(o));
+        outs[i].params = *o->params;
+        outs[i].params.bias = fill(&f, o->params->bias, o->params->bias_n);
+    }
+
+    return f.at;
+}
+
+// Where each token stands.
+static void
+fill_places(const kn_step_t *step, uint32_t *pos, uint32_t *row)
+{
+    uint32_t i, j, g, t = 0;
+    const kn_row_t *r;
+
+    for (i = 0; i < step->rows_n; i++) {
+        r = &step->rows[i];
+        assert(r->tok == t && r->q_len <= step->tokens_n - t);
+
+        for (g = 0; g < KN_GROUPS; g++) {
+            assert(r->blocks[g].at <= step->blocks_n
+                   && r->blocks[g].n <= step->blocks_n - r->blocks[g].at);
+        }
+
+        for (j = 0; j < r->q_len; j++, t++) {
+            pos[t] = r->q_start + j;
+            row[t] = i;
+        }
+    }
+
+    assert(t == step->tokens_n);
+}
+
+void
+cuda_plan(kn_dev_t *dev, const kn_step_t *step)
+{
+    fill_t f = {dev->stage, dev->block, 0, dev->block_size};
+    gpu_step_t *head;
+    const gpu_step_t *at;
+    uint32_t *pos, *row;
+    uint64_t extra;
+
+    assert(step->tokens_n <= dev->limits.tokens);
+    assert(step->rows_n <= dev->limits.rows);
+    assert(step->outs_n <= dev->limits.outs);
+    assert(step->blocks_n <= dev->limits.blocks);
+
+    head = take(&f, 1, &at);
+    head->tokens_n = step->tokens_n;
+    head->rows_n = step->rows_n;
+    head->outs_n = step->outs_n;
+    head->tokens = fill(&f, step->tokens, step->tokens_n);
+    pos = take(&f, step->tokens_n, &head->pos);
+    row = take(&f, step->tokens_n, &head->row);
+    fill_places(step, pos, row);
+    head->rows = fill(&f, step->rows, step->rows_n);
+    head->blocks = fill(&f, step->blocks, step->blocks_n);
+    extra = fill_outs(dev, step, take(&f, step->outs_n, &head->outs));
+
+    dev->counts[KN_TOKENS] = step->tokens_n;
+    dev->counts[KN_OUTS] = step->outs_n;
+
+    if (extra > 0) {
+        rt_copy_start(dev->extra, dev->extra_stage, extra, dev->stream);
+    }
+    rt_copy_start(dev->block, dev->stage, f.at, dev->stream);
+}
