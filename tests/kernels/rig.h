@@ -42,6 +42,7 @@ typedef struct {
 
 typedef struct {
     const kernels_t *kn;
+    const cpu_isa_t *isa; /* the device's; NULL: it is none of the CPU's */
     kn_dev_t *dev;
     kn_step_t step;
     kn_row_t rows[ROWS_MAX];
@@ -193,6 +194,21 @@ token_of(const case_t *c, uint32_t i)
     return c->which == KN_OUTS ? i * 2 : i;
 }
 
+/* The shared object of the table that is no instruction set's. */
+static const char *plug_in;
+
+/* That table runs under another schedule for each number of threads. */
+static inline const kernels_t *
+plugged(uint32_t threads, char *err, size_t errlen)
+{
+    char seed[16];
+
+    snprintf(seed, sizeof(seed), "%u", threads - 1);
+    setenv("LLM_SIMT_SEED", seed, 1);
+
+    return kernels_cuda(plug_in, err, errlen);
+}
+
 static inline void
 sub_open(sub_t *s, const char *isa, uint32_t threads)
 {
@@ -202,10 +218,12 @@ sub_open(sub_t *s, const char *isa, uint32_t threads)
     char err[200];
 
     memset(s, 0, sizeof(*s));
-    s->kn = kernels_cpu(isa, err, sizeof(err));
+    s->kn = strcmp(isa, "cuda") == 0 ? plugged(threads, err, sizeof(err))
+                                     : kernels_cpu(isa, err, sizeof(err));
     assert_non_null(s->kn);
     s->dev = s->kn->open(&o, err, sizeof(err));
     assert_non_null(s->dev);
+    s->isa = strcmp(isa, "cuda") == 0 ? NULL : &s->dev->isa;
     assert_int_equal(s->kn->reserve(s->dev, &l, err, sizeof(err)), 0);
 }
 
