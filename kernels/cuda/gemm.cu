@@ -81,7 +81,7 @@ __launch_bounds__(GPU_THREADS) gemm_products(
 }
 
 typedef struct {
-    gemm_mat_t m[2]; // the gate, and what it lets through
+    gemm_mat_t gate, up;
     float *y;
     uint32_t act;
     float limit;
@@ -89,7 +89,7 @@ typedef struct {
 
 template <int NT>
 __global__ void
-__launch_bounds__(GPU_THREADS)
+__launch_bounds__(GPU_THREADS, 1)
     gemm_gated(const gpu_step_t *step, gemm_x_t x, split_rows_t rows, gated_t a)
 {
     GPU_SHARED(shared);
@@ -102,7 +102,7 @@ __launch_bounds__(GPU_THREADS)
         return;
     }
 
-    gemm_block<NT>(sums, x, cols, col, a.m[0], a.m[1], row);
+    gemm_block<NT>(sums, x, cols, col, a.gate, a.up, row);
 
     for (i = threadIdx.x; i < GEMM_TILE * NT * 8; i += GPU_THREADS) {
         g = gemm_output<NT>(sums, 0, i, &r, &c);
@@ -110,11 +110,11 @@ __launch_bounds__(GPU_THREADS)
         r += row[0];
         c += col;
 
-        if (r < a.m[0].n && c < cols.n) {
+        if (r < a.gate.n && c < cols.n) {
             split = gemm_row(cols, c);
-            g = gemm_product(g, x, split, a.m[0], r);
-            u = gemm_product(u, x, split, a.m[1], r);
-            a.y[static_cast<size_t>(rows.first + split) * a.m[0].n + r] =
+            g = gemm_product(g, x, split, a.gate, r);
+            u = gemm_product(u, x, split, a.up, r);
+            a.y[static_cast<size_t>(rows.first + split) * a.gate.n + r] =
                 act_of(a.act, g, u, a.limit);
         }
     }
@@ -269,7 +269,7 @@ cuda_gated(kn_dev_t *dev, const kn_gated_t *a)
 {
     uint32_t all = gpu_rows(dev, a->rows), k = a->gate->k, room;
     split_rows_t rows = {gpu_ptr<const float>(a->x), k, 0, k, 1, a->rows, 0, 0};
-    gated_t g = {{gemm_mat(a->gate, a->gate_bias), gemm_mat(a->up, a->up_bias)},
+    gated_t g = {gemm_mat(a->gate, a->gate_bias), gemm_mat(a->up, a->up_bias),
         gpu_ptr<float>(a->y), a->act, a->limit};
 
     assert(a->up->k == k && a->up->n == a->gate->n && a->act < KN_ACTS);

@@ -216,8 +216,8 @@ gemm_leave(float *shared, float acc[2][NT][4], uint32_t tiles)
 template <int KIND, int NT>
 static __device__ __forceinline__ void
 gemm_split(float *shared, const gemm_x_t &x, const gemm_cols_t &cols,
-    uint32_t col, const gemm_mat_t &a, const gemm_mat_t &b,
-    const uint32_t row[2], uint32_t tiles)
+    uint32_t col, const gemm_mat_t a, const gemm_mat_t b, const uint32_t row[2],
+    uint32_t tiles)
 {
     float acc[2][NT][4];
     int i;
