@@ -75,6 +75,8 @@ sim-check: $(BUILD)/sim/sim
 spin:
 	@prove tests/spin/
 
+## make cuda, cuda-check   CUDA's back end, where its toolkit is; it, emulated
+
 ## make fuzz [SECONDS_EACH=60] [TARGET=gguf]   libFuzzer, each target
 fuzz:
 	@tests/fuzz.sh $(or $(TARGET),$(FUZZ))
@@ -161,6 +163,48 @@ $(BUILD)/bench/fit: tests/bench/fit.c $(BUILD)/tests/sim/cost.o $(BUILD)/tests/s
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS)
 
+# CUDA's back end, where its toolkit is; and the same files for the host's
+# compiler, which needs the toolkit's headers alone (tests/simt/).
+# -fmad=false: as -ffp-contract=off.
+CUDA_HOME ?= $(firstword $(wildcard /usr/local/cuda /usr/local/cuda-*))
+NVCC      := $(CUDA_HOME)/bin/nvcc
+CUDA_H    := kernels/kernels.h engine/sample.h $(wildcard kernels/cuda/*.h tests/simt/*.h)
+CUDA_ARCH ?= -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90a,code=sm_90a
+CUDA_O    := $(patsubst kernels/cuda/%.cu,$(BUILD)/cuda/%.o,$(wildcard kernels/cuda/*.cu))
+SIMT_O    := $(patsubst %,$(BUILD)/simt/%.o,$(filter-out rt,$(basename $(notdir $(CUDA_O)))) \
+             rt_twin simt dequant)
+SIMT_FLAGS := -std=c++17 -O2 -g1 -Wall -Wextra -Werror -Wno-unknown-pragmas -fPIC \
+             -fvisibility=hidden -ffp-contract=off -isystem $(CUDA_HOME)/include -iquote engine \
+             -iquote kernels -iquote kernels/cuda -iquote tests/simt $(SAN)
+
+cuda: $(BUILD)/llm_cuda.so
+
+cuda-check:
+	@tests/cuda.sh
+
+$(BUILD)/llm_cuda.so: $(CUDA_O) $(BUILD)/simt/dequant.o
+	$(NVCC) -shared -cudart static -o $@ $^
+
+$(BUILD)/cuda/%.o: kernels/cuda/%.cu $(CUDA_H)
+	@mkdir -p $(@D)
+	$(NVCC) -std=c++17 -O2 -fmad=false $(CUDA_ARCH) -Xptxas -warn-spills,-warn-lmem-usage,-Werror \
+		-Xcompiler -fPIC,-fvisibility=hidden,-iquote,engine,-iquote,kernels -c -o $@ $<
+
+$(BUILD)/llm_cuda_simt.so: $(SIMT_O)
+	$(CXX) -shared -o $@ $^ -pthread $(SAN)
+
+$(BUILD)/simt/%.o: kernels/cuda/%.cu $(CUDA_H)
+	@mkdir -p $(@D)
+	$(CXX) $(SIMT_FLAGS) -x c++ -c -o $@ $<
+
+$(BUILD)/simt/%.o: tests/simt/%.cc $(CUDA_H)
+	@mkdir -p $(@D)
+	$(CXX) $(SIMT_FLAGS) -c -o $@ $<
+
+$(BUILD)/simt/dequant.o: kernels/dequant.c kernels/dequant.h kernels/dequant_tables.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -O3 -ffp-contract=off -fPIC -fvisibility=hidden -c -o $@ $<
+
 # one program each: unit tests, kernel runner, benchmarks
 $(BUILD)/%: tests/%.c $(BUILD)/liball.a
 	@mkdir -p $(@D)
@@ -169,4 +213,4 @@ $(BUILD)/%: tests/%.c $(BUILD)/liball.a
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 .PHONY: all help run start stop test test-all unit unit-programs t tidy tidy-objects sim sim-check spin fuzz \
-	replay bench bench-cpu format clean
+	replay bench bench-cpu cuda cuda-check format clean
