@@ -178,10 +178,11 @@ open_kernels(engine_t *e)
 {
     cpu_set_t allowed;
     int null = strcmp(e->o.device, "null") == 0;
+    int cuda = strcmp(e->o.device, "cuda") == 0;
 
-    if (!null && strcmp(e->o.device, "cpu") != 0) {
+    if (!null && !cuda && strcmp(e->o.device, "cpu") != 0) {
         snprintf(e->err, sizeof(e->err),
-            "device must be cpu or null, found \"%s\"", e->o.device);
+            "device must be cpu, cuda or null, found \"%s\"", e->o.device);
         return -1;
     }
 
@@ -202,6 +203,9 @@ open_kernels(engine_t *e)
     e->kn = kernels_cpu(e->o.cpu_isa, e->err, sizeof(e->err));
     if (e->kn != NULL && null) {
         e->kn = kernels_null();
+    }
+    if (e->kn != NULL && cuda) {
+        e->kn = kernels_cuda(e->o.cuda_library, e->err, sizeof(e->err));
     }
 
     return e->kn == NULL ? -1 : 0;

@@ -28,7 +28,9 @@
         "group that may connect; default: the engine's own")                   \
     X(takeover, int, "0", 0, 1,                                                \
         "1: succeed the engine that listens on that path")                     \
-    X(device, str, "cpu", 0, 0, "cpu or null (canned tokens, no model)")       \
+    X(device, str, "cpu", 0, 0, "cpu, cuda or null (canned tokens, no model)") \
+    X(cuda_library, str, "", 0, 0,                                             \
+        "CUDA's back end; default: llm_cuda.so beside the engine")             \
     X(cpu_isa, str, "auto", 0, 0,                                              \
         "auto, ref, avx2, avxvnni, avx512, avx512vnni or avx512bf16")          \
     X(threads, int, "0", 0, 256, "CPU threads; 0: one per core, or of cpus")   \
