@@ -29,6 +29,7 @@ typedef struct {
     uint32_t tok, pos, choice, wanted;
     uint32_t known_n, prompt_n;
     const uint32_t *known;  // [known_n], if there are penalties
+    const uint32_t *mask;   // of the limits' vocabulary, or NULL
     sample_params_t params; // bias is the device's
 } gpu_out_t;
 

@@ -97,13 +97,14 @@ static uint64_t
 fill_outs(kn_dev_t *dev, const kn_step_t *step, gpu_out_t *outs)
 {
     uint32_t i;
-    uint64_t n = 0;
+    uint64_t n = 0, mask_n = (dev->limits.vocab + 31) / 32;
     const kn_out_t *o;
     fill_t f;
 
     for (i = 0; i < step->outs_n; i++) {
         o = &step->outs[i];
         n += padded(static_cast<uint64_t>(looked_at(o)) * sizeof(uint32_t));
+        n += o->mask != NULL ? padded(mask_n * sizeof(uint32_t)) : 0;
         n += padded(
             static_cast<uint64_t>(o->params->bias_n) * sizeof(sample_bias_t));
     }
@@ -120,6 +121,7 @@ fill_outs(kn_dev_t *dev, const kn_step_t *step, gpu_out_t *outs)
         outs[i].known_n = looked_at(o);
         outs[i].prompt_n = o->prompt_n;
         outs[i].known = fill(&f, o->known, looked_at(o));
+        outs[i].mask = o->mask != NULL ? fill(&f, o->mask, mask_n) : NULL;
         outs[i].params = *o->params;
         outs[i].params.bias = fill(&f, o->params->bias, o->params->bias_n);
     }

@@ -332,7 +332,7 @@ penalize(float *x, uint32_t vocab, const gpu_out_t &o, uint32_t *count)
     __syncthreads();
 }
 
-// The raw logits with bias and penalties.
+// The raw logits of tokens that may come, with bias and penalties.
 static __device__ void
 adjust(float *x, const float *logits, uint32_t vocab, const gpu_out_t &o,
     uint32_t *count)
@@ -340,7 +340,8 @@ adjust(float *x, const float *logits, uint32_t vocab, const gpu_out_t &o,
     uint32_t i, t;
 
     for (i = threadIdx.x; i < vocab; i += GPU_THREADS) {
-        x[i] = logits[i];
+        x[i] = o.mask == NULL || (o.mask[i / 32] >> i % 32 & 1) ? logits[i]
+                                                                : -INFINITY;
     }
     __syncthreads();
 
@@ -422,7 +423,7 @@ choose(const float *logits, uint32_t vocab, const gpu_out_t &o, float max,
     const sample_params_t &s = o.params;
     pick_t p = {logits, vocab, max, 1, INF_BITS, vocab, shared};
 
-    if (s.bias_n > 0 || penalized(s)) {
+    if (o.mask != NULL || s.bias_n > 0 || penalized(s)) {
         adjust(x, logits, vocab, o, count);
         p.x = x;
         p.max = top_of(x, vocab, shared);
