@@ -555,10 +555,23 @@ all_ended(const team_t *t)
     return 1;
 }
 
+// With a seed one warp, another after each barrier, does not go on until the
+// others cannot: what it should have waited for, or they for it, is then long
+// gone or far from there.
+#define NOBODY (~0u)
+
+static unsigned
+draw_late(team_t *t)
+{
+    return seed_now == 0 || t->warps.size() == 1
+               ? NOBODY
+               : static_cast<unsigned>(draw(&t->random) % t->warps.size());
+}
+
 static void
 run_block(team_t *t, uint3 block)
 {
-    unsigned i;
+    unsigned i, late;
     int went;
 
     t->block = block;
@@ -570,6 +583,7 @@ run_block(team_t *t, uint3 block)
     }
 
     count_up(t->warps, (t->n + SIMT_LANES - 1) / SIMT_LANES);
+    late = draw_late(t);
     release(&t->start);
 
     while (!all_ended(t)) {
@@ -579,10 +593,16 @@ run_block(team_t *t, uint3 block)
 
         went = 0;
         for (unsigned warp : t->warps) {
-            went |= warp_round(t, warp);
+            if (warp != late) {
+                went |= warp_round(t, warp);
+            }
         }
-        if (!went && !barrier_ends(t)) {
+        if (!went && late != NOBODY) {
+            late = NOBODY; // all others wait for it
+        } else if (!went && !barrier_ends(t)) {
             stuck(t);
+        } else if (!went) {
+            late = draw_late(t);
         }
     }
 

@@ -50,7 +50,7 @@
 #define __global__
 #define __device__
 #define __host__
-#define __forceinline__ inline __attribute__((always_inline))
+#define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __shared__   simt_shared_memory_is_asked_for_at_the_launch
 #define __constant__ const
