@@ -19,15 +19,20 @@ ptx_bf16(uint32_t r, unsigned e)
     return __uint_as_float((r >> 16 * e & 0xffff) << 16);
 }
 
+// Its exponent is 112 less than a float's, but for what is not finite; what is
+// subnormal becomes normal by the product.
 static inline float
 ptx_f16(uint32_t r, unsigned e)
 {
-    uint16_t h = static_cast<uint16_t>(r >> 16 * e);
-    _Float16 f;
+    uint32_t h = r >> 16 * e & 0xffff, sign = (h & 0x8000) << 16;
+    uint32_t bits = (h & 0x7fff) << 13;
 
-    memcpy(&f, &h, sizeof(f));
+    if ((h & 0x7c00) == 0x7c00) {
+        return __uint_as_float(sign | 0x7f800000 | bits);
+    }
 
-    return static_cast<float>(f);
+    return __uint_as_float(
+        sign | __float_as_uint(__uint_as_float(bits) * 0x1p112f));
 }
 
 struct ptx_ab_t {
@@ -35,14 +40,15 @@ struct ptx_ab_t {
 };
 
 // The products of a k are summed by a tree on a GPU, whose shape is not told;
-// here in the order of k, in doubles, and rounded once.
+// here in the order of k, in doubles, and rounded once.  A lane's four sums are
+// of two rows of A, which four lanes have, and two columns of B, of four each.
+template <float (*element)(uint32_t, unsigned)>
 static inline void
-ptx_mma(float c[4], const uint32_t a[4], const uint32_t b[2],
-    float (*element)(uint32_t, unsigned), simt_at_t at)
+ptx_mma(float c[4], const uint32_t a[4], const uint32_t b[2], simt_at_t at)
 {
-    unsigned i, k, row, col, g = simt_lane() / 4, t = simt_lane() % 4;
-    ptx_ab_t ab, of_a, of_b;
-    double sum;
+    unsigned i, j, k, g = simt_lane() / 4, t = simt_lane() % 4;
+    ptx_ab_t ab, of;
+    double row[2][16], col[2][16], sum;
 
     memcpy(ab.a, a, sizeof(ab.a));
     memcpy(ab.b, b, sizeof(ab.b));
@@ -50,18 +56,25 @@ ptx_mma(float c[4], const uint32_t a[4], const uint32_t b[2],
     simt_meet(~0u, at);
 
     for (i = 0; i < 4; i++) {
-        row = g + i / 2 * 8;
-        col = t * 2 + i % 2;
-        sum = static_cast<double>(c[i]);
-
-        for (k = 0; k < 16; k++) {
-            memcpy(&of_a, simt_given(row % 8 * 4 + k % 8 / 2), sizeof(of_a));
-            memcpy(&of_b, simt_given(col * 4 + k % 8 / 2), sizeof(of_b));
-            sum +=
-                static_cast<double>(element(of_a.a[row / 8 + k / 8 * 2], k % 2))
-                * static_cast<double>(element(of_b.b[k / 8], k % 2));
+        memcpy(&of, simt_given(g * 4 + i), sizeof(of));
+        for (j = 0; j < 8; j++) {
+            row[j / 2 % 2][2 * i + j % 2 + j / 4 * 8] =
+                static_cast<double>(element(of.a[j / 2], j % 2));
         }
+    }
+    for (i = 0; i < 8; i++) {
+        memcpy(&of, simt_given((2 * t + i / 4) * 4 + i % 4), sizeof(of));
+        for (j = 0; j < 4; j++) {
+            col[i / 4][2 * (i % 4) + j % 2 + j / 2 * 8] =
+                static_cast<double>(element(of.b[j / 2], j % 2));
+        }
+    }
 
+    for (i = 0; i < 4; i++) {
+        sum = static_cast<double>(c[i]);
+        for (k = 0; k < 16; k++) {
+            sum += row[i / 2][k] * col[i % 2][k];
+        }
         c[i] = static_cast<float>(sum);
     }
 
@@ -71,13 +84,13 @@ ptx_mma(float c[4], const uint32_t a[4], const uint32_t b[2],
 static inline void
 ptx_mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2], PTX_HERE)
 {
-    ptx_mma(c, a, b, ptx_bf16, {"mma_bf16", file, line});
+    ptx_mma<ptx_bf16>(c, a, b, {"mma_bf16", file, line});
 }
 
 static inline void
 ptx_mma_f16(float c[4], const uint32_t a[4], const uint32_t b[2], PTX_HERE)
 {
-    ptx_mma(c, a, b, ptx_f16, {"mma_f16", file, line});
+    ptx_mma<ptx_f16>(c, a, b, {"mma_f16", file, line});
 }
 
 // Rows are in shared memory, and at multiples of 16 bytes of it.
@@ -172,6 +185,14 @@ ptx_load_once(const void *p, PTX_HERE)
     memcpy(&v, p, sizeof(v));
 
     return v;
+}
+
+static inline float
+ptx_exp2(float x)
+{
+    float y = exp2f(fabsf(x) < 0x1p-126f ? 0 : x);
+
+    return y < 0x1p-126f ? 0 : y;
 }
 
 static inline uint32_t
