@@ -117,6 +117,18 @@ ptx_load_once(const void *p)
     return v;
 }
 
+// 2^x to some 2 units of the last place: 1 of 0, 0 of -inf; results and
+// arguments that are subnormal are 0.
+static __device__ __forceinline__ float
+ptx_exp2(float x)
+{
+    float y;
+
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+
+    return y;
+}
+
 // Blocks to blocks: what was written before is seen by who reads after.
 
 static __device__ __forceinline__ uint32_t

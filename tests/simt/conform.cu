@@ -329,6 +329,127 @@ check_flags(void)
     return bad == 0 && count == BLOCKS;
 }
 
+// Terms that are 0 because of A must change nothing, however large B is where A
+// is 0: attention gives positions that a query does not see the weight 0, and a
+// query's bits may not tell what is there.  Rows of C differ in size, too.
+template <bool bf16>
+__global__ void
+run_nothing(const mma_in_t *in, float *out)
+{
+    unsigned g = threadIdx.x / 4, t = threadIdx.x % 4, i;
+    uint32_t a[4], b[2], none[2];
+    float c[2][4];
+
+    for (i = 0; i < 4; i++) {
+        const uint16_t *p = &in->a[g + i % 2 * 8][2 * t];
+
+        a[i] = i < 2 ? p[0] | static_cast<uint32_t>(p[1]) << 16 : 0;
+        c[0][i] = c[1][i] = in->c[g + i / 2 * 8][2 * t + i % 2];
+    }
+    b[0] = none[0] = in->b[2 * t][g]
+                     | static_cast<uint32_t>(in->b[2 * t + 1][g]) << 16;
+    b[1] = in->b[2 * t + 8][g]
+           | static_cast<uint32_t>(in->b[2 * t + 9][g]) << 16;
+    none[1] = 0;
+
+    if (bf16) {
+        ptx_mma_bf16(c[0], a, b);
+        ptx_mma_bf16(c[1], a, none);
+    } else {
+        ptx_mma_f16(c[0], a, b);
+        ptx_mma_f16(c[1], a, none);
+    }
+
+    for (i = 0; i < 4; i++) {
+        out[threadIdx.x * 8 + i] = c[0][i];
+        out[threadIdx.x * 8 + 4 + i] = c[1][i];
+    }
+}
+
+static int
+check_nothing(int bf16)
+{
+    mma_in_t in, *dev = static_cast<mma_in_t *>(rt_alloc(sizeof(in)));
+    float out[32 * 8], *y = static_cast<float *>(rt_alloc(sizeof(out)));
+    unsigned rep, i, bad = 0;
+
+    for (rep = 0; rep < REPS; rep++) {
+        for (i = 0; i < 16 * 16; i++) {
+            // A and what it meets are small, what meets zeros is the largest
+            in.a[i / 16][i % 16] =
+                static_cast<uint16_t>(draw_bits(bf16) & 0x8fff);
+            in.b[i / 16][i % 8] = static_cast<uint16_t>(
+                i / 16 < 8 ? draw_bits(bf16) : bf16 ? 0x7f7f : 0x7bff);
+            in.c[i / 16][i % 8] = static_cast<float>(
+                ldexp(value(draw_bits(0), 0), -static_cast<int>(i % 40)));
+        }
+
+        rt_copy_in(dev, &in, sizeof(in));
+        if (bf16) {
+            GPU_LAUNCH(run_nothing<true>, dim3(1), dim3(32), 0, 0, dev, y);
+        } else {
+            GPU_LAUNCH(run_nothing<false>, dim3(1), dim3(32), 0, 0, dev, y);
+        }
+        rt_wait(0);
+        rt_copy_out(out, y, sizeof(out));
+        for (i = 0; i < 32; i++) {
+            bad += memcmp(&out[i * 8], &out[i * 8 + 4], 16) != 0;
+        }
+    }
+
+    rt_free(dev);
+    rt_free(y);
+    printf("mma %-4s with terms of 0      %u of %u differ\n",
+        bf16 ? "bf16" : "f16", bad, REPS * 32);
+
+    return bad == 0;
+}
+
+__global__ void
+run_exp2(const float *in, float *out, unsigned n)
+{
+    unsigned i;
+
+    for (i = threadIdx.x; i < n; i += blockDim.x) {
+        out[i] = ptx_exp2(in[i]);
+    }
+}
+
+// Attention relies on what the first four are.
+static int
+check_exp2(void)
+{
+    enum { N = 1024 };
+    float in[N] = {0, -INFINITY, NAN, INFINITY, -0.0f, -125, -130, -200};
+    float out[N], *x = static_cast<float *>(rt_alloc(sizeof(in)));
+    float *y = static_cast<float *>(rt_alloc(sizeof(out)));
+    double worst = 0;
+    unsigned i, bad;
+
+    for (i = 8; i < N; i++) {
+        in[i] = draw() / 67108864.0f - (i % 2 ? 60 : 32);
+    }
+
+    rt_copy_in(x, in, sizeof(in));
+    GPU_LAUNCH(run_exp2, dim3(1), dim3(32), 0, 0, x, y, N);
+    rt_wait(0);
+    rt_copy_out(out, y, sizeof(out));
+
+    bad = (out[0] != 1) + (out[1] != 0) + !isnan(out[2])
+          + (out[3] != INFINITY) + (out[4] != 1) + !(fabsf(out[5] * 0x1p125f - 1) < 5e-7f)
+          + (out[6] != 0) + (out[7] != 0);
+    for (i = 8; i < N; i++) {
+        worst = fmax(worst, fabs(out[i] / exp2(in[i]) - 1));
+    }
+
+    rt_free(x);
+    rt_free(y);
+    printf("exp2                       %u of 8 differ, error %.1e\n", bad,
+        worst);
+
+    return bad == 0 && worst < 5e-7;
+}
+
 int
 main(void)
 {
@@ -343,6 +464,9 @@ main(void)
     ok &= check_ldmatrix(1);
     ok &= check_copy();
     ok &= check_flags();
+    ok &= check_nothing(1);
+    ok &= check_nothing(0);
+    ok &= check_exp2();
 
     return !ok;
 }
