@@ -15,7 +15,7 @@ CFLAGS    := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror $(OPT) $(SAN) \
 LDLIBS    := -ljansson -lpcre2-8 -lutf8proc -lm -pthread $(SAN)
 
 ENGINE_C  := $(filter-out engine/main.c engine/top.c,$(wildcard engine/*.c))
-KERNEL_C  := $(wildcard kernels/*.c kernels/cpu/*.c)
+KERNEL_C  := $(wildcard kernels/*.c kernels/cpu/*.c kernels/cuda/*.c)
 GATEWAY_C := $(wildcard ngx_module/dialect/*.c ngx_module/tenant/*.c)
 MODULE_C  := $(wildcard ngx_module/*.[ch] ngx_module/*/*.[ch] engine/llm_*.h)
 LIB_O     := $(patsubst %.c,$(BUILD)/%.o,$(ENGINE_C) $(KERNEL_C) $(GATEWAY_C))
