@@ -168,11 +168,11 @@ $(BUILD)/bench/fit: tests/bench/fit.c $(BUILD)/tests/sim/cost.o $(BUILD)/tests/s
 # -fmad=false: as -ffp-contract=off.
 CUDA_HOME ?= $(firstword $(wildcard /usr/local/cuda /usr/local/cuda-*))
 NVCC      := $(CUDA_HOME)/bin/nvcc
-CUDA_H    := kernels/kernels.h engine/sample.h $(wildcard kernels/cuda/*.h tests/simt/*.h)
+CUDA_H    := kernels/kernels.h engine/sample.h $(wildcard kernels/cuda/*.h kernels/cuda/*.cuh tests/simt/*.h)
 CUDA_ARCH ?= -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90a,code=sm_90a
 CUDA_O    := $(patsubst kernels/cuda/%.cu,$(BUILD)/cuda/%.o,$(wildcard kernels/cuda/*.cu))
 SIMT_O    := $(patsubst %,$(BUILD)/simt/%.o,$(filter-out rt,$(basename $(notdir $(CUDA_O)))) \
-             rt_twin simt dequant)
+             rt_twin simt dequant attn_plan)
 SIMT_FLAGS := -std=c++17 -O2 -g1 -Wall -Wextra -Werror -Wno-unknown-pragmas -fPIC \
              -fvisibility=hidden -ffp-contract=off -isystem $(CUDA_HOME)/include -iquote engine \
              -iquote kernels -iquote kernels/cuda -iquote tests/simt $(SAN)
@@ -182,7 +182,7 @@ cuda: $(BUILD)/llm_cuda.so
 cuda-check:
 	@tests/cuda.sh
 
-$(BUILD)/llm_cuda.so: $(CUDA_O) $(BUILD)/simt/dequant.o
+$(BUILD)/llm_cuda.so: $(CUDA_O) $(BUILD)/simt/dequant.o $(BUILD)/simt/attn_plan.o
 	$(NVCC) -shared -cudart static -o $@ $^
 
 $(BUILD)/cuda/%.o: kernels/cuda/%.cu $(CUDA_H)
@@ -204,6 +204,10 @@ $(BUILD)/simt/%.o: tests/simt/%.cc $(CUDA_H)
 $(BUILD)/simt/dequant.o: kernels/dequant.c kernels/dequant.h kernels/dequant_tables.h
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -O3 -ffp-contract=off -fPIC -fvisibility=hidden -c -o $@ $<
+
+$(BUILD)/simt/attn_plan.o: kernels/cuda/attn_plan.c kernels/cuda/attn_plan.h kernels/kernels.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIC -fvisibility=hidden -c -o $@ $<
 
 # one program each: unit tests, kernel runner, benchmarks
 $(BUILD)/%: tests/%.c $(BUILD)/liball.a

@@ -123,7 +123,7 @@ attn_fast_close(attn_fast_t *f)
 uint64_t
 attn_fast_bytes(const attn_fast_t *f)
 {
-    return f->bytes;
+    return f != NULL ? f->bytes : 0;
 }
 
 void

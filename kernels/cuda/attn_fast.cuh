@@ -9,9 +9,9 @@
 
 typedef struct attn_fast_s attn_fast_t;
 
-// For steps within the limits; NULL when there is no memory left.  Owned by the
-// caller, to whom *bytes is what it has on the device now; it grows by lists of
-// units when a layer's shape is seen for the first time.
+// For steps within the limits; NULL, which the next two take, when there is no
+// memory left.  Owned by the caller.  What it has on the device grows by lists
+// of units when a layer's shape is seen for the first time.
 attn_fast_t *attn_fast_open(const kn_limits_t *limits);
 void attn_fast_close(attn_fast_t *f);
 uint64_t attn_fast_bytes(const attn_fast_t *f);

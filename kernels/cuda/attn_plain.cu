@@ -8,8 +8,8 @@
 // token sees, and not where it stands in a step, gives the order.
 //
 // This is what there is for every case, and slow: each lane reads a key of its
-// own, and nothing is shared between the heads of a group.  Faster kernels for
-// the common cases go in front of it, in cuda_attn().
+// own, and nothing is shared between the heads of a group.  The common cases
+// are attn_fast()'s, which is asked first.
 #include "element.h"
 #include "reduce.h"
 
@@ -155,6 +155,10 @@ cuda_attn(kn_dev_t *dev, const kn_attn_t *a)
         a->kv.head_dim, a->kv.v_dim, a->kv.inside};
 
     assert(a->kv.v_dim <= PLAIN_DIMS * GPU_LANES);
+
+    if (attn_fast(dev->attn, a, &gpu_step(dev)->blocks, dev->stream)) {
+        return;
+    }
 
     if (a->kv.v_dim <= 2 * GPU_LANES) {
         GPU_LAUNCH(attn_plain<2>, dim3(n), dim3(GPU_LANES), shared, dev->stream,

@@ -128,6 +128,7 @@ dev_close(kn_dev_t *dev)
     rt_stream_close(dev->copier);
     rt_stream_close(dev->stream);
     gpu_experts_free(dev);
+    attn_fast_close(dev->attn);
 
     while (dev->mem != NULL) {
         m = dev->mem;
@@ -143,7 +144,7 @@ dev_info(const kn_dev_t *dev, kn_info_t *info)
     snprintf(info->name, sizeof(info->name), "%s", dev->name);
     info->host = 0;
     info->blind = 0;
-    info->used = dev->used;
+    info->used = dev->used + attn_fast_bytes(dev->attn);
 }
 
 static kn_ptr_t
@@ -275,7 +276,10 @@ dev_reserve(kn_dev_t *dev, const kn_limits_t *l, char *err, size_t errlen)
     dev->scratch.room = 0; // experts may be new
     r |= gpu_scratch(dev);
 
-    if (r != 0 || dev->stage == NULL) {
+    attn_fast_close(dev->attn);
+    dev->attn = attn_fast_open(have);
+
+    if (r != 0 || dev->stage == NULL || dev->attn == NULL) {
         snprintf(err, errlen,
             "device cuda: not enough memory for a step of %u tokens",
             have->tokens);

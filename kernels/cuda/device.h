@@ -7,6 +7,7 @@
 #ifndef CUDA_DEVICE_H
 #define CUDA_DEVICE_H
 
+#include "attn_fast.cuh"
 #include "gpu.h"
 #include "rt.h"
 
@@ -78,6 +79,7 @@ struct kn_dev_s {
     kn_limits_t limits;
     uint32_t k_max; // of the weights that there are, whole chunks
     gpu_scratch_t scratch;
+    attn_fast_t *attn;      // attention on tensor cores
     gpu_experts_t *experts; // of the layers that have been seen
     float *logits;          // [GPU_SAMPLED, vocab] the sampler's own
     uint32_t *seen;         // [GPU_SAMPLED, vocab]

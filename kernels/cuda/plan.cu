@@ -187,4 +187,5 @@ cuda_plan(kn_dev_t *dev, const kn_step_t *step)
         rt_copy_start(dev->extra, dev->extra_stage, extra, dev->stream);
     }
     rt_copy_start(dev->block, dev->stage, f.at, dev->stream);
+    attn_fast_plan(dev->attn, step, dev->stream);
 }

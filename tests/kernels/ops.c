@@ -792,6 +792,13 @@ tolerance_of(const op_t *op, const char *isa, const case_t *c)
         return 1e-7; /* its own cosine */
     }
 
+    /* queries and weights are rounded to the cache's type */
+    if (strcmp(isa, "cuda") == 0 && o == OP_attn) {
+        return c->type == KN_BF16  ? 8e-3
+               : c->type == KN_F16 ? 1e-3
+                                   : op->tolerance;
+    }
+
     if (!product && o != OP_moe_ffn && o != OP_gated) {
         return op->tolerance;
     }
