@@ -229,7 +229,7 @@ static uint32_t
 read_class(ebnf_t *r)
 {
     grammar_set_t s = {NULL, 0, 0};
-    int not = eat(r, "^"), rc = 0;
+    int negated = eat(r, "^"), rc = 0;
     uint32_t lo, hi;
 
     assert(r->at <= r->len);
@@ -244,7 +244,7 @@ read_class(ebnf_t *r)
         }
         rc = r->b->failed ? 0 : grammar_set_add(&s, lo, hi);
     }
-    if (not &&rc == 0) {
+    if (negated && rc == 0) {
         rc = grammar_set_not(&s);
     }
     if (rc != 0) {

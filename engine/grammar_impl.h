@@ -302,13 +302,13 @@ typedef struct {
     uint32_t calls, calls_n; /* in g->calls: start pos, and pos behind */
     uint8_t kind;
     uint8_t accept;
-    uint8_t plain;   /* stays alive under any text of a JSON string, and its
+    uint8_t plain;    /* stays alive under any text of a JSON string, and its
                       control characters are dead */
-    uint8_t free;    /* KEY: may become one that has no name */
-    uint8_t quote;   /* PLAIN: goes on with '"', or a call, and no other way */
-    uint32_t spec;   /* of an object, array or count */
-    uint32_t class;  /* KEY: 1 + class, if whole */
-    uint32_t lo, hi; /* KEY: names that it may become */
+    uint8_t nameless; /* KEY: may become one that has no name */
+    uint8_t quote;    /* PLAIN: goes on with '"', or a call, and no other way */
+    uint32_t spec;    /* of an object, array or count */
+    uint32_t key_class; /* KEY: 1 + class, if whole */
+    uint32_t lo, hi;    /* KEY: names that it may become */
     uint32_t rule;
 } grammar_pos_t;
 

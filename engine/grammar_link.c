@@ -551,7 +551,7 @@ put_dfa(link_t *l, const grammar_dfa_t *d, uint32_t base, uint32_t rule,
         p->map = map;
         p->next = next + (size_t) s * d->classes;
         p->accept = d->accept[s] != 0;
-        p->class = key != NULL ? d->accept[s] : 0;
+        p->key_class = key != NULL ? d->accept[s] : 0;
         for (c = 0; c < d->classes; c++) {
             to = d->next[s * d->classes + c];
             p->next[c] =
@@ -575,7 +575,7 @@ key_ranges(link_t *l, const grammar_dfa_t *d, uint32_t base, uint32_t props)
 {
     grammar_pos_t *p, *q;
     uint32_t s, c, lo, hi;
-    int again = 1, free_;
+    int again = 1, nameless;
 
     assert(d->classes > 0);
     while (again) {
@@ -584,25 +584,26 @@ key_ranges(link_t *l, const grammar_dfa_t *d, uint32_t base, uint32_t props)
             p = &l->g->pos[base + s];
             lo = p->hi == 0 ? props : p->lo;
             hi = p->hi;
-            free_ = p->free;
-            if (p->class > props) {
-                free_ = 1;
-            } else if (p->class > 0) {
-                lo = p->class - 1 < lo ? p->class - 1 : lo;
-                hi = p->class > hi ? p->class : hi;
+            nameless = p->nameless;
+            if (p->key_class > props) {
+                nameless = 1;
+            } else if (p->key_class > 0) {
+                lo = p->key_class - 1 < lo ? p->key_class - 1 : lo;
+                hi = p->key_class > hi ? p->key_class : hi;
             }
             for (c = 0; c < d->classes; c++) {
                 if (p->next[c] != 0) {
                     q = &l->g->pos[p->next[c]];
                     lo = q->hi > 0 && q->lo < lo ? q->lo : lo;
                     hi = q->hi > hi ? q->hi : hi;
-                    free_ |= q->free;
+                    nameless |= q->nameless;
                 }
             }
-            again |= hi != p->hi || (hi > 0 && lo != p->lo) || free_ != p->free;
+            again |= hi != p->hi || (hi > 0 && lo != p->lo)
+                     || nameless != p->nameless;
             p->lo = hi > 0 ? lo : 0;
             p->hi = hi;
-            p->free = (uint8_t) free_;
+            p->nameless = (uint8_t) nameless;
         }
     }
 }
@@ -817,11 +818,12 @@ find_plain(grammar_t *g)
 
     for (i = 2; i < g->pos_n; i++) {
         p = &g->pos[i];
-        p->plain = p->map != NULL && next_of(g, i, 'a') != 0
-                   && next_of(g, i, 0xc3) != 0 && next_of(g, i, '\n') == 0
-                   && (p->kind == POS_PLAIN
-                       || (p->free && g->objects[p->spec].o.max == GRAMMAR_MANY
-                           && !g->objects[p->spec].ordered));
+        p->plain =
+            p->map != NULL && next_of(g, i, 'a') != 0
+            && next_of(g, i, 0xc3) != 0 && next_of(g, i, '\n') == 0
+            && (p->kind == POS_PLAIN
+                || (p->nameless && g->objects[p->spec].o.max == GRAMMAR_MANY
+                    && !g->objects[p->spec].ordered));
     }
     while (again) {
         again = 0;

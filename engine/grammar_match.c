@@ -309,12 +309,12 @@ key_alive(grammar_work_t *w, const grammar_obj_t *x, uint32_t pos, uint32_t f)
 
     assert(x->o.props <= x->o.classes);
     assert(pos < w->g->pos_n && f < w->used);
-    if (p->free && x->o.max == GRAMMAR_MANY && !x->ordered) {
+    if (p->nameless && x->o.max == GRAMMAR_MANY && !x->ordered) {
         return 1;
     }
     look_aux(w, f);
     n = missing(x, frame + F_SET);
-    if (p->free && may_free(x, frame, n)) {
+    if (p->nameless && may_free(x, frame, n)) {
         return 1;
     }
     for (i = p->lo; i < p->hi; i++) {
@@ -334,31 +334,31 @@ step_key(grammar_work_t *w, uint32_t pos, uint32_t f, uint8_t byte)
 {
     const grammar_pos_t *p = &w->g->pos[pos];
     const grammar_obj_t *x = &w->g->objects[p->spec];
-    uint32_t to = p->next[p->map[byte]], class, n;
+    uint32_t to = p->next[p->map[byte]], key_class, n;
 
     assert(pos < w->g->pos_n && f < w->used);
     if (to == POS_DEAD) {
         return;
     }
-    class = w->g->pos[to].class;
-    if (class == 0) {
+    key_class = w->g->pos[to].key_class;
+    if (key_class == 0) {
         if (key_alive(w, x, to, f)) {
             emit(w, to, f);
         }
         return;
     }
 
-    class --;
+    key_class--;
     look_aux(w, f);
     n = missing(x, w->words + f + F_SET);
-    if (class < x->o.props ? may_name(x, w->words + f, n, class)
-                           : may_free(x, w->words + f, n)) {
+    if (key_class < x->o.props ? may_name(x, w->words + f, n, key_class)
+                               : may_free(x, w->words + f, n)) {
         f = frame_count(w, f, x->counts);
         if (f != 0) {
-            if (class < x->o.props) {
-                w->words[f + F_SET + class / 32] |= 1u << class % 32;
+            if (key_class < x->o.props) {
+                w->words[f + F_SET + key_class / 32] |= 1u << key_class % 32;
             }
-            emit(w, x->value[class], f);
+            emit(w, x->value[key_class], f);
         }
     }
 }

@@ -540,14 +540,14 @@ static uint32_t
 read_brackets(reader_t *r)
 {
     grammar_set_t s = {NULL, 0, 0};
-    int not = eat(r, "^");
+    int negated = eat(r, "^");
 
     assert(r->at <= r->len);
     read_members(r, &s);
     if (r->fold) {
         must(r, grammar_set_fold(&s));
     }
-    if (not ) {
+    if (negated) {
         must(r, grammar_set_not(&s));
     }
 

@@ -16,7 +16,7 @@
 /* A schema, or its negation. */
 typedef struct {
     const json_t *s; /* an object, true or false */
-    int not ;
+    int negated;
 } schema_term_t;
 
 /* The schemas that one is applied in, to the same value, from itself up. */
@@ -73,7 +73,7 @@ enum {
 };
 
 typedef struct schema_atom_s {
-    int kind, not ;
+    int kind, negated;
     uint32_t n;
     const json_t *value, *schema;
     const char *name; /* borrowed from the document */
@@ -159,7 +159,7 @@ const json_t *grammar_schema_ref(schema_t *c, const json_t *s, const char *ref);
  * or failed. */
 schema_flat_t *grammar_schema_flats(schema_t *c, const schema_terms_t *terms);
 const schema_terms_t *grammar_schema_term(
-    schema_t *c, const json_t *s, int not, const schema_terms_t *next);
+    schema_t *c, const json_t *s, int negated, const schema_terms_t *next);
 /* Can both be satisfied at once, as far as is seen at first sight? */
 int grammar_schema_meets(schema_t *c, schema_term_t x, schema_term_t y);
 unsigned grammar_schema_types(schema_t *c, const json_t *type, const json_t *s);

@@ -30,7 +30,7 @@ by_term(const void *a, const void *b)
 {
     const schema_term_t *x = a, *y = b;
 
-    return x->s != y->s ? (x->s > y->s ? 1 : -1) : x->not -y->not ;
+    return x->s != y->s ? (x->s > y->s ? 1 : -1) : x->negated - y->negated;
 }
 
 
@@ -52,7 +52,7 @@ normal(schema_t *c, const schema_terms_t *terms, uint32_t *n, uint32_t *hash)
         return NULL;
     }
     for (t = terms, k = 0; t != NULL; t = t->next) {
-        if (t->t.not || json_is_false(t->t.s)
+        if (t->t.negated || json_is_false(t->t.s)
             || (json_is_object(t->t.s) && json_object_size(t->t.s) > 0)) {
             v[k++] = t->t;
         }
@@ -60,8 +60,8 @@ normal(schema_t *c, const schema_terms_t *terms, uint32_t *n, uint32_t *hash)
     qsort(v, k, sizeof(*v), by_term);
     for (t = NULL, i = 0; i < k; i++) {
         if (i == 0 || by_term(&v[i], &v[i - 1]) != 0) {
-            t = grammar_schema_term(c, v[i].s, v[i].not, t);
-            h = (h ^ (uintptr_t) v[i].s ^ (unsigned) v[i].not )
+            t = grammar_schema_term(c, v[i].s, v[i].negated, t);
+            h = (h ^ (uintptr_t) v[i].s ^ (unsigned) v[i].negated)
                 * 0x9e3779b97f4a7c15ull;
             ++*n;
         }
@@ -97,7 +97,7 @@ rule_known(schema_t *c, const schema_terms_t *t)
     s = t->t.s;
     type = json_object_get(s, "type");
     name = json_string_value(type);
-    if (t->next != NULL || t->t.not || name == NULL
+    if (t->next != NULL || t->t.negated || name == NULL
         || json_object_size(s)
                != 1u + (json_object_get(s, "description") != NULL)
                       + (json_object_get(s, "title") != NULL)) {
@@ -194,7 +194,7 @@ lengths(const schema_flat_t *f, uint32_t *min, uint32_t *max, int *patterns)
             *max = a->n;
         }
         *patterns |= a->kind == A_PATTERN || a->kind == A_FORMAT
-                     || (a->kind == A_ENUM && a->not );
+                     || (a->kind == A_ENUM && a->negated);
     }
 }
 
@@ -246,13 +246,13 @@ grammar_schema_string_dfa(schema_t *c, const schema_flat_t *f)
                 continue;
             }
             if ((a->kind != A_PATTERN && a->kind != A_FORMAT)
-                || a->not != pass) {
+                || a->negated != pass) {
                 continue;
             }
             e = a->kind == A_FORMAT ? format_dfa(c, a)
                                     : grammar_schema_pattern(c, a->value,
                                         REGEX_ECMA | REGEX_JSON | REGEX_SEARCH);
-            d = d == NULL ? e : grammar_dfa_and(c->b, d, e, a->not );
+            d = d == NULL ? e : grammar_dfa_and(c->b, d, e, a->negated);
         }
     }
 
@@ -663,7 +663,7 @@ name_node(schema_t *c, const schema_flat_t *f)
     size_t i;
 
     assert(f->types != 0);
-    for (a = f->atoms; a != NULL && (a->kind != A_ENUM || a->not );
+    for (a = f->atoms; a != NULL && (a->kind != A_ENUM || a->negated);
          a = a->next) {
     }
     if (a == NULL) {
@@ -700,7 +700,7 @@ names_and(object_t *x)
         }
         l.n = 0;
         f = grammar_schema_flats(
-            x->c, grammar_schema_term(x->c, a->term.s, a->term.not, NULL));
+            x->c, grammar_schema_term(x->c, a->term.s, a->term.negated, NULL));
         for (; f != NULL && !b->failed; f = f->next) {
             if (f->types & T_STRING) {
                 (void) grammar_list_put(b, &l, name_node(x->c, f));
@@ -926,7 +926,7 @@ types_left(schema_t *c, const schema_flat_t *f)
         if (a->kind != A_ENUM) {
             continue;
         }
-        assert(a->not );
+        assert(a->negated);
         json_array_foreach((json_t *) a->value, i, v)
         {
             types &= ~(unsigned) (json_is_null(v)    ? T_NULL
@@ -954,7 +954,7 @@ grammar_schema_flat_node(schema_t *c, const schema_flat_t *f)
 
     assert(f->types != 0);
     for (a = f->atoms; a != NULL; a = a->next) {
-        if (a->kind == A_ENUM && !a->not ) {
+        if (a->kind == A_ENUM && !a->negated) {
             return values(c, f, a->value);
         }
     }

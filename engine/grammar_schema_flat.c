@@ -46,16 +46,16 @@ typedef struct {
 
 const schema_terms_t *
 grammar_schema_term(
-    schema_t *c, const json_t *s, int not, const schema_terms_t *next)
+    schema_t *c, const json_t *s, int negated, const schema_terms_t *next)
 {
     schema_terms_t *t = grammar_get(c->b, sizeof(*t));
 
-    assert(s != NULL && (not == 0 || not == 1));
+    assert(s != NULL && (negated == 0 || negated == 1));
     if (t == NULL) {
         return next;
     }
     t->t.s = s;
-    t->t.not = not != 0;
+    t->t.negated = negated != 0;
     t->scope = c->scope;
     t->next = next;
 
@@ -83,7 +83,7 @@ atom_new(schema_t *c, int kind, const schema_atom_t **list)
 
 
 static void
-atom_value(schema_t *c, int kind, const json_t *value, int not,
+atom_value(schema_t *c, int kind, const json_t *value, int negated,
     const schema_atom_t **list)
 {
     schema_atom_t *a = atom_new(c, kind, list);
@@ -91,7 +91,7 @@ atom_value(schema_t *c, int kind, const json_t *value, int not,
     assert(list != NULL);
     if (a != NULL) {
         a->value = value;
-        a->not = not ;
+        a->negated = negated;
     }
 }
 
@@ -246,17 +246,17 @@ keyword_of(const char *key)
 
 /* In draft 4 a bound is exclusive by a flag beside it. */
 static int
-kind_of(const json_t *s, const keyword_t *k, int not )
+kind_of(const json_t *s, const keyword_t *k, int negated)
 {
-    int kind = not ? k->inverse : k->kind;
+    int kind = negated ? k->inverse : k->kind;
 
     if (k->kind == A_MIN
         && json_is_true(json_object_get(s, "exclusiveMinimum"))) {
-        kind = not ? A_MAX : A_XMIN;
+        kind = negated ? A_MAX : A_XMIN;
     }
     if (k->kind == A_MAX
         && json_is_true(json_object_get(s, "exclusiveMaximum"))) {
-        kind = not ? A_MIN : A_XMAX;
+        kind = negated ? A_MIN : A_XMAX;
     }
 
     return kind;
@@ -281,28 +281,28 @@ format_free(schema_t *c, const json_t *s, const json_t *v)
 /* The keyword into atoms. 0: it asks for nothing; -1: not so is never. */
 static int
 keyword_atom(schema_t *c, const json_t *s, const keyword_t *k, const json_t *v,
-    int not, const schema_atom_t **list)
+    int negated, const schema_atom_t **list)
 {
     uint32_t n;
 
     assert(list != NULL);
     if (k->kind == A_FORMAT && format_free(c, s, v)) {
-        return not ? -1 : 0;
+        return negated ? -1 : 0;
     }
     if (k->counts != 0) {
         if (!read_count(c, s, k->key, v, &n)) {
             return 0;
         }
-        if (not &&k->counts < 0 && n == 0) {
+        if (negated && k->counts < 0 && n == 0) {
             return -1;
         }
-        atom_count(c, not ? k->inverse : k->kind,
-            not ? n + (uint32_t) k->counts : n, list);
+        atom_count(c, negated ? k->inverse : k->kind,
+            negated ? n + (uint32_t) k->counts : n, list);
         return 1;
     }
     if (k->types == T_NUMBER && !json_is_number(v)) {
         if (json_is_boolean(v) && k->kind >= A_XMIN && k->kind <= A_XMAX) {
-            return not ? -1 : 0;
+            return negated ? -1 : 0;
         }
         (void) grammar_schema_refuse(c, s, k->key, "is no number");
         return 0;
@@ -311,9 +311,9 @@ keyword_atom(schema_t *c, const json_t *s, const keyword_t *k, const json_t *v,
         (void) grammar_schema_refuse(c, s, k->key, "is no string");
         return 0;
     }
-    n = (uint32_t) kind_of(s, k, not );
+    n = (uint32_t) kind_of(s, k, negated);
     atom_value(c, (int) n, v,
-        not &&(n == A_MULTIPLE || n == A_PATTERN || n == A_FORMAT), list);
+        negated && (n == A_MULTIPLE || n == A_PATTERN || n == A_FORMAT), list);
 
     return 1;
 }
@@ -328,7 +328,7 @@ is_schema(const json_t *s)
 
 /* Every schema of a list, or of an object's values, into terms. */
 static const schema_terms_t *
-list_terms(schema_t *c, const json_t *s, const char *key, int not,
+list_terms(schema_t *c, const json_t *s, const char *key, int negated,
     const schema_terms_t *next)
 {
     const json_t *list = json_object_get(s, key);
@@ -345,7 +345,7 @@ list_terms(schema_t *c, const json_t *s, const char *key, int not,
             (void) grammar_schema_refuse(c, s, key, "has what is no schema");
             break;
         }
-        next = grammar_schema_term(c, v, not, next);
+        next = grammar_schema_term(c, v, negated, next);
     }
 
     return next;
@@ -353,16 +353,16 @@ list_terms(schema_t *c, const json_t *s, const char *key, int not,
 
 
 static void
-each_of(schema_t *c, const json_t *s, const char *key, int not,
+each_of(schema_t *c, const json_t *s, const char *key, int negated,
     const schema_way_t **ways)
 {
-    const schema_terms_t *t = list_terms(c, s, key, not, NULL);
+    const schema_terms_t *t = list_terms(c, s, key, negated, NULL);
 
     assert(json_is_object(s) && key != NULL);
     assert(ways != NULL);
     for (; t != NULL; t = t->next) {
         way_put(c, ways, T_ALL, NULL,
-            grammar_schema_term(c, t->t.s, t->t.not, NULL));
+            grammar_schema_term(c, t->t.s, t->t.negated, NULL));
     }
 }
 
@@ -399,22 +399,22 @@ any_of(schema_t *c, const json_t *s, const schema_way_t **ways)
 
 /* Exactly one of a list; not: none or two. */
 static void
-one_of(schema_t *c, const json_t *s, int not, const schema_way_t **ways)
+one_of(schema_t *c, const json_t *s, int negated, const schema_way_t **ways)
 {
     const schema_terms_t *all = list_terms(c, s, "oneOf", 0, NULL), *x, *y, *t;
 
-    assert(s != NULL && (not == 0 || not == 1));
+    assert(s != NULL && (negated == 0 || negated == 1));
     assert(ways != NULL);
-    if (not ) {
+    if (negated) {
         way_put(c, ways, T_ALL, NULL, list_terms(c, s, "oneOf", 1, NULL));
     }
     for (x = all; x != NULL && !c->b->failed; x = x->next) {
         t = grammar_schema_term(c, x->t.s, 0, NULL);
-        for (y = not ? x->next : all; y != NULL; y = y->next) {
+        for (y = negated ? x->next : all; y != NULL; y = y->next) {
             if (x == y || !grammar_schema_meets(c, x->t, y->t)) {
                 continue;
             }
-            if (not ) {
+            if (negated) {
                 way_put(c, ways, T_ALL, NULL,
                     grammar_schema_term(
                         c, y->t.s, 0, grammar_schema_term(c, x->t.s, 0, NULL)));
@@ -422,7 +422,7 @@ one_of(schema_t *c, const json_t *s, int not, const schema_way_t **ways)
                 t = grammar_schema_term(c, y->t.s, 1, t);
             }
         }
-        if (!not ) {
+        if (!negated) {
             way_put(c, ways, T_ALL, NULL, t);
         }
     }
@@ -431,27 +431,27 @@ one_of(schema_t *c, const json_t *s, int not, const schema_way_t **ways)
 
 /* (if and then) or (not if and else); not: with then and else negated. */
 static void
-if_then(schema_t *c, const json_t *s, int not, const schema_way_t **ways)
+if_then(schema_t *c, const json_t *s, int negated, const schema_way_t **ways)
 {
     const json_t *i = json_object_get(s, "if"), *t = json_object_get(s, "then"),
                  *e = json_object_get(s, "else");
 
-    assert(s != NULL && (not == 0 || not == 1));
+    assert(s != NULL && (negated == 0 || negated == 1));
     assert(ways != NULL);
     if (!is_schema(i) || (t != NULL && !is_schema(t))
         || (e != NULL && !is_schema(e))) {
         (void) grammar_schema_refuse(c, s, "if", "is no schema");
         return;
     }
-    if (t != NULL || !not ) {
+    if (t != NULL || !negated) {
         way_put(c, ways, T_ALL, NULL,
             grammar_schema_term(c, i, 0,
-                t == NULL ? NULL : grammar_schema_term(c, t, not, NULL)));
+                t == NULL ? NULL : grammar_schema_term(c, t, negated, NULL)));
     }
-    if (e != NULL || !not ) {
+    if (e != NULL || !negated) {
         way_put(c, ways, T_ALL, NULL,
             grammar_schema_term(c, i, 1,
-                e == NULL ? NULL : grammar_schema_term(c, e, not, NULL)));
+                e == NULL ? NULL : grammar_schema_term(c, e, negated, NULL)));
     }
 }
 
@@ -485,7 +485,7 @@ require(schema_t *c, const char *name, size_t len, const schema_atom_t **list)
 
 /* "dependencies" and what became of them: names or a schema for each name. */
 static void
-dependent(schema_t *c, const json_t *s, const char *key, int not, part_t *p,
+dependent(schema_t *c, const json_t *s, const char *key, int negated, part_t *p,
     const schema_way_t **ways)
 {
     json_t *o = json_object_get(s, key), *v, *name;
@@ -498,7 +498,7 @@ dependent(schema_t *c, const json_t *s, const char *key, int not, part_t *p,
     assert(ways != NULL);
     json_object_foreach(o, who, v)
     {
-        if (json_is_array(v) && !not ) {
+        if (json_is_array(v) && !negated) {
             atom_name(c, A_DEP, who, strlen(who), whatever(), v, &p->atoms);
         } else if (json_is_array(v)) {
             json_array_foreach(v, i, name)
@@ -514,7 +514,7 @@ dependent(schema_t *c, const json_t *s, const char *key, int not, part_t *p,
         } else {
             list = NULL;
             require(c, who, strlen(who), &list);
-            if (not ) {
+            if (negated) {
                 way_put(c, ways, T_OBJECT, list,
                     grammar_schema_term(c, v, 1, NULL));
                 continue;
@@ -534,15 +534,15 @@ dependent(schema_t *c, const json_t *s, const char *key, int not, part_t *p,
 
 /* Names that must be there; not: one of them is not. */
 static void
-required(
-    schema_t *c, const json_t *s, int not, part_t *p, const schema_way_t **ways)
+required(schema_t *c, const json_t *s, int negated, part_t *p,
+    const schema_way_t **ways)
 {
     json_t *v;
     const json_t *o = json_object_get(s, "required");
     const schema_atom_t *list;
     size_t i;
 
-    assert(s != NULL && (not == 0 || not == 1));
+    assert(s != NULL && (negated == 0 || negated == 1));
     assert(ways != NULL);
     /* draft 3 had a flag, which later ones ignore */
     if (!json_is_array(o) && !json_is_boolean(o)) {
@@ -555,7 +555,7 @@ required(
                 c, s, "required", "has what is no name");
             return;
         }
-        if (!not ) {
+        if (!negated) {
             require(c, json_string_value(v), json_string_length(v), &p->atoms);
             continue;
         }
@@ -581,7 +581,7 @@ not_properties(schema_t *c, const json_t *s, const schema_way_t **ways)
     json_object_foreach((json_t *) o, key, v)
     {
         t.s = v;
-        t.not = 1;
+        t.negated = 1;
         list = NULL;
         require(c, key, strlen(key), &list);
         atom_name(c, A_PROP, key, strlen(key), t, NULL, &list);
@@ -648,8 +648,8 @@ not_there(schema_t *c, const json_t *s, const char *key, const json_t *v)
 
 /* "unevaluated...": of what no schema in its scope has looked at. */
 static int
-rest(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
-    part_t *p)
+rest(schema_t *c, const json_t *s, const char *key, const json_t *v,
+    int negated, part_t *p)
 {
     schema_atom_t *a;
     int kind = strcmp(key, "unevaluatedProperties") == 0 ? A_REST_PROPS
@@ -660,7 +660,7 @@ rest(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
     if (kind < 0) {
         return 0;
     }
-    if (not ) {
+    if (negated) {
         not_there(c, s, key, v);
         return 1;
     }
@@ -681,7 +681,7 @@ rest(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
 /* Keywords of arrays and objects whose schemas are read where they stand. */
 static int
 structure(schema_t *c, const json_t *s, const char *key, const json_t *v,
-    int not, part_t *p)
+    int negated, part_t *p)
 {
     static const char *const items[] = {
         "items", "prefixItems", "additionalItems"};
@@ -700,7 +700,7 @@ structure(schema_t *c, const json_t *s, const char *key, const json_t *v,
     if (kind < 0) {
         return 0;
     }
-    if (not ) {
+    if (negated) {
         not_there(c, s, key, v);
         return 1;
     }
@@ -721,7 +721,7 @@ structure(schema_t *c, const json_t *s, const char *key, const json_t *v,
 /* Values of "enum", or the one of "const", as an array. */
 static void
 enumerate(schema_t *c, const json_t *s, const char *key, const json_t *v,
-    int not, part_t *p, const schema_way_t **ways)
+    int negated, part_t *p, const schema_way_t **ways)
 {
     const schema_atom_t *list = NULL;
     json_t *values = (json_t *) v;
@@ -738,7 +738,7 @@ enumerate(schema_t *c, const json_t *s, const char *key, const json_t *v,
         (void) grammar_schema_refuse(c, s, key, "is no array");
         return;
     }
-    if (not ) {
+    if (negated) {
         atom_value(c, A_ENUM, values, 1, &list);
         way_put(c, ways, T_ALL, list, NULL);
     } else {
@@ -749,8 +749,8 @@ enumerate(schema_t *c, const json_t *s, const char *key, const json_t *v,
 
 /* Keywords that combine schemas. 1: key is one. */
 static int
-combine(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
-    part_t *p, const schema_way_t **ways)
+combine(schema_t *c, const json_t *s, const char *key, const json_t *v,
+    int negated, part_t *p, const schema_way_t **ways)
 {
     const schema_way_t *own = NULL;
     const schema_terms_t *t;
@@ -758,13 +758,13 @@ combine(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
     assert(json_is_object(s) && key != NULL);
     assert(ways != NULL);
     if (strcmp(key, "allOf") == 0) {
-        if (not ) {
+        if (negated) {
             each_of(c, s, key, 1, ways);
         } else {
             p->todo = list_terms(c, s, key, 0, p->todo);
         }
     } else if (strcmp(key, "anyOf") == 0) {
-        if (not ) {
+        if (negated) {
             t = list_terms(c, s, key, 1, NULL);
             way_put(c, ways, T_ALL, NULL, t);
         } else {
@@ -772,22 +772,22 @@ combine(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
             choose(c, p, own);
         }
     } else if (strcmp(key, "oneOf") == 0) {
-        one_of(c, s, not, not ? ways : &own);
-        if (!not ) {
+        one_of(c, s, negated, negated ? ways : &own);
+        if (!negated) {
             choose(c, p, own);
         }
     } else if (strcmp(key, "if") == 0) {
         if (json_object_get(s, "then") != NULL
-            || json_object_get(s, "else") != NULL || (c->rest && !not )) {
-            if_then(c, s, not, not ? ways : &own);
-            if (!not ) {
+            || json_object_get(s, "else") != NULL || (c->rest && !negated)) {
+            if_then(c, s, negated, negated ? ways : &own);
+            if (!negated) {
                 choose(c, p, own);
             }
         }
     } else if (strcmp(key, "not") == 0) {
         if (!is_schema(v)) {
             (void) grammar_schema_refuse(c, s, key, "is no schema");
-        } else if (not ) {
+        } else if (negated) {
             way_put(c, ways, T_ALL, NULL, grammar_schema_term(c, v, 0, NULL));
         } else {
             p->todo = grammar_schema_term(c, v, 1, p->todo);
@@ -802,7 +802,7 @@ combine(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
 
 /* What is referred to is one term more; not: is one way. */
 static void
-reference(schema_t *c, const json_t *s, const json_t *v, int not, part_t *p,
+reference(schema_t *c, const json_t *s, const json_t *v, int negated, part_t *p,
     const schema_way_t **ways)
 {
     const json_t *to = NULL;
@@ -816,7 +816,7 @@ reference(schema_t *c, const json_t *s, const json_t *v, int not, part_t *p,
     if (to == NULL) {
         return;
     }
-    if (not ) {
+    if (negated) {
         way_put(c, ways, T_ALL, NULL, grammar_schema_term(c, to, 1, NULL));
     } else {
         p->todo = grammar_schema_term(c, to, 0, p->todo);
@@ -841,8 +841,8 @@ is_static(const schema_t *c, const char *ref)
 
 /* One keyword of s; its negation is another way. */
 static void
-keyword(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
-    part_t *p, const schema_way_t **ways)
+keyword(schema_t *c, const json_t *s, const char *key, const json_t *v,
+    int negated, part_t *p, const schema_way_t **ways)
 {
     const keyword_t *k = keyword_of(key);
     const schema_atom_t *list = NULL;
@@ -852,30 +852,30 @@ keyword(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
     assert(json_is_object(s) && key != NULL);
     assert(ways != NULL);
     if (k != NULL) {
-        if (!not ) {
+        if (!negated) {
             (void) keyword_atom(c, s, k, v, 0, &p->atoms);
         } else if (keyword_atom(c, s, k, v, 1, &list) > 0) {
             way_put(c, ways, k->types, list, NULL);
         }
     } else if (strcmp(key, "type") == 0) {
         types = grammar_schema_types(c, v, s);
-        if (not ) {
+        if (negated) {
             way_put(c, ways, T_ALL & ~types, NULL, NULL);
         } else {
             p->types &= types;
         }
     } else if (strcmp(key, "enum") == 0 || strcmp(key, "const") == 0) {
-        enumerate(c, s, key, v, not, p, ways);
+        enumerate(c, s, key, v, negated, p, ways);
     } else if (strcmp(key, "required") == 0) {
-        required(c, s, not, p, ways);
-    } else if (strcmp(key, "properties") == 0 && not ) {
+        required(c, s, negated, p, ways);
+    } else if (strcmp(key, "properties") == 0 && negated) {
         not_properties(c, s, ways);
     } else if (strcmp(key, "dependencies") == 0
                || strcmp(key, "dependentRequired") == 0
                || strcmp(key, "dependentSchemas") == 0) {
-        dependent(c, s, key, not, p, ways);
+        dependent(c, s, key, negated, p, ways);
     } else if (strcmp(key, "propertyNames") == 0) {
-        if (not ) {
+        if (negated) {
             not_there(c, s, key, v);
         } else if (!is_schema(v)) {
             (void) grammar_schema_refuse(c, s, key, "is no schema");
@@ -886,16 +886,16 @@ keyword(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
             }
         }
     } else if (strcmp(key, "$ref") == 0) {
-        reference(c, s, v, not, p, ways);
+        reference(c, s, v, negated, p, ways);
     } else if (strcmp(key, "$dynamicRef") == 0) {
         if (is_static(c, json_string_value(v))) {
-            reference(c, s, v, not, p, ways);
+            reference(c, s, v, negated, p, ways);
         } else {
             (void) grammar_schema_refuse(c, s, key, "cannot be enforced");
         }
-    } else if (!combine(c, s, key, v, not, p, ways)
-               && !structure(c, s, key, v, not, p)
-               && !rest(c, s, key, v, not, p)) {
+    } else if (!combine(c, s, key, v, negated, p, ways)
+               && !structure(c, s, key, v, negated, p)
+               && !rest(c, s, key, v, negated, p)) {
         /* what is left tells, or has no form */
         (void) unsupported(c, s, key, v);
     }
@@ -907,7 +907,7 @@ keyword(schema_t *c, const json_t *s, const char *key, const json_t *v, int not,
 static int
 met(const schema_terms_t *seen, schema_term_t t)
 {
-    while (seen != NULL && (seen->t.s != t.s || seen->t.not != t.not )) {
+    while (seen != NULL && (seen->t.s != t.s || seen->t.negated != t.negated)) {
         seen = seen->next;
     }
 
@@ -945,7 +945,7 @@ take_apart(schema_t *c, part_t *p)
         scope = p->todo->scope;
         p->todo = p->todo->next;
         if (json_is_boolean(t.s)) {
-            if (json_is_true(t.s) == (t.not != 0)) {
+            if (json_is_true(t.s) == (t.negated != 0)) {
                 return 0;
             }
             continue;
@@ -953,21 +953,21 @@ take_apart(schema_t *c, part_t *p)
         if (met(p->seen, t)) {
             continue;
         }
-        p->seen = grammar_schema_term(c, t.s, t.not, p->seen);
+        p->seen = grammar_schema_term(c, t.s, t.negated, p->seen);
         /* what is not so looks at nothing */
-        c->scope = t.not ? NULL : scope_of(c, t.s, scope);
+        c->scope = t.negated ? NULL : scope_of(c, t.s, scope);
 
         ways = NULL;
         ref = json_object_get(t.s, "$ref");
         if (ref != NULL && c->old) {
-            reference(c, t.s, ref, t.not, p, &ways);
+            reference(c, t.s, ref, t.negated, p, &ways);
         } else {
             json_object_foreach((json_t *) t.s, key, v)
             {
-                keyword(c, t.s, key, v, t.not, p, &ways);
+                keyword(c, t.s, key, v, t.negated, p, &ways);
             }
         }
-        if (t.not ) {
+        if (t.negated) {
             choose(c, p, ways);
         }
     }
@@ -1024,7 +1024,7 @@ multiply(schema_t *c, part_t p, uint32_t depth, schema_flat_t ***end)
         }
         for (t = w->terms; t != NULL; t = t->next) {
             c->scope = t->scope;
-            q.todo = grammar_schema_term(c, t->t.s, t->t.not, q.todo);
+            q.todo = grammar_schema_term(c, t->t.s, t->t.negated, q.todo);
         }
         if (q.types != 0) {
             multiply(c, q, depth + 1, end);
@@ -1043,7 +1043,7 @@ grammar_schema_flats(schema_t *c, const schema_terms_t *terms)
     /* another value: nothing has looked at it */
     c->scope = NULL;
     for (; terms != NULL; terms = terms->next) {
-        p.todo = grammar_schema_term(c, terms->t.s, terms->t.not, p.todo);
+        p.todo = grammar_schema_term(c, terms->t.s, terms->t.negated, p.todo);
     }
     multiply(c, p, 0, &end);
     c->scope = was;

@@ -312,10 +312,11 @@ with_multiple(schema_t *c, grammar_dfa_t *d, const schema_atom_t *a)
 
     assert(a->kind == A_MULTIPLE);
     if (of == floor(of) && of >= 1 && of <= MULTIPLE_MAX) {
-        return grammar_dfa_and(c->b, d, multiples(c, (uint32_t) of), a->not );
+        return grammar_dfa_and(
+            c->b, d, multiples(c, (uint32_t) of), a->negated);
     }
     /* so many digits behind the point */
-    while (k < 12 && of < 0.999 && !a->not ) {
+    while (k < 12 && of < 0.999 && !a->negated) {
         of *= 10;
         k++;
         if (fabs(of - 1) < 1e-9) {
@@ -397,7 +398,7 @@ bounded(schema_t *c, limit_t lo, limit_t hi, const schema_flat_t *f)
             if (a->kind == A_MULTIPLE) {
                 d[i] = with_multiple(c, d[i], a);
             } else if (a->kind == A_ENUM) {
-                assert(a->not );
+                assert(a->negated);
                 d[i] = without(c, d[i], a->value);
             }
         }

@@ -189,7 +189,7 @@ grammar_schema_key_terms(
             t = props_terms(c, a->schema, key, len, t);
         } else if (a->kind == A_PROP && a->name_len == len
                    && memcmp(a->name, key, len) == 0) {
-            t = grammar_schema_term(c, a->term.s, a->term.not, t);
+            t = grammar_schema_term(c, a->term.s, a->term.negated, t);
         } else if (a->kind == A_REST_PROPS && !key_seen(c, f, a, key, len)) {
             t = grammar_schema_term(c, a->term.s, 0, t);
         }
@@ -270,7 +270,7 @@ grammar_schema_item_terms(schema_t *c, const schema_flat_t *f, uint32_t index)
     for (a = f->atoms; a != NULL; a = a->next) {
         if (a->kind == A_EACH
             || (a->kind == A_REST_ITEMS && !item_seen(f, a, index))) {
-            t = grammar_schema_term(c, a->term.s, a->term.not, t);
+            t = grammar_schema_term(c, a->term.s, a->term.negated, t);
         }
         if (a->kind != A_ITEMS) {
             continue;
@@ -400,7 +400,7 @@ number_holds(const schema_atom_t *a, const json_t *v)
     case A_XMAX:
         return x < y;
     default:
-        return is_multiple(v, a->value) != a->not ;
+        return is_multiple(v, a->value) != a->negated;
     }
 }
 
@@ -420,14 +420,14 @@ string_holds(schema_t *c, const schema_atom_t *a, const json_t *v)
     case A_MAXLEN:
         return grammar_schema_chars(s, len) <= a->n;
     case A_PATTERN:
-        return matches(c, a->value, REGEX_SEARCH, s, len) != a->not ;
+        return matches(c, a->value, REGEX_SEARCH, s, len) != a->negated;
     default:
         re = grammar_schema_format(json_string_value(a->value));
         own = re == NULL ? NULL : json_string(re);
         if (own == NULL || json_array_append_new(c->consts, own) != 0) {
             return 1;
         }
-        return matches(c, own, 0, s, len) != a->not ;
+        return matches(c, own, 0, s, len) != a->negated;
     }
 }
 
@@ -460,7 +460,8 @@ dep_holds(const schema_atom_t *a, const json_t *v)
 static int
 names_hold(schema_t *c, schema_term_t term, const json_t *v)
 {
-    const schema_terms_t *t = grammar_schema_term(c, term.s, term.not, NULL);
+    const schema_terms_t *t =
+        grammar_schema_term(c, term.s, term.negated, NULL);
     const char *key;
     json_t *each, *name;
 
@@ -489,11 +490,11 @@ enum_holds(const schema_atom_t *a, const json_t *v)
     json_array_foreach(a->value, i, each)
     {
         if (same_value(each, v, 0)) {
-            return !a->not ;
+            return !a->negated;
         }
     }
 
-    return a->not ;
+    return a->negated;
 }
 
 
@@ -615,7 +616,7 @@ flat_empty(schema_t *c, const schema_flat_t *f, uint32_t depth)
 
     assert(f->types != 0);
     for (a = f->atoms; a != NULL && types != 0; a = a->next) {
-        if (a->kind == A_ENUM && !a->not ) {
+        if (a->kind == A_ENUM && !a->negated) {
             json_array_foreach(a->value, i, v)
             {
                 if (grammar_schema_flat_holds(c, f, v)) {
@@ -658,7 +659,7 @@ int
 grammar_schema_meets(schema_t *c, schema_term_t x, schema_term_t y)
 {
     const schema_terms_t *t = grammar_schema_term(
-        c, x.s, x.not, grammar_schema_term(c, y.s, y.not, NULL));
+        c, x.s, x.negated, grammar_schema_term(c, y.s, y.negated, NULL));
     int empty;
 
     if (c->depth == CHECK_DEPTH) {
