@@ -179,8 +179,7 @@ void *grammar_get(grammar_build_t *b, size_t n);
 int grammar_room(
     grammar_build_t *b, void *v, uint32_t n, uint32_t *cap, size_t size);
 
-/* Nodes. A failed one is NEVER. */
-uint32_t grammar_never(void);
+/* Nodes. A failed one is 0, NEVER. */
 uint32_t grammar_empty(grammar_build_t *b);
 uint32_t grammar_bytes(grammar_build_t *b, const char *s, size_t len);
 uint32_t grammar_byte(grammar_build_t *b, uint8_t lo, uint8_t hi);

@@ -258,13 +258,6 @@ node_new(grammar_build_t *b, int kind, uint32_t x, uint32_t y)
 
 
 uint32_t
-grammar_never(void)
-{
-    return 0;
-}
-
-
-uint32_t
 grammar_empty(grammar_build_t *b)
 {
     return node_new(b, NODE_EMPTY, 0, 0);

@@ -41,15 +41,6 @@ regex_node(grammar_build_t *b, const char *s, size_t len)
 
 
 uint32_t
-grammar_json_white(grammar_build_t *b)
-{
-    assert(b->nodes_n <= b->nodes_cap);
-
-    return b->o.compact ? grammar_empty(b) : REGEX(b, "[ \\t\\n\\r]*");
-}
-
-
-uint32_t
 grammar_json_char(grammar_build_t *b)
 {
     assert(b->nodes_n <= b->nodes_cap);

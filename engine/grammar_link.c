@@ -306,7 +306,6 @@ plain_reach(link_t *l, grammar_list_t *todo, grammar_rule_t *r)
     grammar_dfa_t *d = grammar_dfa(l->b, &node, 1, NULL, NULL);
 
     assert(l->reached != NULL && todo->n <= todo->cap);
-    /* making it may have moved the rules, not their numbers */
     if (d == NULL) {
         return;
     }

@@ -40,10 +40,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FRAMES_FROM 2          /* offset 0 is the bottom */
-#define STATE_WORDS 256        /* of a new state */
-#define STATE_MAX   (1u << 22) /* words */
-#define STEP_ROOM   8192       /* words that a byte may want */
+#define FRAMES_FROM 2                         /* offset 0 is the bottom */
+#define STATE_WORDS 256                       /* of a new state */
+#define STATE_MAX   (1u << 22)                /* words */
+#define STEP_ROOM   8192                      /* words that a byte may want */
+#define TOPS_ROOM   (2 * GRAMMAR_THREADS_MAX) /* words of all threads */
 
 enum { F_POS, F_UP, F_COUNT, F_SET };
 
@@ -745,11 +746,11 @@ grammar_feed(const grammar_t *g, grammar_state_t *st, const char *s, size_t n)
     memcpy(t[0], threads_of(st), k * sizeof(t[0][0]));
     w.used = st->used;
     for (i = 0; i < n; i++) {
-        if (state_room(st, w.used + STEP_ROOM) != 0) {
+        if (state_room(st, w.used + STEP_ROOM + TOPS_ROOM) != 0) {
             break;
         }
         w.words = st->words;
-        w.cap = st->cap;
+        w.cap = st->cap - TOPS_ROOM;
         w.out = t[1 - now];
         if (grammar_step(&w, t[now], k, (uint8_t) s[i]) == 0) {
             break;
@@ -767,12 +768,10 @@ grammar_feed(const grammar_t *g, grammar_state_t *st, const char *s, size_t n)
         }
     }
 
-    /* there was room for a byte more */
+    /* frames leave room for them, so that this cannot fail */
     st->used = w.used;
     st->threads = k;
-    if (state_room(st, st->used + 2 * k) != 0) {
-        return 0;
-    }
+    assert(st->used + 2 * k <= st->cap);
     memcpy(threads_of(st), t[now], k * sizeof(t[0][0]));
 
     return i;

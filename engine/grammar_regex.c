@@ -294,9 +294,10 @@ read_property(reader_t *r, grammar_set_t *s)
         name++;
         len = (size_t) (end - name);
         is = memchr(name, '=', len);
-        if (is != NULL && ((size_t) (is - name) == 2 || is - name == 16)
-            && (memcmp(name, "gc", 2) == 0
-                || memcmp(name, "General_Category", 2) == 0)) {
+        if (is != NULL
+            && ((is - name == 2 && memcmp(name, "gc", 2) == 0)
+                || (is - name == 16
+                    && memcmp(name, "General_Category", 16) == 0))) {
             len -= (size_t) (is - name) + 1;
             name = is + 1;
         }

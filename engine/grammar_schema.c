@@ -39,7 +39,7 @@
 
 /* --- saying where ------------------------------------------------------- */
 
-/* Appends a step; 0: no room. */
+/* Appends a step, cut where there is no room; how long the path is then. */
 static size_t
 path_step(char *path, size_t n, const char *key)
 {
@@ -103,15 +103,16 @@ grammar_schema_refuse(
     if (c->b->failed) {
         return 1;
     }
-    (void) path_of(c->doc, s, path, 0);
     if (c->b->o.lenient) {
         if (c->b->o.warn != NULL && !c->warned) {
+            (void) path_of(c->doc, s, path, 0);
             (void) snprintf(c->b->o.warn, c->b->o.warn_len,
                 "%s at #%s is ignored: %s", keyword, path, why);
         }
         c->warned = 1;
         return 0;
     }
+    (void) path_of(c->doc, s, path, 0);
     grammar_fail(c->b, "%s at #%s: %s", keyword, path, why);
     assert(c->b->failed);
 

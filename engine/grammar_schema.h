@@ -120,7 +120,8 @@ typedef struct {
 } schema_rule_t;
 
 typedef struct {
-    const json_t *pattern;
+    const char *s; /* borrowed from the document, or constant */
+    size_t len;
     unsigned flags;
     grammar_dfa_t *dfa;
 } schema_pattern_t;
@@ -172,8 +173,10 @@ int grammar_schema_flat_holds(
 uint32_t grammar_schema_literal(schema_t *c, const json_t *v);
 /* The digits of a number, as it is printed; cap is 64 or more. */
 void grammar_schema_digits(const json_t *v, char *buf, size_t cap);
+/* The automaton of a pattern, made once; s must live as long as c.  NULL:
+ * failed. */
 grammar_dfa_t *grammar_schema_pattern(
-    schema_t *c, const json_t *pattern, unsigned flags);
+    schema_t *c, const char *s, size_t len, unsigned flags);
 /* Characters, as JSON Schema counts them. */
 size_t grammar_schema_chars(const char *s, size_t len);
 /* Is s among the schemas of a scope? */
@@ -206,6 +209,5 @@ uint32_t grammar_json_string(grammar_build_t *b);
 uint32_t grammar_json_number(grammar_build_t *b, int integer);
 /* One character of a string, however it is written. */
 uint32_t grammar_json_char(grammar_build_t *b);
-uint32_t grammar_json_white(grammar_build_t *b);
 
 #endif

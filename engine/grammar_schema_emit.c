@@ -150,15 +150,21 @@ grammar_schema_rule(schema_t *c, const schema_terms_t *terms)
 static grammar_dfa_t *
 format_dfa(schema_t *c, const schema_atom_t *a)
 {
-    json_t *own =
-        json_string(grammar_schema_format(json_string_value(a->value)));
+    const char *re = grammar_schema_format(json_string_value(a->value));
 
-    if (own == NULL || json_array_append_new(c->consts, own) != 0) {
-        grammar_fail(c->b, "the grammar needs too much memory");
-        return NULL;
-    }
+    assert(a->kind == A_FORMAT && re != NULL && *re != '\0');
 
-    return grammar_schema_pattern(c, own, REGEX_ECMA | REGEX_JSON);
+    return grammar_schema_pattern(c, re, strlen(re), REGEX_ECMA | REGEX_JSON);
+}
+
+
+static grammar_dfa_t *
+pattern_dfa(schema_t *c, const schema_atom_t *a)
+{
+    assert(a->kind == A_PATTERN && json_is_string(a->value));
+
+    return grammar_schema_pattern(c, json_string_value(a->value),
+        json_string_length(a->value), REGEX_ECMA | REGEX_JSON | REGEX_SEARCH);
 }
 
 
@@ -249,9 +255,7 @@ grammar_schema_string_dfa(schema_t *c, const schema_flat_t *f)
                 || a->negated != pass) {
                 continue;
             }
-            e = a->kind == A_FORMAT ? format_dfa(c, a)
-                                    : grammar_schema_pattern(c, a->value,
-                                        REGEX_ECMA | REGEX_JSON | REGEX_SEARCH);
+            e = a->kind == A_FORMAT ? format_dfa(c, a) : pattern_dfa(c, a);
             d = d == NULL ? e : grammar_dfa_and(c->b, d, e, a->negated);
         }
     }
@@ -720,7 +724,6 @@ keys(object_t *x)
     grammar_build_t *b = x->c->b;
     grammar_list_t l = {NULL, 0, 0};
     grammar_dfa_t *d;
-    json_t *own;
     uint32_t i;
 
     assert(x->names_n <= x->names_cap);
@@ -730,13 +733,9 @@ keys(object_t *x)
     }
     if (!is_closed(x)) {
         for (i = 0; i < x->patterns_n && !b->failed; i++) {
-            own = json_string(x->patterns[i].pattern);
-            if (own == NULL || json_array_append_new(x->c->consts, own) != 0) {
-                grammar_fail(b, "the grammar needs too much memory");
-                break;
-            }
-            d = grammar_schema_pattern(
-                x->c, own, REGEX_ECMA | REGEX_JSON | REGEX_SEARCH);
+            d = grammar_schema_pattern(x->c, x->patterns[i].pattern,
+                strlen(x->patterns[i].pattern),
+                REGEX_ECMA | REGEX_JSON | REGEX_SEARCH);
             (void) grammar_list_put(
                 b, &l, quotes(x->c, grammar_dfa_node(b, d)));
         }

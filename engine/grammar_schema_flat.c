@@ -376,13 +376,17 @@ any_of(schema_t *c, const json_t *s, const schema_way_t **ways)
     size_t n = json_array_size(list), i, set;
 
     assert(ways != NULL);
-    if (!c->rest) {
-        each_of(c, s, "anyOf", 0, ways);
+    if (!json_is_array(list) || (c->rest && n > ANY_MAX)) {
+        (void) grammar_schema_refuse(c, s, "anyOf",
+            json_is_array(list)
+                ? "has too many schemas beside \"unevaluated...\""
+                : "is no array");
+        /* lenient: it asks for nothing */
+        way_put(c, ways, T_ALL, NULL, NULL);
         return;
     }
-    if (n > ANY_MAX) {
-        (void) grammar_schema_refuse(
-            c, s, "anyOf", "has too many schemas beside \"unevaluated...\"");
+    if (!c->rest) {
+        each_of(c, s, "anyOf", 0, ways);
         return;
     }
     (void) list_terms(c, s, "anyOf", 0, NULL);
@@ -407,6 +411,9 @@ one_of(schema_t *c, const json_t *s, int negated, const schema_way_t **ways)
     assert(ways != NULL);
     if (negated) {
         way_put(c, ways, T_ALL, NULL, list_terms(c, s, "oneOf", 1, NULL));
+    } else if (!json_is_array(json_object_get(s, "oneOf"))) {
+        /* was refused; lenient: it asks for nothing */
+        way_put(c, ways, T_ALL, NULL, NULL);
     }
     for (x = all; x != NULL && !c->b->failed; x = x->next) {
         t = grammar_schema_term(c, x->t.s, 0, NULL);
@@ -441,6 +448,9 @@ if_then(schema_t *c, const json_t *s, int negated, const schema_way_t **ways)
     if (!is_schema(i) || (t != NULL && !is_schema(t))
         || (e != NULL && !is_schema(e))) {
         (void) grammar_schema_refuse(c, s, "if", "is no schema");
+        if (!negated) {
+            way_put(c, ways, T_ALL, NULL, NULL);
+        }
         return;
     }
     if (t != NULL || !negated) {
@@ -503,6 +513,9 @@ dependent(schema_t *c, const json_t *s, const char *key, int negated, part_t *p,
         } else if (json_is_array(v)) {
             json_array_foreach(v, i, name)
             {
+                if (!json_is_string(name)) {
+                    continue;
+                }
                 list = NULL;
                 require(c, who, strlen(who), &list);
                 atom_name(c, A_PROP, json_string_value(name),

@@ -19,6 +19,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +37,6 @@ typedef struct {
 typedef struct {
     char *s; /* a regular expression */
     size_t n, cap;
-    schema_t *c;
 } text_t;
 
 
@@ -199,7 +199,7 @@ static grammar_dfa_t *
 side(schema_t *c, int negative, limit_t lo, limit_t hi)
 {
     char buf[16384];
-    text_t t = {buf, 0, sizeof(buf), c};
+    text_t t = {buf, 0, sizeof(buf)};
     grammar_dfa_t *d, *e;
     bound_t b;
     limit_t x;

@@ -185,6 +185,17 @@ grammar_schema_places(schema_t *c)
 }
 
 
+/* What a hexadecimal digit says; 16: it is none. */
+static unsigned
+hex_digit(char c)
+{
+    return c >= '0' && c <= '9'   ? (unsigned) (c - '0')
+           : c >= 'a' && c <= 'f' ? (unsigned) (c - 'a') + 10
+           : c >= 'A' && c <= 'F' ? (unsigned) (c - 'A') + 10
+                                  : 16;
+}
+
+
 /* One step of a JSON pointer: "%25", "~1" and "~0" are undone. */
 static const json_t *
 pointer_step(const json_t *at, const char **p)
@@ -192,11 +203,10 @@ pointer_step(const json_t *at, const char **p)
     char key[REF_LEN_MAX + 1];
     size_t n = 0, i = 0;
     const char *s = *p;
-    unsigned hex;
 
     for (; *s != '\0' && *s != '/' && n < REF_LEN_MAX; s++) {
-        if (*s == '%' && sscanf(s + 1, "%2x", &hex) == 1) {
-            key[n++] = (char) hex;
+        if (*s == '%' && hex_digit(s[1]) < 16 && hex_digit(s[2]) < 16) {
+            key[n++] = (char) (hex_digit(s[1]) << 4 | hex_digit(s[2]));
             s += 2;
         } else {
             key[n++] = *s;

@@ -39,9 +39,8 @@ grammar_schema_chars(const char *s, size_t len)
 
 
 grammar_dfa_t *
-grammar_schema_pattern(schema_t *c, const json_t *pattern, unsigned flags)
+grammar_schema_pattern(schema_t *c, const char *s, size_t len, unsigned flags)
 {
-    const char *s = json_string_value(pattern);
     schema_pattern_t *p;
     grammar_dfa_t *d;
     char what[128];
@@ -49,22 +48,21 @@ grammar_schema_pattern(schema_t *c, const json_t *pattern, unsigned flags)
 
     for (i = 0; i < c->patterns_n; i++) {
         p = &c->patterns[i];
-        if (p->flags == flags
-            && (p->pattern == pattern
-                || strcmp(json_string_value(p->pattern), s) == 0)) {
+        if (p->flags == flags && p->len == len && memcmp(p->s, s, len) == 0) {
             return p->dfa;
         }
     }
 
     (void) snprintf(what, sizeof(what), "pattern %.100s", s);
-    d = grammar_regex(c->b, s, strlen(s), flags, what);
+    d = grammar_regex(c->b, s, len, flags, what);
     if (d == NULL
         || grammar_room(c->b, &c->patterns, c->patterns_n, &c->patterns_cap,
                sizeof(*c->patterns))
                != 0) {
         return NULL;
     }
-    c->patterns[c->patterns_n].pattern = pattern;
+    c->patterns[c->patterns_n].s = s;
+    c->patterns[c->patterns_n].len = len;
     c->patterns[c->patterns_n].flags = flags;
     c->patterns[c->patterns_n++].dfa = d;
 
@@ -73,29 +71,21 @@ grammar_schema_pattern(schema_t *c, const json_t *pattern, unsigned flags)
 
 
 static int
-matches(schema_t *c, const json_t *pattern, unsigned flags, const char *s,
-    size_t len)
+matches(schema_t *c, const char *re, size_t re_len, unsigned flags,
+    const char *s, size_t len)
 {
-    grammar_dfa_t *d = grammar_schema_pattern(c, pattern, REGEX_ECMA | flags);
+    grammar_dfa_t *d =
+        grammar_schema_pattern(c, re, re_len, REGEX_ECMA | flags);
 
     return d != NULL && grammar_dfa_run(d, s, len) != 0;
 }
 
 
-/* A pattern that is a property's name: the json_t is its key's copy. */
+/* Does a key match one of "patternProperties"? */
 static int
 key_matches(schema_t *c, const char *pattern, const char *s, size_t len)
 {
-    json_t *own = json_string(pattern);
-    int yes;
-
-    if (own == NULL || json_array_append_new(c->consts, own) != 0) {
-        grammar_fail(c->b, "the grammar needs too much memory");
-        return 0;
-    }
-    yes = matches(c, own, REGEX_SEARCH, s, len);
-
-    return yes;
+    return matches(c, pattern, strlen(pattern), REGEX_SEARCH, s, len);
 }
 
 
@@ -410,7 +400,6 @@ string_holds(schema_t *c, const schema_atom_t *a, const json_t *v)
 {
     const char *s = json_string_value(v), *re;
     size_t len = json_string_length(v);
-    json_t *own;
 
     assert(v != NULL);
     assert(a->kind <= A_ENUM && v != NULL);
@@ -420,14 +409,14 @@ string_holds(schema_t *c, const schema_atom_t *a, const json_t *v)
     case A_MAXLEN:
         return grammar_schema_chars(s, len) <= a->n;
     case A_PATTERN:
-        return matches(c, a->value, REGEX_SEARCH, s, len) != a->negated;
+        return matches(c, json_string_value(a->value),
+                   json_string_length(a->value), REGEX_SEARCH, s, len)
+               != a->negated;
     default:
+        /* formats that ask for nothing have become no atoms */
         re = grammar_schema_format(json_string_value(a->value));
-        own = re == NULL ? NULL : json_string(re);
-        if (own == NULL || json_array_append_new(c->consts, own) != 0) {
-            return 1;
-        }
-        return matches(c, own, 0, s, len) != a->negated;
+        assert(a->kind == A_FORMAT && re != NULL && *re != '\0');
+        return matches(c, re, strlen(re), 0, s, len) != a->negated;
     }
 }
 
@@ -464,18 +453,21 @@ names_hold(schema_t *c, schema_term_t term, const json_t *v)
         grammar_schema_term(c, term.s, term.negated, NULL);
     const char *key;
     json_t *each, *name;
+    int yes = 1;
 
     assert(v != NULL);
     json_object_foreach((json_t *) v, key, each)
     {
         name = json_string(key);
-        if (name == NULL || json_array_append_new(c->consts, name) != 0
-            || !grammar_schema_holds(c, t, name)) {
+        if (name == NULL) {
+            grammar_fail(c->b, "the grammar needs too much memory");
             return 0;
         }
+        yes = yes && grammar_schema_holds(c, t, name);
+        json_decref(name);
     }
 
-    return 1;
+    return yes;
 }
 
 

@@ -140,7 +140,7 @@ int tools_hold(tools_run_t *x, char c);
  * has begun, it stays unfinished and c is text. */
 void tools_fail(tools_run_t *x, char c);
 
-/* The name is known: it goes out, and what is held is forgotten. */
+/* The name is known: it goes out, and what is held can be no text any more. */
 void tools_name(tools_run_t *x, const char *name, uint32_t len);
 
 /* A call is whole. */

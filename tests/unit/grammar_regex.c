@@ -99,8 +99,10 @@ test_refused(void **state)
         {"a**", "repetition of a repetition"}, {"a{3,2}", "backwards"},
         {"[z-a]", "backwards"}, {"\\q", "not known"}, {"\\", "half an escape"},
         {"\\x4", "hexadecimal"}, {"\\ud800", "surrogate"},
-        {"\\p{Nope}", "property"}, {"(?m)a", "flag"}, {"\xff", "not UTF-8"},
-        {"(?:a{1000}){1000}", "too large"}, {"(a|b)*a(a|b){40}", "states"}};
+        {"\\p{Nope}", "property"}, {"\\p{Ge=L}", "property"},
+        {"\\p{gc34567890123456=L}", "property"}, {"(?m)a", "flag"},
+        {"\xff", "not UTF-8"}, {"(?:a{1000}){1000}", "too large"},
+        {"(a|b)*a(a|b){40}", "states"}};
     size_t i;
 
     (void) state;

@@ -230,8 +230,14 @@ test_refused(void **state)
          "{\"a\":{\"$ref\":\"#\"}}}",
             "nothing can satisfy"},
         {"{\"enum\":[]}", "nothing can satisfy"},
+        {"{\"$ref\":\"#/$defs/a%4\",\"$defs\":{\"a\":{}}}",
+            "$ref at #: leads to no schema"},
+        {"{\"not\":{\"dependencies\":{\"a\":[1]}}}", "nothing can satisfy"},
         {"{\"type\":\"integer\",\"minimum\":3,\"maximum\":2}",
             "nothing can satisfy"}};
+    static const char *const left[] = {
+        "{\"anyOf\":[{},{},{},{},{}],\"unevaluatedProperties\":false}",
+        "{\"anyOf\":1}", "{\"oneOf\":1}", "{\"if\":1,\"then\":false}"};
     char warn[200] = "";
     grammar_opts_t o = {.lenient = 1, .warn = warn, .warn_len = sizeof(warn)};
     grammar_t *g;
@@ -249,6 +255,28 @@ test_refused(void **state)
     g = grammar_open_schema(bad[0][0], strlen(bad[0][0]), &o, err, sizeof(err));
     assert_non_null(g);
     assert_non_null(strstr(warn, "uniqueItems at #/properties/a is ignored"));
+    grammar_close(g);
+
+    /* what is left out asks for nothing */
+    for (i = 0; i < sizeof(left) / sizeof(left[0]); i++) {
+        g = grammar_open_schema(left[i], strlen(left[i]), &o, err, sizeof(err));
+        assert_non_null(g);
+        assert_true(takes(g, "7", 1));
+        grammar_close(g);
+    }
+}
+
+/* A pattern is all of its text, whatever is in it. */
+static void
+test_zero(void **state)
+{
+    static const char s[] = "{\"pattern\":\"^a\\u0000b$\"}";
+    grammar_t *g = grammar_open_schema(s, strlen(s), NULL, err, sizeof(err));
+
+    (void) state;
+    assert_non_null(g);
+    assert_true(takes(g, "\"a\\u0000b\"", 10));
+    assert_false(takes(g, "\"a\"", 3));
     grammar_close(g);
 }
 
@@ -300,6 +328,7 @@ main(void)
         cmocka_unit_test(test_maskbench),
         cmocka_unit_test(test_suites),
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_zero),
         cmocka_unit_test(test_hostile),
     };
 
