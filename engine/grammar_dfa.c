@@ -1,18 +1,21 @@
 /*
  * Automata that are in one state at a time.
  *
- * DESIGN.  Subsets of an automaton's states, made from the beginning on, over
- * classes of bytes that nothing tells apart.  Calls of rules are symbols
- * beside the bytes: where a rule is called from a set of states, one state
- * stands behind the call for all who called.
+ * DESIGN.  The subset construction (Rabin and Scott): subsets of an automaton's
+ * states, made from the beginning on, over classes of bytes that nothing tells
+ * apart.  Calls of rules are symbols beside the bytes: where a rule is called
+ * from a set of states, one state stands behind the call for all who called.
  *
  * "^" and "$" are edges taken where the text begins or ends: the first set is
  * closed over the former, and a set accepts if the latter lead to an end.
  *
- * Two automata at once (and, but) are walked in pairs; a minimum is not sought,
- * since tables are small and compiling is what a request waits for.  States
- * that lead nowhere are dropped each time: a text that may begin so can always
- * be brought to an end.
+ * Two automata at once (and, but) are walked in pairs, the product; a minimum
+ * (Hopcroft's) is not sought, since tables are small and compiling is what a
+ * request waits for.  Derivatives of expressions (Brzozowski's) would have
+ * "and" and "not" for nothing, but are finite only if each is brought into a
+ * normal form; sets of numbers and pairs of them have one.  States that lead
+ * nowhere are dropped each time: a text that may begin so can always be brought
+ * to an end.
  *
  *      state 0: dead; 1: the beginning; an empty automaton has state 0 only
  *
@@ -35,6 +38,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A target, in a list of those of one class; 0 ends it. */
 typedef struct {
     uint32_t to, next;
 } subset_todo_t;
@@ -66,6 +70,7 @@ typedef struct {
 
 /* --- classes ------------------------------------------------------------ */
 
+/* Bytes between two neighbouring ends of ranges are one class. */
 static void
 classes_of(const grammar_nfa_t *m, grammar_dfa_t *d)
 {
@@ -95,7 +100,7 @@ matters(const subset_t *s, uint32_t state)
 {
     uint32_t e;
 
-    assert(s->set_n <= s->m->states);
+    assert(state < s->m->states);
     if (state < s->ends) {
         return 1;
     }
@@ -110,23 +115,28 @@ matters(const subset_t *s, uint32_t state)
 }
 
 
+/* An empty closure.  A state is in it if its mark is this one's number, so that
+ * nothing has to be cleared. */
 static void
 closure_open(subset_t *s)
 {
-    assert(s->set_n <= s->m->states);
+    assert(s->gen < UINT32_MAX);
 
     s->gen++;
     s->set_n = 0;
 }
 
 
+/* Adds a state and all that it leads to for nothing: by empty edges, and those
+ * that are open at the text's beginning or end.  Depth first; a state is marked
+ * when it is stacked, so each is stacked once and the stack has room. */
 static void
 closure_add(subset_t *s, uint32_t state, int begin, int end)
 {
     const grammar_edge_t *edges = s->m->edges;
     uint32_t n = 0, e;
 
-    assert(s->set_n <= s->m->states);
+    assert(state < s->m->states);
     if (s->seen[state] == s->gen) {
         return;
     }
@@ -148,6 +158,7 @@ closure_add(subset_t *s, uint32_t state, int begin, int end)
             }
         }
     }
+    assert(s->set_n <= s->m->states);
 }
 
 
@@ -160,6 +171,7 @@ by_number(const void *a, const void *b)
 }
 
 
+/* By insertion if they are few, as they mostly are. */
 static void
 sort(uint32_t *v, uint32_t n)
 {
@@ -196,16 +208,18 @@ hash(const uint32_t *v, uint32_t n)
 }
 
 
+/* Keeps the table at most half full. 0, or -1: failed.  The dead state, 0, is
+ * not in it: 0 is an empty place. */
 static int
 table_grow(subset_t *s)
 {
     uint32_t size = (s->mask + 1) * 2, i, k, *more;
 
-    assert(s->set_n <= s->m->states);
     if (s->table != NULL && s->d->states * 2 < s->mask) {
         return 0;
     }
     size = size < 64 ? 64 : size;
+    assert((size & (size - 1)) == 0);
     more = calloc(size, sizeof(*more));
     if (more == NULL) {
         grammar_fail(s->b, "the grammar needs too much memory");
@@ -233,7 +247,7 @@ state_put(subset_t *s)
     grammar_dfa_t *d = s->d;
     uint32_t i;
 
-    assert(s->set_n <= s->m->states);
+    assert(s->set_n > 0 || d->states == 0); /* the dead one only is empty */
     if (d->states == GRAMMAR_DFA_MAX) {
         return grammar_fail(s->b, "a rule or pattern needs more than %u states",
             GRAMMAR_DFA_MAX);
@@ -266,7 +280,6 @@ state_of(subset_t *s)
 {
     uint32_t k, i;
 
-    assert(s->set_n <= s->m->states);
     if (s->set_n == 0 || grammar_tick(s->b) || table_grow(s) != 0) {
         return 0;
     }
@@ -293,11 +306,11 @@ state_of(subset_t *s)
 
 /* --- one state's ways on ------------------------------------------------ */
 
+/* Do two classes lead to the same, in the same order?  Neighbours often do: a
+ * range of bytes is cut where another begins. */
 static int
 same_list(const subset_t *s, uint32_t x, uint32_t y)
 {
-    assert(s->set_n <= s->m->states);
-
     while (x != 0 && y != 0 && s->todo[x].to == s->todo[y].to) {
         x = s->todo[x].next;
         y = s->todo[y].next;
@@ -314,7 +327,7 @@ todo_of(subset_t *s, uint32_t state)
     const grammar_edge_t *e;
     uint32_t i, k, c, n = 1;
 
-    assert(s->set_n <= s->m->states);
+    assert(state < s->d->states && s->d->classes <= 256);
     memset(s->head, 0, s->d->classes * sizeof(s->head[0]));
     for (i = s->at[state]; i < s->at[state + 1]; i++) {
         for (k = s->m->first[s->items[i]]; k != 0; k = e->next) {
@@ -341,12 +354,12 @@ todo_of(subset_t *s, uint32_t state)
 }
 
 
+/* Where a state leads by each class of bytes: the closure of all targets. */
 static int
 bytes_of(subset_t *s, uint32_t state)
 {
     uint32_t i, c, to = 0;
 
-    assert(s->set_n <= s->m->states);
     if (todo_of(s, state) != 0) {
         return -1;
     }
@@ -371,6 +384,8 @@ bytes_of(subset_t *s, uint32_t state)
 }
 
 
+/* A call of a rule; the closure is what stands behind it, which is not nothing:
+ * it was entered by a call's edge. */
 static int
 call_put(subset_t *s, uint32_t sym)
 {
@@ -397,7 +412,6 @@ calls_of(subset_t *s, uint32_t state)
     uint32_t i, k, sym = 0, last;
     int more = 1;
 
-    assert(s->set_n <= s->m->states);
     for (last = 0; more; last = sym + 1) {
         /* the lowest that is left, with all that it leads to */
         more = 0;
@@ -433,12 +447,13 @@ calls_of(subset_t *s, uint32_t state)
 }
 
 
+/* Which alternatives end in a state, if the text does.  The beginning is where
+ * both edges of a text may be at once: "^$" takes the empty one. */
 static int
 accept_of(subset_t *s, uint32_t state)
 {
     uint32_t i, n = 0, a = 0;
 
-    assert(s->set_n <= s->m->states);
     closure_open(s);
     for (i = s->at[state]; i < s->at[state + 1]; i++) {
         closure_add(s, s->items[i], state == 1, 1);
@@ -464,6 +479,7 @@ accept_of(subset_t *s, uint32_t state)
 
 /* --- the whole ---------------------------------------------------------- */
 
+/* A copy in the build's memory; NULL: failed. */
 static void *
 keep(grammar_build_t *b, const void *p, size_t n)
 {
@@ -477,12 +493,13 @@ keep(grammar_build_t *b, const void *p, size_t n)
 }
 
 
+/* The tables, from the growing ones.  One that calls nothing has no calls. */
 static void
 subset_keep(subset_t *s)
 {
     grammar_dfa_t *d = s->d;
 
-    assert(s->set_n <= s->m->states);
+    assert(d->states > 0 && d->classes > 0);
     d->next =
         keep(s->b, s->next, (size_t) d->states * d->classes * sizeof(*s->next));
     d->accept = keep(s->b, s->accept, d->states * sizeof(*s->accept));
@@ -494,6 +511,8 @@ subset_keep(subset_t *s)
 }
 
 
+/* States in the order in which they are met, each with its ways on, until none
+ * is left that is new. */
 static void
 subset_run(subset_t *s)
 {
@@ -547,6 +566,7 @@ grammar_dfa(grammar_build_t *b, const uint32_t *nodes, uint32_t n,
     grammar_nfa_t m;
     subset_t s;
 
+    assert(nodes != NULL || n == 0);
     memset(&s, 0, sizeof(s));
     s.b = b;
     s.m = &m;
@@ -625,6 +645,7 @@ states_move(grammar_dfa_t *d, const uint32_t *number, uint32_t n)
 {
     uint32_t s, c, k = 0, to, from = 0, end;
 
+    assert(n >= 1 && n <= d->states);
     for (s = 0; s < d->states; s++) {
         end = d->call_at == NULL ? 0 : d->call_at[s + 1];
         if (s > 0 && number[s] == 0) {
@@ -651,6 +672,7 @@ states_move(grammar_dfa_t *d, const uint32_t *number, uint32_t n)
 }
 
 
+/* If the beginning leads nowhere, nothing is left but the dead state. */
 void
 grammar_dfa_trim(grammar_build_t *b, grammar_dfa_t *d)
 {
@@ -695,7 +717,7 @@ grammar_dfa_run(const grammar_dfa_t *d, const char *s, size_t len)
     uint32_t state = !grammar_dfa_empty(d);
     size_t i;
 
-    assert(d->classes > 0);
+    assert(d->call_at == NULL);
     for (i = 0; i < len && state != 0; i++) {
         state = d->next[state * d->classes + d->map[(uint8_t) s[i]]];
     }
@@ -706,14 +728,16 @@ grammar_dfa_run(const grammar_dfa_t *d, const char *s, size_t len)
 
 /* --- two at once -------------------------------------------------------- */
 
+/* A state of each; y may be the dead one, where only x must accept. */
 typedef struct {
     uint32_t x, y;
 } pair_t;
 
+/* Pairs met so far, by number; pair 0 is dead. */
 typedef struct {
     pair_t *v;
     uint32_t n, cap;
-    uint32_t *table, mask;
+    uint32_t *table, mask; /* numbers by hash; 0: empty */
 } pairs_t;
 
 
@@ -726,6 +750,7 @@ pair_hash(uint32_t x, uint32_t y)
 }
 
 
+/* Keeps the table at most half full. 0, or -1: failed. */
 static int
 pairs_grow(grammar_build_t *b, pairs_t *p)
 {
@@ -761,7 +786,7 @@ pair_of(grammar_build_t *b, pairs_t *p, uint32_t x, uint32_t y)
 {
     uint32_t k, i;
 
-    assert(p->n > 0 && p->n <= p->cap);
+    assert(x != 0 && p->n > 0);
     if (grammar_tick(b) || pairs_grow(b, p) != 0) {
         return 0;
     }
@@ -815,6 +840,8 @@ classes_both(const grammar_dfa_t *x, const grammar_dfa_t *y, grammar_dfa_t *d,
 }
 
 
+/* The product, from both beginnings on.  but: y's complement takes part, whose
+ * dead state goes on. */
 static void
 and_walk(grammar_build_t *b, const grammar_dfa_t *x, const grammar_dfa_t *y,
     int but, grammar_dfa_t *d)

@@ -23,20 +23,25 @@
 #include <assert.h>
 #include <string.h>
 
+#define NAME_MAX_LEN 256
+#define NUMBER_MAX   1000000 /* digits behind more are dropped */
+
+/* A text that is read; at never passes len. */
 typedef struct {
     grammar_build_t *b;
     const char *s;
     size_t len, at;
-    uint32_t depth;
+    uint32_t depth;       /* of parentheses */
     grammar_str_t *names; /* [rules of this reader]: within the text */
-    uint32_t *rules;
-    uint8_t *made;
+    uint32_t *rules;      /* their numbers in the build */
+    uint8_t *made;        /* has it got its node? */
     uint32_t n;
 } ebnf_t;
 
 static uint32_t read_either(ebnf_t *r);
 
 
+/* Fails with the line where reading is; 0, as grammar_fail. */
 static uint32_t
 refuse(ebnf_t *r, const char *why)
 {
@@ -51,6 +56,8 @@ refuse(ebnf_t *r, const char *why)
 }
 
 
+/* The next byte, or a zero at the end: a zero in the text begins nothing, so
+ * whoever looks for what may begin here need not tell them apart. */
 static char
 peek(const ebnf_t *r)
 {
@@ -60,6 +67,7 @@ peek(const ebnf_t *r)
 }
 
 
+/* Passes s if it is next. */
 static int
 eat(ebnf_t *r, const char *s)
 {
@@ -81,7 +89,6 @@ skip(ebnf_t *r, int lines)
 {
     char c;
 
-    assert(r->at <= r->len);
     for (; r->at < r->len; r->at++) {
         c = peek(r);
         if (c == '#') {
@@ -96,6 +103,7 @@ skip(ebnf_t *r, int lines)
 }
 
 
+/* May c be in a rule's name? */
 static int
 is_name(char c)
 {
@@ -104,13 +112,14 @@ is_name(char c)
 }
 
 
+/* A name, borrowed from the text.  One that is longer than any rule's is read
+ * as two, of which no rule has the first. */
 static grammar_str_t
 read_name(ebnf_t *r)
 {
     grammar_str_t name = {r->s + r->at, 0};
 
-    assert(r->at <= r->len);
-    while (r->at < r->len && is_name(peek(r)) && name.len < 256) {
+    while (r->at < r->len && is_name(peek(r)) && name.len < NAME_MAX_LEN) {
         name.len++;
         r->at++;
     }
@@ -129,7 +138,7 @@ rule_of(ebnf_t *r, grammar_str_t name)
     uint32_t i;
     char *own;
 
-    assert(r->at <= r->len);
+    assert(name.len <= NAME_MAX_LEN && r->n <= GRAMMAR_RULES_MAX);
     for (i = 0; i < r->n; i++) {
         if (r->names[i].len == name.len
             && memcmp(r->names[i].s, name.s, name.len) == 0) {
@@ -156,13 +165,14 @@ rule_of(ebnf_t *r, grammar_str_t name)
 
 /* --- code points -------------------------------------------------------- */
 
+/* n hexadecimal digits, which are a character's number. */
 static uint32_t
 read_hex(ebnf_t *r, uint32_t n)
 {
     uint32_t v = 0, i;
     char c;
 
-    assert(r->at <= r->len);
+    assert(n <= 8); /* 32 bits */
     for (i = 0; i < n; i++, r->at++) {
         c = peek(r);
         if (c >= '0' && c <= '9') {
@@ -180,6 +190,7 @@ read_hex(ebnf_t *r, uint32_t n)
 }
 
 
+/* A character of a literal or class, escaped or not. */
 static uint32_t
 read_code(ebnf_t *r)
 {
@@ -188,7 +199,7 @@ read_code(ebnf_t *r)
     const char *at;
     char c;
 
-    assert(r->at <= r->len);
+    _Static_assert(sizeof(what) == sizeof(how), "each has what it stands for");
     if (!eat(r, "\\")) {
         n = grammar_utf8(r->s + r->at, r->len - r->at, &code);
         r->at += n;
@@ -208,13 +219,14 @@ read_code(ebnf_t *r)
 }
 
 
+/* Up to the quote that ends it, behind the one that begins it. */
 static uint32_t
 read_literal(ebnf_t *r)
 {
     grammar_list_t l = {NULL, 0, 0};
     uint32_t node;
 
-    assert(r->at <= r->len);
+    assert(r->at > 0 && r->s[r->at - 1] == '"');
     while (!r->b->failed && !eat(r, "\"")) {
         (void) grammar_list_put(r->b, &l, grammar_code(r->b, read_code(r), 0));
     }
@@ -225,6 +237,7 @@ read_literal(ebnf_t *r)
 }
 
 
+/* Up to the "]", behind the "[".  A "-" is itself where no range can be. */
 static uint32_t
 read_class(ebnf_t *r)
 {
@@ -232,7 +245,6 @@ read_class(ebnf_t *r)
     int negated = eat(r, "^"), rc = 0;
     uint32_t lo, hi;
 
-    assert(r->at <= r->len);
     while (!r->b->failed && rc == 0 && !eat(r, "]")) {
         lo = hi = read_code(r);
         if (peek(r) == '-' && r->at + 1 < r->len && r->s[r->at + 1] != ']') {
@@ -255,12 +267,12 @@ read_class(ebnf_t *r)
 }
 
 
+/* ".", which takes line ends too. */
 static uint32_t
 any(ebnf_t *r)
 {
     grammar_set_t s = {NULL, 0, 0};
 
-    assert(r->at <= r->len);
     if (grammar_set_add(&s, 0, GRAMMAR_CODE_MAX) != 0) {
         grammar_fail(r->b, "the grammar needs too much memory");
     }
@@ -271,12 +283,13 @@ any(ebnf_t *r)
 
 /* --- what is made of them ----------------------------------------------- */
 
+/* What a repetition is of. */
 static uint32_t
 read_atom(ebnf_t *r)
 {
     uint32_t node;
 
-    assert(r->at <= r->len);
+    assert(r->depth <= GRAMMAR_DEPTH_MAX);
     if (eat(r, "\"")) {
         return read_literal(r);
     }
@@ -305,14 +318,14 @@ read_atom(ebnf_t *r)
 }
 
 
+/* 1 with a number, which stays far below GRAMMAR_MANY; 0: none is next. */
 static int
 read_number(ebnf_t *r, uint32_t *n)
 {
     size_t from = r->at;
 
-    assert(r->at <= r->len);
     for (*n = 0; peek(r) >= '0' && peek(r) <= '9'; r->at++) {
-        *n = *n > 1000000 ? *n : *n * 10 + (uint32_t) (peek(r) - '0');
+        *n = *n > NUMBER_MAX ? *n : *n * 10 + (uint32_t) (peek(r) - '0');
     }
 
     return r->at > from;
@@ -325,7 +338,7 @@ read_braces(ebnf_t *r, uint32_t node)
 {
     uint32_t min, max;
 
-    assert(r->at <= r->len);
+    assert(r->at > 0 && r->s[r->at - 1] == '{');
     skip(r, 0);
     if (!read_number(r, &min)) {
         return refuse(r, "a repetition without a number");
@@ -347,12 +360,13 @@ read_braces(ebnf_t *r, uint32_t node)
 }
 
 
+/* An atom and all that repeats it.  Each repetition is a node around the last
+ * one, so there is a limit on them as on nesting. */
 static uint32_t
 read_repeated(ebnf_t *r)
 {
     uint32_t node = read_atom(r), times;
 
-    assert(r->at <= r->len);
     for (times = 0; !r->b->failed; times++) {
         skip(r, r->depth > 0);
         if (times > GRAMMAR_DEPTH_MAX) {
@@ -375,6 +389,7 @@ read_repeated(ebnf_t *r)
 }
 
 
+/* Up to what cannot begin an atom: whoever called looks at what it is. */
 static uint32_t
 read_sequence(ebnf_t *r)
 {
@@ -382,7 +397,6 @@ read_sequence(ebnf_t *r)
     uint32_t node;
     char c;
 
-    assert(r->at <= r->len);
     for (skip(r, r->depth > 0); !grammar_tick(r->b); skip(r, r->depth > 0)) {
         c = peek(r);
         if (c == '\0' || c == '|' || c == ')' || c == '\n' || c == '\r'
@@ -397,13 +411,14 @@ read_sequence(ebnf_t *r)
 }
 
 
+/* Alternatives; each may begin on a line of its own. */
 static uint32_t
 read_either(ebnf_t *r)
 {
     grammar_list_t l = {NULL, 0, 0};
     uint32_t node;
 
-    assert(r->at <= r->len);
+    assert(r->depth <= GRAMMAR_DEPTH_MAX);
     do {
         skip(r, 1);
         if (grammar_list_put(r->b, &l, read_sequence(r)) != 0) {
@@ -417,12 +432,13 @@ read_either(ebnf_t *r)
 }
 
 
+/* A rule, up to the end of its line. */
 static void
 read_rule(ebnf_t *r)
 {
     uint32_t i = rule_of(r, read_name(r)), node;
 
-    assert(r->at <= r->len);
+    assert(r->b->failed || i < r->n);
     skip(r, 0);
     if (!r->b->failed && !eat(r, "::=")) {
         refuse(r, "\"::=\" is missing");
@@ -445,13 +461,13 @@ read_rule(ebnf_t *r)
 }
 
 
+/* All rules; the number of the root's. */
 static uint32_t
 read_grammar(ebnf_t *r)
 {
     grammar_str_t root = {"root", 4};
     uint32_t i;
 
-    assert(r->at <= r->len);
     for (skip(r, 1); r->at < r->len && !r->b->failed; skip(r, 1)) {
         read_rule(r);
     }
@@ -462,6 +478,7 @@ read_grammar(ebnf_t *r)
         }
     }
     i = rule_of(r, root);
+    assert(r->b->failed || i < r->n);
     if (!r->b->failed && !r->made[i]) {
         grammar_fail(r->b, "the grammar has no rule root");
     }

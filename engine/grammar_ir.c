@@ -46,6 +46,8 @@ struct grammar_chunk_s {
 
 /* --- memory ------------------------------------------------------------- */
 
+/* Large pieces have a chunk of their own, behind the one that is in use: the
+ * rest of that is not lost. */
 void *
 grammar_arena_get(grammar_arena_t *a, size_t n)
 {
@@ -99,6 +101,7 @@ grammar_arena_free(grammar_arena_t *a)
 }
 
 
+/* What fails first is the cause, what fails later mostly comes of it. */
 uint32_t
 grammar_fail(grammar_build_t *b, const char *fmt, ...)
 {
@@ -115,6 +118,8 @@ grammar_fail(grammar_build_t *b, const char *fmt, ...)
 }
 
 
+/* The clock is read once in TICKS_A_LOOK calls, as reading it costs more than
+ * most of what asks. */
 int
 grammar_tick(grammar_build_t *b)
 {
@@ -139,6 +144,8 @@ grammar_get(grammar_build_t *b, size_t n)
 }
 
 
+/* v is the address of the pointer to the vector, whatever it is of.  Doubling
+ * keeps appending linear; a vector alone may take GRAMMAR_MEMORY_MAX. */
 int
 grammar_room(
     grammar_build_t *b, void *v, uint32_t n, uint32_t *cap, size_t size)
@@ -231,6 +238,7 @@ grammar_list_free(grammar_list_t *l)
 
 /* --- nodes -------------------------------------------------------------- */
 
+/* A node, 0 (NEVER) if failed. */
 static uint32_t
 node_new(grammar_build_t *b, int kind, uint32_t x, uint32_t y)
 {
@@ -273,6 +281,7 @@ grammar_bytes(grammar_build_t *b, const char *s, size_t len)
         return grammar_empty(b);
     }
 
+    /* grammar_room grows a vector that is full: let it seem so */
     while (len > b->text_cap - b->text_n && !b->failed) {
         b->text_n = b->text_cap;
         (void) grammar_room(b, &b->text, b->text_n, &b->text_cap, 1);
@@ -297,11 +306,13 @@ grammar_byte(grammar_build_t *b, uint8_t lo, uint8_t hi)
 }
 
 
+/* Takes s over, whatever becomes of it; the empty set is NEVER. */
 uint32_t
 grammar_set_node(grammar_build_t *b, grammar_set_t *s, int json)
 {
     uint32_t n;
 
+    assert(s->n <= s->cap);
     if (s->n == 0
         || grammar_room(b, &b->sets, b->sets_n, &b->sets_cap, sizeof(*b->sets))
                != 0) {
@@ -320,6 +331,7 @@ grammar_set_node(grammar_build_t *b, grammar_set_t *s, int json)
 }
 
 
+/* Kids are copied to the row; those of nodes given up stay there, unused. */
 static uint32_t
 node_kids(grammar_build_t *b, int kind, const uint32_t *kids, uint32_t n)
 {

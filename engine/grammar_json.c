@@ -31,6 +31,7 @@ rule_of(grammar_build_t *b, uint32_t node)
 }
 
 
+/* What a regular expression of ours matches, as a node. */
 static uint32_t
 regex_node(grammar_build_t *b, const char *s, size_t len)
 {
@@ -43,8 +44,6 @@ regex_node(grammar_build_t *b, const char *s, size_t len)
 uint32_t
 grammar_json_char(grammar_build_t *b)
 {
-    assert(b->nodes_n <= b->nodes_cap);
-
     return REGEX(b,
         "[^\"\\\\\\x00-\\x1f]|\\\\(?:[\"\\\\/bfnrt]"
         "|u(?:[0-9a-cefA-CEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}"
@@ -57,13 +56,13 @@ grammar_json_string(grammar_build_t *b)
 {
     uint32_t kids[3];
 
-    assert(b->nodes_n <= b->nodes_cap);
     if (b->json_string == GRAMMAR_MANY) {
         kids[0] = kids[2] = grammar_bytes(b, "\"", 1);
         kids[1] = grammar_copies(b, grammar_json_char(b), 0, GRAMMAR_MANY);
         b->json_string = rule_of(b, grammar_seq(b, kids, 3));
     }
 
+    assert(b->failed || b->json_string < b->rules_n);
     return b->json_string;
 }
 
@@ -80,6 +79,7 @@ grammar_json_number(grammar_build_t *b, int integer)
                                               "(?:[eE][-+]?[0-9]+)?"));
     }
 
+    assert(b->failed || *rule < b->rules_n);
     return *rule;
 }
 
@@ -89,7 +89,6 @@ grammar_json_array(grammar_build_t *b)
 {
     grammar_array_t *a;
 
-    assert(b->nodes_n <= b->nodes_cap);
     if (b->json_array == GRAMMAR_MANY) {
         a = grammar_get(b, sizeof(*a));
         b->json_array = grammar_rule(b, NULL);
@@ -102,10 +101,12 @@ grammar_json_array(grammar_build_t *b)
         a->rest = grammar_json_any(b);
     }
 
+    assert(b->failed || b->json_array < b->rules_n);
     return b->json_array;
 }
 
 
+/* All keys are of one class. */
 static uint32_t
 any_key(void *arg, const uint32_t *which, uint32_t n)
 {
@@ -123,7 +124,6 @@ grammar_json_object(grammar_build_t *b)
     grammar_object_t *o;
     uint32_t key;
 
-    assert(b->nodes_n <= b->nodes_cap);
     if (b->json_object == GRAMMAR_MANY) {
         o = grammar_get(b, sizeof(*o));
         b->json_object = grammar_rule(b, NULL);
@@ -144,6 +144,7 @@ grammar_json_object(grammar_build_t *b)
         }
     }
 
+    assert(b->failed || b->json_object < b->rules_n);
     return b->json_object;
 }
 
@@ -153,7 +154,6 @@ grammar_json_any(grammar_build_t *b)
 {
     uint32_t kids[5];
 
-    assert(b->nodes_n <= b->nodes_cap);
     if (b->json_any == GRAMMAR_MANY) {
         b->json_any = grammar_rule(b, NULL);
         kids[0] = grammar_ref_node(b, grammar_json_object(b));
@@ -166,5 +166,6 @@ grammar_json_any(grammar_build_t *b)
         }
     }
 
+    assert(b->failed || b->json_any < b->rules_n);
     return b->json_any;
 }

@@ -45,6 +45,8 @@ typedef struct {
 
 /* --- what can be derived ------------------------------------------------ */
 
+/* Can a node derive some text, or with nothing set: the empty one, as far as is
+ * known of the rules that it calls? */
 static int
 node_can(const grammar_build_t *b, uint32_t node, int nothing)
 {
@@ -85,7 +87,8 @@ node_can(const grammar_build_t *b, uint32_t node, int nothing)
 }
 
 
-/* Which classes of keys may be: their value can, and what they require. */
+/* Which classes of keys may be: their value can, and what they require.  What
+ * requires one that cannot be is gone too, until nothing changes. */
 static void
 object_classes(const grammar_build_t *b, const grammar_object_t *o, uint8_t *ok)
 {
@@ -142,7 +145,8 @@ object_can(grammar_build_t *b, const grammar_object_t *o)
 }
 
 
-/* So many items as there must be can be. */
+/* So many items as there must be can be.  Behind the first ones all are alike,
+ * so one of them tells for the rest. */
 static int
 array_can(const grammar_build_t *b, const grammar_array_t *a)
 {
@@ -162,6 +166,7 @@ array_can(const grammar_build_t *b, const grammar_array_t *a)
 }
 
 
+/* As node_can, for a rule. */
 static int
 rule_can(grammar_build_t *b, const grammar_rule_t *r, int nothing)
 {
@@ -182,8 +187,9 @@ rule_can(grammar_build_t *b, const grammar_rule_t *r, int nothing)
 }
 
 
-/* Until nothing changes: each round is linear in the nodes, and rounds are as
- * many as rules depend on each other in a row, mostly few. */
+/* The least fixed point, until nothing changes: each round is linear in the
+ * nodes, and rounds are as many as rules depend on each other in a row, mostly
+ * few, since what is called mostly has a higher number. */
 static void
 derive(grammar_build_t *b)
 {
@@ -240,9 +246,13 @@ tail_of(link_t *l, uint32_t value)
 }
 
 
+/* Notes that a rule is needed.  There is room for each rule that there was at
+ * first, and for its tail. */
 static void
 reach(link_t *l, grammar_list_t *todo, uint32_t rule)
 {
+    assert(rule <= 2 * l->tail_n);
+
     if (!l->reached[rule]) {
         l->reached[rule] = 1;
         (void) grammar_list_put(l->b, todo, rule);
@@ -257,14 +267,14 @@ object_reach(link_t *l, grammar_list_t *todo, grammar_object_t *o)
     uint8_t *ok = calloc(o->classes + 1, 1);
     uint32_t s, c;
 
-    assert(l->reached != NULL && todo->n <= todo->cap);
-    assert(o->props <= o->classes);
+    assert(o->props <= o->classes && o->key != NULL);
     if (ok == NULL) {
         grammar_fail(l->b, "the grammar needs too much memory");
         return;
     }
     object_classes(l->b, o, ok);
     for (s = 0; s < o->key->states; s++) {
+        assert(o->key->accept[s] <= o->classes);
         if (o->key->accept[s] != 0 && !ok[o->key->accept[s] - 1]) {
             o->key->accept[s] = 0;
         }
@@ -281,6 +291,7 @@ object_reach(link_t *l, grammar_list_t *todo, grammar_object_t *o)
 }
 
 
+/* An array ends before the first item that cannot be. */
 static void
 array_reach(link_t *l, grammar_list_t *todo, grammar_array_t *a)
 {
@@ -298,14 +309,15 @@ array_reach(link_t *l, grammar_list_t *todo, grammar_array_t *a)
 }
 
 
-/* Makes the automaton of a rule, and reaches all that it calls. */
+/* Makes the automaton of a rule, and reaches all that it calls.  No rule is
+ * made by that, so r stays where it is. */
 static void
 plain_reach(link_t *l, grammar_list_t *todo, grammar_rule_t *r)
 {
     uint32_t i, node = r->node;
     grammar_dfa_t *d = grammar_dfa(l->b, &node, 1, NULL, NULL);
 
-    assert(l->reached != NULL && todo->n <= todo->cap);
+    assert(r->kind == RULE_PLAIN && r->dfa == NULL);
     if (d == NULL) {
         return;
     }
@@ -316,6 +328,7 @@ plain_reach(link_t *l, grammar_list_t *todo, grammar_rule_t *r)
 }
 
 
+/* From the root on.  Rules that nothing calls are not compiled. */
 static void
 reach_all(link_t *l, uint32_t root)
 {
@@ -349,6 +362,7 @@ reach_all(link_t *l, uint32_t root)
 
 /* --- what a rule may begin with, and whether with itself ---------------- */
 
+/* Joins from into to; again is set if to grew. */
 static void
 first_add(uint64_t to[4], const uint64_t from[4], int *again)
 {
@@ -361,6 +375,8 @@ first_add(uint64_t to[4], const uint64_t from[4], int *again)
 }
 
 
+/* One round for a rule: its own first bytes, and those of what it calls first.
+ * Objects and arrays begin with their bracket. */
 static void
 first_of(grammar_build_t *b, grammar_rule_t *r, int *again)
 {
@@ -424,6 +440,8 @@ begins(grammar_build_t *b, uint32_t rule, uint8_t *state, uint32_t depth)
 }
 
 
+/* Refuses what begins with itself, then joins first bytes until nothing grows.
+ */
 static void
 firsts(link_t *l)
 {
@@ -475,7 +493,7 @@ is_bare(const grammar_dfa_t *d, uint32_t s)
 {
     uint32_t c;
 
-    assert(d->classes > 0);
+    assert(s > 0 && s < d->states);
     if (d->accept[s] == 0
         || (d->call_at != NULL && d->call_at[s] != d->call_at[s + 1])) {
         return 0;
@@ -490,7 +508,8 @@ is_bare(const grammar_dfa_t *d, uint32_t s)
 }
 
 
-/* How many places a rule has; its first is at *at. */
+/* Gives a rule its places; its first is at *at, which is moved behind them.  An
+ * object has three for its frame, then its keys' automaton. */
 static void
 number(link_t *l, grammar_rule_t *r, uint32_t *at)
 {
@@ -511,6 +530,7 @@ number(link_t *l, grammar_rule_t *r, uint32_t *at)
         l->counts_n++;
         break;
     default:
+        assert(r->kind == RULE_PLAIN && r->dfa != NULL);
         r->pos = *at;
         *at += r->dfa->states;
         l->calls_cap +=
@@ -523,13 +543,17 @@ number(link_t *l, grammar_rule_t *r, uint32_t *at)
 static uint32_t
 place(const grammar_dfa_t *d, uint32_t base, uint32_t s)
 {
-    assert(d->classes > 0);
+    assert(s < d->states);
 
     return s == 0 ? POS_DEAD : is_bare(d, s) ? POS_DONE : base + s;
 }
 
 
-/* Copies an automaton's states to places; key: the object that it is of. */
+/*
+ * Copies an automaton's states to places; key: the object that it is of.  Where
+ * a rule that is called begins is known only when all are copied (put_all).  A
+ * key's states keep their places, since the place behind a key is its object's.
+ */
 static void
 put_dfa(link_t *l, const grammar_dfa_t *d, uint32_t base, uint32_t rule,
     const grammar_obj_t *key, uint32_t spec)
@@ -540,7 +564,7 @@ put_dfa(link_t *l, const grammar_dfa_t *d, uint32_t base, uint32_t rule,
     grammar_pos_t *p;
     uint32_t s, c, to;
 
-    assert(d->classes > 0);
+    assert(base + d->states <= l->g->pos_n);
     for (s = 1; s < d->states && !l->b->failed; s++) {
         p = &l->g->pos[base + s];
         memcpy(map, d->map, 256);
@@ -559,6 +583,7 @@ put_dfa(link_t *l, const grammar_dfa_t *d, uint32_t base, uint32_t rule,
         p->calls = l->calls_n;
         for (c = d->call_at == NULL ? 0 : d->call_at[s];
              d->call_at != NULL && c < d->call_at[s + 1]; c++) {
+            assert(l->calls_n < l->calls_cap);
             l->g->calls[l->calls_n].rule = d->calls[c].sym;
             l->g->calls[l->calls_n].pos = l->b->rules[d->calls[c].sym].pos;
             l->g->calls[l->calls_n++].to = place(d, base, d->calls[c].to);
@@ -568,7 +593,9 @@ put_dfa(link_t *l, const grammar_dfa_t *d, uint32_t base, uint32_t rule,
 }
 
 
-/* Which names a key may still become: [lo, hi), and whether another one. */
+/* Which names a key may still become: [lo, hi), and whether another one.  Names
+ * are numbered in the order of their bytes, so those with a common beginning
+ * are a range.  Backwards until nothing changes. */
 static void
 key_ranges(link_t *l, const grammar_dfa_t *d, uint32_t base, uint32_t props)
 {
@@ -576,7 +603,7 @@ key_ranges(link_t *l, const grammar_dfa_t *d, uint32_t base, uint32_t props)
     uint32_t s, c, lo, hi;
     int again = 1, nameless;
 
-    assert(d->classes > 0);
+    assert(base + d->states <= l->g->pos_n);
     while (again) {
         again = 0;
         for (s = d->states; s-- > 1;) {
@@ -608,17 +635,22 @@ key_ranges(link_t *l, const grammar_dfa_t *d, uint32_t base, uint32_t props)
 }
 
 
+/* A place whose frame it is; spec: of its object, array or count. */
 static void
 put_frame(link_t *l, uint32_t pos, int kind, uint32_t spec, uint32_t rule)
 {
     grammar_pos_t *p = &l->g->pos[pos];
 
+    assert(pos > POS_DONE && pos < l->g->pos_n);
     p->kind = (uint8_t) kind;
     p->spec = spec;
     p->rule = rule;
 }
 
 
+/* An object's places and all that the matcher must know of it.  Members are
+ * counted as far as a bound asks: to the end if there is a maximum, else up to
+ * the minimum, so that states beyond look alike. */
 static void
 put_object(link_t *l, uint32_t rule)
 {
@@ -627,7 +659,7 @@ put_object(link_t *l, uint32_t rule)
     uint32_t k = l->objects_n++, c, words = o->words;
     grammar_obj_t *x = &l->g->objects[k];
 
-    assert(rule < l->b->rules_n);
+    assert(r->kind == RULE_OBJECT && r->pos > POS_DONE);
     x->o = *o;
     x->open = r->pos;
     x->next = r->pos + 1;
@@ -665,6 +697,7 @@ put_object(link_t *l, uint32_t rule)
 }
 
 
+/* As put_object; the first items are told apart, so they are counted too. */
 static void
 put_array(link_t *l, uint32_t rule)
 {
@@ -673,7 +706,7 @@ put_array(link_t *l, uint32_t rule)
     uint32_t k = l->arrays_n++;
     grammar_arr_t *x = &l->g->arrays[k];
 
-    assert(rule < l->b->rules_n);
+    assert(r->kind == RULE_ARRAY && r->pos > POS_DONE);
     x->prefix_n = a->prefix_n;
     x->rest = a->rest;
     x->min = a->min;
@@ -693,6 +726,7 @@ put_array(link_t *l, uint32_t rule)
 }
 
 
+/* A counted repetition is one place. */
 static void
 put_count(link_t *l, uint32_t rule)
 {
@@ -700,7 +734,7 @@ put_count(link_t *l, uint32_t rule)
     uint32_t k = l->counts_n++;
     grammar_cnt_t *x = &l->g->counts[k];
 
-    assert(rule < l->b->rules_n);
+    assert(r->kind == RULE_COUNT && r->pos > POS_DONE);
     x->rule = r->u.count.rule;
     x->max = r->u.count.max;
     /* an item that may be nothing may be so as often as is asked */
@@ -713,6 +747,7 @@ put_count(link_t *l, uint32_t rule)
 
 /* --- text that goes on -------------------------------------------------- */
 
+/* Where a byte leads without a call; frames know no bytes. */
 static uint32_t
 next_of(const grammar_t *g, uint32_t pos, uint8_t byte)
 {
@@ -731,7 +766,7 @@ leads_plain(const grammar_t *g, uint32_t pos, uint8_t lo, uint8_t hi,
 {
     uint32_t c, next, last = 0;
 
-    assert(pos < g->pos_n);
+    assert(n >= 1 && n <= 4 && lo <= hi);
     for (c = lo; c <= hi; c++) {
         next = next_of(g, pos, (uint8_t) c);
         if (next != last || c == lo) {
@@ -749,6 +784,9 @@ leads_plain(const grammar_t *g, uint32_t pos, uint8_t lo, uint8_t hi,
 }
 
 
+/* Does every character of a JSON string that needs no escape lead from pos to a
+ * place that is plain, and every control character nowhere?  Rows: the first
+ * byte, the second, and how many bytes, as Unicode's table 3-7 has them. */
 static int
 stays_plain(const grammar_t *g, uint32_t pos)
 {
@@ -782,7 +820,9 @@ stays_plain(const grammar_t *g, uint32_t pos)
 }
 
 
-/* Counted repetitions of a string's characters, and what is around them. */
+/* Counted repetitions of a string's characters, and what is around them.  Once
+ * such an item is whole the place is DONE, which is taken for plain meanwhile.
+ */
 static void
 find_chars(grammar_t *g, uint32_t counts_n)
 {
@@ -807,7 +847,8 @@ find_chars(grammar_t *g, uint32_t counts_n)
 }
 
 
-/* The largest set of places that any text of a string stays in. */
+/* The largest set of places that any text of a string stays in: all that might
+ * be, less those that lead out of it, until none does. */
 static void
 find_plain(grammar_t *g)
 {
@@ -839,6 +880,8 @@ find_plain(grammar_t *g)
 
 /* --- the whole ---------------------------------------------------------- */
 
+/* Numbers the places of all rules that are reached, then fills them in.  Rules
+ * keep their numbers; those that are not reached have no place. */
 static void
 put_all(link_t *l)
 {
@@ -899,12 +942,14 @@ put_all(link_t *l)
 }
 
 
+/* 0, or -1: failed, and the grammar is not whole. */
 static int
 link_run(link_t *l, uint32_t root)
 {
     grammar_build_t *b = l->b;
     uint32_t start;
 
+    assert(root < b->rules_n);
     /* a root that is an object or counts is called by one that is plain */
     start = grammar_rule(b, NULL);
     if (b->failed) {

@@ -92,6 +92,7 @@ hash_of(const uint32_t *v, uint32_t n)
 }
 
 
+/* Of the places in which the threads stand, in their order. */
 static uint32_t
 hash_tops(const grammar_state_t *st)
 {
@@ -151,7 +152,7 @@ cut(const grammar_t *g, const grammar_vocab_t *v, const grammar_state_t *st,
     const grammar_thread_t *t = threads_of(st);
     uint32_t i, f, k, n = 0, size;
 
-    assert(v->words == (v->vocab + 31) / 32);
+    assert(st->threads <= GRAMMAR_THREADS_MAX);
     memcpy(key, &v, sizeof(v));
     n = sizeof(v) / sizeof(*key);
     key[n++] = shape.deep;
@@ -180,6 +181,7 @@ cut(const grammar_t *g, const grammar_vocab_t *v, const grammar_state_t *st,
             return 0;
         }
     }
+    assert(n < KEY_MAX);
 
     return n;
 }
@@ -187,11 +189,14 @@ cut(const grammar_t *g, const grammar_vocab_t *v, const grammar_state_t *st,
 
 /* --- the cache ---------------------------------------------------------- */
 
+/* The shapes of places of that hash, or where they go.  Two sets of places with
+ * one hash share their shapes: a key has the places themselves. */
 static top_t *
 top_of(struct grammar_masks_s *m, uint32_t hash)
 {
     uint32_t i = hash;
 
+    assert(m->tops_n <= m->tops_mask); /* an empty place ends the search */
     while (m->tops[i & m->tops_mask].n > 0
            && m->tops[i & m->tops_mask].hash != hash) {
         i++;
@@ -201,6 +206,7 @@ top_of(struct grammar_masks_s *m, uint32_t hash)
 }
 
 
+/* The mask of a key, or the empty place where it goes. */
 static mask_t *
 mask_of(
     struct grammar_masks_s *m, uint64_t hash, const uint32_t *key, uint32_t n)
@@ -208,6 +214,7 @@ mask_of(
     uint32_t i = (uint32_t) hash;
     mask_t *x;
 
+    assert(m->masks_n <= m->masks_mask);
     for (;; i++) {
         x = &m->masks[i & m->masks_mask];
         if (x->key == NULL
@@ -226,7 +233,7 @@ masks_grow(struct grammar_masks_s *m)
     mask_t *was = m->masks;
     uint32_t mask = m->masks_mask, size = was == NULL ? 64 : mask * 2 + 2, i;
 
-    assert(m->masks_n <= m->masks_mask || m->masks == NULL);
+    assert((size & (size - 1)) == 0);
     if (was != NULL && m->masks_n * 2 <= mask) {
         return 0;
     }
@@ -253,7 +260,7 @@ tops_grow(struct grammar_masks_s *m)
     top_t *was = m->tops;
     uint32_t mask = m->tops_mask, size = was == NULL ? 64 : mask * 2 + 2, i;
 
-    assert(m->masks_n <= m->masks_mask || m->masks == NULL);
+    assert((size & (size - 1)) == 0);
     if (was != NULL && m->tops_n * 2 <= mask) {
         return 0;
     }
@@ -283,7 +290,7 @@ find(grammar_t *g, const grammar_vocab_t *v, const grammar_state_t *st)
     const mask_t *x;
     uint32_t i, n;
 
-    assert(v->words == (v->vocab + 31) / 32);
+    assert(top->n <= SHAPES);
     for (i = 0; i < top->n; i++) {
         n = cut(g, v, st, top->shapes[i], m->key);
         if (n > 0) {
@@ -367,6 +374,7 @@ count_one(grammar_work_t *w, uint32_t frame)
     const grammar_cnt_t *x = &w->g->counts[w->g->pos[w->words[frame]].spec];
     uint32_t n = w->words[frame + 2], at = w->used;
 
+    assert(w->g->pos[w->words[frame]].kind == POS_COUNT);
     grammar_looked(w, frame, w->words[frame + 1]);
     if (n >= x->max || w->cap - w->used < 3) {
         return 0;
@@ -418,7 +426,7 @@ slice(const grammar_vocab_t *v, uint32_t chars, uint32_t *mask)
     const uint32_t *from = chars < SHORT_MAX ? v->upto[chars] : v->plain;
     uint32_t i;
 
-    assert(v->words == (v->vocab + 31) / 32);
+    assert(chars > 0);
     memcpy(mask, from, v->words * sizeof(*mask));
     for (i = 0; i < v->longer_n && chars >= SHORT_MAX && chars < TOKEN_LEN_MAX;
          i++) {
@@ -438,7 +446,7 @@ step(struct grammar_masks_s *m, grammar_work_t *w, uint32_t depth, uint8_t byte)
     const grammar_pos_t *p = &w->g->pos[in->pos];
     uint32_t n = m->n[depth], to;
 
-    assert(m->masks_n <= m->masks_mask || m->masks == NULL);
+    assert(depth < TOKEN_LEN_MAX && n <= GRAMMAR_THREADS_MAX);
     m->at[depth + 1] = m->at[depth] + n;
     m->used[depth + 1] = m->used[depth];
     if (n == 1 && p->kind == POS_PLAIN && p->calls_n == 0 && !p->accept
@@ -475,9 +483,9 @@ walk(struct grammar_masks_s *m, grammar_work_t *w, const grammar_trie_t *t,
     const grammar_node_of_trie_t *node;
     uint32_t i, k, id;
 
-    assert(m->masks_n <= m->masks_mask || m->masks == NULL);
     for (i = 0; i < t->nodes_n;) {
         node = &t->nodes[i];
+        assert(node->end > i && node->end <= t->nodes_n);
         if (step(m, w, node->depth, node->byte) == 0) {
             i = node->end;
             continue;
@@ -491,12 +499,12 @@ walk(struct grammar_masks_s *m, grammar_work_t *w, const grammar_trie_t *t,
 }
 
 
+/* Room for the state and what a walk adds to it. 0, or -1: no memory. */
 static int
 walk_room(struct grammar_masks_s *m, const grammar_state_t *st)
 {
     uint32_t *p;
 
-    assert(m->masks_n <= m->masks_mask || m->masks == NULL);
     if (m->depth_cap < st->used) {
         p = realloc(m->depth, st->used * sizeof(*p));
         if (p == NULL) {
@@ -525,7 +533,7 @@ depths(struct grammar_masks_s *m, const grammar_state_t *st)
     const grammar_thread_t *t = threads_of(st);
     uint32_t i, f, k;
 
-    assert(m->masks_n <= m->masks_mask || m->masks == NULL);
+    assert(m->depth_cap >= st->used);
     memset(m->depth, 0, st->used * sizeof(*m->depth));
     for (i = 0; i < st->threads; i++) {
         for (f = t[i].up, k = 1; f != 0; f = st->words[f + 1], k++) {
@@ -546,7 +554,7 @@ compute(grammar_t *g, const grammar_vocab_t *v, const grammar_state_t *st,
     uint32_t i, chars, plain = st->threads > 0;
     shape_t shape;
 
-    assert(v->words == (v->vocab + 31) / 32);
+    assert(st->threads <= GRAMMAR_THREADS_MAX && m->cap > st->used);
     memcpy(m->words, st->words, st->used * sizeof(*m->words));
     depths(m, st);
     w.base = w.used = st->used;

@@ -91,9 +91,10 @@ frame_new(grammar_work_t *w, uint32_t pos, uint32_t up)
 static uint32_t
 frame_count(grammar_work_t *w, uint32_t frame, uint32_t most)
 {
-    uint32_t pos = w->words[frame + F_POS], at;
+    uint32_t pos, at;
 
     assert(frame != 0 && frame < w->used);
+    pos = w->words[frame + F_POS];
     at = frame_new(w, pos, w->words[frame + F_UP]);
     if (at != 0) {
         memcpy(w->words + at + F_COUNT, w->words + frame + F_COUNT,
@@ -105,7 +106,8 @@ frame_count(grammar_work_t *w, uint32_t frame, uint32_t most)
 }
 
 
-/* A walk looked at where a frame leads, or at what it counts. */
+/* A walk looked at where a frame leads, or at what it counts: that is what its
+ * result depends on (grammar_mask.c). */
 static inline void
 look(grammar_work_t *w, uint32_t frame)
 {
@@ -163,12 +165,14 @@ same(const grammar_work_t *w, uint32_t x, uint32_t y)
 }
 
 
+/* A thread of this step, unless there is one like it.  Beyond the limit it is
+ * dropped. */
 static void
 emit(grammar_work_t *w, uint32_t pos, uint32_t up)
 {
     uint32_t i;
 
-    assert(pos != POS_DEAD && pos < w->g->pos_n);
+    assert(pos != POS_DEAD && pos < w->g->pos_n && up < w->used);
     for (i = 0; i < w->out_n; i++) {
         if (w->out[i].pos == pos && same(w, w->out[i].up, up)) {
             return;
@@ -183,6 +187,7 @@ emit(grammar_work_t *w, uint32_t pos, uint32_t up)
 
 /* --- objects ------------------------------------------------------------ */
 
+/* Is i in a set of keys? */
 static int
 has(const uint32_t *set, uint32_t i)
 {
@@ -190,14 +195,14 @@ has(const uint32_t *set, uint32_t i)
 }
 
 
-/* Is i, in a set of keys, required, by the schema or by one that was seen? */
+/* Is key i required, by the schema or by one that was seen? */
 static int
 is_required(const grammar_obj_t *x, const uint32_t *seen, uint32_t i)
 {
     const uint32_t *dep = x->o.deps;
     uint32_t k;
 
-    assert(x->o.props <= x->o.classes);
+    assert(i < x->o.props);
     if (has(x->o.required, i)) {
         return 1;
     }
@@ -218,7 +223,6 @@ missing(const grammar_obj_t *x, const uint32_t *seen)
     const uint32_t *dep = x->o.deps;
     uint32_t i, k, want, n = 0;
 
-    assert(x->o.props <= x->o.classes);
     for (i = 0; i < x->o.words; i++) {
         want = x->o.required[i];
         for (k = 0; k < x->o.deps_n; k++) {
@@ -227,6 +231,7 @@ missing(const grammar_obj_t *x, const uint32_t *seen)
         }
         n += (uint32_t) __builtin_popcount(want & ~seen[i]);
     }
+    assert(n <= x->o.props);
 
     return n;
 }
@@ -236,19 +241,20 @@ missing(const grammar_obj_t *x, const uint32_t *seen)
 static uint32_t
 room(const grammar_obj_t *x, uint32_t count)
 {
-    assert(x->o.props <= x->o.classes);
+    assert(count <= x->o.max);
 
     return x->o.max == GRAMMAR_MANY ? GRAMMAR_MANY : x->o.max - count;
 }
 
 
-/* In order: is a key seen that comes behind i, or one required before not? */
+/* With properties in order: may i be next?  Not if a key was seen that comes
+ * behind it, or one before it that is required was not. */
 static int
 in_order(const grammar_obj_t *x, const uint32_t *seen, uint32_t i)
 {
     uint32_t k;
 
-    assert(x->o.props <= x->o.classes);
+    assert(i < x->o.props);
     for (k = 0; k < x->o.props; k++) {
         if (x->o.order[k] > x->o.order[i]
                 ? has(seen, k)
@@ -261,7 +267,9 @@ in_order(const grammar_obj_t *x, const uint32_t *seen, uint32_t i)
 }
 
 
-/* May key i be the next one, missing_n being missing? */
+/* May key i be the next one, missing_n being missing?  Where there is a bound,
+ * there must be room for all that is missing then; a key that requires others
+ * is taken for one that requires all, which refuses too much near the bound. */
 static int
 may_name(const grammar_obj_t *x, const uint32_t *frame, uint32_t missing_n,
     uint32_t i)
@@ -270,7 +278,7 @@ may_name(const grammar_obj_t *x, const uint32_t *frame, uint32_t missing_n,
     uint32_t left = room(x, frame[F_COUNT]), more, k;
     const uint32_t *dep = x->o.deps;
 
-    assert(x->o.props <= x->o.classes);
+    assert(i < x->o.props);
     if (left == 0 || has(seen, i) || x->value[i] == POS_DEAD) {
         return 0;
     }
@@ -294,7 +302,6 @@ may_free(const grammar_obj_t *x, const uint32_t *frame, uint32_t missing_n)
 {
     uint32_t left = room(x, frame[F_COUNT]);
 
-    assert(x->o.props <= x->o.classes);
     return left > 0 && (left == GRAMMAR_MANY || missing_n <= left - 1)
            && (!x->ordered || missing_n == 0);
 }
@@ -308,8 +315,7 @@ key_alive(grammar_work_t *w, const grammar_obj_t *x, uint32_t pos, uint32_t f)
     const uint32_t *frame = w->words + f;
     uint32_t i, n;
 
-    assert(x->o.props <= x->o.classes);
-    assert(pos < w->g->pos_n && f < w->used);
+    assert(f != 0 && f < w->used && p->hi <= x->o.props);
     if (p->nameless && x->o.max == GRAMMAR_MANY && !x->ordered) {
         return 1;
     }
@@ -335,9 +341,10 @@ step_key(grammar_work_t *w, uint32_t pos, uint32_t f, uint8_t byte)
 {
     const grammar_pos_t *p = &w->g->pos[pos];
     const grammar_obj_t *x = &w->g->objects[p->spec];
-    uint32_t to = p->next[p->map[byte]], key_class, n;
+    uint32_t to, key_class, n;
 
-    assert(pos < w->g->pos_n && f < w->used);
+    assert(p->kind == POS_KEY && f != 0 && f < w->used);
+    to = p->next[p->map[byte]];
     if (to == POS_DEAD) {
         return;
     }
@@ -365,6 +372,7 @@ step_key(grammar_work_t *w, uint32_t pos, uint32_t f, uint8_t byte)
 }
 
 
+/* May byte stand between tokens of JSON? */
 static int
 is_white(const grammar_t *g, uint8_t byte)
 {
@@ -380,7 +388,8 @@ step_object(grammar_work_t *w, uint32_t pos, uint32_t f, uint8_t byte)
     const grammar_pos_t *p = &w->g->pos[pos];
     const grammar_obj_t *x = &w->g->objects[p->spec];
 
-    assert(pos < w->g->pos_n && f < w->used);
+    assert(p->kind >= POS_OPEN && p->kind <= POS_MEMBER);
+    assert(f != 0 && f < w->used);
     if (is_white(w->g, byte)) {
         emit(w, pos, f);
     } else if (byte == '"' && p->kind != POS_MEMBER) {
@@ -416,6 +425,7 @@ call(grammar_work_t *w, uint32_t rule, uint32_t up, uint8_t byte)
     const grammar_rule_t *r = &g->rules[rule];
     uint32_t f;
 
+    assert(rule < g->rules_n && up < w->used);
     if (!(r->first[byte / 64] >> byte % 64 & 1)) {
         return;
     }
@@ -447,6 +457,7 @@ step_item(
 {
     uint32_t n = w->used, outs = w->out_n, was = w->words[f + F_COUNT];
 
+    assert(rule < w->g->rules_n);
     if (!(w->g->rules[rule].first[byte / 64] >> byte % 64 & 1)) {
         return;
     }
@@ -470,9 +481,11 @@ step_array(grammar_work_t *w, uint32_t pos, uint32_t f, uint8_t byte)
 {
     const grammar_pos_t *p = &w->g->pos[pos];
     const grammar_arr_t *x = &w->g->arrays[p->spec];
-    uint32_t n = w->words[f + F_COUNT];
+    uint32_t n;
 
-    assert(pos < w->g->pos_n && f < w->used);
+    assert(p->kind >= POS_FIRST && p->kind <= POS_ITEMS);
+    assert(f != 0 && f < w->used);
+    n = w->words[f + F_COUNT];
     if (x->counts > 0) {
         look_aux(w, f);
     }
@@ -627,6 +640,7 @@ grammar_ends(grammar_work_t *w, const grammar_thread_t *in, uint32_t n)
 
 /* --- states ------------------------------------------------------------- */
 
+/* Threads lie behind the frames. */
 static grammar_thread_t *
 threads_of(const grammar_state_t *st)
 {

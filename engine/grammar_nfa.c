@@ -31,6 +31,8 @@
 #include <string.h>
 
 
+/* A state without edges; 0 if failed, which is a state too, so that edges drawn
+ * until the failure is seen do no harm. */
 static uint32_t
 state_new(grammar_build_t *b, grammar_nfa_t *m)
 {
@@ -50,6 +52,7 @@ state_new(grammar_build_t *b, grammar_nfa_t *m)
 }
 
 
+/* An edge in front of those of from, valid until the next one; NULL: failed. */
 static grammar_edge_t *
 edge_new(
     grammar_build_t *b, grammar_nfa_t *m, uint32_t from, uint32_t to, int kind)
@@ -73,13 +76,14 @@ edge_new(
 }
 
 
+/* An edge that takes any byte of lo to hi. */
 static void
 edge_byte(grammar_build_t *b, grammar_nfa_t *m, uint32_t from, uint32_t to,
     uint8_t lo, uint8_t hi)
 {
     grammar_edge_t *e = edge_new(b, m, from, to, EDGE_BYTE);
 
-    assert(from < m->states && to < m->states);
+    assert(lo <= hi);
     if (e != NULL) {
         e->lo = lo;
         e->hi = hi;
@@ -89,6 +93,7 @@ edge_byte(grammar_build_t *b, grammar_nfa_t *m, uint32_t from, uint32_t to,
 
 /* --- code points -------------------------------------------------------- */
 
+/* Where the bytes of a set are put. */
 typedef struct {
     grammar_build_t *b;
     grammar_nfa_t *m;
@@ -96,12 +101,15 @@ typedef struct {
 } nfa_path_t;
 
 
+/* One sequence of byte ranges; sequences share only their ends, and the subset
+ * construction joins what begins alike. */
 static int
 put_utf8(void *arg, const uint8_t *lo, const uint8_t *hi, uint32_t n)
 {
     const nfa_path_t *p = arg;
     uint32_t at = p->from, next, i;
 
+    assert(n >= 1 && n <= 4);
     for (i = 0; i < n; i++) {
         next = i + 1 == n ? p->to : state_new(p->b, p->m);
         edge_byte(p->b, p->m, at, next, lo[i], hi[i]);
@@ -119,7 +127,7 @@ put_control(const nfa_path_t *p, uint32_t back, uint32_t c)
     uint32_t at = back, next, i;
     uint8_t d = (uint8_t) (c & 15);
 
-    assert(p->from < p->m->states);
+    assert(c < 0x20);
     for (i = 0; i < 3; i++) {
         next = state_new(p->b, p->m);
         edge_byte(p->b, p->m, at, next, i == 0 ? 'u' : '0', i == 0 ? 'u' : '0');
@@ -141,6 +149,8 @@ put_control(const nfa_path_t *p, uint32_t back, uint32_t c)
 }
 
 
+/* What of s must be escaped within a JSON string, behind one backslash that all
+ * share. */
 static void
 put_escapes(const nfa_path_t *p, const grammar_set_t *s)
 {
@@ -148,7 +158,7 @@ put_escapes(const nfa_path_t *p, const grammar_set_t *s)
     uint32_t back = 0, c;
     const char *at;
 
-    assert(p->from < p->m->states);
+    _Static_assert(sizeof(what) == sizeof(how), "each has what it is written");
     for (c = 0; c <= '\\'; c++) {
         at = c == 0 ? NULL : strchr(what, (int) c);
         if ((c >= 0x20 && at == NULL) || !grammar_set_has(s, c)) {
@@ -200,6 +210,7 @@ put_set(const nfa_path_t *p, const grammar_set_t *s, int json)
 
 /* --- nodes -------------------------------------------------------------- */
 
+/* Each of these leads from one state to the other by what the node derives. */
 static void put_node(grammar_build_t *b, grammar_nfa_t *m, uint32_t node,
     uint32_t from, uint32_t to);
 
@@ -289,6 +300,8 @@ put_dfa(grammar_build_t *b, grammar_nfa_t *m, const grammar_dfa_t *d,
 }
 
 
+/* A call.  What may be nothing is gone around, so that calls take bytes; what
+ * cannot be has no way. */
 static void
 put_ref(grammar_build_t *b, grammar_nfa_t *m, const grammar_node_t *n,
     uint32_t from, uint32_t to)
@@ -309,6 +322,7 @@ put_ref(grammar_build_t *b, grammar_nfa_t *m, const grammar_node_t *n,
 }
 
 
+/* Kids side by side, or one behind the other. */
 static void
 put_list(grammar_build_t *b, grammar_nfa_t *m, const grammar_node_t *n,
     uint32_t from, uint32_t to)

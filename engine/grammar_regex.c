@@ -13,7 +13,8 @@
  *
  * With REGEX_JSON the automaton reads the inside of a JSON string.
  *
- * Recursion follows nesting, at most GRAMMAR_DEPTH_MAX.
+ * Recursion follows nesting, at most GRAMMAR_DEPTH_MAX.  All reading stops at
+ * the first refusal; what was made until then is dropped with the build.
  *
  *      either   := sequence ("|" sequence)*
  *      sequence := repeated*
@@ -30,14 +31,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NUMBER_MAX 1000000 /* digits behind more are dropped: it is too many */
+
+/* A pattern that is read; at never passes len. */
 typedef struct {
     grammar_build_t *b;
-    const char *what;
+    const char *what; /* it is called in messages */
     const char *s;
     size_t len, at;
     unsigned flags;
-    uint32_t depth;
-    int fold, dot; /* (?i), (?s) */
+    uint32_t depth; /* of groups */
+    int fold, dot;  /* (?i), (?s) */
 } reader_t;
 
 #define CLASSES "dDwWsSpP"
@@ -45,6 +49,7 @@ typedef struct {
 static uint32_t read_either(reader_t *r);
 
 
+/* Fails with what is wrong and where; 0, as grammar_fail. */
 static uint32_t
 refuse(reader_t *r, const char *why)
 {
@@ -54,6 +59,7 @@ refuse(reader_t *r, const char *why)
 }
 
 
+/* Does s stand where reading is? */
 static int
 is_next(const reader_t *r, const char *s)
 {
@@ -64,6 +70,7 @@ is_next(const reader_t *r, const char *s)
 }
 
 
+/* Passes s if it is next. */
 static int
 eat(reader_t *r, const char *s)
 {
@@ -79,6 +86,7 @@ eat(reader_t *r, const char *s)
 
 /* --- code points -------------------------------------------------------- */
 
+/* Neither overlong forms nor surrogates are text. */
 uint32_t
 grammar_utf8(const char *s, size_t len, uint32_t *code)
 {
@@ -128,6 +136,7 @@ grammar_code(grammar_build_t *b, uint32_t code, int json)
 }
 
 
+/* Stretches without escapes are one node of bytes each. */
 uint32_t
 grammar_text(grammar_build_t *b, const char *s, size_t len, int json)
 {
@@ -166,7 +175,6 @@ read_code(reader_t *r)
 {
     uint32_t code = 0, n = grammar_utf8(r->s + r->at, r->len - r->at, &code);
 
-    assert(r->at <= r->len);
     if (n == 0) {
         return refuse(r, "text that is not UTF-8");
     }
@@ -182,8 +190,6 @@ read_code(reader_t *r)
 static void
 must(reader_t *r, int rc)
 {
-    assert(r->at <= r->len);
-
     if (rc != 0) {
         grammar_fail(r->b, "the grammar needs too much memory");
     }
@@ -193,18 +199,19 @@ must(reader_t *r, int rc)
 static void
 add(reader_t *r, grammar_set_t *s, uint32_t lo, uint32_t hi)
 {
-    assert(r->at <= r->len);
+    assert(lo <= hi);
 
     must(r, grammar_set_add(s, lo, hi));
 }
 
 
+/* All that have a general category.  The table of categories is made when it is
+ * first asked for: it is a walk over all of Unicode. */
 static void
 add_property(reader_t *r, grammar_set_t *s, const char *name, size_t len)
 {
     int rc;
 
-    assert(r->at <= r->len);
     if (r->b->categories == NULL) {
         r->b->categories = grammar_categories();
     }
@@ -218,11 +225,10 @@ add_property(reader_t *r, grammar_set_t *s, const char *name, size_t len)
 }
 
 
+/* What \d, \w and \s are in each dialect. */
 static void
 add_digits(reader_t *r, grammar_set_t *s)
 {
-    assert(r->at <= r->len);
-
     if (r->flags & REGEX_ECMA) {
         add(r, s, '0', '9');
     } else {
@@ -234,8 +240,6 @@ add_digits(reader_t *r, grammar_set_t *s)
 static void
 add_words(reader_t *r, grammar_set_t *s)
 {
-    assert(r->at <= r->len);
-
     add_digits(r, s);
     if (r->flags & REGEX_ECMA) {
         add(r, s, 'A', 'Z');
@@ -253,8 +257,6 @@ add_words(reader_t *r, grammar_set_t *s)
 static void
 add_white(reader_t *r, grammar_set_t *s)
 {
-    assert(r->at <= r->len);
-
     add(r, s, '\t', '\r');
     add(r, s, ' ', ' ');
     add(r, s, 0xa0, 0xa0);
@@ -279,7 +281,7 @@ read_property(reader_t *r, grammar_set_t *s)
     const char *name = r->s + r->at, *end, *is;
     size_t len = 1;
 
-    assert(r->at <= r->len);
+    assert(r->at > 0 && (r->s[r->at - 1] | 0x20) == 'p');
     if (r->at == r->len) {
         refuse(r, "half an escape");
         return;
@@ -308,12 +310,14 @@ read_property(reader_t *r, grammar_set_t *s)
 }
 
 
-/* \d and its like, behind the letter, into s. */
+/* \d and its like, behind the letter, into s.  Case is folded before the set is
+ * turned around: (?i)\PL must not take letters. */
 static void
 read_class(reader_t *r, char c, grammar_set_t *s)
 {
     grammar_set_t own = {NULL, 0, 0};
 
+    assert(r->at > 0 && r->s[r->at - 1] == c);
     switch (c | 0x20) {
     case 'd':
         add_digits(r, &own);
@@ -347,7 +351,7 @@ read_hex(reader_t *r, uint32_t n)
     int braces = eat(r, "{");
     char c;
 
-    assert(r->at <= r->len);
+    assert(n <= 8);
     for (i = 0; braces || i < n; i++) {
         c = r->at < r->len ? r->s[r->at] : 0;
         if (braces && i > 0 && c == '}') {
@@ -379,7 +383,7 @@ read_escape(reader_t *r)
     const char *at;
     char c = r->at < r->len ? r->s[r->at] : 0;
 
-    assert(r->at <= r->len);
+    _Static_assert(sizeof(what) == sizeof(how), "each has what it stands for");
     if (r->at == r->len) {
         return refuse(r, "half an escape");
     }
@@ -441,7 +445,7 @@ read_posix(reader_t *r, grammar_set_t *s)
     const char *p;
     size_t i;
 
-    assert(r->at <= r->len);
+    assert(r->at > 0 && r->s[r->at - 1] == '[');
     for (i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
         if (eat(r, list[i].name)) {
             for (p = list[i].ranges; *p != '\0'; p += 2) {
@@ -461,7 +465,6 @@ read_member(reader_t *r, grammar_set_t *s, uint32_t *code)
 {
     char c;
 
-    assert(r->at <= r->len);
     if (eat(r, "\\")) {
         c = r->at < r->len ? r->s[r->at] : 0;
         if (c != 0 && strchr(CLASSES, c) != NULL) {
@@ -506,7 +509,6 @@ read_members(reader_t *r, grammar_set_t *s)
     uint32_t lo, hi;
     int first = !(r->flags & REGEX_ECMA);
 
-    assert(r->at <= r->len);
     while (!r->b->failed) {
         if (r->at == r->len) {
             refuse(r, "a class without an end");
@@ -537,13 +539,13 @@ read_members(reader_t *r, grammar_set_t *s)
 }
 
 
+/* A class, behind its "[". */
 static uint32_t
 read_brackets(reader_t *r)
 {
     grammar_set_t s = {NULL, 0, 0};
     int negated = eat(r, "^");
 
-    assert(r->at <= r->len);
     read_members(r, &s);
     if (r->fold) {
         must(r, grammar_set_fold(&s));
@@ -556,12 +558,12 @@ read_brackets(reader_t *r)
 }
 
 
+/* "."; lines: also what ends a line. */
 static uint32_t
 any(reader_t *r, int lines)
 {
     grammar_set_t s = {NULL, 0, 0};
 
-    assert(r->at <= r->len);
     if (!lines) {
         add(r, &s, '\n', '\n');
         if (r->flags & REGEX_ECMA) {
@@ -575,12 +577,12 @@ any(reader_t *r, int lines)
 }
 
 
+/* One character, in both cases if case does not matter. */
 static uint32_t
 literal(reader_t *r, uint32_t code)
 {
     grammar_set_t s = {NULL, 0, 0};
 
-    assert(r->at <= r->len);
     add(r, &s, code, code);
     if (r->fold) {
         must(r, grammar_set_fold(&s));
@@ -599,7 +601,7 @@ read_flags(reader_t *r)
     int on = 1;
     char c;
 
-    assert(r->at <= r->len);
+    assert(r->at > 0 && r->s[r->at - 1] == '?');
     for (; r->at < r->len && r->s[r->at] != ')' && r->s[r->at] != ':';
          r->at++) {
         c = r->s[r->at];
@@ -617,11 +619,10 @@ read_flags(reader_t *r)
 }
 
 
+/* node, if the group ends here. */
 static uint32_t
 group_end(reader_t *r, uint32_t node)
 {
-    assert(r->at <= r->len);
-
     return r->b->failed || eat(r, ")") ? node
                                        : refuse(r, "a group without an end");
 }
@@ -635,7 +636,7 @@ read_group(reader_t *r)
     const char *end;
     uint32_t node;
 
-    assert(r->at <= r->len);
+    assert(r->at > 0 && r->s[r->at - 1] == '(');
     if (is_next(r, "?=") || is_next(r, "?!") || is_next(r, "?<=")
         || is_next(r, "?<!")) {
         return refuse(r, "look-around is not regular:");
@@ -680,7 +681,7 @@ read_back(reader_t *r)
     grammar_set_t s = {NULL, 0, 0};
     char c = r->at < r->len ? r->s[r->at] : 0;
 
-    assert(r->at <= r->len);
+    assert(r->at > 0 && r->s[r->at - 1] == '\\');
     if (c == 'A' || c == 'z') {
         r->at++;
         return grammar_edge_node(r->b, c == 'z');
@@ -695,10 +696,11 @@ read_back(reader_t *r)
 }
 
 
+/* What a repetition is of. */
 static uint32_t
 read_atom(reader_t *r)
 {
-    assert(r->at <= r->len);
+    assert(r->depth <= GRAMMAR_DEPTH_MAX);
 
     if (eat(r, "(")) {
         return read_group(r);
@@ -728,15 +730,15 @@ read_atom(reader_t *r)
 
 /* --- repetition --------------------------------------------------------- */
 
+/* 1 with a number, which stays far below GRAMMAR_MANY; 0: none is next. */
 static int
 read_number(reader_t *r, uint32_t *n)
 {
     size_t from = r->at;
 
-    assert(r->at <= r->len);
     for (*n = 0; r->at < r->len && r->s[r->at] >= '0' && r->s[r->at] <= '9';
          r->at++) {
-        *n = *n > 1000000 ? *n : *n * 10 + (uint32_t) (r->s[r->at] - '0');
+        *n = *n > NUMBER_MAX ? *n : *n * 10 + (uint32_t) (r->s[r->at] - '0');
     }
 
     return r->at > from;
@@ -749,7 +751,6 @@ read_braces(reader_t *r, uint32_t *min, uint32_t *max)
 {
     size_t from = r->at;
 
-    assert(r->at <= r->len);
     if (eat(r, "{") && read_number(r, min)) {
         *max = *min;
         if (eat(r, ",") && !read_number(r, max)) {
@@ -765,12 +766,13 @@ read_braces(reader_t *r, uint32_t *min, uint32_t *max)
 }
 
 
+/* An atom and what repeats it.  Always copies, as a pattern is one automaton
+ * and calls nothing; what needs too many of them is refused when it is made. */
 static uint32_t
 read_repeated(reader_t *r)
 {
     uint32_t node = read_atom(r), min, max, times = 0;
 
-    assert(r->at <= r->len);
     while (!r->b->failed) {
         if (eat(r, "*")) {
             min = 0;
@@ -798,13 +800,13 @@ read_repeated(reader_t *r)
 }
 
 
+/* Up to the end, or what ends an alternative. */
 static uint32_t
 read_sequence(reader_t *r)
 {
     grammar_list_t l = {NULL, 0, 0};
     uint32_t node;
 
-    assert(r->at <= r->len);
     while (r->at < r->len && !is_next(r, "|") && !is_next(r, ")")
            && !grammar_tick(r->b)) {
         if (grammar_list_put(r->b, &l, read_repeated(r)) != 0) {
@@ -818,13 +820,14 @@ read_sequence(reader_t *r)
 }
 
 
+/* Alternatives, up to the end or a ")" that is not theirs. */
 static uint32_t
 read_either(reader_t *r)
 {
     grammar_list_t l = {NULL, 0, 0};
     uint32_t node;
 
-    assert(r->at <= r->len);
+    assert(r->depth <= GRAMMAR_DEPTH_MAX);
     do {
         if (grammar_list_put(r->b, &l, read_sequence(r)) != 0) {
             break;
@@ -837,6 +840,8 @@ read_either(reader_t *r)
 }
 
 
+/* Search is a text of any kind on both sides; "^" and "$" within still mean the
+ * edges, which such a text then has passed or not. */
 grammar_dfa_t *
 grammar_regex(grammar_build_t *b, const char *s, size_t len, unsigned flags,
     const char *what)

@@ -122,6 +122,8 @@ grammar_schema_refuse(
 
 /* --- the whole ---------------------------------------------------------- */
 
+/* Nodes of all rules that were asked for.  Making one may ask for more, which
+ * are put behind it; a limit on rules ends what would go on for ever. */
 static void
 rules_make(schema_t *c)
 {
@@ -147,6 +149,7 @@ rules_make(schema_t *c)
 }
 
 
+/* The rule of the whole document; 0: failed. */
 static uint32_t
 read_schema(schema_t *c, const char *s, size_t len)
 {

@@ -47,7 +47,7 @@ enum {
 
 /* One demand on values of a type; of others it asks nothing. */
 enum {
-    A_MIN, /* value: a number; not: must be below */
+    A_MIN, /* value: a number */
     A_MAX,
     A_XMIN, /* exclusive */
     A_XMAX,
@@ -93,7 +93,7 @@ typedef struct schema_way_s {
 
 /* What a value must be, all at once. */
 typedef struct schema_flat_s {
-    unsigned types;
+    unsigned types; /* never none */
     const schema_atom_t *atoms;
     struct schema_flat_s *next;
 } schema_flat_t;
@@ -129,7 +129,7 @@ typedef struct {
 typedef struct {
     grammar_build_t *b;
     json_t *doc;    /* owned */
-    json_t *consts; /* owned: arrays of one */
+    json_t *consts; /* owned: arrays of one, for "const" */
     int old;        /* a draft where "$ref" has no siblings */
     uint32_t depth; /* of checks within checks */
     uint32_t flats; /* of a rule, so far */
@@ -163,11 +163,8 @@ const schema_terms_t *grammar_schema_term(
     schema_t *c, const json_t *s, int negated, const schema_terms_t *next);
 /* Can both be satisfied at once, as far as is seen at first sight? */
 int grammar_schema_meets(schema_t *c, schema_term_t x, schema_term_t y);
-unsigned grammar_schema_types(schema_t *c, const json_t *type, const json_t *s);
 
 /* Values (grammar_schema_value.c). */
-int grammar_schema_holds(
-    schema_t *c, const schema_terms_t *terms, const json_t *v);
 int grammar_schema_flat_holds(
     schema_t *c, const schema_flat_t *f, const json_t *v);
 uint32_t grammar_schema_literal(schema_t *c, const json_t *v);
@@ -177,8 +174,6 @@ void grammar_schema_digits(const json_t *v, char *buf, size_t cap);
  * failed. */
 grammar_dfa_t *grammar_schema_pattern(
     schema_t *c, const char *s, size_t len, unsigned flags);
-/* Characters, as JSON Schema counts them. */
-size_t grammar_schema_chars(const char *s, size_t len);
 /* Is s among the schemas of a scope? */
 int grammar_schema_within(const schema_scope_t *scope, const json_t *s);
 /* The terms of a key, or of the item at index. */
@@ -188,15 +183,15 @@ const schema_terms_t *grammar_schema_item_terms(
     schema_t *c, const schema_flat_t *f, uint32_t index);
 uint32_t grammar_schema_prefix(const schema_flat_t *f);
 
-/* Nodes (grammar_schema_emit.c and its neighbours). */
+/*
+ * The rule of all that satisfies terms: one that there is, or a new one whose
+ * node is made later, so that a schema may lead back to itself.  0: failed.
+ */
 uint32_t grammar_schema_rule(schema_t *c, const schema_terms_t *terms);
+/* Nodes of one flat, of all its types and of its numbers.  0: nothing can be
+ * so, or failed. */
 uint32_t grammar_schema_flat_node(schema_t *c, const schema_flat_t *f);
 uint32_t grammar_schema_number(schema_t *c, const schema_flat_t *f);
-uint32_t grammar_schema_string(schema_t *c, const schema_flat_t *f);
-uint32_t grammar_schema_array(schema_t *c, const schema_flat_t *f);
-uint32_t grammar_schema_object(schema_t *c, const schema_flat_t *f);
-/* The inside of a string that f allows; NULL: none, or failed. */
-grammar_dfa_t *grammar_schema_string_dfa(schema_t *c, const schema_flat_t *f);
 /* A regular expression for a format; NULL: it is none of the standard's;
  * "": it is, and cannot be enforced. */
 const char *grammar_schema_format(const char *name);

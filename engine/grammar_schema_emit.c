@@ -25,6 +25,8 @@
 
 /* --- rules -------------------------------------------------------------- */
 
+/* By address: two uses of one schema have one json_t, and within a compilation
+ * any order will do. */
 static int
 by_term(const void *a, const void *b)
 {
@@ -34,7 +36,8 @@ by_term(const void *a, const void *b)
 }
 
 
-/* Terms in order, each once, without those that ask for nothing. */
+/* Terms in order, each once, without those that ask for nothing: equal sets are
+ * equal lists, and have the same hash. */
 static const schema_terms_t *
 normal(schema_t *c, const schema_terms_t *terms, uint32_t *n, uint32_t *hash)
 {
@@ -72,6 +75,7 @@ normal(schema_t *c, const schema_terms_t *terms, uint32_t *n, uint32_t *hash)
 }
 
 
+/* Are two lists that are normal equal? */
 static int
 same_terms(const schema_terms_t *x, const schema_terms_t *y)
 {
@@ -84,7 +88,8 @@ same_terms(const schema_terms_t *x, const schema_terms_t *y)
 }
 
 
-/* {"type": "string"} and its like: the rule that there is already. */
+/* {"type": "string"} and its like, and no demand at all: the rule that there is
+ * already, shared by all that ask for no more.  GRAMMAR_MANY: none. */
 static uint32_t
 rule_known(schema_t *c, const schema_terms_t *t)
 {
@@ -113,6 +118,8 @@ rule_known(schema_t *c, const schema_terms_t *t)
 }
 
 
+/* Sets of terms that were met are found by their hash, in a row that is walked:
+ * even large schemas have some hundreds. */
 uint32_t
 grammar_schema_rule(schema_t *c, const schema_terms_t *terms)
 {
@@ -147,6 +154,8 @@ grammar_schema_rule(schema_t *c, const schema_terms_t *terms)
 
 /* --- strings ------------------------------------------------------------ */
 
+/* The inside of a string of a format.  Formats that ask for nothing have become
+ * no atoms. */
 static grammar_dfa_t *
 format_dfa(schema_t *c, const schema_atom_t *a)
 {
@@ -158,6 +167,7 @@ format_dfa(schema_t *c, const schema_atom_t *a)
 }
 
 
+/* The inside of a string in which a pattern matches somewhere. */
 static grammar_dfa_t *
 pattern_dfa(schema_t *c, const schema_atom_t *a)
 {
@@ -184,12 +194,13 @@ chars_dfa(schema_t *c, uint32_t min, uint32_t max)
 }
 
 
+/* The narrowest bounds of all, and whether anything but bounds is asked for. */
 static void
 lengths(const schema_flat_t *f, uint32_t *min, uint32_t *max, int *patterns)
 {
     const schema_atom_t *a;
 
-    assert(f->types != 0);
+    assert(f->types & T_STRING);
     *min = 0;
     *max = GRAMMAR_MANY;
     *patterns = 0;
@@ -213,6 +224,7 @@ string_without(schema_t *c, grammar_dfa_t *d, const json_t *list)
     json_t *v;
     size_t i;
 
+    assert(json_is_array(list));
     json_array_foreach((json_t *) list, i, v)
     {
         if (json_is_string(v) && d != NULL) {
@@ -227,15 +239,17 @@ string_without(schema_t *c, grammar_dfa_t *d, const json_t *list)
 }
 
 
-grammar_dfa_t *
-grammar_schema_string_dfa(schema_t *c, const schema_flat_t *f)
+/* The inside of a string that f allows; NULL: there is none, or failed.  It is
+ * the intersection of all that is asked for, which multiplies states, up to
+ * GRAMMAR_DFA_MAX; two patterns and a length are some thousands. */
+static grammar_dfa_t *
+string_dfa(schema_t *c, const schema_flat_t *f)
 {
     const schema_atom_t *a;
     grammar_dfa_t *d = NULL, *e;
     uint32_t min, max;
     int patterns, pass;
 
-    assert(f->types != 0);
     lengths(f, &min, &max, &patterns);
     /* what must match first: complements are of something */
     for (pass = 0; pass < 2 && !c->b->failed; pass++) {
@@ -248,6 +262,7 @@ grammar_schema_string_dfa(schema_t *c, const schema_flat_t *f)
         }
         for (a = f->atoms; a != NULL && !c->b->failed; a = a->next) {
             if (a->kind == A_ENUM && pass == 1) {
+                assert(a->negated); /* the other is written out */
                 d = string_without(c, d, a->value);
                 continue;
             }
@@ -264,6 +279,7 @@ grammar_schema_string_dfa(schema_t *c, const schema_flat_t *f)
 }
 
 
+/* A node between quotes. */
 static uint32_t
 quotes(schema_t *c, uint32_t node)
 {
@@ -276,20 +292,21 @@ quotes(schema_t *c, uint32_t node)
 }
 
 
-uint32_t
-grammar_schema_string(schema_t *c, const schema_flat_t *f)
+/* One automaton if there are patterns; else characters, however each is
+ * written, in copies if few and counted by the matcher if many: a string of
+ * 2,000 characters needs no 2,000 states. */
+static uint32_t
+string_node(schema_t *c, const schema_flat_t *f)
 {
     uint32_t min, max, node, rule, item;
     int patterns;
 
-    assert(f->types != 0);
     lengths(f, &min, &max, &patterns);
     if (min > max) {
         return 0;
     }
     if (patterns) {
-        return quotes(
-            c, grammar_dfa_node(c->b, grammar_schema_string_dfa(c, f)));
+        return quotes(c, grammar_dfa_node(c->b, string_dfa(c, f)));
     }
     if (min == 0 && max == GRAMMAR_MANY) {
         return grammar_ref_node(c->b, grammar_json_string(c->b));
@@ -316,14 +333,16 @@ grammar_schema_string(schema_t *c, const schema_flat_t *f)
 
 /* --- arrays ------------------------------------------------------------- */
 
-uint32_t
-grammar_schema_array(schema_t *c, const schema_flat_t *f)
+/* A rule for each of the first items that some schema names, and one for all
+ * that are behind them. */
+static uint32_t
+array_node(schema_t *c, const schema_flat_t *f)
 {
     grammar_array_t *x = grammar_get(c->b, sizeof(*x));
     const schema_atom_t *a;
     uint32_t i, n = grammar_schema_prefix(f), rule;
 
-    assert(f->types != 0);
+    assert(f->types & T_ARRAY);
     if (x == NULL) {
         return 0;
     }
@@ -362,10 +381,11 @@ grammar_schema_array(schema_t *c, const schema_flat_t *f)
 
 /* --- objects ------------------------------------------------------------ */
 
+/* A key known by name; borrowed from the document. */
 typedef struct {
     const char *s;
     size_t len;
-    uint32_t order;
+    uint32_t order; /* when it came */
 } name_t;
 
 typedef struct {
@@ -374,7 +394,10 @@ typedef struct {
     const json_t *value;
 } key_pattern_t;
 
-/* An object under construction. */
+/*
+ * An object under construction.  Names are gathered and sorted, then have their
+ * numbers; then the keys' automaton is made, which finds the combinations.
+ */
 typedef struct {
     schema_t *c;
     const schema_flat_t *f;
@@ -385,19 +408,20 @@ typedef struct {
     uint32_t patterns_n, patterns_cap;
     uint32_t *combos; /* [classes - props]: where in sets each begins */
     uint32_t combos_n, combos_cap;
-    uint32_t *sets;
+    uint32_t *sets; /* of patterns that match; one past them: any key */
     uint32_t sets_n, sets_cap;
-    uint32_t *rules;
+    uint32_t *rules; /* [combos_n] of their values */
     uint32_t rules_n, rules_cap;
 } object_t;
 
 
+/* A name, unless it is there. */
 static void
 name_put(object_t *x, const char *s, size_t len)
 {
     uint32_t i;
 
-    assert(x->names_n <= x->names_cap);
+    assert(x->o->props == 0); /* no number was given yet */
     for (i = 0; i < x->names_n; i++) {
         if (x->names[i].len == len && memcmp(x->names[i].s, s, len) == 0) {
             return;
@@ -414,13 +438,14 @@ name_put(object_t *x, const char *s, size_t len)
 }
 
 
+/* The names and patterns of one schema. */
 static void
 names_of(object_t *x, const json_t *s)
 {
     const char *key;
     json_t *v;
 
-    assert(x->names_n <= x->names_cap);
+    assert(json_is_object(s));
     json_object_foreach(json_object_get(s, "properties"), key, v)
     {
         name_put(x, key, strlen(key));
@@ -438,6 +463,7 @@ names_of(object_t *x, const json_t *s)
 }
 
 
+/* In the order of their bytes: that of classes. */
 static int
 by_name(const void *a, const void *b)
 {
@@ -456,7 +482,6 @@ gather_atom(object_t *x, const schema_atom_t *a)
     json_t *v;
     size_t i;
 
-    assert(x->names_n <= x->names_cap);
     if (a->kind == A_PROP || a->kind == A_REQUIRED || a->kind == A_DEP) {
         name_put(x, a->name, a->name_len);
     }
@@ -471,7 +496,8 @@ gather_atom(object_t *x, const schema_atom_t *a)
 }
 
 
-/* Names in the order of the document; those only asked for come behind. */
+/* Names in the order of the document; those only asked for come behind.  Atoms
+ * are listed from the last one on, so their schemas are turned around. */
 static void
 gather(object_t *x)
 {
@@ -504,6 +530,7 @@ gather(object_t *x)
 }
 
 
+/* The number of a name, which is there: all that demands name was gathered. */
 static uint32_t
 index_of(const object_t *x, const char *s, size_t len)
 {
@@ -524,7 +551,8 @@ index_of(const object_t *x, const char *s, size_t len)
 }
 
 
-/* Has a schema in the scope of r's looked at a key that patterns match? */
+/* Has a schema in the scope of r's looked at a key that has no name, by the
+ * patterns that match it? */
 static int
 combo_seen(const object_t *x, const schema_atom_t *r, const uint32_t *which,
     uint32_t n)
@@ -532,7 +560,7 @@ combo_seen(const object_t *x, const schema_atom_t *r, const uint32_t *which,
     const schema_atom_t *a;
     uint32_t i;
 
-    assert(x->names_n <= x->names_cap);
+    assert(r->kind == A_REST_PROPS);
     for (a = x->f->atoms; a != NULL; a = a->next) {
         if (!grammar_schema_within(a->scope, r->schema)) {
             continue;
@@ -565,7 +593,8 @@ combo_terms(object_t *x, const uint32_t *which, uint32_t n)
     uint32_t i;
     int any;
 
-    assert(x->names_n <= x->names_cap);
+    /* in order: the last is the largest */
+    assert(n > 0 && which[n - 1] <= x->patterns_n);
     for (a = x->f->atoms; a != NULL; a = a->next) {
         if (a->kind == A_REST_PROPS && !combo_seen(x, a, which, n)) {
             t = grammar_schema_term(x->c, a->term.s, 0, t);
@@ -592,7 +621,11 @@ combo_terms(object_t *x, const uint32_t *which, uint32_t n)
 }
 
 
-/* The class of a key: its name's, or its combination's, which may be new. */
+/*
+ * The class of a key: its name's, or its combination's, which may be new.  The
+ * alternatives are the names, the patterns and any key, in this order, so the
+ * first that matches says whether it is a name.
+ */
 static uint32_t
 pick(void *arg, const uint32_t *which, uint32_t n)
 {
@@ -600,6 +633,7 @@ pick(void *arg, const uint32_t *which, uint32_t n)
     grammar_build_t *b = x->c->b;
     uint32_t own[64], i, k, from, len;
 
+    assert(n > 0 && which[n - 1] <= x->names_n + x->patterns_n);
     if (which[0] < x->names_n) {
         return 1 + which[0];
     }
@@ -642,7 +676,6 @@ is_closed(const object_t *x)
 {
     const schema_atom_t *a;
 
-    assert(x->names_n <= x->names_cap);
     for (a = x->f->atoms; a != NULL; a = a->next) {
         if (a->kind == A_PROPS
             && json_is_false(json_object_get(a->schema, "additionalProperties"))
@@ -656,7 +689,8 @@ is_closed(const object_t *x)
 }
 
 
-/* Keys that f allows, with their quotes. */
+/* Keys that f allows, with their quotes.  Those of "enum" are written out, as
+ * they would be as values. */
 static uint32_t
 name_node(schema_t *c, const schema_flat_t *f)
 {
@@ -666,13 +700,12 @@ name_node(schema_t *c, const schema_flat_t *f)
     json_t *v;
     size_t i;
 
-    assert(f->types != 0);
+    assert(f->types & T_STRING);
     for (a = f->atoms; a != NULL && (a->kind != A_ENUM || a->negated);
          a = a->next) {
     }
     if (a == NULL) {
-        return quotes(
-            c, grammar_dfa_node(c->b, grammar_schema_string_dfa(c, f)));
+        return quotes(c, grammar_dfa_node(c->b, string_dfa(c, f)));
     }
     json_array_foreach((json_t *) a->value, i, v)
     {
@@ -687,7 +720,7 @@ name_node(schema_t *c, const schema_flat_t *f)
 }
 
 
-/* What "propertyNames" leaves of keys. */
+/* What "propertyNames" leaves of keys; which class each is of stays. */
 static void
 names_and(object_t *x)
 {
@@ -697,7 +730,7 @@ names_and(object_t *x)
     grammar_build_t *b = x->c->b;
     uint32_t node;
 
-    assert(x->names_n <= x->names_cap);
+    assert(x->o->key != NULL || b->failed);
     for (a = x->f->atoms; a != NULL && !b->failed; a = a->next) {
         if (a->kind != A_NAMES) {
             continue;
@@ -718,6 +751,9 @@ names_and(object_t *x)
 }
 
 
+/* The keys' automaton, which asks pick for the class of each set of names and
+ * patterns that match at once, and so makes no more classes than there can be.
+ */
 static void
 keys(object_t *x)
 {
@@ -726,7 +762,7 @@ keys(object_t *x)
     grammar_dfa_t *d;
     uint32_t i;
 
-    assert(x->names_n <= x->names_cap);
+    assert(x->o->key == NULL && x->combos_n == 0);
     for (i = 0; i < x->names_n; i++) {
         (void) grammar_list_put(b, &l,
             quotes(x->c, grammar_text(b, x->names[i].s, x->names[i].len, 1)));
@@ -761,7 +797,7 @@ demands(object_t *x)
     json_t *v;
     size_t k;
 
-    assert(x->names_n <= x->names_cap);
+    assert(o->props == x->names_n); /* names have their numbers */
     for (a = x->f->atoms; a != NULL; a = a->next) {
         if (a->kind == A_REQUIRED) {
             i = index_of(x, a->name, a->name_len);
@@ -795,7 +831,7 @@ object_make(object_t *x)
     const schema_atom_t *a;
     uint32_t i, deps = 0;
 
-    assert(x->names_n <= x->names_cap);
+    assert(x->names_n == 0);
     gather(x);
     for (a = x->f->atoms; a != NULL; a = a->next) {
         deps += a->kind == A_DEP;
@@ -811,6 +847,7 @@ object_make(object_t *x)
         return;
     }
     demands(x);
+    assert(o->deps_n <= deps);
     keys(x);
 
     o->classes = o->props + x->rules_n;
@@ -835,8 +872,8 @@ names_left(object_t *x)
     uint8_t *left = calloc(o->classes + 1, 1);
     uint32_t i;
 
-    assert(x->names_n <= x->names_cap);
     for (i = 0; i < o->key->states && left != NULL; i++) {
+        assert(o->key->accept[i] <= o->classes);
         left[o->key->accept[i]] = 1;
     }
     for (i = 0; i < o->classes && left != NULL; i++) {
@@ -852,13 +889,15 @@ names_left(object_t *x)
 }
 
 
-uint32_t
-grammar_schema_object(schema_t *c, const schema_flat_t *f)
+/* The lists of the construction are freed here, whatever became of it; the
+ * specification is the build's. */
+static uint32_t
+object_node(schema_t *c, const schema_flat_t *f)
 {
     object_t x;
     uint32_t rule;
 
-    assert(f->types != 0);
+    assert(f->types & T_OBJECT);
     memset(&x, 0, sizeof(x));
     x.c = c;
     x.f = f;
@@ -897,7 +936,7 @@ values(schema_t *c, const schema_flat_t *f, const json_t *list)
     json_t *v;
     size_t i;
 
-    assert(f->types != 0);
+    assert(json_is_array(list));
     json_array_foreach((json_t *) list, i, v)
     {
         if (grammar_schema_flat_holds(c, f, v)) {
@@ -944,6 +983,7 @@ types_left(schema_t *c, const schema_flat_t *f)
 }
 
 
+/* Values if they are named; else one alternative for each type. */
 uint32_t
 grammar_schema_flat_node(schema_t *c, const schema_flat_t *f)
 {
@@ -960,13 +1000,13 @@ grammar_schema_flat_node(schema_t *c, const schema_flat_t *f)
 
     types = types_left(c, f);
     if (types & T_OBJECT) {
-        node = grammar_alt2(c->b, node, grammar_schema_object(c, f));
+        node = grammar_alt2(c->b, node, object_node(c, f));
     }
     if (types & T_ARRAY) {
-        node = grammar_alt2(c->b, node, grammar_schema_array(c, f));
+        node = grammar_alt2(c->b, node, array_node(c, f));
     }
     if (types & T_STRING) {
-        node = grammar_alt2(c->b, node, grammar_schema_string(c, f));
+        node = grammar_alt2(c->b, node, string_node(c, f));
     }
     if (types & T_NUMBER) {
         node = grammar_alt2(c->b, node, grammar_schema_number(c, f));

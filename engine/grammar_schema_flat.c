@@ -31,15 +31,17 @@
 #define DEPTH_MAX 150
 #define ANY_MAX   4 /* of which each selection is a way */
 
+/* One of the ways must be gone. */
 typedef struct choice_s {
     const schema_way_t *ways;
     const struct choice_s *next;
 } choice_t;
 
+/* A conjunction under way. */
 typedef struct {
-    unsigned types;
+    unsigned types; /* that are left */
     const schema_atom_t *atoms;
-    const schema_terms_t *todo, *seen;
+    const schema_terms_t *todo, *seen; /* terms to take apart, and taken */
     const choice_t *choices;
 } part_t;
 
@@ -65,6 +67,11 @@ grammar_schema_term(
 
 /* --- atoms and ways ----------------------------------------------------- */
 
+/*
+ * Each puts one more in front of a list, which what shares the list's rest does
+ * not see.  If failed they do nothing: the list is shorter, and not used.
+ */
+
 static schema_atom_t *
 atom_new(schema_t *c, int kind, const schema_atom_t **list)
 {
@@ -88,7 +95,7 @@ atom_value(schema_t *c, int kind, const json_t *value, int negated,
 {
     schema_atom_t *a = atom_new(c, kind, list);
 
-    assert(list != NULL);
+    assert(value != NULL);
     if (a != NULL) {
         a->value = value;
         a->negated = negated;
@@ -101,7 +108,6 @@ atom_count(schema_t *c, int kind, uint32_t n, const schema_atom_t **list)
 {
     schema_atom_t *a = atom_new(c, kind, list);
 
-    assert(list != NULL);
     if (a != NULL) {
         a->n = n;
     }
@@ -114,7 +120,7 @@ atom_name(schema_t *c, int kind, const char *name, size_t len,
 {
     schema_atom_t *a = atom_new(c, kind, list);
 
-    assert(list != NULL);
+    assert(name != NULL && term.s != NULL);
     if (a != NULL) {
         a->name = name;
         a->name_len = len;
@@ -141,6 +147,7 @@ way_put(schema_t *c, const schema_way_t **ways, unsigned types,
 }
 
 
+/* One of the ways must be gone; no way at all is never. */
 static void
 choose(schema_t *c, part_t *p, const schema_way_t *ways)
 {
@@ -156,8 +163,15 @@ choose(schema_t *c, part_t *p, const schema_way_t *ways)
 
 /* --- keywords ----------------------------------------------------------- */
 
-unsigned
-grammar_schema_types(schema_t *c, const json_t *type, const json_t *s)
+/*
+ * What follows reads one keyword, of schema s, its value v.  What it asks for
+ * is put into the part p: more atoms, terms, choices.  Negated, where one of a
+ * schema's keywords must fail, it adds the ways in which it fails to ways.
+ */
+
+/* The types that "type" names, in a list or alone. */
+static unsigned
+types_of(schema_t *c, const json_t *type, const json_t *s)
 {
     static const struct {
         const char *name;
@@ -172,7 +186,7 @@ grammar_schema_types(schema_t *c, const json_t *type, const json_t *s)
     if (json_is_array(type)) {
         json_array_foreach(type, i, v)
         {
-            types |= json_is_string(v) ? grammar_schema_types(c, v, s) : 0;
+            types |= json_is_string(v) ? types_of(c, v, s) : 0;
         }
         return types;
     }
@@ -211,7 +225,7 @@ typedef struct {
     const char *key;
     unsigned types;
     int kind, inverse; /* what is not so: below a minimum */
-    int counts;
+    int counts;        /* of counts: what is not so begins so far from it */
 } keyword_t;
 
 static const keyword_t keywords[] = {{"minimum", T_NUMBER, A_MIN, A_XMAX, 0},
@@ -229,6 +243,7 @@ static const keyword_t keywords[] = {{"minimum", T_NUMBER, A_MIN, A_XMAX, 0},
     {"maxProperties", T_OBJECT, A_MAXPROPS, A_MINPROPS, 1}};
 
 
+/* NULL: it is none of these. */
 static const keyword_t *
 keyword_of(const char *key)
 {
@@ -244,7 +259,7 @@ keyword_of(const char *key)
 }
 
 
-/* In draft 4 a bound is exclusive by a flag beside it. */
+/* The kind of atom; in draft 4 a bound is exclusive by a flag beside it. */
 static int
 kind_of(const json_t *s, const keyword_t *k, int negated)
 {
@@ -278,14 +293,19 @@ format_free(schema_t *c, const json_t *s, const json_t *v)
 }
 
 
-/* The keyword into atoms. 0: it asks for nothing; -1: not so is never. */
+/*
+ * The keyword into atoms. 0: it asks for nothing; -1: not so is never.
+ *
+ *      not {maxLength: 3}   minLength 4        not {minLength: 0}    never
+ *      not {minimum: 3}     below 3            not {pattern: x}      negated
+ */
 static int
 keyword_atom(schema_t *c, const json_t *s, const keyword_t *k, const json_t *v,
     int negated, const schema_atom_t **list)
 {
     uint32_t n;
 
-    assert(list != NULL);
+    assert(k->kind <= A_MAXPROPS);
     if (k->kind == A_FORMAT && format_free(c, s, v)) {
         return negated ? -1 : 0;
     }
@@ -319,6 +339,7 @@ keyword_atom(schema_t *c, const json_t *s, const keyword_t *k, const json_t *v,
 }
 
 
+/* Since draft 6 true and false are schemas. */
 static int
 is_schema(const json_t *s)
 {
@@ -335,7 +356,6 @@ list_terms(schema_t *c, const json_t *s, const char *key, int negated,
     json_t *v;
     size_t i;
 
-    assert(json_is_object(s) && key != NULL);
     if (!json_is_array(list)) {
         (void) grammar_schema_refuse(c, s, key, "is no array");
     }
@@ -352,14 +372,13 @@ list_terms(schema_t *c, const json_t *s, const char *key, int negated,
 }
 
 
+/* Each schema of a list, or its negation, is a way. */
 static void
 each_of(schema_t *c, const json_t *s, const char *key, int negated,
     const schema_way_t **ways)
 {
     const schema_terms_t *t = list_terms(c, s, key, negated, NULL);
 
-    assert(json_is_object(s) && key != NULL);
-    assert(ways != NULL);
     for (; t != NULL; t = t->next) {
         way_put(c, ways, T_ALL, NULL,
             grammar_schema_term(c, t->t.s, t->t.negated, NULL));
@@ -375,7 +394,6 @@ any_of(schema_t *c, const json_t *s, const schema_way_t **ways)
     const schema_terms_t *t;
     size_t n = json_array_size(list), i, set;
 
-    assert(ways != NULL);
     if (!json_is_array(list) || (c->rest && n > ANY_MAX)) {
         (void) grammar_schema_refuse(c, s, "anyOf",
             json_is_array(list)
@@ -401,14 +419,15 @@ any_of(schema_t *c, const json_t *s, const schema_way_t **ways)
 }
 
 
-/* Exactly one of a list; not: none or two. */
+/*
+ * Exactly one of a list: it, and the negation of those that may hold together
+ * with it, which for most schemas is none.  Not: none, or some two.
+ */
 static void
 one_of(schema_t *c, const json_t *s, int negated, const schema_way_t **ways)
 {
     const schema_terms_t *all = list_terms(c, s, "oneOf", 0, NULL), *x, *y, *t;
 
-    assert(s != NULL && (negated == 0 || negated == 1));
-    assert(ways != NULL);
     if (negated) {
         way_put(c, ways, T_ALL, NULL, list_terms(c, s, "oneOf", 1, NULL));
     } else if (!json_is_array(json_object_get(s, "oneOf"))) {
@@ -443,8 +462,6 @@ if_then(schema_t *c, const json_t *s, int negated, const schema_way_t **ways)
     const json_t *i = json_object_get(s, "if"), *t = json_object_get(s, "then"),
                  *e = json_object_get(s, "else");
 
-    assert(s != NULL && (negated == 0 || negated == 1));
-    assert(ways != NULL);
     if (!is_schema(i) || (t != NULL && !is_schema(t))
         || (e != NULL && !is_schema(e))) {
         (void) grammar_schema_refuse(c, s, "if", "is no schema");
@@ -466,6 +483,7 @@ if_then(schema_t *c, const json_t *s, int negated, const schema_way_t **ways)
 }
 
 
+/* The term that nothing satisfies, and the one that all does. */
 static schema_term_t
 never(void)
 {
@@ -484,16 +502,22 @@ whatever(void)
 }
 
 
+/* The name must be there, whatever it is. */
 static void
 require(schema_t *c, const char *name, size_t len, const schema_atom_t **list)
 {
-    assert(list != NULL);
-
     atom_name(c, A_REQUIRED, name, len, whatever(), NULL, list);
 }
 
 
-/* "dependencies" and what became of them: names or a schema for each name. */
+/*
+ * "dependencies" and what became of them: names or a schema for each name.
+ *
+ *      names        an atom, which the matcher knows (A_DEP)
+ *      a schema     the name and it | an object without the name | no object
+ *      not names    the name, and one of them is not there
+ *      not it       the name, and not the schema
+ */
 static void
 dependent(schema_t *c, const json_t *s, const char *key, int negated, part_t *p,
     const schema_way_t **ways)
@@ -504,8 +528,6 @@ dependent(schema_t *c, const json_t *s, const char *key, int negated, part_t *p,
     const char *who;
     size_t i;
 
-    assert(json_is_object(s) && key != NULL);
-    assert(ways != NULL);
     json_object_foreach(o, who, v)
     {
         if (json_is_array(v) && !negated) {
@@ -555,8 +577,6 @@ required(schema_t *c, const json_t *s, int negated, part_t *p,
     const schema_atom_t *list;
     size_t i;
 
-    assert(s != NULL && (negated == 0 || negated == 1));
-    assert(ways != NULL);
     /* draft 3 had a flag, which later ones ignore */
     if (!json_is_array(o) && !json_is_boolean(o)) {
         (void) grammar_schema_refuse(c, s, "required", "is no array");
@@ -590,7 +610,6 @@ not_properties(schema_t *c, const json_t *s, const schema_way_t **ways)
     const char *key;
     json_t *v;
 
-    assert(ways != NULL);
     json_object_foreach((json_t *) o, key, v)
     {
         t.s = v;
@@ -621,7 +640,6 @@ unsupported(schema_t *c, const json_t *s, const char *key, const json_t *v)
         "maxContains", "$recursiveRef", "extends", "disallow", "divisibleBy"};
     size_t i;
 
-    assert(json_is_object(s) && key != NULL);
     for (i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
         if (strcmp(list[i], key) != 0) {
             continue;
@@ -646,12 +664,11 @@ unsupported(schema_t *c, const json_t *s, const char *key, const json_t *v)
 }
 
 
-/* Keywords whose negation would say that something is there. */
+/* Keywords whose negation would say that something is there: some item, some
+ * key without a name.  A matcher would have to remember whether it was. */
 static void
 not_there(schema_t *c, const json_t *s, const char *key, const json_t *v)
 {
-    assert(json_is_object(s) && key != NULL);
-
     if (!is_quiet(key, v)) {
         (void) grammar_schema_refuse(
             c, s, key, "cannot be enforced within \"not\"");
@@ -659,7 +676,8 @@ not_there(schema_t *c, const json_t *s, const char *key, const json_t *v)
 }
 
 
-/* "unevaluated...": of what no schema in its scope has looked at. */
+/* "unevaluated...": of what no schema in its scope has looked at. 1: key is
+ * one. */
 static int
 rest(schema_t *c, const json_t *s, const char *key, const json_t *v,
     int negated, part_t *p)
@@ -669,7 +687,6 @@ rest(schema_t *c, const json_t *s, const char *key, const json_t *v,
                : strcmp(key, "unevaluatedItems") == 0    ? A_REST_ITEMS
                                                          : -1;
 
-    assert(json_is_object(s) && key != NULL);
     if (kind < 0) {
         return 0;
     }
@@ -691,7 +708,9 @@ rest(schema_t *c, const json_t *s, const char *key, const json_t *v,
 }
 
 
-/* Keywords of arrays and objects whose schemas are read where they stand. */
+/* Keywords of arrays and objects whose schemas are read where they stand, by
+ * one atom for all of a schema: what "additional" means is seen beside the
+ * others only. 1: key is one. */
 static int
 structure(schema_t *c, const json_t *s, const char *key, const json_t *v,
     int negated, part_t *p)
@@ -731,7 +750,8 @@ structure(schema_t *c, const json_t *s, const char *key, const json_t *v,
 }
 
 
-/* Values of "enum", or the one of "const", as an array. */
+/* Values of "enum", or the one of "const", as an array, which is kept until the
+ * compilation ends. */
 static void
 enumerate(schema_t *c, const json_t *s, const char *key, const json_t *v,
     int negated, part_t *p, const schema_way_t **ways)
@@ -739,8 +759,6 @@ enumerate(schema_t *c, const json_t *s, const char *key, const json_t *v,
     const schema_atom_t *list = NULL;
     json_t *values = (json_t *) v;
 
-    assert(json_is_object(s) && key != NULL);
-    assert(ways != NULL);
     if (strcmp(key, "const") == 0) {
         values = json_pack("[O]", v);
         if (json_array_append_new(c->consts, values) != 0) {
@@ -768,8 +786,6 @@ combine(schema_t *c, const json_t *s, const char *key, const json_t *v,
     const schema_way_t *own = NULL;
     const schema_terms_t *t;
 
-    assert(json_is_object(s) && key != NULL);
-    assert(ways != NULL);
     if (strcmp(key, "allOf") == 0) {
         if (negated) {
             each_of(c, s, key, 1, ways);
@@ -820,7 +836,6 @@ reference(schema_t *c, const json_t *s, const json_t *v, int negated, part_t *p,
 {
     const json_t *to = NULL;
 
-    assert(ways != NULL);
     if (json_is_string(v)) {
         to = grammar_schema_ref(c, s, json_string_value(v));
     } else {
@@ -862,8 +877,8 @@ keyword(schema_t *c, const json_t *s, const char *key, const json_t *v,
     schema_atom_t *a;
     unsigned types;
 
-    assert(json_is_object(s) && key != NULL);
-    assert(ways != NULL);
+    assert(json_is_object(s) && v != NULL);
+    assert(negated == 0 || negated == 1);
     if (k != NULL) {
         if (!negated) {
             (void) keyword_atom(c, s, k, v, 0, &p->atoms);
@@ -871,7 +886,7 @@ keyword(schema_t *c, const json_t *s, const char *key, const json_t *v,
             way_put(c, ways, k->types, list, NULL);
         }
     } else if (strcmp(key, "type") == 0) {
-        types = grammar_schema_types(c, v, s);
+        types = types_of(c, v, s);
         if (negated) {
             way_put(c, ways, T_ALL & ~types, NULL, NULL);
         } else {
@@ -917,6 +932,7 @@ keyword(schema_t *c, const json_t *s, const char *key, const json_t *v,
 
 /* --- the product -------------------------------------------------------- */
 
+/* Was a term taken apart already on the way here? */
 static int
 met(const schema_terms_t *seen, schema_term_t t)
 {
@@ -928,6 +944,7 @@ met(const schema_terms_t *seen, schema_term_t t)
 }
 
 
+/* The scope of what s asks, which was applied in up; NULL: failed. */
 static const schema_scope_t *
 scope_of(schema_t *c, const json_t *s, const schema_scope_t *up)
 {
@@ -942,7 +959,11 @@ scope_of(schema_t *c, const json_t *s, const schema_scope_t *up)
 }
 
 
-/* Takes all terms apart; 0: they cannot be satisfied. */
+/*
+ * Takes all terms apart, also those that come up on the way, until atoms and
+ * choices are left; 0: they cannot be satisfied, or failed.  A negated schema
+ * is a choice of keyword: one of them must fail.
+ */
 static int
 take_apart(schema_t *c, part_t *p)
 {
@@ -989,6 +1010,12 @@ take_apart(schema_t *c, part_t *p)
 }
 
 
+/*
+ * Goes each way of the first choice, with what is left of the others, to the
+ * end: disjunctive normal form, depth first, so that a way that no type is left
+ * for is given up before it is multiplied by the next choice.  p is a copy and
+ * its lists are only put in front of, so there is nothing to undo.
+ */
 static void
 multiply(schema_t *c, part_t p, uint32_t depth, schema_flat_t ***end)
 {
@@ -999,6 +1026,7 @@ multiply(schema_t *c, part_t p, uint32_t depth, schema_flat_t ***end)
     schema_flat_t *f;
     part_t q;
 
+    assert(p.types != 0 && *end != NULL);
     if (depth > DEPTH_MAX) {
         grammar_fail(c->b, "the schema combines too many schemas");
     }
@@ -1006,6 +1034,7 @@ multiply(schema_t *c, part_t p, uint32_t depth, schema_flat_t ***end)
         return;
     }
 
+    assert(p.types != 0 && p.todo == NULL);
     if (p.choices == NULL) {
         f = grammar_get(c->b, sizeof(*f));
         if (++c->flats > FLATS_MAX) {

@@ -40,6 +40,7 @@ typedef struct {
 } text_t;
 
 
+/* Appends; a bound's digits limit all that is put, so that there is room. */
 static void put(text_t *t, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
@@ -112,7 +113,8 @@ bound_of(const json_t *v, int exclusive, bound_t *b)
 
 #define FRACTION "(?:\\.[0-9]+)?"
 
-/* Numbers at least b, or above it. */
+/* Numbers at least b, or above it: with more digits; or larger at the first
+ * digit that differs, before the point or behind it; or b itself. */
 static void
 at_least(text_t *t, const bound_t *b)
 {
@@ -142,7 +144,8 @@ at_least(text_t *t, const bound_t *b)
 }
 
 
-/* Numbers at most b, or below it. */
+/* Numbers at most b, or below it, likewise.  The first of several digits is not
+ * a zero; a fraction that is cut short is smaller. */
 static void
 at_most(text_t *t, const bound_t *b)
 {
@@ -179,6 +182,7 @@ at_most(text_t *t, const bound_t *b)
 }
 
 
+/* The automaton of what was put together here; NULL: failed. */
 static grammar_dfa_t *
 regex(schema_t *c, const char *s)
 {
@@ -188,8 +192,9 @@ regex(schema_t *c, const char *s)
 
 /* --- both signs --------------------------------------------------------- */
 
+/* A limit as the schema has it, any sign. */
 typedef struct {
-    const json_t *v;
+    const json_t *v; /* NULL: none */
     int exclusive;
 } limit_t;
 
@@ -259,6 +264,7 @@ multiples(schema_t *c, uint32_t k)
     grammar_dfa_t *d = grammar_get(c->b, sizeof(*d));
     uint32_t s, i, first;
 
+    assert(k >= 1 && k <= MULTIPLE_MAX);
     if (d == NULL) {
         return NULL;
     }
@@ -303,6 +309,8 @@ multiples(schema_t *c, uint32_t k)
 }
 
 
+/* Multiples of whole numbers up to MULTIPLE_MAX, by remainder; of 0.1, 0.01 and
+ * so on, by digits behind the point.  Others are refused. */
 static grammar_dfa_t *
 with_multiple(schema_t *c, grammar_dfa_t *d, const schema_atom_t *a)
 {
@@ -332,7 +340,7 @@ with_multiple(schema_t *c, grammar_dfa_t *d, const schema_atom_t *a)
 }
 
 
-/* Without the numbers that "not" names. */
+/* Without the numbers that "not" names, however many zeros they end with. */
 static grammar_dfa_t *
 without(schema_t *c, grammar_dfa_t *d, const json_t *list)
 {
@@ -367,11 +375,13 @@ without(schema_t *c, grammar_dfa_t *d, const json_t *list)
 
 /* --- the whole ---------------------------------------------------------- */
 
+/* Takes a limit if it is narrower: larger if sign is 1, smaller if -1. */
 static void
 tighten(limit_t *l, const json_t *v, int exclusive, int sign)
 {
     double x = json_number_value(v), y = json_number_value(l->v);
 
+    assert(sign == 1 || sign == -1);
     if (l->v == NULL || sign * (x - y) > 0
         || (x == y && exclusive && !l->exclusive)) {
         l->v = v;
@@ -380,6 +390,7 @@ tighten(limit_t *l, const json_t *v, int exclusive, int sign)
 }
 
 
+/* Both sides of zero, each narrowed by all that is asked for. */
 static uint32_t
 bounded(schema_t *c, limit_t lo, limit_t hi, const schema_flat_t *f)
 {

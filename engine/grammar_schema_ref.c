@@ -17,6 +17,7 @@
 #define REF_LEN_MAX 2048
 
 
+/* A member that is a string; NULL: there is none. */
 static const char *
 str(const json_t *o, const char *key)
 {
@@ -24,7 +25,14 @@ str(const json_t *o, const char *key)
 }
 
 
-/* What base makes of ref, without a fragment; from the build's memory. */
+/*
+ * What base makes of ref, without a fragment; from the build's memory, NULL:
+ * failed.  As RFC 3986, 5.2 has it, but "." and ".." stay: nothing is fetched,
+ * names are compared with each other only.
+ *
+ *      http://a/b/c + d    http://a/b/d        http://a/b + /c    http://a/c
+ *      http://a/b   + #x   http://a/b          http://a/b + x:y   x:y
+ */
 static char *
 resolve(schema_t *c, const char *base, const char *ref)
 {
@@ -45,6 +53,7 @@ resolve(schema_t *c, const char *base, const char *ref)
             keep = p == NULL ? keep : (size_t) (p - base) + 1;
         }
     }
+    assert(keep <= strlen(base));
     memcpy(out, base, keep);
     memcpy(out + keep, ref, n);
 
@@ -52,10 +61,11 @@ resolve(schema_t *c, const char *base, const char *ref)
 }
 
 
+/* Notes an anchor; of two with one name in a resource the last one counts. */
 static void
 anchor_put(schema_t *c, const char *name, const json_t *s, uint32_t resource)
 {
-    assert(s != NULL && c->resources_n > 0);
+    assert(name != NULL && resource < c->resources_n);
 
     if (grammar_room(c->b, &c->anchors, c->anchors_n, &c->anchors_cap,
             sizeof(*c->anchors))
@@ -67,9 +77,12 @@ anchor_put(schema_t *c, const char *name, const json_t *s, uint32_t resource)
 }
 
 
+/* Notes a resource; its number, 0 if failed, which is the document's too. */
 static uint32_t
 resource_put(schema_t *c, const char *uri, const json_t *root)
 {
+    assert(uri != NULL && root != NULL);
+
     if (grammar_room(c->b, &c->resources, c->resources_n, &c->resources_cap,
             sizeof(*c->resources))
         != 0) {
@@ -82,14 +95,16 @@ resource_put(schema_t *c, const char *uri, const json_t *root)
 }
 
 
-/* A schema's own identifier; the resource that it is in. */
+/* Notes a schema's own identifier and anchors; the resource that it is in.  In
+ * old drafts an identifier that is a fragment is an anchor, and one beside a
+ * reference means nothing.  The document's own names resource 0. */
 static uint32_t
 identify(schema_t *c, const json_t *s, uint32_t resource)
 {
     const char *id = str(s, "$id"), *name;
     char *uri;
 
-    assert(s != NULL && c->resources_n > 0);
+    assert(json_is_object(s) && resource < c->resources_n);
     if (id == NULL) {
         id = str(s, "id");
     }
@@ -129,6 +144,12 @@ is_one_of(const char *s, const char *const *list)
 }
 
 
+/*
+ * All that may be a schema, from s down.  names: what stands here are names and
+ * not keywords.  Whatever has a place in the document may be referred to, so
+ * keywords that are not known are walked too.  References within resource 0,
+ * which is by far most, need no note.
+ */
 static void
 walk(schema_t *c, json_t *s, uint32_t resource, uint32_t depth, int names)
 {
@@ -140,7 +161,7 @@ walk(schema_t *c, json_t *s, uint32_t resource, uint32_t depth, int names)
     json_t *v;
     size_t i;
 
-    assert(c->resources_n > 0);
+    assert(resource < c->resources_n);
     if (depth > GRAMMAR_DEPTH_MAX) {
         grammar_fail(c->b, "the schema nests too deeply");
     }
@@ -196,7 +217,11 @@ hex_digit(char c)
 }
 
 
-/* One step of a JSON pointer: "%25", "~1" and "~0" are undone. */
+/*
+ * One step of a JSON pointer, RFC 6901, from at; *p is moved to what is behind
+ * it.  "%25" is undone, since it stands in a URI, then "~1" and "~0".  What is
+ * half an escape stands for itself.  NULL: there is nothing of that name.
+ */
 static const json_t *
 pointer_step(const json_t *at, const char **p)
 {
@@ -212,6 +237,7 @@ pointer_step(const json_t *at, const char **p)
             key[n++] = *s;
         }
     }
+    assert(n <= REF_LEN_MAX);
     key[n] = '\0';
     *p = s;
     for (n = i = 0; key[i] != '\0'; i++) {
@@ -234,6 +260,8 @@ pointer_step(const json_t *at, const char **p)
 }
 
 
+/* The resource first: the one that s stands in, or the one of that name; then a
+ * pointer, an anchor, or the whole.  NULL: refused. */
 const json_t *
 grammar_schema_ref(schema_t *c, const json_t *s, const char *ref)
 {
@@ -241,7 +269,7 @@ grammar_schema_ref(schema_t *c, const json_t *s, const char *ref)
     uint32_t i, resource = 0;
     const json_t *at;
 
-    assert(s != NULL && c->resources_n > 0);
+    assert(json_is_object(s) && c->resources_n > 0);
     for (i = 0; i < c->places_n; i++) {
         if (c->places[i].schema == s) {
             resource = c->places[i].resource;
@@ -266,6 +294,7 @@ grammar_schema_ref(schema_t *c, const json_t *s, const char *ref)
         resource = i;
     }
 
+    assert(resource < c->resources_n);
     at = c->resources[resource].root;
     p = fragment == NULL ? "" : fragment + 1;
     if (*p == '/') {

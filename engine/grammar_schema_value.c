@@ -21,12 +21,15 @@
 #include <string.h>
 
 #define CHECK_DEPTH 24 /* of trials within trials */
+#define EMPTY_DEPTH 3  /* alternatives differ near their top, or not at all */
 
 
 /* --- what stands where -------------------------------------------------- */
 
-size_t
-grammar_schema_chars(const char *s, size_t len)
+/* Characters, as JSON Schema counts them: bytes that begin one.  The text is
+ * valid, or it would not have been read. */
+static size_t
+chars_of(const char *s, size_t len)
 {
     size_t i, n = 0;
 
@@ -46,6 +49,8 @@ grammar_schema_pattern(schema_t *c, const char *s, size_t len, unsigned flags)
     char what[128];
     uint32_t i;
 
+    assert(s != NULL);
+    /* the same text often stands in many places; compiling it is dear */
     for (i = 0; i < c->patterns_n; i++) {
         p = &c->patterns[i];
         if (p->flags == flags && p->len == len && memcmp(p->s, s, len) == 0) {
@@ -70,6 +75,8 @@ grammar_schema_pattern(schema_t *c, const char *s, size_t len, unsigned flags)
 }
 
 
+/* Does re match the text, or with REGEX_SEARCH a part of it?  One that cannot
+ * be compiled has failed the whole, so that it does not matter what is said. */
 static int
 matches(schema_t *c, const char *re, size_t re_len, unsigned flags,
     const char *s, size_t len)
@@ -89,7 +96,8 @@ key_matches(schema_t *c, const char *pattern, const char *s, size_t len)
 }
 
 
-/* What one schema's properties, patterns and the rest ask of a key. */
+/* What one schema's properties, patterns and the rest ask of a key's value,
+ * put before t.  The rest has a say only if no other has. */
 static const schema_terms_t *
 props_terms(schema_t *c, const json_t *s, const char *key, size_t len,
     const schema_terms_t *t)
@@ -127,7 +135,9 @@ grammar_schema_within(const schema_scope_t *scope, const json_t *s)
 }
 
 
-/* Has a schema in the scope of r's looked at a key? */
+/* Has a schema in the scope of r's, which is an "unevaluatedProperties", looked
+ * at a key?  By the standard one that says what other keys must be has looked
+ * at all of them. */
 static int
 key_seen(schema_t *c, const schema_flat_t *f, const schema_atom_t *r,
     const char *key, size_t len)
@@ -136,7 +146,7 @@ key_seen(schema_t *c, const schema_flat_t *f, const schema_atom_t *r,
     const char *pattern;
     json_t *v;
 
-    assert(f->types != 0);
+    assert(r->kind == A_REST_PROPS);
     for (a = f->atoms; a != NULL; a = a->next) {
         if (!grammar_schema_within(a->scope, r->schema)) {
             continue;
@@ -173,7 +183,7 @@ grammar_schema_key_terms(
     const schema_terms_t *t = NULL;
     const schema_atom_t *a;
 
-    assert(f->types != 0);
+    assert(key != NULL);
     for (a = f->atoms; a != NULL; a = a->next) {
         if (a->kind == A_PROPS) {
             t = props_terms(c, a->schema, key, len, t);
@@ -206,26 +216,29 @@ grammar_schema_prefix(const schema_flat_t *f)
     const schema_atom_t *a;
     size_t n = 0, k;
 
-    assert(f->types != 0);
     for (a = f->atoms; a != NULL; a = a->next) {
         if (a->kind == A_ITEMS) {
             k = json_array_size(prefix_of(a->schema));
             n = k > n ? k : n;
         }
     }
+    /* an item takes a byte at least */
+    assert(n <= GRAMMAR_TEXT_MAX);
 
     return (uint32_t) n;
 }
 
 
-/* And at the item at index? */
+/* Has one in the scope of r's, an "unevaluatedItems", looked at the item at
+ * index?  "items" that is a schema looks at all, a list at as many as it has.
+ */
 static int
 item_seen(const schema_flat_t *f, const schema_atom_t *r, uint32_t index)
 {
     const schema_atom_t *a;
     const json_t *items;
 
-    assert(f->types != 0);
+    assert(r->kind == A_REST_ITEMS);
     for (a = f->atoms; a != NULL; a = a->next) {
         if (!grammar_schema_within(a->scope, r->schema)) {
             continue;
@@ -256,7 +269,6 @@ grammar_schema_item_terms(schema_t *c, const schema_flat_t *f, uint32_t index)
     const schema_atom_t *a;
     const json_t *v, *prefix;
 
-    assert(f->types != 0);
     for (a = f->atoms; a != NULL; a = a->next) {
         if (a->kind == A_EACH
             || (a->kind == A_REST_ITEMS && !item_seen(f, a, index))) {
@@ -268,6 +280,7 @@ grammar_schema_item_terms(schema_t *c, const schema_flat_t *f, uint32_t index)
         prefix = prefix_of(a->schema);
         v = json_array_get(prefix, index);
         if (v == NULL) {
+            /* behind them: "items", or what it was called beside a list */
             v = json_object_get(a->schema, "items");
             if (json_is_array(v)) {
                 v = json_object_get(a->schema, "additionalItems");
@@ -284,16 +297,24 @@ grammar_schema_item_terms(schema_t *c, const schema_flat_t *f, uint32_t index)
 
 /* --- trials ------------------------------------------------------------- */
 
+static int holds(schema_t *c, const schema_terms_t *terms, const json_t *v);
+
+
+/* Whole numbers are compared as such: a double would take large ones that are
+ * near each other for one. */
 static int
 same_number(const json_t *x, const json_t *y)
 {
+    assert(json_is_number(x) && json_is_number(y));
+
     return json_is_integer(x) && json_is_integer(y)
                ? json_integer_value(x) == json_integer_value(y)
                : json_number_value(x) == json_number_value(y);
 }
 
 
-/* Equal as JSON Schema has it: 1 is 1.0, and true is not 1. */
+/* Equal as JSON Schema has it: 1 is 1.0, and true is not 1.  y may be missing,
+ * NULL; what is deeper than any grammar could be is not equal. */
 static int
 same_value(const json_t *x, const json_t *y, uint32_t depth)
 {
@@ -330,6 +351,7 @@ same_value(const json_t *x, const json_t *y, uint32_t depth)
 }
 
 
+/* The one type that a value is of.  1.0 is whole, as drafts since 6 have it. */
 static unsigned
 type_of(const json_t *v)
 {
@@ -358,11 +380,14 @@ type_of(const json_t *v)
 }
 
 
+/* Exactly for whole numbers, else as near as a double is: 0.3 is a multiple of
+ * 0.1.  Nothing is a multiple of 0. */
 static int
 is_multiple(const json_t *v, const json_t *of)
 {
     double q;
 
+    assert(json_is_number(v) && json_is_number(of));
     if (json_is_integer(v) && json_is_integer(of)
         && json_integer_value(of) > 0) {
         return json_integer_value(v) % json_integer_value(of) == 0;
@@ -373,13 +398,13 @@ is_multiple(const json_t *v, const json_t *of)
 }
 
 
+/* One demand on a number. */
 static int
 number_holds(const schema_atom_t *a, const json_t *v)
 {
     double x = json_number_value(v), y = json_number_value(a->value);
 
-    assert(v != NULL);
-    assert(a->kind <= A_ENUM && v != NULL);
+    assert(a->kind <= A_MULTIPLE && json_is_number(a->value));
     switch (a->kind) {
     case A_MIN:
         return x >= y;
@@ -395,19 +420,20 @@ number_holds(const schema_atom_t *a, const json_t *v)
 }
 
 
+/* One demand on a string.  Its text is matched as it is, not as it is written:
+ * the automata here are not those that the grammar gets. */
 static int
 string_holds(schema_t *c, const schema_atom_t *a, const json_t *v)
 {
     const char *s = json_string_value(v), *re;
     size_t len = json_string_length(v);
 
-    assert(v != NULL);
-    assert(a->kind <= A_ENUM && v != NULL);
+    assert(a->kind >= A_MINLEN && a->kind <= A_FORMAT && json_is_string(v));
     switch (a->kind) {
     case A_MINLEN:
-        return grammar_schema_chars(s, len) >= a->n;
+        return chars_of(s, len) >= a->n;
     case A_MAXLEN:
-        return grammar_schema_chars(s, len) <= a->n;
+        return chars_of(s, len) <= a->n;
     case A_PATTERN:
         return matches(c, json_string_value(a->value),
                    json_string_length(a->value), REGEX_SEARCH, s, len)
@@ -421,14 +447,14 @@ string_holds(schema_t *c, const schema_atom_t *a, const json_t *v)
 }
 
 
+/* If the name is there, are all that it requires? */
 static int
 dep_holds(const schema_atom_t *a, const json_t *v)
 {
     json_t *name;
     size_t i;
 
-    assert(v != NULL);
-    assert(a->kind <= A_ENUM && v != NULL);
+    assert(a->kind == A_DEP && json_is_object(v));
     if (json_object_getn(v, a->name, a->name_len) == NULL) {
         return 1;
     }
@@ -446,6 +472,7 @@ dep_holds(const schema_atom_t *a, const json_t *v)
 }
 
 
+/* Each key, as a string, is tried against "propertyNames". */
 static int
 names_hold(schema_t *c, schema_term_t term, const json_t *v)
 {
@@ -455,7 +482,7 @@ names_hold(schema_t *c, schema_term_t term, const json_t *v)
     json_t *each, *name;
     int yes = 1;
 
-    assert(v != NULL);
+    assert(json_is_object(v));
     json_object_foreach((json_t *) v, key, each)
     {
         name = json_string(key);
@@ -463,7 +490,7 @@ names_hold(schema_t *c, schema_term_t term, const json_t *v)
             grammar_fail(c->b, "the grammar needs too much memory");
             return 0;
         }
-        yes = yes && grammar_schema_holds(c, t, name);
+        yes = yes && holds(c, t, name);
         json_decref(name);
     }
 
@@ -471,14 +498,14 @@ names_hold(schema_t *c, schema_term_t term, const json_t *v)
 }
 
 
+/* Is v one of the values, or negated: none of them? */
 static int
 enum_holds(const schema_atom_t *a, const json_t *v)
 {
     json_t *each;
     size_t i;
 
-    assert(v != NULL);
-    assert(a->kind <= A_ENUM && v != NULL);
+    assert(a->kind == A_ENUM && json_is_array(a->value));
     json_array_foreach(a->value, i, each)
     {
         if (same_value(each, v, 0)) {
@@ -529,6 +556,8 @@ atom_holds(schema_t *c, const schema_atom_t *a, const json_t *v, unsigned type)
 }
 
 
+/* Demands on the whole first, as they are cheap; then its parts, each against
+ * what the schemas that stand there ask of it. */
 int
 grammar_schema_flat_holds(schema_t *c, const schema_flat_t *f, const json_t *v)
 {
@@ -538,8 +567,7 @@ grammar_schema_flat_holds(schema_t *c, const schema_flat_t *f, const json_t *v)
     json_t *each;
     size_t i;
 
-    assert(v != NULL);
-    assert(f->types != 0);
+    assert((type & (type - 1)) == 0); /* one, which may be compared */
     if (!(f->types & type) || grammar_tick(c->b)) {
         return 0;
     }
@@ -550,15 +578,13 @@ grammar_schema_flat_holds(schema_t *c, const schema_flat_t *f, const json_t *v)
     }
     json_array_foreach(v, i, each)
     {
-        if (!grammar_schema_holds(
-                c, grammar_schema_item_terms(c, f, (uint32_t) i), each)) {
+        if (!holds(c, grammar_schema_item_terms(c, f, (uint32_t) i), each)) {
             return 0;
         }
     }
     json_object_foreach((json_t *) v, key, each)
     {
-        if (!grammar_schema_holds(
-                c, grammar_schema_key_terms(c, f, key, strlen(key)), each)) {
+        if (!holds(c, grammar_schema_key_terms(c, f, key, strlen(key)), each)) {
             return 0;
         }
     }
@@ -567,8 +593,11 @@ grammar_schema_flat_holds(schema_t *c, const schema_flat_t *f, const json_t *v)
 }
 
 
-int
-grammar_schema_holds(schema_t *c, const schema_terms_t *terms, const json_t *v)
+/* One of the flats must hold.  Depth is counted here, where every trial of a
+ * part passes: a value may be as deep as the document's reader takes, and each
+ * level has its own alternatives. */
+static int
+holds(schema_t *c, const schema_terms_t *terms, const json_t *v)
 {
     const schema_flat_t *f;
     int yes = 0;
@@ -597,7 +626,11 @@ grammar_schema_holds(schema_t *c, const schema_terms_t *terms, const json_t *v)
 static int terms_empty(schema_t *c, const schema_terms_t *t, uint32_t depth);
 
 
-/* Is it seen at once that no value satisfies f? */
+/*
+ * Is it seen at once that no value satisfies f?  Either all of the values that
+ * it names fail, or, for an object, some property that is required cannot be.
+ * That tells apart what schemas mean by "oneOf": a constant, a type, a name.
+ */
 static int
 flat_empty(schema_t *c, const schema_flat_t *f, uint32_t depth)
 {
@@ -606,7 +639,7 @@ flat_empty(schema_t *c, const schema_flat_t *f, uint32_t depth)
     json_t *v;
     size_t i;
 
-    assert(f->types != 0);
+    assert(depth <= EMPTY_DEPTH);
     for (a = f->atoms; a != NULL && types != 0; a = a->next) {
         if (a->kind == A_ENUM && !a->negated) {
             json_array_foreach(a->value, i, v)
@@ -629,12 +662,14 @@ flat_empty(schema_t *c, const schema_flat_t *f, uint32_t depth)
 }
 
 
+/* Are all flats of terms empty?  0 too if that is not known: too deep, or
+ * failed. */
 static int
 terms_empty(schema_t *c, const schema_terms_t *t, uint32_t depth)
 {
     const schema_flat_t *f;
 
-    if (t == NULL || depth > 3) {
+    if (t == NULL || depth > EMPTY_DEPTH) {
         return 0;
     }
     for (f = grammar_schema_flats(c, t); f != NULL; f = f->next) {
@@ -647,6 +682,7 @@ terms_empty(schema_t *c, const schema_terms_t *t, uint32_t depth)
 }
 
 
+/* A 1 in doubt is right too, only dearer: what cannot be is negated as well. */
 int
 grammar_schema_meets(schema_t *c, schema_term_t x, schema_term_t y)
 {
@@ -679,6 +715,7 @@ grammar_schema_digits(const json_t *v, char *buf, size_t cap)
     } else if (d == floor(d) && fabs(d) < 1e15) {
         (void) snprintf(buf, cap, "%.0f", d);
     } else {
+        /* the fewest that are read back as the same: 17 always are */
         for (digits = 15; digits <= 17; digits++) {
             (void) snprintf(buf, cap, "%.*g", digits, d);
             if (strtod(buf, NULL) == d) {
@@ -689,13 +726,14 @@ grammar_schema_digits(const json_t *v, char *buf, size_t cap)
 }
 
 
+/* A number as it is printed; a whole one may have a zero behind the point. */
 static uint32_t
 literal_number(schema_t *c, const json_t *v)
 {
     char buf[64];
     uint32_t node;
 
-    assert(v != NULL);
+    assert(json_is_number(v));
     grammar_schema_digits(v, buf, sizeof(buf));
     node = grammar_bytes(c->b, buf, strlen(buf));
     if (strpbrk(buf, ".eE") == NULL) {
@@ -708,6 +746,7 @@ literal_number(schema_t *c, const json_t *v)
 }
 
 
+/* A text between quotes, with the escapes that it needs, one way for each. */
 static uint32_t
 quoted(schema_t *c, const char *s, size_t len)
 {
@@ -720,14 +759,15 @@ quoted(schema_t *c, const char *s, size_t len)
 }
 
 
-/* So many items, each as it is. */
+/* So many items, each as it is, and none behind them.  A rule, as white space
+ * may stand between them. */
 static uint32_t
 literal_array(schema_t *c, const json_t *v)
 {
     uint32_t n = (uint32_t) json_array_size(v), i, rule;
     grammar_array_t *a = grammar_get(c->b, sizeof(*a));
 
-    assert(v != NULL);
+    assert(json_is_array(v));
     rule = grammar_rule(c->b, NULL);
     if (c->b->failed) {
         return 0;
@@ -750,6 +790,7 @@ literal_array(schema_t *c, const json_t *v)
 }
 
 
+/* In the order of their bytes, in which an object's classes are numbered. */
 static int
 by_key(const void *a, const void *b)
 {
@@ -767,12 +808,13 @@ literal_object(schema_t *c, const json_t *v)
     uint32_t *nodes = grammar_get(c->b, (n + 1) * sizeof(*nodes));
     json_t *each;
 
-    assert(v != NULL);
+    assert(json_is_object(v));
     rule = grammar_rule(c->b, NULL);
     if (c->b->failed) {
         return 0;
     }
     json_object_foreach((json_t *) v, key, each) { keys[i++] = key; }
+    assert(i == n);
     qsort(keys, n, sizeof(*keys), by_key);
 
     o->props = o->classes = o->min = o->max = n;
@@ -800,6 +842,8 @@ literal_object(schema_t *c, const json_t *v)
 }
 
 
+/* By recursion, as deep as the value: what the document's reader takes may be
+ * deeper than a grammar should be. */
 uint32_t
 grammar_schema_literal(schema_t *c, const json_t *v)
 {

@@ -32,12 +32,15 @@
 #define CASE_END     0x1f000 /* letters with case are below: all are tried */
 
 
+/* Joins a range with all that it overlaps or touches; its place is looked for
+ * from the end, since ranges mostly come in order. 0, or -1: no memory. */
 static int
 set_insert(grammar_set_t *s, uint32_t lo, uint32_t hi)
 {
     uint32_t i, k, cap;
     grammar_range_t *r;
 
+    assert(lo <= hi && hi <= GRAMMAR_CODE_MAX);
     /* the first that lies not wholly before */
     for (i = s->n; i > 0 && s->r[i - 1].hi + 1 >= lo; i--) {
     }
@@ -312,9 +315,11 @@ grammar_set_property(
 
 /* --- UTF-8 -------------------------------------------------------------- */
 
+/* A character's bytes; how many they are. */
 static uint32_t
 encode(uint32_t c, uint8_t *out)
 {
+    assert(c <= GRAMMAR_CODE_MAX);
     if (c < 0x80) {
         out[0] = (uint8_t) c;
         return 1;
@@ -348,6 +353,7 @@ range_utf8(uint32_t lo, uint32_t hi, grammar_utf8_put_t put, void *arg)
     uint32_t i, m, n;
     int rc;
 
+    assert(lo <= hi);
     for (i = 0; i < 3; i++) {
         if (lo <= last[i] && hi > last[i]) {
             rc = range_utf8(lo, last[i], put, arg);

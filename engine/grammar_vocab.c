@@ -34,6 +34,7 @@ typedef struct {
 } entry_t;
 
 
+/* By bytes, then number: what is alike has neighbouring places. */
 static int
 by_bytes(const void *a, const void *b)
 {
@@ -57,6 +58,10 @@ close_nodes(grammar_trie_t *t, uint32_t *open, uint32_t *open_n, uint32_t depth)
 }
 
 
+/* The trie of n tokens in the order of their bytes: each shares the open nodes
+ * that it begins with, which are those of the one before it.  Nodes are at most
+ * as many as all bytes; what is left of that is given back. 0, or -1: no
+ * memory. */
 static int
 trie_make(grammar_trie_t *t, const entry_t *e, uint32_t n)
 {
@@ -74,6 +79,7 @@ trie_make(grammar_trie_t *t, const entry_t *e, uint32_t n)
     }
 
     for (i = 0; i < n; i++) {
+        assert(e[i].len > 0 && e[i].len <= TOKEN_LEN_MAX);
         for (k = 0; k < open_n && k < e[i].len
                     && t->nodes[open[k]].byte == (uint8_t) e[i].s[k];
              k++) {
@@ -102,6 +108,8 @@ trie_make(grammar_trie_t *t, const entry_t *e, uint32_t n)
 
 enum { PLAIN, REST, NEVER_IN_STRING };
 
+/* Which slice a token is of, by what a JSON string says to its bytes.  Half a
+ * character goes to the rest, as what is before it may make it whole. */
 static int
 slice_of(const entry_t *e)
 {

@@ -268,6 +268,7 @@ tools_family(const tools_t *t)
 
 /* --- what goes out ------------------------------------------------------ */
 
+/* What is in out goes to the caller, unless it has refused before. */
 static void
 flush(tools_run_t *x)
 {
@@ -383,6 +384,7 @@ tools_whole(tools_run_t *x)
 {
     tools_state_t *s = x->s;
 
+    assert(s->named && s->state != TOOLS_TEXT);
     s->calls++;
     s->state = TOOLS_TEXT;
     s->after = 1;
@@ -395,7 +397,7 @@ tools_whole(tools_run_t *x)
 
 enum { NO, PART, OPENS, FILLS };
 
-/* Is n bytes at p one of the marks, or the beginning of one? */
+/* Is n bytes at p one of the marks, then what, or the beginning of one? */
 static int
 matches(const char *const marks[TOOLS_MARKS], const char *p, size_t n,
     size_t *len, int what)
@@ -425,6 +427,7 @@ look(tools_run_t *x, size_t *len)
     uint32_t white = 0;
     int rc;
 
+    assert(s->n > 0 && s->n <= TOOLS_HELD_MAX);
     while (white < s->n && tools_is_white(s->held[white])) {
         white++;
     }
@@ -451,8 +454,10 @@ static void
 body_begin(tools_run_t *x, size_t len)
 {
     tools_state_t *s = x->s;
-    char c = s->held[s->n - 1];
+    char c;
 
+    assert(s->n > 0 && len <= s->n);
+    c = s->held[s->n - 1];
     s->state = TOOLS_BODY;
     s->mark = len > 0 ? s->n : s->n - 1;
     s->open = (uint32_t) len;
@@ -467,6 +472,8 @@ body_begin(tools_run_t *x, size_t len)
 }
 
 
+/* A byte outside of calls.  As long as the held ones may be a mark they stay;
+ * else the first of them is text, and the others are looked at again. */
 static void
 text_byte(tools_run_t *x, char c)
 {
@@ -474,6 +481,7 @@ text_byte(tools_run_t *x, char c)
     size_t len = 0;
     int rc;
 
+    assert(s->state == TOOLS_TEXT);
     if (s->after && s->n == TOOLS_HELD_MAX) {
         s->n = 0; /* white space without end */
     }
@@ -518,6 +526,7 @@ body_byte(tools_run_t *x, char c)
 }
 
 
+/* A byte goes to the machine that the state is one of. */
 static void
 feed_byte(tools_run_t *x, char c)
 {

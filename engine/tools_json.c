@@ -19,7 +19,13 @@
 #include <assert.h>
 #include <string.h>
 
-/* Where in an object. */
+/*
+ * Where in an object.  Its bytes between names and values go through between():
+ *
+ *      { KEY " IN_KEY " COLON : VALUE ──> IN_NAME, IN_ARGS or SKIP ──> NEXT
+ *         ^                                                            , │ }
+ *         └──────────────────────────────────────────────────────────────┘
+ */
 enum { KEY, IN_KEY, COLON, VALUE, IN_NAME, IN_ARGS, IN_STRING, SKIP, NEXT };
 
 /* What a key says. */
@@ -32,6 +38,8 @@ enum { ARGS_NONE, ARGS_OBJECT, ARGS_STRING };
 #define SCALAR UINT32_MAX
 
 
+/* A call's object begins: nothing of it is known.  What is held stays, as text
+ * that it may still prove to be. */
 static void
 object_begin(tools_state_t *s)
 {
@@ -44,6 +52,7 @@ object_begin(tools_state_t *s)
 }
 
 
+/* In a list nothing is known until an object begins in it. */
 void
 tools_json_begin(tools_run_t *x, char c)
 {
@@ -59,6 +68,8 @@ tools_json_begin(tools_run_t *x, char c)
 }
 
 
+/* Between a list's calls.  Before the first is whole it may all be text; behind
+ * it only what breaks the list is, from there on. */
 void
 tools_list_byte(tools_run_t *x, char c)
 {
@@ -90,7 +101,8 @@ tools_list_byte(tools_run_t *x, char c)
 }
 
 
-/* One byte of a value whose quotes and brackets are counted: 1 at its end. */
+/* One byte of a value whose quotes and brackets are counted: 1 at its end.  It
+ * begins with one of them, so depth is 0 only within a string or at the end. */
 static int
 scan(tools_state_t *s, char c)
 {
@@ -111,6 +123,7 @@ scan(tools_state_t *s, char c)
     } else if (c == '{' || c == '[') {
         s->depth++;
     } else if (c == '}' || c == ']') {
+        assert(s->depth > 0);
         s->depth--;
         return s->depth == 0;
     }
@@ -119,13 +132,14 @@ scan(tools_state_t *s, char c)
 }
 
 
-/* A character by its number. */
+/* A character by its number, as UTF-8; a surrogate is none. */
 static void
 put_code(tools_run_t *x, uint32_t code)
 {
     char u[4];
     uint32_t n = 0;
 
+    assert(code <= 0x10ffff && (code < 0xd800 || code >= 0xe000));
     if (code < 0x80) {
         u[n++] = (char) code;
     } else if (code < 0x800) {
@@ -145,13 +159,16 @@ put_code(tools_run_t *x, uint32_t code)
 }
 
 
-/* Four digits are there; half of a pair waits for the other half. */
+/* Four digits are there; half of a pair waits for the other half.  A half that
+ * is alone becomes U+FFFD, as JSON may have it but UTF-8 may not. */
 static void
 put_hex(tools_run_t *x)
 {
     tools_state_t *s = x->s;
     uint32_t code = s->hex;
 
+    assert(s->hex_n == 0);
+    assert(s->high == 0 || (s->high >= 0xd800 && s->high < 0xdc00));
     if (s->high != 0 && code >= 0xdc00 && code < 0xe000) {
         put_code(x, 0x10000 + ((s->high - 0xd800u) << 10) + (code - 0xdc00));
         s->high = 0;
@@ -169,7 +186,9 @@ put_hex(tools_run_t *x)
 }
 
 
-/* One byte of arguments in a string, without its quotes. */
+/* One byte of arguments in a string, without its quotes.  State is kept from
+ * byte to byte: hex_n counts from 1, and an escape that is not known is the
+ * character behind the backslash. */
 static void
 unquote(tools_run_t *x, char c)
 {
@@ -177,6 +196,8 @@ unquote(tools_run_t *x, char c)
     tools_state_t *s = x->s;
     const char *at;
 
+    _Static_assert(sizeof(from) == sizeof(to), "each has what it stands for");
+    assert(s->args == ARGS_STRING && s->hex_n < 5);
     if (s->hex_n > 0) {
         s->hex = (uint16_t) (s->hex << 4
                              | (c >= '0' && c <= '9'    ? c - '0'
@@ -214,7 +235,8 @@ unquote(tools_run_t *x, char c)
 }
 
 
-/* Name and arguments, or their beginning, are held: out with them. */
+/* Name and arguments, or their beginning, are held: out with them.  Called once
+ * for a call, when both are known, in whichever order they came. */
 static void
 commit(tools_run_t *x)
 {
@@ -222,6 +244,7 @@ commit(tools_run_t *x)
     uint32_t at = s->args_at, end = s->args_at + s->args_n;
 
     assert(s->name_n > 0 && !s->named);
+    assert(s->args != ARGS_NONE && end <= s->n && s->n <= TOOLS_HELD_MAX);
 
     tools_name(x, s->held + s->name_at, s->name_n);
     if (s->args == ARGS_STRING) {
@@ -239,6 +262,9 @@ commit(tools_run_t *x)
 }
 
 
+/* A "}": of the object that the function is in, or the call's.  A call without
+ * arguments has {}; but without a name it is text, and without both arguments
+ * and a mark too. */
 static void
 object_end(tools_run_t *x, char c)
 {
@@ -299,12 +325,13 @@ key_done(tools_run_t *x)
 }
 
 
-/* A value's first byte. */
+/* A value's first byte, by which key it is of; 0: no call has such a value. */
 static int
 value_begin(tools_run_t *x, char c)
 {
     tools_state_t *s = x->s;
 
+    assert(s->sub == VALUE);
     s->quoted = s->escaped = 0;
     s->depth = 0;
     s->string_at = s->n;
@@ -353,6 +380,7 @@ name_done(tools_run_t *x)
 {
     tools_state_t *s = x->s;
 
+    assert(s->n > s->string_at && !s->named);
     s->name_at = s->string_at;
     s->name_n = s->n - 1 - s->string_at;
     if (s->name_n == 0 || s->name_n > TOOLS_NAME_MAX) {
@@ -373,12 +401,14 @@ name_done(tools_run_t *x)
 }
 
 
-/* A byte of the arguments. */
+/* A byte of the arguments: goes out, or is held if the name is not known yet,
+ * and then args_n counts it. */
 static void
 args_byte(tools_run_t *x, char c)
 {
     tools_state_t *s = x->s;
 
+    assert(s->args != ARGS_NONE);
     if (s->args == ARGS_STRING) {
         if (c == '"' && !s->escaped) {
             if (s->named && s->high != 0) {
@@ -451,6 +481,8 @@ between(tools_run_t *x, char c)
 }
 
 
+/* Names and keys are held whole; of what comes behind a name that is out only
+ * keys are, so that they can be told apart. */
 void
 tools_json_byte(tools_run_t *x, char c)
 {
@@ -496,6 +528,8 @@ tools_json_byte(tools_run_t *x, char c)
 }
 
 
+/* The answer may end here although "}" has not come: the arguments were whole,
+ * and what models leave out behind them says nothing. */
 int
 tools_json_over(const tools_state_t *s)
 {
@@ -569,6 +603,8 @@ named_find(const tools_run_t *x, const char **name)
 }
 
 
+/* The head is held up to the first "{", TOOLS_HEAD bytes at most; from then on
+ * the object goes out as it comes, and its last bracket ends the call. */
 void
 tools_named_byte(tools_run_t *x, char c)
 {

@@ -19,7 +19,12 @@
 
 #define ANY_OF_DEPTH 8 /* alternatives of alternatives that are looked at */
 
-/* What is found, first counted, then written. */
+/* Both lie in one block, parameters behind functions. */
+_Static_assert(sizeof(tools_function_t) % _Alignof(tools_param_t) == 0,
+    "parameters are aligned");
+
+/* What is found: one walk counts, one writes, and both take the same way, so
+ * that what is written is as much as was counted. */
 typedef struct {
     tools_schema_t *s;
     uint32_t functions, params;
@@ -50,6 +55,7 @@ static const struct {
 };
 
 
+/* The types that a word names, JSON Schema's or a language's; 0: none. */
 static uint32_t
 type_of_name(const json_t *v)
 {
@@ -67,9 +73,11 @@ type_of_name(const json_t *v)
 }
 
 
+/* The type of one of "enum"'s values. */
 static uint32_t
 type_of_value(const json_t *v)
 {
+    assert(v != NULL);
     switch (json_typeof(v)) {
     case JSON_OBJECT:
         return TOOLS_OBJECT;
@@ -88,7 +96,9 @@ type_of_value(const json_t *v)
 }
 
 
-/* The types that a schema allows, by type, by alternatives, by its values. */
+/* The types that a schema allows, by type, by alternatives, by its values: the
+ * first of these that says anything.  References are not followed, and leave
+ * nothing known.  Alternatives deeper than ANY_OF_DEPTH are not looked at. */
 static uint32_t
 types_of(const json_t *schema, int depth)
 {
@@ -135,6 +145,8 @@ walk_name(schema_walk_t *w, const char *name, size_t len)
 }
 
 
+/* A function and its parameters, which lie in a row from first on.  One without
+ * a name is none. */
 static void
 walk_function(schema_walk_t *w, const json_t *f)
 {
@@ -171,6 +183,7 @@ walk_function(schema_walk_t *w, const json_t *f)
 }
 
 
+/* All declarations, from the beginning; what is none is passed over. */
 static void
 walk_all(schema_walk_t *w, const json_t *tools)
 {
@@ -189,7 +202,7 @@ tools_schema_open(tools_schema_t *s, const char *json, size_t len)
 {
     json_t *tools = json_loadb(json, len, JSON_ALLOW_NUL, NULL);
     schema_walk_t w = {s, 0, 0, 0, NULL};
-    size_t functions, params;
+    size_t functions, params, text;
     char *block;
 
     memset(s, 0, sizeof(*s));
@@ -206,7 +219,10 @@ tools_schema_open(tools_schema_t *s, const char *json, size_t len)
     s->functions = (tools_function_t *) (void *) block;
     s->params = (tools_param_t *) (void *) (block + functions);
     w.text = block + functions + params;
+    text = w.bytes;
     walk_all(&w, tools);
+    assert(w.functions * sizeof(tools_function_t) == functions);
+    assert(w.params * sizeof(tools_param_t) == params && w.bytes == text);
     s->functions_n = w.functions;
     s->params_n = w.params;
     json_decref(tools);
@@ -223,6 +239,7 @@ tools_schema_close(tools_schema_t *s)
 }
 
 
+/* A request declares few functions: they are compared one by one. */
 uint32_t
 tools_schema_find(const tools_schema_t *s, const char *name, uint32_t len)
 {
@@ -252,6 +269,7 @@ tools_schema_types(
 
     assert(function < s->functions_n);
     f = &s->functions[function];
+    assert(f->n <= s->params_n && f->first <= s->params_n - f->n);
     for (i = f->first; i < f->first + f->n; i++) {
         if (s->params[i].len == len
             && memcmp(s->params[i].name, name, len) == 0) {

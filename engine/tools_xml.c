@@ -31,6 +31,7 @@ enum { OPEN, NAME, BETWEEN, IN_KEY, TO_VALUE, IN_VALUE };
 enum { UNDECIDED, QUOTED, RAW };
 
 
+/* A byte of a string, with the escape that it needs. */
 static void
 emit_json(tools_run_t *x, char c)
 {
@@ -80,6 +81,7 @@ name_done(tools_run_t *x, char c)
     tools_state_t *s = x->s;
     uint32_t n = s->n - 1 - s->string_at;
 
+    assert(s->n > s->string_at);
     if (n == 0 || n > TOOLS_NAME_MAX) {
         tools_fail(x, c);
         return;
@@ -139,6 +141,7 @@ key_done(tools_run_t *x, uint32_t n)
     tools_state_t *s = x->s;
     uint32_t i;
 
+    assert(s->sub == IN_KEY && n <= s->n);
     s->key_types = tools_schema_types(x->schema, s->function, s->held, n);
     if (s->fields++ > 0) {
         tools_emit(x, LLM_TEXT_ARGUMENTS, ", ", 2);
@@ -289,6 +292,7 @@ value_decide(tools_run_t *x, uint32_t n)
     uint32_t types = s->key_types, i;
     char c;
 
+    assert(n > 0 && n <= s->n && s->mode == UNDECIDED);
     for (i = 0; i + 1 < n && tools_is_white(s->held[i]); i++) {
     }
     c = s->held[i];
@@ -318,12 +322,15 @@ value_tail(const tools_run_t *x, int *whole)
              n > 0 && memcmp(s->held + s->n - n, close, n) != 0; n--) {
         }
     }
+    assert(n <= s->n);
     from = s->n - n;
 
     return n + (from > 0 && s->held[from - 1] == '\n');
 }
 
 
+/* Undecided values wait for their first byte or, if scalar, for their end; what
+ * streams goes out but for what may be the mark behind it. */
 static void
 value_byte(tools_run_t *x, char c)
 {
