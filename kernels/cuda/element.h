@@ -26,7 +26,7 @@ element_get(uint32_t type, const void *p, size_t i)
     }
 }
 
-static __device__ __forceinline__ void
+static __host__ __device__ __forceinline__ void
 element_put(uint32_t type, void *p, size_t i, float v)
 {
     switch (type) {

@@ -792,11 +792,8 @@ tolerance_of(const op_t *op, const char *isa, const case_t *c)
         return 1e-7; /* its own cosine */
     }
 
-    /* queries and weights are rounded to the cache's type */
     if (strcmp(isa, "cuda") == 0 && o == OP_attn) {
-        return c->type == KN_BF16  ? 8e-3
-               : c->type == KN_F16 ? 1e-3
-                                   : op->tolerance;
+        return op->tolerance + attn_rounding(c->type);
     }
 
     if (!product && o != OP_moe_ffn && o != OP_gated) {
@@ -957,10 +954,8 @@ static const struct {
 #undef X
     /* whose weights differ from those of avx512 */
     {"avx512bf16", OP_embed},
-    {"avx512bf16", OP_matmul},
-    {"avx512bf16", OP_gated},
-    {"avx512bf16", OP_headmul},
-    {"avx512bf16", OP_moe_ffn},
+    {"avx512bf16", OP_matmul}, {"avx512bf16", OP_gated},
+    {"avx512bf16", OP_headmul}, {"avx512bf16", OP_moe_ffn},
 #define X(name, doc) {"cuda", OP_##name},
     KERNELS(X)
 #undef X

@@ -346,10 +346,10 @@ run_nothing(const mma_in_t *in, float *out)
         a[i] = i < 2 ? p[0] | static_cast<uint32_t>(p[1]) << 16 : 0;
         c[0][i] = c[1][i] = in->c[g + i / 2 * 8][2 * t + i % 2];
     }
-    b[0] = none[0] = in->b[2 * t][g]
-                     | static_cast<uint32_t>(in->b[2 * t + 1][g]) << 16;
-    b[1] = in->b[2 * t + 8][g]
-           | static_cast<uint32_t>(in->b[2 * t + 9][g]) << 16;
+    b[0] = none[0] =
+        in->b[2 * t][g] | static_cast<uint32_t>(in->b[2 * t + 1][g]) << 16;
+    b[1] =
+        in->b[2 * t + 8][g] | static_cast<uint32_t>(in->b[2 * t + 9][g]) << 16;
     none[1] = 0;
 
     if (bf16) {
@@ -378,8 +378,10 @@ check_nothing(int bf16)
             // A and what it meets are small, what meets zeros is the largest
             in.a[i / 16][i % 16] =
                 static_cast<uint16_t>(draw_bits(bf16) & 0x8fff);
-            in.b[i / 16][i % 8] = static_cast<uint16_t>(
-                i / 16 < 8 ? draw_bits(bf16) : bf16 ? 0x7f7f : 0x7bff);
+            in.b[i / 16][i % 8] =
+                static_cast<uint16_t>(i / 16 < 8 ? draw_bits(bf16)
+                                      : bf16     ? 0x7f7f
+                                                 : 0x7bff);
             in.c[i / 16][i % 8] = static_cast<float>(
                 ldexp(value(draw_bits(0), 0), -static_cast<int>(i % 40)));
         }
@@ -435,8 +437,8 @@ check_exp2(void)
     rt_wait(0);
     rt_copy_out(out, y, sizeof(out));
 
-    bad = (out[0] != 1) + (out[1] != 0) + !isnan(out[2])
-          + (out[3] != INFINITY) + (out[4] != 1) + !(fabsf(out[5] * 0x1p125f - 1) < 5e-7f)
+    bad = (out[0] != 1) + (out[1] != 0) + !isnan(out[2]) + (out[3] != INFINITY)
+          + (out[4] != 1) + !(fabsf(out[5] * 0x1p125f - 1) < 5e-7f)
           + (out[6] != 0) + (out[7] != 0);
     for (i = 8; i < N; i++) {
         worst = fmax(worst, fabs(out[i] / exp2(in[i]) - 1));
@@ -444,8 +446,8 @@ check_exp2(void)
 
     rt_free(x);
     rt_free(y);
-    printf("exp2                       %u of 8 differ, error %.1e\n", bad,
-        worst);
+    printf(
+        "exp2                       %u of 8 differ, error %.1e\n", bad, worst);
 
     return bad == 0 && worst < 5e-7;
 }
