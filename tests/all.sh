@@ -90,6 +90,7 @@ part "server, asan nginx" tests/asan-nginx.sh "$mode"
 if [ "$mode" = long ]; then
     part "fuzz, 60 s each" make -s fuzz
     part "AVX-512, emulated" tests/simde.sh
+    part "CUDA, emulated" tests/cuda.sh long
     part "damaged, all of them" env LLM_LONG=1 tests/unit.sh "$build/unit/damaged"
     part "server, tsan engine" tests/tsan-server.sh
     part "simulator, long" make -s sim

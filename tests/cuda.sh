@@ -35,7 +35,9 @@ make -s -j2 BUILD="$build" "$build/llm_cuda_simt.so" "$build/kernels/ops" ||
 # the others take minutes
 ops="embed add gather copy sample rope_angles"
 [ "$mode" = long ] && ops=
+export CUDA_HOME=$home
 LLM_BRIEF=1 "$build/kernels/ops" "$build/llm_cuda_simt.so" $ops || exit 1
+[ "$mode" != long ] || tests/simt/attn.sh plain 0 1 || exit 1
 [ "$mode" = long ] ||
     skip "rmsnorm, matmul, gated, headmul, rope_store, attn, router, moe_ffn"
 echo "$skipped parts, $skipped skipped"
