@@ -120,8 +120,8 @@ static const char *const schemas[] = {
     "{\"x\":{\"type\":\"string\",\"maxLength\":30}}},{\"type\":\"array\","
     "\"items\":{\"$ref\":\"#\"}}]}",
     "{\"type\":\"string\",\"pattern\":\"^[a-z\\\\u00e0-\\\\u00ff ]{3,20}$\"}",
-    "{\"type\":\"object\",\"minProperties\":2,\"patternProperties\":"
-    "{\"^x\":{\"type\":\"boolean\"}},\"propertyNames\":{\"maxLength\":5}}"};
+    ("{\"type\":\"object\",\"minProperties\":2,\"patternProperties\":"
+     "{\"^x\":{\"type\":\"boolean\"}},\"propertyNames\":{\"maxLength\":5}}")};
 
 static void
 try_all(const token_t *tok, uint32_t steps, uint32_t stride, int ordered)
