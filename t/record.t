@@ -52,7 +52,7 @@ my ($steps) = $out =~ /(\d+) steps,/;
 cmp_ok($steps, '>', 30, 'of many steps');
 
 # --- what is changed is noticed, and what would have come of it
-($st, $out) = replay($file, '--batch_tokens', 16);
+($st, $out) = replay($file, '--batch_tokens', 4);
 is($st, 0, 'another budget');
 like($out, qr/^plan \d+ at [\d.]+ s differs: row \d+, .*\n  recorded: \d rows: .*\n  here:     \d rows: /m,
     'plans differ, and it says where') or diag($out);
