@@ -201,25 +201,6 @@ rows_panels(const cpu_panels_t *a, uint32_t P, const char *w, float *sums)
     }
 }
 
-/*
- * Of the sums of P panels from number p on, [rows][P][PANEL], those that are
- * asked for go to their places.
- */
-static void
-put_sums(const cpu_panels_t *a, uint32_t p, uint32_t P, const float *sums)
-{
-    uint32_t i, begin = p * PANEL, from = begin, to = begin + P * PANEL;
-
-    from = from > a->n0 ? from : a->n0;
-    to = to < a->n0 + a->n ? to : a->n0 + a->n;
-    assert(from < to);
-
-    for (i = 0; i < a->m; i++) {
-        memcpy(a->y + i * a->ldy + (from - a->n0),
-            sums + i * P * PANEL + (from - begin), (to - from) * sizeof(float));
-    }
-}
-
 static void
 panels_pairs(const cpu_panels_t *a)
 {
@@ -239,7 +220,7 @@ panels_pairs(const cpu_panels_t *a)
             rows_panels(a, 1, w, sums);
         }
 
-        put_sums(a, p, n, sums);
+        panel_put(a, p, n, sums);
     }
 }
 

@@ -418,3 +418,18 @@ panel_row(uint32_t type, uint32_t unit, void *dst, const void *panel,
         to += f->bytes;
     }
 }
+
+void
+panel_put(const cpu_panels_t *a, uint32_t p, uint32_t n, const float *sums)
+{
+    uint32_t i, begin = p * PANEL, from = begin, to = begin + n * PANEL;
+
+    from = from > a->n0 ? from : a->n0;
+    to = to < a->n0 + a->n ? to : a->n0 + a->n;
+    assert(from < to);
+
+    for (i = 0; i < a->m; i++) {
+        memcpy(a->y + i * a->ldy + (from - a->n0),
+            sums + i * n * PANEL + (from - begin), (to - from) * sizeof(float));
+    }
+}

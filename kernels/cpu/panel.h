@@ -19,7 +19,7 @@
 #ifndef PANEL_H
 #define PANEL_H
 
-#include "../kernels.h"
+#include "cpu.h"
 
 #define PANEL 16
 
@@ -37,5 +37,12 @@ void panel_pack(uint32_t type, uint32_t unit, void *panel, const void *src,
 /* Row i of the panel as the file had it. */
 void panel_row(uint32_t type, uint32_t unit, void *dst, const void *panel,
     uint32_t i, uint32_t k);
+
+/*
+ * Those of n panels' sums, the first being number p, that are asked for go to
+ * their places; sums are [a->m][n][PANEL].
+ */
+void panel_put(
+    const cpu_panels_t *a, uint32_t p, uint32_t n, const float *sums);
 
 #endif

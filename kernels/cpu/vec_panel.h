@@ -586,24 +586,6 @@ ints_few(const cpu_panels_t *a, uint32_t type, const uint8_t *p, float *sums)
     }
 }
 
-/*
- * Those of P panels' sums, the first being number p, that are asked for go to
- * their places; sums are [rows][P][PANEL].
- */
-ALWAYS void
-put_sums(const cpu_panels_t *a, uint32_t p, uint32_t P, const float *sums)
-{
-    uint32_t i, begin = p * PANEL, from = begin, to = begin + P * PANEL;
-
-    from = from > a->n0 ? from : a->n0;
-    to = to < a->n0 + a->n ? to : a->n0 + a->n;
-
-    for (i = 0; i < a->m; i++) {
-        memcpy(a->y + i * a->ldy + (from - a->n0),
-            sums + i * P * PANEL + (from - begin), (to - from) * sizeof(float));
-    }
-}
-
 /* Many rows by n groups of P panels from number p on. */
 ALWAYS void
 ints_groups(
@@ -617,7 +599,7 @@ ints_groups(
     ints_many(a, type, P, n, w, sums);
 
     for (g = 0; g < n; g++) {
-        put_sums(a, p + g * P, P, sums + g * ROWS * P * PANEL);
+        panel_put(a, p + g * P, P, sums + g * ROWS * P * PANEL);
     }
 }
 
@@ -632,7 +614,7 @@ ints_panels(const cpu_panels_t *a, uint32_t type)
 
     for (; a->m <= direct_rows(type) && p < end; p++) {
         ints_few(a, type, (const uint8_t *) a->w + p * a->stride, sums);
-        put_sums(a, p, 1, sums);
+        panel_put(a, p, 1, sums);
     }
 
     for (; P_INTS > 1 && end - p >= P_INTS; p += P_INTS) {
@@ -878,7 +860,7 @@ floats_panels(const cpu_panels_t *a, uint32_t type)
             floats_many(a, type, 1, w, sums);
         }
 
-        put_sums(a, p, n, sums);
+        panel_put(a, p, n, sums);
     }
 }
 
