@@ -64,6 +64,14 @@
 
 #define ATTN_RING 4 // steps whose positions' addresses are in shared memory
 
+// Elements of a head that there are kernels for. X(elements)
+#define ATTN_DIMS(X)                                                           \
+    X(64)                                                                      \
+    X(80)                                                                      \
+    X(96)                                                                      \
+    X(128)                                                                     \
+    X(256)
+
 // What both kernels are called with.
 typedef struct {
     const attn_unit_t *units;

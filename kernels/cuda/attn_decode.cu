@@ -24,13 +24,6 @@ shared_of(void)
     return attn_shared_t<D, 1, 4, (D > 128 ? 2 : 3)>::size;
 }
 
-#define DIMS(X)                                                                \
-    X(64)                                                                      \
-    X(80)                                                                      \
-    X(96)                                                                      \
-    X(128)                                                                     \
-    X(256)
-
 static uint32_t
 size(uint32_t head_dim)
 {
@@ -38,7 +31,7 @@ size(uint32_t head_dim)
 #define X(d)                                                                   \
     case d:                                                                    \
         return shared_of<d>();
-        DIMS(X)
+        ATTN_DIMS(X)
 #undef X
     default:
         return 0;
@@ -59,7 +52,7 @@ open(uint32_t most)
         rt_allow_shared(attn_narrow<d, 0>, shared_of<d>());                    \
         rt_allow_shared(attn_narrow<d, 1>, shared_of<d>());                    \
     }
-    DIMS(X)
+    ATTN_DIMS(X)
 #undef X
 }
 
@@ -81,7 +74,7 @@ launch(const attn_args_t *a, uint32_t head_dim, uint32_t type, uint32_t units,
                 (attn_narrow<d, 0>), grid, block, shared_of<d>(), stream, *a); \
         }                                                                      \
         break;
-        DIMS(X)
+        ATTN_DIMS(X)
 #undef X
     default:
         break;

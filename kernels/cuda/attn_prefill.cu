@@ -27,13 +27,6 @@ shared_of(void)
     return attn_shared_t<D, (D > 128 ? 4 : 8), (D > 128 ? 2 : 1), 2>::size;
 }
 
-#define DIMS(X)                                                                \
-    X(64)                                                                      \
-    X(80)                                                                      \
-    X(96)                                                                      \
-    X(128)                                                                     \
-    X(256)
-
 static uint32_t
 size(uint32_t head_dim)
 {
@@ -41,7 +34,7 @@ size(uint32_t head_dim)
 #define X(d)                                                                   \
     case d:                                                                    \
         return shared_of<d>();
-        DIMS(X)
+        ATTN_DIMS(X)
 #undef X
     default:
         return 0;
@@ -62,7 +55,7 @@ open(uint32_t most)
         rt_allow_shared(attn_wide<d, 0>, shared_of<d>());                      \
         rt_allow_shared(attn_wide<d, 1>, shared_of<d>());                      \
     }
-    DIMS(X)
+    ATTN_DIMS(X)
 #undef X
 }
 
@@ -84,7 +77,7 @@ launch(const attn_args_t *a, uint32_t head_dim, uint32_t type, uint32_t units,
                 (attn_wide<d, 0>), grid, block, shared_of<d>(), stream, *a);   \
         }                                                                      \
         break;
-        DIMS(X)
+        ATTN_DIMS(X)
 #undef X
     default:
         break;
