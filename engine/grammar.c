@@ -71,8 +71,7 @@ grammar_open_choice(const char *const *s, const size_t *len, size_t n,
             (void) grammar_list_put(&b, &l, grammar_bytes(&b, s[i], len[i]));
         }
     }
-    node = b.failed ? 0 : grammar_alt(&b, l.v, l.n);
-    grammar_list_free(&l);
+    node = grammar_list_alt(&b, &l);
     assert(node == 0 || n > 0);
 
     return grammar_link(&b, rule_of(&b, node));

@@ -230,8 +230,7 @@ read_literal(ebnf_t *r)
     while (!r->b->failed && !eat(r, "\"")) {
         (void) grammar_list_put(r->b, &l, grammar_code(r->b, read_code(r), 0));
     }
-    node = r->b->failed ? 0 : grammar_seq(r->b, l.v, l.n);
-    grammar_list_free(&l);
+    node = grammar_list_seq(r->b, &l);
 
     return node;
 }
@@ -404,8 +403,7 @@ read_sequence(ebnf_t *r)
             break;
         }
     }
-    node = r->b->failed ? 0 : grammar_seq(r->b, l.v, l.n);
-    grammar_list_free(&l);
+    node = grammar_list_seq(r->b, &l);
 
     return node;
 }
@@ -425,8 +423,7 @@ read_either(ebnf_t *r)
             break;
         }
     } while (eat(r, "|"));
-    node = r->b->failed ? 0 : grammar_alt(r->b, l.v, l.n);
-    grammar_list_free(&l);
+    node = grammar_list_alt(r->b, &l);
 
     return node;
 }

@@ -209,6 +209,11 @@ typedef struct {
 int grammar_list_put(grammar_build_t *b, grammar_list_t *l, uint32_t x);
 void grammar_list_free(grammar_list_t *l);
 
+/* The nodes of a list as grammar_seq and grammar_alt have it, which is freed;
+ * 0 if the build has failed. */
+uint32_t grammar_list_seq(grammar_build_t *b, grammar_list_t *l);
+uint32_t grammar_list_alt(grammar_build_t *b, grammar_list_t *l);
+
 /* --- sets of code points (grammar_set.c) -------------------------------- */
 
 #define GRAMMAR_CODE_MAX 0x10ffff

@@ -375,6 +375,28 @@ grammar_alt(grammar_build_t *b, const uint32_t *kids, uint32_t n)
 
 
 uint32_t
+grammar_list_seq(grammar_build_t *b, grammar_list_t *l)
+{
+    uint32_t node = b->failed ? 0 : grammar_seq(b, l->v, l->n);
+
+    grammar_list_free(l);
+
+    return node;
+}
+
+
+uint32_t
+grammar_list_alt(grammar_build_t *b, grammar_list_t *l)
+{
+    uint32_t node = b->failed ? 0 : grammar_alt(b, l->v, l->n);
+
+    grammar_list_free(l);
+
+    return node;
+}
+
+
+uint32_t
 grammar_seq2(grammar_build_t *b, uint32_t x, uint32_t y)
 {
     uint32_t kids[2] = {x, y};

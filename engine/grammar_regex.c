@@ -162,8 +162,7 @@ grammar_text(grammar_build_t *b, const char *s, size_t len, int json)
     if (at > from || l.n == 0) {
         (void) grammar_list_put(b, &l, grammar_bytes(b, s + from, at - from));
     }
-    out = b->failed ? 0 : grammar_seq(b, l.v, l.n);
-    grammar_list_free(&l);
+    out = grammar_list_seq(b, &l);
 
     return out;
 }
@@ -813,8 +812,7 @@ read_sequence(reader_t *r)
             break;
         }
     }
-    node = r->b->failed ? 0 : grammar_seq(r->b, l.v, l.n);
-    grammar_list_free(&l);
+    node = grammar_list_seq(r->b, &l);
 
     return node;
 }
@@ -833,8 +831,7 @@ read_either(reader_t *r)
             break;
         }
     } while (eat(r, "|"));
-    node = r->b->failed ? 0 : grammar_alt(r->b, l.v, l.n);
-    grammar_list_free(&l);
+    node = grammar_list_alt(r->b, &l);
 
     return node;
 }

@@ -713,8 +713,7 @@ name_node(schema_t *c, const schema_flat_t *f)
             (void) grammar_list_put(c->b, &l, grammar_schema_literal(c, v));
         }
     }
-    node = c->b->failed ? 0 : grammar_alt(c->b, l.v, l.n);
-    grammar_list_free(&l);
+    node = grammar_list_alt(c->b, &l);
 
     return node;
 }
@@ -943,8 +942,7 @@ values(schema_t *c, const schema_flat_t *f, const json_t *list)
             (void) grammar_list_put(c->b, &l, grammar_schema_literal(c, v));
         }
     }
-    node = c->b->failed ? 0 : grammar_alt(c->b, l.v, l.n);
-    grammar_list_free(&l);
+    node = grammar_list_alt(c->b, &l);
 
     return node;
 }
