@@ -278,7 +278,8 @@ enum {
     LLM_F_GO_ON = 1 << 10,   /* CHAT: the last message's turn stays open */
     LLM_F_PROMPT_LPS = 1 << 11, /* logprobs of the prompt's tokens too */
     LLM_F_SCORE = 1 << 12,      /* of the prompt only: nothing is sampled */
-    LLM_F_ALL = (1 << 13) - 1
+    LLM_F_GRAMMAR = 1 << 13,    /* the output obeys LLM_SEC_GRAMMAR */
+    LLM_F_ALL = (1 << 14) - 1
 };
 
 typedef struct {
@@ -332,7 +333,8 @@ enum {
     LLM_SEC_DOCUMENTS = 10, /* CHAT: JSON array */
     LLM_SEC_KWARGS = 11,    /* CHAT: JSON object, the template's variables */
 
-    LLM_SEC_SALT = 12 /* narrows whom cached prefixes are shared with */
+    LLM_SEC_SALT = 12,   /* narrows whom cached prefixes are shared with */
+    LLM_SEC_GRAMMAR = 13 /* llm_wire_grammar_t, with LLM_F_GRAMMAR */
 };
 
 /* Sections follow the head at head_len (a multiple of 8), each padded to 8. */
@@ -345,6 +347,33 @@ typedef struct {
     uint32_t token;
     float bias; /* -100 .. 100 */
 } llm_wire_bias_t;
+
+/* What is behind an llm_wire_grammar_t, to the end of the section. */
+enum {
+    LLM_GRAMMAR_JSON,   /* nothing: any JSON object */
+    LLM_GRAMMAR_SCHEMA, /* a JSON Schema */
+    LLM_GRAMMAR_REGEX,
+    LLM_GRAMMAR_EBNF,   /* GBNF */
+    LLM_GRAMMAR_CHOICE, /* texts, each a u32 length and then so many bytes */
+    LLM_GRAMMAR_TAGS,   /* JSON: {"structures": .., "triggers": ..} */
+    LLM_GRAMMAR_TOOLS,  /* the name of a function, or nothing: any of
+                         * LLM_SEC_TOOLS; CHAT with LLM_W_CALLS */
+    LLM_GRAMMARS
+};
+
+enum {
+    LLM_GRAMMAR_COMPACT = 1 << 0, /* JSON: no white space between tokens */
+    LLM_GRAMMAR_ORDERED = 1 << 1, /* JSON: properties as they are declared */
+    LLM_GRAMMAR_LENIENT = 1 << 2, /* SCHEMA: what cannot be enforced is not */
+    LLM_GRAMMAR_AUTO = 1 << 3,    /* TOOLS: only once a call begins */
+    LLM_GRAMMAR_FLAGS = (1 << 4) - 1
+};
+
+typedef struct {
+    uint32_t type;  /* LLM_GRAMMAR_JSON .. */
+    uint32_t flags; /* LLM_GRAMMAR_COMPACT .. */
+    char param[32]; /* the request's field that it is from, for errors */
+} llm_wire_grammar_t;
 
 typedef struct {
     llm_ring_hdr_t hdr; /* LLM_REC_ADMIT */

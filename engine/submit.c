@@ -112,6 +112,9 @@ submit_section(submit_t *s, const llm_wire_sec_t *sec, const uint8_t *body)
     case LLM_SEC_KWARGS:
         s->kwargs = part;
         break;
+    case LLM_SEC_GRAMMAR:
+        s->grammar = part;
+        break;
     case LLM_SEC_MESSAGES:
     case LLM_SEC_PROMPT:
     case LLM_SEC_PROMPT_IDS:
@@ -216,6 +219,41 @@ submit_check_head(const llm_wire_submit_t *h, submit_fail_t *why)
 }
 
 
+/* Judges what the output is to obey, as far as it can be told at once. */
+static int
+submit_check_grammar(const submit_t *s, submit_fail_t *why)
+{
+    const submit_input_t *in = &s->grammar;
+    llm_wire_grammar_t g;
+
+    if ((s->head.flags & LLM_F_GRAMMAR) == 0) {
+        return 0;
+    }
+
+    memset(&g, 0, sizeof(g));
+    if (in->p != NULL && in->len >= sizeof(g)) {
+        memcpy(&g, in->p, sizeof(g));
+    } else {
+        g.type = LLM_GRAMMARS;
+    }
+
+    if (g.type >= LLM_GRAMMARS || (g.flags & ~(uint32_t) LLM_GRAMMAR_FLAGS) != 0
+        || memchr(g.param, '\0', sizeof(g.param)) == NULL) {
+        submit_refuse(why, LLM_ERR_UNSUPPORTED, "",
+            "This engine is older than the gateway and lacks a feature.");
+        return -1;
+    }
+
+    if (g.type == LLM_GRAMMAR_TOOLS
+        && ((s->head.wants & LLM_W_CALLS) == 0 || s->tools.p == NULL)) {
+        submit_refuse(why, LLM_ERR_BAD_FIELD, "tools", "tools is missing.");
+        return -1;
+    }
+
+    return 0;
+}
+
+
 /* Judges what is to become prompts. */
 static int
 submit_check_inputs(
@@ -274,6 +312,7 @@ submit_check(const submit_t *s, const submit_rules_t *rules, submit_fail_t *why)
     }
 
     if (submit_check_head(&s->head, why) != 0
+        || submit_check_grammar(s, why) != 0
         || submit_check_inputs(s, rules, why) != 0) {
         return -1;
     }

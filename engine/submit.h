@@ -30,6 +30,7 @@ typedef struct {
     uint32_t inputs_n; /* may be more than there is room for */
     submit_input_t model, tenant, id, salt;  /* of repeated ones the last */
     submit_input_t tools, documents, kwargs; /* likewise; JSON, untrusted */
+    submit_input_t grammar;                  /* likewise; untrusted */
     uint32_t stops_n, stops_len, stops_bad;  /* bad: some has a wrong length */
     uint32_t bias_n, bias_bad; /* bad: cut short, or a wrong value */
     uint32_t bias_token_max;
