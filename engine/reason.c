@@ -562,6 +562,27 @@ reason_thinks(const reason_state_t *st)
 }
 
 
+int
+reason_may_think(const reason_state_t *st)
+{
+    return st->state == MAYBE;
+}
+
+
+uint32_t
+reason_opener(const reason_t *r)
+{
+    const char *s;
+
+    if (r->ids[OPEN] != TOKEN_NONE || r->marks[OPEN].n != 1) {
+        return r->ids[OPEN];
+    }
+    s = r->marks[OPEN].s[0];
+
+    return token_find(r->tok, s, strlen(s));
+}
+
+
 /* --- marks that are tokens ---------------------------------------------- */
 
 /* Which of a family's marks id is, as st stands; MARKS: none. */

@@ -71,6 +71,12 @@ int reason_in_head(const reason_state_t *st);
 /* Are they thought? */
 int reason_thinks(const reason_state_t *st);
 
+/* Nothing has come but white space: may a mark be next that begins thought? */
+int reason_may_think(const reason_state_t *st);
+
+/* The token that begins a thought; TOKEN_NONE: that takes several. */
+uint32_t reason_opener(const reason_t *r);
+
 /* The next n bytes of the text; put gets what is known to be of a kind.  0, or
  * what put gave. */
 int reason_feed(const reason_t *r, reason_state_t *st, const char *p, size_t n,
