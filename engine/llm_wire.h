@@ -218,7 +218,13 @@ typedef struct {
     X(host_blocks_lost, counter, "KV blocks evicted before they were copied")  \
     X(host_hits, counter, "sequences that found more in host memory")          \
     X(host_tokens, counter, "tokens that these need not compute")              \
-    X(discarded_rows, counter, "rows planned ahead for who had ended then")
+    X(discarded_rows, counter, "rows planned ahead for who had ended then")    \
+    X(grammars_compiled, counter, "grammars compiled")                         \
+    X(grammars_reused, counter, "grammars that were compiled already")         \
+    X(grammars_refused, counter, "grammars that could not be compiled")        \
+    X(grammar_us, counter, "microseconds that compiling took")                 \
+    X(masks, counter, "masks of tokens that a grammar allowed")                \
+    X(mask_us, counter, "microseconds that masks took")
 
 /*
  * Each field is one atomic (__atomic_load_n, relaxed); no two are consistent
