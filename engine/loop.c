@@ -55,6 +55,7 @@
 #include "loop_pin.h"
 #include "log.h"
 #include "mem.h"
+#include "obey.h"
 
 #include <assert.h>
 #include <stddef.h>
@@ -84,6 +85,7 @@ struct loop_s {
     kv_t *kv;    /* owned, as are all below */
     sched_t *sched;
     ferry_t *ferry; /* NULL: there is no second tier */
+    obey_t *obey;
     live_t *show;
     batch_t batches[2];
     batch_t *b;          /* of the step that runs; in batches, as is next */
@@ -282,6 +284,20 @@ open_tier(loop_t *l, const forward_cfg_t *f)
 }
 
 
+static int
+open_obey(loop_t *l)
+{
+    const obey_cfg_t oc = {l->c.grammars, l->c.token, l->c.reason, l->c.vocab,
+        l->in->reqs_n, l->c.shape.outs_max, l->in->state};
+
+    if (l->c.grammars != NULL) {
+        l->obey = obey_open(&oc);
+    }
+
+    return l->c.grammars != NULL && l->obey == NULL ? -1 : 0;
+}
+
+
 /* The scheduler knows twice as many tenants as there are requests. */
 static uint32_t
 tenants(const loop_t *l)
@@ -375,6 +391,9 @@ open_tables(loop_t *l, const forward_cfg_t *f)
     }
 
     l->sched = sched_open(&sc, l->kv);
+    if (open_obey(l) != 0) {
+        return -1;
+    }
 
     memset(&lc, 0, sizeof(lc));
     lc.page = l->c.page_size > 0 ? l->c.page : NULL;
@@ -455,6 +474,7 @@ loop_close(loop_t *l)
     forward_watch(l->c.forward, NULL, NULL);
     live_close(l->show);
     sched_close(l->sched);
+    obey_close(l->obey);
     ferry_close(l->ferry);
     kv_close(l->kv);
     close_batch(&l->batches[0]);
@@ -603,6 +623,9 @@ finish(loop_t *l, uint32_t i, uint32_t err, int known)
         sched_end(l->sched, i);
         live_end(l->show, i);
     }
+    if (r->grammar != NULL) {
+        obey_end(l->obey, i);
+    }
 
     l->live[lr->at] = l->live[--l->live_n];
     l->reqs[l->live[lr->at]].at = lr->at;
@@ -633,7 +656,10 @@ take_ready(loop_t *l, const req_msg_t *m)
     lr->at = l->live_n;
     l->live[l->live_n++] = m->req;
 
-    rc = sched_add(l->sched, m->req, r);
+    rc = r->grammar != NULL ? obey_begin(l->obey, m->req, r) : 0;
+    if (rc == 0) {
+        rc = sched_add(l->sched, m->req, r);
+    }
     if (rc != 0) {
         finish(l, m->req, (uint32_t) -rc, 0);
     } else {
@@ -864,6 +890,9 @@ run(loop_t *l)
     l->next->rows_n = 0;
     l->b = b;
     begin(l);
+    if (l->obey != NULL) {
+        obey_masks(l->obey, b);
+    }
     forward_submit(l->c.forward, b);
     if (l->c.shape.depth > 0) {
         plan(l);
@@ -872,6 +901,29 @@ run(loop_t *l)
     l->now_us = clock_us();
 
     return 1;
+}
+
+
+/* What output k came to. */
+static void
+take(loop_t *l, uint32_t k)
+{
+    const batch_out_t *out = &l->b->outs[k];
+    sched_take_t *t = &l->takes[k];
+    obey_verdict_t v = OBEY_ON;
+
+    t->token = l->outs[k].token;
+    t->err = l->outs[k].err;
+    t->ends = t->err == 0 && token_is_end(l->c.token, t->token);
+
+    if (l->obey != NULL && t->err == 0 && !t->ends && out->wanted == 0) {
+        v = obey_took(l->obey, l->b->rows[out->row].seq / LLM_CHOICES_MAX,
+            out->choice, t->token);
+    }
+    t->over = v == OBEY_OVER;
+    if (v == OBEY_BROKEN) {
+        t->err = LLM_ERR_INTERNAL;
+    }
 }
 
 
@@ -887,10 +939,7 @@ step(loop_t *l)
     }
 
     for (k = 0; k < l->b->outs_n; k++) {
-        l->takes[k].token = l->outs[k].token;
-        l->takes[k].err = l->outs[k].err;
-        l->takes[k].ends =
-            l->outs[k].err == 0 && token_is_end(l->c.token, l->outs[k].token);
+        take(l, k);
     }
     sched_commit(l->sched, l->b, l->takes);
     sched_took(l->sched, l->b, l->now_us - start - copied);

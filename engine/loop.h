@@ -11,7 +11,9 @@
 #define LOOP_H
 
 #include "forward.h"
+#include "grammar_cache.h"
 #include "inner.h"
+#include "reason.h"
 #include "record.h"
 #include "sched.h"
 #include "token.h"
@@ -24,8 +26,11 @@ typedef struct loop_s loop_t;
 typedef struct {
     inner_t *inner;
     forward_t *forward;
-    const token_t *token; /* says which tokens end a text */
-    forward_cfg_t shape;  /* what the forward was opened with */
+    const token_t *token;            /* says which tokens end a text */
+    const reason_t *reason;          /* NULL: no marks of thought */
+    const grammar_cache_t *grammars; /* NULL: no request has a grammar */
+    uint32_t vocab;                  /* of the model */
+    forward_cfg_t shape;             /* what the forward was opened with */
     uint64_t step_min_ms; /* shortest time of a step; 0: as fast as it goes */
     uint32_t cache;       /* is there a prefix cache? */
     uint64_t cache_seed;  /* nobody outside may know it */

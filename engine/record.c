@@ -432,6 +432,7 @@ tell_commit(recorder_t *rec, const sched_call_t *c)
         m->takes[i].token = t->token;
         m->takes[i].err = t->err;
         m->takes[i].flags = (t->ends ? RECORD_ENDS_TEXT : 0)
+                            | (t->over ? RECORD_ENDS_ALL : 0)
                             | (t->prompt ? RECORD_OF_PROMPT : 0);
     }
     llm_ring_commit(&rec->in);

@@ -50,7 +50,12 @@ typedef enum {
 /* clang-format on */
 
 /* Flags of a sampled token in COMMIT; with an error there is no token. */
-enum { RECORD_ENDS_TEXT = 1, RECORD_OF_PROMPT = 2, RECORD_ERR = 4 };
+enum {
+    RECORD_ENDS_TEXT = 1,
+    RECORD_OF_PROMPT = 2,
+    RECORD_ERR = 4,
+    RECORD_ENDS_ALL = 8
+};
 
 /* X(reason, sentence): why a recording ends where it does */
 #define RECORD_ENDS(X)                                                         \

@@ -48,6 +48,7 @@ typedef struct {
     size_t n, max;
     uint32_t cut;  /* tokens after which a stop string cut it; 0: none did */
     uint32_t ends; /* does its last token end it? */
+    uint32_t over; /* whatever it asked for? */
 } answer_t;
 
 /* A request, in the order in which they came. */
@@ -229,6 +230,7 @@ hear_commit(story_t *st, const replay_call_t *c)
         }
         a->tokens[a->n++] = c->takes[i].token;
         a->ends = c->takes[i].ends;
+        a->over = c->takes[i].over;
     }
 
     return 0;
@@ -247,6 +249,7 @@ whole(const answer_t *a, const req_t *r, uint32_t choice, uint32_t fits)
 
     return a->cut > 0 || (a->n > 0 && (r->flags & LLM_F_SCORE) != 0)
            || (a->n > 0 && a->ends && (r->flags & LLM_F_IGNORE_EOS) == 0)
+           || (a->n > 0 && a->over)
            || r->prompts[choice / r->n].len + a->n >= most;
 }
 
@@ -569,6 +572,7 @@ sample(const stage_t *g, uint32_t seq, sched_take_t *t)
 
     t->token = i < a->n ? a->tokens[i] : (seq * 40503u + i) % RECORD_TOKENS;
     t->ends = w->begun ? i + 1 == a->n && a->ends : i + 1 >= g->st->mean;
+    t->over = w->begun && i + 1 == a->n && a->over;
 }
 
 

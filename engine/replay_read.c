@@ -335,8 +335,9 @@ read_commit(replay_file_t *rf, record_t *rec, replay_call_t *c)
 
     for (i = 0; i < c->outs_n && !rec->bad; i++) {
         t = &rf->takes[i];
-        flags = (uint32_t) record_get(rec, 7);
+        flags = (uint32_t) record_get(rec, 15);
         t->ends = (flags & RECORD_ENDS_TEXT) != 0;
+        t->over = (flags & RECORD_ENDS_ALL) != 0;
         t->prompt = (flags & RECORD_OF_PROMPT) != 0;
         if (flags & RECORD_ERR) {
             t->err = (uint32_t) record_get(rec, LLM_ERR_END - 1);

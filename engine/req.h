@@ -89,11 +89,14 @@ typedef struct {
     sample_params_t params;
     sample_params_t prompt_params; /* with LLM_F_PROMPT_LPS: of the prompt */
     uint32_t apart;                /* is thought to be told from the answer? */
-    reason_state_t reason;         /* then where the prompt leaves off */
+    reason_state_t reason;         /* where the prompt leaves off, if that or
+                                    * a grammar asks for it */
     tools_t *tools; /* tells calls from the text; NULL: they are text.  Fed by
                      * text_out, closed by text_in after FREE */
-    char id[64];    /* for logs, 0-terminated */
-    void *arena;    /* text_in's: holds all that is pointed to */
+    struct grammar_s *grammar; /* what the output obeys; NULL: nothing.  Walked
+                                * by the loop, closed by text_in after FREE */
+    char id[64];               /* for logs, 0-terminated */
+    void *arena;               /* text_in's: holds all that is pointed to */
 
     /* atomic: payload bytes that text_out has posted or holds ready to post,
      * written by text_out; the loop samples while sent - taken < credit */

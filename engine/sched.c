@@ -599,7 +599,7 @@ commit_token(sched_t *s, uint32_t id, sched_take_t *take)
     sched_floor_served(s, id, SCHED_COST_OUT);
     sr->sampled++;
 
-    if (take->ends && !(sr->flags & LLM_F_IGNORE_EOS)) {
+    if (take->over || (take->ends && !(sr->flags & LLM_F_IGNORE_EOS))) {
         take->finish = LLM_FINISH_STOP;
     } else if (q->known_n == q->limit) {
         take->finish = LLM_FINISH_LENGTH;

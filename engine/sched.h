@@ -94,6 +94,7 @@ sched_seqs(const sched_cfg_t *c)
 typedef struct {
     uint32_t token;
     uint32_t ends; /* is it a token that ends a text? */
+    uint32_t over; /* is the text whole with it, and nothing may follow? */
     uint32_t err;  /* nonzero: no token; the caller ends the request */
     uint32_t req;  /* answers from here on */
     uint32_t choice;

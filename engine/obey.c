@@ -1,0 +1,327 @@
+/*
+ * Choices and their grammars: see obey.h.
+ *
+ * DESIGN.  Beside each request that has a grammar stands a state for each of
+ * its choices.  Before a step the state gives the mask of the output that the
+ * choice has in it; behind the step the token sampled moves the state.  A
+ * choice that lost its blocks keeps its state: what was sampled stays known.
+ *
+ *      obey_begin      state at the grammar's beginning
+ *      obey_masks      batch_out_t.mask <── grammar_mask(state)
+ *      obey_took       state ── bytes of the token ──> state
+ *      obey_end
+ *
+ * THOUGHT.  What a model thinks before it answers is free.  Where a prompt
+ * leaves off says whether it thinks already; where it may begin to, the token
+ * that opens thought is allowed beside the grammar's.  Behind the mark that
+ * closes it the grammar begins.
+ *
+ * What cannot be kept is never let through: without memory for a mask the
+ * output may be no token at all, and the request ends with an error.
+ *
+ * MEMORY.  A mask lies in its grammar's cache, or in a row here: where that
+ * cache is full, the opening token is added, or the model has more logits than
+ * its tokenizer has tokens.  Rows are made when the first request comes.
+ *
+ * Thread: the loop's alone.
+ */
+#include "obey.h"
+#include "clock.h"
+#include "mem.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    grammar_state_t at;
+    reason_state_t reason;
+    uint32_t thinks; /* what comes is free */
+    uint32_t may;    /* or it may begin to be */
+} obey_seq_t;
+
+typedef struct {
+    grammar_t *g; /* borrowed; NULL: none */
+    uint32_t choices;
+    obey_seq_t *seqs; /* [choices] owned */
+} obey_req_t;
+
+struct obey_s {
+    obey_cfg_t c;
+    uint32_t words;   /* of a mask, as the device reads it */
+    uint32_t opener;  /* token that opens thought, or TOKEN_NONE */
+    uint32_t n;       /* requests with a grammar */
+    obey_req_t *reqs; /* [reqs_n] */
+    uint32_t *rows;   /* [outs_max * words]; NULL: not made yet */
+    uint32_t *none;   /* [words]: no token */
+};
+
+/* Where the bytes behind thought go. */
+typedef struct {
+    const grammar_t *g;
+    grammar_state_t *at;
+} obey_put_t;
+
+
+obey_t *
+obey_open(const obey_cfg_t *c)
+{
+    obey_t *o = mem_zero(1, sizeof(*o));
+
+    assert(c->vocab > 0 && c->outs_max > 0);
+
+    if (o == NULL) {
+        return NULL;
+    }
+
+    o->c = *c;
+    o->words = (c->vocab + 31) / 32;
+    o->opener = c->reason == NULL ? TOKEN_NONE : reason_opener(c->reason);
+    o->reqs = mem_zero(c->reqs_n, sizeof(*o->reqs));
+    o->none = mem_zero(o->words, sizeof(*o->none));
+    if (o->reqs == NULL || o->none == NULL) {
+        obey_close(o);
+        return NULL;
+    }
+
+    return o;
+}
+
+
+void
+obey_close(obey_t *o)
+{
+    uint32_t i;
+
+    if (o == NULL) {
+        return;
+    }
+
+    for (i = 0; o->reqs != NULL && i < o->c.reqs_n; i++) {
+        obey_end(o, i);
+    }
+    mem_free(o->reqs);
+    mem_free(o->none);
+    free(o->rows);
+    mem_free(o);
+}
+
+
+/* --- requests ----------------------------------------------------------- */
+
+static int
+begin_seq(const obey_t *o, const req_t *r, obey_seq_t *s)
+{
+    if (o->c.reason != NULL) {
+        s->reason = r->reason;
+        s->thinks = reason_thinks(&s->reason) || reason_in_head(&s->reason);
+        s->may = reason_may_think(&s->reason) && o->opener != TOKEN_NONE;
+    }
+
+    return grammar_begin(r->grammar, &s->at);
+}
+
+
+int
+obey_begin(obey_t *o, uint32_t i, const req_t *r)
+{
+    obey_req_t *q = &o->reqs[i];
+    uint32_t k;
+
+    assert(i < o->c.reqs_n && r->grammar != NULL);
+    assert(q->g == NULL && r->choices >= 1);
+
+    if (o->rows == NULL) {
+        o->rows = malloc((size_t) o->c.outs_max * o->words * sizeof(*o->rows));
+    }
+    q->seqs = calloc(r->choices, sizeof(*q->seqs));
+    if (o->rows == NULL || q->seqs == NULL) {
+        free(q->seqs);
+        q->seqs = NULL;
+        return -LLM_ERR_NO_MEMORY;
+    }
+
+    q->g = r->grammar;
+    q->choices = r->choices;
+    o->n++;
+    for (k = 0; k < r->choices; k++) {
+        if (begin_seq(o, r, &q->seqs[k]) != 0) {
+            obey_end(o, i);
+            return -LLM_ERR_NO_MEMORY;
+        }
+    }
+
+    return 0;
+}
+
+
+void
+obey_end(obey_t *o, uint32_t i)
+{
+    obey_req_t *q = &o->reqs[i];
+    uint32_t k;
+
+    if (q->g == NULL) {
+        return;
+    }
+
+    assert(o->n > 0);
+    for (k = 0; k < q->choices; k++) {
+        grammar_state_free(&q->seqs[k].at);
+    }
+    free(q->seqs);
+    memset(q, 0, sizeof(*q));
+    o->n--;
+}
+
+
+/* --- masks -------------------------------------------------------------- */
+
+/* The mask of what may come next in s, as long as the device reads. */
+static const uint32_t *
+mask_of(
+    const obey_t *o, const obey_req_t *q, const obey_seq_t *s, uint32_t *row)
+{
+    const grammar_vocab_t *v = grammar_cache_vocab(o->c.grammars);
+    uint32_t words = grammar_mask_words(v);
+    const uint32_t *m;
+
+    assert(words <= o->words);
+
+    m = grammar_mask(q->g, v, &s->at, row);
+    if (m == NULL) {
+        return o->none;
+    }
+
+    if (words < o->words || s->may) {
+        if (m != row) {
+            memcpy(row, m, words * sizeof(*row));
+        }
+        memset(row + words, 0, (o->words - words) * sizeof(*row));
+        if (s->may) {
+            row[o->opener / 32] |= 1u << o->opener % 32;
+        }
+        m = row;
+    }
+
+    return m;
+}
+
+
+void
+obey_masks(obey_t *o, batch_t *b)
+{
+    uint64_t start, made = 0;
+    const obey_req_t *q;
+    const obey_seq_t *s;
+    batch_out_t *out;
+    uint32_t k;
+
+    if (o->n == 0) {
+        return;
+    }
+
+    start = clock_us();
+    for (k = 0; k < b->outs_n; k++) {
+        out = &b->outs[k];
+        q = &o->reqs[b->rows[out->row].seq / LLM_CHOICES_MAX];
+        if (q->g == NULL || out->wanted != 0) {
+            continue;
+        }
+        s = &q->seqs[out->choice];
+        if (!s->thinks) {
+            out->mask = mask_of(o, q, s, o->rows + (size_t) k * o->words);
+            made++;
+        }
+    }
+
+    if (made > 0) {
+        (void) __atomic_add_fetch(&o->c.state->masks, made, __ATOMIC_RELAXED);
+        (void) __atomic_add_fetch(
+            &o->c.state->mask_us, clock_us() - start, __ATOMIC_RELAXED);
+    }
+}
+
+
+/* --- tokens ------------------------------------------------------------- */
+
+static int
+feed(const grammar_t *g, grammar_state_t *at, const char *p, size_t n)
+{
+    return grammar_feed(g, at, p, n) == n ? 0 : -1;
+}
+
+
+/* reason_put_t: what is no thought is the grammar's. */
+static int
+put_answer(void *arg, uint32_t kind, const char *p, size_t n)
+{
+    const obey_put_t *to = arg;
+
+    return kind == LLM_TEXT_ANSWER ? feed(to->g, to->at, p, n) : 0;
+}
+
+
+/* A token of thought, or of the marks around it. */
+static int
+think(const obey_t *o, const obey_req_t *q, obey_seq_t *s, uint32_t token)
+{
+    obey_put_t to = {q->g, &s->at};
+    const char *p;
+    size_t n;
+    int rc;
+
+    s->may = 0;
+    if (reason_is_mark(o->c.reason, &s->reason, token)) {
+        rc = reason_mark(o->c.reason, &s->reason, token, put_answer, &to);
+    } else {
+        p = token_bytes(o->c.tok, token, &n);
+        rc = reason_feed(o->c.reason, &s->reason, p, n, put_answer, &to);
+    }
+    s->thinks = reason_thinks(&s->reason) || reason_in_head(&s->reason);
+
+    return rc;
+}
+
+
+/* May nothing follow, so that the text is whole as it is? */
+static int
+is_over(const obey_req_t *q, const obey_seq_t *s)
+{
+    uint64_t next[4];
+
+    if (s->thinks || !grammar_can_end(q->g, &s->at)) {
+        return 0;
+    }
+    grammar_next(q->g, &s->at, next);
+
+    return (next[0] | next[1] | next[2] | next[3]) == 0;
+}
+
+
+obey_verdict_t
+obey_took(obey_t *o, uint32_t i, uint32_t choice, uint32_t token)
+{
+    const obey_req_t *q = &o->reqs[i];
+    obey_seq_t *s;
+    const char *p;
+    size_t n;
+    int rc;
+
+    if (q->g == NULL) {
+        return OBEY_ON;
+    }
+
+    assert(choice < q->choices && token < o->c.vocab);
+    s = &q->seqs[choice];
+
+    if (s->thinks || (s->may && token == o->opener)) {
+        rc = think(o, q, s, token);
+    } else {
+        s->may = 0;
+        p = token_bytes(o->c.tok, token, &n);
+        rc = feed(q->g, &s->at, p, n);
+    }
+
+    return rc != 0 ? OBEY_BROKEN : is_over(q, s) ? OBEY_OVER : OBEY_ON;
+}
