@@ -196,7 +196,9 @@ encode_prompts(const encode_rules_t *e, const submit_t *s, uint32_t *work,
     /* messages are one prompt */
     r->apart = e->reason != NULL && s->head.kind == LLM_KIND_CHAT
                && (s->head.wants & LLM_W_REASONING) != 0;
-    if (r->apart) {
+    if (r->apart
+        || (e->reason != NULL && s->head.kind == LLM_KIND_CHAT
+            && (s->head.flags & LLM_F_GRAMMAR) != 0)) {
         reason_begin(e->reason, ids, r->prompts[0].len,
             (s->head.flags & LLM_F_GO_ON) != 0, &r->reason);
     }

@@ -22,6 +22,7 @@
 #include "clock.h"
 #include "cpus.h"
 #include "forward.h"
+#include "grammar_cache.h"
 #include "inspect.h"
 #include "inner.h"
 #include "ipc.h"
@@ -59,12 +60,14 @@
  * logprobs are asked for, however many rows sample. */
 #define PROMPT_OUTS    64
 
-#define NULL_CONTEXT   4096 /* of the back end that has no model */
-#define KV_CONTEXTS    8    /* contexts' worth of blocks by default */
-#define DRAIN_LOOK_MS  20   /* between two looks at what still runs */
-#define DRAIN_KILL_MS  3000 /* for the ERRORs to get out */
-#define THREAD_END_MS  5000 /* for a thread to end when told to */
-#define ENGINE_THREADS 3
+#define NULL_CONTEXT  4096 /* of the back end that has no model */
+#define KV_CONTEXTS   8    /* contexts' worth of blocks by default */
+#define DRAIN_LOOK_MS 20   /* between two looks at what still runs */
+#define DRAIN_KILL_MS 3000 /* for the ERRORs to get out */
+#define THREAD_END_MS 5000 /* for a thread to end when told to */
+
+#define GRAMMAR_REFUSED_US 10000000 /* how long a refusal is remembered */
+#define ENGINE_THREADS     3
 
 /* All owned; built in this order and taken down in the reverse. */
 typedef struct {
@@ -81,6 +84,7 @@ typedef struct {
     const sched_policy_t *policy;
     forward_t *forward;
     progress_t progress; /* of loading */
+    grammar_cache_t *grammars;
     inner_t *in;
     loop_t *loop;
     recorder_t *rec; /* NULL: nothing is recorded */
@@ -723,6 +727,9 @@ open_loop(const engine_t *e, uint64_t cache_seed)
     lc.inner = e->in;
     lc.forward = e->forward;
     lc.token = e->load.tok;
+    lc.reason = e->load.reason;
+    lc.grammars = e->grammars;
+    lc.vocab = model_info(e->load.model)->vocab;
     lc.shape = e->shape;
     lc.step_min_ms = (uint64_t) o->step_min;
     lc.cache = strcmp(o->prefix_cache, "on") == 0;
@@ -740,6 +747,18 @@ open_loop(const engine_t *e, uint64_t cache_seed)
     lc.page_size = ipc_state_size(e->ipc);
 
     return loop_open(&lc);
+}
+
+
+static grammar_cache_t *
+open_grammars(const engine_t *e)
+{
+    const opts_t *o = &e->o;
+    const grammar_cache_cfg_t gc = {e->load.tok, e->load.tools,
+        (uint64_t) o->grammar_cache, (uint64_t) o->grammar_timeout * 1000,
+        GRAMMAR_REFUSED_US, ipc_state(e->ipc)};
+
+    return grammar_cache_open(&gc);
 }
 
 
@@ -761,6 +780,11 @@ open_threads(engine_t *e)
     e->in =
         inner_open((uint32_t) o->requests + TEXT_IN_SPARE, ipc_state(e->ipc));
     if (e->in == NULL) {
+        goto failed;
+    }
+
+    e->grammars = open_grammars(e);
+    if (e->grammars == NULL) {
         goto failed;
     }
 
@@ -790,6 +814,8 @@ open_threads(engine_t *e)
     ic.tpl = e->load.tpl;
     ic.reason = e->load.reason;
     ic.tools = e->load.tools;
+    ic.grammars = e->grammars;
+    ic.compilers = (uint32_t) o->grammar_threads;
     ic.model = e->name;
     ic.context = e->shape.context;
     ic.slots = (uint32_t) o->slots;
@@ -987,6 +1013,7 @@ close_all(engine_t *e)
         e->kn->close(e->dev);
     }
     prefix_free(&e->prefixes);
+    grammar_cache_close(e->grammars);
     load_close(&e->load);
     ipc_close(e->ipc);
     opts_free(&e->o);

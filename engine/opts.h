@@ -37,6 +37,12 @@
     X(cpus, str, "", 0, 0,                                                     \
         "CPUs that they stay on, such as 0-3,8; default: any")                 \
     X(text_threads, int, "2", 1, 64, "threads that tokenise prompts")          \
+    X(grammar_threads, int, "2", 1, 64,                                        \
+        "threads that compile grammars, behind all others")                    \
+    X(grammar_timeout, ms, "1s", 10, 60000,                                    \
+        "how long the compilation of a grammar may take")                      \
+    X(grammar_cache, size, "256m", 0, 1ll << 40,                               \
+        "memory for compiled grammars that nobody uses")                       \
     X(context, int, "0", 0, 1 << 20,                                           \
         "longest sequence, tokens; 0: what the model was trained for")         \
     X(kv_type, str, "f16", 0, 0, "keys and values as f32, f16, bf16 or q8_0")  \

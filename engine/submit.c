@@ -428,6 +428,9 @@ submit_fill(const submit_t *s, const submit_rules_t *rules, const void *rec,
     assert(h->n >= 1 && s->inputs_n * h->n <= LLM_CHOICES_MAX);
 
     r->flags = h->flags;
+    if (r->flags & LLM_F_GRAMMAR) {
+        r->flags &= ~(uint32_t) LLM_F_IGNORE_EOS; /* nothing else may follow */
+    }
     r->n = h->n;
     r->prompts_n = s->inputs_n;
     r->choices = s->inputs_n * h->n;

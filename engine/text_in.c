@@ -7,12 +7,17 @@
  * text_out as a refusal.  The dispatcher itself does nothing that takes long,
  * so one worker's megabyte prompt does not delay another's short one.
  *
- *      ring ──take──> TEXT ──pool──> count ──────────> WAITING (loop)
- *                      │               └─hold─> HELD ──ADMIT──^
+ *      ring ──take──> TEXT ──pool──┬─────────> count ─> WAITING (loop)
+ *                      │           └─compile──^  └─hold─> HELD ──ADMIT──^
  *                      └─ refused, cancelled, killed, LLM_F_PROMPT ──> ENDING
  *                                                                  (text_out)
  *
  * A record is copied out of shared memory once and judged by the copy.
+ *
+ * GRAMMARS.  What an output is to obey is looked for in the cache as soon as
+ * its prompt is tokenised.  What is not there is compiled by threads of a pool
+ * of its own, which give way to all others: a grammar that takes as long as it
+ * may delays who asks for new ones, and nobody else.
  *
  * WHAT IS NOT TAKEN.  A ring is left alone ("paused") while its next record
  * cannot be taken: its slot's last request has not come back yet (the worker
@@ -64,6 +69,7 @@
 #define TEXT_IN_HELD_US 60000000ull /* for an ADMIT; then the worker is lost */
 #define TEXT_IN_IDLE_MS 500         /* a heartbeat is due every second */
 #define TEXT_IN_PROBE   16          /* places looked at for a tenant's name */
+#define TEXT_IN_NICE    10          /* of threads that compile */
 #define TEXT_IN_NONE    UINT32_MAX
 
 /* What belongs to a request but is no one else's business. */
@@ -77,6 +83,7 @@ typedef struct {
     uint32_t *ids;    /* owned: all prompts, one after the other */
     uint64_t held_us; /* since when it waits for an ADMIT */
     uint32_t refused; /* it got no place */
+    uint32_t compile; /* its grammar is not in the cache */
 } text_job_state_t;
 
 /* What one worker has here. */
@@ -91,6 +98,7 @@ struct text_in_s {
     submit_rules_t rules;
     encode_rules_t encode;
     text_pool_t *pool;
+    text_pool_t *compilers; /* NULL: there is no cache of grammars */
     uint64_t now_us;
     uint32_t ring_loop, ring_out; /* bells owed at the end of the turn */
     uint32_t drained;             /* draining has been acted on */
@@ -325,7 +333,9 @@ text_in_give(text_in_t *ti, uint32_t i)
     free(j->keep);
     free(j->ids);
     tools_close(r->tools);
+    grammar_close(r->grammar);
     r->tools = NULL;
+    r->grammar = NULL;
     j->keep = NULL;
     j->ids = NULL;
     r->arena = NULL;
@@ -371,6 +381,70 @@ text_in_cancelled(void *arg)
 }
 
 
+/* What a record that has passed submit_check wants its output to obey. */
+static void
+text_in_spec(const submit_t *sub, grammar_spec_t *s, llm_wire_grammar_t *head)
+{
+    assert(sub->grammar.len >= sizeof(*head));
+    memcpy(head, sub->grammar.p, sizeof(*head));
+
+    memset(s, 0, sizeof(*s));
+    s->type = head->type;
+    s->flags = head->flags;
+    s->text = (const char *) sub->grammar.p + sizeof(*head);
+    s->len = sub->grammar.len - sizeof(*head);
+    if (head->type == LLM_GRAMMAR_TOOLS) {
+        s->one = (sub->head.wants & LLM_W_ONE_CALL) != 0;
+        s->tools = (const char *) sub->tools.p;
+        s->tools_len = sub->tools.len;
+    }
+}
+
+
+/* Looks for the grammar, or has it compiled; 0: it is still to be. */
+static int
+text_in_grammar(text_in_t *ti, text_job_state_t *j, req_t *r, int compile)
+{
+    grammar_cache_t *c = ti->cfg.grammars;
+    char err[GRAMMAR_CACHE_ERR];
+    llm_wire_grammar_t head;
+    grammar_spec_t s;
+
+    assert(r->grammar == NULL);
+    text_in_spec(&j->sub, &s, &head);
+
+    if (compile) {
+        grammar_cache_get(c, &s, &r->grammar, err, sizeof(err));
+    } else if (!grammar_cache_find(
+                   c, &s, clock_us(), &r->grammar, err, sizeof(err))) {
+        return 0;
+    }
+    if (r->grammar == NULL) {
+        submit_refuse(&j->fail, LLM_ERR_BAD_FIELD, head.param, "%s", err);
+    }
+
+    return 1;
+}
+
+
+/* Has an output that is to obey anything?  Then it may be that none can. */
+static int
+text_in_obeys(const text_in_t *ti, text_job_state_t *j, const req_t *r)
+{
+    if ((r->flags & LLM_F_GRAMMAR) == 0 || j->ids == NULL
+        || (r->flags & (LLM_F_PROMPT | LLM_F_SCORE)) != 0) {
+        return 0;
+    }
+    if (ti->cfg.grammars == NULL) {
+        submit_refuse(&j->fail, LLM_ERR_UNSUPPORTED, "",
+            "This engine's device cannot make its output obey a grammar.");
+        return 0;
+    }
+
+    return 1;
+}
+
+
 /* All inputs of a job to prompts of its request. */
 static void
 text_in_job(void *arg, uint32_t thread, uint32_t job)
@@ -385,6 +459,28 @@ text_in_job(void *arg, uint32_t thread, uint32_t job)
         text_in_cancelled, j, r, &j->fail);
 
     assert((j->ids == NULL) == (j->fail.err != LLM_ERR_NONE));
+
+    if (text_in_obeys(ti, j, r)) {
+        j->compile = !text_in_grammar(ti, j, r, 0);
+    }
+}
+
+
+/* The grammar of a job, on a thread that compiles. */
+static void
+text_in_compile(void *arg, uint32_t thread, uint32_t job)
+{
+    text_in_t *ti = arg;
+    text_job_state_t *j = &ti->jobs[job];
+
+    (void) thread;
+    assert(j->compile && j->rec != NULL);
+
+    if (text_in_cancelled(j)) {
+        submit_refuse(&j->fail, LLM_ERR_CANCELLED, "", "%s", "");
+    } else {
+        (void) text_in_grammar(ti, j, &ti->cfg.in->reqs[job], 1);
+    }
 }
 
 
@@ -411,46 +507,60 @@ text_in_clamp(const text_in_t *ti, req_t *r)
 }
 
 
+/* A job is through with its pools: what becomes of the request. */
+static void
+text_in_done(text_in_t *ti, uint32_t i)
+{
+    text_job_state_t *j = &ti->jobs[i];
+    req_t *r = &ti->cfg.in->reqs[i];
+
+    assert(r->state == REQ_TEXT);
+    text_in_drop_rec(ti, j);
+
+    if (req_cancelled(r)) {
+        text_in_fail_err(ti, i, LLM_ERR_CANCELLED);
+
+    } else if (__atomic_load_n(&ti->kill, __ATOMIC_ACQUIRE)) {
+        text_in_fail_err(ti, i, LLM_ERR_DRAINING);
+
+    } else if (j->fail.err != LLM_ERR_NONE) {
+        text_in_fail(ti, i, &j->fail);
+
+    } else if (r->flags & LLM_F_PROMPT) {
+        req_set_state(r, REQ_ENDING);
+        text_in_post_req(&ti->cfg.in->in_out, REQ_MSG_PROMPT, i, r->gen);
+        ti->ring_out = 1;
+
+    } else {
+        text_in_clamp(ti, r);
+        if ((r->flags & LLM_F_HOLD) == 0) {
+            text_in_ready(ti, i);
+            return;
+        }
+        req_set_state(r, REQ_HELD);
+        j->held_us = ti->now_us;
+        ti->held[ti->held_n++] = i;
+        text_in_post_req(&ti->cfg.in->in_out, REQ_MSG_COUNTED, i, r->gen);
+        ti->ring_out = 1;
+    }
+}
+
+
 static int
 text_in_dones(text_in_t *ti)
 {
     uint32_t i;
-    text_job_state_t *j;
-    req_t *r;
     int n = 0;
 
     for (; text_pool_get(ti->pool, &i); n++) {
-        j = &ti->jobs[i];
-        r = &ti->cfg.in->reqs[i];
-        assert(r->state == REQ_TEXT);
-        text_in_drop_rec(ti, j);
-
-        if (req_cancelled(r)) {
-            text_in_fail_err(ti, i, LLM_ERR_CANCELLED);
-
-        } else if (__atomic_load_n(&ti->kill, __ATOMIC_ACQUIRE)) {
-            text_in_fail_err(ti, i, LLM_ERR_DRAINING);
-
-        } else if (j->fail.err != LLM_ERR_NONE) {
-            text_in_fail(ti, i, &j->fail);
-
-        } else if (r->flags & LLM_F_PROMPT) {
-            req_set_state(r, REQ_ENDING);
-            text_in_post_req(&ti->cfg.in->in_out, REQ_MSG_PROMPT, i, r->gen);
-            ti->ring_out = 1;
-
+        if (ti->jobs[i].compile) {
+            text_pool_put(ti->compilers, i, ti->cfg.in->reqs[i].tenant);
         } else {
-            text_in_clamp(ti, r);
-            if ((r->flags & LLM_F_HOLD) == 0) {
-                text_in_ready(ti, i);
-                continue;
-            }
-            req_set_state(r, REQ_HELD);
-            j->held_us = ti->now_us;
-            ti->held[ti->held_n++] = i;
-            text_in_post_req(&ti->cfg.in->in_out, REQ_MSG_COUNTED, i, r->gen);
-            ti->ring_out = 1;
+            text_in_done(ti, i);
         }
+    }
+    for (; ti->compilers != NULL && text_pool_get(ti->compilers, &i); n++) {
+        text_in_done(ti, i);
     }
 
     return n;
@@ -817,6 +927,7 @@ text_in_woken(text_in_t *ti)
 
     if (llm_ring_peek(&in->out_in.out, &m, sizeof(m)) != LLM_RING_EMPTY
         || text_pool_ready(ti->pool)
+        || (ti->compilers != NULL && text_pool_ready(ti->compilers))
         || __atomic_load_n(&in->stop, __ATOMIC_ACQUIRE)
         || (!ti->drained && __atomic_load_n(&in->draining, __ATOMIC_ACQUIRE))
         || (ti->held_n > 0 && __atomic_load_n(&ti->kill, __ATOMIC_ACQUIRE))) {
@@ -967,6 +1078,16 @@ text_in_open(const text_in_cfg_t *cfg)
         goto failed;
     }
 
+    if (cfg->grammars != NULL) {
+        pool.threads = cfg->compilers;
+        pool.nice = TEXT_IN_NICE;
+        pool.run = text_in_compile;
+        ti->compilers = text_pool_open(&pool);
+        if (ti->compilers == NULL) {
+            goto failed;
+        }
+    }
+
     __atomic_store_n(&cfg->in->state->requests_max,
         cfg->in->reqs_n - TEXT_IN_SPARE, __ATOMIC_RELAXED);
 
@@ -991,12 +1112,14 @@ text_in_close(text_in_t *ti)
     /* running jobs look at it, and end soon */
     __atomic_store_n(&ti->kill, 1, __ATOMIC_RELEASE);
     text_pool_close(ti->pool);
+    text_pool_close(ti->compilers);
 
     for (i = 0; ti->jobs != NULL && i < ti->cfg.in->reqs_n; i++) {
         free(ti->jobs[i].rec);
         free(ti->jobs[i].keep);
         free(ti->jobs[i].ids);
         tools_close(ti->cfg.in->reqs[i].tools);
+        grammar_close(ti->cfg.in->reqs[i].grammar);
     }
     for (i = 0; ti->ids != NULL && i < ti->cfg.threads; i++) {
         mem_free(ti->ids[i]);

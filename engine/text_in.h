@@ -5,6 +5,7 @@
 #ifndef TEXT_IN_H
 #define TEXT_IN_H
 
+#include "grammar_cache.h"
 #include "inner.h"
 #include "ipc.h"
 #include "reason.h"
@@ -33,12 +34,14 @@ typedef struct {
     const template_t *tpl;
     const reason_t *reason;      /* NULL: the model has no marks of thought */
     const tools_family_t *tools; /* NULL: calls are not told from the text */
+    grammar_cache_t *grammars;   /* NULL: no output can be made to obey */
     const char *model;           /* the name that requests must give */
     uint32_t context;            /* longest sequence, tokens */
     uint32_t slots;              /* of one worker */
     uint32_t submit_size;        /* of a SUBMIT ring, bytes */
     uint32_t credit_max;         /* bytes */
     uint32_t threads;            /* that tokenise */
+    uint32_t compilers;          /* threads that compile grammars */
     uint32_t share;              /* cached prefixes are for all tenants */
     uint64_t space_key[2];       /* nobody outside may know it */
 } text_in_cfg_t;

@@ -18,6 +18,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <sys/resource.h>
 
 /* Jobs looked at for one of an idle group: some microseconds at most. */
 #define TEXT_POOL_LOOK 1024
@@ -109,6 +110,11 @@ pool_thread(void *arg)
     text_thread_t *t = arg;
     text_pool_t *p = t->pool;
     text_job_t job;
+
+    if (p->cfg.nice > 0) {
+        /* on Linux of the calling thread alone */
+        (void) setpriority(PRIO_PROCESS, 0, p->cfg.nice);
+    }
 
     (void) pthread_mutex_lock(&p->lock);
 

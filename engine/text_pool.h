@@ -14,6 +14,7 @@ typedef struct text_pool_s text_pool_t;
 typedef struct {
     uint32_t jobs_max; /* job numbers are below it, each queued once */
     uint32_t threads;
+    int nice; /* how far they give way to others, as nice(1) says */
     /* does job, on thread number thread; the only place with long work */
     void (*run)(void *arg, uint32_t thread, uint32_t job);
     void *arg;

@@ -37,6 +37,7 @@ typedef struct {
     text_in_t *ti;
     client_t c;
     uint64_t now_us;
+    grammar_cache_t *grammars;
     uint32_t requests; /* the option */
 } fix_t;
 
@@ -55,6 +56,7 @@ rig_open(fix_t *f, uint32_t context, uint32_t slots)
 {
     char err[256] = "";
     ipc_cfg_t ic = {f->path, "", slots, 3, SUBMIT, 1 << 17, 4096, 0, 0};
+    grammar_cache_cfg_t gc = {.tools = NULL};
     text_in_cfg_t tc;
 
     f->ipc = ipc_open(&ic, err, sizeof(err));
@@ -82,6 +84,15 @@ rig_open(fix_t *f, uint32_t context, uint32_t slots)
     tc.submit_size = SUBMIT;
     tc.credit_max = 4096;
     tc.threads = 2;
+    gc.tok = f->tok;
+    gc.bytes = 1 << 24;
+    gc.compile_us = 1000000;
+    gc.refused_us = 1000000;
+    gc.state = f->in->state;
+    f->grammars = grammar_cache_open(&gc);
+    assert_non_null(f->grammars);
+    tc.grammars = f->grammars;
+    tc.compilers = 1;
     f->ti = text_in_open(&tc);
     assert_non_null(f->ti);
 }
@@ -91,6 +102,7 @@ static void
 rig_close(fix_t *f)
 {
     text_in_close(f->ti);
+    grammar_cache_close(f->grammars);
     inner_close(f->in);
     ipc_close(f->ipc);
     template_close(f->tpl);
@@ -1087,11 +1099,60 @@ test_thread(void **state)
 }
 
 
+/* What an output is to obey: of the cache, compiled, refused. */
+static void
+test_grammar(void **state)
+{
+    fix_t *f = *state;
+    const llm_wire_grammar_t head = {LLM_GRAMMAR_REGEX, 0, "regex"};
+    static const struct {
+        const char *text;
+        int good;
+    } rows[] = {{"ab*", 1}, {"ab*", 1}, {"(", 0}, {"(", 0}};
+    uint8_t body[sizeof(head) + 8];
+    req_msg_fail_t m;
+    rec_t *s;
+    uint32_t i, n;
+
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        n = (uint32_t) strlen(rows[i].text);
+        memcpy(body, &head, sizeof(head));
+        memcpy(body + sizeof(head), rows[i].text, n);
+        s = text(&f->c, 0, i + 1, "hi");
+        s->u.head.flags = LLM_F_GRAMMAR | LLM_F_IGNORE_EOS;
+        section(s, LLM_SEC_GRAMMAR, body, (uint32_t) sizeof(head) + n);
+        push(&f->c, s);
+        if (rows[i].good) {
+            assert_non_null(expect_ready(f, &m)->grammar);
+            assert_false(f->in->reqs[m.req].flags & LLM_F_IGNORE_EOS);
+            give_back(f, &m);
+        } else {
+            expect_fail(f, LLM_ERR_BAD_FIELD, "regex");
+        }
+    }
+    assert_int_equal(f->in->state->grammars_compiled, 1);
+    assert_int_equal(f->in->state->grammars_reused, 1);
+    assert_int_equal(f->in->state->grammars_refused, 1);
+
+    /* without the section, or one that is cut short */
+    for (i = 0; i < 2; i++) {
+        s = text(&f->c, 0, 10 + i, "hi");
+        s->u.head.flags = LLM_F_GRAMMAR;
+        if (i == 1) {
+            section(s, LLM_SEC_GRAMMAR, &head, sizeof(head) - 1);
+        }
+        push(&f->c, s);
+        expect_fail(f, LLM_ERR_UNSUPPORTED, "");
+    }
+}
+
+
 int
 main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
+        T(test_grammar),
         T(test_text),
         T(test_space),
         T(test_ids_and_many),
