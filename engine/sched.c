@@ -577,6 +577,24 @@ seq_finish(sched_t *s, uint32_t id)
 }
 
 
+/* What comes with a sampled token is paid for like it. */
+static void
+commit_more(sched_t *s, uint32_t id, const sched_take_t *take)
+{
+    sreq_t *sr = &s->reqs[seq_req(id)];
+    uint32_t i;
+
+    assert(take->more_n <= SCHED_MORE_MAX && s->c.depth == 0);
+    assert(seq_at(s, id)->known_n + take->more_n < seq_at(s, id)->limit);
+
+    for (i = 0; i < take->more_n; i++) {
+        seq_append(s, id, take->more[i]);
+        s->tenants[sr->tenant].service += sr->price;
+        sr->sampled++;
+    }
+}
+
+
 /* Appends one sampled token and says what is to become of its choice. */
 static void
 commit_token(sched_t *s, uint32_t id, sched_take_t *take)
@@ -603,6 +621,8 @@ commit_token(sched_t *s, uint32_t id, sched_take_t *take)
         take->finish = LLM_FINISH_STOP;
     } else if (q->known_n == q->limit) {
         take->finish = LLM_FINISH_LENGTH;
+    } else {
+        commit_more(s, id, take);
     }
 }
 
@@ -717,6 +737,26 @@ sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes)
 
     kv_check(s->kv);
     SCHED_TELL(s, .type = SCHED_CALL_COMMIT, .b = b, .takes = takes);
+}
+
+
+uint32_t
+sched_more_room(const sched_t *s, uint32_t seq)
+{
+    const seq_t *q = seq_at(s, seq);
+    uint32_t known_n = q->known_n + 1;
+
+    if (s->c.depth > 0) {
+        return 0; /* the next step is planned already */
+    }
+    assert(s->reqs[seq_req(seq)].r != NULL && q->known_n < q->limit);
+
+    if (known_n + 1 >= q->limit) {
+        return 0;
+    }
+
+    return q->limit - known_n - 1 < SCHED_MORE_MAX ? q->limit - known_n - 1
+                                                   : SCHED_MORE_MAX;
 }
 
 

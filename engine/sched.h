@@ -90,13 +90,20 @@ sched_seqs(const sched_cfg_t *c)
 #define SCHED_COST_IN  1
 #define SCHED_COST_OUT 2
 
+/* Tokens that may follow one that is sampled. */
+#define SCHED_MORE_MAX 16
+
 /* One sampled token: what sched_commit is told, and what it answers. */
 typedef struct {
     uint32_t token;
-    uint32_t ends; /* is it a token that ends a text? */
-    uint32_t over; /* is the text whole with it, and nothing may follow? */
-    uint32_t err;  /* nonzero: no token; the caller ends the request */
-    uint32_t req;  /* answers from here on */
+    uint32_t ends;   /* is it a token that ends a text? */
+    uint32_t over;   /* is the text whole with it, and nothing may follow? */
+    uint32_t more_n; /* depth 0: tokens that follow it and nobody has to sample;
+                      * sched_more_room says how many may, and all of a step
+                      * are at most b->outs_max */
+    const uint32_t *more; /* [more_n], borrowed during the call */
+    uint32_t err;         /* nonzero: no token; the caller ends the request */
+    uint32_t req;         /* answers from here on */
     uint32_t choice;
     uint32_t index;  /* of the token in its choice, from 0 */
     uint32_t finish; /* LLM_FINISH_* */
@@ -220,6 +227,12 @@ uint64_t sched_expires_us(const sched_t *s);
  * the plan.  At depth 1 any may: its rows are discarded.
  */
 void sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes);
+
+/*
+ * How many tokens may follow the one that a step gives sequence seq, which is
+ * in it: fewer than it may get, as its last one is sampled.
+ */
+uint32_t sched_more_room(const sched_t *s, uint32_t seq);
 
 /*
  * Takes the discarded rows out of b, the step planned last, which is not to be

@@ -43,7 +43,7 @@ static int
 seq_waits(const seq_t *q)
 {
     return q->state == SCHED_WAITING || q->state == SCHED_HELD
-           || (q->state == SCHED_RUNNING && q->known_n - q->computed > 1);
+           || (q->state == SCHED_RUNNING && seq_prompts(q));
 }
 
 

@@ -453,11 +453,30 @@ seq_tenant(sched_t *s, uint32_t id)
 }
 
 
-/* Does it lack one token, of which the output is not its last? */
-static inline int
-seq_lacks_one(const seq_t *q)
+/*
+ * Tokens that one who decodes is to get at once: the one that was sampled last,
+ * and what followed it (sched_take_t.more).  0: it has a prompt to compute, or
+ * its last token.
+ */
+static inline uint32_t
+seq_decodes(const seq_t *q)
 {
-    return q->known_n - q->computed == 1 && q->known_n < q->limit;
+    uint32_t n = q->known_n - q->computed;
+
+    return q->known_n < q->limit
+                   && (n == 1
+                       || (n <= 1 + SCHED_MORE_MAX
+                           && q->computed >= q->prompt_n))
+               ? n
+               : 0;
+}
+
+
+/* Has it a prompt to compute, whose pieces are given out by the budget? */
+static inline int
+seq_prompts(const seq_t *q)
+{
+    return q->known_n - q->computed > 1 && seq_decodes(q) == 0;
 }
 
 

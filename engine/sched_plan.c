@@ -450,7 +450,7 @@ plan_urgent(sched_t *s, uint32_t req)
 void
 sched_pass_ones(sched_t *s, batch_t *b)
 {
-    uint32_t i = 0, id, v;
+    uint32_t i = 0, id, v, n, room;
 
     assert(b->rows_n == 0);
 
@@ -460,7 +460,7 @@ sched_pass_ones(sched_t *s, batch_t *b)
             seq_fetch(s, s->run[i + SCHED_FETCH_ROWS]);
         }
 
-        if (!seq_lacks_one(seq_at(s, id))
+        if (seq_decodes(seq_at(s, id)) == 0
             || seq_reaches(seq_at(s, id), seq_at(s, id)->known_n)
             || sched_share_grow(s, id, seq_at(s, id)->known_n) == 0) {
             i++;
@@ -491,11 +491,14 @@ sched_pass_ones(sched_t *s, batch_t *b)
     s->prompts = 0;
     for (i = 0; i < s->run_n; i++) {
         id = s->run[i];
-        s->prompts += seq_at(s, id)->known_n - seq_at(s, id)->computed > 1;
-        if (seq_lacks_one(seq_at(s, id))
+        s->prompts += seq_prompts(seq_at(s, id));
+        n = seq_decodes(seq_at(s, id));
+        if (n > 0
             && (seq_reaches(seq_at(s, id), seq_at(s, id)->known_n)
                 || kv_missing(s->kv, id, seq_at(s, id)->known_n) == 0)) {
-            sched_row(s, b, id, 1);
+            /* and one for each of the others */
+            room = s->c.tokens - b->tokens_n - (s->run_n - 1 - i);
+            sched_row(s, b, id, n < room ? n : room);
         }
     }
 }
@@ -522,8 +525,7 @@ plan_todo(sched_t *s)
 
     for (i = 0; s->prompts > 0 && i < s->run_n; i++) {
         id = s->run[i];
-        if (seq_at(s, id)->known_n - seq_at(s, id)->computed < 2
-            || id == s->floor_seq) {
+        if (!seq_prompts(seq_at(s, id)) || id == s->floor_seq) {
             continue;
         }
 
@@ -738,7 +740,7 @@ floor_piece(sched_t *s, batch_t *b, uint32_t cap, int whole)
     /* it may have lost its blocks to a decode; a prompt of one token has its
      * row already */
     if (id == NONE || seq_at(s, id)->state != SCHED_RUNNING
-        || seq_at(s, id)->known_n - seq_at(s, id)->computed < 2) {
+        || !seq_prompts(seq_at(s, id))) {
         return 0;
     }
 
@@ -1004,7 +1006,7 @@ plan_floor(sched_t *s)
         if (key_class(s->links[id].key) < class) {
             continue;
         }
-        if (q->known_n - q->computed > 1) {
+        if (seq_prompts(q)) {
             q->floor = 1;
             s->floor_seq = id;
             return;

@@ -230,6 +230,85 @@ test_ends(void **state)
 }
 
 
+/* Tokens that follow a sampled one are one row with it, and no prompt: others
+ * that decode have theirs, as small as the step may be. */
+static void
+test_more(void **state)
+{
+    static const uint32_t more[] = {501, 502, 503};
+    world_t *w = world_open(3, 6, 64, 64);
+    uint32_t k;
+
+    (void) state;
+    add(w, 0, 4, 9);
+    turn(w);
+    assert_int_equal(sched_more_room(w->s, 0), 6);
+    add(w, 1, 4, 40);
+    add(w, 2, 3, 40);
+    turn(w);
+    turn(w);
+
+    /* 4 + 9 at the end; 7 are known, one comes with the step */
+    plan(w);
+    assert_int_equal(w->b.rows_n, 3);
+    memset(w->takes, 0, sizeof(w->takes));
+    for (k = 0; k < w->b.outs_n; k++) {
+        w->takes[k].token = 900;
+        if (w->b.rows[w->b.outs[k].row].seq == 0) {
+            assert_int_equal(sched_more_room(w->s, 0), 4);
+            w->takes[k].more = more;
+            w->takes[k].more_n = 3;
+        }
+    }
+    sched_commit(w->s, &w->b, w->takes);
+    assert_int_equal(sched_completion(w->s, 0), 7);
+
+    plan(w);
+    assert_int_equal(w->b.rows_n, 3);
+    assert_int_equal(w->b.tokens_n, 6);
+    assert_int_equal(row_of(w, 0)->q_len, 4);
+    assert_int_equal(w->b.tokens[row_of(w, 0)->tok], 900);
+    assert_memory_equal(
+        w->b.tokens + row_of(w, 0)->tok + 1, more, sizeof(more));
+    assert_int_equal(w->b.outs_n, 3);
+    commit(w);
+    for (k = 0; k < w->b.outs_n; k++) {
+        assert_int_equal(
+            w->takes[k].index, w->takes[k].req == 0 ? 7 : 4 - w->takes[k].req);
+    }
+
+    /* the last one is sampled */
+    assert_int_equal(sched_more_room(w->s, 0), 0);
+    turn(w);
+    assert_int_equal(sched_done(w->s, 0), 1);
+
+    for (k = 0; k < 3; k++) {
+        sched_end(w->s, k);
+    }
+    world_close(w);
+}
+
+
+/* A text that is whole ends with its last token, which is shown. */
+static void
+test_over(void **state)
+{
+    world_t *w = world_open(2, 8, 64, 64);
+
+    (void) state;
+    add(w, 0, 4, 9);
+    plan(w);
+    memset(w->takes, 0, sizeof(w->takes));
+    w->takes[0].token = 900;
+    w->takes[0].over = 1;
+    sched_commit(w->s, &w->b, w->takes);
+    assert_int_equal(w->takes[0].finish, LLM_FINISH_STOP);
+    assert_int_equal(w->takes[0].shown, 1);
+    sched_end(w->s, 0);
+    world_close(w);
+}
+
+
 static void
 test_cut(void **state)
 {
@@ -845,6 +924,8 @@ main(void)
         cmocka_unit_test(test_choices),
         cmocka_unit_test(test_ends),
         cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_more),
+        cmocka_unit_test(test_over),
         cmocka_unit_test(test_fair),
         cmocka_unit_test(test_newcomer),
         cmocka_unit_test(test_classes),
