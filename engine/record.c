@@ -419,13 +419,20 @@ tell_commit(recorder_t *rec, const sched_call_t *c)
 {
     record_commit_t *m;
     const sched_take_t *t;
-    uint32_t i, n = c->b->outs_n;
+    uint32_t i, n = c->b->outs_n, more = 0, *ids;
 
-    m = call_room(rec, sizeof(*m) + n * sizeof(m->takes[0]), RECORD_COMMIT);
+    for (i = 0; i < n; i++) {
+        more += c->takes[i].more_n;
+    }
+    m = call_room(rec,
+        sizeof(*m) + n * sizeof(m->takes[0]) + more * sizeof(*ids),
+        RECORD_COMMIT);
     if (m == NULL) {
         return;
     }
     m->n = n;
+    m->more = more;
+    ids = (uint32_t *) (void *) &m->takes[n];
     for (i = 0; i < n; i++) {
         t = &c->takes[i];
         m->takes[i].seq = t->req * LLM_CHOICES_MAX + t->choice;
@@ -433,7 +440,13 @@ tell_commit(recorder_t *rec, const sched_call_t *c)
         m->takes[i].err = t->err;
         m->takes[i].flags = (t->ends ? RECORD_ENDS_TEXT : 0)
                             | (t->over ? RECORD_ENDS_ALL : 0)
-                            | (t->prompt ? RECORD_OF_PROMPT : 0);
+                            | (t->prompt ? RECORD_OF_PROMPT : 0)
+                            | (t->more_n > 0 ? RECORD_MORE : 0);
+        m->takes[i].more = t->more_n;
+        if (t->more_n > 0) {
+            memcpy(ids, t->more, t->more_n * sizeof(*ids));
+            ids += t->more_n;
+        }
     }
     llm_ring_commit(&rec->in);
 }

@@ -54,7 +54,8 @@ enum {
     RECORD_ENDS_TEXT = 1,
     RECORD_OF_PROMPT = 2,
     RECORD_ERR = 4,
-    RECORD_ENDS_ALL = 8
+    RECORD_ENDS_ALL = 8,
+    RECORD_MORE = 16 /* and then how many follow it, and which */
 };
 
 /* X(reason, sentence): why a recording ends where it does */

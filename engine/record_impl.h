@@ -67,13 +67,13 @@ typedef struct {
 } record_row_t;
 
 typedef struct {
-    uint32_t seq, token, err, flags;
+    uint32_t seq, token, err, flags, more; /* more: of those behind takes */
 } record_take_t;
 
 typedef struct {
     llm_ring_hdr_t hdr;
-    uint32_t n, pad;
-    record_take_t takes[];
+    uint32_t n, more;
+    record_take_t takes[]; /* [n], and then [more] tokens, take by take */
 } record_commit_t;
 
 /* Calls are missing from here on; or the file has its end. */

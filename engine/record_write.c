@@ -229,8 +229,9 @@ put_row(recorder_t *rec, uint8_t *p, const record_row_t *m)
 static uint8_t *
 put_commit(recorder_t *rec, uint8_t *p, const record_commit_t *m)
 {
+    const uint32_t *ids = (const uint32_t *) (const void *) &m->takes[m->n];
     const record_take_t *t;
-    uint32_t i;
+    uint32_t i, k;
 
     assert(m->n <= rec->head.batch_outs);
 
@@ -242,6 +243,12 @@ put_commit(recorder_t *rec, uint8_t *p, const record_commit_t *m)
             p = record_put(p, t->err);
         } else if ((t->flags & RECORD_OF_PROMPT) == 0) {
             p = put_token(p, know(rec, t->seq, t->token));
+        }
+        if (t->flags & RECORD_MORE) {
+            p = record_put(p, t->more);
+        }
+        for (k = 0; k < t->more; k++) {
+            p = put_token(p, know(rec, t->seq, *ids++));
         }
     }
 

@@ -509,6 +509,11 @@ call_commit(replay_t *rp, const replay_call_t *c)
         if ((c->takes[i].prompt != 0) != (b->outs[i].wanted != 0)) {
             return wrong(rp, "a token for another output");
         }
+        if (c->takes[i].more_n > 0
+            && c->takes[i].more_n
+                   > sched_more_room(rp->rs.s, b->rows[b->outs[i].row].seq)) {
+            return wrong(rp, "more tokens than there is room for");
+        }
         rp->st->sampled += !c->takes[i].prompt && c->takes[i].err == 0;
     }
     from = now_ns();

@@ -210,6 +210,25 @@ hear_plan(story_t *st, const replay_call_t *c, column_t *col,
 }
 
 
+/* Tokens that nobody had to sample are the answer's all the same; what it takes
+ * to sample them is what another policy is charged. */
+static int
+hear_more(answer_t *a, const sched_take_t *t)
+{
+    uint32_t i;
+
+    for (i = 0; i < t->more_n; i++) {
+        if (replay_room((void **) &a->tokens, a->n, &a->max, sizeof(*a->tokens))
+            != 0) {
+            return -1;
+        }
+        a->tokens[a->n++] = t->more[i];
+    }
+
+    return 0;
+}
+
+
 static int
 hear_commit(story_t *st, const replay_call_t *c)
 {
@@ -229,6 +248,9 @@ hear_commit(story_t *st, const replay_call_t *c)
             return no_memory(st);
         }
         a->tokens[a->n++] = c->takes[i].token;
+        if (hear_more(a, &c->takes[i]) != 0) {
+            return no_memory(st);
+        }
         a->ends = c->takes[i].ends;
         a->over = c->takes[i].over;
     }

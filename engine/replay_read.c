@@ -28,6 +28,7 @@ struct replay_file_s {
     replay_row_t *rows;  /* [head.rows] */
     uint32_t *ids;       /* [REPLAY_IDS_MAX] */
     sched_take_t *takes; /* [head.batch_outs] */
+    uint32_t *more;      /* [head.batch_outs] */
     req_t r;
     uint32_t ids_n;
     uint64_t calls;
@@ -60,7 +61,9 @@ replay_file_open(FILE *f, record_head_t *h, char *err, size_t errlen)
     rf->rows = mem_zero(rf->head.rows, sizeof(*rf->rows));
     rf->ids = mem_zero(REPLAY_IDS_MAX, sizeof(*rf->ids));
     rf->takes = mem_zero(rf->head.batch_outs, sizeof(*rf->takes));
-    if (rf->rows == NULL || rf->ids == NULL || rf->takes == NULL) {
+    rf->more = mem_zero(rf->head.batch_outs, sizeof(*rf->more));
+    if (rf->rows == NULL || rf->ids == NULL || rf->takes == NULL
+        || rf->more == NULL) {
         snprintf(err, errlen, "out of memory");
         replay_file_close(rf);
         return NULL;
@@ -81,6 +84,7 @@ replay_file_close(replay_file_t *rf)
     mem_free(rf->rows);
     mem_free(rf->ids);
     mem_free(rf->takes);
+    mem_free(rf->more);
     mem_free(rf);
 }
 
@@ -323,10 +327,28 @@ read_plan(replay_file_t *rf, record_t *rec, replay_call_t *c)
 }
 
 
+/* The tokens that follow one; *used of the room for them is. */
+static void
+read_more(
+    const replay_file_t *rf, record_t *rec, sched_take_t *t, uint32_t *used)
+{
+    uint32_t left = (uint32_t) rf->head.batch_outs - *used;
+
+    left = left < SCHED_MORE_MAX ? left : SCHED_MORE_MAX;
+    t->more_n = (uint32_t) record_get(rec, left);
+    rec->bad |= t->err != 0 || t->prompt || t->more_n == 0;
+    if (!rec->bad) {
+        t->more = rf->more + *used;
+        record_tokens(rec, rf->more + *used, t->more_n);
+        *used += t->more_n;
+    }
+}
+
+
 static int
 read_commit(replay_file_t *rf, record_t *rec, replay_call_t *c)
 {
-    uint32_t i, flags;
+    uint32_t i, flags, more = 0;
     sched_take_t *t;
 
     c->outs_n = (uint32_t) record_get(rec, rf->head.batch_outs);
@@ -335,7 +357,7 @@ read_commit(replay_file_t *rf, record_t *rec, replay_call_t *c)
 
     for (i = 0; i < c->outs_n && !rec->bad; i++) {
         t = &rf->takes[i];
-        flags = (uint32_t) record_get(rec, 15);
+        flags = (uint32_t) record_get(rec, 31);
         t->ends = (flags & RECORD_ENDS_TEXT) != 0;
         t->over = (flags & RECORD_ENDS_ALL) != 0;
         t->prompt = (flags & RECORD_OF_PROMPT) != 0;
@@ -344,6 +366,9 @@ read_commit(replay_file_t *rf, record_t *rec, replay_call_t *c)
             rec->bad |= t->err == 0;
         } else if (!t->prompt) {
             record_tokens(rec, &t->token, 1);
+        }
+        if (flags & RECORD_MORE) {
+            read_more(rf, rec, t, &more);
         }
     }
 

@@ -28,7 +28,7 @@ typedef struct {
 static char path[64];    /* of the recording */
 static uint32_t seed;    /* of the world */
 static uint64_t refused; /* in it, as are these */
-static uint64_t steps;
+static uint64_t steps, follows;
 
 /* Under sanitizers, which take long. */
 static int
@@ -127,11 +127,12 @@ happen(world_t *w)
 }
 
 
-/* Plans and runs a step; NaN and ends of texts come too. */
+/* Plans and runs a step; NaN, ends of texts and tokens that follow come too. */
 static void
 world_turn(world_t *w)
 {
-    uint32_t i;
+    static const uint32_t follow[SCHED_MORE_MAX] = {1001, 1003, 1002};
+    uint32_t i, more = 0;
 
     w->now += 1 + below(3000);
     sched_plan(w->s, w->now, &w->b);
@@ -151,7 +152,18 @@ world_turn(world_t *w)
         w->takes[i].token = 1000 + w->b.outs[i].pos % 7;
         w->takes[i].ends = below(30) == 0;
         w->takes[i].err = below(200) == 0 ? LLM_ERR_NAN_LOGITS : 0;
+        w->takes[i].over = below(60) == 0;
+        if (below(8) == 0 && w->takes[i].err == 0 && w->b.outs[i].wanted == 0) {
+            w->takes[i].more = follow;
+            w->takes[i].more_n =
+                sched_more_room(w->s, w->b.rows[w->b.outs[i].row].seq);
+            if (w->takes[i].more_n > w->b.outs_max - more) {
+                w->takes[i].more_n = w->b.outs_max - more;
+            }
+            more += w->takes[i].more_n;
+        }
     }
+    follows += more;
     sched_commit(w->s, &w->b, w->takes);
     sched_took(w->s, &w->b, 500 + 10 * w->b.tokens_n + below(100));
 
@@ -215,7 +227,7 @@ record_turns(const kind_t *k, uint32_t turns, uint32_t with_seed)
     uint32_t t;
 
     seed = with_seed;
-    refused = steps = 0;
+    refused = steps = follows = 0;
     w = world_record(k, &rec);
     for (t = 0; t < turns; t++) {
         happen(w);
@@ -313,6 +325,7 @@ test_equal(void **state)
         assert_int_equal(replay(&REPLAY_NO_CHANGE, &st, err), 0);
         assert_int_equal(st.differs, 0);
         assert_int_equal(st.steps, steps);
+        assert_true(follows > 0);
         assert_string_equal(st.ends, "the engine ended");
 
         /* much did happen */
