@@ -224,7 +224,8 @@ typedef struct {
     X(grammars_refused, counter, "grammars that could not be compiled")        \
     X(grammar_us, counter, "microseconds that compiling took")                 \
     X(masks, counter, "masks of tokens that a grammar allowed")                \
-    X(mask_us, counter, "microseconds that masks took")
+    X(mask_us, counter, "microseconds that masks took")                        \
+    X(jump_tokens, counter, "tokens that a grammar left no choice of")
 
 /*
  * Each field is one atomic (__atomic_load_n, relaxed); no two are consistent

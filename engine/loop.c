@@ -29,7 +29,7 @@
  * that only wait for credit therefore cost nothing.
  *
  * ROOM.  Before a step loop_out must have room for the tokens of a whole
- * batch and one END of every request; so no push can fail, and text_out need
+ * batch, as many that follow them (obey.c), and one END of every request; so no push can fail, and text_out need
  * never wait for the loop nor the loop in the middle of a turn.  Also, a turn
  * is run only when text_out has read what the turn LOOP_AHEAD before it
  * pushed: credit is counted by text_out, and what it has not seen yet must be
@@ -66,6 +66,10 @@
 #define LOOP_BEAT_MS  1000   /* a heartbeat at least this often */
 #define LOOP_SLICE_US 250000 /* of a paced sleep: kill and stop are seen */
 
+/* A token without logprobs, as push_token sends it. */
+#define TOKEN_BARE                                                             \
+    (offsetof(req_msg_token_t, out) + offsetof(sample_out_t, top_ids))
+
 #define LOOP_SHOWN 16 /* requests outside of the batch, in a step */
 
 /* Should text_out's bell get lost, the loop still looks this often. */
@@ -90,8 +94,10 @@ struct loop_s {
     batch_t batches[2];
     batch_t *b;          /* of the step that runs; in batches, as is next */
     batch_t *next;       /* the one behind it; no rows: it is not planned */
-    sample_out_t *outs;  /* [rows_max] */
-    sched_take_t *takes; /* [rows_max] */
+    sample_out_t *outs;  /* [outs_max] */
+    sched_take_t *takes; /* [outs_max] */
+    uint32_t *more;      /* [outs_max] what follows sampled tokens */
+    uint32_t more_n;     /* of this step */
     lreq_t *reqs;        /* [reqs_n] */
     uint32_t *live;      /* [reqs_n] indices of the requests owned */
     uint32_t live_n;
@@ -288,7 +294,8 @@ static int
 open_obey(loop_t *l)
 {
     const obey_cfg_t oc = {l->c.grammars, l->c.token, l->c.reason, l->c.vocab,
-        l->in->reqs_n, l->c.shape.outs_max, l->in->state};
+        l->in->reqs_n, l->c.shape.outs_max, l->c.jump && l->c.shape.depth == 0,
+        l->in->state};
 
     if (l->c.grammars != NULL) {
         l->obey = obey_open(&oc);
@@ -368,13 +375,14 @@ open_tables(loop_t *l, const forward_cfg_t *f)
     l->next = &l->batches[1];
     l->outs = mem_zero(f->outs_max, sizeof(sample_out_t));
     l->takes = mem_zero(f->outs_max, sizeof(sched_take_t));
+    l->more = mem_zero(f->outs_max, sizeof(*l->more));
     l->reqs = mem_zero(reqs_n, sizeof(lreq_t));
     l->live = mem_zero(reqs_n, sizeof(uint32_t));
     l->kv = kv_open(&kc);
 
     if (open_batch(l->b, f) != 0 || open_batch(l->next, f) != 0
-        || l->outs == NULL || l->takes == NULL || l->reqs == NULL
-        || l->live == NULL || l->kv == NULL) {
+        || l->outs == NULL || l->takes == NULL || l->more == NULL
+        || l->reqs == NULL || l->live == NULL || l->kv == NULL) {
         return -1;
     }
 
@@ -430,6 +438,7 @@ loop_open(const loop_cfg_t *c)
     /* the last addend is what a skip at the wrap may waste */
     room =
         (uint64_t) c->shape.outs_max * llm_ring_align(sizeof(req_msg_token_t))
+        + (uint64_t) c->shape.outs_max * llm_ring_align(TOKEN_BARE)
         + (uint64_t) l->in->reqs_n * llm_ring_align(sizeof(req_msg_end_t))
         + sizeof(req_msg_token_t);
     assert(room <= l->in->loop_out.in.size);
@@ -481,6 +490,7 @@ loop_close(loop_t *l)
     close_batch(&l->batches[1]);
     mem_free(l->outs);
     mem_free(l->takes);
+    mem_free(l->more);
     mem_free(l->reqs);
     mem_free(l->live);
     mem_free(l);
@@ -577,6 +587,25 @@ push_token(loop_t *l, const sched_take_t *take, const sample_out_t *out)
                             : offsetof(sample_out_t, top_logprobs)
                                   + out->tops_n * sizeof(float);
     push(l, &m, len, REQ_MSG_TOKEN);
+}
+
+
+/* What came with a token that was sampled: without logprobs. */
+static void
+push_more(loop_t *l, const sched_take_t *take)
+{
+    sched_take_t t = *take;
+    sample_out_t out;
+    uint32_t i;
+
+    for (i = 0; i < take->more_n; i++) {
+        memset(&out, 0, sizeof(out));
+        out.token = take->more[i];
+        t.index = take->index + 1 + i;
+        push_token(l, &t, &out);
+        live_token(l->show, t.req, l->now_us);
+    }
+    l->sampled += take->more_n;
 }
 
 
@@ -811,6 +840,7 @@ deliver(loop_t *l)
             live_token(l->show, t->req, l->now_us);
         }
         push_token(l, t, &l->outs[k]);
+        push_more(l, t);
     }
 
     for (k = 0; k < l->b->outs_n; k++) {
@@ -904,6 +934,22 @@ run(loop_t *l)
 }
 
 
+/* What must follow the token that sequence seq got, as far as there is room. */
+static void
+take_more(loop_t *l, uint32_t seq, sched_take_t *t)
+{
+    uint32_t room = sched_more_room(l->sched, seq);
+
+    room = room < l->c.shape.outs_max - l->more_n
+               ? room
+               : l->c.shape.outs_max - l->more_n;
+    t->more = l->more + l->more_n;
+    t->more_n = obey_jump(l->obey, seq / LLM_CHOICES_MAX, seq % LLM_CHOICES_MAX,
+        l->more + l->more_n, room);
+    l->more_n += t->more_n;
+}
+
+
 /* What output k came to. */
 static void
 take(loop_t *l, uint32_t k)
@@ -921,8 +967,11 @@ take(loop_t *l, uint32_t k)
             out->choice, t->token);
     }
     t->over = v == OBEY_OVER;
+    t->more_n = 0;
     if (v == OBEY_BROKEN) {
         t->err = LLM_ERR_INTERNAL;
+    } else if (v == OBEY_JUMP) {
+        take_more(l, l->b->rows[out->row].seq, t);
     }
 }
 
@@ -938,6 +987,7 @@ step(loop_t *l)
         return idle(l);
     }
 
+    l->more_n = 0;
     for (k = 0; k < l->b->outs_n; k++) {
         take(l, k);
     }

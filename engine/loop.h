@@ -30,7 +30,8 @@ typedef struct {
     const reason_t *reason;          /* NULL: no marks of thought */
     const grammar_cache_t *grammars; /* NULL: no request has a grammar */
     uint32_t vocab;                  /* of the model */
-    forward_cfg_t shape;             /* what the forward was opened with */
+    uint32_t jump; /* tokens of which there is no choice are not sampled */
+    forward_cfg_t shape;  /* what the forward was opened with */
     uint64_t step_min_ms; /* shortest time of a step; 0: as fast as it goes */
     uint32_t cache;       /* is there a prefix cache? */
     uint64_t cache_seed;  /* nobody outside may know it */

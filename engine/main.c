@@ -730,6 +730,7 @@ open_loop(const engine_t *e, uint64_t cache_seed)
     lc.reason = e->load.reason;
     lc.grammars = e->grammars;
     lc.vocab = model_info(e->load.model)->vocab;
+    lc.jump = strcmp(o->grammar_jump, "on") == 0;
     lc.shape = e->shape;
     lc.step_min_ms = (uint64_t) o->step_min;
     lc.cache = strcmp(o->prefix_cache, "on") == 0;

@@ -16,6 +16,13 @@
  * that opens thought is allowed beside the grammar's.  Behind the mark that
  * closes it the grammar begins.
  *
+ * JUMPS.  Where a grammar leaves no choice, the next tokens need not be
+ * sampled: the model computes them all at once, as it does a prompt's.  They
+ * are those that the tokenizer gives for the text: the last tokens and what is
+ * forced are cut together, and nothing jumps if the last tokens came out of it
+ * differently; and the end is left to the model as far as it would come out
+ * differently with what may follow.  So no token is ever taken back.
+ *
  * What cannot be kept is never let through: without memory for a mask the
  * output may be no token at all, and the request ends with an error.
  *
@@ -33,16 +40,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TAIL         4   /* tokens that a forced text is joined to */
+#define TAIL_BYTES   64  /* of them */
+#define FORCED       192 /* bytes of it looked at */
+#define FORCED_LEAST 2   /* fewer are not worth the look */
+#define AFTER        4   /* bytes behind it that are tried */
+#define WORK         (TAIL_BYTES + FORCED + 8) /* ids of a joined text */
+
 typedef struct {
     grammar_state_t at;
     reason_state_t reason;
     uint32_t thinks; /* what comes is free */
     uint32_t may;    /* or it may begin to be */
+    uint32_t tail_n; /* the last tokens that the grammar took */
+    uint32_t tail[TAIL];
 } obey_seq_t;
 
 typedef struct {
     grammar_t *g; /* borrowed; NULL: none */
     uint32_t choices;
+    uint32_t jumps;   /* may it? */
     obey_seq_t *seqs; /* [choices] owned */
 } obey_req_t;
 
@@ -143,6 +160,7 @@ obey_begin(obey_t *o, uint32_t i, const req_t *r)
 
     q->g = r->grammar;
     q->choices = r->choices;
+    q->jumps = o->c.jump && !r->params.logprobs;
     o->n++;
     for (k = 0; k < r->choices; k++) {
         if (begin_seq(o, r, &q->seqs[k]) != 0) {
@@ -284,6 +302,20 @@ think(const obey_t *o, const obey_req_t *q, obey_seq_t *s, uint32_t token)
 }
 
 
+/* The last tokens of the answer, in their order. */
+static void
+keep_tail(obey_seq_t *s, uint32_t token)
+{
+    assert(s->tail_n <= TAIL);
+
+    if (s->tail_n == TAIL) {
+        memmove(s->tail, s->tail + 1, (TAIL - 1) * sizeof(*s->tail));
+        s->tail_n--;
+    }
+    s->tail[s->tail_n++] = token;
+}
+
+
 /* May nothing follow, so that the text is whole as it is? */
 static int
 is_over(const obey_req_t *q, const obey_seq_t *s)
@@ -321,7 +353,159 @@ obey_took(obey_t *o, uint32_t i, uint32_t choice, uint32_t token)
         s->may = 0;
         p = token_bytes(o->c.tok, token, &n);
         rc = feed(q->g, &s->at, p, n);
+        keep_tail(s, token);
     }
 
-    return rc != 0 ? OBEY_BROKEN : is_over(q, s) ? OBEY_OVER : OBEY_ON;
+    if (rc != 0) {
+        return OBEY_BROKEN;
+    }
+    if (is_over(q, s)) {
+        return OBEY_OVER;
+    }
+
+    return q->jumps && !s->thinks && s->tail_n > 0 ? OBEY_JUMP : OBEY_ON;
+}
+
+
+/* --- what is certain ---------------------------------------------------- */
+
+/* The last tokens, and the bytes that must follow. */
+typedef struct {
+    char s[TAIL_BYTES + FORCED + 1];
+    uint32_t n;
+    uint32_t tail_n; /* tokens of the former, the first are left out */
+} joined_t;
+
+
+/* The last tokens' bytes, as many as fit. */
+static void
+join_tail(const obey_t *o, const obey_seq_t *s, joined_t *j)
+{
+    uint32_t from = s->tail_n, i;
+    size_t bytes = 0, n;
+    const char *p;
+
+    while (from > 0) {
+        (void) token_bytes(o->c.tok, s->tail[from - 1], &n);
+        if (bytes + n > TAIL_BYTES) {
+            break;
+        }
+        bytes += n;
+        from--;
+    }
+
+    j->n = 0;
+    j->tail_n = s->tail_n - from;
+    for (i = from; i < s->tail_n; i++) {
+        p = token_bytes(o->c.tok, s->tail[i], &n);
+        memcpy(j->s + j->n, p, n);
+        j->n += (uint32_t) n;
+    }
+    assert(j->n == bytes);
+}
+
+
+/* How many of ids, n of them, a text begins with when it is cut to tokens. */
+static uint32_t
+agrees(const obey_t *o, const char *text, size_t len, const uint32_t *ids,
+    uint32_t n)
+{
+    int64_t got;
+    uint32_t own[WORK], i;
+
+    got = token_encode(o->c.tok, text, len, 0, own, WORK, NULL, NULL);
+    for (i = 0; i < n && (int64_t) i < got && own[i] == ids[i]; i++) {
+    }
+
+    return i;
+}
+
+
+/* How many of ids, the joined text's, stay as they are whatever follows it, as
+ * far as the next byte tells. */
+static uint32_t
+settled(const obey_t *o, const obey_req_t *q, joined_t *j,
+    const grammar_state_t *behind, const uint32_t *ids, uint32_t n)
+{
+    uint64_t next[4];
+    uint32_t c, tried = 0, step, set = 0;
+
+    grammar_next(q->g, behind, next);
+    for (c = 0; c < 4; c++) {
+        set += (uint32_t) __builtin_popcountll(next[c]);
+    }
+    step = set > AFTER ? set / AFTER : 1;
+
+    for (c = 0, set = 0; c < 256 && tried < AFTER && n > 0; c++) {
+        if ((next[c / 64] >> c % 64 & 1) == 0 || set++ % step != 0) {
+            continue;
+        }
+        j->s[j->n] = (char) c;
+        n = agrees(o, j->s, j->n + 1, ids, n);
+        tried++;
+    }
+
+    return n;
+}
+
+
+/* They are taken. */
+static void
+jump_over(const obey_t *o, const obey_req_t *q, obey_seq_t *s,
+    const uint32_t *ids, uint32_t n)
+{
+    const char *p;
+    uint32_t i;
+    size_t len;
+    int rc;
+
+    for (i = 0; i < n; i++) {
+        p = token_bytes(o->c.tok, ids[i], &len);
+        rc = feed(q->g, &s->at, p, len);
+        assert(rc == 0 && len > 0);
+        (void) rc;
+        keep_tail(s, ids[i]);
+    }
+}
+
+
+uint32_t
+obey_jump(obey_t *o, uint32_t i, uint32_t choice, uint32_t *ids, uint32_t cap)
+{
+    const obey_req_t *q = &o->reqs[i];
+    obey_seq_t *s = &q->seqs[choice];
+    grammar_state_t behind = {NULL, 0, 0, 0};
+    uint32_t own[WORK], n = 0, forced;
+    joined_t j;
+    int64_t got;
+
+    assert(q->g != NULL && choice < q->choices && q->jumps && !s->thinks);
+
+    join_tail(o, s, &j);
+    forced = (uint32_t) grammar_forced(q->g, &s->at, j.s + j.n, FORCED);
+    if (forced < FORCED_LEAST || j.tail_n == 0 || cap == 0) {
+        return 0;
+    }
+
+    if (grammar_state_copy(&behind, &s->at) == 0
+        && feed(q->g, &behind, j.s + j.n, forced) == 0) {
+        j.n += forced;
+        got = token_encode(o->c.tok, j.s, j.n, 0, own, WORK, NULL, NULL);
+        n = got > 0 ? settled(o, q, &j, &behind, own, (uint32_t) got) : 0;
+    }
+    grammar_state_free(&behind);
+
+    /* the last tokens are to come out as they are */
+    if (n <= j.tail_n
+        || memcmp(own, s->tail + s->tail_n - j.tail_n, j.tail_n * sizeof(*own))
+               != 0) {
+        return 0;
+    }
+
+    n = n - j.tail_n < cap ? n - j.tail_n : cap;
+    memcpy(ids, own + j.tail_n, n * sizeof(*ids));
+    jump_over(o, q, s, ids, n);
+    (void) __atomic_add_fetch(&o->c.state->jump_tokens, n, __ATOMIC_RELAXED);
+
+    return n;
 }

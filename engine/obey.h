@@ -21,12 +21,14 @@ typedef struct {
     uint32_t vocab;         /* of the model, tokens */
     uint32_t reqs_n;
     uint32_t outs_max;
+    uint32_t jump;      /* may tokens follow without being sampled? */
     llm_state_t *state; /* its rows of the state page */
 } obey_cfg_t;
 
 /* What a token is to the grammar of its choice. */
 typedef enum {
     OBEY_ON,    /* more may follow */
+    OBEY_JUMP,  /* and what it begins with may be certain: see obey_jump */
     OBEY_OVER,  /* the text is whole, and nothing may */
     OBEY_BROKEN /* it is not allowed, or there is no memory */
 } obey_verdict_t;
@@ -47,5 +49,12 @@ void obey_masks(obey_t *o, batch_t *b);
 /* Request i's choice, if it has a grammar, got token, which ends no text. */
 obey_verdict_t obey_took(
     obey_t *o, uint32_t i, uint32_t choice, uint32_t token);
+
+/*
+ * The tokens that follow whatever the model says, at most cap, into ids; they
+ * are taken.  How many: none, if the tokenizer would cut the text otherwise.
+ */
+uint32_t obey_jump(
+    obey_t *o, uint32_t i, uint32_t choice, uint32_t *ids, uint32_t cap);
 
 #endif

@@ -43,6 +43,8 @@
         "how long the compilation of a grammar may take")                      \
     X(grammar_cache, size, "256m", 0, 1ll << 40,                               \
         "memory for compiled grammars that nobody uses")                       \
+    X(grammar_jump, str, "on", 0, 0,                                           \
+        "on or off: tokens that a grammar forces are not sampled")             \
     X(context, int, "0", 0, 1 << 20,                                           \
         "longest sequence, tokens; 0: what the model was trained for")         \
     X(kv_type, str, "f16", 0, 0, "keys and values as f32, f16, bf16 or q8_0")  \

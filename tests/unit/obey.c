@@ -66,7 +66,7 @@ begin(fix_t *f, const reason_t *reason, uint32_t vocab, const char *regex,
 
     f->cache = grammar_cache_open(&cc);
     assert_non_null(f->cache);
-    oc = (obey_cfg_t){f->cache, f->tok, reason, vocab, REQS, OUTS, f->page};
+    oc = (obey_cfg_t){f->cache, f->tok, reason, vocab, REQS, OUTS, 1, f->page};
     f->o = obey_open(&oc);
     assert_non_null(f->o);
 
