@@ -54,47 +54,43 @@ static const tools_row_t rows[] = {
         {DS("tool" DS_DASH "call" DS_DASH "end"),
             DS("tool" DS_DASH "calls" DS_DASH "end"), "```"},
         {DS("tool" DS_DASH "call" DS_DASH "begin"), DS("tool" DS_DASH "sep")},
-        NULL},
+        NULL, {NULL}},
     {"kimi", {"<|tool_call_argument_begin|>"}, TOOLS_NAMED,
         {"<|tool_calls_section_begin|>", "<|tool_call_begin|>"},
         {"<|tool_call_end|>", "<|tool_calls_section_end|>"},
-        {"<|tool_call_begin|>", "<|tool_call_argument_begin|>"}, NULL},
+        {"<|tool_call_begin|>", "<|tool_call_argument_begin|>"}, NULL, {NULL}},
     {"harmony", {"<|channel|>"}, TOOLS_NAMED,
         {"commentary to=functions.", "assistantcommentary to=functions.",
             "assistant to=functions.", "to=functions."},
-        {NULL}, {NULL}, NULL},
+        {NULL}, {NULL}, NULL,
+        {"<|start|>", "<|channel|>", "<|constrain|>", "<|message|>",
+            "<|end|>"}},
     {"qwen-coder", {"<function="}, TOOLS_XML | TOOLS_JSON,
-        {"<tool_call>", "<function="}, {"</tool_call>"}, {NULL}, &xml_coder},
+        {"<tool_call>", "<function="}, {"</tool_call>"}, {NULL}, &xml_coder,
+        {NULL}},
     {"glm", {"<arg_key>"}, TOOLS_XML | TOOLS_JSON, {"<tool_call>"},
-        {"</tool_call>"}, {NULL}, &xml_glm},
+        {"</tool_call>"}, {NULL}, &xml_glm, {NULL}},
     {"mistral", {"[TOOL_CALLS]"}, TOOLS_JSON | TOOLS_NAMED, {"[TOOL_CALLS]"},
-        {NULL}, {"[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"}, NULL},
+        {NULL}, {"[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"}, NULL, {NULL}},
     {"granite", {"<|tool_call|>"}, TOOLS_JSON, {"<|tool_call|>", "<tool_call>"},
-        {"</tool_call>", "<|/tool_call|>"}, {NULL}, NULL},
+        {"</tool_call>", "<|/tool_call|>"}, {NULL}, NULL, {NULL}},
     {"phi-4", {"functools", "<|tool|>"}, TOOLS_JSON,
-        {"functools", "<|tool_call|>"}, {"<|/tool_call|>"}, {NULL}, NULL},
+        {"functools", "<|tool_call|>"}, {"<|/tool_call|>"}, {NULL}, NULL,
+        {NULL}},
     {"apriel", {"<tool_calls>"}, TOOLS_JSON, {"<tool_calls>"},
-        {"</tool_calls>"}, {NULL}, NULL},
+        {"</tool_calls>"}, {NULL}, NULL, {NULL}},
     {"nemotron", {"<TOOLCALL>"}, TOOLS_JSON, {"<TOOLCALL>"}, {"</TOOLCALL>"},
-        {NULL}, NULL},
+        {NULL}, NULL, {NULL}},
     {"hermes", {"<tool_call>"}, TOOLS_JSON, {"<tool_call>"}, {"</tool_call>"},
-        {NULL}, NULL},
+        {NULL}, NULL, {NULL}},
     {"llama", {"<|python_tag|>", "Environment: ipython"},
-        TOOLS_JSON | TOOLS_BARE, {"<|python_tag|>"}, {";"}, {NULL}, NULL},
-    {"json", {"tools"}, TOOLS_JSON | TOOLS_BARE, {NULL}, {NULL}, {NULL}, NULL},
+        TOOLS_JSON | TOOLS_BARE, {"<|python_tag|>"}, {";"}, {NULL}, NULL,
+        {NULL}},
+    {"json", {"tools"}, TOOLS_JSON | TOOLS_BARE, {NULL}, {NULL}, {NULL}, NULL,
+        {NULL}},
 };
 
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
-
-struct tools_family_s {
-    const tools_row_t *row;
-    uint32_t n;
-    struct {
-        uint32_t id;
-        const char *s;
-    } marks[3 * TOOLS_MARKS]; /* tokens without text */
-};
-
 
 /* --- families ----------------------------------------------------------- */
 
@@ -103,18 +99,23 @@ static void
 family_marks(
     tools_family_t *f, const token_t *tok, const char *const marks[TOOLS_MARKS])
 {
-    uint32_t i, id;
+    uint32_t i, id, n;
     size_t len = 0;
 
     for (i = 0; i < TOOLS_MARKS && marks[i] != NULL; i++) {
-        id = token_find(tok, marks[i], strlen(marks[i]));
+        n = (uint32_t) strlen(marks[i]);
+        id = token_find(tok, marks[i], n);
         if (id != TOKEN_NONE) {
             (void) token_bytes(tok, id, &len);
         }
         if (id != TOKEN_NONE && len == 0) {
-            assert(f->n < sizeof(f->marks) / sizeof(f->marks[0]));
-            f->marks[f->n].id = id;
-            f->marks[f->n++].s = marks[i];
+            assert(f->all < sizeof(f->marks) / sizeof(f->marks[0]));
+            assert(n + sizeof(GRAMMAR_TOKEN) <= TOOLS_MARK);
+            memcpy(f->texts[f->all], GRAMMAR_TOKEN, 1);
+            memcpy(f->texts[f->all] + 1, marks[i], n);
+            f->marks[f->all].id = id;
+            f->marks[f->all].s = f->texts[f->all];
+            f->marks[f->all++].len = n + 1;
         }
     }
 }
@@ -182,6 +183,8 @@ tools_family_open(tools_family_t **out, const char *name, const char *source,
     family_marks(f, tok, rows[i].opens);
     family_marks(f, tok, rows[i].fills);
     family_marks(f, tok, rows[i].inner);
+    f->calls = f->all;
+    family_marks(f, tok, rows[i].heads);
     *out = f;
 
     return 0;
@@ -208,15 +211,25 @@ tools_mark(const tools_family_t *f, uint32_t id, const char **s, size_t *n)
 {
     uint32_t i;
 
-    for (i = 0; i < f->n; i++) {
+    for (i = 0; i < f->calls; i++) {
         if (f->marks[i].id == id) {
-            *s = f->marks[i].s;
-            *n = strlen(*s);
+            *s = f->marks[i].s + 1;
+            *n = f->marks[i].len - 1;
             return 1;
         }
     }
 
     return 0;
+}
+
+
+uint32_t
+tools_marks(const tools_family_t *f, const grammar_mark_t **marks)
+{
+    *marks = f == NULL ? NULL : f->marks;
+    assert(f == NULL || f->calls <= f->all);
+
+    return f == NULL ? 0 : f->all;
 }
 
 

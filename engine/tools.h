@@ -5,6 +5,7 @@
 #ifndef TOOLS_H
 #define TOOLS_H
 
+#include "grammar.h"
 #include "llm_wire.h"
 #include "token.h"
 
@@ -43,6 +44,12 @@ const char *tools_family_name(const tools_family_t *f);
 
 /* Does a token without text stand for a part of a call?  Then *s, *n. */
 int tools_mark(const tools_family_t *f, uint32_t id, const char **s, size_t *n);
+
+/*
+ * The tokens without text that grammars of f's calls speak of, for
+ * grammar_vocab_open: into *marks, which is f's; how many.  f may be NULL.
+ */
+uint32_t tools_marks(const tools_family_t *f, const grammar_mark_t **marks);
 
 /*
  * For the functions that json, the request's tools, declares; f is borrowed.

@@ -9,6 +9,7 @@
 #include "tools.h"
 
 #define TOOLS_MARKS 5   /* of one sort, of a family */
+#define TOOLS_MARK  48  /* bytes of one, at most */
 #define TOOLS_OUT   256 /* bytes put at once */
 #define TOOLS_HEAD  256 /* bytes before the arguments of a named call */
 
@@ -36,7 +37,17 @@ typedef struct {
     const char *fills[TOOLS_MARKS]; /* what is dropped behind one */
     const char *inner[TOOLS_MARKS]; /* other marks inside one */
     const tools_xml_t *xml;
+    const char *heads[TOOLS_MARKS]; /* tokens of a header, which is no text */
 } tools_row_t;
+
+/* A family, with those of its marks that are tokens without text: of calls,
+ * then of headers. */
+struct tools_family_s {
+    const tools_row_t *row;
+    uint32_t calls, all;
+    grammar_mark_t marks[4 * TOOLS_MARKS]; /* behind GRAMMAR_TOKEN */
+    char texts[4 * TOOLS_MARKS][TOOLS_MARK];
+};
 
 /* Types of JSON's, as bits; 0: nothing is known. */
 enum {
