@@ -27,6 +27,7 @@
 
 typedef struct {
     json_t            *root;
+    size_t             body_len;
     const llm_caps_t  *caps;
     void            *(*alloc)(void *arg, size_t size);
     void              *arg;
@@ -65,18 +66,17 @@ int llm_openai_int(llm_openai_in_t *in, const char *name, int64_t min,
 int llm_openai_whole(const json_t *v, int64_t *value);
 
 /* openai_input.c: chat; completions, after n and logprobs; either */
-int llm_openai_parse_messages(llm_openai_in_t *in, size_t body_len);
+int llm_openai_parse_messages(llm_openai_in_t *in);
 int llm_openai_parse_text(llm_openai_in_t *in);
 
 /* openai_template.c: documents and the like, of a chat */
-int llm_openai_parse_template(llm_openai_in_t *in, size_t body_len);
+int llm_openai_parse_template(llm_openai_in_t *in);
 
 /* a value as compact JSON, for the template */
-int llm_openai_pass(llm_openai_in_t *in, const json_t *v, size_t body_len,
-    llm_str_t *s);
+int llm_openai_pass(llm_openai_in_t *in, const json_t *v, llm_str_t *s);
 
 /* openai_tools.c */
-int llm_openai_parse_tools(llm_openai_in_t *in, size_t body_len);
+int llm_openai_parse_tools(llm_openai_in_t *in);
 
 /* refuses functions, or tools, unless the choice says not to use any */
 int llm_openai_refuse_tools(llm_openai_in_t *in, const char *name,
@@ -90,7 +90,7 @@ int llm_openai_prompt_ids(llm_openai_in_t *in, const json_t *v,
     const char *param, uint32_t n);
 
 /* openai_tokenize.c: the routes that do not run the model */
-int llm_openai_parse_ids(llm_openai_in_t *in, size_t body_len);
+int llm_openai_parse_ids(llm_openai_in_t *in);
 int llm_openai_ids_tokens(llm_answer_t *a, const llm_wire_tokens_t *t,
     const uint8_t *text);
 int llm_openai_ids_done(llm_answer_t *a);

@@ -107,7 +107,7 @@ llm_openai_is_user(const json_t *message)
 
 
 int
-llm_openai_parse_messages(llm_openai_in_t *in, size_t body_len)
+llm_openai_parse_messages(llm_openai_in_t *in)
 {
     int         rc;
     size_t      i, lead;
@@ -141,9 +141,9 @@ llm_openai_parse_messages(llm_openai_in_t *in, size_t body_len)
      * such as 0.1, which come out with all their 17 digits.
      */
 
-    llm_buf_init(&b, body_len * 8 + 1024, in->alloc, in->arg);
+    llm_buf_init(&b, in->body_len * 8 + 1024, in->alloc, in->arg);
 
-    (void) llm_buf_grow(&b, body_len);
+    (void) llm_buf_grow(&b, in->body_len);
 
     lead = 0;
 
@@ -171,7 +171,7 @@ llm_openai_parse_messages(llm_openai_in_t *in, size_t body_len)
                          ? (b.len < LLM_LEAD_MAX ? b.len : LLM_LEAD_MAX)
                          : lead;
 
-    return llm_openai_parse_template(in, body_len);
+    return llm_openai_parse_template(in);
 }
 
 

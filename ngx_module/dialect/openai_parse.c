@@ -624,7 +624,7 @@ llm_openai_parse_salt(llm_openai_in_t *in)
 
 
 static int
-llm_openai_parse_fields(llm_openai_in_t *in, size_t body_len)
+llm_openai_parse_fields(llm_openai_in_t *in)
 {
     int                 rc, i;
     static int       (*steps[])(llm_openai_in_t *in) = {
@@ -649,7 +649,7 @@ llm_openai_parse_fields(llm_openai_in_t *in, size_t body_len)
     {
         rc = llm_openai_parse_model(in);
 
-        return rc ? rc : llm_openai_parse_ids(in, body_len);
+        return rc ? rc : llm_openai_parse_ids(in);
     }
 
     for (i = 0; steps[i] != NULL; i++) {
@@ -663,7 +663,7 @@ llm_openai_parse_fields(llm_openai_in_t *in, size_t body_len)
         return llm_openai_parse_text(in);
     }
 
-    return llm_openai_parse_messages(in, body_len);
+    return llm_openai_parse_messages(in);
 }
 
 
@@ -691,13 +691,14 @@ llm_openai_parse(llm_str_t body, uint32_t route, const llm_caps_t *caps,
     call->head.head_len = sizeof(llm_wire_submit_t);
     call->head.kind = route == LLM_ROUTE_CHAT ? LLM_KIND_CHAT : LLM_KIND_TEXT;
 
+    in.body_len = body.len;
     in.caps = caps;
     in.alloc = alloc;
     in.arg = arg;
     in.call = call;
     in.why = why;
 
-    rc = llm_openai_parse_fields(&in, body.len);
+    rc = llm_openai_parse_fields(&in);
 
     json_decref(in.root);
 

@@ -15,14 +15,13 @@
 
 
 int
-llm_openai_pass(llm_openai_in_t *in, const json_t *v, size_t body_len,
-    llm_str_t *s)
+llm_openai_pass(llm_openai_in_t *in, const json_t *v, llm_str_t *s)
 {
     llm_buf_t  b;
 
     /* see llm_openai_parse_messages() */
 
-    llm_buf_init(&b, body_len * 8 + 1024, in->alloc, in->arg);
+    llm_buf_init(&b, in->body_len * 8 + 1024, in->alloc, in->arg);
 
     (void) json_dump_callback(v, llm_openai_dump, &b, JSON_COMPACT);
 
@@ -120,12 +119,12 @@ llm_openai_apart(llm_openai_in_t *in)
 
 
 int
-llm_openai_parse_template(llm_openai_in_t *in, size_t body_len)
+llm_openai_parse_template(llm_openai_in_t *in)
 {
     int      rc;
     json_t  *v;
 
-    rc = llm_openai_parse_tools(in, body_len);
+    rc = llm_openai_parse_tools(in);
     if (rc != 0) {
         return rc;
     }
@@ -153,7 +152,7 @@ llm_openai_parse_template(llm_openai_in_t *in, size_t body_len)
     }
 
     if (v != NULL) {
-        rc = llm_openai_pass(in, v, body_len, &in->call->documents);
+        rc = llm_openai_pass(in, v, &in->call->documents);
         if (rc != 0) {
             return rc;
         }
@@ -166,6 +165,5 @@ llm_openai_parse_template(llm_openai_in_t *in, size_t body_len)
                           "chat_template_kwargs must be an object.");
     }
 
-    return v != NULL
-           ? llm_openai_pass(in, v, body_len, &in->call->kwargs) : 0;
+    return v != NULL ? llm_openai_pass(in, v, &in->call->kwargs) : 0;
 }

@@ -39,7 +39,7 @@ llm_openai_parse_detokenize(llm_openai_in_t *in)
 
 
 static int
-llm_openai_parse_tokenize(llm_openai_in_t *in, size_t body_len)
+llm_openai_parse_tokenize(llm_openai_in_t *in)
 {
     int      rc, special;
     json_t  *v;
@@ -61,7 +61,7 @@ llm_openai_parse_tokenize(llm_openai_in_t *in, size_t body_len)
 
     if (v == NULL) {
         in->call->head.kind = LLM_KIND_CHAT;
-        return llm_openai_parse_messages(in, body_len);
+        return llm_openai_parse_messages(in);
     }
 
     if (!json_is_string(v)) {
@@ -76,7 +76,7 @@ llm_openai_parse_tokenize(llm_openai_in_t *in, size_t body_len)
 
 
 int
-llm_openai_parse_ids(llm_openai_in_t *in, size_t body_len)
+llm_openai_parse_ids(llm_openai_in_t *in)
 {
     int                 rc;
     llm_wire_submit_t  *head;
@@ -92,7 +92,7 @@ llm_openai_parse_ids(llm_openai_in_t *in, size_t body_len)
     head->repetition_penalty = 1;
 
     rc = in->call->route == LLM_ROUTE_TOKENIZE
-         ? llm_openai_parse_tokenize(in, body_len)
+         ? llm_openai_parse_tokenize(in)
          : llm_openai_parse_detokenize(in);
 
     if (rc != 0) {

@@ -299,7 +299,7 @@ llm_openai_tool_choice(llm_openai_in_t *in, int *none)
 
 
 int
-llm_openai_parse_tools(llm_openai_in_t *in, size_t body_len)
+llm_openai_parse_tools(llm_openai_in_t *in)
 {
     int      rc, none, parallel;
     json_t  *v;
@@ -341,7 +341,7 @@ llm_openai_parse_tools(llm_openai_in_t *in, size_t body_len)
         in->call->head.wants |= LLM_W_ONE_CALL;
     }
 
-    return llm_openai_pass(in, v, body_len, &in->call->tools);
+    return llm_openai_pass(in, v, &in->call->tools);
 }
 
 
