@@ -7,6 +7,7 @@
  *     openai_input.c      bodies: what to answer
  *     openai_tools.c      bodies: tools
  *     openai_template.c   bodies: what else a chat template gets
+ *     openai_json.c       parts of them, written again
  *     openai_tokenize.c   bodies and answers about token ids
  *     openai_write.c      answers
  *     openai_calls.c      their calls of tools
@@ -82,7 +83,11 @@ int llm_openai_parse_tools(llm_openai_in_t *in);
 int llm_openai_refuse_tools(llm_openai_in_t *in, const char *name,
     const char *choice_name);
 
-/* json_dump_callback()'s, into a llm_buf_t */
+/*
+ * openai_json.c: a value as compact JSON, at most eight times as long as it
+ * came; and json_dump_callback()'s, into a llm_buf_t.
+ */
+void llm_openai_json(llm_buf_t *b, const json_t *v);
 int llm_openai_dump(const char *p, size_t len, void *data);
 
 /* an array of token ids as prompt number n, blamed on param */

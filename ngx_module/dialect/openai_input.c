@@ -87,17 +87,6 @@ llm_openai_message(llm_openai_in_t *in, size_t i, const json_t *message)
 }
 
 
-int
-llm_openai_dump(const char *p, size_t len, void *data)
-{
-    llm_buf_t  *b = data;
-
-    llm_buf_add(b, p, len);
-
-    return b->failed ? -1 : 0;
-}
-
-
 static int
 llm_openai_is_user(const json_t *message)
 {

@@ -23,7 +23,7 @@ llm_openai_pass(llm_openai_in_t *in, const json_t *v, llm_str_t *s)
 
     llm_buf_init(&b, in->body_len * 8 + 1024, in->alloc, in->arg);
 
-    (void) json_dump_callback(v, llm_openai_dump, &b, JSON_COMPACT);
+    llm_openai_json(&b, v);
 
     if (b.failed) {
         return llm_refuse(in->why, LLM_ERR_NO_MEMORY, NULL, NULL);
