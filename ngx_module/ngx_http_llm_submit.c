@@ -125,6 +125,11 @@ ngx_http_llm_submit_forget(ngx_http_llm_ctx_t *ctx)
         ngx_memzero(&ctx->call.messages, sizeof(llm_str_t));
     }
 
+    if (ctx->call.grammar.data) {
+        (void) ngx_pfree(pool, (void *) ctx->call.grammar.data);
+        ngx_memzero(&ctx->call.grammar, sizeof(llm_str_t));
+    }
+
     for (i = 0; i < NGX_HTTP_LLM_EXTRAS; i++) {
         extra = ngx_http_llm_submit_extra(&ctx->call, i);
 
@@ -200,6 +205,11 @@ ngx_http_llm_submit_record(ngx_http_llm_ctx_t *ctx,
                                  call->salt.len);
     }
 
+    if (call->grammar.len) {
+        p = ngx_http_llm_section(p, LLM_SEC_GRAMMAR, call->grammar.data,
+                                 call->grammar.len);
+    }
+
     if (call->head.kind == LLM_KIND_CHAT) {
         p = ngx_http_llm_section(p, LLM_SEC_MESSAGES, call->messages.data,
                                  call->messages.len);
@@ -273,6 +283,10 @@ ngx_http_llm_submit_size(ngx_http_llm_ctx_t *ctx,
 
     if (call->salt.len) {
         len += ngx_http_llm_section_size(call->salt.len);
+    }
+
+    if (call->grammar.len) {
+        len += ngx_http_llm_section_size(call->grammar.len);
     }
 
     if (call->head.kind == LLM_KIND_CHAT) {

@@ -77,7 +77,7 @@ for (@messages) {
 check('top_logprobs', $t->post('/v1/chat/completions', { %chat, messages => $user,
     logprobs => $true, top_logprobs => 21 }), 400, 'top_logprobs');
 check('response_format', $t->post('/v1/chat/completions', { %chat,
-    messages => $user, response_format => { type => 'json_object' } }), 400,
+    messages => $user, response_format => { type => 'yaml' } }), 400,
     'response_format');
 is($t->post('/v1/chat/completions', { %chat, messages => [{ role => 'user',
     content => [{ type => 'text', text => 'x' }] }] })->{status}, 200, 'text parts');

@@ -89,8 +89,8 @@ is($d->{choices}[0]{finish_reason}, 'stop', 'and that is the end');
 
 # refused by name
 for my $case (
-    [{ tool_choice => 'required' }, 'tool_choice'],
-    [{ tool_choice => { type => 'function', function => { name => 'weather' } } }, 'tool_choice'],
+    [{ tool_choice => 'required', tools => [] }, 'tool_choice'],
+    [{ tool_choice => 'required', regex => 'x' }, 'tool_choice'],
     [{ tool_choice => { type => 'function', function => { name => 'other' } } }, 'tool_choice.function.name'],
     [{ tools => [$weather, $weather] }, 'tools[1].function.name'],
     [{ tools => [{ type => 'function', function => { name => 'a b' } }] }, 'tools[0].function.name'],

@@ -88,6 +88,7 @@ typedef struct {
     int                stream;
     int                include_usage;   /* stream_options.include_usage */
     int                prompt_logprobs; /* in a field of their own */
+    int                named;           /* the one function that is called */
 
     llm_wire_submit_t  head;            /* all but hdr, id, credit, tenant's */
 
@@ -97,6 +98,7 @@ typedef struct {
     llm_str_t          documents;       /* the same, or none */
     llm_str_t          kwargs;          /* CHAT: compact JSON object, or none */
     llm_str_t          salt;            /* of the prefix cache, or none */
+    llm_str_t          grammar;         /* LLM_SEC_GRAMMAR, or none */
     uint32_t           prompts_n;       /* TEXT */
     llm_str_t          prompts[LLM_CHOICES_MAX];
     int                prompt_is_ids[LLM_CHOICES_MAX];  /* then u32 each */

@@ -6,6 +6,7 @@
  *     openai_parse.c      bodies: how to answer
  *     openai_input.c      bodies: what to answer
  *     openai_tools.c      bodies: tools
+ *     openai_grammar.c    bodies: what the output is to obey
  *     openai_template.c   bodies: what else a chat template gets
  *     openai_json.c       parts of them, written again
  *     openai_tokenize.c   bodies and answers about token ids
@@ -75,6 +76,17 @@ int llm_openai_parse_template(llm_openai_in_t *in);
 
 /* a value as compact JSON, for the template */
 int llm_openai_pass(llm_openai_in_t *in, const json_t *v, llm_str_t *s);
+
+/* openai_grammar.c: what the output obeys, if a field says so; before tools */
+int llm_openai_parse_grammar(llm_openai_in_t *in);
+
+/*
+ * It obeys the tools: must be a call, of the function name if that is not
+ * NULL; or, without must, a call that it begins.  Refused if it obeys another
+ * field already.
+ */
+int llm_openai_grammar_tools(llm_openai_in_t *in, const json_t *name,
+    int must);
 
 /* openai_tools.c */
 int llm_openai_parse_tools(llm_openai_in_t *in);

@@ -24,12 +24,7 @@ static const char  *llm_openai_unsupported[] = {
     "audio",
     "web_search_options",
     "suffix",
-    "grammar",
-    "guided_choice",
-    "guided_grammar",
-    "guided_json",
-    "guided_regex",
-    "structured_outputs",
+    "guided_whitespace_pattern",
     "chat_template",
     NULL
 };
@@ -284,33 +279,6 @@ llm_openai_parse_prompt(llm_openai_in_t *in)
 
 
 static int
-llm_openai_refuse_format(llm_openai_in_t *in)
-{
-    json_t  *v, *type;
-
-    v = llm_openai_field(in->root, "response_format");
-
-    if (v == NULL) {
-        return 0;
-    }
-
-    type = llm_openai_field(v, "type");
-
-    if (!json_is_string(type)) {
-        return llm_refuse(in->why, LLM_ERR_BAD_FIELD, "response_format",
-                          "response_format must be an object with a type.");
-    }
-
-    if (strcmp(json_string_value(type), "text") != 0) {
-        return llm_refuse(in->why, LLM_ERR_UNSUPPORTED, "response_format",
-                          "Only response_format \"text\" is supported.");
-    }
-
-    return 0;
-}
-
-
-static int
 llm_openai_refuse_modalities(llm_openai_in_t *in)
 {
     size_t   i;
@@ -347,7 +315,6 @@ llm_openai_refuse_modalities(llm_openai_in_t *in)
 int
 llm_openai_refuse_others(llm_openai_in_t *in)
 {
-    int          rc;
     const char **name;
 
     for (name = llm_openai_unsupported; *name != NULL; name++) {
@@ -356,11 +323,6 @@ llm_openai_refuse_others(llm_openai_in_t *in)
             return llm_refuse(in->why, LLM_ERR_UNSUPPORTED, *name,
                               "%s is not supported.", *name);
         }
-    }
-
-    rc = llm_openai_refuse_format(in);
-    if (rc != 0) {
-        return rc;
     }
 
     return llm_openai_refuse_modalities(in);

@@ -6,8 +6,8 @@
  * DESIGN.  A body is judged as far as it can be without a model: types,
  * ranges, caps.  Three kinds of fields:
  *   - known: wrong types and values are refused by name; null is absent;
- *   - unknown here, but they change what an answer is (tools, formats, audio,
- *     grammars): refused, as an answer that ignores them would look right and
+ *   - unknown here, but they change what an answer is (audio, modalities,
+ *     templates): refused, as an answer that ignores them would look right and
  *     be wrong;
  *   - all others (user, metadata, store, ...) are advice, and ignored.
  *
@@ -637,6 +637,7 @@ llm_openai_parse_fields(llm_openai_in_t *in)
         llm_openai_parse_logprobs,
         llm_openai_parse_salt,
         llm_openai_refuse_others,
+        llm_openai_parse_grammar,
         NULL
     };
 

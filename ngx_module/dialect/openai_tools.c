@@ -10,8 +10,13 @@
  *
  * With tool_choice "none" neither is done: the template is not told of tools,
  * as with OpenAI, and what looks like a call is text.  "auto" leaves it to the
- * model.  "required" and a named function promise a call, which nothing holds
- * the model to; they are refused, never taken for "auto".
+ * model whether it calls; a function that is "strict" is then called by its
+ * schema.  "required" and a named function are a constraint of the output
+ * (openai_grammar.c): a call, or one call of that function.
+ *
+ * Where there is another constraint, "auto" leaves nothing to the model: the
+ * output obeys, as with vLLM, and so cannot be a call.  The template shows the
+ * tools all the same, as the conversation may hold calls of them.
  *
  * functions are the older form of tools, whose answers differ; they are
  * refused.
@@ -26,6 +31,15 @@
 #define LLM_OPENAI_TOOLS_MAX   1024
 #define LLM_OPENAI_TOOL_NAME   64       /* bytes of a name */
 #define LLM_OPENAI_TOOL_DEPTH  64       /* levels of its parameters */
+
+
+/* what tool_choice says */
+
+typedef struct {
+    int            none;
+    int            must;                /* there is to be a call */
+    const json_t  *name;                /* of this function; or NULL */
+} llm_openai_choice_t;
 
 
 static int
@@ -220,7 +234,8 @@ llm_openai_tools_each(llm_openai_in_t *in, json_t *tools)
 /* {"type":"function","function":{"name":"..."}}, of a tool that there is */
 
 static int
-llm_openai_choice_named(llm_openai_in_t *in, const json_t *choice)
+llm_openai_choice_named(llm_openai_in_t *in, const json_t *choice,
+    const json_t **which)
 {
     json_t      *tools, *tool, *v;
     size_t       i;
@@ -250,9 +265,8 @@ llm_openai_choice_named(llm_openai_in_t *in, const json_t *choice)
         v = json_object_get(json_object_get(tool, "function"), "name");
 
         if (json_is_string(v) && strcmp(json_string_value(v), name) == 0) {
-            return llm_refuse(in->why, LLM_ERR_UNSUPPORTED, "tool_choice",
-                              "A tool_choice that names a function is not "
-                              "supported.");
+            *which = v;
+            return 0;
         }
     }
 
@@ -262,33 +276,39 @@ llm_openai_choice_named(llm_openai_in_t *in, const json_t *choice)
 
 
 static int
-llm_openai_tool_choice(llm_openai_in_t *in, int *none)
+llm_openai_tool_choice(llm_openai_in_t *in, llm_openai_choice_t *choice)
 {
     json_t      *v;
     const char  *s;
 
     v = llm_openai_field(in->root, "tool_choice");
 
-    *none = 0;
+    memset(choice, 0, sizeof(*choice));
 
     if (v == NULL) {
         return 0;
     }
 
     if (json_is_object(v)) {
-        return llm_openai_choice_named(in, v);
+        choice->must = 1;
+        return llm_openai_choice_named(in, v, &choice->name);
     }
 
     s = json_string_value(v);
 
-    if (s != NULL && strcmp(s, "required") == 0) {
-        return llm_refuse(in->why, LLM_ERR_UNSUPPORTED, "tool_choice",
-                          "A tool_choice of \"required\" is not supported.");
+    choice->none = s != NULL && strcmp(s, "none") == 0;
+    choice->must = s != NULL && strcmp(s, "required") == 0;
+
+    if (choice->must
+        && json_array_size(llm_openai_field(in->root, "tools")) == 0)
+    {
+        return llm_refuse(in->why, LLM_ERR_BAD_FIELD, "tool_choice",
+                          "A tool_choice of \"required\" needs tools.");
     }
 
-    *none = s != NULL && strcmp(s, "none") == 0;
-
-    if (*none || (s != NULL && strcmp(s, "auto") == 0)) {
+    if (choice->none || choice->must
+        || (s != NULL && strcmp(s, "auto") == 0))
+    {
         return 0;
     }
 
@@ -298,11 +318,65 @@ llm_openai_tool_choice(llm_openai_in_t *in, int *none)
 }
 
 
+/* does a function ask to be called by its schema, whenever it is called? */
+
+static int
+llm_openai_strict(const json_t *tools)
+{
+    size_t   i;
+    json_t  *tool;
+
+    json_array_foreach(tools, i, tool) {
+
+        if (json_is_true(json_object_get(json_object_get(tool, "function"),
+                                         "strict")))
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* calls may come: how, and when they end */
+
+static int
+llm_openai_calls(llm_openai_in_t *in, const json_t *tools,
+    const llm_openai_choice_t *choice, int parallel)
+{
+    llm_wire_submit_t  *head;
+
+    head = &in->call->head;
+
+    if (!choice->must && head->flags & LLM_F_GRAMMAR) {
+        return 0;
+    }
+
+    head->wants |= LLM_W_CALLS;
+
+    /* who names a function gets one call, whose end is no "tool_calls" */
+
+    if (choice->name != NULL || !parallel) {
+        head->wants |= LLM_W_ONE_CALL;
+    }
+
+    in->call->named = choice->name != NULL;
+
+    if (!choice->must && !llm_openai_strict(tools)) {
+        return 0;
+    }
+
+    return llm_openai_grammar_tools(in, choice->name, choice->must);
+}
+
+
 int
 llm_openai_parse_tools(llm_openai_in_t *in)
 {
-    int      rc, none, parallel;
-    json_t  *v;
+    int                   rc, parallel;
+    json_t               *v;
+    llm_openai_choice_t   choice;
 
     v = llm_openai_field(in->root, "tools");
 
@@ -319,7 +393,7 @@ llm_openai_parse_tools(llm_openai_in_t *in)
         return rc;
     }
 
-    rc = llm_openai_tool_choice(in, &none);
+    rc = llm_openai_tool_choice(in, &choice);
     if (rc != 0) {
         return rc;
     }
@@ -331,14 +405,17 @@ llm_openai_parse_tools(llm_openai_in_t *in)
         return rc;
     }
 
-    if (none || json_array_size(v) == 0) {
+    if (choice.none || json_array_size(v) == 0) {
         return 0;
     }
 
-    in->call->head.wants |= LLM_W_CALLS;
+    /* a conversation whose tokens are asked for is only shown the tools */
 
-    if (!parallel) {
-        in->call->head.wants |= LLM_W_ONE_CALL;
+    if (in->call->route == LLM_ROUTE_CHAT) {
+        rc = llm_openai_calls(in, v, &choice, parallel);
+        if (rc != 0) {
+            return rc;
+        }
     }
 
     return llm_openai_pass(in, v, &in->call->tools);

@@ -55,8 +55,10 @@ llm_openai_buf(llm_answer_t *a, llm_buf_t *b)
 }
 
 
+/* of a call that the client has named OpenAI says that it just ended */
+
 static const char *
-llm_openai_finish(uint32_t finish)
+llm_openai_finish(const llm_call_t *call, uint32_t finish)
 {
     switch (finish) {
 
@@ -67,7 +69,7 @@ llm_openai_finish(uint32_t finish)
         return "\"length\"";
 
     case LLM_FINISH_CALLS:
-        return "\"tool_calls\"";
+        return call->named ? "\"stop\"" : "\"tool_calls\"";
 
     default:
         return "null";
@@ -349,7 +351,7 @@ llm_openai_stream(llm_answer_t *a, const llm_wire_tokens_t *t,
         llm_buf_u64(out, t->choice);
         llm_buf_str(out, chat ? ",\"delta\":{},\"logprobs\":null"
                               : ",\"text\":\"\",\"logprobs\":null");
-        llm_openai_chunk_tail(a, llm_openai_finish(t->finish));
+        llm_openai_chunk_tail(a, llm_openai_finish(a->call, t->finish));
     }
 
     return 0;
@@ -593,7 +595,7 @@ llm_openai_choice(llm_answer_t *a, uint32_t i)
     }
 
     llm_buf_lit(out, ",\"finish_reason\":");
-    llm_buf_str(out, llm_openai_finish(a->choices[i].finish));
+    llm_buf_str(out, llm_openai_finish(a->call, a->choices[i].finish));
 
     if (!chat) {
         llm_openai_prompt_out(a, i);

@@ -62,6 +62,42 @@ json_whole(const char *s, size_t len)
     json_decref(v);
 }
 
+/* Is what the output is to obey as the wire has it? */
+static void
+grammar_whole(const llm_call_t *call)
+{
+    llm_wire_grammar_t head;
+    const char *p;
+    uint32_t len;
+    size_t left;
+
+    if (call->grammar.len == 0) {
+        must(!(call->head.flags & LLM_F_GRAMMAR));
+        return;
+    }
+    must(call->head.flags & LLM_F_GRAMMAR);
+    must(call->grammar.len >= sizeof(head));
+    memcpy(&head, call->grammar.data, sizeof(head));
+    p = call->grammar.data + sizeof(head);
+    left = call->grammar.len - sizeof(head);
+    must(head.type < LLM_GRAMMARS && left <= 1 << 20);
+    must((head.flags & ~(uint32_t) LLM_GRAMMAR_FLAGS) == 0);
+    must(head.param[0] != '\0' && head.param[sizeof(head.param) - 1] == '\0');
+    must(head.type != LLM_GRAMMAR_JSON || left == 0);
+    must(head.type != LLM_GRAMMAR_TOOLS
+         || (call->tools.len > 0 && call->head.wants & LLM_W_CALLS));
+    if (head.type == LLM_GRAMMAR_TAGS) {
+        json_whole(p, left);
+    }
+    while (head.type == LLM_GRAMMAR_CHOICE && left > 0) {
+        must(left > sizeof(len));
+        memcpy(&len, p, sizeof(len));
+        must(len > 0 && len <= left - sizeof(len));
+        p += sizeof(len) + len;
+        left -= sizeof(len) + len;
+    }
+}
+
 /* Is the output whole events, or one JSON text? */
 static void
 output_whole(const llm_answer_t *a)
@@ -228,7 +264,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         } else if (route == LLM_ROUTE_CHAT) {
             must(call.messages.len > 0);
             json_whole(call.messages.data, call.messages.len);
+            if (call.tools.len > 0) {
+                json_whole(call.tools.data, call.tools.len);
+            }
         }
+        grammar_whole(&call);
         answer(&call, &pool, events, left);
         pool_empty(&pool);
     }

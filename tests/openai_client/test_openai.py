@@ -143,10 +143,6 @@ def chat_tools():
     eq(r.choices[0].finish_reason, "stop")
     assert r.choices[0].message.content, r
 
-    refused(openai.BadRequestError,
-            lambda: chat(tools=TOOLS, tool_choice="required"), status=400,
-            param="tool_choice")
-
 
 @test
 def chat_whole():
@@ -450,10 +446,11 @@ def errors_fields():
         ({"logit_bias": {"x": 1}}, "logit_bias"),
         ({"top_logprobs": 5}, "top_logprobs"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "yaml"}}, "response_format"),
+        ({"response_format": {"type": "json_object"}, "guided_json": {}},
+         "guided_json"),
         ({"functions": [{"name": "f"}]}, "functions"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}],
-          "tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": "required"}, "tool_choice"),
     ]
     for fields, param in cases:
         for stream in (False, True):

@@ -179,6 +179,22 @@ test_calls(void **state)
 
     (void) state;
 
+    /* a function that the client named: OpenAI's end of it is a stop */
+    for (stream = 0; stream < 2; stream++) {
+        call_init(&c, LLM_ROUTE_CHAT, stream, 1);
+        c.head.wants = LLM_W_CALLS | LLM_W_ONE_CALL;
+        c.named = 1;
+        answer_init(&a, pool, &c);
+        assert_int_equal(send_kind(&a, "f", LLM_TEXT_CALL, 0), 0);
+        assert_int_equal(send_kind(&a, "{}", LLM_TEXT_ARGUMENTS, 0), 0);
+        assert_int_equal(send_text(&a, 0, "", LLM_FINISH_CALLS), 0);
+        assert_int_equal(send_done(&a), 0);
+        s = take(&a);
+        assert_non_null(strstr(s, "\"finish_reason\":\"stop\""));
+        assert_null(strstr(s, "\"finish_reason\":\"tool_calls\""));
+        free(s);
+    }
+
     for (stream = 0; stream < 2; stream++) {
         call_init(&c, LLM_ROUTE_CHAT, stream, 1);
         c.head.wants = LLM_W_CALLS;
