@@ -137,7 +137,7 @@ for my $stream (JSON::PP::false, $true) {
 is(state('slots', 'worker_slots_used'), 4, 'four are in use');
 is($t->get('/health')->{status}, 200, 'the worker is not held up');
 is(count('/v1', max_tokens => 2), 2, 'other engines serve');
-ok(defined $_->next_event(5), 'nor are the four') for @s;
+ok($_->goes_on, 'nor are the four') for @s;
 shift(@s)->close;
 ok($t->wait_for(sub { $t->post('/slots/completions', { %ok })->{status} == 200 }, 5),
     'one left: there is a slot again');
@@ -151,7 +151,7 @@ $r = $t->post('/rows/completions', { %long, stream => $true });
 like($r->{status}, qr/^(429|503)$/, "no row left: $r->{status}");
 ok($r->{headers}{'retry-after'}, 'Retry-After');
 is(code($r), 'server_busy', 'server_busy');
-ok(defined $_->next_event(5), 'the three go on') for @s;
+ok($_->goes_on, 'the three go on') for @s;
 shift(@s)->close;
 ok($t->wait_for(sub { $t->post('/rows/completions', { %ok })->{status} == 200 }, 5),
     'one left: there is a row again');

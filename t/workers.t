@@ -65,7 +65,7 @@ for my $mode (qw(silent garbage churn flood scribble records greedy hog reuse)) 
         unlike($text, qr/[\x00-\x09\x0b-\x1f\x7f]/, "$mode: and obeys nothing");
     }
     cmp_ok($slowest, '<', 3, sprintf('%s: the slowest took %.2f s', $mode, $slowest));
-    like($long->next_event(5), qr/"text"/, "$mode: the long one goes on");
+    ok($long->goes_on, "$mode: the long one goes on");
     $long->close;
     $t->reap("hostile$mode", $seconds + 10);
 

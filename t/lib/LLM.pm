@@ -538,20 +538,52 @@ sub whole {
     };
 }
 
+# The next server-sent event of what has been read, as text; undef if there is none.
+sub _event_read {
+    my ($self) = @_;
+    $self->unchunk;
+    while ($self->{body} =~ s/^(.*?)\n\n//s) {
+        my $event = $1;
+        next if $event =~ /^:/ && ++$self->{pings};
+        return $self->{last} = $event =~ s/^data: //r;
+    }
+    return;
+}
+
 # The next server-sent event's data as text; undef at the end.
 sub next_event {
     my ($self, $timeout) = @_;
     $self->head($timeout) or return;
     while (1) {
-        $self->unchunk;
-        if ($self->{body} =~ s/^(.*?)\n\n//s) {
-            my $event = $1;
-            next if $event =~ /^:/ && ++$self->{pings};
-            $event =~ s/^data: //;
-            return $event;
-        }
+        my $event = $self->_event_read;
+        return $event if defined $event;
         return if $self->{whole} || !$self->fill($timeout);
     }
+}
+
+# Takes the events that have come by now, without waiting, and returns their
+# text.  What was sent before something went wrong lies in the socket's buffer
+# and is no sign of life: only what next_event() gives after this may be one.
+sub drain {
+    my ($self) = @_;
+    local $self->{timeout}; # nobody waited
+    1 while $self->fill(0);
+    return if !$self->head(0);
+    my @events;
+    while (defined(my $e = $self->_event_read)) { push @events, $e }
+    return @events;
+}
+
+# Was the end of it read, in whatever way?
+sub ended { $_[0]{whole} || $_[0]{eof} }
+
+# Does it go on after what has come by now, or has it come to a proper end?
+sub goes_on {
+    my ($self, $timeout) = @_;
+    $self->drain;
+    return ($self->{last} // '') eq '[DONE]' if $self->ended;
+    my $e = $self->next_event($timeout);
+    return defined $e && $e !~ /^\{"error"/;
 }
 
 # All events to the end; [DONE] is left out and noted.
