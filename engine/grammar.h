@@ -98,11 +98,33 @@ size_t grammar_forced(
 /* --- tokens ------------------------------------------------------------- */
 
 /*
- * What all grammars share of a vocabulary: its trie, and the slices computed
- * beforehand.  tok is borrowed.  NULL: no memory.
+ * A token that stands for other bytes than its text: a control token, which has
+ * none, that a grammar speaks of (tools_marks).
  */
-grammar_vocab_t *grammar_vocab_open(const token_t *tok);
+typedef struct {
+    uint32_t id;
+    const char *s;
+    size_t len;
+} grammar_mark_t;
+
+/* What such bytes begin with where the token itself is wanted, and not a text
+ * that looks like it: no text has it, and tokens of it alone are no tokens. */
+#define GRAMMAR_TOKEN "\xff"
+
+/*
+ * What all grammars share of a vocabulary: its trie, and the slices computed
+ * beforehand.  tok and the texts of n marks are borrowed.  NULL: no memory.
+ */
+grammar_vocab_t *grammar_vocab_open(
+    const token_t *tok, const grammar_mark_t *marks, uint32_t n);
 void grammar_vocab_close(grammar_vocab_t *v);
+
+/*
+ * The bytes that a grammar is fed when token id was sampled: those of its mark,
+ * else its text.  Borrowed from v.  A token that ends a text has none.
+ */
+const char *grammar_vocab_bytes(
+    const grammar_vocab_t *v, uint32_t id, size_t *len);
 
 /* Words of a mask. */
 uint32_t grammar_mask_words(const grammar_vocab_t *v);

@@ -16,8 +16,11 @@
  * string's characters are counted, the mask of those that fit is made from
  * masks by length.
  *
- * A token of more than TOKEN_LEN_MAX bytes is never allowed.  Read-only after
- * opening.
+ * A token's bytes are its text, or what it is said to stand for: a control token
+ * that is a mark has a place in the trie too.  One whose text has the byte that
+ * marks begin with, which is in no UTF-8, is never allowed: it could pass for
+ * the beginning of a mark.  Nor is one of more than TOKEN_LEN_MAX bytes.
+ * Read-only after opening.
  *
  * Memory: about 12 bytes for each node, of which there are three or four to a
  * token, and masks of a bit for each token: plain, ends, SHORT_MAX by length.
@@ -133,7 +136,7 @@ slice_of(const entry_t *e)
 
 /* Plain tokens by their characters: what fits where a string's are counted. */
 static int
-lengths_make(grammar_vocab_t *v, const token_t *tok)
+lengths_make(grammar_vocab_t *v)
 {
     uint32_t i, k, n;
     const char *s;
@@ -155,7 +158,7 @@ lengths_make(grammar_vocab_t *v, const token_t *tok)
         if (!(v->plain[i / 32] >> i % 32 & 1)) {
             continue;
         }
-        s = token_bytes(tok, i, &len);
+        s = grammar_vocab_bytes(v, i, &len);
         for (at = n = 0; at < len; at++) {
             n += ((uint8_t) s[at] & 0xc0) != 0x80;
         }
@@ -173,37 +176,114 @@ lengths_make(grammar_vocab_t *v, const token_t *tok)
 }
 
 
-grammar_vocab_t *
-grammar_vocab_open(const token_t *tok)
+static int
+by_id(const void *a, const void *b)
 {
-    grammar_vocab_t *v = calloc(1, sizeof(*v));
-    uint32_t i, n = 0, rest = 0, vocab = token_vocab(tok);
-    entry_t *e = calloc((size_t) vocab + 1, sizeof(*e));
-    size_t len;
-    int rc = -1;
+    const grammar_mark_t *x = a, *y = b;
 
-    if (v == NULL || e == NULL) {
-        goto done;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+
+static const grammar_mark_t *
+mark_of(const grammar_vocab_t *v, uint32_t id)
+{
+    grammar_mark_t key = {id, NULL, 0};
+
+    return v->marks_n == 0 ? NULL
+                           : bsearch(&key, v->marks, v->marks_n,
+                               sizeof(v->marks[0]), by_id);
+}
+
+
+const char *
+grammar_vocab_bytes(const grammar_vocab_t *v, uint32_t id, size_t *len)
+{
+    const grammar_mark_t *m = mark_of(v, id);
+    const char *s;
+
+    if (token_is_end(v->tok, id)) {
+        *len = 0;
+        return "";
     }
-    v->vocab = vocab;
-    v->words = (vocab + 31) / 32;
+    if (m != NULL) {
+        *len = m->len;
+        return m->s;
+    }
+
+    s = token_bytes(v->tok, id, len);
+    assert(s != NULL || *len == 0);
+
+    return s;
+}
+
+
+/* What a vocabulary knows before its tries are made. 0, or -1: no memory. */
+static int
+vocab_begin(grammar_vocab_t *v, const token_t *tok, const grammar_mark_t *marks,
+    uint32_t n)
+{
+    assert(marks != NULL || n == 0);
+
+    v->tok = tok;
+    v->vocab = token_vocab(tok);
+    v->words = (v->vocab + 31) / 32;
     v->plain = calloc(v->words + 1, sizeof(*v->plain));
     v->ends = calloc(v->words + 1, sizeof(*v->ends));
-    if (v->plain == NULL || v->ends == NULL) {
-        goto done;
+    v->marks = calloc((size_t) n + 1, sizeof(*v->marks));
+    if (v->plain == NULL || v->ends == NULL || v->marks == NULL) {
+        return -1;
     }
+    if (n > 0) {
+        memcpy(v->marks, marks, n * sizeof(*marks));
+        qsort(v->marks, n, sizeof(*marks), by_id);
+    }
+    v->marks_n = n;
 
-    for (i = 0; i < vocab; i++) {
-        e[n].s = token_bytes(tok, i, &len);
+    return 0;
+}
+
+
+/* All tokens that may stand somewhere, by their bytes; how many.  Those that
+ * end a text are noted. */
+static uint32_t
+vocab_entries(grammar_vocab_t *v, entry_t *e)
+{
+    const uint8_t token = (uint8_t) GRAMMAR_TOKEN[0];
+    uint32_t i, n = 0;
+    size_t len;
+
+    for (i = 0; i < v->vocab; i++) {
+        e[n].s = grammar_vocab_bytes(v, i, &len);
         e[n].len = (uint32_t) len;
         e[n].id = i;
-        if (token_is_end(tok, i)) {
+        if (token_is_end(v->tok, i)) {
             v->ends[i / 32] |= 1u << i % 32;
-        } else if (len > 0 && len <= TOKEN_LEN_MAX) {
+        } else if (len > 0 && len <= TOKEN_LEN_MAX
+                   && (mark_of(v, i) != NULL
+                       || memchr(e[n].s, token, len) == NULL)) {
             n++;
         }
     }
     qsort(e, n, sizeof(*e), by_bytes);
+
+    return n;
+}
+
+
+grammar_vocab_t *
+grammar_vocab_open(
+    const token_t *tok, const grammar_mark_t *marks, uint32_t marks_n)
+{
+    grammar_vocab_t *v = calloc(1, sizeof(*v));
+    entry_t *e = calloc((size_t) token_vocab(tok) + 1, sizeof(*e));
+    uint32_t i, n, rest = 0;
+    int rc = -1;
+
+    if (v == NULL || e == NULL || vocab_begin(v, tok, marks, marks_n) != 0) {
+        goto done;
+    }
+    n = vocab_entries(v, e);
     rc = trie_make(&v->all, e, n);
 
     for (i = 0; i < n; i++) {
@@ -222,7 +302,7 @@ grammar_vocab_open(const token_t *tok)
         rc = trie_make(&v->rest, e, rest);
     }
     if (rc == 0) {
-        rc = lengths_make(v, tok);
+        rc = lengths_make(v);
     }
 
 done:
@@ -255,6 +335,7 @@ grammar_vocab_close(grammar_vocab_t *v)
     free(v->rest.ids);
     free(v->plain);
     free(v->ends);
+    free(v->marks);
     free(v);
 }
 

@@ -26,6 +26,9 @@ typedef struct {
 } grammar_trie_t;
 
 struct grammar_vocab_s {
+    const token_t *tok;    /* borrowed */
+    grammar_mark_t *marks; /* owned, [marks_n]; by id */
+    uint32_t marks_n;
     uint32_t vocab, words;
     grammar_trie_t all, rest;
     uint32_t *plain;           /* owned, [words]: text of any JSON string */

@@ -147,7 +147,7 @@ main(int argc, char **argv)
     times_open(&f.masks, SAMPLES_MAX);
     times_open(&f.again, SAMPLES_MAX);
     from = cpu_us();
-    v = grammar_vocab_open(tok);
+    v = grammar_vocab_open(tok, NULL, 0);
     if (v == NULL) {
         abort();
     }

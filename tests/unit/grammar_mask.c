@@ -127,7 +127,7 @@ static void
 try_all(const token_t *tok, uint32_t steps, uint32_t stride, int ordered)
 {
     grammar_opts_t o = {.compact = 1, .ordered = (uint32_t) ordered};
-    grammar_vocab_t *v = grammar_vocab_open(tok);
+    grammar_vocab_t *v = grammar_vocab_open(tok, NULL, 0);
     grammar_t *g;
     size_t i;
 
@@ -173,6 +173,54 @@ test_vocabulary(void **state)
         skip();
     }
     try_all(tok, brief() ? 4 : 12, brief() ? 211 : 31, 0);
+    token_close(tok);
+}
+
+/* A control token where a grammar speaks of it, and no text in its stead. */
+static void
+test_mark(void **state)
+{
+    static const char *const texts[] = {GRAMMAR_TOKEN "<call>x", "<call>y"};
+    static const size_t lens[] = {8, 7};
+    token_t *tok = token_open_null();
+    grammar_mark_t marks[] = {
+        {token_bos(tok), texts[0], 7}, {token_eos(tok), "end", 3}};
+    grammar_vocab_t *v = grammar_vocab_open(tok, marks, 2);
+    grammar_t *g = grammar_open_choice(texts, lens, 2, NULL, err, sizeof(err));
+    uint32_t *room = calloc(grammar_mask_words(v) + 1, sizeof(*room));
+    grammar_state_t st = {NULL, 0, 0, 0};
+    const uint32_t *mask;
+    uint32_t i, n = 0;
+    const char *s;
+    size_t len;
+
+    (void) state;
+    assert_non_null(g);
+    assert_int_equal(grammar_begin(g, &st), 0);
+    mask = grammar_mask(g, v, &st, room);
+    for (i = 0; i < token_vocab(tok); i++) {
+        n += (uint32_t) bit(mask, i);
+    }
+    assert_int_equal(n, 2);
+    assert_true(bit(mask, token_bos(tok)));
+    assert_true(bit(mask, '<'));
+    assert_false(bit(mask, 0xff));
+
+    s = grammar_vocab_bytes(v, token_eos(tok), &len);
+    assert_int_equal(len, 0);
+    s = grammar_vocab_bytes(v, 'a', &len);
+    assert_int_equal(len, 1);
+    assert_memory_equal(s, "a", 1);
+    s = grammar_vocab_bytes(v, token_bos(tok), &len);
+    assert_int_equal(grammar_feed(g, &st, s, len), 7);
+    mask = grammar_mask(g, v, &st, room);
+    assert_true(bit(mask, 'x'));
+    assert_false(bit(mask, 'y'));
+
+    grammar_state_free(&st);
+    grammar_close(g);
+    grammar_vocab_close(v);
+    free(room);
     token_close(tok);
 }
 
@@ -225,6 +273,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_vocabulary),
+        cmocka_unit_test(test_mark),
         cmocka_unit_test(test_forced),
     };
 
