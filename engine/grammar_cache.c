@@ -295,13 +295,16 @@ compile(grammar_cache_t *c, const grammar_spec_t *s, char *err, size_t errlen)
 static int
 need_vocab(grammar_cache_t *c)
 {
+    const grammar_mark_t *marks;
     grammar_vocab_t *v;
+    uint32_t n;
 
     if (grammar_cache_vocab(c) != NULL) {
         return 0;
     }
 
-    v = grammar_vocab_open(c->cfg.tok);
+    n = tools_marks(c->cfg.tools, &marks);
+    v = grammar_vocab_open(c->cfg.tok, marks, n);
     if (v == NULL) {
         return -1;
     }

@@ -351,8 +351,8 @@ obey_took(obey_t *o, uint32_t i, uint32_t choice, uint32_t token)
         rc = think(o, q, s, token);
     } else {
         s->may = 0;
-        p = token_bytes(o->c.tok, token, &n);
-        rc = feed(q->g, &s->at, p, n);
+        p = grammar_vocab_bytes(grammar_cache_vocab(o->c.grammars), token, &n);
+        rc = n == 0 ? -1 : feed(q->g, &s->at, p, n);
         keep_tail(s, token);
     }
 
@@ -476,6 +476,7 @@ obey_jump(obey_t *o, uint32_t i, uint32_t choice, uint32_t *ids, uint32_t cap)
     obey_seq_t *s = &q->seqs[choice];
     grammar_state_t behind = {NULL, 0, 0, 0};
     uint32_t own[WORK], n = 0, forced;
+    const char *mark; /* a token that no text gives */
     joined_t j;
     int64_t got;
 
@@ -483,6 +484,10 @@ obey_jump(obey_t *o, uint32_t i, uint32_t choice, uint32_t *ids, uint32_t cap)
 
     join_tail(o, s, &j);
     forced = (uint32_t) grammar_forced(q->g, &s->at, j.s + j.n, FORCED);
+    mark = memchr(j.s + j.n, GRAMMAR_TOKEN[0], forced);
+    if (mark != NULL) {
+        forced = (uint32_t) (mark - (j.s + j.n));
+    }
     if (forced < FORCED_LEAST || j.tail_n == 0 || cap == 0) {
         return 0;
     }
