@@ -196,10 +196,11 @@ static void
 count_gated(const char *op, const kn_gated_t *a, double us)
 {
     double bytes = 0, macs = 0;
+    const char *name;
 
     (void) count_weight(a->up, bench->b.tokens_n, &bytes, &macs);
-    count(op, count_weight(a->gate, bench->b.tokens_n, &bytes, &macs), us,
-        bytes, macs);
+    name = count_weight(a->gate, bench->b.tokens_n, &bytes, &macs);
+    count(op, name, us, bytes, macs);
 }
 
 
