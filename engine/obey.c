@@ -434,6 +434,9 @@ settled(const obey_t *o, const obey_req_t *q, joined_t *j,
     for (c = 0; c < 4; c++) {
         set += (uint32_t) __builtin_popcountll(next[c]);
     }
+    if (set == 0) {
+        return n - 1; /* the text's last token is sampled */
+    }
     step = set > AFTER ? set / AFTER : 1;
 
     for (c = 0, set = 0; c < 256 && tried < AFTER && n > 0; c++) {

@@ -19,6 +19,8 @@
 #define REQS 4
 #define OUTS 4
 
+#define SCHED_MORE 16 /* tokens at once */
+
 typedef struct {
     token_t *tok;
     reason_t *reason;
@@ -54,13 +56,11 @@ setup(void **state)
 }
 
 static void
-begin(fix_t *f, const reason_t *reason, uint32_t vocab, const char *regex,
+begin_spec(fix_t *f, const reason_t *reason, uint32_t vocab, grammar_spec_t s,
     uint32_t choices)
 {
     const grammar_cache_cfg_t cc = {
         f->tok, NULL, 1 << 24, 1000000, 1000000, NULL};
-    const grammar_spec_t s = {
-        LLM_GRAMMAR_REGEX, 0, 0, regex, strlen(regex), NULL, 0};
     obey_cfg_t oc;
     char err[GRAMMAR_CACHE_ERR];
 
@@ -74,6 +74,16 @@ begin(fix_t *f, const reason_t *reason, uint32_t vocab, const char *regex,
     f->r.choices = choices;
     grammar_cache_get(f->cache, &s, &f->r.grammar, err, sizeof(err));
     assert_non_null(f->r.grammar);
+}
+
+static void
+begin(fix_t *f, const reason_t *reason, uint32_t vocab, const char *regex,
+    uint32_t choices)
+{
+    begin_spec(f, reason, vocab,
+        (grammar_spec_t){
+            LLM_GRAMMAR_REGEX, 0, 0, regex, strlen(regex), NULL, 0},
+        choices);
 }
 
 static void
@@ -258,6 +268,118 @@ test_thought(void **state)
     end(f);
 }
 
+/* What is certain comes without being sampled, but the last token. */
+static void
+test_jump(void **state)
+{
+    fix_t *f = *state;
+    uint32_t ids[SCHED_MORE] = {0};
+
+    begin(f, NULL, f->vocab, "x=hello;[01]end", 1);
+    assert_int_equal(obey_begin(f->o, 0, &f->r), 0);
+    assert_int_equal(say(f, 0, 0, "x"), OBEY_JUMP);
+    assert_int_equal(obey_jump(f->o, 0, 0, ids, 0), 0);
+    assert_int_equal(obey_jump(f->o, 0, 0, ids, 3), 3);
+    assert_true(ids[0] == '=' && ids[1] == 'h' && ids[2] == 'e');
+    step(f, 0, 1);
+    assert_string_equal(allowed(f, 0), "l");
+    assert_int_equal(obey_jump(f->o, 0, 0, ids, SCHED_MORE), 4);
+    assert_true(ids[0] == 'l' && ids[3] == ';');
+    step(f, 0, 1);
+    assert_string_equal(allowed(f, 0), "01");
+    assert_int_equal(obey_jump(f->o, 0, 0, ids, SCHED_MORE), 0);
+    assert_int_equal(say(f, 0, 0, "1"), OBEY_JUMP);
+    assert_int_equal(obey_jump(f->o, 0, 0, ids, SCHED_MORE), 2);
+    assert_int_equal(say(f, 0, 0, "d"), OBEY_OVER);
+    assert_int_equal(f->page->jump_tokens, 9);
+    obey_end(f->o, 0);
+
+    /* who wants logprobs wants them of each token */
+    f->r.params.logprobs = 1;
+    assert_int_equal(obey_begin(f->o, 0, &f->r), 0);
+    assert_int_equal(say(f, 0, 0, "x"), OBEY_ON);
+    end(f);
+}
+
+/*
+ * A model that says text as the tokenizer cuts it: what jumps is what it would
+ * have said.  How many tokens of how many did.
+ */
+static uint32_t
+say_cut(fix_t *f, const char *text, uint32_t *all)
+{
+    uint32_t ids[512], more[SCHED_MORE], i, k, n, jumped = 0;
+    int64_t got =
+        token_encode(f->tok, text, strlen(text), 0, ids, 512, NULL, NULL);
+    obey_verdict_t v = OBEY_ON;
+
+    assert_true(got > 0);
+    assert_int_equal(obey_begin(f->o, 0, &f->r), 0);
+    for (i = 0; i < got; i++) {
+        step(f, 0, 1);
+        assert_true(f->outs[0].mask[ids[i] / 32] >> ids[i] % 32 & 1);
+        v = obey_took(f->o, 0, 0, ids[i]);
+        assert_int_not_equal(v, OBEY_BROKEN);
+        n = v == OBEY_JUMP ? obey_jump(f->o, 0, 0, more, SCHED_MORE) : 0;
+        for (k = 0; k < n; k++) {
+            assert_true(i + 1 < got);
+            assert_int_equal(more[k], ids[++i]);
+        }
+        jumped += n;
+    }
+    obey_end(f->o, 0);
+    *all = (uint32_t) got;
+
+    return jumped;
+}
+
+static void
+test_cut(void **state)
+{
+    static const char schema[] =
+        "{\"type\":\"object\",\"additionalProperties\":false,\"required\":["
+        "\"first_name\",\"age\",\"preferred contact\",\"tags\"],"
+        "\"properties\":{\"first_name\":{\"type\":\"string\"},\"age\":{"
+        "\"type\":\"integer\"},\"preferred contact\":{\"enum\":[\"e-mail\","
+        "\"telephone\"]},\"tags\":{\"type\":\"array\",\"items\":{"
+        "\"type\":\"boolean\"}}}}";
+    static const char *const texts[] = {
+        "{\"first_name\":\"Ada\",\"age\":36,\"preferred contact\":"
+        "\"telephone\",\"tags\":[true,false]}",
+        "{\"first_name\":\" \\u00e9\\n\",\"age\":-1,\"preferred contact\":"
+        "\"e-mail\",\"tags\":[]}"};
+    static const char *const names[] = {"qwen3", "phi-2"};
+    const char *data = getenv("LLM_DATA");
+    fix_t *f = *state;
+    token_t *own = f->tok;
+    char path[512], err[256];
+    uint32_t i, k, all, jumped, tried = 0;
+
+    for (i = 0; data != NULL && i < sizeof(names) / sizeof(names[0]); i++) {
+        (void) snprintf(path, sizeof(path), "%s/tokenizers/%s", data, names[i]);
+        f->tok = token_open_dir(path, err, sizeof(err));
+        if (f->tok == NULL) {
+            continue;
+        }
+        tried++;
+        begin_spec(f, NULL, token_vocab(f->tok),
+            (grammar_spec_t){LLM_GRAMMAR_SCHEMA,
+                LLM_GRAMMAR_COMPACT | LLM_GRAMMAR_ORDERED, 0, schema,
+                sizeof(schema) - 1, NULL, 0},
+            1);
+        for (k = 0; k < sizeof(texts) / sizeof(texts[0]); k++) {
+            jumped = say_cut(f, texts[k], &all);
+            assert_true(jumped * 4 > all);
+        }
+        end(f);
+        token_close(f->tok);
+    }
+    f->tok = own;
+    if (tried == 0) {
+        skip();
+    }
+}
+
 int
 main(void)
 {
@@ -267,6 +389,8 @@ main(void)
         T(test_end),
         T(test_wide),
         T(test_thought),
+        T(test_jump),
+        T(test_cut),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
