@@ -373,7 +373,8 @@ obey_took(obey_t *o, uint32_t i, uint32_t choice, uint32_t token)
 typedef struct {
     char s[TAIL_BYTES + FORCED + 1];
     uint32_t n;
-    uint32_t tail_n; /* tokens of the former, the first are left out */
+    uint32_t tail_n; /* tokens of the former, the first are left out; */
+    size_t first;    /* bytes of the first of these */
 } joined_t;
 
 
@@ -395,7 +396,11 @@ join_tail(const obey_t *o, const obey_seq_t *s, joined_t *j)
     }
 
     j->n = 0;
+    j->first = 0;
     j->tail_n = s->tail_n - from;
+    if (j->tail_n > 0) {
+        (void) token_bytes(o->c.tok, s->tail[from], &j->first);
+    }
     for (i = from; i < s->tail_n; i++) {
         p = token_bytes(o->c.tok, s->tail[i], &n);
         memcpy(j->s + j->n, p, n);
@@ -452,6 +457,30 @@ settled(const obey_t *o, const obey_req_t *q, joined_t *j,
 }
 
 
+/* How many of ids, the joined text's, are the last tokens; 0: these came out of
+ * it differently.  The first of them stands at the edge, where it may. */
+static uint32_t
+past_tail(const obey_t *o, const obey_seq_t *s, const joined_t *j,
+    const uint32_t *ids, uint32_t n)
+{
+    const uint32_t *tail = s->tail + s->tail_n - j->tail_n;
+    size_t bytes = 0, len;
+    uint32_t k;
+
+    for (k = 0; k < n && bytes < j->first; k++) {
+        (void) token_bytes(o->c.tok, ids[k], &len);
+        /* a space before all text is not the text's */
+        bytes += k == 0 && token_strips_space(o->c.tok) ? len - (len > 0) : len;
+    }
+    if (bytes != j->first || k + j->tail_n - 1 > n
+        || memcmp(ids + k, tail + 1, (j->tail_n - 1) * sizeof(*ids)) != 0) {
+        return 0;
+    }
+
+    return k + j->tail_n - 1;
+}
+
+
 /* They are taken. */
 static void
 jump_over(const obey_t *o, const obey_req_t *q, obey_seq_t *s,
@@ -478,7 +507,7 @@ obey_jump(obey_t *o, uint32_t i, uint32_t choice, uint32_t *ids, uint32_t cap)
     const obey_req_t *q = &o->reqs[i];
     obey_seq_t *s = &q->seqs[choice];
     grammar_state_t behind = {NULL, 0, 0, 0};
-    uint32_t own[WORK], n = 0, forced;
+    uint32_t own[WORK], n = 0, forced, past;
     const char *mark; /* a token that no text gives */
     joined_t j;
     int64_t got;
@@ -503,15 +532,13 @@ obey_jump(obey_t *o, uint32_t i, uint32_t choice, uint32_t *ids, uint32_t cap)
     }
     grammar_state_free(&behind);
 
-    /* the last tokens are to come out as they are */
-    if (n <= j.tail_n
-        || memcmp(own, s->tail + s->tail_n - j.tail_n, j.tail_n * sizeof(*own))
-               != 0) {
+    past = n > 0 ? past_tail(o, s, &j, own, n) : 0;
+    if (past == 0) {
         return 0;
     }
 
-    n = n - j.tail_n < cap ? n - j.tail_n : cap;
-    memcpy(ids, own + j.tail_n, n * sizeof(*ids));
+    n = n - past < cap ? n - past : cap;
+    memcpy(ids, own + past, n * sizeof(*ids));
     jump_over(o, q, s, ids, n);
     (void) __atomic_add_fetch(&o->c.state->jump_tokens, n, __ATOMIC_RELAXED);
 

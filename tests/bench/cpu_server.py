@@ -115,6 +115,7 @@ class Place:
                     client_max_body_size 1m;
                     location /v1/ { llm_pass main; llm_first_token_timeout 20m;
                         llm_token_timeout 20m; llm_request_timeout 1h; }
+                    location = /metrics { llm_status prometheus; }
                     location = /ready { llm_health ready; } } }
             """ % (self.build, user, self.run, self.log, paths, self.run,
                    PORT, PORT + 1, self.run, self.run))

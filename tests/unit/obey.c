@@ -32,6 +32,7 @@ typedef struct {
     batch_out_t outs[OUTS];
     llm_state_t *page;
     uint32_t vocab;
+    uint32_t jump;
 } fix_t;
 
 static int
@@ -66,7 +67,8 @@ begin_spec(fix_t *f, const reason_t *reason, uint32_t vocab, grammar_spec_t s,
 
     f->cache = grammar_cache_open(&cc);
     assert_non_null(f->cache);
-    oc = (obey_cfg_t){f->cache, f->tok, reason, vocab, REQS, OUTS, 1, f->page};
+    oc = (obey_cfg_t){
+        f->cache, f->tok, reason, vocab, REQS, OUTS, f->jump, f->page};
     f->o = obey_open(&oc);
     assert_non_null(f->o);
 
@@ -275,6 +277,7 @@ test_jump(void **state)
     fix_t *f = *state;
     uint32_t ids[SCHED_MORE] = {0};
 
+    f->jump = 1;
     begin(f, NULL, f->vocab, "x=hello;[01]end", 1);
     assert_int_equal(obey_begin(f->o, 0, &f->r), 0);
     assert_int_equal(say(f, 0, 0, "x"), OBEY_JUMP);
@@ -312,12 +315,21 @@ say_cut(fix_t *f, const char *text, uint32_t *all)
     int64_t got =
         token_encode(f->tok, text, strlen(text), 0, ids, 512, NULL, NULL);
     obey_verdict_t v = OBEY_ON;
+    const char *s;
+    size_t len;
 
     assert_true(got > 0);
+    if (token_strips_space(f->tok)) { /* behind a prompt there is none */
+        s = token_bytes(f->tok, ids[0], &len);
+        assert_true(len > 1 && s[0] == ' ');
+        ids[0] = token_find(f->tok, s + 1, len - 1);
+    }
     assert_int_equal(obey_begin(f->o, 0, &f->r), 0);
     for (i = 0; i < got; i++) {
         step(f, 0, 1);
-        assert_true(f->outs[0].mask[ids[i] / 32] >> ids[i] % 32 & 1);
+        if (!(f->outs[0].mask[ids[i] / 32] >> ids[i] % 32 & 1)) {
+            fail_msg("token %u of %s is not allowed", i, text);
+        }
         v = obey_took(f->o, 0, 0, ids[i]);
         assert_int_not_equal(v, OBEY_BROKEN);
         n = v == OBEY_JUMP ? obey_jump(f->o, 0, 0, more, SCHED_MORE) : 0;
@@ -346,15 +358,17 @@ test_cut(void **state)
     static const char *const texts[] = {
         "{\"first_name\":\"Ada\",\"age\":36,\"preferred contact\":"
         "\"telephone\",\"tags\":[true,false]}",
-        "{\"first_name\":\" \\u00e9\\n\",\"age\":-1,\"preferred contact\":"
+        "{\"first_name\":\" \\n\",\"age\":-1,\"preferred contact\":"
         "\"e-mail\",\"tags\":[]}"};
-    static const char *const names[] = {"qwen3", "phi-2"};
+    static const char *const names[] = {
+        "qwen3", "phi-2", "llama-2", "mistral-v3"};
     const char *data = getenv("LLM_DATA");
     fix_t *f = *state;
     token_t *own = f->tok;
     char path[512], err[256];
     uint32_t i, k, all, jumped, tried = 0;
 
+    f->jump = 1;
     for (i = 0; data != NULL && i < sizeof(names) / sizeof(names[0]); i++) {
         (void) snprintf(path, sizeof(path), "%s/tokenizers/%s", data, names[i]);
         f->tok = token_open_dir(path, err, sizeof(err));
