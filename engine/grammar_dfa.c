@@ -60,6 +60,8 @@ typedef struct {
     uint32_t *call_at, call_at_cap;
     grammar_call_t *calls;
     uint32_t calls_n, calls_cap;
+    grammar_call_t *called; /* of one state, as it is put together */
+    uint32_t called_n, called_cap;
     subset_todo_t *todo; /* targets, by class */
     uint32_t todo_cap;
     uint32_t head[256];
@@ -134,7 +136,7 @@ static void
 closure_add(subset_t *s, uint32_t state, int begin, int end)
 {
     const grammar_edge_t *edges = s->m->edges;
-    uint32_t n = 0, e;
+    uint32_t n = 0, e, steps = 0;
 
     assert(state < s->m->states);
     if (s->seen[state] == s->gen) {
@@ -149,6 +151,7 @@ closure_add(subset_t *s, uint32_t state, int begin, int end)
             s->set[s->set_n++] = state;
         }
         for (e = s->m->first[state]; e != 0; e = edges[e].next) {
+            steps++;
             if ((edges[e].kind == EDGE_NONE
                     || (edges[e].kind == EDGE_BEGIN && begin)
                     || (edges[e].kind == EDGE_END && end))
@@ -159,6 +162,7 @@ closure_add(subset_t *s, uint32_t state, int begin, int end)
         }
     }
     assert(s->set_n <= s->m->states);
+    (void) grammar_spend(s->b, steps + 4);
 }
 
 
@@ -171,14 +175,26 @@ by_number(const void *a, const void *b)
 }
 
 
-/* By insertion if they are few, as they mostly are. */
+/* The closure in order: by insertion if it is small, as it mostly is, and by
+ * the marks of all states if it is a good part of them. */
 static void
-sort(uint32_t *v, uint32_t n)
+closure_sort(subset_t *s)
 {
-    uint32_t i, k, x;
+    uint32_t i, k, x, *v = s->set, n = s->set_n;
 
+    if (n > 32 && n > s->m->states / 16) {
+        for (i = k = 0; k < n; i++) {
+            if (s->seen[i] == s->gen && matters(s, i)) {
+                v[k++] = i;
+            }
+        }
+        assert(i <= s->m->states);
+        (void) grammar_spend(s->b, i);
+        return;
+    }
     if (n > 32) {
         qsort(v, n, sizeof(*v), by_number);
+        (void) grammar_spend(s->b, 16 * (size_t) n);
         return;
     }
     for (i = 1; i < n; i++) {
@@ -220,9 +236,9 @@ table_grow(subset_t *s)
     }
     size = size < 64 ? 64 : size;
     assert((size & (size - 1)) == 0);
-    more = calloc(size, sizeof(*more));
-    if (more == NULL) {
-        grammar_fail(s->b, "the grammar needs too much memory");
+    more = grammar_scratch(s->b, size * sizeof(*more));
+    if (more == NULL || grammar_spend(s->b, s->items_n)) {
+        grammar_scratch_free(s->b, more, size * sizeof(*more));
         return -1;
     }
     for (i = 1; i < s->d->states; i++) {
@@ -232,7 +248,7 @@ table_grow(subset_t *s)
         }
         more[k & (size - 1)] = i;
     }
-    free(s->table);
+    grammar_scratch_free(s->b, s->table, (s->mask + 1) * sizeof(*more));
     s->table = more;
     s->mask = size - 1;
 
@@ -284,7 +300,8 @@ state_of(subset_t *s)
         return 0;
     }
 
-    sort(s->set, s->set_n);
+    closure_sort(s);
+    (void) grammar_spend(s->b, s->set_n);
     for (k = hash(s->set, s->set_n);; k++) {
         i = s->table[k & s->mask];
         if (i == 0) {
@@ -309,12 +326,16 @@ state_of(subset_t *s)
 /* Do two classes lead to the same, in the same order?  Neighbours often do: a
  * range of bytes is cut where another begins. */
 static int
-same_list(const subset_t *s, uint32_t x, uint32_t y)
+same_list(subset_t *s, uint32_t x, uint32_t y)
 {
+    uint32_t steps = 0;
+
     while (x != 0 && y != 0 && s->todo[x].to == s->todo[y].to) {
         x = s->todo[x].next;
         y = s->todo[y].next;
+        steps++;
     }
+    (void) grammar_spend(s->b, steps);
 
     return x == 0 && y == 0;
 }
@@ -335,7 +356,11 @@ todo_of(subset_t *s, uint32_t state)
             if (e->kind != EDGE_BYTE) {
                 continue;
             }
-            for (c = s->d->map[e->lo]; c <= s->d->map[e->hi]; c++) {
+            c = s->d->map[e->lo];
+            if (grammar_spend(s->b, 1u + s->d->map[e->hi] - c)) {
+                return -1;
+            }
+            for (; c <= s->d->map[e->hi]; c++) {
                 while (n >= s->todo_cap) {
                     if (grammar_room(s->b, &s->todo, s->todo_cap, &s->todo_cap,
                             sizeof(*s->todo))
@@ -404,34 +429,63 @@ call_put(subset_t *s, uint32_t sym)
 }
 
 
-/* Each rule that is called from a state, once. */
+static int
+by_rule(const void *a, const void *b)
+{
+    const grammar_call_t *x = a, *y = b;
+
+    return x->sym != y->sym ? (x->sym > y->sym ? 1 : -1)
+                            : (x->to > y->to) - (x->to < y->to);
+}
+
+
+/* The calls that leave a state's members, in the order of rules. */
+static int
+called_of(subset_t *s, uint32_t state)
+{
+    const grammar_edge_t *e;
+    uint32_t i, k, steps = 0;
+
+    s->called_n = 0;
+    for (i = s->at[state]; i < s->at[state + 1]; i++) {
+        for (k = s->m->first[s->items[i]]; k != 0; k = e->next, steps++) {
+            e = &s->m->edges[k];
+            if (e->kind != EDGE_CALL) {
+                continue;
+            }
+            if (grammar_room(s->b, &s->called, s->called_n, &s->called_cap,
+                    sizeof(*s->called))
+                != 0) {
+                return -1;
+            }
+            s->called[s->called_n].sym = e->sym;
+            s->called[s->called_n++].to = e->to;
+        }
+    }
+    if (s->called_n > 1) {
+        qsort(s->called, s->called_n, sizeof(*s->called), by_rule);
+    }
+
+    return grammar_spend(s->b, steps + 16 * (size_t) s->called_n) ? -1 : 0;
+}
+
+
+/* Each rule that is called from a state, once, with all that stands behind. */
 static int
 calls_of(subset_t *s, uint32_t state)
 {
-    const grammar_edge_t *e;
-    uint32_t i, k, sym = 0, last;
-    int more = 1;
+    uint32_t i, sym;
 
-    for (last = 0; more; last = sym + 1) {
-        /* the lowest that is left, with all that it leads to */
-        more = 0;
+    if (called_of(s, state) != 0) {
+        return -1;
+    }
+    for (i = 0; i < s->called_n;) {
+        sym = s->called[i].sym;
         closure_open(s);
-        for (i = s->at[state]; i < s->at[state + 1]; i++) {
-            for (k = s->m->first[s->items[i]]; k != 0; k = e->next) {
-                e = &s->m->edges[k];
-                if (e->kind != EDGE_CALL || e->sym < last
-                    || (more && e->sym > sym)) {
-                    continue;
-                }
-                if (!more || e->sym < sym) {
-                    closure_open(s);
-                }
-                sym = e->sym;
-                more = 1;
-                closure_add(s, e->to, 0, 0);
-            }
+        for (; i < s->called_n && s->called[i].sym == sym; i++) {
+            closure_add(s, s->called[i].to, 0, 0);
         }
-        if (more && call_put(s, sym) != 0) {
+        if (call_put(s, sym) != 0) {
             return -1;
         }
     }
@@ -458,7 +512,7 @@ accept_of(subset_t *s, uint32_t state)
     for (i = s->at[state]; i < s->at[state + 1]; i++) {
         closure_add(s, s->items[i], state == 1, 1);
     }
-    sort(s->set, s->set_n);
+    closure_sort(s);
     while (n < s->set_n && s->set[n] < s->ends) {
         n++;
     }
@@ -545,17 +599,21 @@ subset_run(subset_t *s)
 static void
 subset_free(subset_t *s)
 {
-    free(s->seen);
-    free(s->stack);
-    free(s->set);
-    free(s->items);
-    free(s->at);
-    free(s->table);
-    free(s->todo);
-    free(s->next);
-    free(s->accept);
-    free(s->call_at);
-    free(s->calls);
+    grammar_build_t *b = s->b;
+    size_t n = s->m->states * sizeof(uint32_t);
+
+    grammar_scratch_free(b, s->seen, n);
+    grammar_scratch_free(b, s->stack, n);
+    grammar_scratch_free(b, s->set, n);
+    grammar_scratch_free(b, s->table, (s->mask + 1) * sizeof(uint32_t));
+    grammar_room_free(b, &s->items, &s->items_cap, sizeof(*s->items));
+    grammar_room_free(b, &s->at, &s->at_cap, sizeof(*s->at));
+    grammar_room_free(b, &s->todo, &s->todo_cap, sizeof(*s->todo));
+    grammar_room_free(b, &s->next, &s->next_cap, sizeof(*s->next));
+    grammar_room_free(b, &s->accept, &s->accept_cap, sizeof(*s->accept));
+    grammar_room_free(b, &s->call_at, &s->call_at_cap, sizeof(*s->call_at));
+    grammar_room_free(b, &s->calls, &s->calls_cap, sizeof(*s->calls));
+    grammar_room_free(b, &s->called, &s->called_cap, sizeof(*s->called));
 }
 
 
@@ -580,16 +638,16 @@ grammar_dfa(grammar_build_t *b, const uint32_t *nodes, uint32_t n,
     }
 
     classes_of(&m, s.d);
-    s.seen = calloc(m.states, sizeof(uint32_t));
-    s.stack = calloc(m.states, sizeof(uint32_t));
-    s.set = calloc(m.states, sizeof(uint32_t));
-    s.call_at = calloc(1, sizeof(uint32_t));
-    s.call_at_cap = 1;
+    (void) grammar_spend(b, m.edges_n / 4);
+    s.seen = grammar_scratch(b, m.states * sizeof(uint32_t));
+    s.stack = grammar_scratch(b, m.states * sizeof(uint32_t));
+    s.set = grammar_scratch(b, m.states * sizeof(uint32_t));
     if (s.seen == NULL || s.stack == NULL || s.set == NULL
-        || s.call_at == NULL) {
-        grammar_fail(b, "the grammar needs too much memory");
+        || grammar_room(b, &s.call_at, 0, &s.call_at_cap, sizeof(uint32_t))
+               != 0) {
         goto done;
     }
+    s.call_at[0] = 0;
 
     subset_run(&s);
     if (!b->failed) {
@@ -600,8 +658,8 @@ grammar_dfa(grammar_build_t *b, const uint32_t *nodes, uint32_t n,
     }
 
 done:
-    grammar_nfa_free(&m);
     subset_free(&s);
+    grammar_nfa_free(b, &m);
 
     return b->failed ? NULL : s.d;
 }
@@ -612,7 +670,7 @@ done:
 /* Marks states that lead to an accepting one, backwards until nothing changes:
  * numbers mostly grow along the way, so this is few rounds. */
 static void
-alive_mark(const grammar_dfa_t *d, uint8_t *alive)
+alive_mark(grammar_build_t *b, const grammar_dfa_t *d, uint8_t *alive)
 {
     uint32_t s, c;
     int again = 1;
@@ -620,10 +678,11 @@ alive_mark(const grammar_dfa_t *d, uint8_t *alive)
     assert(d->classes > 0);
     while (again) {
         again = 0;
-        for (s = d->states; s-- > 1;) {
+        for (s = d->states; s-- > 1 && !grammar_spend(b, 1);) {
             if (alive[s]) {
                 continue;
             }
+            (void) grammar_spend(b, d->classes);
             alive[s] = d->accept[s] != 0;
             for (c = 0; c < d->classes && !alive[s]; c++) {
                 alive[s] = alive[d->next[s * d->classes + c]];
@@ -641,12 +700,13 @@ alive_mark(const grammar_dfa_t *d, uint8_t *alive)
 
 /* Drops states in place: number[s] <= s. */
 static void
-states_move(grammar_dfa_t *d, const uint32_t *number, uint32_t n)
+states_move(grammar_build_t *b, grammar_dfa_t *d, const uint32_t *number,
+    uint32_t n)
 {
     uint32_t s, c, k = 0, to, from = 0, end;
 
     assert(n >= 1 && n <= d->states);
-    for (s = 0; s < d->states; s++) {
+    for (s = 0; s < d->states && !grammar_spend(b, d->classes); s++) {
         end = d->call_at == NULL ? 0 : d->call_at[s + 1];
         if (s > 0 && number[s] == 0) {
             from = end;
@@ -676,29 +736,28 @@ states_move(grammar_dfa_t *d, const uint32_t *number, uint32_t n)
 void
 grammar_dfa_trim(grammar_build_t *b, grammar_dfa_t *d)
 {
-    uint8_t *alive = calloc(d->states, 1);
-    uint32_t *number = calloc(d->states, sizeof(*number));
-    uint32_t s, n = 1;
+    uint32_t s, n = 1, was = d->states;
+    uint8_t *alive = grammar_scratch(b, was);
+    uint32_t *number = grammar_scratch(b, was * sizeof(*number));
 
     if (alive == NULL || number == NULL) {
-        grammar_fail(b, "the grammar needs too much memory");
         goto done;
     }
 
     assert(d->states > 0);
-    alive_mark(d, alive);
+    alive_mark(b, d, alive);
     if (d->states > 1 && alive[1]) {
         for (s = 1; s < d->states; s++) {
             number[s] = alive[s] ? n++ : 0;
         }
     }
     if (n < d->states) {
-        states_move(d, number, n);
+        states_move(b, d, number, n);
     }
 
 done:
-    free(alive);
-    free(number);
+    grammar_scratch_free(b, alive, was);
+    grammar_scratch_free(b, number, was * sizeof(*number));
 }
 
 
@@ -760,11 +819,11 @@ pairs_grow(grammar_build_t *b, pairs_t *p)
     if (p->table != NULL && p->n * 2 < p->mask) {
         return 0;
     }
-    more = calloc(size, sizeof(*more));
+    more = grammar_scratch(b, size * sizeof(*more));
     if (more == NULL) {
-        grammar_fail(b, "the grammar needs too much memory");
         return -1;
     }
+    (void) grammar_spend(b, 2 * (size_t) p->n);
     for (i = 1; i < p->n; i++) {
         k = pair_hash(p->v[i].x, p->v[i].y);
         while (more[k & (size - 1)] != 0) {
@@ -772,7 +831,7 @@ pairs_grow(grammar_build_t *b, pairs_t *p)
         }
         more[k & (size - 1)] = i;
     }
-    free(p->table);
+    grammar_scratch_free(b, p->table, (p->mask + 1) * sizeof(*more));
     p->table = more;
     p->mask = size - 1;
 
@@ -851,6 +910,7 @@ and_walk(grammar_build_t *b, const grammar_dfa_t *x, const grammar_dfa_t *y,
     uint8_t as[256];
 
     classes_both(x, y, d, as);
+    (void) grammar_spend(b, 256 * (size_t) d->classes);
     if (grammar_room(b, &p.v, 0, &p.cap, sizeof(*p.v)) != 0) {
         return;
     }
@@ -859,7 +919,7 @@ and_walk(grammar_build_t *b, const grammar_dfa_t *x, const grammar_dfa_t *y,
         (void) pair_of(b, &p, 1, !grammar_dfa_empty(y));
     }
 
-    for (i = 0; i < p.n && !b->failed; i++) {
+    for (i = 0; i < p.n && !grammar_spend(b, 4 * (size_t) d->classes); i++) {
         for (c = 0; c < d->classes; c++) {
             u = x->next[p.v[i].x * x->classes + x->map[as[c]]];
             v = y->next[p.v[i].y * y->classes + y->map[as[c]]];
@@ -880,9 +940,9 @@ and_walk(grammar_build_t *b, const grammar_dfa_t *x, const grammar_dfa_t *y,
         d->accept[i] =
             (y->accept[p.v[i].y] != 0) != (but != 0) ? x->accept[p.v[i].x] : 0;
     }
-    free(p.v);
-    free(p.table);
-    free(next);
+    grammar_room_free(b, &p.v, &p.cap, sizeof(*p.v));
+    grammar_scratch_free(b, p.table, (p.mask + 1) * sizeof(*p.table));
+    grammar_room_free(b, &next, &next_cap, sizeof(*next));
 }
 
 

@@ -139,6 +139,7 @@ rule_of(ebnf_t *r, grammar_str_t name)
     char *own;
 
     assert(name.len <= NAME_MAX_LEN && r->n <= GRAMMAR_RULES_MAX);
+    (void) grammar_spend(r->b, r->n);
     for (i = 0; i < r->n; i++) {
         if (r->names[i].len == name.len
             && memcmp(r->names[i].s, name.s, name.len) == 0) {

@@ -18,6 +18,7 @@
 #define GRAMMAR_DFA_MAX    (1u << 16) /* states of one rule */
 #define GRAMMAR_RULES_MAX  (1u << 14)
 #define GRAMMAR_MEMORY_MAX ((size_t) 96 << 20)
+#define GRAMMAR_MASKS_MAX  ((size_t) 48 << 20)
 #define GRAMMAR_DEPTH_MAX  200 /* of nesting in what is read */
 #define GRAMMAR_TEXT_MAX   (1u << 20)
 #define GRAMMAR_COPIES_MAX 1024       /* of a repetition; more are counted */
@@ -27,10 +28,11 @@
 
 typedef struct grammar_chunk_s grammar_chunk_t;
 
-/* Memory that is freed at once. */
+/* Memory that is freed at once.  What it holds is bounded, GRAMMAR_MEMORY_MAX:
+ * its chunks, and in a build all that is allocated beside them. */
 typedef struct {
     grammar_chunk_t *chunks;
-    size_t used;
+    size_t used, held;
 } grammar_arena_t;
 
 void *grammar_arena_get(grammar_arena_t *a, size_t n); /* zeroed; NULL: none */
@@ -143,7 +145,7 @@ typedef struct {
     grammar_opts_t o;
     grammar_arena_t mem;
     int failed;
-    uint32_t ticks;
+    uint32_t spent; /* steps since the clock was read */
     char *err;
     size_t errlen;
     grammar_node_t *nodes; /* malloc */
@@ -158,7 +160,6 @@ typedef struct {
     uint32_t dfas_n, dfas_cap;
     char *text;
     uint32_t text_n, text_cap;
-    grammar_set_t *categories; /* NULL: not asked for yet */
     /* rules that readers of JSON make once */
     uint32_t json_any, json_string, json_number, json_integer;
     uint32_t json_array, json_object;
@@ -171,13 +172,27 @@ void grammar_build_close(grammar_build_t *b);
 /* The first sentence stays. Always 0, the node that is never. */
 uint32_t grammar_fail(grammar_build_t *b, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
-/* Nonzero if failed, or out of time. Called wherever work is done. */
+/*
+ * Nonzero if failed, or out of time: called wherever work is done, with how
+ * many steps of a few nanoseconds it takes.  grammar_tick is for one of the
+ * usual size.
+ */
+int grammar_spend(grammar_build_t *b, size_t steps);
 int grammar_tick(grammar_build_t *b);
 /* From b's memory, zeroed; NULL if failed, or there is no more. */
 void *grammar_get(grammar_build_t *b, size_t n);
-/* Room for one more in a vector of malloc; 0, or -1: failed. */
+/* Counts n bytes that are allocated elsewhere; 0, or -1: failed, too many. */
+int grammar_hold(grammar_build_t *b, size_t n);
+void grammar_drop(grammar_build_t *b, size_t n);
+/* Work memory, zeroed; NULL: failed.  It is given back with its size. */
+void *grammar_scratch(grammar_build_t *b, size_t n);
+void grammar_scratch_free(grammar_build_t *b, void *p, size_t n);
+/* Room for one more in a vector of malloc; 0, or -1: failed.  One that is freed
+ * without grammar_room_free stays counted. */
 int grammar_room(
     grammar_build_t *b, void *v, uint32_t n, uint32_t *cap, size_t size);
+void grammar_room_free(
+    grammar_build_t *b, void *v, uint32_t *cap, size_t size);
 
 /* Nodes. A failed one is 0, NEVER. */
 uint32_t grammar_empty(grammar_build_t *b);
@@ -225,12 +240,8 @@ int grammar_set_not(grammar_set_t *s);
 int grammar_set_and(grammar_set_t *s, const grammar_set_t *other);
 /* Adds what differs from members in case only. */
 int grammar_set_fold(grammar_set_t *s);
-/* The general categories, to be freed so; NULL: no memory. */
-grammar_set_t *grammar_categories(void);
-void grammar_categories_free(grammar_set_t *all);
 /* Adds what has the property name ("L", "Lu"): 1 if none has that name. */
-int grammar_set_property(
-    grammar_set_t *s, const grammar_set_t *all, const char *name, size_t len);
+int grammar_set_property(grammar_set_t *s, const char *name, size_t len);
 int grammar_set_has(const grammar_set_t *s, uint32_t c);
 void grammar_set_free(grammar_set_t *s);
 
@@ -260,7 +271,7 @@ typedef struct {
 /* 0, or -1: failed.  To be freed in any case. */
 int grammar_nfa(
     grammar_build_t *b, grammar_nfa_t *m, const uint32_t *nodes, uint32_t n);
-void grammar_nfa_free(grammar_nfa_t *m);
+void grammar_nfa_free(grammar_build_t *b, grammar_nfa_t *m);
 
 /* --- automata (grammar_dfa.c) ------------------------------------------- */
 
@@ -307,12 +318,16 @@ typedef struct {
     uint8_t kind;
     uint8_t accept;
     uint8_t plain;    /* stays alive under any text of a JSON string, and its
-                      control characters are dead */
+                      control characters are dead; KEY: if one that has no name
+                      may come */
+    uint8_t inside;   /* control characters are dead, and what leads on other
+                      than by a quote leads to places that are so too */
     uint8_t nameless; /* KEY: may become one that has no name */
     uint8_t quote;    /* PLAIN: goes on with '"', or a call, and no other way */
     uint32_t spec;    /* of an object, array or count */
     uint32_t key_class; /* KEY: 1 + class, if whole */
     uint32_t lo, hi;    /* KEY: names that it may become */
+    uint32_t home;      /* plain: where its text goes on and on; 0: none */
     uint32_t rule;
 } grammar_pos_t;
 
@@ -354,6 +369,7 @@ struct grammar_s {
     uint32_t root;  /* pos */
     uint32_t white; /* may white space stand between tokens of JSON? */
     uint32_t refs;
+    size_t masks_max;     /* bytes */
     pthread_mutex_t lock; /* of masks */
     struct grammar_masks_s *masks;
 };
@@ -389,6 +405,8 @@ typedef struct {
 uint32_t grammar_step(
     grammar_work_t *w, const grammar_thread_t *in, uint32_t n, uint8_t byte);
 int grammar_ends(grammar_work_t *w, const grammar_thread_t *in, uint32_t n);
+/* May a key that is read so far as pos become one that has no name? */
+int grammar_key_free(grammar_work_t *w, uint32_t pos, uint32_t frame);
 /* Notes that a walk read a frame that counts, and the one behind it. */
 void grammar_looked(grammar_work_t *w, uint32_t frame, uint32_t behind);
 uint32_t grammar_frame_words(const grammar_t *g, uint32_t pos);

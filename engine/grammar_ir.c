@@ -8,8 +8,11 @@
  * NEVER absorbs in sequences and vanishes in alternatives, so what cannot be
  * is gone before an automaton is made.
  *
- * Limits on nodes, memory and time are here; everything that loops over input
- * asks grammar_tick.
+ * Limits on nodes, memory and time are here.  There is one account of memory
+ * for a compilation, which chunks, vectors, tables of work, the document and
+ * the grammar under construction are all counted in; and everything that loops
+ * over input says what it spends, so that the time is up at most some 10 ms
+ * after it should be.
  *
  * A thread that compiles owns its build.
  *
@@ -34,7 +37,8 @@
 #include <string.h>
 
 #define CHUNK        (16 * 1024)
-#define TICKS_A_LOOK 256
+#define TICK         32   /* steps of a usual piece of work */
+#define STEPS_A_LOOK 8192 /* some 50 us */
 #define TIME_US      1000000
 
 struct grammar_chunk_s {
@@ -55,17 +59,21 @@ grammar_arena_get(grammar_arena_t *a, size_t n)
     size_t size;
     void *p;
 
-    n = (n + 15) & ~(size_t) 15;
-    if (n > GRAMMAR_MEMORY_MAX - a->used) {
+    assert(a->held <= GRAMMAR_MEMORY_MAX);
+    if (n > GRAMMAR_MEMORY_MAX) {
         return NULL;
     }
+    n = (n + 15) & ~(size_t) 15;
 
     if (c == NULL || c->size - c->used < n) {
         size = n > CHUNK / 4 ? n : CHUNK;
-        c = malloc(sizeof(*c) + size);
+        c = sizeof(*c) + size > GRAMMAR_MEMORY_MAX - a->held
+                ? NULL
+                : malloc(sizeof(*c) + size);
         if (c == NULL) {
             return NULL;
         }
+        a->held += sizeof(*c) + size;
         c->used = 0;
         c->size = size;
         /* one that is full at once goes behind the one that has room */
@@ -97,7 +105,7 @@ grammar_arena_free(grammar_arena_t *a)
         free(c);
     }
     a->chunks = NULL;
-    a->used = 0;
+    a->used = a->held = 0;
 }
 
 
@@ -118,12 +126,19 @@ grammar_fail(grammar_build_t *b, const char *fmt, ...)
 }
 
 
-/* The clock is read once in TICKS_A_LOOK calls, as reading it costs more than
- * most of what asks. */
+/* The clock is read once in STEPS_A_LOOK steps, as reading it costs more than
+ * most of what asks; one large piece of work is one look. */
 int
-grammar_tick(grammar_build_t *b)
+grammar_spend(grammar_build_t *b, size_t steps)
 {
-    if (++b->ticks % TICKS_A_LOOK == 0 && clock_us() > b->o.until_us) {
+    assert(b->spent < STEPS_A_LOOK);
+
+    if (steps < STEPS_A_LOOK - b->spent) {
+        b->spent += (uint32_t) steps;
+        return b->failed;
+    }
+    b->spent = 0;
+    if (clock_us() > b->o.until_us) {
         grammar_fail(b, "the grammar takes too long to compile");
     }
 
@@ -131,10 +146,19 @@ grammar_tick(grammar_build_t *b)
 }
 
 
+int
+grammar_tick(grammar_build_t *b)
+{
+    return grammar_spend(b, TICK);
+}
+
+
+/* Not what it is for but all that is asked for costs time: to clear it. */
 void *
 grammar_get(grammar_build_t *b, size_t n)
 {
-    void *p = b->failed ? NULL : grammar_arena_get(&b->mem, n);
+    void *p = grammar_spend(b, n / 64 + 8) ? NULL
+                                           : grammar_arena_get(&b->mem, n);
 
     if (p == NULL) {
         grammar_fail(b, "the grammar needs too much memory");
@@ -144,8 +168,58 @@ grammar_get(grammar_build_t *b, size_t n)
 }
 
 
+int
+grammar_hold(grammar_build_t *b, size_t n)
+{
+    assert(b->mem.held <= GRAMMAR_MEMORY_MAX);
+    if (b->failed || n > GRAMMAR_MEMORY_MAX - b->mem.held) {
+        grammar_fail(b, "the grammar needs too much memory");
+        return -1;
+    }
+    b->mem.held += n;
+
+    return 0;
+}
+
+
+void
+grammar_drop(grammar_build_t *b, size_t n)
+{
+    assert(n <= b->mem.held);
+
+    b->mem.held -= n;
+}
+
+
+void *
+grammar_scratch(grammar_build_t *b, size_t n)
+{
+    void *p = NULL;
+
+    if (!grammar_spend(b, n / 64) && grammar_hold(b, n) == 0) {
+        p = calloc(n + 1, 1);
+        if (p == NULL) {
+            grammar_drop(b, n);
+            grammar_fail(b, "the grammar needs too much memory");
+        }
+    }
+
+    return p;
+}
+
+
+void
+grammar_scratch_free(grammar_build_t *b, void *p, size_t n)
+{
+    if (p != NULL) {
+        free(p);
+        grammar_drop(b, n);
+    }
+}
+
+
 /* v is the address of the pointer to the vector, whatever it is of.  Doubling
- * keeps appending linear; a vector alone may take GRAMMAR_MEMORY_MAX. */
+ * keeps appending linear; while a vector is moved both are held. */
 int
 grammar_room(
     grammar_build_t *b, void *v, uint32_t n, uint32_t *cap, size_t size)
@@ -158,15 +232,32 @@ grammar_room(
         return b->failed ? -1 : 0;
     }
 
-    q = more * size > GRAMMAR_MEMORY_MAX ? NULL : realloc(*p, more * size);
+    if (grammar_hold(b, more * size) != 0) {
+        return -1;
+    }
+    q = realloc(*p, more * size);
     if (q == NULL) {
+        grammar_drop(b, more * size);
         grammar_fail(b, "the grammar needs too much memory");
         return -1;
     }
+    grammar_drop(b, *cap * size);
     *p = q;
     *cap = more;
 
     return 0;
+}
+
+
+void
+grammar_room_free(grammar_build_t *b, void *v, uint32_t *cap, size_t size)
+{
+    void **p = v;
+
+    free(*p);
+    grammar_drop(b, *cap * size);
+    *p = NULL;
+    *cap = 0;
 }
 
 
@@ -203,7 +294,6 @@ grammar_build_close(grammar_build_t *b)
     for (i = 0; i < b->sets_n; i++) {
         grammar_set_free(&b->sets[i]);
     }
-    grammar_categories_free(b->categories);
     free(b->sets);
     free(b->nodes);
     free(b->kids);
@@ -315,7 +405,8 @@ grammar_set_node(grammar_build_t *b, grammar_set_t *s, int json)
     assert(s->n <= s->cap);
     if (s->n == 0
         || grammar_room(b, &b->sets, b->sets_n, &b->sets_cap, sizeof(*b->sets))
-               != 0) {
+               != 0
+        || grammar_hold(b, s->cap * sizeof(*s->r)) != 0) {
         grammar_set_free(s);
         return 0;
     }
@@ -379,7 +470,8 @@ grammar_list_seq(grammar_build_t *b, grammar_list_t *l)
 {
     uint32_t node = b->failed ? 0 : grammar_seq(b, l->v, l->n);
 
-    grammar_list_free(l);
+    grammar_room_free(b, &l->v, &l->cap, sizeof(*l->v));
+    l->n = 0;
 
     return node;
 }
@@ -390,7 +482,8 @@ grammar_list_alt(grammar_build_t *b, grammar_list_t *l)
 {
     uint32_t node = b->failed ? 0 : grammar_alt(b, l->v, l->n);
 
-    grammar_list_free(l);
+    grammar_room_free(b, &l->v, &l->cap, sizeof(*l->v));
+    l->n = 0;
 
     return node;
 }

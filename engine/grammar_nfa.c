@@ -186,6 +186,9 @@ put_set(const nfa_path_t *p, const grammar_set_t *s, int json)
     int rc = 0;
 
     assert(p->from < p->m->states);
+    if (grammar_spend(p->b, 8 * (size_t) s->n)) {
+        return;
+    }
     if (!json) {
         (void) grammar_set_utf8(s, put_utf8, (void *) p);
         return;
@@ -275,7 +278,7 @@ put_dfa(grammar_build_t *b, grammar_nfa_t *m, const grammar_dfa_t *d,
     for (s = 1; s < d->states && !b->failed; s++) {
         (void) state_new(b, m);
     }
-    if (b->failed) {
+    if (grammar_spend(b, 64 * (size_t) d->states)) {
         return;
     }
 
@@ -419,9 +422,9 @@ grammar_nfa(
 
 
 void
-grammar_nfa_free(grammar_nfa_t *m)
+grammar_nfa_free(grammar_build_t *b, grammar_nfa_t *m)
 {
-    free(m->first);
-    free(m->edges);
+    grammar_room_free(b, &m->first, &m->states_cap, sizeof(*m->first));
+    grammar_room_free(b, &m->edges, &m->edges_cap, sizeof(*m->edges));
     memset(m, 0, sizeof(*m));
 }

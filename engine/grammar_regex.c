@@ -32,6 +32,7 @@
 #include <string.h>
 
 #define NUMBER_MAX 1000000 /* digits behind more are dropped: it is too many */
+#define SET_STEPS  4096    /* to fold a set's case, or join a property */
 
 /* A pattern that is read; at never passes len. */
 typedef struct {
@@ -201,22 +202,28 @@ add(reader_t *r, grammar_set_t *s, uint32_t lo, uint32_t hi)
     assert(lo <= hi);
 
     must(r, grammar_set_add(s, lo, hi));
+    /* what is put in between moves all that is behind */
+    (void) grammar_spend(r->b, 8 + s->n / 16);
 }
 
 
-/* All that have a general category.  The table of categories is made when it is
- * first asked for: it is a walk over all of Unicode. */
+/* Both cases, if case does not matter. */
+static void
+fold(reader_t *r, grammar_set_t *s)
+{
+    if (r->fold && !grammar_spend(r->b, SET_STEPS + s->n)) {
+        must(r, grammar_set_fold(s));
+    }
+}
+
+
+/* All that have a general category. */
 static void
 add_property(reader_t *r, grammar_set_t *s, const char *name, size_t len)
 {
-    int rc;
+    int rc = grammar_set_property(s, name, len);
 
-    if (r->b->categories == NULL) {
-        r->b->categories = grammar_categories();
-    }
-    rc = r->b->categories == NULL
-             ? -1
-             : grammar_set_property(s, r->b->categories, name, len);
+    (void) grammar_spend(r->b, SET_STEPS);
     if (rc > 0) {
         refuse(r, "a Unicode property that is not a general category");
     }
@@ -331,13 +338,12 @@ read_class(reader_t *r, char c, grammar_set_t *s)
         assert((c | 0x20) == 'p');
         read_property(r, &own);
     }
-    if (r->fold) {
-        must(r, grammar_set_fold(&own));
-    }
+    fold(r, &own);
     if (!(c & 0x20)) {
         must(r, grammar_set_not(&own));
     }
     must(r, grammar_set_join(s, &own));
+    (void) grammar_spend(r->b, own.n + s->n);
     grammar_set_free(&own);
 }
 
@@ -546,9 +552,7 @@ read_brackets(reader_t *r)
     int negated = eat(r, "^");
 
     read_members(r, &s);
-    if (r->fold) {
-        must(r, grammar_set_fold(&s));
-    }
+    fold(r, &s);
     if (negated) {
         must(r, grammar_set_not(&s));
     }
@@ -583,9 +587,7 @@ literal(reader_t *r, uint32_t code)
     grammar_set_t s = {NULL, 0, 0};
 
     add(r, &s, code, code);
-    if (r->fold) {
-        must(r, grammar_set_fold(&s));
-    }
+    fold(r, &s);
 
     return grammar_set_node(r->b, &s, r->flags & REGEX_JSON);
 }

@@ -36,6 +36,12 @@
 
 #define POINTER_MAX 512
 
+/* Bytes of an object or an array that is empty, and of a member or an item, a
+ * number or the head of a text, with its share of tables half full. */
+#define OBJECT_SIZE 288
+#define ARRAY_SIZE  192
+#define MEMBER_SIZE 128
+
 
 /* --- saying where ------------------------------------------------------- */
 
@@ -149,6 +155,33 @@ rules_make(schema_t *c)
 }
 
 
+/*
+ * What a text takes as a document, at most: the reader's structures, counted by
+ * what stands for each, and texts, once each.
+ */
+static size_t
+document_size(const char *s, size_t len)
+{
+    size_t i, n = len;
+    int within = 0;
+
+    for (i = 0; i < len; i++) {
+        if (within) {
+            i += s[i] == '\\';
+            within = i < len && s[i] != '"';
+            continue;
+        }
+        within = s[i] == '"';
+        n += s[i] == '{'                  ? OBJECT_SIZE
+             : s[i] == '['                ? ARRAY_SIZE
+             : s[i] == ',' || s[i] == ':' ? MEMBER_SIZE
+                                          : 0;
+    }
+
+    return n;
+}
+
+
 /* The rule of the whole document; 0: failed. */
 static uint32_t
 read_schema(schema_t *c, const char *s, size_t len)
@@ -157,6 +190,14 @@ read_schema(schema_t *c, const char *s, size_t len)
     json_error_t e;
     uint32_t rule;
 
+    c->held = document_size(s, len);
+    if (grammar_hold(c->b, c->held) != 0) {
+        c->held = 0;
+        return 0;
+    }
+    if (grammar_spend(c->b, 16 * len)) {
+        return 0;
+    }
     c->doc = json_loadb(s, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
     c->consts = json_array();
     if (c->doc == NULL || c->consts == NULL) {
@@ -200,11 +241,13 @@ grammar_open_schema(const char *s, size_t len, const grammar_opts_t *o,
 
     json_decref(c.doc);
     json_decref(c.consts);
-    free(c.places);
-    free(c.resources);
-    free(c.anchors);
-    free(c.rules);
-    free(c.patterns);
+    grammar_drop(&b, c.held);
+    grammar_room_free(&b, &c.places, &c.places_cap, sizeof(*c.places));
+    grammar_room_free(
+        &b, &c.resources, &c.resources_cap, sizeof(*c.resources));
+    grammar_room_free(&b, &c.anchors, &c.anchors_cap, sizeof(*c.anchors));
+    grammar_room_free(&b, &c.rules, &c.rules_cap, sizeof(*c.rules));
+    grammar_room_free(&b, &c.patterns, &c.patterns_cap, sizeof(*c.patterns));
 
     return grammar_link(&b, root);
 }

@@ -129,6 +129,7 @@ typedef struct {
 typedef struct {
     grammar_build_t *b;
     json_t *doc;    /* owned */
+    size_t held;    /* what it is counted for */
     json_t *consts; /* owned: arrays of one, for "const" */
     int old;        /* a draft where "$ref" has no siblings */
     uint32_t depth; /* of checks within checks */
@@ -165,8 +166,9 @@ const schema_terms_t *grammar_schema_term(
 int grammar_schema_meets(schema_t *c, schema_term_t x, schema_term_t y);
 
 /* Values (grammar_schema_value.c). */
-int grammar_schema_flat_holds(
-    schema_t *c, const schema_flat_t *f, const json_t *v);
+/* Does v hold?  of: an atom of f whose list v is from, NULL: none. */
+int grammar_schema_flat_holds(schema_t *c, const schema_flat_t *f,
+    const json_t *v, const schema_atom_t *of);
 uint32_t grammar_schema_literal(schema_t *c, const json_t *v);
 /* The digits of a number, as it is printed; cap is 64 or more. */
 void grammar_schema_digits(const json_t *v, char *buf, size_t cap);

@@ -50,6 +50,7 @@ normal(schema_t *c, const schema_terms_t *terms, uint32_t *n, uint32_t *hash)
     for (t = terms; t != NULL; t = t->next) {
         k++;
     }
+    (void) grammar_spend(c->b, 16 * (size_t) k);
     v = grammar_get(c->b, (k + 1) * sizeof(*v));
     if (v == NULL) {
         return NULL;
@@ -131,6 +132,7 @@ grammar_schema_rule(schema_t *c, const schema_terms_t *terms)
         return rule;
     }
 
+    (void) grammar_spend(c->b, c->rules_n / 4);
     for (i = 0; i < c->rules_n; i++) {
         if (c->rules[i].hash == hash && c->rules[i].n == n
             && same_terms(c->rules[i].terms, terms)) {
@@ -415,21 +417,15 @@ typedef struct {
 } object_t;
 
 
-/* A name, unless it is there. */
+/* A name; those that are there twice are told when they are sorted. */
 static void
 name_put(object_t *x, const char *s, size_t len)
 {
-    uint32_t i;
-
     assert(x->o->props == 0); /* no number was given yet */
-    for (i = 0; i < x->names_n; i++) {
-        if (x->names[i].len == len && memcmp(x->names[i].s, s, len) == 0) {
-            return;
-        }
-    }
-    if (grammar_room(
-            x->c->b, &x->names, x->names_n, &x->names_cap, sizeof(*x->names))
-        == 0) {
+    if (!grammar_spend(x->c->b, 4)
+        && grammar_room(x->c->b, &x->names, x->names_n, &x->names_cap,
+               sizeof(*x->names))
+               == 0) {
         x->names[x->names_n].s = s;
         x->names[x->names_n].len = len;
         x->names[x->names_n].order = x->names_n;
@@ -472,6 +468,36 @@ by_name(const void *a, const void *b)
     int d = memcmp(x->s, y->s, n);
 
     return d != 0 ? d : (x->len > y->len) - (x->len < y->len);
+}
+
+
+/* The one that came first in front of what is the same. */
+static int
+by_name_first(const void *a, const void *b)
+{
+    const name_t *x = a, *y = b;
+    int d = by_name(a, b);
+
+    return d != 0 ? d : (x->order > y->order) - (x->order < y->order);
+}
+
+
+/* Sorts the names; each is there once then, with the place where it came. */
+static void
+names_sort(object_t *x)
+{
+    uint32_t i, n = 0;
+
+    if (x->names_n > 0) {
+        qsort(x->names, x->names_n, sizeof(*x->names), by_name_first);
+    }
+    for (i = 0; i < x->names_n; i++) {
+        if (n == 0 || by_name(&x->names[n - 1], &x->names[i]) != 0) {
+            x->names[n++] = x->names[i];
+        }
+    }
+    x->names_n = n;
+    (void) grammar_spend(x->c->b, 32 * (size_t) n);
 }
 
 
@@ -524,9 +550,7 @@ gather(object_t *x)
     for (a = x->f->atoms; a != NULL; a = a->next) {
         gather_atom(x, a);
     }
-    if (x->names_n > 0) {
-        qsort(x->names, x->names_n, sizeof(*x->names), by_name);
-    }
+    names_sort(x);
 }
 
 
@@ -637,6 +661,7 @@ pick(void *arg, const uint32_t *which, uint32_t n)
     if (which[0] < x->names_n) {
         return 1 + which[0];
     }
+    (void) grammar_spend(b, 2 * x->combos_n + n);
     for (i = 0; i < n && i < 64; i++) {
         own[i] = which[i] - x->names_n;
     }
@@ -709,7 +734,7 @@ name_node(schema_t *c, const schema_flat_t *f)
     }
     json_array_foreach((json_t *) a->value, i, v)
     {
-        if (json_is_string(v) && grammar_schema_flat_holds(c, f, v)) {
+        if (json_is_string(v) && grammar_schema_flat_holds(c, f, v, a)) {
             (void) grammar_list_put(c->b, &l, grammar_schema_literal(c, v));
         }
     }
@@ -868,7 +893,7 @@ static void
 names_left(object_t *x)
 {
     grammar_object_t *o = x->o;
-    uint8_t *left = calloc(o->classes + 1, 1);
+    uint8_t *left = grammar_scratch(x->c->b, o->classes + 1);
     uint32_t i;
 
     for (i = 0; i < o->key->states && left != NULL; i++) {
@@ -881,15 +906,26 @@ names_left(object_t *x)
                 x->c, grammar_schema_term(x->c, json_false(), 0, NULL));
         }
     }
-    if (left == NULL) {
-        grammar_fail(x->c->b, "the grammar needs too much memory");
-    }
-    free(left);
+    grammar_scratch_free(x->c->b, left, o->classes + 1);
 }
 
 
-/* The lists of the construction are freed here, whatever became of it; the
- * specification is the build's. */
+/* The lists of the construction. */
+static void
+object_free(object_t *x)
+{
+    grammar_build_t *b = x->c->b;
+
+    grammar_room_free(b, &x->names, &x->names_cap, sizeof(*x->names));
+    grammar_room_free(b, &x->patterns, &x->patterns_cap, sizeof(*x->patterns));
+    grammar_room_free(b, &x->combos, &x->combos_cap, sizeof(*x->combos));
+    grammar_room_free(b, &x->sets, &x->sets_cap, sizeof(*x->sets));
+    grammar_room_free(b, &x->rules, &x->rules_cap, sizeof(*x->rules));
+}
+
+
+/* The lists are freed here, whatever became of it; the specification is the
+ * build's. */
 static uint32_t
 object_node(schema_t *c, const schema_flat_t *f)
 {
@@ -907,11 +943,7 @@ object_node(schema_t *c, const schema_flat_t *f)
     if (!c->b->failed) {
         names_left(&x);
     }
-    free(x.names);
-    free(x.patterns);
-    free(x.combos);
-    free(x.sets);
-    free(x.rules);
+    object_free(&x);
 
     rule = grammar_rule(c->b, NULL);
     if (c->b->failed) {
@@ -928,17 +960,17 @@ object_node(schema_t *c, const schema_flat_t *f)
 
 /* One of those values of "enum" that pass all else. */
 static uint32_t
-values(schema_t *c, const schema_flat_t *f, const json_t *list)
+values(schema_t *c, const schema_flat_t *f, const schema_atom_t *of)
 {
     grammar_list_t l = {NULL, 0, 0};
     uint32_t node;
     json_t *v;
     size_t i;
 
-    assert(json_is_array(list));
-    json_array_foreach((json_t *) list, i, v)
+    assert(of->kind == A_ENUM && json_is_array(of->value));
+    json_array_foreach((json_t *) of->value, i, v)
     {
-        if (grammar_schema_flat_holds(c, f, v)) {
+        if (grammar_schema_flat_holds(c, f, v, of)) {
             (void) grammar_list_put(c->b, &l, grammar_schema_literal(c, v));
         }
     }
@@ -992,7 +1024,7 @@ grammar_schema_flat_node(schema_t *c, const schema_flat_t *f)
     assert(f->types != 0);
     for (a = f->atoms; a != NULL; a = a->next) {
         if (a->kind == A_ENUM && !a->negated) {
-            return values(c, f, a->value);
+            return values(c, f, a);
         }
     }
 

@@ -879,6 +879,7 @@ keyword(schema_t *c, const json_t *s, const char *key, const json_t *v,
 
     assert(json_is_object(s) && v != NULL);
     assert(negated == 0 || negated == 1);
+    (void) grammar_tick(c->b);
     if (k != NULL) {
         if (!negated) {
             (void) keyword_atom(c, s, k, v, 0, &p->atoms);

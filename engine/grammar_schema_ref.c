@@ -270,6 +270,8 @@ grammar_schema_ref(schema_t *c, const json_t *s, const char *ref)
     const json_t *at;
 
     assert(json_is_object(s) && c->resources_n > 0);
+    (void) grammar_spend(
+        c->b, c->places_n + 4 * (size_t) (c->resources_n + c->anchors_n));
     for (i = 0; i < c->places_n; i++) {
         if (c->places[i].schema == s) {
             resource = c->places[i].resource;

@@ -51,6 +51,7 @@ grammar_schema_pattern(schema_t *c, const char *s, size_t len, unsigned flags)
 
     assert(s != NULL);
     /* the same text often stands in many places; compiling it is dear */
+    (void) grammar_spend(c->b, c->patterns_n);
     for (i = 0; i < c->patterns_n; i++) {
         p = &c->patterns[i];
         if (p->flags == flags && p->len == len && memcmp(p->s, s, len) == 0) {
@@ -84,7 +85,8 @@ matches(schema_t *c, const char *re, size_t re_len, unsigned flags,
     grammar_dfa_t *d =
         grammar_schema_pattern(c, re, re_len, REGEX_ECMA | flags);
 
-    return d != NULL && grammar_dfa_run(d, s, len) != 0;
+    return d != NULL && !grammar_spend(c->b, len)
+           && grammar_dfa_run(d, s, len) != 0;
 }
 
 
@@ -316,13 +318,14 @@ same_number(const json_t *x, const json_t *y)
 /* Equal as JSON Schema has it: 1 is 1.0, and true is not 1.  y may be missing,
  * NULL; what is deeper than any grammar could be is not equal. */
 static int
-same_value(const json_t *x, const json_t *y, uint32_t depth)
+same_value(schema_t *c, const json_t *x, const json_t *y, uint32_t depth)
 {
     const char *key;
     json_t *v;
     size_t i;
 
-    if (depth > GRAMMAR_DEPTH_MAX) {
+    if (depth > GRAMMAR_DEPTH_MAX
+        || grammar_spend(c->b, 2 + json_string_length(x) / 16)) {
         return 0;
     }
     if (json_is_number(x) && json_is_number(y)) {
@@ -331,7 +334,7 @@ same_value(const json_t *x, const json_t *y, uint32_t depth)
     if (json_is_array(x) && json_is_array(y)) {
         json_array_foreach(x, i, v)
         {
-            if (!same_value(v, json_array_get(y, i), depth + 1)) {
+            if (!same_value(c, v, json_array_get(y, i), depth + 1)) {
                 return 0;
             }
         }
@@ -340,7 +343,7 @@ same_value(const json_t *x, const json_t *y, uint32_t depth)
     if (json_is_object(x) && json_is_object(y)) {
         json_object_foreach((json_t *) x, key, v)
         {
-            if (!same_value(v, json_object_get(y, key), depth + 1)) {
+            if (!same_value(c, v, json_object_get(y, key), depth + 1)) {
                 return 0;
             }
         }
@@ -500,7 +503,7 @@ names_hold(schema_t *c, schema_term_t term, const json_t *v)
 
 /* Is v one of the values, or negated: none of them? */
 static int
-enum_holds(const schema_atom_t *a, const json_t *v)
+enum_holds(schema_t *c, const schema_atom_t *a, const json_t *v)
 {
     json_t *each;
     size_t i;
@@ -508,7 +511,7 @@ enum_holds(const schema_atom_t *a, const json_t *v)
     assert(a->kind == A_ENUM && json_is_array(a->value));
     json_array_foreach(a->value, i, each)
     {
-        if (same_value(each, v, 0)) {
+        if (same_value(c, each, v, 0)) {
             return !a->negated;
         }
     }
@@ -522,7 +525,7 @@ static int
 atom_holds(schema_t *c, const schema_atom_t *a, const json_t *v, unsigned type)
 {
     if (a->kind == A_ENUM) {
-        return enum_holds(a, v);
+        return enum_holds(c, a, v);
     }
     if (a->kind <= A_MULTIPLE) {
         return !(type & T_NUMBER) || number_holds(a, v);
@@ -559,7 +562,8 @@ atom_holds(schema_t *c, const schema_atom_t *a, const json_t *v, unsigned type)
 /* Demands on the whole first, as they are cheap; then its parts, each against
  * what the schemas that stand there ask of it. */
 int
-grammar_schema_flat_holds(schema_t *c, const schema_flat_t *f, const json_t *v)
+grammar_schema_flat_holds(schema_t *c, const schema_flat_t *f, const json_t *v,
+    const schema_atom_t *of)
 {
     const schema_atom_t *a;
     unsigned type = type_of(v);
@@ -572,7 +576,7 @@ grammar_schema_flat_holds(schema_t *c, const schema_flat_t *f, const json_t *v)
         return 0;
     }
     for (a = f->atoms; a != NULL; a = a->next) {
-        if (!atom_holds(c, a, v, type)) {
+        if (a != of && !atom_holds(c, a, v, type)) {
             return 0;
         }
     }
@@ -613,7 +617,7 @@ holds(schema_t *c, const schema_terms_t *terms, const json_t *v)
 
     c->depth++;
     for (f = grammar_schema_flats(c, terms); f != NULL && !yes; f = f->next) {
-        yes = grammar_schema_flat_holds(c, f, v);
+        yes = grammar_schema_flat_holds(c, f, v, NULL);
     }
     c->depth--;
 
@@ -644,7 +648,7 @@ flat_empty(schema_t *c, const schema_flat_t *f, uint32_t depth)
         if (a->kind == A_ENUM && !a->negated) {
             json_array_foreach(a->value, i, v)
             {
-                if (grammar_schema_flat_holds(c, f, v)) {
+                if (grammar_schema_flat_holds(c, f, v, a)) {
                     return 0;
                 }
             }

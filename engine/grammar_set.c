@@ -6,8 +6,9 @@
  * few hundred.  Surrogates are no characters and never members, so that a
  * complement has none.
  *
- * Properties are the general categories, from utf8proc, a scan over all code
- * points for a compilation that asks for one; scripts are not known.
+ * Properties are the general categories, from utf8proc; scripts are not known.
+ * They, and which characters have case, are looked for when they are first
+ * asked for, and kept: that is all that is shared between compilations.
  *
  * A range becomes at most 7 sequences of byte ranges:
  *
@@ -23,6 +24,7 @@
 #include "grammar_impl.h"
 
 #include <assert.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -30,19 +32,29 @@
 #define SURROGATE_LO 0xd800
 #define SURROGATE_HI 0xdfff
 #define CASE_END     0x1f000 /* letters with case are below: all are tried */
+#define CASED_MAX    8192    /* there are some 2,900 */
 
 
-/* Joins a range with all that it overlaps or touches; its place is looked for
- * from the end, since ranges mostly come in order. 0, or -1: no memory. */
+/* Joins a range with all that it overlaps or touches; ranges mostly come in
+ * order. 0, or -1: no memory. */
 static int
 set_insert(grammar_set_t *s, uint32_t lo, uint32_t hi)
 {
-    uint32_t i, k, cap;
+    uint32_t i = s->n, k, cap, from = 0;
     grammar_range_t *r;
 
     assert(lo <= hi && hi <= GRAMMAR_CODE_MAX);
     /* the first that lies not wholly before */
-    for (i = s->n; i > 0 && s->r[i - 1].hi + 1 >= lo; i--) {
+    if (i == 0 || s->r[i - 1].hi + 1 < lo) {
+        from = i;
+    }
+    while (from < i) {
+        k = (from + i) / 2;
+        if (s->r[k].hi + 1 < lo) {
+            from = k + 1;
+        } else {
+            i = k;
+        }
     }
     for (k = i; k < s->n && s->r[k].lo <= hi + 1; k++) {
         lo = s->r[k].lo < lo ? s->r[k].lo : lo;
@@ -190,7 +202,31 @@ grammar_set_free(grammar_set_t *s)
 }
 
 
-/* --- case and properties ------------------------------------------------ */
+/* --- what Unicode says, once a process ---------------------------------- */
+
+/* By utf8proc_category_t. */
+static const char *const names[] = {"Cn", "Lu", "Ll", "Lt", "Lm", "Lo", "Mn",
+    "Mc", "Me", "Nd", "Nl", "No", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po",
+    "Sm", "Sc", "Sk", "So", "Zs", "Zl", "Zp", "Cc", "Cf", "Cs", "Co"};
+
+#define CATEGORIES (sizeof(names) / sizeof(names[0]))
+
+/* A character that has another case, and the one that it folds to. */
+typedef struct {
+    uint32_t c, to;
+} cased_t;
+
+/* Kept until the process ends: a walk over all of Unicode takes as long as
+ * many a compilation. */
+static struct {
+    grammar_set_t all[CATEGORIES];
+    cased_t cased[CASED_MAX]; /* in order of c */
+    uint32_t cased_n;
+    int whole; /* nonzero: there was memory */
+} unicode;
+
+static pthread_once_t unicode_once = PTHREAD_ONCE_INIT;
+
 
 /* One character that it folds to: most of case is pairs. */
 static uint32_t
@@ -204,22 +240,101 @@ fold(uint32_t c)
 }
 
 
+/* What folds to another, and what another folds to. */
+static void
+cased_make(void)
+{
+    uint8_t *is = calloc(CASE_END, 1);
+    uint32_t c;
+
+    if (is == NULL) {
+        unicode.whole = 0;
+        return;
+    }
+    for (c = 0; c < CASE_END; c++) {
+        if (fold(c) != c) {
+            is[c] = 1;
+            is[fold(c) < CASE_END ? fold(c) : c] = 1;
+        }
+    }
+    for (c = 0; c < CASE_END; c++) {
+        if (is[c]) {
+            assert(unicode.cased_n < CASED_MAX);
+            unicode.cased[unicode.cased_n].c = c;
+            unicode.cased[unicode.cased_n++].to = fold(c);
+        }
+    }
+    free(is);
+}
+
+
+static void
+unicode_make(void)
+{
+    uint32_t c, from = 0, was = UTF8PROC_CATEGORY_CC, now;
+    int rc = 0;
+
+    for (c = 0; c <= GRAMMAR_CODE_MAX + 1 && rc == 0; c++) {
+        now = c > GRAMMAR_CODE_MAX
+                  ? CATEGORIES
+                  : (uint32_t) utf8proc_category((utf8proc_int32_t) c);
+        if (now != was) {
+            assert(was < CATEGORIES);
+            rc = grammar_set_add(&unicode.all[was], from, c - 1);
+            was = now;
+            from = c;
+        }
+    }
+    unicode.whole = rc == 0;
+    cased_make();
+}
+
+
+/* The first of those with case that is not below c. */
+static uint32_t
+cased_from(uint32_t c)
+{
+    uint32_t lo = 0, hi = unicode.cased_n, mid;
+
+    while (lo < hi) {
+        mid = (lo + hi) / 2;
+        if (unicode.cased[mid].c < c) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    assert(lo <= unicode.cased_n);
+
+    return lo;
+}
+
+
+/* Whatever folds to what a member folds to: those that do are neighbours of few
+ * others, so all that have case are looked at once. */
 int
 grammar_set_fold(grammar_set_t *s)
 {
     grammar_set_t folded = {NULL, 0, 0}, out = {NULL, 0, 0};
-    uint32_t i, c;
+    uint32_t i, k;
     int rc = 0;
 
     assert(s->n <= s->cap);
+    (void) pthread_once(&unicode_once, unicode_make);
+    if (!unicode.whole) {
+        return -1;
+    }
     for (i = 0; i < s->n && rc == 0; i++) {
-        for (c = s->r[i].lo; c <= s->r[i].hi && c < CASE_END && rc == 0; c++) {
-            rc = grammar_set_add(&folded, fold(c), fold(c));
+        for (k = cased_from(s->r[i].lo);
+             k < unicode.cased_n && unicode.cased[k].c <= s->r[i].hi && rc == 0;
+             k++) {
+            rc = grammar_set_add(
+                &folded, unicode.cased[k].to, unicode.cased[k].to);
         }
     }
-    for (c = 0; c < CASE_END && rc == 0; c++) {
-        if (grammar_set_has(&folded, fold(c))) {
-            rc = grammar_set_add(&out, c, c);
+    for (k = 0; k < unicode.cased_n && folded.n > 0 && rc == 0; k++) {
+        if (grammar_set_has(&folded, unicode.cased[k].to)) {
+            rc = grammar_set_add(&out, unicode.cased[k].c, unicode.cased[k].c);
         }
     }
     if (rc == 0) {
@@ -232,56 +347,8 @@ grammar_set_fold(grammar_set_t *s)
 }
 
 
-/* By utf8proc_category_t. */
-static const char *const names[] = {"Cn", "Lu", "Ll", "Lt", "Lm", "Lo", "Mn",
-    "Mc", "Me", "Nd", "Nl", "No", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po",
-    "Sm", "Sc", "Sk", "So", "Zs", "Zl", "Zp", "Cc", "Cf", "Cs", "Co"};
-
-#define CATEGORIES (sizeof(names) / sizeof(names[0]))
-
-
-grammar_set_t *
-grammar_categories(void)
-{
-    grammar_set_t *all = calloc(CATEGORIES, sizeof(*all));
-    uint32_t c, from = 0, was = UTF8PROC_CATEGORY_CC, now;
-    int rc = 0;
-
-    for (c = 0; c <= GRAMMAR_CODE_MAX + 1 && all != NULL && rc == 0; c++) {
-        now = c > GRAMMAR_CODE_MAX
-                  ? CATEGORIES
-                  : (uint32_t) utf8proc_category((utf8proc_int32_t) c);
-        if (now != was) {
-            assert(was < CATEGORIES);
-            rc = grammar_set_add(&all[was], from, c - 1);
-            was = now;
-            from = c;
-        }
-    }
-    if (rc != 0) {
-        grammar_categories_free(all);
-        all = NULL;
-    }
-
-    return all;
-}
-
-
-void
-grammar_categories_free(grammar_set_t *all)
-{
-    size_t i;
-
-    for (i = 0; all != NULL && i < CATEGORIES; i++) {
-        grammar_set_free(&all[i]);
-    }
-    free(all);
-}
-
-
 int
-grammar_set_property(
-    grammar_set_t *s, const grammar_set_t *all, const char *name, size_t len)
+grammar_set_property(grammar_set_t *s, const char *name, size_t len)
 {
     static const char *const longer[][2] = {{"Letter", "L"}, {"Mark", "M"},
         {"Number", "N"}, {"Punctuation", "P"}, {"Symbol", "S"},
@@ -302,10 +369,14 @@ grammar_set_property(
         return 1;
     }
 
+    (void) pthread_once(&unicode_once, unicode_make);
+    if (!unicode.whole) {
+        return -1;
+    }
     for (i = 0; i < CATEGORIES && rc == 0; i++) {
         if (names[i][0] == name[0] && (len == 1 || names[i][1] == name[1])) {
             any = 1;
-            rc = grammar_set_join(s, &all[i]);
+            rc = grammar_set_join(s, &unicode.all[i]);
         }
     }
 
