@@ -32,6 +32,7 @@ typedef struct {
     uint64_t until_us; /* on the monotonic clock; 0: a second from now */
     char *warn;        /* [warn_len], first warning if lenient; may be NULL */
     size_t warn_len;
+    size_t masks_max; /* bytes of masks that it keeps; 0: 48 MiB */
 } grammar_opts_t;
 
 /*

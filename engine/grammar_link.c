@@ -32,6 +32,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PLACE_STEPS 96 /* to look at all ways on from a place */
+
 typedef struct {
     grammar_build_t *b;
     grammar_t *g;
@@ -48,12 +50,15 @@ typedef struct {
 /* Can a node derive some text, or with nothing set: the empty one, as far as is
  * known of the rules that it calls? */
 static int
-node_can(const grammar_build_t *b, uint32_t node, int nothing)
+node_can(grammar_build_t *b, uint32_t node, int nothing)
 {
     const grammar_node_t *n = &b->nodes[node];
     uint32_t i;
 
     assert(node < b->nodes_n);
+    if (grammar_spend(b, 2)) {
+        return 0;
+    }
     switch (n->kind) {
     case NODE_NEVER:
         return 0;
@@ -90,13 +95,14 @@ node_can(const grammar_build_t *b, uint32_t node, int nothing)
 /* Which classes of keys may be: their value can, and what they require.  What
  * requires one that cannot be is gone too, until nothing changes. */
 static void
-object_classes(const grammar_build_t *b, const grammar_object_t *o, uint8_t *ok)
+object_classes(grammar_build_t *b, const grammar_object_t *o, uint8_t *ok)
 {
     uint32_t c, i;
     const uint32_t *dep;
     int again = 1;
 
     assert(o->props <= o->classes);
+    (void) grammar_spend(b, o->classes);
     for (c = 0; c < o->classes; c++) {
         ok[c] = b->rules[o->rule[c]].productive;
     }
@@ -104,6 +110,9 @@ object_classes(const grammar_build_t *b, const grammar_object_t *o, uint8_t *ok)
         again = 0;
         for (i = 0; i < o->deps_n; i++) {
             dep = o->deps + (size_t) i * (1 + o->words);
+            if (grammar_spend(b, ok[dep[0]] ? 1 + o->props : 1)) {
+                return;
+            }
             for (c = 0; c < o->props && ok[dep[0]]; c++) {
                 if ((dep[1 + c / 32] >> c % 32 & 1) && !ok[c]) {
                     ok[dep[0]] = 0;
@@ -119,13 +128,12 @@ object_classes(const grammar_build_t *b, const grammar_object_t *o, uint8_t *ok)
 static int
 object_can(grammar_build_t *b, const grammar_object_t *o)
 {
-    uint8_t *ok = calloc(o->classes + 1, 1);
+    uint8_t *ok = grammar_scratch(b, o->classes + 1);
     uint32_t c, n = 0, required = 0;
     int can = ok != NULL;
 
     assert(o->props <= o->classes);
     if (ok == NULL) {
-        grammar_fail(b, "the grammar needs too much memory");
         return 0;
     }
     object_classes(b, o, ok);
@@ -139,7 +147,7 @@ object_can(grammar_build_t *b, const grammar_object_t *o)
     for (; c < o->classes; c++) {
         n = ok[c] ? GRAMMAR_MANY : n;
     }
-    free(ok);
+    grammar_scratch_free(b, ok, o->classes + 1);
 
     return can && required <= o->max && n >= o->min && o->min <= o->max;
 }
@@ -148,11 +156,11 @@ object_can(grammar_build_t *b, const grammar_object_t *o)
 /* So many items as there must be can be.  Behind the first ones all are alike,
  * so one of them tells for the rest. */
 static int
-array_can(const grammar_build_t *b, const grammar_array_t *a)
+array_can(grammar_build_t *b, const grammar_array_t *a)
 {
     uint32_t i, rule;
 
-    if (a->min > a->max) {
+    if (a->min > a->max || grammar_spend(b, a->prefix_n)) {
         return 0;
     }
     for (i = 0; i < a->min && i <= a->prefix_n; i++) {
@@ -264,15 +272,15 @@ reach(link_t *l, grammar_list_t *todo, uint32_t rule)
 static void
 object_reach(link_t *l, grammar_list_t *todo, grammar_object_t *o)
 {
-    uint8_t *ok = calloc(o->classes + 1, 1);
+    uint8_t *ok = grammar_scratch(l->b, o->classes + 1);
     uint32_t s, c;
 
     assert(o->props <= o->classes && o->key != NULL);
     if (ok == NULL) {
-        grammar_fail(l->b, "the grammar needs too much memory");
         return;
     }
     object_classes(l->b, o, ok);
+    (void) grammar_spend(l->b, o->key->states);
     for (s = 0; s < o->key->states; s++) {
         assert(o->key->accept[s] <= o->classes);
         if (o->key->accept[s] != 0 && !ok[o->key->accept[s] - 1]) {
@@ -287,7 +295,7 @@ object_reach(link_t *l, grammar_list_t *todo, grammar_object_t *o)
             reach(l, todo, o->rule[c]);
         }
     }
-    free(ok);
+    grammar_scratch_free(l->b, ok, o->classes + 1);
 }
 
 
@@ -343,6 +351,7 @@ reach_all(link_t *l, uint32_t root)
             object_reach(l, &todo, r->u.object);
             break;
         case RULE_ARRAY:
+            (void) grammar_spend(l->b, r->u.array->prefix_n);
             array_reach(l, &todo, r->u.array);
             break;
         case RULE_COUNT:
@@ -384,6 +393,7 @@ first_of(grammar_build_t *b, grammar_rule_t *r, int *again)
     const grammar_dfa_t *d = r->dfa;
     uint32_t i;
 
+    (void) grammar_spend(b, 256);
     if (r->kind == RULE_OBJECT || r->kind == RULE_ARRAY) {
         own[1] = UINT64_C(1) << ((r->kind == RULE_OBJECT ? '{' : '[') - 64);
     } else if (r->kind == RULE_COUNT) {
@@ -397,7 +407,8 @@ first_of(grammar_build_t *b, grammar_rule_t *r, int *again)
             }
         }
         for (i = d->call_at == NULL ? 0 : d->call_at[1];
-             d->call_at != NULL && i < d->call_at[2]; i++) {
+             d->call_at != NULL && i < d->call_at[2] && !grammar_spend(b, 4);
+             i++) {
             first_add(r->first, b->rules[d->calls[i].sym].first, again);
         }
     }
@@ -419,7 +430,7 @@ begins(grammar_build_t *b, uint32_t rule, uint8_t *state, uint32_t depth)
             r->name == NULL ? "within the grammar" : r->name);
         return;
     }
-    if (state[rule] == 2 || b->failed) {
+    if (state[rule] == 2 || grammar_tick(b)) {
         return;
     }
     if (depth > 2 * GRAMMAR_DEPTH_MAX) {
@@ -446,12 +457,11 @@ static void
 firsts(link_t *l)
 {
     grammar_build_t *b = l->b;
-    uint8_t *state = calloc(b->rules_n + 1, 1);
+    uint8_t *state = grammar_scratch(b, b->rules_n + 1);
     uint32_t i;
     int again = 1;
 
     if (state == NULL) {
-        grammar_fail(b, "the grammar needs too much memory");
         return;
     }
     for (i = 0; i < b->rules_n; i++) {
@@ -467,7 +477,7 @@ firsts(link_t *l)
             }
         }
     }
-    free(state);
+    grammar_scratch_free(b, state, b->rules_n + 1);
 }
 
 
@@ -477,7 +487,12 @@ firsts(link_t *l)
 static void *
 own(link_t *l, size_t n)
 {
-    void *p = l->b->failed ? NULL : grammar_arena_get(&l->g->mem, n);
+    void *p = NULL;
+
+    /* what is built and what it is built from are there at once */
+    if (!grammar_spend(l->b, n / 64) && grammar_hold(l->b, n) == 0) {
+        p = grammar_arena_get(&l->g->mem, n);
+    }
 
     if (p == NULL) {
         grammar_fail(l->b, "the grammar needs too much memory");
@@ -565,9 +580,11 @@ put_dfa(link_t *l, const grammar_dfa_t *d, uint32_t base, uint32_t rule,
     uint32_t s, c, to;
 
     assert(base + d->states <= l->g->pos_n);
-    for (s = 1; s < d->states && !l->b->failed; s++) {
-        p = &l->g->pos[base + s];
+    if (map != NULL) {
         memcpy(map, d->map, 256);
+    }
+    for (s = 1; s < d->states && !grammar_spend(l->b, d->classes); s++) {
+        p = &l->g->pos[base + s];
         p->kind = key != NULL ? POS_KEY : POS_PLAIN;
         p->spec = spec;
         p->rule = rule;
@@ -606,7 +623,7 @@ key_ranges(link_t *l, const grammar_dfa_t *d, uint32_t base, uint32_t props)
     assert(base + d->states <= l->g->pos_n);
     while (again) {
         again = 0;
-        for (s = d->states; s-- > 1;) {
+        for (s = d->states; s-- > 1 && !grammar_spend(l->b, 2 * d->classes);) {
             p = &l->g->pos[base + s];
             lo = p->hi == 0 ? props : p->lo;
             hi = p->hi;
@@ -758,37 +775,49 @@ next_of(const grammar_t *g, uint32_t pos, uint8_t byte)
 }
 
 
-/* Does every character of n bytes that begins with lo to hi, and goes on with
- * from, lead to a place that is plain? */
+/* Is a place where a character ends one that will do: home, or if there is
+ * none, any that is plain? */
 static int
-leads_plain(const grammar_t *g, uint32_t pos, uint8_t lo, uint8_t hi,
-    uint8_t from, uint8_t to, uint32_t n)
+arrives(const grammar_t *g, uint32_t pos, uint32_t home)
 {
+    return home != 0 ? pos == home : g->pos[pos].plain;
+}
+
+
+/* Does every character of n bytes arrive, the first of which are h[0] to h[1],
+ * the second h[2] to h[3]? */
+static int
+leads_plain(const grammar_t *g, uint32_t pos, const uint8_t *h, uint32_t n,
+    uint32_t home)
+{
+    static const uint8_t behind[] = {0x80, 0xbf, 0x80, 0xbf};
     uint32_t c, next, last = 0;
 
-    assert(n >= 1 && n <= 4 && lo <= hi);
-    for (c = lo; c <= hi; c++) {
+    assert(n >= 1 && n <= 4 && h[0] <= h[1]);
+    for (c = h[0]; c <= h[1]; c++) {
         next = next_of(g, pos, (uint8_t) c);
-        if (next != last || c == lo) {
-            if (next == 0
-                || (n == 1
-                        ? !g->pos[next].plain
-                        : !leads_plain(g, next, from, to, 0x80, 0xbf, n - 1))) {
-                return 0;
-            }
+        if (next == last && c > h[0]) {
+            continue;
         }
         last = next;
+        if (next == POS_DEAD
+            || (n > 1
+                    ? !leads_plain(
+                        g, next, h == behind ? behind : h + 2, n - 1, home)
+                    : !arrives(g, next, home))) {
+            return 0;
+        }
     }
 
     return 1;
 }
 
 
-/* Does every character of a JSON string that needs no escape lead from pos to a
- * place that is plain, and every control character nowhere?  Rows: the first
- * byte, the second, and how many bytes, as Unicode's table 3-7 has them. */
+/* Does every character of a JSON string that needs no escape arrive, and every
+ * control character lead nowhere?  Rows: the first byte, the second, and how
+ * many bytes, as Unicode's table 3-7 has them. */
 static int
-stays_plain(const grammar_t *g, uint32_t pos)
+stays_plain(const grammar_t *g, uint32_t pos, uint32_t home)
 {
     static const uint8_t heads[][5] = {{0xc2, 0xdf, 0x80, 0xbf, 2},
         {0xe0, 0xe0, 0xa0, 0xbf, 3}, {0xe1, 0xec, 0x80, 0xbf, 3},
@@ -805,13 +834,12 @@ stays_plain(const grammar_t *g, uint32_t pos)
     for (i = 0; i < 0x80; i++) {
         next = next_of(g, pos, (uint8_t) i);
         if (i < 0x20 ? next != 0
-                     : i != '"' && i != '\\' && !g->pos[next].plain) {
+                     : i != '"' && i != '\\' && !arrives(g, next, home)) {
             return 0;
         }
     }
     for (i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
-        if (!leads_plain(g, pos, heads[i][0], heads[i][1], heads[i][2],
-                heads[i][3], heads[i][4])) {
+        if (!leads_plain(g, pos, heads[i], heads[i][4], home)) {
             return 0;
         }
     }
@@ -820,29 +848,71 @@ stays_plain(const grammar_t *g, uint32_t pos)
 }
 
 
+/* A place that every character of a string leads back to, and no half of one.
+ * What follows some text there is what follows none, so that the ends of tokens
+ * are walked once for all that may be before them (grammar_walk.c). */
+static int
+is_home(const grammar_t *g, uint32_t pos)
+{
+    uint32_t i;
+
+    for (i = 0x80; i < 0x100; i++) {
+        if ((i < 0xc2 || i > 0xf4) && next_of(g, pos, (uint8_t) i) != 0) {
+            return 0;
+        }
+    }
+
+    return g->pos[pos].plain && stays_plain(g, pos, pos);
+}
+
+
+/* Where a text goes on to that is like no name: mostly one place for a rule. */
+static void
+find_homes(grammar_build_t *b, grammar_t *g)
+{
+    enum { UNKNOWN, YES, NO };
+    uint8_t *known = grammar_scratch(b, g->pos_n);
+    uint32_t i, home;
+
+    for (i = 2; known != NULL && i < g->pos_n && !grammar_spend(b, 4); i++) {
+        home = g->pos[i].plain ? next_of(g, i, 0x7f) : 0;
+        if (home == 0) {
+            continue;
+        }
+        if (known[home] == UNKNOWN) {
+            (void) grammar_spend(b, PLACE_STEPS);
+            known[home] = is_home(g, home) ? YES : NO;
+        }
+        g->pos[i].home = known[home] == YES ? home : 0;
+    }
+    grammar_scratch_free(b, known, g->pos_n);
+}
+
+
 /* Counted repetitions of a string's characters, and what is around them.  Once
  * such an item is whole the place is DONE, which is taken for plain meanwhile.
  */
 static void
-find_chars(grammar_t *g, uint32_t counts_n)
+find_chars(grammar_build_t *b, grammar_t *g, uint32_t counts_n)
 {
     grammar_pos_t *p;
     uint32_t i, k;
 
     g->pos[POS_DONE].plain = 1;
-    for (i = 0; i < counts_n; i++) {
+    for (i = 0; i < counts_n && !grammar_spend(b, PLACE_STEPS); i++) {
         k = g->rules[g->counts[i].rule].pos;
         g->counts[i].chars = g->rules[g->counts[i].rule].kind == RULE_PLAIN
-                             && k > POS_DONE && stays_plain(g, k);
+                             && k > POS_DONE && stays_plain(g, k, 0);
     }
     g->pos[POS_DONE].plain = 0;
 
-    for (i = 2; i < g->pos_n; i++) {
+    for (i = 2; i < g->pos_n && !grammar_spend(b, 8); i++) {
         p = &g->pos[i];
         p->quote = p->kind == POS_PLAIN && p->map != NULL && !p->accept;
         for (k = 0; k < 256 && p->quote; k++) {
             p->quote = k == '"' || next_of(g, i, (uint8_t) k) == POS_DEAD;
         }
+        (void) grammar_spend(b, k);
     }
 }
 
@@ -850,7 +920,7 @@ find_chars(grammar_t *g, uint32_t counts_n)
 /* The largest set of places that any text of a string stays in: all that might
  * be, less those that lead out of it, until none does. */
 static void
-find_plain(grammar_t *g)
+find_plain(grammar_build_t *b, grammar_t *g)
 {
     grammar_pos_t *p;
     uint32_t i;
@@ -858,19 +928,65 @@ find_plain(grammar_t *g)
 
     for (i = 2; i < g->pos_n; i++) {
         p = &g->pos[i];
-        p->plain =
-            p->map != NULL && next_of(g, i, 'a') != 0
-            && next_of(g, i, 0xc3) != 0 && next_of(g, i, '\n') == 0
-            && (p->kind == POS_PLAIN
-                || (p->nameless && g->objects[p->spec].o.max == GRAMMAR_MANY
-                    && !g->objects[p->spec].ordered));
+        p->plain = p->map != NULL && next_of(g, i, 'a') != 0
+                   && next_of(g, i, 0xc3) != 0 && next_of(g, i, '\n') == 0
+                   && (p->kind == POS_PLAIN || p->nameless);
     }
-    while (again) {
+    while (again && !b->failed) {
         again = 0;
         /* what leads on has a higher number, mostly */
-        for (i = g->pos_n; i-- > 2;) {
-            if (g->pos[i].plain && !stays_plain(g, i)) {
+        for (i = g->pos_n; i-- > 2 && !grammar_spend(b, 1);) {
+            if (!g->pos[i].plain || grammar_spend(b, PLACE_STEPS)) {
+                continue;
+            }
+            if (!stays_plain(g, i, 0)) {
                 g->pos[i].plain = 0;
+                again = 1;
+            }
+        }
+    }
+}
+
+
+/* Is pos within a string, as far as is known: no control character, and nothing
+ * but a quote leads out? */
+static int
+stays_inside(const grammar_t *g, uint32_t pos)
+{
+    const grammar_pos_t *p = &g->pos[pos];
+    uint32_t i, next;
+
+    for (i = 0; i < 256; i++) {
+        next = i == '"' ? POS_DEAD : next_of(g, pos, (uint8_t) i);
+        if (next != POS_DEAD && (i < 0x20 || !g->pos[next].inside)) {
+            return 0;
+        }
+    }
+
+    return p->map != NULL && !p->accept && p->calls_n == 0;
+}
+
+
+/* The largest set of places that text leaves by a quote only. */
+static void
+find_inside(grammar_build_t *b, grammar_t *g)
+{
+    grammar_pos_t *p;
+    uint32_t i;
+    int again = 1;
+
+    for (i = 2; i < g->pos_n; i++) {
+        p = &g->pos[i];
+        p->inside = p->map != NULL && !p->accept && p->calls_n == 0;
+    }
+    while (again && !b->failed) {
+        again = 0;
+        for (i = g->pos_n; i-- > 2 && !grammar_spend(b, 1);) {
+            if (!g->pos[i].inside || grammar_spend(b, PLACE_STEPS)) {
+                continue;
+            }
+            if (!stays_inside(g, i)) {
+                g->pos[i].inside = 0;
                 again = 1;
             }
         }
@@ -963,10 +1079,10 @@ link_run(link_t *l, uint32_t root)
     }
 
     l->tail_n = b->rules_n;
-    l->tail = calloc(b->rules_n, sizeof(*l->tail));
-    l->reached = calloc((size_t) b->rules_n * 2 + 1, 1);
+    l->tail = grammar_scratch(b, b->rules_n * sizeof(*l->tail));
+    l->reached = grammar_scratch(b, (size_t) b->rules_n * 2 + 1);
     l->g = calloc(1, sizeof(*l->g));
-    if (l->tail == NULL || l->reached == NULL || l->g == NULL) {
+    if (l->g == NULL) {
         grammar_fail(b, "the grammar needs too much memory");
     }
     if (b->failed) {
@@ -983,8 +1099,12 @@ link_run(link_t *l, uint32_t root)
     if (!b->failed) {
         l->g->root = l->g->rules[start].pos;
         l->g->white = !b->o.compact;
-        find_plain(l->g);
-        find_chars(l->g, l->counts_n);
+        l->g->masks_max =
+            b->o.masks_max == 0 ? GRAMMAR_MASKS_MAX : b->o.masks_max;
+        find_plain(b, l->g);
+        find_inside(b, l->g);
+        find_homes(b, l->g);
+        find_chars(b, l->g, l->counts_n);
     }
 
     return b->failed ? -1 : 0;

@@ -307,6 +307,22 @@ may_free(const grammar_obj_t *x, const uint32_t *frame, uint32_t missing_n)
 }
 
 
+int
+grammar_key_free(grammar_work_t *w, uint32_t pos, uint32_t f)
+{
+    const grammar_pos_t *p = &w->g->pos[pos];
+    const grammar_obj_t *x = &w->g->objects[p->spec];
+
+    assert(p->kind == POS_KEY && f != 0 && f < w->used);
+    if (!p->nameless || (x->o.max == GRAMMAR_MANY && !x->ordered)) {
+        return p->nameless;
+    }
+    look_aux(w, f);
+
+    return may_free(x, w->words + f, missing(x, w->words + f + F_SET));
+}
+
+
 /* May what is so far of a key, in pos, become one that may be next? */
 static int
 key_alive(grammar_work_t *w, const grammar_obj_t *x, uint32_t pos, uint32_t f)
@@ -316,14 +332,11 @@ key_alive(grammar_work_t *w, const grammar_obj_t *x, uint32_t pos, uint32_t f)
     uint32_t i, n;
 
     assert(f != 0 && f < w->used && p->hi <= x->o.props);
-    if (p->nameless && x->o.max == GRAMMAR_MANY && !x->ordered) {
+    if (grammar_key_free(w, pos, f)) {
         return 1;
     }
     look_aux(w, f);
     n = missing(x, frame + F_SET);
-    if (p->nameless && may_free(x, frame, n)) {
-        return 1;
-    }
     for (i = p->lo; i < p->hi; i++) {
         if (may_name(x, frame, n, i)) {
             return 1;

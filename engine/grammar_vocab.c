@@ -12,9 +12,11 @@
  * Most tokens are text that may stand in any JSON string.  They are one mask,
  * "plain", and where a grammar is in such a string only the rest is walked: a
  * second trie, of what has a quote or a backslash before any control character
- * (those with such a character first cannot stand in a string).  Where a
- * string's characters are counted, the mask of those that fit is made from
- * masks by length.
+ * (those with such a character first cannot stand in a string).  Of many of
+ * these it does not matter what text is before the quote: a third trie has
+ * their tails, each once, with all the tokens that end so.  Where a string's
+ * characters are counted, the mask of those that fit is made from masks by
+ * length.
  *
  * A token's bytes are its text, or what it is said to stand for: a control token
  * that is a mark has a place in the trie too.  One whose text has the byte that
@@ -34,6 +36,7 @@
 typedef struct {
     const char *s;
     uint32_t len, id;
+    uint32_t chars; /* of a string, at most */
 } entry_t;
 
 
@@ -96,12 +99,15 @@ trie_make(grammar_trie_t *t, const entry_t *e, uint32_t n)
             node->ids = i;
         }
         assert(open_n == e[i].len);
-        node = &t->nodes[open[open_n - 1]];
-        node->ids = node->ids_n == 0 ? i : node->ids;
-        node->ids_n++;
+        for (k = 0; k < open_n; k++) {
+            node = &t->nodes[open[k]];
+            node->chars =
+                (uint8_t) (e[i].chars > node->chars ? e[i].chars : node->chars);
+        }
         t->ids[i] = e[i].id;
     }
     close_nodes(t, open, &open_n, 0);
+    t->nodes[t->nodes_n].ids = n;
     node = realloc(t->nodes, (t->nodes_n + 1) * sizeof(*t->nodes));
     t->nodes = node != NULL ? node : t->nodes;
 
@@ -111,15 +117,18 @@ trie_make(grammar_trie_t *t, const entry_t *e, uint32_t n)
 
 enum { PLAIN, REST, NEVER_IN_STRING };
 
-/* Which slice a token is of, by what a JSON string says to its bytes.  Half a
- * character goes to the rest, as what is before it may make it whole. */
+/* Which slice a token is of, by what a JSON string says to its bytes, how many
+ * of them are plain before one is not, and how many characters it has at most.
+ * Half a character goes to the rest, as what is before it may make it whole. */
 static int
-slice_of(const entry_t *e)
+slice_of(entry_t *e, uint32_t *plain)
 {
-    uint32_t i, code, n;
+    uint32_t i, code, n, chars = 0;
     uint8_t c;
 
     for (i = 0; i < e->len; i += n) {
+        *plain = i;
+        e->chars = chars++ + e->len - i;
         c = (uint8_t) e->s[i];
         if (c < 0x20) {
             return NEVER_IN_STRING;
@@ -131,6 +140,43 @@ slice_of(const entry_t *e)
     }
 
     return PLAIN;
+}
+
+
+/* The slices of n tokens in the order of their bytes; e is used up. 0, or -1:
+ * no memory. */
+static int
+slices_make(grammar_vocab_t *v, entry_t *e, uint32_t n)
+{
+    entry_t *tails = calloc((size_t) n + 1, sizeof(*tails));
+    uint32_t i, k, rest = 0;
+    int rc = tails == NULL ? -1 : 0;
+
+    for (i = 0; i < n && rc == 0; i++) {
+        switch (slice_of(&e[i], &k)) {
+        case PLAIN:
+            v->plain[e[i].id / 32] |= 1u << e[i].id % 32;
+            break;
+        case REST:
+            tails[rest] = e[i];
+            tails[rest].s += k;
+            tails[rest].len -= k;
+            e[rest++] = e[i];
+            break;
+        default:
+            break;
+        }
+    }
+    if (rc == 0) {
+        rc = trie_make(&v->rest, e, rest);
+    }
+    if (rc == 0) {
+        qsort(tails, rest, sizeof(*tails), by_bytes);
+        rc = trie_make(&v->tails, tails, rest);
+    }
+    free(tails);
+
+    return rc;
 }
 
 
@@ -277,7 +323,7 @@ grammar_vocab_open(
 {
     grammar_vocab_t *v = calloc(1, sizeof(*v));
     entry_t *e = calloc((size_t) token_vocab(tok) + 1, sizeof(*e));
-    uint32_t i, n, rest = 0;
+    uint32_t n;
     int rc = -1;
 
     if (v == NULL || e == NULL || vocab_begin(v, tok, marks, marks_n) != 0) {
@@ -286,20 +332,8 @@ grammar_vocab_open(
     n = vocab_entries(v, e);
     rc = trie_make(&v->all, e, n);
 
-    for (i = 0; i < n; i++) {
-        switch (slice_of(&e[i])) {
-        case PLAIN:
-            v->plain[e[i].id / 32] |= 1u << e[i].id % 32;
-            break;
-        case REST:
-            e[rest++] = e[i];
-            break;
-        default:
-            break;
-        }
-    }
     if (rc == 0) {
-        rc = trie_make(&v->rest, e, rest);
+        rc = slices_make(v, e, n);
     }
     if (rc == 0) {
         rc = lengths_make(v);
@@ -333,6 +367,8 @@ grammar_vocab_close(grammar_vocab_t *v)
     free(v->all.ids);
     free(v->rest.nodes);
     free(v->rest.ids);
+    free(v->tails.nodes);
+    free(v->tails.ids);
     free(v->plain);
     free(v->ends);
     free(v->marks);

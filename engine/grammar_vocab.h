@@ -1,6 +1,6 @@
 /*
- * The tries of a vocabulary: grammar_vocab.c makes them, grammar_mask.c walks
- * them.  For those two only.
+ * The tries of a vocabulary: grammar_vocab.c makes them, grammar_walk.c walks
+ * them, grammar_mask.c keeps what comes of it.  For those three only.
  */
 #ifndef GRAMMAR_VOCAB_H
 #define GRAMMAR_VOCAB_H
@@ -14,13 +14,14 @@
 
 typedef struct {
     uint32_t end; /* where the subtree ends */
-    uint32_t ids; /* in ids, those of the node itself */
-    uint16_t ids_n;
+    uint32_t ids; /* in ids: those of the node, up to the next one's; then those
+                     of the subtree, up to the end's */
     uint8_t byte, depth;
+    uint8_t chars; /* rest: of a string, in a token of the subtree, at most */
 } grammar_node_of_trie_t;
 
 typedef struct {
-    grammar_node_of_trie_t *nodes; /* owned */
+    grammar_node_of_trie_t *nodes; /* owned; one more, which ends ids */
     uint32_t nodes_n;
     uint32_t *ids; /* owned; token ids in the order of their bytes */
 } grammar_trie_t;
@@ -31,6 +32,7 @@ struct grammar_vocab_s {
     uint32_t marks_n;
     uint32_t vocab, words;
     grammar_trie_t all, rest;
+    grammar_trie_t tails; /* the rest without the plain text it begins with */
     uint32_t *plain;           /* owned, [words]: text of any JSON string */
     uint32_t *upto[SHORT_MAX]; /* owned, [words]: plain, at most so long */
     uint32_t *longer;          /* owned, [longer_n]: plain and longer */
@@ -38,5 +40,27 @@ struct grammar_vocab_s {
     uint32_t longer_n;
     uint32_t *ends; /* owned, [words]: tokens that end a text */
 };
+
+/* --- walks (grammar_walk.c) --------------------------------------------- */
+
+typedef struct grammar_walk_s grammar_walk_t;
+
+/* A walk's memory; NULL: none. */
+grammar_walk_t *grammar_walk_open(void);
+void grammar_walk_close(grammar_walk_t *k);
+size_t grammar_walk_memory(const grammar_walk_t *k);
+
+/* How many frames a walk looked at, and at how many of their counts and sets */
+typedef struct {
+    uint32_t deep, aux;
+} grammar_shape_t;
+
+/*
+ * The mask of a state, by a walk, and what of the state it depends on.  0, or
+ * -1: no memory.
+ */
+int grammar_walk(grammar_walk_t *k, const grammar_t *g,
+    const grammar_vocab_t *v, const grammar_state_t *st, uint32_t *mask,
+    grammar_shape_t *shape);
 
 #endif
