@@ -584,7 +584,8 @@ commit_more(sched_t *s, uint32_t id, const sched_take_t *take)
     sreq_t *sr = &s->reqs[seq_req(id)];
     uint32_t i;
 
-    assert(take->more_n <= SCHED_MORE_MAX && s->c.depth == 0);
+    assert(take->more_n <= SCHED_MORE_MAX);
+    assert(take->more_n == 0 || s->c.depth == 0);
     assert(seq_at(s, id)->known_n + take->more_n < seq_at(s, id)->limit);
 
     for (i = 0; i < take->more_n; i++) {

@@ -36,7 +36,7 @@ enum {
     SLOTS = 120, /* of the second tier, if there is one */
     COPIES = 32, /* under way */
     SEGS = 3,
-    VOCAB = 400,
+    VOCAB = 250,
     EOS = 7
 };
 
@@ -61,6 +61,7 @@ typedef struct {
     llm_seg_head_t segs[SEGS];
     uint32_t dead[SEGS];
     fake_req_t reqs[REQS];
+    token_t *tok;
     uint32_t kv[BLOCKS * BT]; /* the device's memory */
     uint32_t host[SLOTS * BT];
     struct {
@@ -283,14 +284,6 @@ forward_copied(const forward_t *f, uint64_t nth)
         g->copies[nth % COPIES].n, g->copies[nth % COPIES].in, 1);
 
     return KN_COPY_DONE;
-}
-
-
-int
-token_is_end(const token_t *t, uint32_t id)
-{
-    (void) t;
-    return id == EOS;
 }
 
 
@@ -743,6 +736,9 @@ open_world(unsigned seed, int until, void (*script)(void), uint64_t step_min)
     srand(seed);
     g = calloc(1, sizeof(*g));
     assert_non_null(g);
+    g->tok = token_open_null();
+    assert_non_null(g->tok);
+    token_add_end(g->tok, EOS);
     g->in = inner_open(REQS, &g->state);
     assert_non_null(g->in);
     g->until = until;
@@ -753,7 +749,7 @@ open_world(unsigned seed, int until, void (*script)(void), uint64_t step_min)
     memset(&c, 0, sizeof(c));
     c.inner = g->in;
     c.forward = (forward_t *) (void *) any; /* never looked into */
-    c.token = (const token_t *) (void *) any;
+    c.token = g->tok;
     c.shape.rows_max = c.shape.outs_max = ROWS;
     c.shape.tokens_max = TOKENS;
     c.shape.context = CONTEXT;
@@ -803,6 +799,7 @@ close_world(void)
     loop_close(g->loop);
     assert_null(g->watch);
     inner_close(g->in);
+    token_close(g->tok);
     free(g->page);
     free(g);
     g = NULL;
