@@ -700,8 +700,8 @@ alive_mark(grammar_build_t *b, const grammar_dfa_t *d, uint8_t *alive)
 
 /* Drops states in place: number[s] <= s. */
 static void
-states_move(grammar_build_t *b, grammar_dfa_t *d, const uint32_t *number,
-    uint32_t n)
+states_move(
+    grammar_build_t *b, grammar_dfa_t *d, const uint32_t *number, uint32_t n)
 {
     uint32_t s, c, k = 0, to, from = 0, end;
 

@@ -191,8 +191,7 @@ void grammar_scratch_free(grammar_build_t *b, void *p, size_t n);
  * without grammar_room_free stays counted. */
 int grammar_room(
     grammar_build_t *b, void *v, uint32_t n, uint32_t *cap, size_t size);
-void grammar_room_free(
-    grammar_build_t *b, void *v, uint32_t *cap, size_t size);
+void grammar_room_free(grammar_build_t *b, void *v, uint32_t *cap, size_t size);
 
 /* Nodes. A failed one is 0, NEVER. */
 uint32_t grammar_empty(grammar_build_t *b);

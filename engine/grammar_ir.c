@@ -157,8 +157,8 @@ grammar_tick(grammar_build_t *b)
 void *
 grammar_get(grammar_build_t *b, size_t n)
 {
-    void *p = grammar_spend(b, n / 64 + 8) ? NULL
-                                           : grammar_arena_get(&b->mem, n);
+    void *p =
+        grammar_spend(b, n / 64 + 8) ? NULL : grammar_arena_get(&b->mem, n);
 
     if (p == NULL) {
         grammar_fail(b, "the grammar needs too much memory");

@@ -801,10 +801,9 @@ leads_plain(const grammar_t *g, uint32_t pos, const uint8_t *h, uint32_t n,
         }
         last = next;
         if (next == POS_DEAD
-            || (n > 1
-                    ? !leads_plain(
-                        g, next, h == behind ? behind : h + 2, n - 1, home)
-                    : !arrives(g, next, home))) {
+            || (n > 1 ? !leads_plain(
+                    g, next, h == behind ? behind : h + 2, n - 1, home)
+                      : !arrives(g, next, home))) {
             return 0;
         }
     }

@@ -243,8 +243,7 @@ grammar_open_schema(const char *s, size_t len, const grammar_opts_t *o,
     json_decref(c.consts);
     grammar_drop(&b, c.held);
     grammar_room_free(&b, &c.places, &c.places_cap, sizeof(*c.places));
-    grammar_room_free(
-        &b, &c.resources, &c.resources_cap, sizeof(*c.resources));
+    grammar_room_free(&b, &c.resources, &c.resources_cap, sizeof(*c.resources));
     grammar_room_free(&b, &c.anchors, &c.anchors_cap, sizeof(*c.anchors));
     grammar_room_free(&b, &c.rules, &c.rules_cap, sizeof(*c.rules));
     grammar_room_free(&b, &c.patterns, &c.patterns_cap, sizeof(*c.patterns));

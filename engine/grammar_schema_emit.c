@@ -423,8 +423,8 @@ name_put(object_t *x, const char *s, size_t len)
 {
     assert(x->o->props == 0); /* no number was given yet */
     if (!grammar_spend(x->c->b, 4)
-        && grammar_room(x->c->b, &x->names, x->names_n, &x->names_cap,
-               sizeof(*x->names))
+        && grammar_room(
+               x->c->b, &x->names, x->names_n, &x->names_cap, sizeof(*x->names))
                == 0) {
         x->names[x->names_n].s = s;
         x->names[x->names_n].len = len;

@@ -33,7 +33,7 @@ struct grammar_vocab_s {
     uint32_t vocab, words;
     grammar_trie_t all, rest;
     grammar_trie_t tails; /* the rest without the plain text it begins with */
-    uint32_t *plain;           /* owned, [words]: text of any JSON string */
+    uint32_t *plain;      /* owned, [words]: text of any JSON string */
     uint32_t *upto[SHORT_MAX]; /* owned, [words]: plain, at most so long */
     uint32_t *longer;          /* owned, [longer_n]: plain and longer */
     uint8_t *chars;            /* owned, [longer_n]: how long */

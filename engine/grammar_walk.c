@@ -61,8 +61,8 @@ struct grammar_walk_s {
     grammar_thread_t pool[POOL + DEPTH * GRAMMAR_THREADS_MAX];
     uint16_t table[TABLE];
     uint16_t rows[ROWS][256];
-    uint32_t at[DEPTH];    /* the configuration at each depth */
-    uint16_t *row[DEPTH];  /* and its row; NULL: none yet */
+    uint32_t at[DEPTH];   /* the configuration at each depth */
+    uint16_t *row[DEPTH]; /* and its row; NULL: none yet */
 };
 
 
@@ -199,8 +199,7 @@ same_frame(const grammar_work_t *w, uint32_t x, uint32_t y)
     return x == y
            || (x != 0 && y != 0 && w->words[x] == w->words[y]
                && memcmp(w->words + x, w->words + y,
-                      grammar_frame_words(w->g, w->words[x])
-                          * sizeof(uint32_t))
+                      grammar_frame_words(w->g, w->words[x]) * sizeof(uint32_t))
                       == 0);
 }
 
@@ -241,8 +240,7 @@ config_of(grammar_walk_t *k, const grammar_thread_t *t, uint32_t n,
             break;
         }
         x = &k->configs[c];
-        for (i = 0; x->n == n && i < n
-                    && k->pool[x->at + i].pos == t[i].pos
+        for (i = 0; x->n == n && i < n && k->pool[x->at + i].pos == t[i].pos
                     && same_frame(&k->w, k->pool[x->at + i].up, t[i].up);
              i++) {
         }
@@ -461,8 +459,8 @@ home_of(grammar_walk_t *k, const grammar_thread_t *t, uint32_t n)
         if (out[m].pos == POS_DEAD) {
             return 0;
         }
-        for (j = 0; j < m
-                    && (out[j].pos != out[m].pos || out[j].up != out[m].up);
+        for (j = 0;
+             j < m && (out[j].pos != out[m].pos || out[j].up != out[m].up);
              j++) {
         }
         m += j == m;
