@@ -29,11 +29,11 @@
  * that only wait for credit therefore cost nothing.
  *
  * ROOM.  Before a step loop_out must have room for the tokens of a whole
- * batch, as many that follow them (obey.c), and one END of every request; so no push can fail, and text_out need
- * never wait for the loop nor the loop in the middle of a turn.  Also, a turn
- * is run only when text_out has read what the turn LOOP_AHEAD before it
- * pushed: credit is counted by text_out, and what it has not seen yet must be
- * bounded too.
+ * batch, as many that follow them (obey.c), and one END of every request; so
+ * no push can fail, and text_out need never wait for the loop nor the loop in
+ * the middle of a turn.  Also, a turn is run only when text_out has read what
+ * the turn LOOP_AHEAD before it pushed: credit is counted by text_out, and what
+ * it has not seen yet must be bounded too.
  *
  * SEEN.  What others may know of each request (live.h) is written behind the
  * step for those that were in it, and for LOOP_SHOWN more in turn, as those in
