@@ -98,8 +98,12 @@ typedef struct {
  * matcher's, so there is no state for each order or set of keys.  Names come
  * first among the classes, in the order of their bytes; behind them one class
  * for each way in which other keys are told apart.
+ *
+ * Or an array whose items are each there once: they are the keys then, and no
+ * value is behind one.
  */
 typedef struct {
+    uint32_t array;     /* it is one */
     uint32_t props;     /* keys known by name: classes [0, props), sorted */
     uint32_t classes;   /* of keys */
     uint32_t *rule;     /* [classes] of their values */
@@ -340,7 +344,8 @@ typedef struct {
     uint32_t *value; /* [classes]: pos behind the key; 0: none */
     uint32_t key, open, next, member;
     uint32_t ordered;
-    uint32_t counts; /* must members be counted? up to */
+    uint32_t counts;   /* must members be counted? up to */
+    uint32_t distinct; /* and keys that have no name told from each other? */
 } grammar_obj_t;
 
 typedef struct {
@@ -376,6 +381,10 @@ struct grammar_s {
 /* Takes over what was built; b is closed.  NULL: failed. */
 grammar_t *grammar_link(grammar_build_t *b, uint32_t root);
 
+/* Finds where text of strings may be, counts_n being the counted repetitions
+ * (grammar_plain.c). */
+void grammar_plain(grammar_build_t *b, grammar_t *g, uint32_t counts_n);
+
 /* --- walking (grammar_match.c) ------------------------------------------ */
 
 #define GRAMMAR_THREADS_MAX 64
@@ -404,6 +413,9 @@ typedef struct {
 uint32_t grammar_step(
     grammar_work_t *w, const grammar_thread_t *in, uint32_t n, uint8_t byte);
 int grammar_ends(grammar_work_t *w, const grammar_thread_t *in, uint32_t n);
+/* Adds the bytes that a thread may take next to set, and perhaps more. */
+void grammar_first(
+    grammar_work_t *w, uint32_t pos, uint32_t up, uint64_t set[4]);
 /* May a key that is read so far as pos become one that has no name? */
 int grammar_key_free(grammar_work_t *w, uint32_t pos, uint32_t frame);
 /* Notes that a walk read a frame that counts, and the one behind it. */

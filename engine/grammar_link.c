@@ -20,19 +20,12 @@
  *                +---"}"-->done              +---"}"-->done
  *
  * What is kept is copied to the grammar's own memory; the build's is freed.
- *
- * Where a string may be is known beforehand, for masks (grammar_mask.c): the
- * places from which every text of a JSON string leads to such places again, and
- * the counted repetitions of its characters.  Both are looked for once all is
- * linked, since a place is judged by those that it leads to.
  */
 #include "grammar_impl.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define PLACE_STEPS 96 /* to look at all ways on from a place */
 
 typedef struct {
     grammar_build_t *b;
@@ -290,8 +283,10 @@ object_reach(link_t *l, grammar_list_t *todo, grammar_object_t *o)
     grammar_dfa_trim(l->b, o->key);
 
     for (c = 0; c < o->classes && !l->b->failed; c++) {
-        o->rule[c] = ok[c] ? tail_of(l, o->rule[c]) : GRAMMAR_MANY;
-        if (ok[c]) {
+        o->rule[c] = !ok[c]     ? GRAMMAR_MANY
+                     : o->array ? o->rule[c]
+                                : tail_of(l, o->rule[c]);
+        if (ok[c] && !o->array) {
             reach(l, todo, o->rule[c]);
         }
     }
@@ -395,7 +390,9 @@ first_of(grammar_build_t *b, grammar_rule_t *r, int *again)
 
     (void) grammar_spend(b, 256);
     if (r->kind == RULE_OBJECT || r->kind == RULE_ARRAY) {
-        own[1] = UINT64_C(1) << ((r->kind == RULE_OBJECT ? '{' : '[') - 64);
+        own[1] = UINT64_C(1)
+                 << ((r->kind == RULE_OBJECT && !r->u.object->array ? '{' : '[')
+                        - 64);
     } else if (r->kind == RULE_COUNT) {
         if (r->u.count.max > 0) {
             first_add(r->first, b->rules[r->u.count.rule].first, again);
@@ -665,6 +662,38 @@ put_frame(link_t *l, uint32_t pos, int kind, uint32_t spec, uint32_t rule)
 }
 
 
+/* Who requires one that requires others requires them too, and so does the
+ * object: where properties come in order it must be known before the first of
+ * them is passed. */
+static void
+deps_close(link_t *l, grammar_object_t *o)
+{
+    uint32_t i, k, w, *dep, *other;
+    int again = 1;
+
+    while (again && !grammar_tick(l->b)) {
+        again = 0;
+        for (i = 0; i <= o->deps_n; i++) {
+            dep = i == o->deps_n ? o->required
+                                 : o->deps + (size_t) i * (1 + o->words) + 1;
+            if (grammar_spend(l->b, 2 * o->deps_n)) {
+                return;
+            }
+            for (k = 0; k < o->deps_n; k++) {
+                other = o->deps + (size_t) k * (1 + o->words);
+                if (!(dep[other[0] / 32] >> other[0] % 32 & 1)) {
+                    continue;
+                }
+                for (w = 0; w < o->words; w++) {
+                    again |= (other[1 + w] & ~dep[w]) != 0;
+                    dep[w] |= other[1 + w];
+                }
+            }
+        }
+    }
+}
+
+
 /* An object's places and all that the matcher must know of it.  Members are
  * counted as far as a bound asks: to the end if there is a maximum, else up to
  * the minimum, so that states beyond look alike. */
@@ -682,8 +711,9 @@ put_object(link_t *l, uint32_t rule)
     x->next = r->pos + 1;
     x->member = r->pos + 2;
     x->key = grammar_dfa_empty(o->key) ? POS_DEAD : r->pos + 4;
-    x->ordered = l->b->o.ordered;
+    x->ordered = l->b->o.ordered && !o->array;
     x->counts = o->max != GRAMMAR_MANY ? GRAMMAR_MANY : o->min;
+    x->distinct = o->min > 1 && o->classes > o->props;
     put_frame(l, x->open, POS_OPEN, k, rule);
     put_frame(l, x->next, POS_NEXT, k, rule);
     put_frame(l, x->member, POS_MEMBER, k, rule);
@@ -699,11 +729,12 @@ put_object(link_t *l, uint32_t rule)
     memcpy(x->o.order, o->order, o->props * sizeof(uint32_t));
     if (o->deps_n > 0) {
         memcpy(x->o.deps, o->deps, o->deps_n * (1 + words) * sizeof(uint32_t));
+        deps_close(l, &x->o);
     }
     for (c = 0; c < o->classes; c++) {
-        x->value[c] = o->rule[c] == GRAMMAR_MANY
-                          ? POS_DEAD
-                          : l->b->rules[o->rule[c]].pos + 1;
+        x->value[c] = o->rule[c] == GRAMMAR_MANY ? POS_DEAD
+                      : o->array                 ? x->member
+                                 : l->b->rules[o->rule[c]].pos + 1;
     }
     x->o.key = NULL;
     x->o.rule = NULL;
@@ -759,237 +790,6 @@ put_count(link_t *l, uint32_t rule)
     x->counts = x->max != GRAMMAR_MANY ? GRAMMAR_MANY : x->min;
     x->pos = r->pos;
     put_frame(l, x->pos, POS_COUNT, k, rule);
-}
-
-
-/* --- text that goes on -------------------------------------------------- */
-
-/* Where a byte leads without a call; frames know no bytes. */
-static uint32_t
-next_of(const grammar_t *g, uint32_t pos, uint8_t byte)
-{
-    const grammar_pos_t *p = &g->pos[pos];
-
-    assert(pos < g->pos_n);
-    return p->map == NULL ? POS_DEAD : p->next[p->map[byte]];
-}
-
-
-/* Is a place where a character ends one that will do: home, or if there is
- * none, any that is plain? */
-static int
-arrives(const grammar_t *g, uint32_t pos, uint32_t home)
-{
-    return home != 0 ? pos == home : g->pos[pos].plain;
-}
-
-
-/* Does every character of n bytes arrive, the first of which are h[0] to h[1],
- * the second h[2] to h[3]? */
-static int
-leads_plain(const grammar_t *g, uint32_t pos, const uint8_t *h, uint32_t n,
-    uint32_t home)
-{
-    static const uint8_t behind[] = {0x80, 0xbf, 0x80, 0xbf};
-    uint32_t c, next, last = 0;
-
-    assert(n >= 1 && n <= 4 && h[0] <= h[1]);
-    for (c = h[0]; c <= h[1]; c++) {
-        next = next_of(g, pos, (uint8_t) c);
-        if (next == last && c > h[0]) {
-            continue;
-        }
-        last = next;
-        if (next == POS_DEAD
-            || (n > 1 ? !leads_plain(
-                    g, next, h == behind ? behind : h + 2, n - 1, home)
-                      : !arrives(g, next, home))) {
-            return 0;
-        }
-    }
-
-    return 1;
-}
-
-
-/* Does every character of a JSON string that needs no escape arrive, and every
- * control character lead nowhere?  Rows: the first byte, the second, and how
- * many bytes, as Unicode's table 3-7 has them. */
-static int
-stays_plain(const grammar_t *g, uint32_t pos, uint32_t home)
-{
-    static const uint8_t heads[][5] = {{0xc2, 0xdf, 0x80, 0xbf, 2},
-        {0xe0, 0xe0, 0xa0, 0xbf, 3}, {0xe1, 0xec, 0x80, 0xbf, 3},
-        {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
-        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4},
-        {0xf4, 0xf4, 0x80, 0x8f, 4}};
-    const grammar_pos_t *p = &g->pos[pos];
-    uint32_t i, next;
-
-    assert(pos < g->pos_n);
-    if (p->accept || p->calls_n > 0) {
-        return 0;
-    }
-    for (i = 0; i < 0x80; i++) {
-        next = next_of(g, pos, (uint8_t) i);
-        if (i < 0x20 ? next != 0
-                     : i != '"' && i != '\\' && !arrives(g, next, home)) {
-            return 0;
-        }
-    }
-    for (i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
-        if (!leads_plain(g, pos, heads[i], heads[i][4], home)) {
-            return 0;
-        }
-    }
-
-    return 1;
-}
-
-
-/* A place that every character of a string leads back to, and no half of one.
- * What follows some text there is what follows none, so that the ends of tokens
- * are walked once for all that may be before them (grammar_walk.c). */
-static int
-is_home(const grammar_t *g, uint32_t pos)
-{
-    uint32_t i;
-
-    for (i = 0x80; i < 0x100; i++) {
-        if ((i < 0xc2 || i > 0xf4) && next_of(g, pos, (uint8_t) i) != 0) {
-            return 0;
-        }
-    }
-
-    return g->pos[pos].plain && stays_plain(g, pos, pos);
-}
-
-
-/* Where a text goes on to that is like no name: mostly one place for a rule. */
-static void
-find_homes(grammar_build_t *b, grammar_t *g)
-{
-    enum { UNKNOWN, YES, NO };
-    uint8_t *known = grammar_scratch(b, g->pos_n);
-    uint32_t i, home;
-
-    for (i = 2; known != NULL && i < g->pos_n && !grammar_spend(b, 4); i++) {
-        home = g->pos[i].plain ? next_of(g, i, 0x7f) : 0;
-        if (home == 0) {
-            continue;
-        }
-        if (known[home] == UNKNOWN) {
-            (void) grammar_spend(b, PLACE_STEPS);
-            known[home] = is_home(g, home) ? YES : NO;
-        }
-        g->pos[i].home = known[home] == YES ? home : 0;
-    }
-    grammar_scratch_free(b, known, g->pos_n);
-}
-
-
-/* Counted repetitions of a string's characters, and what is around them.  Once
- * such an item is whole the place is DONE, which is taken for plain meanwhile.
- */
-static void
-find_chars(grammar_build_t *b, grammar_t *g, uint32_t counts_n)
-{
-    grammar_pos_t *p;
-    uint32_t i, k;
-
-    g->pos[POS_DONE].plain = 1;
-    for (i = 0; i < counts_n && !grammar_spend(b, PLACE_STEPS); i++) {
-        k = g->rules[g->counts[i].rule].pos;
-        g->counts[i].chars = g->rules[g->counts[i].rule].kind == RULE_PLAIN
-                             && k > POS_DONE && stays_plain(g, k, 0);
-    }
-    g->pos[POS_DONE].plain = 0;
-
-    for (i = 2; i < g->pos_n && !grammar_spend(b, 8); i++) {
-        p = &g->pos[i];
-        p->quote = p->kind == POS_PLAIN && p->map != NULL && !p->accept;
-        for (k = 0; k < 256 && p->quote; k++) {
-            p->quote = k == '"' || next_of(g, i, (uint8_t) k) == POS_DEAD;
-        }
-        (void) grammar_spend(b, k);
-    }
-}
-
-
-/* The largest set of places that any text of a string stays in: all that might
- * be, less those that lead out of it, until none does. */
-static void
-find_plain(grammar_build_t *b, grammar_t *g)
-{
-    grammar_pos_t *p;
-    uint32_t i;
-    int again = 1;
-
-    for (i = 2; i < g->pos_n; i++) {
-        p = &g->pos[i];
-        p->plain = p->map != NULL && next_of(g, i, 'a') != 0
-                   && next_of(g, i, 0xc3) != 0 && next_of(g, i, '\n') == 0
-                   && (p->kind == POS_PLAIN || p->nameless);
-    }
-    while (again && !b->failed) {
-        again = 0;
-        /* what leads on has a higher number, mostly */
-        for (i = g->pos_n; i-- > 2 && !grammar_spend(b, 1);) {
-            if (!g->pos[i].plain || grammar_spend(b, PLACE_STEPS)) {
-                continue;
-            }
-            if (!stays_plain(g, i, 0)) {
-                g->pos[i].plain = 0;
-                again = 1;
-            }
-        }
-    }
-}
-
-
-/* Is pos within a string, as far as is known: no control character, and nothing
- * but a quote leads out? */
-static int
-stays_inside(const grammar_t *g, uint32_t pos)
-{
-    const grammar_pos_t *p = &g->pos[pos];
-    uint32_t i, next;
-
-    for (i = 0; i < 256; i++) {
-        next = i == '"' ? POS_DEAD : next_of(g, pos, (uint8_t) i);
-        if (next != POS_DEAD && (i < 0x20 || !g->pos[next].inside)) {
-            return 0;
-        }
-    }
-
-    return p->map != NULL && !p->accept && p->calls_n == 0;
-}
-
-
-/* The largest set of places that text leaves by a quote only. */
-static void
-find_inside(grammar_build_t *b, grammar_t *g)
-{
-    grammar_pos_t *p;
-    uint32_t i;
-    int again = 1;
-
-    for (i = 2; i < g->pos_n; i++) {
-        p = &g->pos[i];
-        p->inside = p->map != NULL && !p->accept && p->calls_n == 0;
-    }
-    while (again && !b->failed) {
-        again = 0;
-        for (i = g->pos_n; i-- > 2 && !grammar_spend(b, 1);) {
-            if (!g->pos[i].inside || grammar_spend(b, PLACE_STEPS)) {
-                continue;
-            }
-            if (!stays_inside(g, i)) {
-                g->pos[i].inside = 0;
-                again = 1;
-            }
-        }
-    }
 }
 
 
@@ -1100,10 +900,7 @@ link_run(link_t *l, uint32_t root)
         l->g->white = !b->o.compact;
         l->g->masks_max =
             b->o.masks_max == 0 ? GRAMMAR_MASKS_MAX : b->o.masks_max;
-        find_plain(b, l->g);
-        find_inside(b, l->g);
-        find_homes(b, l->g);
-        find_chars(b, l->g, l->counts_n);
+        grammar_plain(b, l->g, l->counts_n);
     }
 
     return b->failed ? -1 : 0;

@@ -19,7 +19,9 @@
  *
  * Whether an object may be closed, go on or have a key is decided so that it
  * can always be brought to an end: a key that may still become only ones that
- * were seen is refused at its first byte that says so.
+ * were seen is refused at its first byte that says so.  A key that has no name
+ * may be repeated; where there must be several, those count that begin with
+ * bytes of their own, so that none is counted twice.
  *
  * More than GRAMMAR_THREADS_MAX threads, or frames than there is room, drop
  * what is newest: a text may then be refused, never wrongly taken.
@@ -48,6 +50,11 @@
 
 enum { F_POS, F_UP, F_COUNT, F_SET };
 
+/* Behind an object's set, where keys without a name must be told from each
+ * other: the first byte of the one that is read, and 1; how many different ones
+ * there were, with names; the first bytes that they had. */
+enum { D_BYTE, D_COUNT, D_BYTES, D_WORDS = D_BYTES + 8 };
+
 
 /* --- frames ------------------------------------------------------------- */
 
@@ -58,7 +65,8 @@ grammar_frame_words(const grammar_t *g, uint32_t pos)
 
     switch (p->kind) {
     case POS_MEMBER:
-        return F_SET + g->objects[p->spec].o.words;
+        return F_SET + g->objects[p->spec].o.words
+               + (g->objects[p->spec].distinct ? D_WORDS : 0);
     case POS_ITEMS:
     case POS_COUNT:
         return F_SET;
@@ -195,9 +203,10 @@ has(const uint32_t *set, uint32_t i)
 }
 
 
-/* Is key i required, by the schema or by one that was seen? */
+/* Is key i required, by the schema, one that was seen, or by which comes? */
 static int
-is_required(const grammar_obj_t *x, const uint32_t *seen, uint32_t i)
+is_required(
+    const grammar_obj_t *x, const uint32_t *seen, uint32_t i, uint32_t which)
 {
     const uint32_t *dep = x->o.deps;
     uint32_t k;
@@ -207,7 +216,7 @@ is_required(const grammar_obj_t *x, const uint32_t *seen, uint32_t i)
         return 1;
     }
     for (k = 0; k < x->o.deps_n; k++, dep += 1 + x->o.words) {
-        if (has(seen, dep[0]) && has(dep + 1, i)) {
+        if ((dep[0] == which || has(seen, dep[0])) && has(dep + 1, i)) {
             return 1;
         }
     }
@@ -248,7 +257,7 @@ room(const grammar_obj_t *x, uint32_t count)
 
 
 /* With properties in order: may i be next?  Not if a key was seen that comes
- * behind it, or one before it that is required was not. */
+ * behind it, or one before it that is required, if only by i itself, was not. */
 static int
 in_order(const grammar_obj_t *x, const uint32_t *seen, uint32_t i)
 {
@@ -258,7 +267,7 @@ in_order(const grammar_obj_t *x, const uint32_t *seen, uint32_t i)
     for (k = 0; k < x->o.props; k++) {
         if (x->o.order[k] > x->o.order[i]
                 ? has(seen, k)
-                : k != i && !has(seen, k) && is_required(x, seen, k)) {
+                : k != i && !has(seen, k) && is_required(x, seen, k, i)) {
             return 0;
         }
     }
@@ -283,7 +292,7 @@ may_name(const grammar_obj_t *x, const uint32_t *frame, uint32_t missing_n,
         return 0;
     }
     if (left != GRAMMAR_MANY) {
-        more = missing_n - (uint32_t) is_required(x, seen, i);
+        more = missing_n - (uint32_t) is_required(x, seen, i, GRAMMAR_MANY);
         for (k = 0; k < x->o.deps_n; k++, dep += 1 + x->o.words) {
             more += dep[0] == i ? x->o.props : 0;
         }
@@ -347,6 +356,55 @@ key_alive(grammar_work_t *w, const grammar_obj_t *x, uint32_t pos, uint32_t f)
 }
 
 
+/* What a frame knows of different keys. */
+static uint32_t *
+distinct_of(const grammar_work_t *w, const grammar_obj_t *x, uint32_t f)
+{
+    assert(x->distinct && f != 0 && f < w->used);
+
+    return w->words + f + F_SET + x->o.words;
+}
+
+
+/* The first byte of a key: a frame that has it, or f; 0: no room. */
+static uint32_t
+key_first(grammar_work_t *w, const grammar_obj_t *x, uint32_t pos, uint32_t f,
+    uint8_t byte)
+{
+    const grammar_pos_t *p = &w->g->pos[x->key];
+
+    if (pos != p->next[p->map['"']]) {
+        return f;
+    }
+    look_aux(w, f);
+    if (distinct_of(w, x, f)[D_BYTE] == 0) {
+        f = frame_count(w, f, 0);
+        if (f != 0) {
+            distinct_of(w, x, f)[D_BYTE] = 1u + byte;
+        }
+    }
+
+    return f;
+}
+
+
+/* A key is whole; f is its own frame.  One without a name is another one for
+ * certain if none began with its first byte. */
+static void
+key_counts(grammar_work_t *w, const grammar_obj_t *x, uint32_t f, int named)
+{
+    uint32_t *d = distinct_of(w, x, f), byte = d[D_BYTE] & 255;
+
+    if (named || !has(d + D_BYTES, byte)) {
+        d[D_COUNT] += d[D_COUNT] < x->o.min;
+    }
+    if (!named) {
+        d[D_BYTES + byte / 32] |= 1u << byte % 32;
+    }
+    d[D_BYTE] = 0;
+}
+
+
 /* A byte of a key.  Behind its closing quote the frame is one that has seen
  * it, and the place what is behind a key of its class. */
 static void
@@ -364,7 +422,10 @@ step_key(grammar_work_t *w, uint32_t pos, uint32_t f, uint8_t byte)
     key_class = w->g->pos[to].key_class;
     if (key_class == 0) {
         if (key_alive(w, x, to, f)) {
-            emit(w, to, f);
+            f = x->distinct ? key_first(w, x, pos, f, byte) : f;
+            if (f != 0) {
+                emit(w, to, f);
+            }
         }
         return;
     }
@@ -378,6 +439,9 @@ step_key(grammar_work_t *w, uint32_t pos, uint32_t f, uint8_t byte)
         if (f != 0) {
             if (key_class < x->o.props) {
                 w->words[f + F_SET + key_class / 32] |= 1u << key_class % 32;
+            }
+            if (x->distinct) {
+                key_counts(w, x, f, key_class < x->o.props);
             }
             emit(w, x->value[key_class], f);
         }
@@ -400,26 +464,25 @@ step_object(grammar_work_t *w, uint32_t pos, uint32_t f, uint8_t byte)
 {
     const grammar_pos_t *p = &w->g->pos[pos];
     const grammar_obj_t *x = &w->g->objects[p->spec];
+    uint32_t n;
 
     assert(p->kind >= POS_OPEN && p->kind <= POS_MEMBER);
     assert(f != 0 && f < w->used);
     if (is_white(w->g, byte)) {
         emit(w, pos, f);
-    } else if (byte == '"' && p->kind != POS_MEMBER) {
-        if (x->key != POS_DEAD) {
-            step_key(w, x->key, f, byte);
-        }
     } else if (byte == ',' && p->kind == POS_MEMBER) {
         if (x->key != POS_DEAD && key_alive(w, x, x->key, f)) {
             emit(w, x->next, f);
         }
-    } else if (byte == '}' && p->kind != POS_NEXT) {
+    } else if (byte == (x->o.array ? ']' : '}') && p->kind != POS_NEXT) {
         look_aux(w, f);
-        if (w->words[f + F_COUNT] >= x->o.min
-            && missing(x, w->words + f + F_SET) == 0) {
+        n = x->distinct ? distinct_of(w, x, f)[D_COUNT] : w->words[f + F_COUNT];
+        if (n >= x->o.min && missing(x, w->words + f + F_SET) == 0) {
             look(w, f);
             emit(w, POS_DONE, w->words[f + F_UP]);
         }
+    } else if (p->kind != POS_MEMBER && x->key != POS_DEAD) {
+        step_key(w, x->key, f, byte);
     }
 }
 
@@ -615,6 +678,119 @@ grammar_step(
     }
 
     return w->out_n;
+}
+
+
+/* --- what a byte may be ------------------------------------------------- */
+
+static void
+first_byte(uint64_t set[4], uint8_t byte)
+{
+    set[byte / 64] |= UINT64_C(1) << byte % 64;
+}
+
+
+static void
+first_rule(const grammar_t *g, uint32_t rule, uint64_t set[4])
+{
+    uint32_t i;
+
+    assert(rule < g->rules_n);
+    for (i = 0; i < 4; i++) {
+        set[i] |= g->rules[rule].first[i];
+    }
+}
+
+
+static void
+first_row(const grammar_pos_t *p, uint64_t set[4])
+{
+    uint32_t i;
+
+    for (i = 0; i < 256 && p->map != NULL; i++) {
+        set[i / 64] |= (uint64_t) (p->next[p->map[i]] != POS_DEAD) << i % 64;
+    }
+}
+
+
+/* Of an object or array: white space, what separates, ends or begins. */
+static void
+first_frame(grammar_work_t *w, uint32_t pos, uint32_t f, uint64_t set[4])
+{
+    const grammar_t *g = w->g;
+    const grammar_pos_t *p = &g->pos[pos];
+    const grammar_arr_t *x;
+    uint32_t n;
+
+    if (g->white) {
+        first_byte(set, ' ');
+        first_byte(set, '\t');
+        first_byte(set, '\n');
+        first_byte(set, '\r');
+    }
+    first_byte(set, ',');
+    first_byte(set, ']');
+    first_byte(set, '}');
+    if (p->kind == POS_FIRST || p->kind == POS_ITEM) {
+        look_aux(w, f);
+        x = &g->arrays[p->spec];
+        n = w->words[f + F_COUNT];
+        if (n < x->max) {
+            first_rule(g, n < x->prefix_n ? x->prefix[n] : x->rest, set);
+        }
+    } else if (p->kind == POS_OPEN || p->kind == POS_NEXT) {
+        first_row(&g->pos[g->objects[p->spec].key], set);
+    }
+}
+
+
+/* As step goes, but for what an object or array says beyond its kind.  What is
+ * looked at is looked at by each step too. */
+void
+grammar_first(grammar_work_t *w, uint32_t pos, uint32_t up, uint64_t set[4])
+{
+    const grammar_t *g = w->g;
+    const grammar_pos_t *p;
+    const grammar_cnt_t *x;
+    uint32_t i, n;
+
+    for (;;) {
+        p = &g->pos[pos];
+        if (p->kind == POS_KEY) {
+            first_row(p, set);
+            return;
+        }
+        if (p->kind != POS_PLAIN && p->kind != POS_COUNT) {
+            first_frame(w, pos, up, set);
+            return;
+        }
+        if (p->kind == POS_COUNT) {
+            x = &g->counts[p->spec];
+            look_aux(w, up);
+            n = w->words[up + F_COUNT];
+            if (n < x->max) {
+                first_rule(g, x->rule, set);
+            }
+            if (n < x->min) {
+                return;
+            }
+            look(w, up);
+            up = w->words[up + F_UP];
+        } else {
+            first_row(p, set);
+            for (i = 0; i < p->calls_n; i++) {
+                first_rule(g, g->calls[p->calls + i].rule, set);
+            }
+            if (!p->accept) {
+                return;
+            }
+        }
+        if (up == 0) {
+            w->deep = UINT32_MAX;
+            return;
+        }
+        leave(w, up, &pos, &up);
+    }
 }
 
 

@@ -42,7 +42,8 @@
 #define TABLE      (CONFIGS * 4) /* by hash */
 #define POOL       8192          /* threads of those that stay */
 #define DEPTH      (TOKEN_LEN_MAX + 2)
-#define HASHED     5 /* words of a frame: all but large sets of keys */
+#define HASHED     5  /* words of a frame: all but large sets of keys */
+#define MANY       64 /* nodes below: it pays to look at all bytes at once */
 
 enum { UNKNOWN, DEAD, FIRST }; /* in a row */
 
@@ -58,11 +59,13 @@ struct grammar_walk_s {
     config_t configs[CONFIGS + DEPTH]; /* those that stay, one for each depth */
     uint32_t configs_n, pool_n, rows_n;
     uint32_t full, floor; /* no more will stay; their frames are below */
+    uint32_t home;        /* one of one thread that is often met; 0: none */
     grammar_thread_t pool[POOL + DEPTH * GRAMMAR_THREADS_MAX];
     uint16_t table[TABLE];
     uint16_t rows[ROWS][256];
     uint32_t at[DEPTH];   /* the configuration at each depth */
     uint16_t *row[DEPTH]; /* and its row; NULL: none yet */
+    uint8_t many[DEPTH];  /* are many nodes there? */
 };
 
 
@@ -276,6 +279,28 @@ config_of(grammar_walk_t *k, const grammar_thread_t *t, uint32_t n,
 }
 
 
+/* Does a byte lead to a place or nowhere, whatever the stack is? */
+static int
+steps_alone(const grammar_walk_t *k, const grammar_pos_t *p, uint8_t byte)
+{
+    const grammar_pos_t *to;
+    const grammar_obj_t *x;
+
+    if (p->map == NULL) {
+        return 0;
+    }
+    if (p->kind == POS_PLAIN) {
+        return p->calls_n == 0 && !p->accept;
+    }
+    to = &k->w.g->pos[p->next[p->map[byte]]];
+    x = &k->w.g->objects[p->spec];
+
+    return p->next[p->map[byte]] == POS_DEAD
+           || (to->key_class == 0 && to->nameless && x->o.max == GRAMMAR_MANY
+               && !x->ordered && !x->distinct);
+}
+
+
 /* Where byte leads from the configuration at a depth, without looking. */
 static uint32_t
 config_step(grammar_walk_t *k, uint32_t depth, uint8_t byte)
@@ -291,11 +316,14 @@ config_step(grammar_walk_t *k, uint32_t depth, uint8_t byte)
         k->w.used = k->at[depth] < CONFIGS ? k->floor : x->used;
     }
     was = k->w.used;
-    if (n == 1 && p->kind == POS_PLAIN && p->calls_n == 0 && !p->accept
-        && p->map != NULL) {
+    if (n == 1 && steps_alone(k, p, byte)) {
         out->pos = p->next[p->map[byte]];
         out->up = in->up;
         n = out->pos != POS_DEAD;
+        if (k->home != 0 && out->pos == k->pool[k->configs[k->home].at].pos
+            && out->up == k->pool[k->configs[k->home].at].up) {
+            return k->home;
+        }
     } else if (n == 1 && in->pos == POS_DONE && byte >= 0x20 && byte < 0x80
                && byte != '"' && byte != '\\' && counts_chars(&k->w, in->up)) {
         out->pos = POS_DONE;
@@ -314,19 +342,45 @@ config_step(grammar_walk_t *k, uint32_t depth, uint8_t byte)
 }
 
 
-/* The same, noted in the row, which one that stays gets when it is first
- * stepped from. */
+/* Notes all bytes that lead nowhere from one that many ways lead on from. */
+static void
+row_fill(grammar_walk_t *k, const config_t *x, uint16_t *row)
+{
+    uint64_t set[4] = {0};
+    uint32_t i;
+
+    for (i = 0; i < x->n; i++) {
+        grammar_first(
+            &k->w, k->pool[x->at + i].pos, k->pool[x->at + i].up, set);
+    }
+    for (i = 0; i < 256; i++) {
+        if (row[i] == UNKNOWN && !(set[i / 64] >> i % 64 & 1)) {
+            row[i] = DEAD;
+        }
+    }
+}
+
+
+/* Where byte leads, noted in the row, which one that stays gets when it is
+ * first stepped from. */
 static uint32_t
 config_next(grammar_walk_t *k, uint32_t depth, uint8_t byte)
 {
-    uint32_t c = k->at[depth], to = config_step(k, depth, byte);
+    uint32_t c = k->at[depth], to;
     config_t *x = &k->configs[c];
 
     if (c < CONFIGS && x->row == 0 && k->rows_n < ROWS) {
         x->row = (uint16_t) k->rows_n++;
-        memset(k->rows[x->row], 0, sizeof(k->rows[0]));
         k->row[depth] = k->rows[x->row];
+        memset(k->row[depth], 0, sizeof(k->rows[0]));
+        if (k->many[depth]) {
+            row_fill(k, x, k->row[depth]);
+            if (k->row[depth][byte] == DEAD) {
+                return DEAD;
+            }
+        }
     }
+    to = config_step(k, depth, byte);
     if (k->row[depth] != NULL && to < CONFIGS) {
         k->row[depth][byte] = (uint16_t) to;
     }
@@ -336,14 +390,25 @@ config_next(grammar_walk_t *k, uint32_t depth, uint8_t byte)
 }
 
 
+/* The same by what was noted, if it was. */
+static inline uint32_t
+next_of(grammar_walk_t *k, uint32_t depth, uint8_t byte)
+{
+    uint32_t c = k->row[depth] == NULL ? UNKNOWN : k->row[depth][byte];
+
+    return c != UNKNOWN ? c : config_next(k, depth, byte);
+}
+
+
 /* --- walks -------------------------------------------------------------- */
 
 static void
-stand(grammar_walk_t *k, uint32_t depth, uint32_t c)
+stand(grammar_walk_t *k, uint32_t depth, uint32_t c, uint32_t nodes)
 {
     assert(depth < DEPTH && c >= FIRST);
 
     k->at[depth] = c;
+    k->many[depth] = nodes > MANY;
     k->row[depth] = k->configs[c].row == 0 ? NULL : k->rows[k->configs[c].row];
 }
 
@@ -373,20 +438,16 @@ walk(grammar_walk_t *k, const grammar_trie_t *t, uint32_t c, uint32_t *mask)
     const grammar_node_of_trie_t *node;
     uint32_t i;
 
-    stand(k, 0, c);
+    stand(k, 0, c, t->nodes_n);
     for (i = 0; i < t->nodes_n;) {
         node = &t->nodes[i];
         assert(node->end > i && node->end <= t->nodes_n);
-        c = k->row[node->depth] == NULL ? UNKNOWN
-                                        : k->row[node->depth][node->byte];
-        if (c == UNKNOWN) {
-            c = config_next(k, node->depth, node->byte);
-        }
+        c = next_of(k, node->depth, node->byte);
         if (c == DEAD) {
             i = node->end;
             continue;
         }
-        stand(k, node->depth + 1u, c);
+        stand(k, node->depth + 1u, c, node->end - i);
         bits(t, node->ids, node[1].ids, mask, 1);
         i++;
     }
@@ -403,27 +464,28 @@ walk_rest(grammar_walk_t *k, const grammar_trie_t *t, uint32_t c, uint32_t home,
     uint32_t chars, uint32_t *mask)
 {
     const grammar_node_of_trie_t *node;
+    uint16_t none[256] = {0}, *heads = none;
     uint32_t i;
 
-    stand(k, 0, c);
+    /* where the first byte leads to the same place as from home, all is right */
+    if (home != 0 && k->configs[home].row != 0) {
+        heads = k->rows[k->configs[home].row];
+    }
+    stand(k, 0, c, t->nodes_n);
     for (i = 0; i < t->nodes_n;) {
         node = &t->nodes[i];
         if (node->chars <= chars) {
             i = node->end;
             continue;
         }
-        c = k->row[node->depth] == NULL ? UNKNOWN
-                                        : k->row[node->depth][node->byte];
-        if (c == UNKNOWN) {
-            c = config_next(k, node->depth, node->byte);
-        }
+        c = next_of(k, node->depth, node->byte);
         if (c == DEAD) {
             bits(t, node->ids, t->nodes[node->end].ids, mask, 0);
             i = node->end;
-        } else if (c == home) {
+        } else if (c == home || (node->depth == 0 && c == heads[node->byte])) {
             i = node->end;
         } else {
-            stand(k, node->depth + 1u, c);
+            stand(k, node->depth + 1u, c, node->end - i);
             bits(t, node->ids, node[1].ids, mask, 1);
             i++;
         }
@@ -515,6 +577,7 @@ compute(grammar_walk_t *k, const grammar_vocab_t *v, const grammar_thread_t *t,
         return;
     }
     assert(home < CONFIGS);
+    k->home = k->configs[home].n == 1 ? home : 0;
     walk(k, &v->tails, home, mask);
     if (chars > 0) {
         walk_rest(k, &v->rest, c, 0, chars, mask);
@@ -591,7 +654,7 @@ grammar_walk(grammar_walk_t *k, const grammar_t *g, const grammar_vocab_t *v,
     k->w.depth = k->depth;
     k->configs_n = FIRST;
     k->rows_n = 1;
-    k->pool_n = k->full = k->floor = 0;
+    k->pool_n = k->full = k->floor = k->home = 0;
     memset(k->table, 0, sizeof(k->table));
 
     if (st->threads > 0) {

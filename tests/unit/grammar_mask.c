@@ -121,7 +121,20 @@ static const char *const schemas[] = {
     "\"items\":{\"$ref\":\"#\"}}]}",
     "{\"type\":\"string\",\"pattern\":\"^[a-z\\\\u00e0-\\\\u00ff ]{3,20}$\"}",
     ("{\"type\":\"object\",\"minProperties\":2,\"patternProperties\":"
-     "{\"^x\":{\"type\":\"boolean\"}},\"propertyNames\":{\"maxLength\":5}}")};
+     "{\"^x\":{\"type\":\"boolean\"}},\"propertyNames\":{\"maxLength\":5}}"),
+    /* beside names, and where text leads home from several places at once */
+    "{\"type\":\"object\",\"properties\":{\"na\":{\"type\":\"string\","
+    "\"minLength\":1},\"name\":true,\"\\u00e4\":{\"type\":\"null\"}},"
+    "\"required\":[\"na\"],\"minProperties\":3}",
+    "{\"type\":\"array\",\"items\":{\"anyOf\":[{\"enum\":[\"ab\",\"a\\\"c\"]},"
+    "{\"type\":\"string\",\"minLength\":2,\"maxLength\":40},"
+    "{\"type\":\"string\",\"minLength\":20,\"maxLength\":21}]},"
+    "\"maxItems\":9}",
+    ("{\"type\":\"array\",\"contains\":{\"type\":\"string\",\"pattern\":"
+     "\"b$\"},\"minItems\":2,\"items\":{\"type\":[\"string\",\"object\"],"
+     "\"maxProperties\":1}}"),
+    ("{\"type\":\"array\",\"uniqueItems\":true,\"items\":{\"enum\":"
+     "[\"a\",\"ab\",null,7]}}")};
 
 static void
 try_all(const token_t *tok, uint32_t steps, uint32_t stride, int ordered)
@@ -267,6 +280,41 @@ test_forced(void **state)
     grammar_close(g);
 }
 
+/* A cache that is full gives the same masks, and grows no more. */
+static void
+test_full(void **state)
+{
+    static const char schema[] =
+        "{\"type\":\"string\",\"minLength\":85,\"maxLength\":90}";
+    grammar_opts_t o = {.masks_max = 0};
+    token_t *tok = token_open_null();
+    grammar_vocab_t *v = grammar_vocab_open(tok, NULL, 0);
+    size_t first, full;
+    grammar_t *g;
+    int bounded;
+
+    (void) state;
+    assert_non_null(v);
+    for (bounded = 0; bounded < 2; bounded++) {
+        o.masks_max = bounded ? 8000 : 0;
+        g = grammar_open_schema(
+            schema, sizeof(schema) - 1, &o, err, sizeof(err));
+        assert_non_null(g);
+        (void) wander(g, v, tok, 1, 1);
+        first = grammar_memory(g);
+        (void) wander(g, v, tok, 300, 1);
+        (void) wander(g, v, tok, 300, 1);
+        full = grammar_memory(g);
+        assert_true(full > first);
+        if (bounded != (full <= first + 8000)) {
+            fail_msg("%d: %zu and %zu bytes", bounded, first, full);
+        }
+        grammar_close(g);
+    }
+    grammar_vocab_close(v);
+    token_close(tok);
+}
+
 int
 main(void)
 {
@@ -275,6 +323,7 @@ main(void)
         cmocka_unit_test(test_vocabulary),
         cmocka_unit_test(test_mark),
         cmocka_unit_test(test_forced),
+        cmocka_unit_test(test_full),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
