@@ -52,6 +52,13 @@ grammar_json_char(grammar_build_t *b)
 
 
 uint32_t
+grammar_json_white(grammar_build_t *b)
+{
+    return b->o.compact ? grammar_empty(b) : REGEX(b, "[ \\t\\n\\r]*");
+}
+
+
+uint32_t
 grammar_json_string(grammar_build_t *b)
 {
     uint32_t kids[3];
@@ -122,7 +129,7 @@ uint32_t
 grammar_json_object(grammar_build_t *b)
 {
     grammar_object_t *o;
-    uint32_t key;
+    uint32_t key, kids[3];
 
     if (b->json_object == GRAMMAR_MANY) {
         o = grammar_get(b, sizeof(*o));
@@ -137,7 +144,10 @@ grammar_json_object(grammar_build_t *b)
         o->order = grammar_get(b, sizeof(*o->order));
         o->max = GRAMMAR_MANY;
         o->classes = 1;
-        key = REGEX(b, "\"(?:[^\"\\\\\\x00-\\x1f]|\\\\[\"\\\\/bfnrt])*\"");
+        /* whether two are the same is not asked, so they may be escaped too */
+        kids[0] = kids[2] = grammar_bytes(b, "\"", 1);
+        kids[1] = grammar_copies(b, grammar_json_char(b), 0, GRAMMAR_MANY);
+        key = grammar_seq(b, kids, 3);
         o->key = grammar_dfa(b, &key, 1, any_key, NULL);
         if (!b->failed) {
             o->rule[0] = grammar_json_any(b);

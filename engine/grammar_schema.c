@@ -19,13 +19,21 @@
  *      grammar_schema_ref.c      identifiers, anchors, "$ref"
  *      grammar_schema_flat.c     keywords and their negations to alternatives
  *      grammar_schema_value.c    "enum", "const"; trials of values
- *      grammar_schema_emit.c     strings, arrays, objects to nodes and rules
+ *      grammar_schema_emit.c     strings, objects to nodes and rules
+ *      grammar_schema_array.c    arrays
  *      grammar_schema_number.c   bounds and multiples
  *      grammar_schema_format.c   formats as regular expressions
  *
- * Refused by keyword: uniqueItems, contains, references out of the document,
- * dynamic references with a choice, formats that are not regular, and "not" of
- * what would say that some item or some further property is there.
+ * Refused by keyword: uniqueItems of items whose values are not few, contains
+ * beside what looks at items too, references out of the document, dynamic
+ * references with a choice, formats that are not regular, multiples of what is
+ * large and prime, and "not" of what would say that some further property is
+ * there.
+ *
+ * One text may be written in several ways.  Where any will do, a string may
+ * have any escape; literals, their characters that are not ASCII, as "\u00e9",
+ * and "\/".  What a pattern or a format asks for, and names of properties, are
+ * written with the escapes that they need and no other.
  */
 #include "grammar_schema.h"
 
@@ -182,27 +190,64 @@ document_size(const char *s, size_t len)
 }
 
 
+/* A text that is read in pieces, between which it may be seen that the time is
+ * up. */
+typedef struct {
+    grammar_build_t *b;
+    const char *s;
+    size_t len;
+} pieces_t;
+
+static size_t
+piece(void *to, size_t n, void *arg)
+{
+    pieces_t *p = arg;
+
+    n = n < p->len ? n : p->len;
+    if (grammar_spend(p->b, 16 * n)) {
+        return (size_t) -1;
+    }
+    memcpy(to, p->s, n);
+    p->s += n;
+    p->len -= n;
+
+    return n;
+}
+
+
+json_t *
+grammar_schema_read(grammar_build_t *b, const char *s, size_t len, size_t *held)
+{
+    pieces_t p = {b, s, len};
+    json_error_t e = {0};
+    json_t *doc = NULL;
+
+    *held = document_size(s, len);
+    if (grammar_hold(b, *held) != 0) {
+        *held = 0;
+        return NULL;
+    }
+    doc = json_load_callback(piece, &p, JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
+    if (doc == NULL) {
+        grammar_fail(
+            b, "the schema is no JSON: %s at byte %d", e.text, e.position);
+    }
+
+    return doc;
+}
+
+
 /* The rule of the whole document; 0: failed. */
 static uint32_t
 read_schema(schema_t *c, const char *s, size_t len)
 {
     const char *dialect;
-    json_error_t e;
     uint32_t rule;
 
-    c->held = document_size(s, len);
-    if (grammar_hold(c->b, c->held) != 0) {
-        c->held = 0;
-        return 0;
-    }
-    if (grammar_spend(c->b, 16 * len)) {
-        return 0;
-    }
-    c->doc = json_loadb(s, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
+    c->doc = grammar_schema_read(c->b, s, len, &c->held);
     c->consts = json_array();
     if (c->doc == NULL || c->consts == NULL) {
-        return grammar_fail(
-            c->b, "the schema is no JSON: %s at byte %d", e.text, e.position);
+        return grammar_fail(c->b, "the grammar needs too much memory");
     }
     if (!json_is_object(c->doc) && !json_is_boolean(c->doc)) {
         return grammar_fail(c->b, "the schema is no object");

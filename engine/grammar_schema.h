@@ -67,9 +67,12 @@ enum {
     A_PROPS,      /* of schema: properties, patternProperties, additional... */
     A_REST_PROPS, /* of schema: unevaluatedProperties, term */
     A_REST_ITEMS,
-    A_NAMES, /* term: of each key */
-    A_DEP,   /* name; value: names that it requires */
-    A_ENUM   /* value: an array; of all types; may be negated */
+    A_NAMES,    /* term: of each key */
+    A_DEP,      /* name; value: names that it requires */
+    A_UNIQUE,   /* of schema: uniqueItems */
+    A_CONTAINS, /* of schema; term; n: how many items must be so; value: how
+                   many may, NULL: any number */
+    A_ENUM      /* value: an array; of all types; may be negated */
 };
 
 typedef struct schema_atom_s {
@@ -128,12 +131,14 @@ typedef struct {
 
 typedef struct {
     grammar_build_t *b;
-    json_t *doc;    /* owned */
-    size_t held;    /* what it is counted for */
-    json_t *consts; /* owned: arrays of one, for "const" */
-    int old;        /* a draft where "$ref" has no siblings */
-    uint32_t depth; /* of checks within checks */
-    uint32_t flats; /* of a rule, so far */
+    json_t *doc;         /* owned */
+    size_t held;         /* what it is counted for */
+    json_t *consts;      /* owned: arrays of one, for "const" */
+    int old;             /* a draft where "$ref" has no siblings */
+    uint32_t depth;      /* of checks within checks */
+    uint32_t flats;      /* of a rule, so far */
+    uint32_t escapes;    /* characters of literals that may be escaped */
+    uint32_t any_key[2]; /* nodes: a key without a name; it, escaped */
     int warned;
     int rest;                    /* is there an "unevaluated..." anywhere? */
     const schema_scope_t *scope; /* of what is taken apart */
@@ -153,6 +158,11 @@ typedef struct {
 int grammar_schema_refuse(
     schema_t *c, const json_t *s, const char *keyword, const char *why);
 
+/* A document, and what it is counted for, to be dropped behind it; NULL:
+ * failed. */
+json_t *grammar_schema_read(
+    grammar_build_t *b, const char *s, size_t len, size_t *held);
+
 /* References (grammar_schema_ref.c). */
 void grammar_schema_places(schema_t *c);
 const json_t *grammar_schema_ref(schema_t *c, const json_t *s, const char *ref);
@@ -170,6 +180,13 @@ int grammar_schema_meets(schema_t *c, schema_term_t x, schema_term_t y);
 int grammar_schema_flat_holds(schema_t *c, const schema_flat_t *f,
     const json_t *v, const schema_atom_t *of);
 uint32_t grammar_schema_literal(schema_t *c, const json_t *v);
+/* A text between quotes, with the escapes that it needs, one way for each. */
+uint32_t grammar_schema_quoted(schema_t *c, const char *s, size_t len);
+/* Are two values equal, as JSON Schema has it? */
+int grammar_schema_same(schema_t *c, const json_t *x, const json_t *y);
+/* Two texts in the order of what is written between quotes: in that order those
+ * which begin alike are neighbours. */
+int grammar_schema_order(const char *s, size_t n, const char *t, size_t m);
 /* The digits of a number, as it is printed; cap is 64 or more. */
 void grammar_schema_digits(const json_t *v, char *buf, size_t cap);
 /* The automaton of a pattern, made once; s must live as long as c.  NULL:
@@ -194,6 +211,7 @@ uint32_t grammar_schema_rule(schema_t *c, const schema_terms_t *terms);
  * so, or failed. */
 uint32_t grammar_schema_flat_node(schema_t *c, const schema_flat_t *f);
 uint32_t grammar_schema_number(schema_t *c, const schema_flat_t *f);
+uint32_t grammar_schema_array(schema_t *c, const schema_flat_t *f);
 /* A regular expression for a format; NULL: it is none of the standard's;
  * "": it is, and cannot be enforced. */
 const char *grammar_schema_format(const char *name);
@@ -206,5 +224,7 @@ uint32_t grammar_json_string(grammar_build_t *b);
 uint32_t grammar_json_number(grammar_build_t *b, int integer);
 /* One character of a string, however it is written. */
 uint32_t grammar_json_char(grammar_build_t *b);
+/* White space between tokens, as the options have it: a node. */
+uint32_t grammar_json_white(grammar_build_t *b);
 
 #endif

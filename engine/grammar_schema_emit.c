@@ -11,8 +11,8 @@
  * each other, from those that patterns match (each combination of patterns is a
  * class), and from the rest.
  *
- * Keys are written in one way only (grammar_nfa.c), so that a name cannot come
- * in disguise, as "\u0061" for "a", and pass for one that is not known.
+ * Names are written in one way only (grammar_nfa.c), so that one cannot come in
+ * disguise, as "\u0061" for "a", and pass for one that is not known.
  */
 #include "grammar_schema.h"
 
@@ -333,54 +333,6 @@ string_node(schema_t *c, const schema_flat_t *f)
 }
 
 
-/* --- arrays ------------------------------------------------------------- */
-
-/* A rule for each of the first items that some schema names, and one for all
- * that are behind them. */
-static uint32_t
-array_node(schema_t *c, const schema_flat_t *f)
-{
-    grammar_array_t *x = grammar_get(c->b, sizeof(*x));
-    const schema_atom_t *a;
-    uint32_t i, n = grammar_schema_prefix(f), rule;
-
-    assert(f->types & T_ARRAY);
-    if (x == NULL) {
-        return 0;
-    }
-    x->max = GRAMMAR_MANY;
-    for (a = f->atoms; a != NULL; a = a->next) {
-        if (a->kind == A_MINITEMS && a->n > x->min) {
-            x->min = a->n;
-        } else if (a->kind == A_MAXITEMS && a->n < x->max) {
-            x->max = a->n;
-        }
-    }
-    if (x->min > x->max) {
-        return 0;
-    }
-
-    x->prefix_n = n;
-    x->prefix = grammar_get(c->b, (n + 1) * sizeof(*x->prefix));
-    for (i = 0; i <= n && !c->b->failed; i++) {
-        rule = grammar_schema_rule(c, grammar_schema_item_terms(c, f, i));
-        if (i < n) {
-            x->prefix[i] = rule;
-        } else {
-            x->rest = rule;
-        }
-    }
-    rule = grammar_rule(c->b, NULL);
-    if (c->b->failed) {
-        return 0;
-    }
-    c->b->rules[rule].kind = RULE_ARRAY;
-    c->b->rules[rule].u.array = x;
-
-    return grammar_ref_node(c->b, rule);
-}
-
-
 /* --- objects ------------------------------------------------------------ */
 
 /* A key known by name; borrowed from the document. */
@@ -459,15 +411,13 @@ names_of(object_t *x, const json_t *s)
 }
 
 
-/* In the order of their bytes: that of classes. */
+/* In the order of what is written: that of classes. */
 static int
 by_name(const void *a, const void *b)
 {
     const name_t *x = a, *y = b;
-    size_t n = x->len < y->len ? x->len : y->len;
-    int d = memcmp(x->s, y->s, n);
 
-    return d != 0 ? d : (x->len > y->len) - (x->len < y->len);
+    return grammar_schema_order(x->s, x->len, y->s, y->len);
 }
 
 
@@ -775,6 +725,49 @@ names_and(object_t *x)
 }
 
 
+#define HEX "[0-9a-fA-F]"
+
+/* Any key, without its quotes.  Where all names are ASCII and nothing else asks
+ * what a key is, one may have escapes of what is not, which is none of them. */
+static uint32_t
+any_key(object_t *x)
+{
+    static const char escape[] =
+        "\\\\u(?:00[89a-fA-F]" HEX "|0[1-9a-fA-F]" HEX "{2}|[1-9a-cefA-CEF]" HEX
+        "{3}|[dD](?:[0-7]" HEX "{2}|[89abAB]" HEX "{2}\\\\u[dD][c-fC-F]" HEX
+        "{2}))";
+    grammar_build_t *b = x->c->b;
+    const schema_atom_t *a;
+    uint32_t i, *node;
+    int escaped = x->patterns_n == 0;
+    size_t k;
+
+    for (a = x->f->atoms; a != NULL; a = a->next) {
+        escaped = escaped && a->kind != A_NAMES;
+    }
+    for (i = 0; i < x->names_n && escaped; i++) {
+        for (k = 0; k < x->names[i].len; k++) {
+            escaped = escaped && (uint8_t) x->names[i].s[k] < 0x80;
+        }
+    }
+    node = &x->c->any_key[escaped];
+    if (*node == 0 && escaped) {
+        *node = grammar_dfa_node(b, chars_dfa(x->c, 1, 1));
+        *node = grammar_alt2(b, *node,
+            grammar_dfa_node(b, grammar_regex(b, escape, sizeof(escape) - 1,
+                                    REGEX_ECMA, "a key")));
+        *node = grammar_copies(b, *node, 0, GRAMMAR_MANY);
+        *node = b->failed
+                    ? 0
+                    : grammar_dfa_node(b, grammar_dfa(b, node, 1, NULL, NULL));
+    } else if (*node == 0) {
+        *node = grammar_dfa_node(b, chars_dfa(x->c, 0, GRAMMAR_MANY));
+    }
+
+    return *node;
+}
+
+
 /* The keys' automaton, which asks pick for the class of each set of names and
  * patterns that match at once, and so makes no more classes than there can be.
  */
@@ -799,9 +792,7 @@ keys(object_t *x)
             (void) grammar_list_put(
                 b, &l, quotes(x->c, grammar_dfa_node(b, d)));
         }
-        (void) grammar_list_put(b, &l,
-            quotes(
-                x->c, grammar_dfa_node(b, chars_dfa(x->c, 0, GRAMMAR_MANY))));
+        (void) grammar_list_put(b, &l, quotes(x->c, any_key(x)));
     }
     if (!b->failed) {
         x->o->key = grammar_dfa(b, l.v, l.n, pick, x);
@@ -1033,7 +1024,7 @@ grammar_schema_flat_node(schema_t *c, const schema_flat_t *f)
         node = grammar_alt2(c->b, node, object_node(c, f));
     }
     if (types & T_ARRAY) {
-        node = grammar_alt2(c->b, node, array_node(c, f));
+        node = grammar_alt2(c->b, node, grammar_schema_array(c, f));
     }
     if (types & T_STRING) {
         node = grammar_alt2(c->b, node, string_node(c, f));

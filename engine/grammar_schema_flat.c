@@ -632,38 +632,6 @@ is_quiet(const char *key, const json_t *v)
 }
 
 
-/* What has no form here. 1: key is one of these. */
-static int
-unsupported(schema_t *c, const json_t *s, const char *key, const json_t *v)
-{
-    static const char *const list[] = {"uniqueItems", "contains", "minContains",
-        "maxContains", "$recursiveRef", "extends", "disallow", "divisibleBy"};
-    size_t i;
-
-    for (i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
-        if (strcmp(list[i], key) != 0) {
-            continue;
-        }
-        if (is_quiet(key, v) && strcmp(key, "contains") != 0) {
-            return 1;
-        }
-        if (strcmp(key, "uniqueItems") == 0
-            && json_is_integer(json_object_get(s, "maxItems"))
-            && json_integer_value(json_object_get(s, "maxItems")) <= 1) {
-            return 1;
-        }
-        if (strncmp(key + 3, "Contains", 8) == 0
-            && json_object_get(s, "contains") == NULL) {
-            return 1;
-        }
-        (void) grammar_schema_refuse(c, s, key, "cannot be enforced");
-        return 1;
-    }
-
-    return 0;
-}
-
-
 /* Keywords whose negation would say that something is there: some item, some
  * key without a name.  A matcher would have to remember whether it was. */
 static void
@@ -673,6 +641,118 @@ not_there(schema_t *c, const json_t *s, const char *key, const json_t *v)
         (void) grammar_schema_refuse(
             c, s, key, "cannot be enforced within \"not\"");
     }
+}
+
+
+/* So many items at least must be as a term says. */
+static schema_atom_t *
+contain(schema_t *c, const json_t *s, const json_t *v, int negated, uint32_t n,
+    const schema_atom_t **list)
+{
+    schema_atom_t *a = atom_new(c, A_CONTAINS, list);
+
+    if (a != NULL) {
+        a->schema = s;
+        a->term.s = v;
+        a->term.negated = negated;
+        a->n = n;
+    }
+
+    return a;
+}
+
+
+/* "contains" and the two numbers beside it, which old drafts do not know.  Not
+ * so: no item matches, if one must. */
+static void
+contains(schema_t *c, const json_t *s, const json_t *v, int negated, part_t *p,
+    const schema_way_t **ways)
+{
+    const json_t *least = c->old ? NULL : json_object_get(s, "minContains"),
+                 *most = c->old ? NULL : json_object_get(s, "maxContains");
+    const schema_atom_t *list = NULL;
+    schema_atom_t *a;
+    uint32_t n = 1, m;
+
+    if (!is_schema(v)) {
+        (void) grammar_schema_refuse(c, s, "contains", "is no schema");
+        return;
+    }
+    if ((least != NULL && !read_count(c, s, "minContains", least, &n))
+        || (most != NULL && !read_count(c, s, "maxContains", most, &m))) {
+        return;
+    }
+    if (!negated) {
+        a = contain(c, s, v, 0, n, &p->atoms);
+        if (a != NULL) {
+            a->value = most;
+        }
+        return;
+    }
+    if (most != NULL || n > 1) {
+        (void) grammar_schema_refuse(
+            c, s, "contains", "cannot be enforced within \"not\"");
+        return;
+    }
+    a = n == 0 ? NULL : atom_new(c, A_EACH, &list);
+    if (a != NULL) {
+        a->term.s = v;
+        a->term.negated = 1;
+        way_put(c, ways, T_ARRAY, list, NULL);
+    }
+}
+
+
+/* Keywords about several items at once. 1: key is one. */
+static int
+several(schema_t *c, const json_t *s, const char *key, const json_t *v,
+    int negated, part_t *p, const schema_way_t **ways)
+{
+    const schema_atom_t *list = NULL;
+    schema_atom_t *a;
+
+    if (strcmp(key, "contains") == 0) {
+        contains(c, s, v, negated, p, ways);
+    } else if (strcmp(key, "uniqueItems") == 0) {
+        if (negated) {
+            not_there(c, s, key, v);
+        } else if (!is_quiet(key, v)) {
+            a = atom_new(c, A_UNIQUE, &p->atoms);
+            if (a != NULL) {
+                a->schema = s;
+            }
+        }
+    } else if (strcmp(key, "items") == 0 && negated && is_schema(v)
+               && json_object_get(s, "prefixItems") == NULL) {
+        /* some item is not so */
+        (void) contain(c, s, v, 1, 1, &list);
+        way_put(c, ways, T_ARRAY, list, NULL);
+    } else {
+        return 0;
+    }
+
+    return 1;
+}
+
+
+/* What has no form here. 1: key is one of these. */
+static int
+unsupported(schema_t *c, const json_t *s, const char *key, const json_t *v)
+{
+    static const char *const list[] = {
+        "$recursiveRef", "extends", "disallow", "divisibleBy"};
+    size_t i;
+
+    for (i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
+        if (strcmp(list[i], key) == 0) {
+            if (!is_quiet(key, v)) {
+                (void) grammar_schema_refuse(c, s, key, "cannot be enforced");
+            }
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 
@@ -923,6 +1003,7 @@ keyword(schema_t *c, const json_t *s, const char *key, const json_t *v,
             (void) grammar_schema_refuse(c, s, key, "cannot be enforced");
         }
     } else if (!combine(c, s, key, v, negated, p, ways)
+               && !several(c, s, key, v, negated, p, ways)
                && !structure(c, s, key, v, negated, p)
                && !rest(c, s, key, v, negated, p)) {
         /* what is left tells, or has no form */

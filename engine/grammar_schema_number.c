@@ -4,13 +4,19 @@
  * DESIGN.  A bound that is not negative is compared digit by digit: longer
  * than it, or alike up to a digit that is larger; then the fraction.  What is
  * below zero is the same with bounds and sign turned around, and a value that
- * obeys two bounds is the intersection of two automata.  Numbers with bounds
- * have no exponent: "1e3" would need arithmetic, and models do not write it.
+ * obeys two bounds is the intersection of two automata.
  *
  *      at least 250:  [1-9][0-9]{3,}  |  [3-9][0-9]{2}  |  2[6-9][0-9]
  *                     |  25[1-9]  |  250, and any fraction behind each
+ *                     |  any mantissa, exponent above 2
+ *                     |  mantissa at least 2.5, exponent 2
  *
- * Multiples of a whole number are read with the remainder as the state.
+ * With an exponent, of two digits at most, there is one digit before the point,
+ * which is no zero: so programs print large numbers and small ones, and so the
+ * exponent alone tells sizes apart.  Whole numbers have none.
+ *
+ * Multiples are read with the remainder as the state, and how many digits came
+ * behind the point; what is left of a divisor without its zeros must be small.
  *
  * Invariants: digits of a bound have no zeros in front of them but a lone one,
  * and none behind those of the fraction; text is bounded by DIGITS_MAX squared.
@@ -25,7 +31,9 @@
 #include <string.h>
 
 #define DIGITS_MAX   40
-#define MULTIPLE_MAX 4096
+#define PLACES_MAX   9     /* of a divisor, behind the point */
+#define MULTIPLE_MAX 60000 /* states that multiples may need */
+#define EXPONENT_MAX 99
 
 /* A bound that is not negative: digits before and behind the point, the latter
  * without zeros at the end. */
@@ -113,15 +121,15 @@ bound_of(const json_t *v, int exclusive, bound_t *b)
 
 #define FRACTION "(?:\\.[0-9]+)?"
 
-/* Numbers at least b, or above it: with more digits; or larger at the first
- * digit that differs, before the point or behind it; or b itself. */
+/* At least b, or above it, with as many digits before the point: larger at the
+ * first digit that differs, before the point or behind it; or b itself. */
 static void
-at_least(text_t *t, const bound_t *b)
+not_below(text_t *t, const bound_t *b)
 {
     size_t n = strlen(b->whole), m = strlen(b->part), i;
 
     assert(b->whole[0] != 0 && t->n < t->cap);
-    put(t, "[1-9][0-9]{%zu,}" FRACTION, n);
+    put(t, "[]"); /* nothing yet */
     for (i = 0; i < n; i++) {
         if (b->whole[i] < '9') {
             put(t, "|%.*s[%c-9][0-9]{%zu}" FRACTION, (int) i, b->whole,
@@ -144,19 +152,16 @@ at_least(text_t *t, const bound_t *b)
 }
 
 
-/* Numbers at most b, or below it, likewise.  The first of several digits is not
- * a zero; a fraction that is cut short is smaller. */
+/* At most b, or below it, likewise.  The first of several digits is not a zero;
+ * a fraction that is cut short is smaller. */
 static void
-at_most(text_t *t, const bound_t *b)
+not_above(text_t *t, const bound_t *b)
 {
     size_t n = strlen(b->whole), m = strlen(b->part), i;
     char lo;
 
     assert(b->whole[0] != 0 && t->n < t->cap);
     put(t, "[]"); /* nothing yet */
-    if (n > 1) {
-        put(t, "|(?:0|[1-9][0-9]{0,%zu})" FRACTION, n - 2);
-    }
     for (i = 0; i < n; i++) {
         lo = i == 0 && n > 1 ? '1' : '0';
         if (b->whole[i] > lo) {
@@ -182,11 +187,170 @@ at_most(text_t *t, const bound_t *b)
 }
 
 
+/* --- exponents ---------------------------------------------------------- */
+
+#define MANTISSA     "[1-9]" FRACTION "[eE]"
+#define ANY_EXPONENT "[-+]?0*[0-9]{1,2}"
+
+/* Digits of x below j, or above it; j is 0 to EXPONENT_MAX. */
+static void
+below(text_t *t, int j)
+{
+    int a = j / 10, b = j % 10;
+
+    assert(j >= 0 && j <= EXPONENT_MAX);
+    put(t, "0*(?:[]");
+    if (a > 0) {
+        put(t, "|[0-9]");
+    }
+    if (a > 1) {
+        put(t, "|[1-%d][0-9]", a - 1);
+    }
+    if (b > 0) {
+        put(t, a > 0 ? "|%d[0-%d]" : "|%.0d[0-%d]", a, b - 1);
+    }
+    put(t, ")");
+}
+
+
+static void
+above(text_t *t, int j)
+{
+    int a = j / 10, b = j % 10;
+
+    assert(j >= 0 && j <= EXPONENT_MAX);
+    put(t, "0*(?:[]");
+    if (b < 9) {
+        put(t, a > 0 ? "|%d[%d-9]" : "|%.0d[%d-9]", a, b + 1);
+    }
+    if (a < 9) {
+        put(t, "|[%d-9][0-9]", a + 1);
+    }
+    put(t, ")");
+}
+
+
+/* Exponents larger than k, equal to it, or smaller, by sign. */
+static void
+exponents(text_t *t, int k, int sign)
+{
+    put(t, "(?:");
+    if (sign == 0 && k == 0) {
+        put(t, "[-+]?0+");
+    } else if (sign == 0) {
+        put(t, k > 0 ? "\\+?0*%d" : "-0*%d", abs(k));
+    } else if (sign > 0 && k >= 0) {
+        put(t, "\\+?");
+        above(t, k);
+    } else if (sign > 0) {
+        put(t, "\\+?0*[0-9]{1,2}|-");
+        below(t, -k);
+    } else if (k > 0) {
+        put(t, "-0*[0-9]{1,2}|\\+?");
+        below(t, k);
+    } else {
+        put(t, "-");
+        above(t, -k);
+    }
+    put(t, ")");
+}
+
+
+/* The mantissa of b, and its exponent; 0: b is zero. */
+static int
+mantissa_of(const bound_t *b, bound_t *m, int *k)
+{
+    char digits[2 * DIGITS_MAX + 1];
+    size_t n, zeros;
+
+    (void) snprintf(digits, sizeof(digits), "%s%s",
+        strcmp(b->whole, "0") == 0 ? "" : b->whole, b->part);
+    zeros = strspn(digits, "0");
+    for (n = strlen(digits); n > zeros && digits[n - 1] == '0'; n--) {
+    }
+    if (n == zeros || n - zeros > DIGITS_MAX) {
+        return 0;
+    }
+    *k = strcmp(b->whole, "0") == 0 ? -1 - (int) zeros
+                                    : (int) strlen(b->whole) - 1;
+    memset(m, 0, sizeof(*m));
+    m->exclusive = b->exclusive;
+    m->whole[0] = digits[zeros];
+    memcpy(m->part, digits + zeros + 1, n - zeros - 1);
+    assert(abs(*k) <= EXPONENT_MAX);
+
+    return 1;
+}
+
+
+/* Those with an exponent that are at least b, sign 1, or at most, -1. */
+static void
+scientific(text_t *t, const bound_t *b, int sign)
+{
+    bound_t m;
+    int k;
+
+    assert(sign == 1 || sign == -1);
+    if (!mantissa_of(b, &m, &k)) {
+        /* zero, or what has too many digits: the former is below all */
+        if (sign > 0 && strpbrk(b->whole, "123456789") == NULL
+            && b->part[0] == '\0') {
+            put(t, "|" MANTISSA ANY_EXPONENT);
+        }
+        return;
+    }
+    put(t, "|" MANTISSA);
+    exponents(t, k, sign);
+    put(t, "|(?:");
+    if (sign > 0) {
+        not_below(t, &m);
+    } else {
+        not_above(t, &m);
+    }
+    put(t, ")[eE]");
+    exponents(t, k, 0);
+}
+
+
+/* Numbers at least b: with more digits, or as many; exponent: may they have
+ * one? */
+static void
+at_least(text_t *t, const bound_t *b, int exponent)
+{
+    put(t, "[1-9][0-9]{%zu,}" FRACTION "|", strlen(b->whole));
+    not_below(t, b);
+    if (exponent) {
+        scientific(t, b, 1);
+    }
+}
+
+
+static void
+at_most(text_t *t, const bound_t *b, int exponent)
+{
+    size_t n = strlen(b->whole);
+
+    if (n > 1) {
+        put(t, "(?:0|[1-9][0-9]{0,%zu})" FRACTION "|", n - 2);
+    }
+    not_above(t, b);
+    if (exponent) {
+        scientific(t, b, -1);
+    }
+}
+
+
 /* The automaton of what was put together here; NULL: failed. */
 static grammar_dfa_t *
 regex(schema_t *c, const char *s)
 {
-    return grammar_regex(c->b, s, strlen(s), REGEX_ECMA, "a number");
+    size_t n = strlen(s);
+    char *own = grammar_get(c->b, n + 1);
+
+    /* the same bounds mostly come again, and are kept by their text */
+    return own == NULL
+               ? NULL
+               : grammar_schema_pattern(c, memcpy(own, s, n), n, REGEX_ECMA);
 }
 
 
@@ -201,9 +365,9 @@ typedef struct {
 
 /* Numbers on one side of zero, sign and all, within limits; NULL: none. */
 static grammar_dfa_t *
-side(schema_t *c, int negative, limit_t lo, limit_t hi)
+side(schema_t *c, int negative, limit_t lo, limit_t hi, int exponent)
 {
-    char buf[16384];
+    char buf[32768];
     text_t t = {buf, 0, sizeof(buf)};
     grammar_dfa_t *d, *e;
     bound_t b;
@@ -229,8 +393,9 @@ side(schema_t *c, int negative, limit_t lo, limit_t hi)
     put(&t, negative ? "-(?:" : "(?:");
     if (lo.v == NULL) {
         put(&t, "(?:0|[1-9][0-9]*)" FRACTION);
+        put(&t, exponent ? "|" MANTISSA ANY_EXPONENT : "|[]");
     } else if (bound_of(lo.v, lo.exclusive, &b)) {
-        at_least(&t, &b);
+        at_least(&t, &b, exponent);
     } else {
         grammar_fail(c->b, "a bound of a number has too many digits");
     }
@@ -244,7 +409,7 @@ side(schema_t *c, int negative, limit_t lo, limit_t hi)
             grammar_fail(c->b, "a bound of a number has too many digits");
             return NULL;
         }
-        at_most(&t, &b);
+        at_most(&t, &b, exponent);
         put(&t, ")");
         e = regex(c, buf);
         d = e == NULL ? NULL : grammar_dfa_and(c->b, d, e, 0);
@@ -256,26 +421,77 @@ side(schema_t *c, int negative, limit_t lo, limit_t hi)
 
 /* --- multiples ---------------------------------------------------------- */
 
-/* Whole numbers that k divides, with the remainder as the state: state 2 + r
- * behind digits that leave r, 1 the beginning, and two behind a sign. */
-static grammar_dfa_t *
-multiples(schema_t *c, uint32_t k)
-{
-    grammar_dfa_t *d = grammar_get(c->b, sizeof(*d));
-    uint32_t s, i, first;
+/* Where what is so far leaves a remainder: before the point, or behind it, so
+ * many digits of those that matter, then zeros. */
+typedef struct {
+    grammar_dfa_t *d;
+    uint32_t p, places;
+} remainder_t;
 
-    assert(k >= 1 && k <= MULTIPLE_MAX);
+enum { R_START = 1, R_SIGN, R_ZERO, R_FROM };
+enum { R_MINUS = 11, R_POINT, R_CLASSES };
+
+
+static uint32_t
+state_of(const remainder_t *x, uint64_t r, uint32_t point)
+{
+    assert(r < x->p && point <= x->places + 2);
+
+    return R_FROM + (uint32_t) r * (x->places + 3) + point;
+}
+
+
+/* The ways on from one remainder, and where it may end: with zeros put behind
+ * it up to all places it is a multiple. */
+static void
+remainder_put(const remainder_t *x, uint32_t r)
+{
+    uint32_t point, i, s, *next;
+    uint64_t left;
+
+    for (point = 0; point <= x->places + 2; point++) {
+        s = state_of(x, r, point);
+        next = x->d->next + (size_t) s * x->d->classes;
+        left = r;
+        for (i = point == 0 ? 1 : point; i < x->places + 1; i++) {
+            left = left * 10 % x->p;
+        }
+        x->d->accept[s] = point != 1 && left == 0;
+        if (point == 0) {
+            next[R_POINT] = state_of(x, r, 1);
+        }
+        for (i = 0; i < 10; i++) {
+            if (point <= x->places) {
+                next[1 + i] = state_of(x, (r * UINT64_C(10) + i) % x->p,
+                    point == 0 ? 0 : point + 1);
+            } else if (i == 0) {
+                next[1] = state_of(x, r, x->places + 2);
+            }
+        }
+    }
+}
+
+
+/* Numbers that p, with so many digits of it behind the point, divides. */
+static grammar_dfa_t *
+multiples(schema_t *c, uint32_t p, uint32_t places)
+{
+    remainder_t x = {grammar_get(c->b, sizeof(*x.d)), p, places};
+    grammar_dfa_t *d = x.d;
+    uint32_t i;
+
+    assert(p >= 1 && p * (uint64_t) (places + 3) <= MULTIPLE_MAX);
     if (d == NULL) {
         return NULL;
     }
-    d->states = k + 6;
-    d->classes = 14;
+    d->states = R_FROM + p * (places + 3);
+    d->classes = R_CLASSES;
     memset(d->map, 0, sizeof(d->map));
     for (i = 0; i < 10; i++) {
         d->map['0' + i] = (uint8_t) (1 + i);
     }
-    d->map['-'] = 11;
-    d->map['.'] = 12;
+    d->map['-'] = R_MINUS;
+    d->map['.'] = R_POINT;
     d->next =
         grammar_get(c->b, (size_t) d->states * d->classes * sizeof(*d->next));
     d->accept = grammar_get(c->b, d->states * sizeof(*d->accept));
@@ -283,60 +499,81 @@ multiples(schema_t *c, uint32_t k)
         return NULL;
     }
 
-    /* k + 2: a sign; k + 3: zero alone; k + 4, k + 5: ".0" */
-    for (s = 0; s < k; s++) {
-        for (i = 0; i < 10; i++) {
-            d->next[(2 + s) * d->classes + 1 + i] = 2 + (s * 10 + i) % k;
-        }
-        if (s == 0) {
-            d->next[(2 + s) * d->classes + 12] = k + 4;
-            d->accept[2 + s] = 1;
-        }
+    d->next[R_START * R_CLASSES + R_MINUS] = R_SIGN;
+    d->next[R_START * R_CLASSES + 1] = R_ZERO;
+    d->next[R_SIGN * R_CLASSES + 1] = R_ZERO;
+    d->next[R_ZERO * R_CLASSES + R_POINT] = state_of(&x, 0, 1);
+    d->accept[R_ZERO] = 1;
+    for (i = 1; i < 10; i++) {
+        d->next[R_START * R_CLASSES + 1 + i] = state_of(&x, i % p, 0);
+        d->next[R_SIGN * R_CLASSES + 1 + i] = state_of(&x, i % p, 0);
     }
-    for (first = 1; first <= k + 2; first += k + 1) {
-        d->next[first * d->classes + 1] = k + 3;
-        for (i = 1; i < 10; i++) {
-            d->next[first * d->classes + 1 + i] = 2 + i % k;
-        }
+    for (i = 0; i < p && !grammar_tick(c->b); i++) {
+        remainder_put(&x, i);
     }
-    d->next[d->classes + 11] = k + 2;
-    d->next[(k + 3) * d->classes + 12] = k + 4;
-    d->next[(k + 4) * d->classes + 1] = k + 5;
-    d->next[(k + 5) * d->classes + 1] = k + 5;
-    d->accept[k + 3] = d->accept[k + 5] = 1;
+    grammar_dfa_trim(c->b, d);
 
-    return d;
+    return c->b->failed ? NULL : d;
 }
 
 
-/* Multiples of whole numbers up to MULTIPLE_MAX, by remainder; of 0.1, 0.01 and
- * so on, by digits behind the point.  Others are refused. */
+/* Multiples of p and so many zeros: of p, with the zeros behind. */
+static grammar_dfa_t *
+multiples_zeros(schema_t *c, uint32_t p, uint32_t zeros)
+{
+    static const char all[] = "000000000000000000";
+    grammar_dfa_t *whole = regex(c, "-?[1-9][0-9]*");
+    uint32_t kids[3], node;
+
+    assert(zeros < sizeof(all));
+    if (whole == NULL) {
+        return NULL;
+    }
+    kids[0] = grammar_dfa_node(
+        c->b, grammar_dfa_and(c->b, whole, multiples(c, p, 0), 0));
+    kids[1] = grammar_bytes(c->b, all, zeros);
+    kids[0] = grammar_seq(c->b, kids, 2);
+    kids[1] = grammar_dfa_node(c->b, regex(c, "-?0"));
+    kids[0] = grammar_alt(c->b, kids, 2);
+    kids[1] = grammar_dfa_node(c->b, regex(c, "(?:\\.0+)?"));
+    node = grammar_seq(c->b, kids, 2);
+
+    return c->b->failed ? NULL : grammar_dfa(c->b, &node, 1, NULL, NULL);
+}
+
+
+/* The multiples of a number: exactly, by its digits.  What has no few
+ * remainders is refused. */
 static grammar_dfa_t *
 with_multiple(schema_t *c, grammar_dfa_t *d, const schema_atom_t *a)
 {
-    double of = json_number_value(a->value);
-    char buf[64];
-    int k = 0;
+    uint32_t places, zeros = 0;
+    unsigned long long p;
+    bound_t b;
 
     assert(a->kind == A_MULTIPLE);
-    if (of == floor(of) && of >= 1 && of <= MULTIPLE_MAX) {
-        return grammar_dfa_and(
-            c->b, d, multiples(c, (uint32_t) of), a->negated);
-    }
-    /* so many digits behind the point */
-    while (k < 12 && of < 0.999 && !a->negated) {
-        of *= 10;
-        k++;
-        if (fabs(of - 1) < 1e-9) {
-            (void) snprintf(buf, sizeof(buf),
-                "-?(?:0|[1-9][0-9]*)(?:\\.[0-9]{1,%d}0*)?", k);
-            return grammar_dfa_and(c->b, d, regex(c, buf), 0);
+    if (bound_of(a->value, 0, &b) && json_number_value(a->value) > 0
+        && strlen(b.part) <= PLACES_MAX
+        && strlen(b.whole) + strlen(b.part) <= 18) {
+        places = (uint32_t) strlen(b.part);
+        strcat(b.whole, b.part);
+        p = strtoull(b.whole, NULL, 10);
+        if (p * (places + 3) <= MULTIPLE_MAX) {
+            return grammar_dfa_and(
+                c->b, d, multiples(c, (uint32_t) p, places), a->negated);
+        }
+        for (; places == 0 && p % 10 == 0; p /= 10) {
+            zeros++;
+        }
+        if (zeros > 0 && p * 3 <= MULTIPLE_MAX) {
+            return grammar_dfa_and(
+                c->b, d, multiples_zeros(c, (uint32_t) p, zeros), a->negated);
         }
     }
-    grammar_fail(
-        c->b, "multipleOf %g cannot be enforced", json_number_value(a->value));
+    (void) grammar_schema_refuse(c, a->scope == NULL ? c->doc : a->scope->s,
+        "multipleOf", "cannot be enforced");
 
-    return NULL;
+    return c->b->failed ? NULL : d;
 }
 
 
@@ -397,10 +634,14 @@ bounded(schema_t *c, limit_t lo, limit_t hi, const schema_flat_t *f)
     const schema_atom_t *a;
     grammar_dfa_t *d[2], *whole;
     uint32_t kids[2], i;
+    int exponent = (f->types & T_NUMBER) == T_NUMBER;
 
+    for (a = f->atoms; a != NULL; a = a->next) {
+        exponent = exponent && a->kind != A_MULTIPLE && a->kind != A_ENUM;
+    }
     for (i = 0; i < 2; i++) {
         kids[i] = 0;
-        d[i] = side(c, (int) i, lo, hi);
+        d[i] = side(c, (int) i, lo, hi, exponent);
         if (d[i] != NULL && (f->types & T_NUMBER) != T_NUMBER) {
             whole = regex(c, "-?[0-9]+(?:\\.0+)?");
             d[i] = grammar_dfa_and(c->b, d[i], whole, (f->types & T_INT) == 0);

@@ -4,7 +4,8 @@
  * DESIGN.  "enum" and "const" make a schema finite: each value is tried against
  * all other demands, and what passes is written out.  An object is written as
  * its properties, in any order; an array item by item; a number as it is
- * printed, a string with the escapes that it needs.
+ * printed, a string with the escapes that it needs, and those that are not ASCII
+ * escaped or not.
  *
  * The same trial tells alternatives of "oneOf" apart, and names against
  * "propertyNames".
@@ -20,8 +21,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK_DEPTH 24 /* of trials within trials */
-#define EMPTY_DEPTH 3  /* alternatives differ near their top, or not at all */
+#define CHECK_DEPTH 24   /* of trials within trials */
+#define EMPTY_DEPTH 3    /* alternatives differ near their top, or not at all */
+#define ESCAPES_MAX 2048 /* characters of literals, in a grammar */
 
 
 /* --- what stands where -------------------------------------------------- */
@@ -354,6 +356,31 @@ same_value(schema_t *c, const json_t *x, const json_t *y, uint32_t depth)
 }
 
 
+int
+grammar_schema_same(schema_t *c, const json_t *x, const json_t *y)
+{
+    return same_value(c, x, y, 0);
+}
+
+
+/* Is each item of an array there once? */
+static int
+unique_holds(schema_t *c, const json_t *v)
+{
+    size_t i, k, n = json_array_size(v);
+
+    for (i = 0; i < n; i++) {
+        for (k = 0; k < i; k++) {
+            if (same_value(c, json_array_get(v, i), json_array_get(v, k), 0)) {
+                return 0;
+            }
+        }
+    }
+
+    return 1;
+}
+
+
 /* The one type that a value is of.  1.0 is whole, as drafts since 6 have it. */
 static unsigned
 type_of(const json_t *v)
@@ -501,6 +528,23 @@ names_hold(schema_t *c, schema_term_t term, const json_t *v)
 }
 
 
+/* Are so many items as there should be? */
+static int
+contains_holds(schema_t *c, const schema_atom_t *a, const json_t *v)
+{
+    const schema_terms_t *t =
+        grammar_schema_term(c, a->term.s, a->term.negated, NULL);
+    json_t *each;
+    size_t i, n = 0;
+
+    assert(a->kind == A_CONTAINS && json_is_array(v));
+    json_array_foreach((json_t *) v, i, each) { n += holds(c, t, each) != 0; }
+
+    return n >= a->n
+           && (a->value == NULL || (double) n <= json_number_value(a->value));
+}
+
+
 /* Is v one of the values, or negated: none of them? */
 static int
 enum_holds(schema_t *c, const schema_atom_t *a, const json_t *v)
@@ -536,6 +580,8 @@ atom_holds(schema_t *c, const schema_atom_t *a, const json_t *v, unsigned type)
     if (type == T_ARRAY) {
         return a->kind == A_MINITEMS   ? json_array_size(v) >= a->n
                : a->kind == A_MAXITEMS ? json_array_size(v) <= a->n
+               : a->kind == A_UNIQUE   ? unique_holds(c, v)
+               : a->kind == A_CONTAINS ? contains_holds(c, a, v)
                                        : 1;
     }
     if (type != T_OBJECT) {
@@ -750,9 +796,8 @@ literal_number(schema_t *c, const json_t *v)
 }
 
 
-/* A text between quotes, with the escapes that it needs, one way for each. */
-static uint32_t
-quoted(schema_t *c, const char *s, size_t len)
+uint32_t
+grammar_schema_quoted(schema_t *c, const char *s, size_t len)
 {
     uint32_t kids[3];
 
@@ -760,6 +805,86 @@ quoted(schema_t *c, const char *s, size_t len)
     kids[1] = grammar_text(c->b, s, len, 1);
 
     return grammar_seq(c->b, kids, 3);
+}
+
+
+/* "\u" and four digits, letters in either case. */
+static uint32_t
+escaped_unit(schema_t *c, uint32_t unit)
+{
+    static const char lower[] = "0123456789abcdef",
+                      upper[] = "0123456789ABCDEF";
+    uint32_t kids[5], i, d;
+
+    assert(unit <= 0xffff);
+    kids[0] = grammar_bytes(c->b, "\\u", 2);
+    for (i = 0; i < 4; i++) {
+        d = unit >> (12 - 4 * i) & 15;
+        kids[i + 1] = grammar_bytes(c->b, lower + d, 1);
+        if (d > 9) {
+            kids[i + 1] = grammar_alt2(
+                c->b, kids[i + 1], grammar_bytes(c->b, upper + d, 1));
+        }
+    }
+
+    return grammar_seq(c->b, kids, 5);
+}
+
+
+/* A character of a literal that need not be escaped and often is: those which
+ * are not ASCII, and the slash. */
+static uint32_t
+either_way(schema_t *c, const char *s, uint32_t n, uint32_t code)
+{
+    uint32_t as_is = grammar_bytes(c->b, s, n), other;
+
+    if (code == '/') {
+        other = grammar_bytes(c->b, "\\/", 2);
+    } else if (code > 0xffff) {
+        other = grammar_seq2(c->b,
+            escaped_unit(c, 0xd800 + ((code - 0x10000) >> 10)),
+            escaped_unit(c, 0xdc00 + ((code - 0x10000) & 0x3ff)));
+    } else {
+        other = escaped_unit(c, code);
+    }
+
+    return grammar_alt2(c->b, as_is, other);
+}
+
+
+/* A text between quotes.  ESCAPES_MAX bounds what a large enum may cost more
+ * than its own bytes. */
+static uint32_t
+literal_string(schema_t *c, const char *s, size_t len)
+{
+    grammar_list_t l = {NULL, 0, 0};
+    uint32_t code, n;
+    size_t at, from = 0;
+
+    (void) grammar_list_put(c->b, &l, grammar_bytes(c->b, "\"", 1));
+    for (at = 0; at < len; at += n) {
+        n = grammar_utf8(s + at, len - at, &code);
+        if (n == 0) {
+            break;
+        }
+        if ((code != '/' && code < 0x80) || c->escapes == ESCAPES_MAX) {
+            continue;
+        }
+        c->escapes++;
+        if (at > from) {
+            (void) grammar_list_put(
+                c->b, &l, grammar_text(c->b, s + from, at - from, 1));
+        }
+        (void) grammar_list_put(c->b, &l, either_way(c, s + at, n, code));
+        from = at + n;
+    }
+    if (len > from) {
+        (void) grammar_list_put(
+            c->b, &l, grammar_text(c->b, s + from, len - from, 1));
+    }
+    (void) grammar_list_put(c->b, &l, grammar_bytes(c->b, "\"", 1));
+
+    return grammar_list_seq(c->b, &l);
 }
 
 
@@ -794,11 +919,52 @@ literal_array(schema_t *c, const json_t *v)
 }
 
 
-/* In the order of their bytes, in which an object's classes are numbered. */
+/* Where a byte stands in the order of what is written: behind a backslash if it
+ * is escaped, by its letter then. */
+static uint32_t
+written(uint8_t c)
+{
+    static const char what[] = "\"\\\b\f\n\r\t", how[] = "\"\\bfnrt";
+    const char *at;
+    uint8_t letter;
+
+    _Static_assert(sizeof(what) == sizeof(how), "each has what it is written");
+    if (c >= 0x20 && c != '"' && c != '\\') {
+        return (uint32_t) c << 16;
+    }
+    at = c == 0 ? NULL : strchr(what, c);
+    letter = at != NULL ? (uint8_t) how[at - what] : 'u';
+
+    return (uint32_t) '\\' << 16 | (uint32_t) letter << 8 | c;
+}
+
+
+int
+grammar_schema_order(const char *s, size_t n, const char *t, size_t m)
+{
+    size_t least = n < m ? n : m, i = 0;
+    uint32_t u, v;
+
+    while (i < least && s[i] == t[i]) {
+        i++;
+    }
+    if (i == least) {
+        return (n > m) - (n < m);
+    }
+    u = written((uint8_t) s[i]);
+    v = written((uint8_t) t[i]);
+
+    return (u > v) - (u < v);
+}
+
+
+/* In which an object's classes are numbered. */
 static int
 by_key(const void *a, const void *b)
 {
-    return strcmp(*(const char *const *) a, *(const char *const *) b);
+    const char *s = *(const char *const *) a, *t = *(const char *const *) b;
+
+    return grammar_schema_order(s, strlen(s), t, strlen(t));
 }
 
 
@@ -827,7 +993,7 @@ literal_object(schema_t *c, const json_t *v)
     o->order = grammar_get(c->b, (n + 1) * sizeof(*o->order));
     o->required = grammar_get(c->b, (o->words + 1) * sizeof(*o->required));
     for (i = 0; i < n && !c->b->failed; i++) {
-        nodes[i] = quoted(c, keys[i], strlen(keys[i]));
+        nodes[i] = grammar_schema_quoted(c, keys[i], strlen(keys[i]));
         o->order[i] = i;
         o->required[i / 32] |= 1u << i % 32;
         o->rule[i] = grammar_rule(c->b, NULL);
@@ -871,7 +1037,7 @@ grammar_schema_literal(schema_t *c, const json_t *v)
         node = literal_number(c, v);
         break;
     case JSON_STRING:
-        node = quoted(c, json_string_value(v), json_string_length(v));
+        node = literal_string(c, json_string_value(v), json_string_length(v));
         break;
     case JSON_ARRAY:
         node = literal_array(c, v);
