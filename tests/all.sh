@@ -89,6 +89,7 @@ part "server (t/)" make -s t
 part "server, asan nginx" tests/asan-nginx.sh "$mode"
 if [ "$mode" = long ]; then
     part "fuzz, 60 s each" make -s fuzz
+    part "grammars, jsonschema" tests/grammar_random.sh
     part "AVX-512, emulated" tests/simde.sh
     part "CUDA, emulated" tests/cuda.sh long
     part "damaged, all of them" env LLM_LONG=1 tests/unit.sh "$build/unit/damaged"
