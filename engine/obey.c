@@ -16,12 +16,11 @@
  * that opens thought is allowed beside the grammar's.  Behind the mark that
  * closes it the grammar begins.
  *
- * JUMPS.  Where a grammar leaves no choice, the next tokens need not be
- * sampled: the model computes them all at once, as it does a prompt's.  They
- * are those that the tokenizer gives for the text: the last tokens and what is
- * forced are cut together, and nothing jumps if the last tokens came out of it
- * differently; and the end is left to the model as far as it would come out
- * differently with what may follow.  So no token is ever taken back.
+ * JUMPS.  Where a grammar leaves no choice of text, the tokens are those that
+ * the tokenizer cuts it to (obey_cut.c), and no others are allowed: a model that
+ * spells a key letter by letter is not itself any more.  So they need not be
+ * sampled: the model computes them all at once, as it does a prompt's, but
+ * where each is to have logprobs.  The text is the same either way.
  *
  * What cannot be kept is never let through: without memory for a mask the
  * output may be no token at all, and the request ends with an error.
@@ -35,25 +34,22 @@
 #include "obey.h"
 #include "clock.h"
 #include "mem.h"
+#include "obey_cut.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define TAIL         4   /* tokens that a forced text is joined to */
-#define TAIL_BYTES   64  /* of them */
-#define FORCED       192 /* bytes of it looked at */
-#define FORCED_LEAST 2   /* fewer are not worth the look */
-#define AFTER        4   /* bytes behind it that are tried */
-#define WORK         (TAIL_BYTES + FORCED + 8) /* ids of a joined text */
 
 typedef struct {
     grammar_state_t at;
     reason_state_t reason;
     uint32_t thinks; /* what comes is free */
     uint32_t may;    /* or it may begin to be */
-    uint32_t tail_n; /* the last tokens that the grammar took */
-    uint32_t tail[TAIL];
+    uint32_t text;   /* the last tokens that the grammar took were text */
+    uint32_t tail_n; /* these */
+    uint32_t tail[OBEY_CUT_TAIL];
+    uint32_t sure_at, sure_n; /* tokens that are certain, and of them */
+    uint32_t *sure;           /* owned, [OBEY_CUT_MAX]; those to come */
 } obey_seq_t;
 
 typedef struct {
@@ -135,6 +131,8 @@ begin_seq(const obey_t *o, const req_t *r, obey_seq_t *s)
         s->may = reason_may_think(&s->reason) && o->opener != TOKEN_NONE;
     }
 
+    s->text = 1;
+
     return grammar_begin(r->grammar, &s->at);
 }
 
@@ -186,6 +184,7 @@ obey_end(obey_t *o, uint32_t i)
     assert(o->n > 0);
     for (k = 0; k < q->choices; k++) {
         grammar_state_free(&q->seqs[k].at);
+        free(q->seqs[k].sure);
     }
     free(q->seqs);
     memset(q, 0, sizeof(*q));
@@ -205,6 +204,12 @@ mask_of(
     const uint32_t *m;
 
     assert(words <= o->words);
+
+    if (s->sure_at < s->sure_n) {
+        memset(row, 0, o->words * sizeof(*row));
+        row[s->sure[s->sure_at] / 32] |= 1u << s->sure[s->sure_at] % 32;
+        return row;
+    }
 
     m = grammar_mask(q->g, v, &s->at, row);
     if (m == NULL) {
@@ -306,13 +311,59 @@ think(const obey_t *o, const obey_req_t *q, obey_seq_t *s, uint32_t token)
 static void
 keep_tail(obey_seq_t *s, uint32_t token)
 {
-    assert(s->tail_n <= TAIL);
+    assert(s->tail_n <= OBEY_CUT_TAIL);
 
-    if (s->tail_n == TAIL) {
-        memmove(s->tail, s->tail + 1, (TAIL - 1) * sizeof(*s->tail));
+    if (s->tail_n == OBEY_CUT_TAIL) {
+        memmove(s->tail, s->tail + 1, (s->tail_n - 1) * sizeof(*s->tail));
         s->tail_n--;
     }
     s->tail[s->tail_n++] = token;
+}
+
+
+/* Which tokens must come, if any. */
+static void
+look_ahead(const obey_t *o, const obey_req_t *q, obey_seq_t *s)
+{
+    s->sure_at = s->sure_n = 0;
+    if (s->sure == NULL) {
+        s->sure = malloc(OBEY_CUT_MAX * sizeof(*s->sure));
+    }
+    if (s->sure != NULL && (s->tail_n > 0 || !s->text)) {
+        s->sure_n =
+            obey_cut(o->c.tok, q->g, &s->at, s->tail, s->tail_n, s->sure);
+    }
+}
+
+
+/* The next token of the answer; 0, or -1 if it is not allowed. */
+static int
+answer(const obey_t *o, const obey_req_t *q, obey_seq_t *s, uint32_t token)
+{
+    size_t n, text;
+    const char *p =
+        grammar_vocab_bytes(grammar_cache_vocab(o->c.grammars), token, &n);
+
+    if (n == 0 || feed(q->g, &s->at, p, n) != 0
+        || (s->sure_at < s->sure_n && s->sure[s->sure_at] != token)) {
+        return -1;
+    }
+
+    (void) token_bytes(o->c.tok, token, &text);
+    s->text = text > 0;
+    if (text > 0) {
+        keep_tail(s, token);
+    } else {
+        s->tail_n = 0;
+    }
+    if (s->sure_at < s->sure_n) {
+        s->sure_at++;
+    }
+    if (s->sure_at == s->sure_n) {
+        look_ahead(o, q, s);
+    }
+
+    return 0;
 }
 
 
@@ -336,8 +387,6 @@ obey_took(obey_t *o, uint32_t i, uint32_t choice, uint32_t token)
 {
     const obey_req_t *q = &o->reqs[i];
     obey_seq_t *s;
-    const char *p;
-    size_t n;
     int rc;
 
     if (q->g == NULL) {
@@ -351,9 +400,7 @@ obey_took(obey_t *o, uint32_t i, uint32_t choice, uint32_t token)
         rc = think(o, q, s, token);
     } else {
         s->may = 0;
-        p = grammar_vocab_bytes(grammar_cache_vocab(o->c.grammars), token, &n);
-        rc = n == 0 ? -1 : feed(q->g, &s->at, p, n);
-        keep_tail(s, token);
+        rc = answer(o, q, s, token);
     }
 
     if (rc != 0) {
@@ -363,183 +410,28 @@ obey_took(obey_t *o, uint32_t i, uint32_t choice, uint32_t token)
         return OBEY_OVER;
     }
 
-    return q->jumps && !s->thinks && s->tail_n > 0 ? OBEY_JUMP : OBEY_ON;
+    return q->jumps && s->sure_at < s->sure_n ? OBEY_JUMP : OBEY_ON;
 }
 
 
 /* --- what is certain ---------------------------------------------------- */
-
-/* The last tokens, and the bytes that must follow. */
-typedef struct {
-    char s[TAIL_BYTES + FORCED + 1];
-    uint32_t n;
-    uint32_t tail_n; /* tokens of the former, the first are left out; */
-    size_t first;    /* bytes of the first of these */
-} joined_t;
-
-
-/* The last tokens' bytes, as many as fit. */
-static void
-join_tail(const obey_t *o, const obey_seq_t *s, joined_t *j)
-{
-    uint32_t from = s->tail_n, i;
-    size_t bytes = 0, n;
-    const char *p;
-
-    while (from > 0) {
-        (void) token_bytes(o->c.tok, s->tail[from - 1], &n);
-        if (bytes + n > TAIL_BYTES) {
-            break;
-        }
-        bytes += n;
-        from--;
-    }
-
-    j->n = 0;
-    j->first = 0;
-    j->tail_n = s->tail_n - from;
-    if (j->tail_n > 0) {
-        (void) token_bytes(o->c.tok, s->tail[from], &j->first);
-    }
-    for (i = from; i < s->tail_n; i++) {
-        p = token_bytes(o->c.tok, s->tail[i], &n);
-        memcpy(j->s + j->n, p, n);
-        j->n += (uint32_t) n;
-    }
-    assert(j->n == bytes);
-}
-
-
-/* How many of ids, n of them, a text begins with when it is cut to tokens. */
-static uint32_t
-agrees(const obey_t *o, const char *text, size_t len, const uint32_t *ids,
-    uint32_t n)
-{
-    int64_t got;
-    uint32_t own[WORK], i;
-
-    got = token_encode(o->c.tok, text, len, 0, own, WORK, NULL, NULL);
-    for (i = 0; i < n && (int64_t) i < got && own[i] == ids[i]; i++) {
-    }
-
-    return i;
-}
-
-
-/* How many of ids, the joined text's, stay as they are whatever follows it, as
- * far as the next byte tells. */
-static uint32_t
-settled(const obey_t *o, const obey_req_t *q, joined_t *j,
-    const grammar_state_t *behind, const uint32_t *ids, uint32_t n)
-{
-    uint64_t next[4];
-    uint32_t c, tried = 0, step, set = 0;
-
-    grammar_next(q->g, behind, next);
-    for (c = 0; c < 4; c++) {
-        set += (uint32_t) __builtin_popcountll(next[c]);
-    }
-    if (set == 0) {
-        return n - 1; /* the text's last token is sampled */
-    }
-    step = set > AFTER ? set / AFTER : 1;
-
-    for (c = 0, set = 0; c < 256 && tried < AFTER && n > 0; c++) {
-        if ((next[c / 64] >> c % 64 & 1) == 0 || set++ % step != 0) {
-            continue;
-        }
-        j->s[j->n] = (char) c;
-        n = agrees(o, j->s, j->n + 1, ids, n);
-        tried++;
-    }
-
-    return n;
-}
-
-
-/* How many of ids, the joined text's, are the last tokens; 0: these came out of
- * it differently.  The first of them stands at the edge, where it may. */
-static uint32_t
-past_tail(const obey_t *o, const obey_seq_t *s, const joined_t *j,
-    const uint32_t *ids, uint32_t n)
-{
-    const uint32_t *tail = s->tail + s->tail_n - j->tail_n;
-    size_t bytes = 0, len;
-    uint32_t k;
-
-    for (k = 0; k < n && bytes < j->first; k++) {
-        (void) token_bytes(o->c.tok, ids[k], &len);
-        /* a space before all text is not the text's */
-        bytes += k == 0 && token_strips_space(o->c.tok) ? len - (len > 0) : len;
-    }
-    if (bytes != j->first || k + j->tail_n - 1 > n
-        || memcmp(ids + k, tail + 1, (j->tail_n - 1) * sizeof(*ids)) != 0) {
-        return 0;
-    }
-
-    return k + j->tail_n - 1;
-}
-
-
-/* They are taken. */
-static void
-jump_over(const obey_t *o, const obey_req_t *q, obey_seq_t *s,
-    const uint32_t *ids, uint32_t n)
-{
-    const char *p;
-    uint32_t i;
-    size_t len;
-    int rc;
-
-    for (i = 0; i < n; i++) {
-        p = token_bytes(o->c.tok, ids[i], &len);
-        rc = feed(q->g, &s->at, p, len);
-        assert(rc == 0 && len > 0);
-        (void) rc;
-        keep_tail(s, ids[i]);
-    }
-}
-
 
 uint32_t
 obey_jump(obey_t *o, uint32_t i, uint32_t choice, uint32_t *ids, uint32_t cap)
 {
     const obey_req_t *q = &o->reqs[i];
     obey_seq_t *s = &q->seqs[choice];
-    grammar_state_t behind = {NULL, 0, 0, 0};
-    uint32_t own[WORK], n = 0, forced, past;
-    const char *mark; /* a token that no text gives */
-    joined_t j;
-    int64_t got;
+    uint32_t n = 0;
+    int rc;
 
-    assert(q->g != NULL && choice < q->choices && q->jumps && !s->thinks);
+    assert(q->g != NULL && choice < q->choices && q->jumps);
 
-    join_tail(o, s, &j);
-    forced = (uint32_t) grammar_forced(q->g, &s->at, j.s + j.n, FORCED);
-    mark = memchr(j.s + j.n, GRAMMAR_TOKEN[0], forced);
-    if (mark != NULL) {
-        forced = (uint32_t) (mark - (j.s + j.n));
+    while (n < cap && s->sure_at < s->sure_n) {
+        ids[n] = s->sure[s->sure_at];
+        rc = answer(o, q, s, ids[n++]);
+        assert(rc == 0);
+        (void) rc;
     }
-    if (forced < FORCED_LEAST || j.tail_n == 0 || cap == 0) {
-        return 0;
-    }
-
-    if (grammar_state_copy(&behind, &s->at) == 0
-        && feed(q->g, &behind, j.s + j.n, forced) == 0) {
-        j.n += forced;
-        got = token_encode(o->c.tok, j.s, j.n, 0, own, WORK, NULL, NULL);
-        n = got > 0 ? settled(o, q, &j, &behind, own, (uint32_t) got) : 0;
-    }
-    grammar_state_free(&behind);
-
-    past = n > 0 ? past_tail(o, s, &j, own, n) : 0;
-    if (past == 0) {
-        return 0;
-    }
-
-    n = n - past < cap ? n - past : cap;
-    memcpy(ids, own + past, n * sizeof(*ids));
-    jump_over(o, q, s, ids, n);
     (void) __atomic_add_fetch(&o->c.state->jump_tokens, n, __ATOMIC_RELAXED);
 
     return n;

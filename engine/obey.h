@@ -28,7 +28,7 @@ typedef struct {
 /* What a token is to the grammar of its choice. */
 typedef enum {
     OBEY_ON,    /* more may follow */
-    OBEY_JUMP,  /* and what it begins with may be certain: see obey_jump */
+    OBEY_JUMP,  /* and some must: see obey_jump */
     OBEY_OVER,  /* the text is whole, and nothing may */
     OBEY_BROKEN /* it is not allowed, or there is no memory */
 } obey_verdict_t;
@@ -50,10 +50,8 @@ void obey_masks(obey_t *o, batch_t *b);
 obey_verdict_t obey_took(
     obey_t *o, uint32_t i, uint32_t choice, uint32_t token);
 
-/*
- * The tokens that follow whatever the model says, at most cap, into ids; they
- * are taken.  How many: none, if the tokenizer would cut the text otherwise.
- */
+/* The tokens that must follow, at most cap, into ids; they are taken.  How
+ * many. */
 uint32_t obey_jump(
     obey_t *o, uint32_t i, uint32_t choice, uint32_t *ids, uint32_t cap);
 
