@@ -164,6 +164,7 @@ typedef struct {
     uint32_t dfas_n, dfas_cap;
     char *text;
     uint32_t text_n, text_cap;
+    struct grammar_unicode_s *unicode; /* owned; NULL: not asked for yet */
     /* rules that readers of JSON make once */
     uint32_t json_any, json_string, json_number, json_integer;
     uint32_t json_array, json_object;
@@ -241,10 +242,14 @@ int grammar_set_add(grammar_set_t *s, uint32_t lo, uint32_t hi);
 int grammar_set_join(grammar_set_t *s, const grammar_set_t *more);
 int grammar_set_not(grammar_set_t *s);
 int grammar_set_and(grammar_set_t *s, const grammar_set_t *other);
+/* What Unicode says, made when it is first asked for: *u may be NULL. */
+typedef struct grammar_unicode_s grammar_unicode_t;
+void grammar_unicode_free(grammar_unicode_t *u);
 /* Adds what differs from members in case only. */
-int grammar_set_fold(grammar_set_t *s);
+int grammar_set_fold(grammar_set_t *s, grammar_unicode_t **u);
 /* Adds what has the property name ("L", "Lu"): 1 if none has that name. */
-int grammar_set_property(grammar_set_t *s, const char *name, size_t len);
+int grammar_set_property(
+    grammar_set_t *s, grammar_unicode_t **u, const char *name, size_t len);
 int grammar_set_has(const grammar_set_t *s, uint32_t c);
 void grammar_set_free(grammar_set_t *s);
 

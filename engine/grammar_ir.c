@@ -294,6 +294,7 @@ grammar_build_close(grammar_build_t *b)
     for (i = 0; i < b->sets_n; i++) {
         grammar_set_free(&b->sets[i]);
     }
+    grammar_unicode_free(b->unicode);
     free(b->sets);
     free(b->nodes);
     free(b->kids);

@@ -212,7 +212,7 @@ static void
 fold(reader_t *r, grammar_set_t *s)
 {
     if (r->fold && !grammar_spend(r->b, SET_STEPS + s->n)) {
-        must(r, grammar_set_fold(s));
+        must(r, grammar_set_fold(s, &r->b->unicode));
     }
 }
 
@@ -221,7 +221,7 @@ fold(reader_t *r, grammar_set_t *s)
 static void
 add_property(reader_t *r, grammar_set_t *s, const char *name, size_t len)
 {
-    int rc = grammar_set_property(s, name, len);
+    int rc = grammar_set_property(s, &r->b->unicode, name, len);
 
     (void) grammar_spend(r->b, SET_STEPS);
     if (rc > 0) {

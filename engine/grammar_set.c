@@ -7,8 +7,8 @@
  * complement has none.
  *
  * Properties are the general categories, from utf8proc; scripts are not known.
- * They, and which characters have case, are looked for when they are first
- * asked for, and kept: that is all that is shared between compilations.
+ * They, and which characters have case, are looked for when a compilation first
+ * asks, and kept with it.
  *
  * A range becomes at most 7 sequences of byte ranges:
  *
@@ -24,7 +24,6 @@
 #include "grammar_impl.h"
 
 #include <assert.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -202,7 +201,7 @@ grammar_set_free(grammar_set_t *s)
 }
 
 
-/* --- what Unicode says, once a process ---------------------------------- */
+/* --- what Unicode says -------------------------------------------------- */
 
 /* By utf8proc_category_t. */
 static const char *const names[] = {"Cn", "Lu", "Ll", "Lt", "Lm", "Lo", "Mn",
@@ -216,16 +215,25 @@ typedef struct {
     uint32_t c, to;
 } cased_t;
 
-/* Kept until the process ends: a walk over all of Unicode takes as long as
- * many a compilation. */
-static struct {
+/* What a compilation has asked for, which takes a walk over Unicode each. */
+struct grammar_unicode_s {
     grammar_set_t all[CATEGORIES];
     cased_t cased[CASED_MAX]; /* in order of c */
     uint32_t cased_n;
-    int whole; /* nonzero: there was memory */
-} unicode;
+    int categories; /* nonzero: they are there */
+};
 
-static pthread_once_t unicode_once = PTHREAD_ONCE_INIT;
+
+void
+grammar_unicode_free(grammar_unicode_t *u)
+{
+    size_t i;
+
+    for (i = 0; u != NULL && i < CATEGORIES; i++) {
+        grammar_set_free(&u->all[i]);
+    }
+    free(u);
+}
 
 
 /* One character that it folds to: most of case is pairs. */
@@ -240,16 +248,15 @@ fold(uint32_t c)
 }
 
 
-/* What folds to another, and what another folds to. */
-static void
-cased_make(void)
+/* What folds to another, and what another folds to. 0, or -1: no memory. */
+static int
+cased_make(grammar_unicode_t *u)
 {
     uint8_t *is = calloc(CASE_END, 1);
     uint32_t c;
 
     if (is == NULL) {
-        unicode.whole = 0;
-        return;
+        return -1;
     }
     for (c = 0; c < CASE_END; c++) {
         if (fold(c) != c) {
@@ -259,52 +266,85 @@ cased_make(void)
     }
     for (c = 0; c < CASE_END; c++) {
         if (is[c]) {
-            assert(unicode.cased_n < CASED_MAX);
-            unicode.cased[unicode.cased_n].c = c;
-            unicode.cased[unicode.cased_n++].to = fold(c);
+            assert(u->cased_n < CASED_MAX);
+            u->cased[u->cased_n].c = c;
+            u->cased[u->cased_n++].to = fold(c);
         }
     }
     free(is);
+
+    return 0;
 }
 
 
-static void
-unicode_make(void)
+/* The next one that may be of another category than c: planes that nothing is
+ * assigned in, and the private ones, are passed at once. */
+static uint32_t
+code_next(uint32_t c)
+{
+    return c == 0x40000    ? 0xe0000
+           : c == 0xf0000  ? 0xffffe
+           : c == 0x100000 ? 0x10fffe
+                           : c + 1;
+}
+
+
+static int
+categories_make(grammar_unicode_t *u)
 {
     uint32_t c, from = 0, was = UTF8PROC_CATEGORY_CC, now;
     int rc = 0;
 
-    for (c = 0; c <= GRAMMAR_CODE_MAX + 1 && rc == 0; c++) {
+    for (c = 0; c <= GRAMMAR_CODE_MAX + 1 && rc == 0; c = code_next(c)) {
         now = c > GRAMMAR_CODE_MAX
                   ? CATEGORIES
                   : (uint32_t) utf8proc_category((utf8proc_int32_t) c);
         if (now != was) {
             assert(was < CATEGORIES);
-            rc = grammar_set_add(&unicode.all[was], from, c - 1);
+            rc = grammar_set_add(&u->all[was], from, c - 1);
             was = now;
             from = c;
         }
     }
-    unicode.whole = rc == 0;
-    cased_make();
+    u->categories = rc == 0;
+
+    return rc;
+}
+
+
+/* What is asked for first makes it. 0, or -1: no memory. */
+static int
+unicode_make(grammar_unicode_t **u, int categories)
+{
+    if (*u == NULL) {
+        *u = calloc(1, sizeof(**u));
+    }
+    if (*u == NULL) {
+        return -1;
+    }
+    if (categories) {
+        return (*u)->categories ? 0 : categories_make(*u);
+    }
+
+    return (*u)->cased_n > 0 ? 0 : cased_make(*u);
 }
 
 
 /* The first of those with case that is not below c. */
 static uint32_t
-cased_from(uint32_t c)
+cased_from(const grammar_unicode_t *u, uint32_t c)
 {
-    uint32_t lo = 0, hi = unicode.cased_n, mid;
+    uint32_t lo = 0, hi = u->cased_n, mid;
 
     while (lo < hi) {
         mid = (lo + hi) / 2;
-        if (unicode.cased[mid].c < c) {
+        if (u->cased[mid].c < c) {
             lo = mid + 1;
         } else {
             hi = mid;
         }
     }
-    assert(lo <= unicode.cased_n);
+    assert(lo <= u->cased_n);
 
     return lo;
 }
@@ -313,28 +353,28 @@ cased_from(uint32_t c)
 /* Whatever folds to what a member folds to: those that do are neighbours of few
  * others, so all that have case are looked at once. */
 int
-grammar_set_fold(grammar_set_t *s)
+grammar_set_fold(grammar_set_t *s, grammar_unicode_t **u)
 {
     grammar_set_t folded = {NULL, 0, 0}, out = {NULL, 0, 0};
-    uint32_t i, k;
+    const cased_t *all;
+    uint32_t i, k, n;
     int rc = 0;
 
     assert(s->n <= s->cap);
-    (void) pthread_once(&unicode_once, unicode_make);
-    if (!unicode.whole) {
+    if (unicode_make(u, 0) != 0) {
         return -1;
     }
+    all = (*u)->cased;
+    n = (*u)->cased_n;
     for (i = 0; i < s->n && rc == 0; i++) {
-        for (k = cased_from(s->r[i].lo);
-             k < unicode.cased_n && unicode.cased[k].c <= s->r[i].hi && rc == 0;
-             k++) {
-            rc = grammar_set_add(
-                &folded, unicode.cased[k].to, unicode.cased[k].to);
+        for (k = cased_from(*u, s->r[i].lo);
+             k < n && all[k].c <= s->r[i].hi && rc == 0; k++) {
+            rc = grammar_set_add(&folded, all[k].to, all[k].to);
         }
     }
-    for (k = 0; k < unicode.cased_n && folded.n > 0 && rc == 0; k++) {
-        if (grammar_set_has(&folded, unicode.cased[k].to)) {
-            rc = grammar_set_add(&out, unicode.cased[k].c, unicode.cased[k].c);
+    for (k = 0; k < n && folded.n > 0 && rc == 0; k++) {
+        if (grammar_set_has(&folded, all[k].to)) {
+            rc = grammar_set_add(&out, all[k].c, all[k].c);
         }
     }
     if (rc == 0) {
@@ -348,7 +388,8 @@ grammar_set_fold(grammar_set_t *s)
 
 
 int
-grammar_set_property(grammar_set_t *s, const char *name, size_t len)
+grammar_set_property(
+    grammar_set_t *s, grammar_unicode_t **u, const char *name, size_t len)
 {
     static const char *const longer[][2] = {{"Letter", "L"}, {"Mark", "M"},
         {"Number", "N"}, {"Punctuation", "P"}, {"Symbol", "S"},
@@ -369,14 +410,13 @@ grammar_set_property(grammar_set_t *s, const char *name, size_t len)
         return 1;
     }
 
-    (void) pthread_once(&unicode_once, unicode_make);
-    if (!unicode.whole) {
+    if (unicode_make(u, 1) != 0) {
         return -1;
     }
     for (i = 0; i < CATEGORIES && rc == 0; i++) {
         if (names[i][0] == name[0] && (len == 1 || names[i][1] == name[1])) {
             any = 1;
-            rc = grammar_set_join(s, &unicode.all[i]);
+            rc = grammar_set_join(s, &(*u)->all[i]);
         }
     }
 
