@@ -4,9 +4,9 @@
  *
  * DESIGN.  What a walk sees of the stacks is noted: how many frames it looked
  * at, and at how many of their counts and sets.  The mask depends on nothing
- * else, so its key is that much of the state and no more.  Within a string it is the
- * place and the two or three frames around it; which keys were seen, or how
- * many items, matters only where the walk asked.
+ * else, so its key is that much of the state and no more.  Within a string it
+ * is the place and the two or three frames around it; which keys were seen, or
+ * how many items, matters only where the walk asked.
  *
  *      places of the threads --> shapes: (frames, counts) that walks from there
  *      looked at --> the state cut to each shape --> mask
@@ -49,7 +49,7 @@ struct grammar_masks_s {
     mask_t *masks;
     uint32_t masks_n, masks_mask;
     size_t bytes, bytes_max; /* of masks, keys and both tables */
-    grammar_walk_t *walk;
+    grammar_slices_t slices; /* a fourth of the bytes at most */
     uint32_t key[KEY_MAX];
 };
 
@@ -315,12 +315,8 @@ masks_open(const grammar_t *g)
     if (m == NULL) {
         return NULL;
     }
-    m->bytes_max = g->masks_max;
-    m->walk = grammar_walk_open();
-    if (m->walk == NULL) {
-        free(m);
-        return NULL;
-    }
+    m->slices.room = g->masks_max / 4;
+    m->bytes_max = g->masks_max - m->slices.room;
 
     return m;
 }
@@ -392,7 +388,7 @@ grammar_mask(grammar_t *g, const grammar_vocab_t *v, const grammar_state_t *st,
     if (g->masks != NULL) {
         mask = find(g, v, st);
         if (mask == NULL
-            && grammar_walk(g->masks->walk, g, v, st, room, &shape) == 0) {
+            && grammar_walk(g, v, st, room, &shape, &g->masks->slices) == 0) {
             kept = keep(g, v, st, shape, room);
             mask = kept != NULL ? kept : room;
         }
@@ -410,7 +406,9 @@ grammar_masks_memory(const grammar_t *g)
 {
     const struct grammar_masks_s *m = g->masks;
 
-    return m == NULL ? 0 : sizeof(*m) + m->bytes + grammar_walk_memory(m->walk);
+    return m == NULL ? 0
+                     : sizeof(*m) + m->bytes + g->masks_max - m->bytes_max
+                           - m->slices.room;
 }
 
 
@@ -428,7 +426,7 @@ grammar_masks_free(grammar_t *g)
     }
     free(m->masks);
     free(m->tops);
-    grammar_walk_close(m->walk);
+    grammar_slices_free(&m->slices);
     free(m);
     g->masks = NULL;
 }

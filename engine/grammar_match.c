@@ -257,7 +257,7 @@ room(const grammar_obj_t *x, uint32_t count)
 
 
 /* With properties in order: may i be next?  Not if a key was seen that comes
- * behind it, or one before it that is required, if only by i itself, was not. */
+ * behind it, or one before it was not that is required, if only by i itself. */
 static int
 in_order(const grammar_obj_t *x, const uint32_t *seen, uint32_t i)
 {

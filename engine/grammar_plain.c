@@ -2,9 +2,9 @@
  * Where any text of a JSON string may come, told of each place of a grammar.
  *
  * DESIGN.  Most of what a model writes in JSON is text of strings, and most
- * tokens are such text.  So masks (grammar_walk.c) take them as a slice that the
- * vocabulary has ready, wherever a place is "plain": every character that needs
- * no escape leads to such a place again, and no control character leads
+ * tokens are such text.  So masks (grammar_walk.c) take them as a slice that
+ * the vocabulary has ready, wherever a place is "plain": every character that
+ * needs no escape leads to such a place again, and no control character leads
  * anywhere.  That is the largest set of places of which it is true, found by
  * dropping those of which it is not, until none is dropped.
  *

@@ -4,8 +4,8 @@
  * DESIGN.  "enum" and "const" make a schema finite: each value is tried against
  * all other demands, and what passes is written out.  An object is written as
  * its properties, in any order; an array item by item; a number as it is
- * printed, a string with the escapes that it needs, and those that are not ASCII
- * escaped or not.
+ * printed, a string with the escapes that it needs, and characters that are not
+ * ASCII escaped or not.
  *
  * The same trial tells alternatives of "oneOf" apart, and names against
  * "propertyNames".

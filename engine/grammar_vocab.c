@@ -18,11 +18,11 @@
  * characters are counted, the mask of those that fit is made from masks by
  * length.
  *
- * A token's bytes are its text, or what it is said to stand for: a control token
- * that is a mark has a place in the trie too.  One whose text has the byte that
- * marks begin with, which is in no UTF-8, is never allowed: it could pass for
- * the beginning of a mark.  Nor is one of more than TOKEN_LEN_MAX bytes.
- * Read-only after opening.
+ * A token's bytes are its text, or what it is said to stand for: a control
+ * token that is a mark has a place in the trie too.  One whose text has the
+ * byte that marks begin with, which is in no UTF-8, is never allowed: it could
+ * pass for the beginning of a mark.  Nor is one of more than TOKEN_LEN_MAX
+ * bytes.  Read-only after opening, but for the memory of walks.
  *
  * Memory: about 12 bytes for each node, of which there are three or four to a
  * token, and masks of a bit for each token: plain, ends, SHORT_MAX by length.
@@ -277,7 +277,9 @@ vocab_begin(grammar_vocab_t *v, const token_t *tok, const grammar_mark_t *marks,
     v->plain = calloc(v->words + 1, sizeof(*v->plain));
     v->ends = calloc(v->words + 1, sizeof(*v->ends));
     v->marks = calloc((size_t) n + 1, sizeof(*v->marks));
-    if (v->plain == NULL || v->ends == NULL || v->marks == NULL) {
+    v->walks = grammar_walks_open();
+    if (v->plain == NULL || v->ends == NULL || v->marks == NULL
+        || v->walks == NULL) {
         return -1;
     }
     if (n > 0) {
@@ -372,6 +374,7 @@ grammar_vocab_close(grammar_vocab_t *v)
     free(v->plain);
     free(v->ends);
     free(v->marks);
+    grammar_walks_close(v->walks);
     free(v);
 }
 

@@ -26,6 +26,8 @@ typedef struct {
     uint32_t *ids; /* owned; token ids in the order of their bytes */
 } grammar_trie_t;
 
+typedef struct grammar_walks_s grammar_walks_t;
+
 struct grammar_vocab_s {
     const token_t *tok;    /* borrowed */
     grammar_mark_t *marks; /* owned, [marks_n]; by id */
@@ -38,17 +40,25 @@ struct grammar_vocab_s {
     uint32_t *longer;          /* owned, [longer_n]: plain and longer */
     uint8_t *chars;            /* owned, [longer_n]: how long */
     uint32_t longer_n;
-    uint32_t *ends; /* owned, [words]: tokens that end a text */
+    uint32_t *ends;         /* owned, [words]: tokens that end a text */
+    grammar_walks_t *walks; /* owned; has a lock */
 };
 
 /* --- walks (grammar_walk.c) --------------------------------------------- */
 
 typedef struct grammar_walk_s grammar_walk_t;
 
-/* A walk's memory; NULL: none. */
-grammar_walk_t *grammar_walk_open(void);
-void grammar_walk_close(grammar_walk_t *k);
-size_t grammar_walk_memory(const grammar_walk_t *k);
+/* What walks of a grammar have found that does not depend on the stack. */
+typedef struct {
+    struct grammar_slice_s *first; /* owned */
+    size_t room;                   /* bytes that more may take */
+} grammar_slices_t;
+
+void grammar_slices_free(grammar_slices_t *slices);
+
+/* The memory of walks with a vocabulary; NULL: none. */
+grammar_walks_t *grammar_walks_open(void);
+void grammar_walks_close(grammar_walks_t *x);
 
 /* How many frames a walk looked at, and at how many of their counts and sets */
 typedef struct {
@@ -59,8 +69,8 @@ typedef struct {
  * The mask of a state, by a walk, and what of the state it depends on.  0, or
  * -1: no memory.
  */
-int grammar_walk(grammar_walk_t *k, const grammar_t *g,
-    const grammar_vocab_t *v, const grammar_state_t *st, uint32_t *mask,
-    grammar_shape_t *shape);
+int grammar_walk(const grammar_t *g, const grammar_vocab_t *v,
+    const grammar_state_t *st, uint32_t *mask, grammar_shape_t *shape,
+    grammar_slices_t *slices);
 
 #endif

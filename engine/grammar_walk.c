@@ -23,6 +23,10 @@
  * A string whose characters are counted is home by itself for tokens that are
  * shorter than what is left.
  *
+ * Within a pattern a place decides for most tokens alone, and for the others
+ * where they leave it.  That is a slice, which is kept if it was dear, and
+ * makes the mask of the place whatever the stack is: only its exits are walked.
+ *
  * Where there are more configurations or frames than there is room for, a step
  * is made anew each time, in room that is given back on the way up.
  *
@@ -33,6 +37,7 @@
 #include "grammar_vocab.h"
 
 #include <assert.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,8 +47,11 @@
 #define TABLE      (CONFIGS * 4) /* by hash */
 #define POOL       8192          /* threads of those that stay */
 #define DEPTH      (TOKEN_LEN_MAX + 2)
-#define HASHED     5  /* words of a frame: all but large sets of keys */
-#define MANY       64 /* nodes below: it pays to look at all bytes at once */
+#define HASHED     5     /* words of a frame: all but large sets of keys */
+#define MANY       64    /* nodes below: it pays to look at all bytes at once */
+#define EXITS      16384 /* of a slice */
+#define LARGE      2048  /* nodes of a slice that is worth its memory */
+#define WAITING    4     /* memories of walks that are kept for the next */
 
 enum { UNKNOWN, DEAD, FIRST }; /* in a row */
 
@@ -51,6 +59,22 @@ typedef struct {
     uint32_t at, used; /* threads, in pool; words, of one that does not stay */
     uint16_t n, row;   /* 0: none */
 } config_t;
+
+/* Where a walk leaves what a place decides alone: nodes of a trie, which are
+ * walked from a place. */
+typedef struct {
+    uint32_t from, end, pos;
+} exit_t;
+
+/* What a place decides alone, whatever the stack is. */
+struct grammar_slice_s {
+    const grammar_vocab_t *v;
+    uint32_t pos;
+    uint32_t exits_n;
+    exit_t *exits; /* owned, [exits_n] */
+    uint32_t *mask;
+    struct grammar_slice_s *next;
+};
 
 struct grammar_walk_s {
     grammar_work_t w;
@@ -63,34 +87,106 @@ struct grammar_walk_s {
     grammar_thread_t pool[POOL + DEPTH * GRAMMAR_THREADS_MAX];
     uint16_t table[TABLE];
     uint16_t rows[ROWS][256];
-    uint32_t at[DEPTH];   /* the configuration at each depth */
-    uint16_t *row[DEPTH]; /* and its row; NULL: none yet */
-    uint8_t many[DEPTH];  /* are many nodes there? */
+    exit_t exits[EXITS]; /* of the slice under way */
+    uint32_t exits_n;
+    struct grammar_walk_s *next; /* that waits too */
+    uint32_t at[DEPTH];          /* the configuration at each depth */
+    uint16_t *row[DEPTH];        /* and its row; NULL: none yet */
+    uint8_t many[DEPTH];         /* are many nodes there? */
 };
 
 
-grammar_walk_t *
-grammar_walk_open(void)
+/* Memories that no walk uses: a walk takes one as it is, since to have fresh
+ * pages for each grammar costs more than most walks. */
+struct grammar_walks_s {
+    pthread_mutex_t lock;
+    grammar_walk_t *first;
+    uint32_t n;
+};
+
+
+static void
+walk_free(grammar_walk_t *k)
 {
-    return calloc(1, sizeof(grammar_walk_t));
+    free(k->words);
+    free(k->depth);
+    free(k);
+}
+
+
+grammar_walks_t *
+grammar_walks_open(void)
+{
+    grammar_walks_t *x = calloc(1, sizeof(*x));
+    int rc;
+
+    if (x != NULL) {
+        rc = pthread_mutex_init(&x->lock, NULL);
+        assert(rc == 0);
+        (void) rc;
+    }
+
+    return x;
 }
 
 
 void
-grammar_walk_close(grammar_walk_t *k)
+grammar_walks_close(grammar_walks_t *x)
 {
-    if (k != NULL) {
-        free(k->words);
-        free(k->depth);
-        free(k);
+    grammar_walk_t *k, *next;
+
+    if (x == NULL) {
+        return;
     }
+    for (k = x->first; k != NULL; k = next) {
+        next = k->next;
+        walk_free(k);
+    }
+    (void) pthread_mutex_destroy(&x->lock);
+    free(x);
 }
 
 
-size_t
-grammar_walk_memory(const grammar_walk_t *k)
+/* One that waits, or a new one; NULL: no memory. */
+static grammar_walk_t *
+walk_get(grammar_walks_t *x)
 {
-    return sizeof(*k) + (k->cap + k->depth_cap) * sizeof(uint32_t);
+    grammar_walk_t *k;
+    int rc = pthread_mutex_lock(&x->lock);
+
+    assert(rc == 0);
+    k = x->first;
+    if (k != NULL) {
+        x->first = k->next;
+        x->n--;
+    }
+    rc = pthread_mutex_unlock(&x->lock);
+    assert(rc == 0);
+    (void) rc;
+
+    return k != NULL ? k : calloc(1, sizeof(*k));
+}
+
+
+/* A few are kept, but none with room for a state that is unusually large. */
+static void
+walk_put(grammar_walks_t *x, grammar_walk_t *k)
+{
+    int rc = pthread_mutex_lock(&x->lock), kept;
+
+    assert(rc == 0);
+    kept = x->n < WAITING && k->cap <= 2 * WALK_WORDS;
+    if (kept) {
+        k->next = x->first;
+        x->first = k;
+        x->n++;
+    }
+    rc = pthread_mutex_unlock(&x->lock);
+    assert(rc == 0);
+    (void) rc;
+    if (!kept) {
+        walk_free(k);
+    }
 }
 
 
@@ -431,15 +527,17 @@ bits(const grammar_trie_t *t, uint32_t from, uint32_t to, uint32_t *mask,
 }
 
 
-/* Sets the bits of all tokens whose bytes pass from configuration c on. */
+/* Sets the bits of all tokens of nodes from to end whose bytes pass, the first
+ * ones from configuration c on. */
 static void
-walk(grammar_walk_t *k, const grammar_trie_t *t, uint32_t c, uint32_t *mask)
+walk_nodes(grammar_walk_t *k, const grammar_trie_t *t, uint32_t from,
+    uint32_t end, uint32_t c, uint32_t *mask)
 {
     const grammar_node_of_trie_t *node;
     uint32_t i;
 
-    stand(k, 0, c, t->nodes_n);
-    for (i = 0; i < t->nodes_n;) {
+    stand(k, t->nodes[from].depth, c, end - from);
+    for (i = from; i < end;) {
         node = &t->nodes[i];
         assert(node->end > i && node->end <= t->nodes_n);
         c = next_of(k, node->depth, node->byte);
@@ -450,6 +548,15 @@ walk(grammar_walk_t *k, const grammar_trie_t *t, uint32_t c, uint32_t *mask)
         stand(k, node->depth + 1u, c, node->end - i);
         bits(t, node->ids, node[1].ids, mask, 1);
         i++;
+    }
+}
+
+
+static void
+walk(grammar_walk_t *k, const grammar_trie_t *t, uint32_t c, uint32_t *mask)
+{
+    if (t->nodes_n > 0) {
+        walk_nodes(k, t, 0, t->nodes_n, c, mask);
     }
 }
 
@@ -467,7 +574,7 @@ walk_rest(grammar_walk_t *k, const grammar_trie_t *t, uint32_t c, uint32_t home,
     uint16_t none[256] = {0}, *heads = none;
     uint32_t i;
 
-    /* where the first byte leads to the same place as from home, all is right */
+    /* where the first byte leads as it does from home, all is right */
     if (home != 0 && k->configs[home].row != 0) {
         heads = k->rows[k->configs[home].row];
     }
@@ -551,10 +658,171 @@ in_text(grammar_walk_t *k, const grammar_thread_t *t, uint32_t n)
 }
 
 
+/* --- slices ------------------------------------------------------------- */
+
+/* May a place decide alone, whatever the stack is? */
+static int
+is_alone(const grammar_pos_t *p)
+{
+    return p->map != NULL
+           && (p->kind == POS_KEY || (p->calls_n == 0 && !p->accept));
+}
+
+
+static int
+exit_put(grammar_walk_t *k, uint32_t from, uint32_t end, uint32_t pos)
+{
+    if (k->exits_n == EXITS) {
+        return -1;
+    }
+    k->exits[k->exits_n].from = from;
+    k->exits[k->exits_n].end = end;
+    k->exits[k->exits_n++].pos = pos;
+
+    return 0;
+}
+
+
+/* The bits of what pos decides alone, and where it does not.  How many nodes
+ * were looked at; 0: there are too many exits. */
+static uint32_t
+slice_walk(
+    grammar_walk_t *k, const grammar_trie_t *t, uint32_t pos, uint32_t *mask)
+{
+    const grammar_pos_t *all = k->w.g->pos, *p;
+    const grammar_node_of_trie_t *node;
+    uint32_t i, to, nodes = 0;
+    int rc = 0;
+
+    k->exits_n = 0;
+    k->at[0] = pos;
+    for (i = 0; i < t->nodes_n && rc == 0; nodes++) {
+        node = &t->nodes[i];
+        p = &all[k->at[node->depth]];
+        if (!steps_alone(k, p, node->byte)) {
+            rc = exit_put(k, i, node->end, k->at[node->depth]);
+            i = node->end;
+            continue;
+        }
+        to = p->next[p->map[node->byte]];
+        if (to == POS_DEAD) {
+            i = node->end;
+            continue;
+        }
+        bits(t, node->ids, node[1].ids, mask, 1);
+        if (is_alone(&all[to])) {
+            k->at[node->depth + 1] = to;
+            i++;
+        } else {
+            rc = node->end > i + 1 ? exit_put(k, i + 1, node->end, to) : 0;
+            i = node->end;
+        }
+    }
+
+    return rc == 0 ? nodes : 0;
+}
+
+
+/* Keeps a slice that was dear; its bytes, 0: it is not kept. */
+static size_t
+slice_keep(grammar_walk_t *k, const grammar_vocab_t *v, uint32_t pos,
+    const uint32_t *mask, grammar_slices_t *slices)
+{
+    size_t bits_size = v->words * sizeof(*mask),
+           exits_size = k->exits_n * sizeof(exit_t);
+    struct grammar_slice_s *s;
+
+    if (sizeof(*s) + bits_size + exits_size > slices->room) {
+        return 0;
+    }
+    s = calloc(1, sizeof(*s));
+    if (s == NULL) {
+        return 0;
+    }
+    s->mask = malloc(bits_size + 1);
+    s->exits = malloc(exits_size + 1);
+    if (s->mask == NULL || s->exits == NULL) {
+        free(s->mask);
+        free(s->exits);
+        free(s);
+        return 0;
+    }
+    memcpy(s->mask, mask, bits_size);
+    memcpy(s->exits, k->exits, exits_size);
+    s->exits_n = k->exits_n;
+    s->v = v;
+    s->pos = pos;
+    s->next = slices->first;
+    slices->first = s;
+
+    return sizeof(*s) + bits_size + exits_size;
+}
+
+
+/* The mask of one thread in a place that decides much alone; 0: it cannot be
+ * made so. */
+static int
+walk_slice(grammar_walk_t *k, const grammar_vocab_t *v,
+    const grammar_thread_t *t, uint32_t *mask, grammar_slices_t *slices)
+{
+    const struct grammar_slice_s *s = slices->first;
+    grammar_thread_t at = *t;
+    const exit_t *exits;
+    uint32_t i, n, c = 0;
+
+    while (s != NULL && (s->pos != t->pos || s->v != v)) {
+        s = s->next;
+    }
+    if (s != NULL) {
+        memcpy(mask, s->mask, v->words * sizeof(*mask));
+        exits = s->exits;
+        n = s->exits_n;
+    } else {
+        i = slice_walk(k, &v->all, t->pos, mask);
+        if (i == 0) {
+            memset(mask, 0, v->words * sizeof(*mask));
+            return 0;
+        }
+        slices->room -= i < LARGE ? 0 : slice_keep(k, v, t->pos, mask, slices);
+        exits = k->exits;
+        n = k->exits_n;
+    }
+    for (i = 0; i < n; i++) {
+        if (c == 0 || at.pos != exits[i].pos) {
+            at.pos = exits[i].pos;
+            c = config_of(
+                k, &at, 1, v->all.nodes[exits[i].from].depth, k->w.used);
+        }
+        if (c < CONFIGS || k->configs[c].at != 0) {
+            walk_nodes(k, &v->all, exits[i].from, exits[i].end, c, mask);
+        }
+    }
+
+    return 1;
+}
+
+
+void
+grammar_slices_free(grammar_slices_t *slices)
+{
+    struct grammar_slice_s *s = slices->first, *next;
+
+    for (; s != NULL; s = next) {
+        next = s->next;
+        free(s->mask);
+        free(s->exits);
+        free(s);
+    }
+    slices->first = NULL;
+}
+
+
+/* --- one mask ----------------------------------------------------------- */
+
 /* All that is allowed of n threads, but for ends. */
 static void
 compute(grammar_walk_t *k, const grammar_vocab_t *v, const grammar_thread_t *t,
-    uint32_t n, uint32_t *mask)
+    uint32_t n, uint32_t *mask, grammar_slices_t *slices)
 {
     uint32_t c = config_of(k, t, n, 0, k->w.used), home = 0, chars = 0;
     int enough = 0, text = in_text(k, t, n);
@@ -572,6 +840,10 @@ compute(grammar_walk_t *k, const grammar_vocab_t *v, const grammar_thread_t *t,
         }
     }
 
+    if (!text && chars == 0 && n == 1 && is_alone(&k->w.g->pos[t->pos])
+        && walk_slice(k, v, t, mask, slices)) {
+        return;
+    }
     if (home == 0) {
         walk(k, text || chars > 0 ? &v->rest : &v->all, c, mask);
         return;
@@ -634,14 +906,19 @@ depths(grammar_walk_t *k, const grammar_state_t *st)
 
 
 int
-grammar_walk(grammar_walk_t *k, const grammar_t *g, const grammar_vocab_t *v,
-    const grammar_state_t *st, uint32_t *mask, grammar_shape_t *shape)
+grammar_walk(const grammar_t *g, const grammar_vocab_t *v,
+    const grammar_state_t *st, uint32_t *mask, grammar_shape_t *shape,
+    grammar_slices_t *slices)
 {
     const grammar_thread_t *t = threads_of(st);
+    grammar_walk_t *k = walk_get(v->walks);
     uint32_t i;
 
     assert(st->threads <= GRAMMAR_THREADS_MAX);
-    if (walk_room(k, st) != 0) {
+    if (k == NULL || walk_room(k, st) != 0) {
+        if (k != NULL) {
+            walk_free(k);
+        }
         return -1;
     }
     memcpy(k->words, st->words, st->used * sizeof(*k->words));
@@ -658,7 +935,7 @@ grammar_walk(grammar_walk_t *k, const grammar_t *g, const grammar_vocab_t *v,
     memset(k->table, 0, sizeof(k->table));
 
     if (st->threads > 0) {
-        compute(k, v, t, st->threads, mask);
+        compute(k, v, t, st->threads, mask, slices);
     } else {
         memset(mask, 0, v->words * sizeof(*mask));
     }
@@ -669,6 +946,7 @@ grammar_walk(grammar_walk_t *k, const grammar_t *g, const grammar_vocab_t *v,
     }
     shape->deep = k->w.deep;
     shape->aux = k->w.deep_aux;
+    walk_put(v->walks, k);
 
     return 0;
 }

@@ -6,8 +6,8 @@
  *
  *   GRAMMAR_RANDOM=N GRAMMAR_RANDOM_OUT=FILE grammar_random
  *
- * draws N texts, and writes those that ended them for others to judge (tests/grammar_random.sh):
- * a line {"file": ..., "text": ...} each.
+ * draws N texts, and writes those that ended for others to judge
+ * (tests/grammar_random.sh): a line {"file": ..., "text": ...} each.
  */
 #include <stdarg.h>
 #include <stddef.h>

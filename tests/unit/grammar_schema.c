@@ -271,108 +271,107 @@ test_refused(void **state)
 }
 
 /* What a schema takes, and what it does not: + and - before each text. */
+static const struct {
+    const char *schema, *texts[14];
+} meanings[] = {/* escapes where none is needed */
+    {"{\"type\":\"string\",\"maxLength\":1}",
+        {"+\"\\u0061\"", "+\"\\ud83d\\ude00\"", "-\"\\ud83d\"",
+            "-\"\\u0061b\""}},
+    {"{\"enum\":[\"\u00e9/\",\"\U0001f600\"]}",
+        {"+\"\u00e9/\"", "+\"\\u00e9/\"", "+\"\\u00E9\\/\"",
+            "+\"\\ud83d\\uDE00\"", "-\"\\u00e8/\"", "-\"\\ud83d\\ude01\""}},
+    {"{\"type\":\"object\"}", {"+{\"\\u0061\":1}"}},
+    {"{\"type\":\"object\",\"properties\":{\"a\":{\"const\":1}}}",
+        {"+{\"\\u00e9\":2}", "+{\"\\ud83d\\ude00\":2}", "-{\"\\u0061\":2}",
+            "-{\"\\ud83d\":2}"}},
+    {"{\"type\":\"object\",\"properties\":{\"\u00e9\":{\"const\":1}}}",
+        {"+{\"\u00e9\":1}", "-{\"\\u00e9\":2}"}},
+    /* exponents */
+    {"{\"type\":\"number\",\"minimum\":250,\"maximum\":3e5}",
+        {"+2.5e2", "+2.5E+02", "-2.4e2", "+9.99e4", "+3e5", "-3.1e5", "-1e6",
+            "-1e-3", "-1e1", "-0e5", "+300000", "-25e1"}},
+    {"{\"type\":\"number\",\"exclusiveMinimum\":-0.02,"
+     "\"exclusiveMaximum\":5}",
+        {"+1e-7", "+-1e-2", "+-1.99e-02", "-1e1", "-5e0", "+4.9e0", "-2e1",
+            "+-1e-9", "--2e-2", "--1e0", "--1e5"}},
+    {"{\"type\":\"number\",\"minimum\":0}",
+        {"+1e10", "+1e-10", "--1e10", "--1e-10", "+0", "-1e100"}},
+    {"{\"type\":\"integer\",\"minimum\":0}", {"-1e3", "+1000"}},
+    /* multiples */
+    {"{\"type\":\"integer\",\"multipleOf\":5003}",
+        {"+10006", "-10007", "+0", "+-5003", "+5003.0"}},
+    {"{\"type\":\"integer\",\"multipleOf\":3000000}",
+        {"+9000000", "-1000000", "+0", "-3000001", "+-3000000.0"}},
+    {"{\"type\":\"number\",\"multipleOf\":2.5}",
+        {"+7.5", "+10", "+-2.50", "-7.25", "-3", "+0.0", "-7.6"}},
+    {"{\"type\":\"number\",\"multipleOf\":0.25}",
+        {"+0.75", "+0.5", "+1", "-0.3", "-0.751", "+0.7500"}},
+    {"{\"not\":{\"multipleOf\":2},\"type\":\"integer\"}", {"+3", "-4"}},
+    /* unique items */
+    {"{\"type\":\"array\",\"uniqueItems\":true,\"minItems\":1,"
+     "\"items\":{\"enum\":[\"a\",\"ab\",3,null]}}",
+        {"+[\"a\"]", "+[\"ab\", 3 ,\"a\"]", "-[]", "-[\"a\",\"a\"]",
+            "-[3,null,3]", "+[null,3,\"ab\",\"a\"]", "-[\"b\"]", "-{\"a\"}"}},
+    {"{\"items\":{\"type\":\"boolean\"},\"uniqueItems\":true,"
+     "\"type\":\"array\"}",
+        {"+[]", "+[true,false]", "-[true,true]", "-[false,true,false]"}},
+    {"{\"enum\":[[1,1],[1,2]],\"uniqueItems\":true}", {"-[1,1]", "+[1,2]"}},
+    {"{\"items\":{\"enum\":[\"a\"]},\"uniqueItems\":true,\"type\":"
+     "\"array\",\"maxItems\":5}",
+        {"+[\"a\"]", "-[\"a\",\"a\"]"}},
+    /* items that match */
+    {"{\"type\":\"array\",\"contains\":{\"type\":\"integer\"}}",
+        {"+[1]", "+[\"a\", 1 ]", "+[1,\"a\"]", "-[]", "-[\"a\"]",
+            "+[\"a\",1,2,null]"}},
+    {"{\"type\":\"array\",\"contains\":{\"const\":5},\"minItems\":3,"
+     "\"maxItems\":4,\"items\":{\"maximum\":6,\"type\":\"integer\"}}",
+        {"+[5,1,2]", "+[1,2,3,5]", "-[5,1]", "-[1,2,3]", "-[5,5,5,5,5]",
+            "-[1,5,7]"}},
+    {"{\"type\":\"array\",\"contains\":{\"const\":5},\"minContains\":2,"
+     "\"maxContains\":3}",
+        {"-[5]", "+[5,5]", "+[1,5,2,5,3]", "+[5,5,5,1]", "-[5,5,5,5]"}},
+    {"{\"type\":\"array\",\"contains\":{\"const\":5},\"minContains\":0,"
+     "\"maxContains\":1}",
+        {"+[]", "+[1]", "+[5,1]", "-[5,5]"}},
+    {"{\"enum\":[[1,2],[3]],\"contains\":{\"const\":2}}", {"+[1,2]", "-[3]"}},
+    /* not */
+    {"{\"type\":\"array\",\"not\":{\"items\":{\"type\":\"integer\"}}}",
+        {"-[]", "-[1,2]", "+[1,\"a\"]", "+[\"a\"]"}},
+    {"{\"type\":\"array\",\"not\":{\"contains\":{\"const\":1}}}",
+        {"+[]", "-[1]", "-[2,1]", "+[2,3]"}},
+    /* a key that comes again is no other one */
+    {"{\"type\":\"object\",\"minProperties\":2}",
+        {"-{\"a\":1,\"a\":2}", "+{\"a\":1,\"b\":2}", "-{\"a\":1}",
+            "+{\"a\":1,\"a\":2,\"\":0}"}},
+    {"{\"type\":\"object\",\"minProperties\":2,\"properties\":"
+     "{\"a\":true}}",
+        {"-{\"a\":1}", "+{\"a\":1,\"ab\":2}", "-{\"b\":1,\"b\":2}"}}};
+
 static void
 test_meaning(void **state)
 {
-    static const struct {
-        const char *schema, *texts[14];
-    } list[] = {/* escapes where none is needed */
-        {"{\"type\":\"string\",\"maxLength\":1}",
-            {"+\"\\u0061\"", "+\"\\ud83d\\ude00\"", "-\"\\ud83d\"",
-                "-\"\\u0061b\""}},
-        {"{\"enum\":[\"\u00e9/\",\"\U0001f600\"]}",
-            {"+\"\u00e9/\"", "+\"\\u00e9/\"", "+\"\\u00E9\\/\"",
-                "+\"\\ud83d\\uDE00\"", "-\"\\u00e8/\"", "-\"\\ud83d\\ude01\""}},
-        {"{\"type\":\"object\"}", {"+{\"\\u0061\":1}"}},
-        {"{\"type\":\"object\",\"properties\":{\"a\":{\"const\":1}}}",
-            {"+{\"\\u00e9\":2}", "+{\"\\ud83d\\ude00\":2}", "-{\"\\u0061\":2}",
-                "-{\"\\ud83d\":2}"}},
-        {"{\"type\":\"object\",\"properties\":{\"\u00e9\":{\"const\":1}}}",
-            {"+{\"\u00e9\":1}", "-{\"\\u00e9\":2}"}},
-        /* exponents */
-        {"{\"type\":\"number\",\"minimum\":250,\"maximum\":3e5}",
-            {"+2.5e2", "+2.5E+02", "-2.4e2", "+9.99e4", "+3e5", "-3.1e5",
-                "-1e6", "-1e-3", "-1e1", "-0e5", "+300000", "-25e1"}},
-        {"{\"type\":\"number\",\"exclusiveMinimum\":-0.02,"
-         "\"exclusiveMaximum\":5}",
-            {"+1e-7", "+-1e-2", "+-1.99e-02", "-1e1", "-5e0", "+4.9e0", "-2e1",
-                "+-1e-9", "--2e-2", "--1e0", "--1e5"}},
-        {"{\"type\":\"number\",\"minimum\":0}",
-            {"+1e10", "+1e-10", "--1e10", "--1e-10", "+0", "-1e100"}},
-        {"{\"type\":\"integer\",\"minimum\":0}", {"-1e3", "+1000"}},
-        /* multiples */
-        {"{\"type\":\"integer\",\"multipleOf\":5003}",
-            {"+10006", "-10007", "+0", "+-5003", "+5003.0"}},
-        {"{\"type\":\"integer\",\"multipleOf\":3000000}",
-            {"+9000000", "-1000000", "+0", "-3000001", "+-3000000.0"}},
-        {"{\"type\":\"number\",\"multipleOf\":2.5}",
-            {"+7.5", "+10", "+-2.50", "-7.25", "-3", "+0.0", "-7.6"}},
-        {"{\"type\":\"number\",\"multipleOf\":0.25}",
-            {"+0.75", "+0.5", "+1", "-0.3", "-0.751", "+0.7500"}},
-        {"{\"not\":{\"multipleOf\":2},\"type\":\"integer\"}", {"+3", "-4"}},
-        /* unique items */
-        {"{\"type\":\"array\",\"uniqueItems\":true,\"minItems\":1,"
-         "\"items\":{\"enum\":[\"a\",\"ab\",3,null]}}",
-            {"+[\"a\"]", "+[\"ab\", 3 ,\"a\"]", "-[]", "-[\"a\",\"a\"]",
-                "-[3,null,3]", "+[null,3,\"ab\",\"a\"]", "-[\"b\"]",
-                "-{\"a\"}"}},
-        {"{\"items\":{\"type\":\"boolean\"},\"uniqueItems\":true,"
-         "\"type\":\"array\"}",
-            {"+[]", "+[true,false]", "-[true,true]", "-[false,true,false]"}},
-        {"{\"enum\":[[1,1],[1,2]],\"uniqueItems\":true}", {"-[1,1]", "+[1,2]"}},
-        {"{\"items\":{\"enum\":[\"a\"]},\"uniqueItems\":true,\"type\":"
-         "\"array\",\"maxItems\":5}",
-            {"+[\"a\"]", "-[\"a\",\"a\"]"}},
-        /* items that match */
-        {"{\"type\":\"array\",\"contains\":{\"type\":\"integer\"}}",
-            {"+[1]", "+[\"a\", 1 ]", "+[1,\"a\"]", "-[]", "-[\"a\"]",
-                "+[\"a\",1,2,null]"}},
-        {"{\"type\":\"array\",\"contains\":{\"const\":5},\"minItems\":3,"
-         "\"maxItems\":4,\"items\":{\"maximum\":6,\"type\":\"integer\"}}",
-            {"+[5,1,2]", "+[1,2,3,5]", "-[5,1]", "-[1,2,3]", "-[5,5,5,5,5]",
-                "-[1,5,7]"}},
-        {"{\"type\":\"array\",\"contains\":{\"const\":5},\"minContains\":2,"
-         "\"maxContains\":3}",
-            {"-[5]", "+[5,5]", "+[1,5,2,5,3]", "+[5,5,5,1]", "-[5,5,5,5]"}},
-        {"{\"type\":\"array\",\"contains\":{\"const\":5},\"minContains\":0,"
-         "\"maxContains\":1}",
-            {"+[]", "+[1]", "+[5,1]", "-[5,5]"}},
-        {"{\"enum\":[[1,2],[3]],\"contains\":{\"const\":2}}",
-            {"+[1,2]", "-[3]"}},
-        /* not */
-        {"{\"type\":\"array\",\"not\":{\"items\":{\"type\":\"integer\"}}}",
-            {"-[]", "-[1,2]", "+[1,\"a\"]", "+[\"a\"]"}},
-        {"{\"type\":\"array\",\"not\":{\"contains\":{\"const\":1}}}",
-            {"+[]", "-[1]", "-[2,1]", "+[2,3]"}},
-        /* a key that comes again is no other one */
-        {"{\"type\":\"object\",\"minProperties\":2}",
-            {"-{\"a\":1,\"a\":2}", "+{\"a\":1,\"b\":2}", "-{\"a\":1}",
-                "+{\"a\":1,\"a\":2,\"\":0}"}},
-        {"{\"type\":\"object\",\"minProperties\":2,\"properties\":"
-         "{\"a\":true}}",
-            {"-{\"a\":1}", "+{\"a\":1,\"ab\":2}", "-{\"b\":1,\"b\":2}"}}};
     const char *const *text;
     grammar_t *g;
     size_t i;
 
     (void) state;
-    for (i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
-        g = grammar_open_schema(
-            list[i].schema, strlen(list[i].schema), NULL, err, sizeof(err));
+    for (i = 0; i < sizeof(meanings) / sizeof(meanings[0]); i++) {
+        g = grammar_open_schema(meanings[i].schema, strlen(meanings[i].schema),
+            NULL, err, sizeof(err));
         if (g == NULL) {
-            fail_msg("%s: %s", list[i].schema, err);
+            fail_msg("%s: %s", meanings[i].schema, err);
         }
-        for (text = list[i].texts; *text != NULL; text++) {
+        for (text = meanings[i].texts; *text != NULL; text++) {
             if (takes(g, *text + 1, strlen(*text + 1)) != (**text == '+')) {
-                fail_msg("%s: %s", list[i].schema, *text);
+                fail_msg("%s: %s", meanings[i].schema, *text);
             }
         }
         grammar_close(g);
     }
 }
 
-/* Names whose escapes begin alike: when those were there, no backslash may come,
- * as nothing could follow it. */
+/* Names whose escapes begin alike: when those were there, no backslash may
+ * come, as nothing could follow it. */
 static void
 test_escaped_names(void **state)
 {
