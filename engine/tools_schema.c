@@ -17,7 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ANY_OF_DEPTH 8 /* alternatives of alternatives that are looked at */
+#define ANY_OF_DEPTH 8   /* alternatives of alternatives that are looked at */
+#define SCHEMAS_MAX  256 /* for one type: references may lead in circles */
 
 /* Both lie in one block, parameters behind functions. */
 _Static_assert(sizeof(tools_function_t) % _Alignof(tools_param_t) == 0,
@@ -96,11 +97,42 @@ type_of_value(const json_t *v)
 }
 
 
-/* The types that a schema allows, by type, by alternatives, by its values: the
- * first of these that says anything.  References are not followed, and leave
- * nothing known.  Alternatives deeper than ANY_OF_DEPTH are not looked at. */
+/* What a reference within the parameters leads to; NULL: nothing, or it is of
+ * another sort. */
+static const json_t *
+follow(const json_t *root, const char *ref)
+{
+    char step[128];
+    size_t n;
+
+    if (ref == NULL || ref[0] != '#') {
+        return NULL;
+    }
+    for (ref++; *ref == '/' && root != NULL;) {
+        for (n = 0, ref++; *ref != '\0' && *ref != '/'; ref++) {
+            if (n + 1 == sizeof(step)) {
+                return NULL;
+            }
+            step[n++] = *ref;
+            if (*ref == '~' && (ref[1] == '0' || ref[1] == '1')) {
+                step[n - 1] = *++ref == '0' ? '~' : '/';
+            }
+        }
+        step[n] = '\0';
+        root = json_is_array(root)
+                   ? json_array_get(root, strtoul(step, NULL, 10))
+                   : json_object_get(root, step);
+    }
+
+    return *ref == '\0' ? root : NULL;
+}
+
+
+/* The types that a schema allows, by type, by reference, by alternatives, by
+ * its values: the first of these that says anything.  Alternatives deeper than
+ * ANY_OF_DEPTH are not looked at. */
 static uint32_t
-types_of(const json_t *schema, int depth)
+types_of(const json_t *root, const json_t *schema, int depth, uint32_t *left)
 {
     static const char *const lists[] = {"anyOf", "oneOf", "allOf"};
     const json_t *v = json_object_get(schema, "type");
@@ -108,14 +140,23 @@ types_of(const json_t *schema, int depth)
     size_t i, k;
 
     assert(depth <= ANY_OF_DEPTH);
+    if (*left == 0) {
+        return 0;
+    }
+    --*left;
 
     for (i = 0; i < json_array_size(v); i++) {
         types |= type_of_name(json_array_get(v, i));
     }
+    v = json_object_get(schema, "$ref");
+    if (types == 0 && v != NULL && depth < ANY_OF_DEPTH) {
+        types =
+            types_of(root, follow(root, json_string_value(v)), depth + 1, left);
+    }
     for (k = 0; types == 0 && depth < ANY_OF_DEPTH && k < 3; k++) {
         v = json_object_get(schema, lists[k]);
         for (i = 0; i < json_array_size(v); i++) {
-            types |= types_of(json_array_get(v, i), depth + 1);
+            types |= types_of(root, json_array_get(v, i), depth + 1, left);
         }
     }
     if (types == 0) {
@@ -123,6 +164,10 @@ types_of(const json_t *schema, int depth)
         for (i = 0; i < json_array_size(v); i++) {
             types |= type_of_value(json_array_get(v, i));
         }
+    }
+    v = json_object_get(schema, "const");
+    if (types == 0 && v != NULL) {
+        types = type_of_value(v);
     }
 
     return types;
@@ -151,10 +196,11 @@ static void
 walk_function(schema_walk_t *w, const json_t *f)
 {
     json_t *name = json_object_get(f, "name"), *v;
-    json_t *params =
-        json_object_get(json_object_get(f, "parameters"), "properties");
+    json_t *root = json_object_get(f, "parameters");
+    json_t *params = json_object_get(root, "properties");
     tools_function_t *to;
     const char *key, *at;
+    uint32_t left;
     size_t len;
 
     if (!json_is_string(name) || json_string_length(name) == 0) {
@@ -175,8 +221,9 @@ walk_function(schema_walk_t *w, const json_t *f)
     {
         at = walk_name(w, key, len);
         if (w->text != NULL) {
-            w->s->params[w->params] =
-                (tools_param_t){at, (uint32_t) len, types_of(v, 0)};
+            left = SCHEMAS_MAX;
+            w->s->params[w->params] = (tools_param_t){
+                at, (uint32_t) len, types_of(root, v, 0, &left)};
         }
         w->params++;
     }
