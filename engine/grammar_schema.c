@@ -138,16 +138,17 @@ grammar_schema_refuse(
 
 /* Nodes of all rules that were asked for.  Making one may ask for more, which
  * are put behind it; a limit on rules ends what would go on for ever. */
-static void
-rules_make(schema_t *c)
+void
+grammar_schema_rules(schema_t *c)
 {
     grammar_list_t l = {NULL, 0, 0};
     const schema_flat_t *f;
     uint32_t i, node;
 
-    assert(c->rules_n <= c->rules_cap);
+    assert(c->rules_n <= c->rules_cap && c->rules_made <= c->rules_n);
     /* what is made may ask for more */
-    for (i = 0; i < c->rules_n && !grammar_tick(c->b); i++) {
+    for (; c->rules_made < c->rules_n && !grammar_tick(c->b); c->rules_made++) {
+        i = c->rules_made;
         l.n = 0;
         c->flats = 0;
         for (f = grammar_schema_flats(c, c->rules[i].terms);
@@ -216,53 +217,99 @@ piece(void *to, size_t n, void *arg)
 
 
 json_t *
-grammar_schema_read(grammar_build_t *b, const char *s, size_t len, size_t *held)
+grammar_document(grammar_build_t *b, const char *what, const char *s,
+    size_t len, size_t *held)
 {
     pieces_t p = {b, s, len};
     json_error_t e = {0};
     json_t *doc = NULL;
 
-    *held = document_size(s, len);
-    if (grammar_hold(b, *held) != 0) {
-        *held = 0;
+    *held = 0;
+    if (len > GRAMMAR_TEXT_MAX) {
+        grammar_fail(b, "%s is longer than %u bytes", what, GRAMMAR_TEXT_MAX);
+    }
+    if (b->failed || grammar_hold(b, document_size(s, len)) != 0) {
         return NULL;
     }
+    *held = document_size(s, len);
     doc = json_load_callback(piece, &p, JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
     if (doc == NULL) {
         grammar_fail(
-            b, "the schema is no JSON: %s at byte %d", e.text, e.position);
+            b, "%s is no JSON: %s at byte %d", what, e.text, e.position);
     }
 
     return doc;
 }
 
 
-/* The rule of the whole document; 0: failed. */
-static uint32_t
-read_schema(schema_t *c, const char *s, size_t len)
+int
+grammar_schema_begin(schema_t *c, grammar_build_t *b, json_t *doc)
 {
     const char *dialect;
-    uint32_t rule;
 
-    c->doc = grammar_schema_read(c->b, s, len, &c->held);
+    memset(c, 0, sizeof(*c));
+    c->b = b;
+    c->doc = doc;
     c->consts = json_array();
-    if (c->doc == NULL || c->consts == NULL) {
-        return grammar_fail(c->b, "the grammar needs too much memory");
+    if (c->consts == NULL) {
+        grammar_fail(b, "the grammar needs too much memory");
     }
     if (!json_is_object(c->doc) && !json_is_boolean(c->doc)) {
-        return grammar_fail(c->b, "the schema is no object");
+        grammar_fail(b, "the schema is no object");
     }
+    if (b->failed) {
+        return -1;
+    }
+
     dialect = json_string_value(json_object_get(c->doc, "$schema"));
     c->old = dialect != NULL
              && (strstr(dialect, "draft-07") != NULL
                  || strstr(dialect, "draft-06") != NULL
                  || strstr(dialect, "draft-04") != NULL);
-
     grammar_schema_places(c);
-    rule = grammar_schema_rule(c, grammar_schema_term(c, c->doc, 0, NULL));
-    rules_make(c);
 
-    return rule;
+    return b->failed ? -1 : 0;
+}
+
+
+uint32_t
+grammar_schema_make(schema_t *c, const json_t *s, int object)
+{
+    const char *type = json_string_value(json_object_get(s, "type"));
+    const schema_terms_t *t = NULL;
+    json_t *only;
+    uint32_t rule;
+
+    assert(c->doc != NULL);
+    if (object
+        && (type == NULL || strcmp(type, "object") != 0
+            || json_object_get(s, "$ref") != NULL)) {
+        only = json_pack("{s:s}", "type", "object");
+        if (json_array_append_new(c->consts, only) != 0) {
+            return grammar_fail(c->b, "the grammar needs too much memory");
+        }
+        t = grammar_schema_term(c, only, 0, NULL);
+    }
+    rule = grammar_schema_rule(c, grammar_schema_term(c, s, 0, t));
+    grammar_schema_rules(c);
+
+    return c->b->failed ? 0 : rule;
+}
+
+
+void
+grammar_schema_end(schema_t *c)
+{
+    grammar_build_t *b = c->b;
+
+    json_decref(c->doc);
+    json_decref(c->consts);
+    grammar_room_free(b, &c->places, &c->places_cap, sizeof(*c->places));
+    grammar_room_free(
+        b, &c->resources, &c->resources_cap, sizeof(*c->resources));
+    grammar_room_free(b, &c->anchors, &c->anchors_cap, sizeof(*c->anchors));
+    grammar_room_free(b, &c->rules, &c->rules_cap, sizeof(*c->rules));
+    grammar_room_free(b, &c->patterns, &c->patterns_cap, sizeof(*c->patterns));
 }
 
 
@@ -271,27 +318,18 @@ grammar_open_schema(const char *s, size_t len, const grammar_opts_t *o,
     char *err, size_t errlen)
 {
     grammar_build_t b;
-    schema_t c;
     uint32_t root = 0;
+    size_t held;
+    json_t *doc;
+    schema_t c;
 
-    memset(&c, 0, sizeof(c));
     grammar_build_open(&b, o, err, errlen);
-    c.b = &b;
-    if (len > GRAMMAR_TEXT_MAX) {
-        grammar_fail(
-            &b, "the schema is longer than %u bytes", GRAMMAR_TEXT_MAX);
-    } else {
-        root = read_schema(&c, s, len);
+    doc = grammar_document(&b, "the schema", s, len, &held);
+    if (grammar_schema_begin(&c, &b, doc) == 0) {
+        root = grammar_schema_make(&c, doc, 0);
     }
-
-    json_decref(c.doc);
-    json_decref(c.consts);
-    grammar_drop(&b, c.held);
-    grammar_room_free(&b, &c.places, &c.places_cap, sizeof(*c.places));
-    grammar_room_free(&b, &c.resources, &c.resources_cap, sizeof(*c.resources));
-    grammar_room_free(&b, &c.anchors, &c.anchors_cap, sizeof(*c.anchors));
-    grammar_room_free(&b, &c.rules, &c.rules_cap, sizeof(*c.rules));
-    grammar_room_free(&b, &c.patterns, &c.patterns_cap, sizeof(*c.patterns));
+    grammar_schema_end(&c);
+    grammar_drop(&b, held);
 
     return grammar_link(&b, root);
 }

@@ -132,7 +132,6 @@ typedef struct {
 typedef struct {
     grammar_build_t *b;
     json_t *doc;         /* owned */
-    size_t held;         /* what it is counted for */
     json_t *consts;      /* owned: arrays of one, for "const" */
     int old;             /* a draft where "$ref" has no siblings */
     uint32_t depth;      /* of checks within checks */
@@ -149,19 +148,32 @@ typedef struct {
     schema_anchor_t *anchors;
     uint32_t anchors_n, anchors_cap;
     schema_rule_t *rules;
-    uint32_t rules_n, rules_cap;
+    uint32_t rules_n, rules_cap, rules_made;
     schema_pattern_t *patterns;
     uint32_t patterns_n, patterns_cap;
 } schema_t;
 
+/*
+ * The JSON of a text, which what is called in sentences; *held is to be dropped
+ * (grammar_drop) when it is.  NULL: failed.
+ */
+json_t *grammar_document(grammar_build_t *b, const char *what, const char *s,
+    size_t len, size_t *held);
+
+/*
+ * A document within a compilation (grammar_schema.c): doc is taken over, c to
+ * be closed in any case.  0, or -1: failed.  Then rules of schemas in it, of
+ * which object says that no value but an object is meant; 0: failed.
+ */
+int grammar_schema_begin(schema_t *c, grammar_build_t *b, json_t *doc);
+uint32_t grammar_schema_make(schema_t *c, const json_t *s, int object);
+/* Nodes of the rules that were asked for. */
+void grammar_schema_rules(schema_t *c);
+void grammar_schema_end(schema_t *c);
+
 /* Says that keyword at s cannot be enforced; lenient: warns. Nonzero: fails. */
 int grammar_schema_refuse(
     schema_t *c, const json_t *s, const char *keyword, const char *why);
-
-/* A document, and what it is counted for, to be dropped behind it; NULL:
- * failed. */
-json_t *grammar_schema_read(
-    grammar_build_t *b, const char *s, size_t len, size_t *held);
 
 /* References (grammar_schema_ref.c). */
 void grammar_schema_places(schema_t *c);
