@@ -47,6 +47,19 @@ grammar_t *grammar_open_schema(const char *s, size_t len,
     const grammar_opts_t *o, char *err, size_t errlen);
 /* Any JSON object. */
 grammar_t *grammar_open_json(const grammar_opts_t *o, char *err, size_t errlen);
+/*
+ * Text with structures in it, as SGLang's and vLLM's structural tags have them,
+ * a JSON object:
+ *
+ *      {"structures": [{"begin": "<f>", "schema": {..}, "end": "</f>"}, ..],
+ *       "triggers": ["<f"]}
+ *
+ * A trigger may only stand where one of the structures begins whose beginning
+ * begins with it; behind that is JSON of the schema (without one: any JSON),
+ * then the end, then free text again.
+ */
+grammar_t *grammar_open_tags(const char *s, size_t len, const grammar_opts_t *o,
+    char *err, size_t errlen);
 /* One of n texts. */
 grammar_t *grammar_open_choice(const char *const *s, const size_t *len,
     size_t n, const grammar_opts_t *o, char *err, size_t errlen);
@@ -91,7 +104,8 @@ void grammar_next(
 
 /*
  * The bytes that must come next, at most cap of them, into out; st is not
- * moved.  Returns how many: 0 if there is a choice, or the text may end.
+ * moved.  Returns how many: 0 if there is a choice, the text may end, or it is
+ * a token that must come (GRAMMAR_TOKEN).
  */
 size_t grammar_forced(
     const grammar_t *g, const grammar_state_t *st, char *out, size_t cap);

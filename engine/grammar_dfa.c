@@ -964,3 +964,12 @@ grammar_dfa_and(
 
     return b->failed ? NULL : d;
 }
+
+
+grammar_dfa_t *
+grammar_dfa_only(grammar_build_t *b, grammar_dfa_t *d)
+{
+    assert(d != NULL || b->failed);
+
+    return d == NULL || b->only == NULL ? d : grammar_dfa_and(b, d, b->only, 0);
+}

@@ -78,7 +78,7 @@ enum {
     NODE_ALT,
     NODE_REP,   /* a: what; min, max */
     NODE_REF,   /* a: rule */
-    NODE_DFA,   /* a: which automaton */
+    NODE_DFA,   /* a: which automaton, which may call rules */
     NODE_BEGIN, /* only where the text begins */
     NODE_END
 };
@@ -168,6 +168,8 @@ typedef struct {
     /* rules that readers of JSON make once */
     uint32_t json_any, json_string, json_number, json_integer;
     uint32_t json_array, json_object;
+    const grammar_dfa_t *only; /* what strings of JSON and keys are texts of,
+                                * where not all may be; NULL: all */
 } grammar_build_t;
 
 void grammar_build_open(
@@ -197,6 +199,10 @@ void grammar_scratch_free(grammar_build_t *b, void *p, size_t n);
 int grammar_room(
     grammar_build_t *b, void *v, uint32_t n, uint32_t *cap, size_t size);
 void grammar_room_free(grammar_build_t *b, void *v, uint32_t *cap, size_t size);
+
+/* Says where what failed is: goes before the sentence. */
+void grammar_fail_at(grammar_build_t *b, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* Nodes. A failed one is 0, NEVER. */
 uint32_t grammar_empty(grammar_build_t *b);
@@ -296,11 +302,46 @@ grammar_dfa_t *grammar_dfa(grammar_build_t *b, const uint32_t *nodes,
 /* What a accepts and b does (but: does not) too; no calls. */
 grammar_dfa_t *grammar_dfa_and(grammar_build_t *b, const grammar_dfa_t *x,
     const grammar_dfa_t *y, int but);
+/* d without what b's strings must not be; NULL if d is. */
+grammar_dfa_t *grammar_dfa_only(grammar_build_t *b, grammar_dfa_t *d);
 int grammar_dfa_empty(const grammar_dfa_t *d);
 /* What it accepts, 0 if not. */
 uint32_t grammar_dfa_run(const grammar_dfa_t *d, const char *s, size_t len);
 /* Drops states that lead nowhere; accept was changed. */
 void grammar_dfa_trim(grammar_build_t *b, grammar_dfa_t *d);
+
+/* --- text with structures in it (grammar_tags.c) ------------------------ */
+
+/* What begins with a text of its own; node: what is behind that. */
+typedef struct {
+    grammar_str_t begin;
+    uint32_t node;
+} grammar_tag_t;
+
+/*
+ * Free text in which a trigger stands only where a tag begins, whose own
+ * beginning begins with it.  Without free text: tags, one behind the other.
+ */
+typedef struct {
+    const grammar_tag_t *tags;
+    uint32_t tags_n;
+    const grammar_str_t *triggers;
+    uint32_t triggers_n;
+    const grammar_str_t *passes; /* of free text, though behind GRAMMAR_TOKEN */
+    uint32_t passes_n;
+    const grammar_dfa_t *front; /* texts that the whole does not begin with, and
+                                 * no trigger begins in; NULL: none */
+    int free;
+    int some; /* at least one tag */
+    int one;  /* at most one, and nothing behind it */
+} grammar_tags_t;
+
+/* The node of such texts; 0: there are none, or failed. */
+uint32_t grammar_tags(grammar_build_t *b, const grammar_tags_t *t);
+
+/* All texts in which none of n occurs; NULL: failed. */
+grammar_dfa_t *grammar_dfa_without(
+    grammar_build_t *b, const grammar_str_t *s, uint32_t n);
 
 /* --- linked (grammar_link.c) -------------------------------------------- */
 

@@ -126,6 +126,24 @@ grammar_fail(grammar_build_t *b, const char *fmt, ...)
 }
 
 
+void
+grammar_fail_at(grammar_build_t *b, const char *fmt, ...)
+{
+    char was[512], at[128];
+    va_list ap;
+
+    assert(b->failed);
+    if (b->errlen == 0) {
+        return;
+    }
+    (void) snprintf(was, sizeof(was), "%s", b->err);
+    va_start(ap, fmt);
+    (void) vsnprintf(at, sizeof(at), fmt, ap);
+    va_end(ap);
+    (void) snprintf(b->err, b->errlen, "%s: %s", at, was);
+}
+
+
 /* The clock is read once in STEPS_A_LOOK steps, as reading it costs more than
  * most of what asks; one large piece of work is one look. */
 int
@@ -584,7 +602,6 @@ grammar_dfa_node(grammar_build_t *b, grammar_dfa_t *d)
                != 0) {
         return 0;
     }
-    assert(d->call_at == NULL);
     b->dfas[b->dfas_n] = d;
 
     return node_new(b, NODE_DFA, b->dfas_n++, 0);

@@ -66,6 +66,10 @@ grammar_json_string(grammar_build_t *b)
     if (b->json_string == GRAMMAR_MANY) {
         kids[0] = kids[2] = grammar_bytes(b, "\"", 1);
         kids[1] = grammar_copies(b, grammar_json_char(b), 0, GRAMMAR_MANY);
+        if (b->only != NULL) {
+            kids[1] = grammar_dfa_node(b,
+                grammar_dfa_only(b, grammar_dfa(b, &kids[1], 1, NULL, NULL)));
+        }
         b->json_string = rule_of(b, grammar_seq(b, kids, 3));
     }
 
@@ -148,7 +152,7 @@ grammar_json_object(grammar_build_t *b)
         kids[0] = kids[2] = grammar_bytes(b, "\"", 1);
         kids[1] = grammar_copies(b, grammar_json_char(b), 0, GRAMMAR_MANY);
         key = grammar_seq(b, kids, 3);
-        o->key = grammar_dfa(b, &key, 1, any_key, NULL);
+        o->key = grammar_dfa_only(b, grammar_dfa(b, &key, 1, any_key, NULL));
         if (!b->failed) {
             o->rule[0] = grammar_json_any(b);
         }

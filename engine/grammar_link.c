@@ -40,6 +40,47 @@ typedef struct {
 
 /* --- what can be derived ------------------------------------------------ */
 
+/* Does an automaton lead to an end, by its bytes (nothing: not by them) and by
+ * calls of rules that can?  From the beginning on, until nothing is added: most
+ * ways lead to higher numbers. */
+static int
+dfa_can(const grammar_build_t *b, const grammar_dfa_t *d, int nothing)
+{
+    uint64_t seen[GRAMMAR_DFA_MAX / 64 + 1] = {2};
+    const grammar_rule_t *r;
+    uint32_t s, i, to;
+    int again = 1;
+
+    assert(d->states <= GRAMMAR_DFA_MAX);
+    while (again) {
+        again = 0;
+        for (s = 1; s < d->states; s++) {
+            if (!(seen[s / 64] >> s % 64 & 1)) {
+                continue;
+            }
+            if (d->accept[s] != 0) {
+                return 1;
+            }
+            for (i = 0; !nothing && i < d->classes; i++) {
+                to = d->next[s * d->classes + i];
+                again |= to < s && !(seen[to / 64] >> to % 64 & 1);
+                seen[to / 64] |= UINT64_C(1) << to % 64;
+            }
+            for (i = d->call_at[s]; i < d->call_at[s + 1]; i++) {
+                r = &b->rules[d->calls[i].sym];
+                to = d->calls[i].to;
+                if (nothing ? r->nullable : r->productive) {
+                    again |= to < s && !(seen[to / 64] >> to % 64 & 1);
+                    seen[to / 64] |= UINT64_C(1) << to % 64;
+                }
+            }
+        }
+    }
+
+    return 0;
+}
+
+
 /* Can a node derive some text, or with nothing set: the empty one, as far as is
  * known of the rules that it calls? */
 static int
@@ -78,7 +119,9 @@ node_can(grammar_build_t *b, uint32_t node, int nothing)
     case NODE_REF:
         return nothing ? b->rules[n->a].nullable : b->rules[n->a].productive;
     case NODE_DFA:
-        return nothing ? b->dfas[n->a]->accept[1] != 0 : 1;
+        return b->dfas[n->a]->call_at != NULL
+                   ? dfa_can(b, b->dfas[n->a], nothing)
+                   : !nothing || b->dfas[n->a]->accept[1] != 0;
     default:
         return !nothing;
     }

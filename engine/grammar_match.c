@@ -1041,7 +1041,9 @@ grammar_forced(
         for (i = 0; set[i] == 0; i++) {
         }
         out[n] = (char) (i * 64 + (uint32_t) __builtin_ctzll(set[i]));
-        if (grammar_feed(g, &at, out + n, 1) != 1) {
+        /* a token has no text that could stand for it */
+        if (out[n] == GRAMMAR_TOKEN[0]
+            || grammar_feed(g, &at, out + n, 1) != 1) {
             break;
         }
         n++;

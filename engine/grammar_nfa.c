@@ -266,7 +266,11 @@ put_rep(grammar_build_t *b, grammar_nfa_t *m, const grammar_node_t *n,
 }
 
 
-/* An automaton's states and ranges of bytes, as they are. */
+static void put_ref(grammar_build_t *b, grammar_nfa_t *m, uint32_t rule,
+    uint32_t from, uint32_t to);
+
+
+/* An automaton's states, ranges of bytes and calls, as they are. */
 static void
 put_dfa(grammar_build_t *b, grammar_nfa_t *m, const grammar_dfa_t *d,
     uint32_t from, uint32_t to)
@@ -296,6 +300,11 @@ put_dfa(grammar_build_t *b, grammar_nfa_t *m, const grammar_dfa_t *d,
                     (uint8_t) hi);
             }
         }
+        for (c = d->call_at == NULL ? 0 : d->call_at[s];
+             d->call_at != NULL && c < d->call_at[s + 1]; c++) {
+            put_ref(
+                b, m, d->calls[c].sym, base + s - 1, base + d->calls[c].to - 1);
+        }
         if (d->accept[s] != 0) {
             (void) edge_new(b, m, base + s - 1, to, EDGE_NONE);
         }
@@ -306,10 +315,10 @@ put_dfa(grammar_build_t *b, grammar_nfa_t *m, const grammar_dfa_t *d,
 /* A call.  What may be nothing is gone around, so that calls take bytes; what
  * cannot be has no way. */
 static void
-put_ref(grammar_build_t *b, grammar_nfa_t *m, const grammar_node_t *n,
-    uint32_t from, uint32_t to)
+put_ref(grammar_build_t *b, grammar_nfa_t *m, uint32_t rule, uint32_t from,
+    uint32_t to)
 {
-    const grammar_rule_t *r = &b->rules[n->a];
+    const grammar_rule_t *r = &b->rules[rule];
     grammar_edge_t *e;
 
     assert(from < m->states && to < m->states);
@@ -319,7 +328,7 @@ put_ref(grammar_build_t *b, grammar_nfa_t *m, const grammar_node_t *n,
     if (r->productive) {
         e = edge_new(b, m, from, to, EDGE_CALL);
         if (e != NULL) {
-            e->sym = n->a;
+            e->sym = rule;
         }
     }
 }
@@ -377,7 +386,7 @@ put_node(grammar_build_t *b, grammar_nfa_t *m, uint32_t node, uint32_t from,
         put_rep(b, m, &n, from, to);
         break;
     case NODE_REF:
-        put_ref(b, m, &n, from, to);
+        put_ref(b, m, n.a, from, to);
         break;
     case NODE_DFA:
         put_dfa(b, m, b->dfas[n.a], from, to);

@@ -301,14 +301,20 @@ static uint32_t
 string_node(schema_t *c, const schema_flat_t *f)
 {
     uint32_t min, max, node, rule, item;
+    grammar_dfa_t *d;
     int patterns;
 
     lengths(f, &min, &max, &patterns);
     if (min > max) {
         return 0;
     }
+    /* what only some texts may be is counted by an automaton */
+    patterns |= c->b->only != NULL && (min > 0 || max != GRAMMAR_MANY);
     if (patterns) {
-        return quotes(c, grammar_dfa_node(c->b, string_dfa(c, f)));
+        d = string_dfa(c, f);
+        return d == NULL ? 0
+                         : quotes(c,
+                             grammar_dfa_node(c->b, grammar_dfa_only(c->b, d)));
     }
     if (min == 0 && max == GRAMMAR_MANY) {
         return grammar_ref_node(c->b, grammar_json_string(c->b));
@@ -795,7 +801,7 @@ keys(object_t *x)
         (void) grammar_list_put(b, &l, quotes(x->c, any_key(x)));
     }
     if (!b->failed) {
-        x->o->key = grammar_dfa(b, l.v, l.n, pick, x);
+        x->o->key = grammar_dfa_only(b, grammar_dfa(b, l.v, l.n, pick, x));
     }
     grammar_list_free(&l);
     names_and(x);
