@@ -51,6 +51,25 @@ int tools_mark(const tools_family_t *f, uint32_t id, const char **s, size_t *n);
  */
 uint32_t tools_marks(const tools_family_t *f, const grammar_mark_t **marks);
 
+enum {
+    TOOLS_GRAMMAR_ONE = 1,  /* at most one call, and nothing behind it */
+    TOOLS_GRAMMAR_AUTO = 2, /* free text until the model opens a call */
+    TOOLS_GRAMMAR_FLAGS = 3
+};
+
+/*
+ * What a model of the family may write to call the functions that a request's
+ * tools, a JSON array, declare; name (if name_len > 0) is the only one that it
+ * may.  One with "strict" is held to all of its schema; of others what cannot
+ * be enforced is not.  Where tokens are marks (tools_marks) they are asked for
+ * by GRAMMAR_TOKEN.  In the form of GPT-OSS it begins behind the prompt's
+ * "<|start|>assistant" and has the headers of thoughts, not their text.  NULL
+ * with one sentence in err.
+ */
+grammar_t *tools_grammar(const tools_family_t *f, const char *tools, size_t len,
+    const char *name, size_t name_len, uint32_t flags, const grammar_opts_t *o,
+    char *err, size_t errlen);
+
 /*
  * For the functions that json, the request's tools, declares; f is borrowed.
  * one: a choice ends with its first call.  NULL: out of memory.
