@@ -262,6 +262,24 @@ done:
 }
 
 
+/* Calls of what is declared, in the form that the model's family has. */
+static grammar_t *
+open_tools(const grammar_cache_t *c, const grammar_spec_t *s,
+    const grammar_opts_t *o, char *err, size_t errlen)
+{
+    uint32_t flags = s->one ? TOOLS_GRAMMAR_ONE : 0;
+
+    if (c->cfg.tools == NULL) {
+        (void) snprintf(err, errlen, "the model has no form for calls");
+        return NULL;
+    }
+    flags |= s->flags & LLM_GRAMMAR_AUTO ? TOOLS_GRAMMAR_AUTO : 0u;
+
+    return tools_grammar(c->cfg.tools, s->tools, s->tools_len, s->text, s->len,
+        flags, o, err, errlen);
+}
+
+
 static grammar_t *
 compile(grammar_cache_t *c, const grammar_spec_t *s, char *err, size_t errlen)
 {
@@ -284,6 +302,10 @@ compile(grammar_cache_t *c, const grammar_spec_t *s, char *err, size_t errlen)
         return grammar_open_ebnf(s->text, s->len, &o, err, errlen);
     case LLM_GRAMMAR_CHOICE:
         return open_choice(s, &o, err, errlen);
+    case LLM_GRAMMAR_TAGS:
+        return grammar_open_tags(s->text, s->len, &o, err, errlen);
+    case LLM_GRAMMAR_TOOLS:
+        return open_tools(c, s, &o, err, errlen);
     default:
         (void) snprintf(err, errlen, "this kind is not known");
         return NULL;

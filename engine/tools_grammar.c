@@ -706,6 +706,7 @@ make_open(tools_make_t *x, grammar_build_t *b)
     assert(x->row != NULL && x->functions != NULL);
 
     x->b = b;
+    (void) grammar_hold(b, x->held);
     x->call = GRAMMAR_MANY;
     x->args = grammar_get(b, (x->n + 1) * sizeof(*x->args));
     x->white =
@@ -913,7 +914,8 @@ tools_grammar(const tools_family_t *f, const char *tools, size_t len,
     grammar_opts_t opts = {0};
     tools_callee_t *functions = NULL;
     grammar_t *g = NULL;
-    json_t *json = NULL;
+    grammar_build_t b;
+    json_t *json;
 
     assert(errlen > 0 && (flags & ~(uint32_t) TOOLS_GRAMMAR_FLAGS) == 0);
     if (o != NULL) {
@@ -923,13 +925,10 @@ tools_grammar(const tools_family_t *f, const char *tools, size_t len,
         opts.until_us = clock_us() + TIME_US;
     }
 
-    if (len <= GRAMMAR_TEXT_MAX) {
-        json = json_loadb(tools, len, JSON_ALLOW_NUL, NULL);
-    }
+    grammar_build_open(&b, &opts, err, errlen);
+    json = grammar_document(&b, "tools", tools, len, &x.held);
     if (!json_is_array(json)) {
-        (void) snprintf(err, errlen,
-            "tools: expected a JSON array of at most %u bytes",
-            GRAMMAR_TEXT_MAX);
+        grammar_fail(&b, "tools: expected an array");
         goto done;
     }
     functions = calloc(FUNCS_MAX, sizeof(*functions));
@@ -948,6 +947,8 @@ done:
     tools_schema_close(&types);
     free(functions);
     json_decref(json);
+    grammar_drop(&b, x.held);
+    grammar_build_close(&b);
 
     return g;
 }

@@ -37,6 +37,7 @@ typedef struct {
     const tools_callee_t *functions;
     uint32_t n;
     uint32_t flags;
+    size_t held;     /* what the request's JSON is counted for */
     uint32_t white;  /* node: between tokens of JSON */
     uint32_t breaks; /* node: newlines that need not be */
     uint32_t *args;  /* [n] nodes of arguments; 0: not yet */

@@ -175,23 +175,23 @@ string_demands(schema_t *c, const json_t *s, const schema_flat_t *f,
 }
 
 
-/* Values that are named, as texts; but: which are none. */
+/* Values that an atom names, as texts, those that may be one. */
 static uint32_t
 string_values(tools_make_t *x, schema_t *c, const schema_flat_t *f,
-    const json_t *list, const grammar_dfa_t *ok)
+    const schema_atom_t *a, const grammar_dfa_t *ok)
 {
     grammar_list_t l = {NULL, 0, 0};
     const char *s;
     json_t *v;
     size_t i, n;
 
-    assert(json_is_array(list) && ok->call_at == NULL);
-    json_array_foreach((json_t *) list, i, v)
+    assert(json_is_array(a->value) && ok->call_at == NULL);
+    json_array_foreach((json_t *) a->value, i, v)
     {
         s = json_string_value(v);
         n = json_string_length(v);
         if (s != NULL && !grammar_tick(x->b)
-            && grammar_schema_flat_holds(c, f, v)
+            && grammar_schema_flat_holds(c, f, v, a)
             && grammar_dfa_run(ok, s, n) != 0) {
             (void) grammar_list_put(x->b, &l, grammar_bytes(x->b, s, n));
         }
@@ -229,7 +229,7 @@ string_text(tools_make_t *x, schema_t *c, const json_t *s,
     d = trimmed(x, d);
     for (a = f->atoms; a != NULL && d != NULL; a = a->next) {
         if (a->kind == A_ENUM && !a->negated) {
-            node = string_values(x, c, f, a->value, d);
+            node = string_values(x, c, f, a, d);
             return SEQ(b, tools_maybe(x, tools_text(x, "\n")), node,
                 tools_maybe(x, tools_text(x, "\n")));
         }
