@@ -891,9 +891,8 @@ test_demands(void **state)
     grammar_close(g);
 
     assert_null(grammar(h, strict, NULL, 0, 0));
-    assert_string_equal(err,
-        "tools/1/function/parameters: uniqueItems at #/properties/a: cannot "
-        "be enforced");
+    assert_non_null(strstr(
+        err, "tools/1/function/parameters: uniqueItems at #/properties/a: "));
     assert_null(grammar(h, strict, NULL, TOOLS_GRAMMAR_AUTO, 0));
     g = grammar(h, strict, "a", 0, 0);
     assert_non_null(g);
