@@ -12,8 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define REASON_WHITE_MAX 8  /* white space that may come before a mark */
-#define REASON_HEAD_MAX  64 /* bytes of a harmony message's header */
+#define REASON_WHITE_MAX 8   /* white space that may come before a mark */
+#define REASON_HEAD_MAX  192 /* bytes of a harmony header: a name is 128 */
 
 /* Bytes that may be held back because they may begin a mark. */
 #define REASON_HELD_MAX 64

@@ -332,6 +332,14 @@ test_harmony(void **state)
         told(r, "ESassistant",
             "CanalysisMaESassistant to=functions.fCcommentary jsonM{}", 0),
         "{a}assistant to=functions.fcommentary json{} 12");
+    /* names of functions are long */
+    assert_string_equal(
+        told(r, "ESassistant",
+            "Ccommentary to=functions.a_name_that_is_long_and_then_is_longer_"
+            "still_as_names_may_be jsonM{}",
+            0),
+        "assistantcommentary to=functions.a_name_that_is_long_and_then_is_"
+        "longer_still_as_names_may_be json{} 0");
     assert_string_equal(told(r, "ESassistant", "CanalysisMa", 0), "{a} 11");
     assert_string_equal(told(r, "ESassistant", "Canal", 0), " 0");
     assert_string_equal(told(r, "", "no header", 0), "no header 0");
