@@ -141,6 +141,11 @@ void grammar_vocab_close(grammar_vocab_t *v);
 const char *grammar_vocab_bytes(
     const grammar_vocab_t *v, uint32_t id, size_t *len);
 
+/* Is there a token that begins with the n bytes at s, and goes on with a byte
+ * of next? */
+int grammar_vocab_goes_on(
+    const grammar_vocab_t *v, const char *s, size_t n, const uint64_t next[4]);
+
 /* Words of a mask. */
 uint32_t grammar_mask_words(const grammar_vocab_t *v);
 

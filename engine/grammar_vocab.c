@@ -379,6 +379,33 @@ grammar_vocab_close(grammar_vocab_t *v)
 }
 
 
+int
+grammar_vocab_goes_on(
+    const grammar_vocab_t *v, const char *s, size_t n, const uint64_t next[4])
+{
+    const grammar_node_of_trie_t *nodes = v->all.nodes;
+    uint32_t at = 0, end = v->all.nodes_n; /* where the next byte may be */
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        while (at < end && nodes[at].byte != (uint8_t) s[i]) {
+            at = nodes[at].end;
+        }
+        if (at >= end) {
+            return 0;
+        }
+        end = nodes[at++].end;
+    }
+    for (; at < end; at = nodes[at].end) {
+        if (next[nodes[at].byte / 64] >> nodes[at].byte % 64 & 1) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
 uint32_t
 grammar_mask_words(const grammar_vocab_t *v)
 {

@@ -330,8 +330,8 @@ look_ahead(const obey_t *o, const obey_req_t *q, obey_seq_t *s)
         s->sure = malloc(OBEY_CUT_MAX * sizeof(*s->sure));
     }
     if (s->sure != NULL && (s->tail_n > 0 || !s->text)) {
-        s->sure_n =
-            obey_cut(o->c.tok, q->g, &s->at, s->tail, s->tail_n, s->sure);
+        s->sure_n = obey_cut(o->c.tok, grammar_cache_vocab(o->c.grammars), q->g,
+            &s->at, s->tail, s->tail_n, s->sure);
     }
 }
 

@@ -7,13 +7,14 @@
  *
  *      tokens so far:  {"   age                       forced:  ":
  *      joined and cut: {"   age   ":                  behind:  3, -, [0-9]
- *      with a 3 behind {"   age   ":   3              so ": is certain;
- *      with a space    {"   age   ":_                 so it would not be
+ *      there is a token ":1, none ":2 to ":9 or ":-   so ": is not certain
  *
- * The end of the forced text may be cut otherwise when it goes on: so a few of
- * the bytes that may come next are tried behind it, and what comes out the same
- * each time is certain.  The last token of a text that may not go on is left to
- * be sampled, as the answer ends with a token that was.
+ * The end of the forced text may be cut otherwise when it goes on.  A token that
+ * is another then reaches over the end: so what is certain is what lies before
+ * all places where a token of the vocabulary begins that the text has up to its
+ * end, and that goes on with a byte which may be next.  The last token of a text
+ * that may not go on is left to be sampled, as an answer ends with a token that
+ * was.
  *
  * No state; memory of the stack only.
  */
@@ -25,7 +26,7 @@
 #define TAIL_BYTES   64  /* of the last tokens */
 #define FORCED       192 /* bytes of a forced text looked at */
 #define FORCED_LEAST 2   /* fewer are not worth the look */
-#define AFTER        4   /* bytes behind it that are tried */
+#define REACH        32  /* bytes of a token before the end of the text */
 
 _Static_assert(OBEY_CUT_MAX >= TAIL_BYTES + FORCED + 2, "a token a byte");
 
@@ -70,51 +71,35 @@ join_tail(
 }
 
 
-/* How many of ids, n of them, a text begins with when it is cut to tokens. */
+/* How many of ids, the joined text's, stay as they are whatever follows it. */
 static uint32_t
-agrees(const token_t *tok, const char *text, size_t len, const uint32_t *ids,
-    uint32_t n)
+settled(const token_t *tok, const grammar_vocab_t *v, const joined_t *j,
+    const uint64_t next[4], const uint32_t *ids, uint32_t n)
 {
-    uint32_t own[OBEY_CUT_MAX], i;
-    int64_t got;
+    uint32_t from, still = j->n, i;
+    size_t bytes = 0, len;
 
-    got = token_encode(tok, text, len, 0, own, OBEY_CUT_MAX, NULL, NULL);
-    for (i = 0; i < n && (int64_t) i < got && own[i] == ids[i]; i++) {
+    assert(n > 0);
+    if ((next[0] | next[1] | next[2] | next[3]) == 0) {
+        return n - 1;
+    }
+
+    /* before any place where a token begins that reaches over the end */
+    for (from = j->n; from-- > 0 && j->n - from <= REACH;) {
+        if (grammar_vocab_goes_on(v, j->s + from, j->n - from, next)) {
+            still = from;
+        }
+    }
+
+    for (i = 0; i < n; i++) {
+        (void) token_bytes(tok, ids[i], &len);
+        bytes += i == 0 && token_strips_space(tok) ? len - (len > 0) : len;
+        if (bytes > still) {
+            break;
+        }
     }
 
     return i;
-}
-
-
-/* How many of ids, the joined text's, stay as they are whatever follows it, as
- * far as the next byte tells. */
-static uint32_t
-settled(const token_t *tok, const grammar_t *g, joined_t *j,
-    const grammar_state_t *behind, const uint32_t *ids, uint32_t n)
-{
-    uint64_t next[4];
-    uint32_t c, tried = 0, step, set = 0;
-
-    assert(n > 0);
-    grammar_next(g, behind, next);
-    for (c = 0; c < 4; c++) {
-        set += (uint32_t) __builtin_popcountll(next[c]);
-    }
-    if (set == 0) {
-        return n - 1;
-    }
-    step = set > AFTER ? set / AFTER : 1;
-
-    for (c = 0, set = 0; c < 256 && tried < AFTER && n > 0; c++) {
-        if ((next[c / 64] >> c % 64 & 1) == 0 || set++ % step != 0) {
-            continue;
-        }
-        j->s[j->n] = (char) c;
-        n = agrees(tok, j->s, j->n + 1, ids, n);
-        tried++;
-    }
-
-    return n;
 }
 
 
@@ -163,11 +148,13 @@ join_forced(const grammar_t *g, const grammar_state_t *at, joined_t *j)
 
 
 uint32_t
-obey_cut(const token_t *tok, const grammar_t *g, const grammar_state_t *at,
-    const uint32_t *tail, uint32_t tail_n, uint32_t *ids)
+obey_cut(const token_t *tok, const grammar_vocab_t *v, const grammar_t *g,
+    const grammar_state_t *at, const uint32_t *tail, uint32_t tail_n,
+    uint32_t *ids)
 {
     grammar_state_t behind = {NULL, 0, 0, 0};
     uint32_t n = 0, past, forced;
+    uint64_t next[4];
     int64_t got;
     joined_t j;
 
@@ -186,7 +173,8 @@ obey_cut(const token_t *tok, const grammar_t *g, const grammar_state_t *at,
         && grammar_feed(g, &behind, j.s + j.n, forced) == forced) {
         j.n += forced;
         got = token_encode(tok, j.s, j.n, 0, ids, OBEY_CUT_MAX, NULL, NULL);
-        n = got > 0 ? settled(tok, g, &j, &behind, ids, (uint32_t) got) : 0;
+        grammar_next(g, &behind, next);
+        n = got > 0 ? settled(tok, v, &j, next, ids, (uint32_t) got) : 0;
     }
     grammar_state_free(&behind);
 

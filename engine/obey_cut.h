@@ -17,8 +17,8 @@
  * OBEY_CUT_TAIL; 0: behind one that is no text), as far as it is certain how it
  * is cut: into ids, OBEY_CUT_MAX of them.  How many; 0: it is not.
  */
-uint32_t obey_cut(const token_t *tok, const grammar_t *g,
-    const grammar_state_t *at, const uint32_t *tail, uint32_t tail_n,
-    uint32_t *ids);
+uint32_t obey_cut(const token_t *tok, const grammar_vocab_t *v,
+    const grammar_t *g, const grammar_state_t *at, const uint32_t *tail,
+    uint32_t tail_n, uint32_t *ids);
 
 #endif
