@@ -84,7 +84,7 @@ grammar_json_number(grammar_build_t *b, int integer)
     uint32_t *rule = integer ? &b->json_integer : &b->json_number;
 
     if (*rule == GRAMMAR_MANY) {
-        *rule = rule_of(b, integer ? REGEX(b, "-?(?:0|[1-9][0-9]*)(?:\\.0+)?")
+        *rule = rule_of(b, integer ? REGEX(b, "0|-?[1-9][0-9]*")
                                    : REGEX(b, "-?(?:0|[1-9][0-9]*)"
                                               "(?:\\.[0-9]+)?"
                                               "(?:[eE][-+]?[0-9]+)?"));

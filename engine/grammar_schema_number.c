@@ -634,7 +634,7 @@ bounded(schema_t *c, limit_t lo, limit_t hi, const schema_flat_t *f)
     const schema_atom_t *a;
     grammar_dfa_t *d[2], *whole;
     uint32_t kids[2], i;
-    int exponent = (f->types & T_NUMBER) == T_NUMBER;
+    int exponent = (f->types & T_NUMBER) == T_NUMBER, integer;
 
     for (a = f->atoms; a != NULL; a = a->next) {
         exponent = exponent && a->kind != A_MULTIPLE && a->kind != A_ENUM;
@@ -643,8 +643,11 @@ bounded(schema_t *c, limit_t lo, limit_t hi, const schema_flat_t *f)
         kids[i] = 0;
         d[i] = side(c, (int) i, lo, hi, exponent);
         if (d[i] != NULL && (f->types & T_NUMBER) != T_NUMBER) {
-            whole = regex(c, "-?[0-9]+(?:\\.0+)?");
-            d[i] = grammar_dfa_and(c->b, d[i], whole, (f->types & T_INT) == 0);
+            /* 1.0 is an integer too, but not how one is written */
+            integer = (f->types & T_INT) != 0;
+            whole =
+                regex(c, integer ? "0|-?[1-9][0-9]*" : "-?[0-9]+(?:\\.0+)?");
+            d[i] = grammar_dfa_and(c->b, d[i], whole, !integer);
         }
         for (a = f->atoms; a != NULL && d[i] != NULL; a = a->next) {
             if (a->kind == A_MULTIPLE) {

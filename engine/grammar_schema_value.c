@@ -776,23 +776,16 @@ grammar_schema_digits(const json_t *v, char *buf, size_t cap)
 }
 
 
-/* A number as it is printed; a whole one may have a zero behind the point. */
+/* A number as it is printed. */
 static uint32_t
 literal_number(schema_t *c, const json_t *v)
 {
     char buf[64];
-    uint32_t node;
 
     assert(json_is_number(v));
     grammar_schema_digits(v, buf, sizeof(buf));
-    node = grammar_bytes(c->b, buf, strlen(buf));
-    if (strpbrk(buf, ".eE") == NULL) {
-        /* the same number, as some write it */
-        node = grammar_seq2(c->b, node,
-            grammar_copies(c->b, grammar_bytes(c->b, ".0", 2), 0, 1));
-    }
 
-    return node;
+    return grammar_bytes(c->b, buf, strlen(buf));
 }
 
 
