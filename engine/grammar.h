@@ -146,6 +146,9 @@ const char *grammar_vocab_bytes(
 int grammar_vocab_goes_on(
     const grammar_vocab_t *v, const char *s, size_t n, const uint64_t next[4]);
 
+/* Takes the tokens that begin with white space out of a mask. */
+void grammar_vocab_no_white(const grammar_vocab_t *v, uint32_t *mask);
+
 /* Words of a mask. */
 uint32_t grammar_mask_words(const grammar_vocab_t *v);
 

@@ -406,6 +406,25 @@ grammar_vocab_goes_on(
 }
 
 
+void
+grammar_vocab_no_white(const grammar_vocab_t *v, uint32_t *mask)
+{
+    const grammar_node_of_trie_t *nodes = v->all.nodes, *n;
+    uint32_t at, k;
+
+    for (at = 0; at < v->all.nodes_n; at = n->end) {
+        n = &nodes[at];
+        if (n->byte != ' ' && n->byte != '\n' && n->byte != '\r'
+            && n->byte != '\t') {
+            continue;
+        }
+        for (k = n->ids; k < nodes[n->end].ids; k++) {
+            mask[v->all.ids[k] / 32] &= ~(1u << v->all.ids[k] % 32);
+        }
+    }
+}
+
+
 uint32_t
 grammar_mask_words(const grammar_vocab_t *v)
 {

@@ -22,6 +22,10 @@
  * sampled: the model computes them all at once, as it does a prompt's, but
  * where each is to have logprobs.  The text is the same either way.
  *
+ * WHITE SPACE.  A grammar that has white space between any two tokens of JSON
+ * lets a small model write nothing else for ever.  A run of it ends behind
+ * BLANK_LINES line ends or BLANK_BYTES bytes, if anything else may come.
+ *
  * What cannot be kept is never let through: without memory for a mask the
  * output may be no token at all, and the request ends with an error.
  *
@@ -40,6 +44,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BLANK_LINES 2
+#define BLANK_BYTES 40
+
 typedef struct {
     grammar_state_t at;
     reason_state_t reason;
@@ -48,6 +55,7 @@ typedef struct {
     uint32_t text;   /* the last tokens that the grammar took were text */
     uint32_t tail_n; /* these */
     uint32_t tail[OBEY_CUT_TAIL];
+    uint32_t blank, lines;    /* of the white space that it ends with */
     uint32_t sure_at, sure_n; /* tokens that are certain, and of them */
     uint32_t *sure;           /* owned, [OBEY_CUT_MAX]; those to come */
 } obey_seq_t;
@@ -194,6 +202,35 @@ obey_end(obey_t *o, uint32_t i)
 
 /* --- masks -------------------------------------------------------------- */
 
+/* Has it had enough white space? */
+static int
+is_blank(const obey_seq_t *s)
+{
+    return s->lines >= BLANK_LINES || s->blank >= BLANK_BYTES;
+}
+
+
+/* Takes white space out of a mask, if that leaves anything. */
+static void
+end_blank(const grammar_vocab_t *v, uint32_t *mask, uint32_t words)
+{
+    uint32_t *was = malloc(words * sizeof(*was)), k, any = 0;
+
+    if (was == NULL) {
+        return;
+    }
+    memcpy(was, mask, words * sizeof(*was));
+    grammar_vocab_no_white(v, mask);
+    for (k = 0; k < words; k++) {
+        any |= mask[k];
+    }
+    if (any == 0) {
+        memcpy(mask, was, words * sizeof(*was));
+    }
+    free(was);
+}
+
+
 /* The mask of what may come next in s, as long as the device reads. */
 static const uint32_t *
 mask_of(
@@ -216,11 +253,14 @@ mask_of(
         return o->none;
     }
 
-    if (words < o->words || s->may) {
+    if (words < o->words || s->may || is_blank(s)) {
         if (m != row) {
             memcpy(row, m, words * sizeof(*row));
         }
         memset(row + words, 0, (o->words - words) * sizeof(*row));
+        if (is_blank(s)) {
+            end_blank(v, row, words);
+        }
         if (s->may) {
             row[o->opener / 32] |= 1u << o->opener % 32;
         }
@@ -321,6 +361,23 @@ keep_tail(obey_seq_t *s, uint32_t token)
 }
 
 
+/* The white space that the answer ends with. */
+static void
+count_blank(obey_seq_t *s, const char *p, size_t n)
+{
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        if (p[i] != ' ' && p[i] != '\n' && p[i] != '\r' && p[i] != '\t') {
+            s->blank = s->lines = 0;
+            continue;
+        }
+        s->blank++;
+        s->lines += p[i] == '\n';
+    }
+}
+
+
 /* Which tokens must come, if any. */
 static void
 look_ahead(const obey_t *o, const obey_req_t *q, obey_seq_t *s)
@@ -349,6 +406,7 @@ answer(const obey_t *o, const obey_req_t *q, obey_seq_t *s, uint32_t token)
         return -1;
     }
 
+    count_blank(s, p, n);
     (void) token_bytes(o->c.tok, token, &text);
     s->text = text > 0;
     if (text > 0) {

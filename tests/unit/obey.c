@@ -270,6 +270,28 @@ test_thought(void **state)
     end(f);
 }
 
+/* White space ends some time, where anything else may come. */
+static void
+test_blank(void **state)
+{
+    fix_t *f = *state;
+
+    begin(f, NULL, f->vocab, "a[ \n]*b? {50}c", 1);
+    assert_int_equal(obey_begin(f->o, 0, &f->r), 0);
+    assert_int_equal(say(f, 0, 0, "a \n "), OBEY_ON);
+    step(f, 0, 1);
+    assert_string_equal(allowed(f, 0), "\n b");
+    assert_int_equal(say(f, 0, 0, "\n"), OBEY_ON);
+    step(f, 0, 1);
+    assert_string_equal(allowed(f, 0), "b");
+    assert_int_equal(say(f, 0, 0, "b          "), OBEY_ON);
+    assert_int_equal(say(f, 0, 0, "                              "), OBEY_ON);
+    step(f, 0, 1);
+    assert_string_equal(allowed(f, 0), " ");
+    assert_int_equal(say(f, 0, 0, "          c"), OBEY_OVER);
+    end(f);
+}
+
 /* What is certain comes without being sampled, but the last token. */
 static void
 test_jump(void **state)
@@ -403,6 +425,7 @@ main(void)
         T(test_end),
         T(test_wide),
         T(test_thought),
+        T(test_blank),
         T(test_jump),
         T(test_cut),
     };
