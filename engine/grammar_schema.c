@@ -310,6 +310,7 @@ grammar_schema_end(schema_t *c)
     grammar_room_free(b, &c->anchors, &c->anchors_cap, sizeof(*c->anchors));
     grammar_room_free(b, &c->rules, &c->rules_cap, sizeof(*c->rules));
     grammar_room_free(b, &c->patterns, &c->patterns_cap, sizeof(*c->patterns));
+    grammar_room_free(b, &c->strings, &c->strings_cap, sizeof(*c->strings));
 }
 
 

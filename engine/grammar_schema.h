@@ -129,6 +129,12 @@ typedef struct {
     grammar_dfa_t *dfa;
 } schema_pattern_t;
 
+/* A string that has patterns: what is asked of it, as atoms, and its rule. */
+typedef struct {
+    const schema_atom_t *atoms;
+    uint32_t rule;
+} schema_string_t;
+
 typedef struct {
     grammar_build_t *b;
     json_t *doc;         /* owned */
@@ -151,6 +157,8 @@ typedef struct {
     uint32_t rules_n, rules_cap, rules_made;
     schema_pattern_t *patterns;
     uint32_t patterns_n, patterns_cap;
+    schema_string_t *strings;
+    uint32_t strings_n, strings_cap;
 } schema_t;
 
 /*

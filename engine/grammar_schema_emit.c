@@ -21,6 +21,7 @@
 #include <string.h>
 
 #define COPIES_SHORT 12 /* characters of a string; more are counted */
+#define STATES_LARGE 16 /* of a pattern: it is worth a rule of its own */
 
 
 /* --- rules -------------------------------------------------------------- */
@@ -294,6 +295,72 @@ quotes(schema_t *c, uint32_t node)
 }
 
 
+/* Does an atom ask something of a string? */
+static int
+asks_string(const schema_atom_t *a)
+{
+    return (a->kind >= A_MINLEN && a->kind <= A_FORMAT)
+           || (a->kind == A_ENUM && a->negated);
+}
+
+
+/* Do two lists ask the same of a string, in the same order? */
+static int
+same_string(schema_t *c, const schema_atom_t *x, const schema_atom_t *y)
+{
+    for (;; x = x->next, y = y->next) {
+        while (x != NULL && !asks_string(x)) {
+            x = x->next;
+        }
+        while (y != NULL && !asks_string(y)) {
+            y = y->next;
+        }
+        if (x == NULL || y == NULL) {
+            return x == y;
+        }
+        if (grammar_spend(c->b, 8) || x->kind != y->kind || x->n != y->n
+            || x->negated != y->negated
+            || (x->value != y->value
+                && (x->kind == A_ENUM
+                    || (x->value != NULL
+                        && !json_equal(x->value, y->value))))) {
+            return 0;
+        }
+    }
+}
+
+
+/* What patterns make of a string is one rule for all that ask the same: it may
+ * be large, and masks of a place in it are made once (grammar_walk.c). */
+static uint32_t
+pattern_node(schema_t *c, const schema_flat_t *f)
+{
+    grammar_dfa_t *d;
+    uint32_t i, rule;
+
+    for (i = 0; i < c->strings_n; i++) {
+        if (same_string(c, c->strings[i].atoms, f->atoms)) {
+            return grammar_ref_node(c->b, c->strings[i].rule);
+        }
+    }
+    d = grammar_dfa_only(c->b, string_dfa(c, f));
+    if (d == NULL || d->states < STATES_LARGE) {
+        return d == NULL ? 0 : quotes(c, grammar_dfa_node(c->b, d));
+    }
+    rule = grammar_rule(c->b, NULL);
+    if (grammar_room(c->b, &c->strings, c->strings_n, &c->strings_cap,
+            sizeof(*c->strings))
+        != 0) {
+        return 0;
+    }
+    c->strings[c->strings_n].atoms = f->atoms;
+    c->strings[c->strings_n++].rule = rule;
+    c->b->rules[rule].node = quotes(c, grammar_dfa_node(c->b, d));
+
+    return c->b->failed ? 0 : grammar_ref_node(c->b, rule);
+}
+
+
 /* One automaton if there are patterns; else characters, however each is
  * written, in copies if few and counted by the matcher if many: a string of
  * 2,000 characters needs no 2,000 states. */
@@ -301,7 +368,6 @@ static uint32_t
 string_node(schema_t *c, const schema_flat_t *f)
 {
     uint32_t min, max, node, rule, item;
-    grammar_dfa_t *d;
     int patterns;
 
     lengths(f, &min, &max, &patterns);
@@ -311,10 +377,7 @@ string_node(schema_t *c, const schema_flat_t *f)
     /* what only some texts may be is counted by an automaton */
     patterns |= c->b->only != NULL && (min > 0 || max != GRAMMAR_MANY);
     if (patterns) {
-        d = string_dfa(c, f);
-        return d == NULL ? 0
-                         : quotes(c,
-                             grammar_dfa_node(c->b, grammar_dfa_only(c->b, d)));
+        return pattern_node(c, f);
     }
     if (min == 0 && max == GRAMMAR_MANY) {
         return grammar_ref_node(c->b, grammar_json_string(c->b));

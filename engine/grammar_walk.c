@@ -509,7 +509,7 @@ stand(grammar_walk_t *k, uint32_t depth, uint32_t c, uint32_t nodes)
 }
 
 
-static void
+static inline void
 bits(const grammar_trie_t *t, uint32_t from, uint32_t to, uint32_t *mask,
     int set)
 {
@@ -689,29 +689,29 @@ static uint32_t
 slice_walk(
     grammar_walk_t *k, const grammar_trie_t *t, uint32_t pos, uint32_t *mask)
 {
-    const grammar_pos_t *all = k->w.g->pos, *p;
+    const grammar_pos_t *all = k->w.g->pos, *stack[DEPTH], *p;
     const grammar_node_of_trie_t *node;
     uint32_t i, to, nodes = 0;
     int rc = 0;
 
     k->exits_n = 0;
-    k->at[0] = pos;
+    stack[0] = &all[pos];
     for (i = 0; i < t->nodes_n && rc == 0; nodes++) {
         node = &t->nodes[i];
-        p = &all[k->at[node->depth]];
-        if (!steps_alone(k, p, node->byte)) {
-            rc = exit_put(k, i, node->end, k->at[node->depth]);
+        p = stack[node->depth];
+        to = p->next[p->map[node->byte]];
+        if (p->kind == POS_KEY && !steps_alone(k, p, node->byte)) {
+            rc = exit_put(k, i, node->end, (uint32_t) (p - all));
             i = node->end;
             continue;
         }
-        to = p->next[p->map[node->byte]];
         if (to == POS_DEAD) {
             i = node->end;
             continue;
         }
         bits(t, node->ids, node[1].ids, mask, 1);
         if (is_alone(&all[to])) {
-            k->at[node->depth + 1] = to;
+            stack[node->depth + 1] = &all[to];
             i++;
         } else {
             rc = node->end > i + 1 ? exit_put(k, i + 1, node->end, to) : 0;
