@@ -166,8 +166,8 @@ test_bytes(void **state)
 
     (void) state;
     assert_non_null(tok);
-    try_all(tok, 200, 1, 0);
-    try_all(tok, 200, 1, 1);
+    try_all(tok, brief() ? 40 : 150, 1, 0);
+    try_all(tok, brief() ? 40 : 150, 1, 1);
     token_close(tok);
 }
 
