@@ -471,20 +471,36 @@ is_prefix(const tools_make_t *x, const tools_callee_t *f, const char *word)
 }
 
 
+/* Where a header's tokens are known, and may be left out. */
+enum { HEAD_TEXT, HEAD_TOKENS, HEAD_EITHER };
+
+static int
+has_heads(const tools_make_t *x)
+{
+    return token_of(x, "<|message|>") != NULL
+           && token_of(x, "<|channel|>") != NULL
+           && token_of(x, "<|start|>") != NULL;
+}
+
+
 /*
  * GPT-OSS's, behind "to=functions.": the recipient is in the channel, or in the
  * role, and then the channel follows, whose name ends the function's.
  *
  *      f <|constrain|>json<|message|>{..}   f<|channel|>commentary json<..
+ *
+ * Who reads thought (reason.c) hands a header on without its tokens.
  */
 static uint32_t
-harmony(tools_make_t *x)
+harmony(tools_make_t *x, int head)
 {
     grammar_build_t *b = x->b;
     grammar_list_t l = {NULL, 0, 0};
-    const int tokens = token_of(x, "<|message|>") != NULL;
+    const int tokens = head != HEAD_TEXT;
     uint32_t json, message, role, i;
     const tools_callee_t *f;
+
+    assert(head == HEAD_TEXT || has_heads(x));
 
     json = tools_text(x, "json");
     if (tokens && token_of(x, "<|constrain|>") != NULL) {
@@ -495,6 +511,10 @@ harmony(tools_make_t *x)
         x, grammar_seq2(b, tools_text(x, " "), tools_maybe(x, json)));
     message = tokens ? tools_make_mark(x, "<|message|>") : grammar_empty(b);
     role = tokens ? tools_make_mark(x, "<|channel|>") : grammar_empty(b);
+    if (head == HEAD_EITHER) {
+        message = tools_maybe(x, message);
+        role = tools_maybe(x, role);
+    }
     role = SEQ(b, role, tools_text(x, "commentary"));
     for (i = 0; i < x->n && !grammar_tick(b); i++) {
         f = &x->functions[i];
@@ -548,7 +568,7 @@ behind(tools_make_t *x, const form_t *f)
     case KIMI_1:
         return kimi(x);
     case HARMONY:
-        return harmony(x);
+        return harmony(x, has_heads(x) ? HEAD_EITHER : HEAD_TEXT);
     case ELEMENTS:
         return x->row->xml->open[0] != '\0' ? SEQ(b, x->breaks,
                    tools_text(x, x->row->xml->open), call(x), x->breaks, close)
@@ -562,21 +582,21 @@ behind(tools_make_t *x, const form_t *f)
 
 /* --- the whole ---------------------------------------------------------- */
 
-/* The header of a message that is a call, from where a prompt leaves off, or
- * behind thought: which is not the grammar's, but the headers around it are. */
+/* The header of a message that is a call: as text, or with its tokens from
+ * where a prompt leaves off, or behind thought, which is not the grammar's. */
 static uint32_t
 harmony_required(tools_make_t *x)
 {
     grammar_build_t *b = x->b;
-    uint32_t again, thought, head;
+    uint32_t again, thought, head, bare;
 
     assert(is_family(x, "harmony"));
-    if (token_of(x, "<|message|>") == NULL || token_of(x, "<|channel|>") == NULL
-        || token_of(x, "<|start|>") == NULL) {
-        head = tools_maybe(
-            x, ALT(b, tools_text(x, "commentary "), tools_text(x, "assistant "),
-                   tools_text(x, "assistantcommentary ")));
-        return SEQ(b, head, tools_text(x, "to=functions."), harmony(x));
+    head = tools_maybe(
+        x, ALT(b, tools_text(x, "commentary "), tools_text(x, "assistant "),
+               tools_text(x, "assistantcommentary ")));
+    bare = SEQ(b, head, tools_text(x, "to=functions."), harmony(x, HEAD_TEXT));
+    if (!has_heads(x)) {
+        return bare;
     }
 
     again = SEQ(b, tools_maybe(x, tools_make_mark(x, "<|end|>")),
@@ -587,9 +607,11 @@ harmony_required(tools_make_t *x)
         SEQ(b, tools_make_mark(x, "<|channel|>"), tools_text(x, "commentary ")),
         tools_text(x, " "));
 
-    return SEQ(b, tools_maybe(x, again),
-        grammar_rep(b, thought, 0, GRAMMAR_MANY), head,
-        tools_text(x, "to=functions."), harmony(x));
+    head =
+        SEQ(b, tools_maybe(x, again), grammar_rep(b, thought, 0, GRAMMAR_MANY),
+            head, tools_text(x, "to=functions."), harmony(x, HEAD_TOKENS));
+
+    return grammar_alt2(b, bare, head);
 }
 
 

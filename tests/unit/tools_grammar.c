@@ -1,9 +1,8 @@
 /*
  * Would catch: a text that the grammar of a family's calls admits and its
  * parser does not read as exactly those calls, or whose arguments the schema
- * refuses; a call that obeys and is refused; a mark that is a token and not
- * asked for as one, in the vocabularies of real models; a schema that cannot
- * be enforced and is thought to be; free text that is held to a form.
+ * refuses; a call that obeys and is refused; a schema that cannot be enforced
+ * and is thought to be; free text that is held to a form.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,89 +11,17 @@
 #include <cmocka.h>
 
 #include "brief.h"
-#include "tools.h"
+#include "calls_test.h"
 
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define TEXT_MAX  8192
-#define CALLS_MAX 64
-
 #define DS(a, b) "<\xef\xbd\x9ctool\xe2\x96\x81" a b "\xef\xbd\x9c>"
 #define U        "\xe2\x96\x81"
 
-static char err[600];
-static uint32_t seed = 3;
-
-static uint32_t
-draw(uint32_t n)
-{
-    seed = seed * 1664525u + 1013904223u;
-
-    return (seed >> 8) % n;
-}
-
-typedef struct {
-    char name[TOOLS_NAME_MAX + 1];
-    char *args;
-    size_t args_n;
-} call_t;
-
-/* Calls, and text around them. */
-typedef struct {
-    call_t calls[CALLS_MAX];
-    size_t n;
-    uint32_t kind;
-    size_t text_n;
-} calls_t;
-
-static calls_t got, want;
-
-static call_t *
-call_new(calls_t *c)
-{
-    call_t *x = &c->calls[c->n++];
-
-    assert_true(c->n <= CALLS_MAX);
-    if (x->args == NULL) {
-        x->args = malloc(2 * TEXT_MAX);
-        assert_non_null(x->args);
-    }
-    x->name[0] = '\0';
-    x->args_n = 0;
-
-    return x;
-}
-
-static int
-take(void *arg, uint32_t kind, const char *p, size_t n)
-{
-    call_t *x = got.n == 0 ? NULL : &got.calls[got.n - 1];
-    size_t had;
-
-    assert_null(arg);
-    if (kind == LLM_TEXT_CALL) {
-        if (got.kind != LLM_TEXT_CALL) {
-            x = call_new(&got);
-        }
-        had = strlen(x->name);
-        assert_true(had + n <= TOOLS_NAME_MAX);
-        memcpy(x->name + had, p, n);
-        x->name[had + n] = '\0';
-    } else if (kind == LLM_TEXT_ARGUMENTS) {
-        assert_non_null(x);
-        assert_true(x->args_n + n <= 2 * TEXT_MAX);
-        memcpy(x->args + x->args_n, p, n);
-        x->args_n += n;
-    } else {
-        got.text_n += n;
-    }
-    got.kind = kind;
-
-    return 0;
-}
+static calls_t want;
 
 /* --- families ----------------------------------------------------------- */
 
@@ -128,39 +55,6 @@ static const family_t families[] = {
 };
 
 #define FAMILIES (sizeof(families) / sizeof(families[0]))
-
-static const char *const toolsets[] = {
-    /* by type, with bounds; and what has no parameters */
-    "[{\"type\":\"function\",\"function\":{\"name\":\"weather\",\"strict\":"
-    "true,\"parameters\":{\"type\":\"object\",\"properties\":{"
-    "\"s\":{\"type\":\"string\"},"
-    "\"i\":{\"type\":\"integer\",\"minimum\":-5,\"maximum\":1200},"
-    "\"e\":{\"enum\":[\"red\",\"dark <blue>\",\"n\\u00e9\"]},"
-    "\"b\":{\"type\":\"boolean\"},"
-    "\"n\":{\"type\":[\"null\",\"boolean\"]},"
-    "\"l\":{\"type\":\"array\",\"items\":{\"type\":\"string\"},"
-    "\"maxItems\":3}},\"required\":[\"s\",\"e\"],\"additionalProperties\":"
-    "false}}},"
-    "{\"type\":\"function\",\"function\":{\"name\":\"weather_2\","
-    "\"parameters\":{\"type\":\"object\",\"properties\":{},"
-    "\"additionalProperties\":false}}}]",
-    /* references, alternatives, bounds of text, types that are several */
-    "[{\"type\":\"function\",\"function\":{\"name\":\"get.it\",\"strict\":true,"
-    "\"parameters\":{\"type\":\"object\",\"$defs\":{\"p\":{\"type\":"
-    "\"object\",\"properties\":{\"x\":{\"type\":\"integer\",\"maximum\":99,"
-    "\"minimum\":0},\"k\":{\"type\":\"string\",\"maxLength\":4}},\"required\":"
-    "[\"x\"],\"additionalProperties\":false}},\"properties\":{"
-    "\"p\":{\"$ref\":\"#/$defs/p\"},"
-    "\"q\":{\"type\":\"string\",\"pattern\":\"^[a-c]+ ?$\",\"maxLength\":5},"
-    "\"m\":{\"type\":\"string\",\"minLength\":2,\"maxLength\":6},"
-    "\"u\":{\"type\":[\"string\",\"integer\"],\"maximum\":9,\"minimum\":0},"
-    "\"v\":{\"anyOf\":[{\"type\":\"string\",\"enum\":[\"null\",\"on\"]},"
-    "{\"type\":\"null\"}]},"
-    "\"d\":{\"type\":\"string\",\"format\":\"date\"}},"
-    "\"required\":[\"p\",\"q\"],\"additionalProperties\":false}}}]",
-};
-
-#define TOOLSETS (sizeof(toolsets) / sizeof(toolsets[0]))
 
 /* --- read here ---------------------------------------------------------- */
 
@@ -522,38 +416,6 @@ walk(const grammar_t *g, const family_t *f, const json_t *tools, int free_text)
     return ends && text_n < TEXT_MAX;
 }
 
-/* Do arguments obey their schema, by its own grammar? */
-static void
-obeys(const json_t *tools, const call_t *x)
-{
-    grammar_opts_t o = {.lenient = 1};
-    grammar_state_t st = {NULL, 0, 0, 0};
-    json_t *f = NULL;
-    grammar_t *g;
-    size_t i;
-    char *s;
-
-    for (i = 0; i < json_array_size(tools); i++) {
-        f = json_object_get(json_array_get(tools, i), "function");
-        if (!strcmp(x->name, json_string_value(json_object_get(f, "name")))) {
-            break;
-        }
-    }
-    assert_true(i < json_array_size(tools));
-    s = json_dumps(json_object_get(f, "parameters"), 0);
-    g = grammar_open_schema(s, strlen(s), &o, err, sizeof(err));
-    assert_non_null(g);
-    assert_int_equal(grammar_begin(g, &st), 0);
-    if (grammar_feed(g, &st, x->args, x->args_n) != x->args_n
-        || !grammar_can_end(g, &st)) {
-        fail_msg("%.*s does not obey %s, of %.*s", (int) x->args_n, x->args, s,
-            (int) text_n, text);
-    }
-    grammar_state_free(&st);
-    grammar_close(g);
-    free(s);
-}
-
 /* What was read here, and by the parser. */
 static void
 compare(const family_t *f, const json_t *tools, int one)
@@ -588,27 +450,6 @@ compare(const family_t *f, const json_t *tools, int one)
         }
         obeys(tools, &got.calls[i]);
     }
-}
-
-static tools_family_t *
-family(const char *name, const token_t *tok)
-{
-    tools_family_t *f;
-
-    assert_int_equal(
-        tools_family_open(&f, name, NULL, 0, tok, err, sizeof(err)), 0);
-
-    return f;
-}
-
-static grammar_t *
-grammar(const tools_family_t *f, const char *tools, const char *name,
-    uint32_t flags, int compact)
-{
-    grammar_opts_t o = {.compact = (uint32_t) compact};
-
-    return tools_grammar(f, tools, strlen(tools), name,
-        name == NULL ? 0 : strlen(name), flags, &o, err, sizeof(err));
 }
 
 /* Every family, every set of tools, every way to ask. */
@@ -990,122 +831,6 @@ test_hostile(void **state)
     token_close(tok);
 }
 
-/* --- tokens ------------------------------------------------------------- */
-
-static int
-bit(const uint32_t *mask, uint32_t i)
-{
-    return mask[i / 32] >> i % 32 & 1;
-}
-
-/* Texts written by masks with a real vocabulary, and read as its tokens. */
-static void
-by_tokens(const token_t *tok, const char *name, uint32_t flags, int marked)
-{
-    static const char *const wanted[] = {"]", "}", "\"}", "\""};
-    tools_family_t *f = family(name, tok);
-    const grammar_mark_t *marks;
-    uint32_t marks_n = tools_marks(f, &marks), id, i, k, seen = 0, like;
-    grammar_vocab_t *v = grammar_vocab_open(tok, marks, marks_n);
-    uint32_t *room = calloc(grammar_mask_words(v) + 1, sizeof(*room));
-    grammar_state_t st = {NULL, 0, 0, 0};
-    grammar_t *g;
-    const uint32_t *mask;
-    const char *s;
-    json_t *tools = json_loads(toolsets[0], 0, NULL);
-    tools_t *t;
-    size_t len;
-
-    assert_int_equal(marks_n > 0, marked);
-    g = grammar(f, toolsets[0], NULL, flags, 1);
-    assert_non_null(g);
-    assert_int_equal(grammar_begin(g, &st), 0);
-    t = tools_open(f, toolsets[0], strlen(toolsets[0]), 1, 0);
-    got.n = got.text_n = 0;
-    got.kind = LLM_TEXT_ANSWER;
-    for (i = 0; i < 600; i++) {
-        mask = grammar_mask(g, v, &st, room);
-        assert_non_null(mask);
-        id = draw(token_vocab(tok));
-        /* what ends strings and texts is wanted, and so are marks */
-        for (k = 0; k < token_vocab(tok) && !bit(mask, id); k++) {
-            id = (id + 1) % token_vocab(tok);
-        }
-        if (bit(mask, token_eos(tok)) && got.n > 0) {
-            break;
-        }
-        assert_true(k < token_vocab(tok));
-        for (k = 0; k < 4; k++) {
-            like = token_find(tok, wanted[k], strlen(wanted[k]));
-            if (like != TOKEN_NONE && bit(mask, like)) {
-                id = like;
-            }
-        }
-        for (k = 0; k < marks_n; k++) {
-            if (bit(mask, marks[k].id)) {
-                id = marks[k].id;
-                seen++;
-            }
-        }
-        if (token_is_end(tok, id)) {
-            continue;
-        }
-        s = grammar_vocab_bytes(v, id, &len);
-        assert_int_equal(grammar_feed(g, &st, s, len), len);
-        if (tools_mark(f, id, &s, &len)) {
-            assert_int_equal(tools_feed(t, 0, s, len, 1, take, NULL), 0);
-        } else {
-            s = token_bytes(tok, id, &len);
-            assert_int_equal(tools_feed(t, 0, s, len, 0, take, NULL), 0);
-        }
-    }
-    assert_int_equal(tools_end(t, 0, take, NULL), 0);
-    assert_true(i < 600);
-    assert_true(got.n > 0);
-    assert_int_equal(seen > 0, marked);
-    for (i = 0; i < got.n; i++) {
-        obeys(tools, &got.calls[i]);
-    }
-    tools_close(t);
-    grammar_state_free(&st);
-    grammar_close(g);
-    grammar_vocab_close(v);
-    tools_family_close(f);
-    json_decref(tools);
-    free(room);
-}
-
-static void
-test_tokens(void **state)
-{
-    const char *data = getenv("LLM_DATA");
-    char path[512];
-    token_t *tok;
-    int seen = 0;
-
-    (void) state;
-    data = data != NULL ? data : "../shared/data";
-    (void) snprintf(
-        path, sizeof(path), "%s/tokenizers/mistral-v3/tokenizer.model", data);
-    tok = token_open_model(path, err, sizeof(err));
-    if (tok != NULL) {
-        by_tokens(tok, "mistral", 0, 1);
-        by_tokens(tok, "mistral", TOOLS_GRAMMAR_AUTO | TOOLS_GRAMMAR_ONE, 1);
-        token_close(tok);
-        seen++;
-    }
-    (void) snprintf(path, sizeof(path), "%s/tokenizers/qwen3", data);
-    tok = brief() ? NULL : token_open_dir(path, err, sizeof(err));
-    if (tok != NULL) {
-        by_tokens(tok, "hermes", TOOLS_GRAMMAR_ONE, 0);
-        token_close(tok);
-        seen++;
-    }
-    if (seen == 0) {
-        skip();
-    }
-}
-
 int
 main(void)
 {
@@ -1114,7 +839,6 @@ main(void)
         cmocka_unit_test(test_demands),
         cmocka_unit_test(test_walks),
         cmocka_unit_test(test_hostile),
-        cmocka_unit_test(test_tokens),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
