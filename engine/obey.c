@@ -14,7 +14,8 @@
  * THOUGHT.  What a model thinks before it answers is free.  Where a prompt
  * leaves off says whether it thinks already; where it may begin to, the token
  * that opens thought is allowed beside the grammar's.  Behind the mark that
- * closes it the grammar begins.
+ * closes it the grammar begins.  Headers (GPT-OSS) are free too, unless the
+ * grammar is one of calls, which have the function's name in theirs.
  *
  * JUMPS.  Where a grammar leaves no choice of text, the tokens are those that
  * the tokenizer cuts it to (obey_cut.c), and no others are allowed: a model that
@@ -51,6 +52,7 @@ typedef struct {
     grammar_state_t at;
     reason_state_t reason;
     uint32_t thinks; /* what comes is free */
+    uint32_t heads;  /* headers are the grammar's: it has their tokens */
     uint32_t may;    /* or it may begin to be */
     uint32_t text;   /* the last tokens that the grammar took were text */
     uint32_t tail_n; /* these */
@@ -130,18 +132,48 @@ obey_close(obey_t *o)
 
 /* --- requests ----------------------------------------------------------- */
 
+/* Is what comes no matter of the grammar? */
+static int
+is_free(const obey_seq_t *s)
+{
+    return reason_thinks(&s->reason)
+           || (reason_in_head(&s->reason) && !s->heads);
+}
+
+
+/* Does a grammar begin with a token that has no text?  In the form that has
+ * headers it knows those. */
+static int
+has_heads(const obey_t *o, const grammar_t *g, const grammar_state_t *at)
+{
+    const uint8_t token = (uint8_t) GRAMMAR_TOKEN[0];
+    uint64_t next[4];
+
+    if (strcmp(reason_name(o->c.reason), "harmony") != 0) {
+        return 0;
+    }
+    grammar_next(g, at, next);
+
+    return next[token / 64] >> token % 64 & 1;
+}
+
+
 static int
 begin_seq(const obey_t *o, const req_t *r, obey_seq_t *s)
 {
+    if (grammar_begin(r->grammar, &s->at) != 0) {
+        return -1;
+    }
     if (o->c.reason != NULL) {
         s->reason = r->reason;
-        s->thinks = reason_thinks(&s->reason) || reason_in_head(&s->reason);
+        s->heads = (uint32_t) has_heads(o, r->grammar, &s->at);
+        s->thinks = (uint32_t) is_free(s);
         s->may = reason_may_think(&s->reason) && o->opener != TOKEN_NONE;
     }
 
     s->text = 1;
 
-    return grammar_begin(r->grammar, &s->at);
+    return 0;
 }
 
 
@@ -341,9 +373,37 @@ think(const obey_t *o, const obey_req_t *q, obey_seq_t *s, uint32_t token)
         p = token_bytes(o->c.tok, token, &n);
         rc = reason_feed(o->c.reason, &s->reason, p, n, put_answer, &to);
     }
-    s->thinks = reason_thinks(&s->reason) || reason_in_head(&s->reason);
+    s->thinks = (uint32_t) is_free(s);
 
     return rc;
+}
+
+
+/* reason_put_t: the grammar has had it. */
+static int
+put_nowhere(void *arg, uint32_t kind, const char *p, size_t n)
+{
+    assert(arg == NULL && kind < LLM_TEXTS && (p != NULL || n == 0));
+
+    return 0;
+}
+
+
+/* A header's token, or one behind it, which the grammar has taken: does it
+ * begin a thought? */
+static void
+follow(const obey_t *o, obey_seq_t *s, uint32_t token)
+{
+    const char *p;
+    size_t n;
+
+    if (reason_is_mark(o->c.reason, &s->reason, token)) {
+        (void) reason_mark(o->c.reason, &s->reason, token, put_nowhere, NULL);
+    } else {
+        p = token_bytes(o->c.tok, token, &n);
+        (void) reason_feed(o->c.reason, &s->reason, p, n, put_nowhere, NULL);
+    }
+    s->thinks = (uint32_t) is_free(s);
 }
 
 
@@ -417,7 +477,12 @@ answer(const obey_t *o, const obey_req_t *q, obey_seq_t *s, uint32_t token)
     if (s->sure_at < s->sure_n) {
         s->sure_at++;
     }
-    if (s->sure_at == s->sure_n) {
+    if (s->heads) {
+        follow(o, s, token);
+    }
+    if (s->thinks) {
+        s->sure_at = s->sure_n = 0;
+    } else if (s->sure_at == s->sure_n) {
         look_ahead(o, q, s);
     }
 

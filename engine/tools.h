@@ -62,10 +62,9 @@ enum {
  * tools, a JSON array, declare; name (if name_len > 0) is the only one that it
  * may.  One with "strict" is held to all of its schema; of others what cannot
  * be enforced is not.  Where tokens are marks (tools_marks) they are asked for
- * by GRAMMAR_TOKEN.  In the form of GPT-OSS headers are as reason.c hands them
- * on, or have their tokens, and then it begins behind the "<|start|>assistant"
- * of the prompt and has the headers of thoughts, not their text.  NULL with one
- * sentence in err.
+ * by GRAMMAR_TOKEN.  In the form of GPT-OSS it begins behind the prompt's
+ * "<|start|>assistant" and has the headers of thoughts, not their text.  NULL
+ * with one sentence in err.
  */
 grammar_t *tools_grammar(const tools_family_t *f, const char *tools, size_t len,
     const char *name, size_t name_len, uint32_t flags, const grammar_opts_t *o,

@@ -471,9 +471,7 @@ is_prefix(const tools_make_t *x, const tools_callee_t *f, const char *word)
 }
 
 
-/* Where a header's tokens are known, and may be left out. */
-enum { HEAD_TEXT, HEAD_TOKENS, HEAD_EITHER };
-
+/* Are the tokens of headers known? */
 static int
 has_heads(const tools_make_t *x)
 {
@@ -488,19 +486,17 @@ has_heads(const tools_make_t *x)
  * role, and then the channel follows, whose name ends the function's.
  *
  *      f <|constrain|>json<|message|>{..}   f<|channel|>commentary json<..
- *
- * Who reads thought (reason.c) hands a header on without its tokens.
  */
 static uint32_t
-harmony(tools_make_t *x, int head)
+harmony(tools_make_t *x)
 {
     grammar_build_t *b = x->b;
     grammar_list_t l = {NULL, 0, 0};
-    const int tokens = head != HEAD_TEXT;
+    const int tokens = has_heads(x);
     uint32_t json, message, role, i;
     const tools_callee_t *f;
 
-    assert(head == HEAD_TEXT || has_heads(x));
+    assert(is_family(x, "harmony"));
 
     json = tools_text(x, "json");
     if (tokens && token_of(x, "<|constrain|>") != NULL) {
@@ -511,10 +507,6 @@ harmony(tools_make_t *x, int head)
         x, grammar_seq2(b, tools_text(x, " "), tools_maybe(x, json)));
     message = tokens ? tools_make_mark(x, "<|message|>") : grammar_empty(b);
     role = tokens ? tools_make_mark(x, "<|channel|>") : grammar_empty(b);
-    if (head == HEAD_EITHER) {
-        message = tools_maybe(x, message);
-        role = tools_maybe(x, role);
-    }
     role = SEQ(b, role, tools_text(x, "commentary"));
     for (i = 0; i < x->n && !grammar_tick(b); i++) {
         f = &x->functions[i];
@@ -568,7 +560,7 @@ behind(tools_make_t *x, const form_t *f)
     case KIMI_1:
         return kimi(x);
     case HARMONY:
-        return harmony(x, has_heads(x) ? HEAD_EITHER : HEAD_TEXT);
+        return harmony(x);
     case ELEMENTS:
         return x->row->xml->open[0] != '\0' ? SEQ(b, x->breaks,
                    tools_text(x, x->row->xml->open), call(x), x->breaks, close)
@@ -582,21 +574,21 @@ behind(tools_make_t *x, const form_t *f)
 
 /* --- the whole ---------------------------------------------------------- */
 
-/* The header of a message that is a call: as text, or with its tokens from
- * where a prompt leaves off, or behind thought, which is not the grammar's. */
+/* The header of a message that is a call: with its tokens, from where a prompt
+ * leaves off, or behind thought, which is not the grammar's; as text if there
+ * are no such tokens. */
 static uint32_t
 harmony_required(tools_make_t *x)
 {
     grammar_build_t *b = x->b;
-    uint32_t again, thought, head, bare;
+    uint32_t again, thought, head;
 
     assert(is_family(x, "harmony"));
-    head = tools_maybe(
-        x, ALT(b, tools_text(x, "commentary "), tools_text(x, "assistant "),
-               tools_text(x, "assistantcommentary ")));
-    bare = SEQ(b, head, tools_text(x, "to=functions."), harmony(x, HEAD_TEXT));
     if (!has_heads(x)) {
-        return bare;
+        head = tools_maybe(
+            x, ALT(b, tools_text(x, "commentary "), tools_text(x, "assistant "),
+                   tools_text(x, "assistantcommentary ")));
+        return SEQ(b, head, tools_text(x, "to=functions."), harmony(x));
     }
 
     again = SEQ(b, tools_maybe(x, tools_make_mark(x, "<|end|>")),
@@ -607,11 +599,9 @@ harmony_required(tools_make_t *x)
         SEQ(b, tools_make_mark(x, "<|channel|>"), tools_text(x, "commentary ")),
         tools_text(x, " "));
 
-    head =
-        SEQ(b, tools_maybe(x, again), grammar_rep(b, thought, 0, GRAMMAR_MANY),
-            head, tools_text(x, "to=functions."), harmony(x, HEAD_TOKENS));
-
-    return grammar_alt2(b, bare, head);
+    return SEQ(b, tools_maybe(x, again),
+        grammar_rep(b, thought, 0, GRAMMAR_MANY), head,
+        tools_text(x, "to=functions."), harmony(x));
 }
 
 

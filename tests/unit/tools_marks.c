@@ -11,6 +11,7 @@
 
 #include "brief.h"
 #include "calls_test.h"
+#include "obey.h"
 #include "reason.h"
 #include "vocab_file.h"
 
@@ -128,6 +129,8 @@ test_tokens(void **state)
     }
 }
 
+#define SPACE 263
+
 /* GPT-OSS's tokens: bytes, then these. */
 static token_t *
 harmony_open(file_t *f, gguf_t **g)
@@ -135,7 +138,7 @@ harmony_open(file_t *f, gguf_t **g)
     static const char *const names[] = {"<s>", "</s>", "<|start|>",
         "<|channel|>", "<|constrain|>", "<|message|>", "<|end|>"};
     static char bytes[256][8];
-    piece_t v[263];
+    piece_t v[264];
     token_t *t;
     uint32_t i;
 
@@ -146,7 +149,8 @@ harmony_open(file_t *f, gguf_t **g)
     for (i = 0; i < 7; i++) {
         v[256 + i] = (piece_t){names[i], 0, 3};
     }
-    file_vocab(f, v, 263);
+    v[SPACE] = (piece_t){"\xe2\x96\x81", 0, 1};
+    file_vocab(f, v, 264);
     file_done(f);
     *g = gguf_open_mem(f->p, f->n, "harmony", err, sizeof(err));
     assert_non_null(*g);
@@ -278,12 +282,119 @@ test_harmony(void **state)
     free(f.p);
 }
 
+/* The engine's way through the same: what masks allow at each token.  How many
+ * were, up to the first that is not, or to the end, which *over says. */
+static size_t
+obeyed(const token_t *tok, uint32_t flags, const char *said, int *over)
+{
+    static const char capitals[] = "SCXME";
+    tools_family_t *f = family("harmony", tok);
+    const grammar_cache_cfg_t cc = {tok, f, 1 << 24, 5000000, 5000000, NULL};
+    grammar_spec_t spec = {.type = LLM_GRAMMAR_TOOLS,
+        .flags = flags,
+        .text = "",
+        .tools = toolsets[0],
+        .tools_len = strlen(toolsets[0])};
+    llm_state_t *page = calloc(1, sizeof(*page));
+    uint32_t prompt[10] = {258}, id;
+    batch_row_t row = {0};
+    batch_out_t out = {0};
+    batch_t b = {.rows = &row, .outs = &out, .rows_n = 1, .outs_n = 1};
+    obey_verdict_t v = OBEY_ON;
+    grammar_cache_t *cache;
+    obey_cfg_t oc;
+    reason_t *r;
+    req_t *req = calloc(1, sizeof(*req));
+    const char *at;
+    size_t i, n = strlen(said);
+    obey_t *o;
+
+    assert_int_equal(
+        reason_open(&r, "harmony", NULL, 0, tok, err, sizeof(err)), 0);
+    for (i = 0; i < 9; i++) {
+        prompt[1 + i] = (uint8_t) "assistant"[i];
+    }
+    reason_begin(r, prompt, 10, 0, &req->reason);
+    cache = grammar_cache_open(&cc);
+    oc = (obey_cfg_t){cache, tok, r, token_vocab(tok), 1, 1, 0, page};
+    o = obey_open(&oc);
+    req->choices = 1;
+    grammar_cache_get(cache, &spec, &req->grammar, err, sizeof(err));
+    assert_non_null(req->grammar);
+    assert_int_equal(obey_begin(o, 0, req), 0);
+    for (i = 0; i < n && v != OBEY_OVER; i++) {
+        memset(&out, 0, sizeof(out));
+        obey_masks(o, &b);
+        at = strchr(capitals, said[i]);
+        id = at != NULL       ? 258 + (uint32_t) (at - capitals)
+             : said[i] == ' ' ? SPACE
+                              : (uint8_t) said[i];
+        if (out.mask != NULL && !bit(out.mask, id)) {
+            break;
+        }
+        v = obey_took(o, 0, 0, id);
+        assert_int_not_equal(v, OBEY_BROKEN);
+    }
+    *over = v == OBEY_OVER;
+    obey_end(o, 0);
+    obey_close(o);
+    grammar_close(req->grammar);
+    grammar_cache_close(cache);
+    reason_close(r);
+    tools_family_close(f);
+    free(req);
+    free(page);
+
+    return i;
+}
+
+/* Thought is free, and headers are the grammar's. */
+static void
+test_obey(void **state)
+{
+    static const struct {
+        const char *said;
+        uint32_t flags;
+        size_t n; /* 0: all */
+        int over;
+    } rows[] = {
+        {"Ccommentary to=functions.weather_2 XjsonM{}", 0, 0, 1},
+        {"CanalysisMfree ESassistantCcommentary to=functions.weather_2 "
+         "XjsonM{}",
+            0, 0, 1},
+        {"Ccommentary to=functions.other", 0, 25, 0},
+        {"CfinalMhi", 0, 1, 0},
+        {"CfinalMto=functions.", LLM_GRAMMAR_AUTO, 0, 0},
+        {"Ccommentary to=functions.other", LLM_GRAMMAR_AUTO, 25, 0},
+        {"CanalysisMto=functions.otherESassistantCfinalMhi", LLM_GRAMMAR_AUTO,
+            0, 0},
+    };
+    gguf_t *g;
+    file_t f;
+    token_t *tok = harmony_open(&f, &g);
+    size_t i, n;
+    int over;
+
+    (void) state;
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        n = obeyed(tok, rows[i].flags, rows[i].said, &over);
+        if (n != (rows[i].n == 0 ? strlen(rows[i].said) : rows[i].n)
+            || over != rows[i].over) {
+            fail_msg("%s: %zu, %d", rows[i].said, n, over);
+        }
+    }
+    token_close(tok);
+    gguf_close(g);
+    free(f.p);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tokens),
         cmocka_unit_test(test_harmony),
+        cmocka_unit_test(test_obey),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
