@@ -14,6 +14,7 @@ import sys
 import traceback
 
 import openai
+import pydantic
 
 URL = os.environ["LLM_BASE_URL"]
 MODEL = os.environ["LLM_MODEL"]
@@ -142,6 +143,58 @@ def chat_tools():
     r = chat(messages=back, tools=TOOLS, max_tokens=100)
     eq(r.choices[0].finish_reason, "stop")
     assert r.choices[0].message.content, r
+
+
+@test
+def chat_tool_choice():
+    args = dict(messages=ASK, tools=TOOLS, max_tokens=100)
+    for choice, end in (("required", "tool_calls"), (
+            {"type": "function", "function": {"name": "weather"}}, "stop")):
+        r = chat(tool_choice=choice, **args).choices[0]
+        eq(r.finish_reason, end)
+        for call in r.message.tool_calls:
+            eq(call.function.name, "weather")
+            (city,) = json.loads(call.function.arguments).values()
+            assert isinstance(city, str), call
+
+    # the client's own schema of a function, whose arguments it then checks
+    class Weather(pydantic.BaseModel):
+        city: str = pydantic.Field(max_length=20)
+
+    r = client.chat.completions.parse(
+        model=MODEL, messages=ASK, max_tokens=100, temperature=0,
+        tools=[openai.pydantic_function_tool(Weather, name="weather")])
+    (call,) = r.choices[0].message.tool_calls
+    assert isinstance(call.function.parsed_arguments, Weather), call
+
+
+class Person(pydantic.BaseModel):
+    name: str = pydantic.Field(max_length=20)
+    age: int = pydantic.Field(ge=0, le=150)
+    city: str = pydantic.Field(max_length=20)
+
+
+@test
+def chat_format():
+    args = dict(model=MODEL, max_tokens=200, temperature=0, messages=[
+        {"role": "user", "content": "Give me a person as JSON."}])
+    r = client.chat.completions.parse(response_format=Person, **args)
+    person = r.choices[0].message.parsed
+    assert isinstance(person, Person), r
+    eq(list(json.loads(r.choices[0].message.content)), ["name", "age", "city"])
+    with client.chat.completions.stream(response_format=Person,
+                                        **args) as stream:
+        final = stream.get_final_completion().choices[0]
+    eq(final.message.parsed, person)
+
+    r = client.chat.completions.create(
+        response_format={"type": "json_object"}, **args)
+    assert isinstance(json.loads(r.choices[0].message.content), dict), r
+    for fields in ({"guided_choice": ["left", "right"]},
+                   {"guided_regex": "left|right"},
+                   {"structured_outputs": {"choice": ["left", "right"]}}):
+        r = client.chat.completions.create(extra_body=fields, **args)
+        assert r.choices[0].message.content in ("left", "right"), r
 
 
 @test
