@@ -375,15 +375,16 @@ test_refused(void **state)
     }
 }
 
-#define TOOL(name) "{'type':'function','function':{'name':'" name "'}}"
+#define TOOL(name) "{'type':'function','function':" FN(name) "}"
 #define STRICT     "{'type':'function','function':{'name':'s','strict':true}}"
-#define NAMED(n)   "'tool_choice':{'type':'function','function':{'name':'" n "'}}"
+#define FN(name)   "{'name':'" name "'}"
+#define NAMED(n)   "'tool_choice':{'type':'function','function':" FN(n) "}"
 
-/* What is demanded of calls, and what calls are when output obeys else. */
+/* What is demanded of calls. */
 static void
-test_tools(void **state)
+test_demands(void **state)
 {
-    static const row_t demands[] = {
+    static const row_t rows[] = {
         {"'tools':[" TOOL("f") "],'tool_choice':'required'", LLM_GRAMMAR_TOOLS,
             0, "tool_choice", ""},
         {"'tools':[" TOOL("f") "," TOOL("g.h") "]," NAMED("g.h"),
@@ -395,6 +396,43 @@ test_tools(void **state)
         {"'tools':[" STRICT "],'tool_choice':'required'", LLM_GRAMMAR_TOOLS, 0,
             "tool_choice", ""},
     };
+    static const bad_t no[] = {
+        {"'tools':[" TOOL("f") "],'tool_choice':'required','regex':'x'",
+            "tool_choice", "Only one of regex and tool_choice may be given.",
+            0},
+        {"'tools':[" TOOL("f") "]," NAMED("f") "," FORMAT
+                                               "{'type':'json_object'}",
+            "tool_choice", "Only one of response_format and tool_choice", 0},
+        {"'tool_choice':'required'", "tool_choice", "needs tools", 0},
+        {"'tools':[],'tool_choice':'required'", "tool_choice", "needs tools",
+            0},
+        {NAMED("f"), "tool_choice.function.name", "has not", 0},
+        {"'tools':[" TOOL("g") "]," NAMED("f"), "tool_choice.function.name",
+            "has not", 0},
+    };
+    pool_t *pool = pool_new();
+    llm_refusal_t why;
+    llm_call_t c;
+    size_t i;
+
+    (void) state;
+
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        assert_int_equal(
+            more(pool, LLM_ROUTE_CHAT, rows[i].fields, &c, &why), 0);
+        section_is(&c, &rows[i]);
+        assert_true(c.tools.len != 0);
+    }
+    for (i = 0; i < sizeof(no) / sizeof(no[0]); i++) {
+        refused(LLM_ROUTE_CHAT, &no[i]);
+    }
+    pool_free(pool);
+}
+
+/* What calls are for each choice, and where output obeys else. */
+static void
+test_calls(void **state)
+{
     static const struct {
         const char *fields;
         uint32_t wants;
@@ -412,20 +450,6 @@ test_tools(void **state)
         {"'tools':[" STRICT "],'regex':'x'", 0, 0},
         {"'tools':[],'regex':'x'", 0, 0},
     };
-    static const bad_t no[] = {
-        {"'tools':[" TOOL("f") "],'tool_choice':'required','regex':'x'",
-            "tool_choice", "Only one of regex and tool_choice may be given.",
-            0},
-        {"'tools':[" TOOL("f") "]," NAMED("f") "," FORMAT
-                                               "{'type':'json_object'}",
-            "tool_choice", "Only one of response_format and tool_choice", 0},
-        {"'tool_choice':'required'", "tool_choice", "needs tools", 0},
-        {"'tools':[],'tool_choice':'required'", "tool_choice", "needs tools",
-            0},
-        {NAMED("f"), "tool_choice.function.name", "has not", 0},
-        {"'tools':[" TOOL("g") "]," NAMED("f"), "tool_choice.function.name",
-            "has not", 0},
-    };
     pool_t *pool = pool_new();
     llm_wire_grammar_t head;
     llm_refusal_t why;
@@ -434,22 +458,12 @@ test_tools(void **state)
 
     (void) state;
 
-    for (i = 0; i < sizeof(demands) / sizeof(demands[0]); i++) {
-        assert_int_equal(
-            more(pool, LLM_ROUTE_CHAT, demands[i].fields, &c, &why), 0);
-        section_is(&c, &demands[i]);
-        assert_true(c.tools.len != 0);
-    }
     for (i = 0; i < sizeof(wants) / sizeof(wants[0]); i++) {
         assert_int_equal(
             more(pool, LLM_ROUTE_CHAT, wants[i].fields, &c, &why), 0);
         assert_int_equal(c.head.wants & ~LLM_W_REASONING, wants[i].wants);
         assert_int_equal(c.named, wants[i].named);
     }
-    for (i = 0; i < sizeof(no) / sizeof(no[0]); i++) {
-        refused(LLM_ROUTE_CHAT, &no[i]);
-    }
-
     /* the field wins over "auto"; the template has the tools all the same */
     assert_int_equal(more(pool, LLM_ROUTE_CHAT,
                          "'tools':[" STRICT "],'regex':'x'", &c, &why),
@@ -593,7 +607,8 @@ main(void)
         cmocka_unit_test(test_fields),
         cmocka_unit_test(test_choices),
         cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_tools),
+        cmocka_unit_test(test_demands),
+        cmocka_unit_test(test_calls),
         cmocka_unit_test(test_json),
         cmocka_unit_test(test_long),
         cmocka_unit_test(test_memory),
