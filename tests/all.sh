@@ -93,6 +93,7 @@ if [ "$mode" = long ]; then
     part "AVX-512, emulated" tests/simde.sh
     part "CUDA, emulated" tests/cuda.sh long
     part "damaged, all of them" env LLM_LONG=1 tests/unit.sh "$build/unit/damaged"
+    part "perplexity, all types" env LLM_LONG=1 tests/unit.sh "$build/unit/perplexity"
     part "server, tsan engine" tests/tsan-server.sh
     part "simulator, long" make -s sim
     part "slow readers, 60 s" env LLM_LONG=1 prove t/slow.t

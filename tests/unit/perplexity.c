@@ -5,12 +5,18 @@
  * of a text by each vector instruction set is that by the plain C one, which
  * computes with the same weights in F32, within 0.2 %; and so is the demo's
  * with keys and values of each type.
+ *
+ * For every other type the weights of both models are made that type while
+ * they are loaded, and the judge is the instruction set's own F32 of the same
+ * values: few tokens, and the one instruction set that an engine would take.
+ * With LLM_LONG more tokens, and all types and instruction sets.
  */
 #include "../kernels/guard.h"
 
 #include "brief.h"
 #include "forward.h"
 #include "gguf.h"
+#include "quantize.h"
 #include "safetensors_make.h"
 #include "token.h"
 
@@ -20,7 +26,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { WINDOW = 128, BLOCK = 16, TEXT = 32 << 10, MOST = 32 << 10 };
+enum { WINDOW = 128, BLOCK = 16, TEXT = 96 << 10, MOST = 96 << 10 };
+
+#define X(name, elems, bytes) +1
+enum { PACKED_N = 0 KN_PACKED_LIST(X) };
+#undef X
 
 #define HF   "/models/TinyStories-656K/"
 #define TINY HF "TinyStories-656K-"
@@ -31,6 +41,12 @@ typedef struct {
     uint32_t n;
 } text_t;
 
+static int
+is_long(void)
+{
+    return getenv("LLM_LONG") != NULL;
+}
+
 static const char *
 data(void)
 {
@@ -39,9 +55,9 @@ data(void)
     return dir != NULL ? dir : "../shared/data";
 }
 
-/* The beginning of a book by the model's own tokenizer. */
+/* The beginning of a book by the model's own tokenizer, windows of it. */
 static void
-read_text(const char *model, text_t *t)
+read_text(const char *model, text_t *t, uint32_t windows)
 {
     static char text[TEXT];
     char err[256], path[512];
@@ -61,7 +77,7 @@ read_text(const char *model, text_t *t)
         fail_msg("%s", err);
     }
     n = token_encode(k, text, len, 0, t->ids, MOST, NULL, NULL);
-    t->n = (brief() ? 2u : 32u) * WINDOW;
+    t->n = windows * WINDOW;
     assert_true(n >= t->n && n <= MOST);
     token_close(k);
     gguf_close(g);
@@ -153,7 +169,7 @@ check(const char *path, const char *words)
     const kernels_t *kn;
     static text_t t;
 
-    read_text(words, &t);
+    read_text(words, &t, brief() ? 2 : 32);
     plain = mean_loss(path, kernels_cpu("ref", err, sizeof(err)), KN_F32, &t);
 
     for (i = 0; i < sizeof(sets) / sizeof(sets[0]); i++) {
@@ -185,7 +201,7 @@ check_cache(const char *path)
     const kernels_t *kn = kernels_cpu("auto", err, sizeof(err));
     static text_t t;
 
-    read_text(path, &t);
+    read_text(path, &t, brief() ? 2 : 32);
     plain = mean_loss(path, kn, KN_F32, &t);
 
     for (i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
@@ -325,11 +341,128 @@ demo(void **state)
     check_cache(DEMO);
 }
 
+/* What the table below makes of weights: a type's blocks, or their values. */
+static struct {
+    const kernels_t *kn;
+    uint32_t type;
+    int floats;
+} made_of;
+
+/* Are n weights about what they were before?  Three values still are. */
+static void
+check_near(const float *was, const float *is, size_t n)
+{
+    double diff = 0, size = 0;
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        diff += (double) (was[i] - is[i]) * (was[i] - is[i]);
+        size += (double) was[i] * was[i];
+    }
+
+    assert_true(diff <= 0.3 * size);
+}
+
+/* kernels_t's, by that.  Rows that are no whole blocks are Q8_0, or floats. */
+static kn_w_t *
+load_made(kn_dev_t *dev, const kn_source_t *from, char *err, size_t errlen)
+{
+    kn_source_t s = *from;
+    kn_w_t *w;
+    size_t n = (size_t) s.n * s.k;
+    float *x = malloc(n * sizeof(*x)), *is = malloc(n * sizeof(*is));
+    void *q;
+
+    s.type = s.k % type_elems(made_of.type) == 0 ? made_of.type : KN_Q8_0;
+    s.data = q = malloc(type_bytes(s.type, n));
+    assert_true(x != NULL && is != NULL && q != NULL);
+    kernels_dequant(from->type, x, from->data, n);
+    quantize(s.type, q, x, n);
+    kernels_dequant(s.type, is, q, n);
+    check_near(x, is, n);
+
+    if (made_of.floats) {
+        s.type = KN_F32;
+        s.data = is;
+    }
+
+    w = made_of.kn->weight_load(dev, &s, err, errlen);
+    free(q);
+    free(is);
+    free(x);
+
+    return w;
+}
+
+static double
+loss_of(const char *path, uint32_t type, int floats, const text_t *t)
+{
+    kernels_t kn = *made_of.kn;
+
+    kn.weight_load = load_made;
+    made_of.type = type;
+    made_of.floats = floats;
+
+    return mean_loss(path, &kn, KN_F32, t);
+}
+
+/* A model's weights as blocks of a type, beside their values. */
+static void
+check_made(const char *path, uint32_t type, const char *isa)
+{
+    static text_t t;
+    char err[256];
+    double plain, loss;
+
+    made_of.kn = kernels_cpu(isa, err, sizeof(err));
+
+    if (made_of.kn == NULL) {
+        print_message("%s\n", err);
+        return;
+    }
+
+    read_text(path, &t, is_long() ? 128 : 2);
+    plain = loss_of(path, type, 1, &t);
+    loss = loss_of(path, type, 0, &t);
+    print_message("%s as %s: perplexity of %u tokens %.3f, by %s %+.3f %%\n",
+        path, type_name(type), t.n, exp(plain), isa,
+        100 * (exp(loss - plain) - 1));
+    assert_true(fabs(exp(loss - plain) - 1) <= (is_long() ? 0.002 : 0.02));
+}
+
+static void
+made(void **state)
+{
+    static const char *const sets[] = {
+        "auto", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16"};
+    const uint32_t type = kernels_type(*state);
+    uint32_t i, n = is_long() ? sizeof(sets) / sizeof(sets[0]) : 1;
+    char path[512];
+
+    snprintf(path, sizeof(path), "%s" TINY "F16.gguf", data());
+    if (access(path, R_OK) != 0) {
+        print_message("%s is not there\n", path);
+        skip();
+    }
+
+    for (i = n > 1; i < n; i++) {
+        if (!brief()) {
+            check_made(DEMO, type, sets[i]);
+        }
+        if (type_elems(type) <= 32) { /* its rows have 128 */
+            check_made(path, type, sets[i]);
+        }
+    }
+}
+
 int
 main(void)
 {
     static char types[][8] = {"Q8_0", "Q4_0", "Q5_1", "Q4_K_M"};
-    const struct CMUnitTest tests[] = {
+#define X(name, elems, bytes) #name,
+    static char all[][8] = {KN_PACKED_LIST(X) KN_PLAIN_LIST(X)};
+#undef X
+    struct CMUnitTest tests[6 + KN_TYPES] = {
         cmocka_unit_test(demo),
         cmocka_unit_test(tiny_bf16),
         {"Q8_0", tiny, NULL, NULL, types[0]},
@@ -337,6 +470,13 @@ main(void)
         {"Q5_1", tiny, NULL, NULL, types[2]},
         {"Q4_K_M", tiny, NULL, NULL, types[3]},
     };
+    size_t i, n = 6;
 
-    return cmocka_run_group_tests_name("perplexity", tests, NULL, NULL);
+    /* the packed ones first: of the others there are files; that of Q4_K_M is
+     * Q5_0 and Q8_0, because its rows have 128 */
+    for (i = 0; i < (brief() ? 1 : is_long() ? KN_TYPES : PACKED_N); i++) {
+        tests[n++] = (struct CMUnitTest){all[i], made, NULL, NULL, all[i]};
+    }
+
+    return _cmocka_run_group_tests("perplexity", tests, n, NULL, NULL);
 }
