@@ -4,6 +4,11 @@
  * tokenizer splits them; first visits apart and included.
  *
  *   grammar [DIR]    a tokenizer's directory; qwen3 of LLM_DATA unless told
+ *   grammar DIR FILE    schemas and token ids from a file, a JSON object a
+ *                       line: {"schema": text, "tests": [[id, ...], ...]};
+ *                       as many lines out: {"compile_us", "error", "memory",
+ *                       "tests": [{"taken", "ends", "masks_us"}, ...]}
+ *                       (tests/bench/grammar_peers.py)
  *
  * Processor time of this thread, one try.  No pass or fail.
  */
@@ -113,6 +118,99 @@ schema(figures_t *f, const grammar_vocab_t *v, const token_t *tok,
     grammar_close(g);
 }
 
+/* Ids of the file, as far as they are allowed; and whether it may end there. */
+static json_t *
+case_test(grammar_t *g, const grammar_vocab_t *v, const token_t *tok,
+    const json_t *ids, uint32_t *room)
+{
+    grammar_state_t st = {NULL, 0, 0, 0};
+    const uint32_t *mask;
+    json_t *times = json_array(), *out;
+    size_t i, len, n = json_array_size(ids);
+    const char *s;
+    double from;
+    uint32_t id;
+
+    if (grammar_begin(g, &st) != 0) {
+        abort();
+    }
+
+    for (i = 0;; i++) {
+        from = cpu_us();
+        mask = grammar_mask(g, v, &st, room);
+        json_array_append_new(times, json_real(cpu_us() - from));
+        if (i == n) {
+            break;
+        }
+        id = (uint32_t) json_integer_value(json_array_get(ids, i));
+        s = id < token_vocab(tok) ? token_bytes(tok, id, &len) : NULL;
+        if (s == NULL || !(mask[id / 32] >> id % 32 & 1)
+            || grammar_feed(g, &st, s, len) != len) {
+            break;
+        }
+    }
+
+    out = json_pack("{s:I, s:b, s:o}", "taken", (json_int_t) i, "ends",
+        i == n && grammar_can_end(g, &st), "masks_us", times);
+    grammar_state_free(&st);
+
+    return out;
+}
+
+static json_t *
+case_line(const grammar_vocab_t *v, const token_t *tok, const json_t *line,
+    uint32_t *room)
+{
+    const char *text = json_string_value(json_object_get(line, "schema"));
+    json_t *tests = json_array(), *test;
+    char err[300] = "no schema";
+    double from = cpu_us(), compiled;
+    grammar_t *g = text == NULL ? NULL
+                                : grammar_open_schema(
+                                    text, strlen(text), NULL, err, sizeof(err));
+    size_t i, memory = 0;
+
+    compiled = cpu_us() - from;
+
+    if (g != NULL) {
+        json_array_foreach(json_object_get(line, "tests"), i, test)
+        {
+            json_array_append_new(tests, case_test(g, v, tok, test, room));
+        }
+
+        memory = grammar_memory(g);
+        grammar_close(g);
+    }
+
+    return json_pack("{s:f, s:s?, s:I, s:o}", "compile_us", compiled, "error",
+        g == NULL ? err : NULL, "memory", (json_int_t) memory, "tests", tests);
+}
+
+/* A line for each of the file's; 0, or 1. */
+static int
+cases(const char *path, const grammar_vocab_t *v, const token_t *tok,
+    uint32_t *room)
+{
+    FILE *f = fopen(path, "r");
+    json_t *in, *out;
+
+    if (f == NULL) {
+        perror(path);
+        return 1;
+    }
+
+    while ((in = json_loadf(f, JSON_DISABLE_EOF_CHECK, NULL)) != NULL) {
+        out = case_line(v, tok, in, room);
+        (void) json_dumpf(out, stdout, JSON_COMPACT);
+        (void) putchar('\n');
+        json_decref(out);
+        json_decref(in);
+    }
+
+    (void) fclose(f);
+    return 0;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -151,9 +249,13 @@ main(int argc, char **argv)
     if (v == NULL) {
         abort();
     }
-    printf("vocabulary of %u: opened in %.1f ms\n", token_vocab(tok),
-        (cpu_us() - from) / 1e3);
+    from = cpu_us() - from;
     room = calloc(grammar_mask_words(v) + 1, sizeof(*room));
+    if (argc > 2) {
+        return cases(argv[2], v, tok, room);
+    }
+    printf(
+        "vocabulary of %u: opened in %.1f ms\n", token_vocab(tok), from / 1e3);
     while ((e = readdir(d)) != NULL) {
         (void) snprintf(path, sizeof(path), "%s/structured-output/maskbench/%s",
             data, e->d_name);
