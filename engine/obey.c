@@ -18,9 +18,9 @@
  * grammar is one of calls, which have the function's name in theirs.
  *
  * JUMPS.  Where a grammar leaves no choice of text, the tokens are those that
- * the tokenizer cuts it to (obey_cut.c), and no others are allowed: a model that
- * spells a key letter by letter is not itself any more.  So they need not be
- * sampled: the model computes them all at once, as it does a prompt's, but
+ * the tokenizer cuts it to (obey_cut.c), and no others are allowed: a model
+ * that spells a key letter by letter is not itself any more.  So they need not
+ * be sampled: the model computes them all at once, as it does a prompt's, but
  * where each is to have logprobs.  The text is the same either way.
  *
  * WHITE SPACE.  A grammar that has white space between any two tokens of JSON

@@ -9,12 +9,12 @@
  *      joined and cut: {"   age   ":                  behind:  3, -, [0-9]
  *      there is a token ":1, none ":2 to ":9 or ":-   so ": is not certain
  *
- * The end of the forced text may be cut otherwise when it goes on.  A token that
- * is another then reaches over the end: so what is certain is what lies before
- * all places where a token of the vocabulary begins that the text has up to its
- * end, and that goes on with a byte which may be next.  The last token of a text
- * that may not go on is left to be sampled, as an answer ends with a token that
- * was.
+ * The end of the forced text may be cut otherwise when it goes on.  A token
+ * that is another then reaches over the end: so what is certain is what lies
+ * before all places where a token of the vocabulary begins that the text has up
+ * to its end, and that goes on with a byte which may be next.  The last token
+ * of a text that may not go on is left to be sampled, as an answer ends with a
+ * token that was.
  *
  * No state; memory of the stack only.
  */

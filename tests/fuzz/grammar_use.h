@@ -1,7 +1,7 @@
 /*
  * What the fuzz targets of grammars share: one is opened, and if it is one, a
- * text is written by it a byte at a time, as bytes of the input choose.  At each
- * the mask of a vocabulary of bytes must say what the grammar does.
+ * text is written by it a byte at a time, as bytes of the input choose.  At
+ * each the mask of a vocabulary of bytes must say what the grammar does.
  */
 #ifndef GRAMMAR_USE_H
 #define GRAMMAR_USE_H
