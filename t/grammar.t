@@ -15,7 +15,7 @@ use Time::HiRes qw(sleep time);
 
 my ($true, $false) = (JSON::PP::true, JSON::PP::false);
 my $name = LLM->demo_name;
-my $t = LLM->new(engine => ['--model', LLM->demo], workers => 1);
+my $t = LLM->new(engine => ['--model', LLM->demo, '--grammar_timeout', '400ms'], workers => 1);
 
 my $ask = { role => 'user', content => 'Give me a person as JSON.' };
 my %chat = (model => $name, temperature => 0, max_tokens => 150, messages => [$ask]);
@@ -97,6 +97,22 @@ obeys($_->[0], { %compact, %{ $_->[1] } }, \&pet) for (
     ['structured_outputs', { structured_outputs => { json => $parsed } }],
     ["TGI's grammar", { grammar => { type => 'json', value => $parsed } }],
 );
+
+# who would have written so anyway writes the same tokens: none is kept from it, none is put in its place
+my %person = (%chat, logprobs => $true);
+sub tokens { # and their text
+    my (%more) = @_;
+    my (undef, $d) = post('/v1/chat/completions', { %person, %more });
+    my @lps = @{ $d->{choices}[0]{logprobs}{content} // [] };
+    return join('|', map { $_->{token} } @lps);
+}
+my $unbound = tokens();
+for my $order (qw(any declared)) {
+    is(tokens(json_options => { property_order => $order }, guided_json => '{"type": "object", "required":'
+        . '["name", "age", "city"], "additionalProperties": false, "properties": {"name": {"type": "string"},'
+        . '"age": {"type": "integer"}, "city": {"type": "string"}}}'), $unbound, "$order order: the same tokens");
+}
+is(tokens(response_format => { type => 'json_object' }), $unbound, 'json_object: the same tokens');
 
 # --- others ---------------------------------------------------------------------
 
