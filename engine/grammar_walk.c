@@ -84,6 +84,7 @@ struct grammar_walk_s {
     uint32_t configs_n, pool_n, rows_n;
     uint32_t full, floor; /* no more will stay; their frames are below */
     uint32_t home;        /* one of one thread that is often met; 0: none */
+    uint32_t open; /* a frame whose key may have no name; 0: none known */
     grammar_thread_t pool[POOL + DEPTH * GRAMMAR_THREADS_MAX];
     uint16_t table[TABLE];
     uint16_t rows[ROWS][256];
@@ -375,9 +376,11 @@ config_of(grammar_walk_t *k, const grammar_thread_t *t, uint32_t n,
 }
 
 
-/* Does a byte lead to a place or nowhere, whatever the stack is? */
+/* Does a byte lead to a place or nowhere, whatever the stack is?  up: above a
+ * frame, of which more may be known; 0: above any. */
 static int
-steps_alone(const grammar_walk_t *k, const grammar_pos_t *p, uint8_t byte)
+steps_alone(
+    const grammar_walk_t *k, const grammar_pos_t *p, uint8_t byte, uint32_t up)
 {
     const grammar_pos_t *to;
     const grammar_obj_t *x;
@@ -392,8 +395,9 @@ steps_alone(const grammar_walk_t *k, const grammar_pos_t *p, uint8_t byte)
     x = &k->w.g->objects[p->spec];
 
     return p->next[p->map[byte]] == POS_DEAD
-           || (to->key_class == 0 && to->nameless && x->o.max == GRAMMAR_MANY
-               && !x->ordered && !x->distinct);
+           || (to->key_class == 0 && to->nameless && !x->distinct
+               && ((x->o.max == GRAMMAR_MANY && !x->ordered)
+                   || (up != 0 && up == k->open)));
 }
 
 
@@ -412,7 +416,7 @@ config_step(grammar_walk_t *k, uint32_t depth, uint8_t byte)
         k->w.used = k->at[depth] < CONFIGS ? k->floor : x->used;
     }
     was = k->w.used;
-    if (n == 1 && steps_alone(k, p, byte)) {
+    if (n == 1 && steps_alone(k, p, byte, in->up)) {
         out->pos = p->next[p->map[byte]];
         out->up = in->up;
         n = out->pos != POS_DEAD;
@@ -606,8 +610,14 @@ is_plain(grammar_walk_t *k, const grammar_thread_t *t)
 {
     const grammar_pos_t *p = &k->w.g->pos[t->pos];
 
-    return p->plain
-           && (p->kind != POS_KEY || grammar_key_free(&k->w, t->pos, t->up));
+    if (p->plain && p->kind == POS_KEY) {
+        if (!grammar_key_free(&k->w, t->pos, t->up)) {
+            return 0;
+        }
+        k->open = t->up;
+    }
+
+    return p->plain;
 }
 
 
@@ -700,7 +710,7 @@ slice_walk(
         node = &t->nodes[i];
         p = stack[node->depth];
         to = p->next[p->map[node->byte]];
-        if (p->kind == POS_KEY && !steps_alone(k, p, node->byte)) {
+        if (p->kind == POS_KEY && !steps_alone(k, p, node->byte, 0)) {
             rc = exit_put(k, i, node->end, (uint32_t) (p - all));
             i = node->end;
             continue;
@@ -931,7 +941,7 @@ grammar_walk(const grammar_t *g, const grammar_vocab_t *v,
     k->w.depth = k->depth;
     k->configs_n = FIRST;
     k->rows_n = 1;
-    k->pool_n = k->full = k->floor = k->home = 0;
+    k->pool_n = k->full = k->floor = k->home = k->open = 0;
     memset(k->table, 0, sizeof(k->table));
 
     if (st->threads > 0) {
