@@ -131,7 +131,7 @@ put_fails(free_t *x)
     }
     assert(x->fail[x->root] == x->root);
     queue[tail++] = x->root;
-    while (head < tail && !grammar_tick(x->b)) {
+    while (head < tail && !grammar_spend(x->b, d->classes)) {
         assert(tail <= x->cap);
         s = queue[head++];
         f = x->fail[s];
@@ -203,7 +203,7 @@ put_front(free_t *x, const grammar_dfa_t *front, int ends)
     uint32_t s, i, to;
 
     assert(d->classes == 256 && front->call_at == NULL);
-    for (s = 1; s < front->states && !grammar_tick(x->b); s++) {
+    for (s = 1; s < front->states && !grammar_spend(x->b, 256); s++) {
         if (front->accept[s] != 0) {
             continue;
         }
@@ -447,6 +447,9 @@ read_tag(grammar_build_t *b, const grammar_tags_t *t, json_t *v, size_t i,
     uint32_t k;
 
     assert(t->triggers_n > 0);
+    if (grammar_spend(b, t->triggers_n)) {
+        return;
+    }
     if (!json_is_object(v)) {
         grammar_fail(b, "structures/%zu: expected an object", i);
         return;
