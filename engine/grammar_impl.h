@@ -169,7 +169,8 @@ typedef struct {
     uint32_t json_any, json_string, json_number, json_integer;
     uint32_t json_array, json_object;
     const grammar_dfa_t *only; /* what strings of JSON and keys are texts of,
-                                * where not all may be; NULL: all */
+                                * where not all may be: all without "<" must;
+                                * NULL: all */
 } grammar_build_t;
 
 void grammar_build_open(

@@ -367,15 +367,16 @@ pattern_node(schema_t *c, const schema_flat_t *f)
 static uint32_t
 string_node(schema_t *c, const schema_flat_t *f)
 {
-    uint32_t min, max, node, rule, item;
+    uint32_t min, max, node, rule, item, less;
     int patterns;
 
     lengths(f, &min, &max, &patterns);
     if (min > max) {
         return 0;
     }
-    /* what only some texts may be is counted by an automaton */
-    patterns |= c->b->only != NULL && (min > 0 || max != GRAMMAR_MANY);
+    /* what only some texts may be an automaton counts, if few */
+    patterns |= c->b->only != NULL && (min > 0 || max != GRAMMAR_MANY)
+                && (max != GRAMMAR_MANY ? max : min) <= COPIES_SHORT;
     if (patterns) {
         return pattern_node(c, f);
     }
@@ -384,6 +385,12 @@ string_node(schema_t *c, const schema_flat_t *f)
     }
 
     node = grammar_json_char(c->b);
+    if (c->b->only != NULL && !c->b->failed) {
+        less = grammar_bytes(c->b, "<", 1);
+        node = grammar_dfa_node(
+            c->b, grammar_dfa_and(c->b, grammar_dfa(c->b, &node, 1, NULL, NULL),
+                      grammar_dfa(c->b, &less, 1, NULL, NULL), 1));
+    }
     if (min <= COPIES_SHORT && (max == GRAMMAR_MANY || max <= COPIES_SHORT)) {
         return quotes(c, grammar_copies(c->b, node, min, max));
     }

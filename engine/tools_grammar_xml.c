@@ -26,7 +26,8 @@
 #include <jansson.h>
 #include <string.h>
 
-#define CHARS_MAX 1024 /* characters of a bare string that are counted */
+#define CHARS_MAX   1024 /* characters that an automaton counts */
+#define CHARS_SHORT 32   /* without patterns the matcher counts more */
 
 
 /* Texts of characters, so many; NUL is none that JSON's readers like. */
@@ -140,11 +141,9 @@ string_and(schema_t *c, const schema_atom_t *a, grammar_dfa_t *d)
 }
 
 
-/* Bounds of a length, and whether anything is asked of a string at all.  What
- * is longer than is counted here is refused, or not enforced. */
+/* Bounds of a length, and whether anything else is asked of a string. */
 static int
-string_demands(schema_t *c, const json_t *s, const schema_flat_t *f,
-    uint32_t *min, uint32_t *max)
+string_demands(const schema_flat_t *f, uint32_t *min, uint32_t *max)
 {
     const schema_atom_t *a;
     int any = 0;
@@ -153,25 +152,52 @@ string_demands(schema_t *c, const json_t *s, const schema_flat_t *f,
     *min = 0;
     *max = GRAMMAR_MANY;
     for (a = f->atoms; a != NULL; a = a->next) {
-        if (a->kind == A_MINLEN || a->kind == A_MAXLEN) {
-            any = 1;
-            if (a->n > CHARS_MAX
-                && grammar_schema_refuse(c, s,
-                    a->kind == A_MINLEN ? "minLength" : "maxLength",
-                    "is too long for an element")) {
-                return 0;
-            }
-            if (a->kind == A_MINLEN && a->n > *min) {
-                *min = a->n > CHARS_MAX ? CHARS_MAX : a->n;
-            } else if (a->kind == A_MAXLEN && a->n < *max
-                       && a->n <= CHARS_MAX) {
-                *max = a->n;
-            }
+        if (a->kind == A_MINLEN && a->n > *min) {
+            *min = a->n;
+        } else if (a->kind == A_MAXLEN && a->n < *max) {
+            *max = a->n;
         }
         any |= a->kind == A_PATTERN || a->kind == A_FORMAT || a->kind == A_ENUM;
     }
 
     return any;
+}
+
+
+/* Characters that are counted by the matcher, as an automaton that counts far
+ * is large: none begins a mark, and the first and the last are no newline, as
+ * that would be the mark's. */
+static uint32_t
+counted(tools_make_t *x, uint32_t min, uint32_t max)
+{
+    grammar_build_t *b = x->b;
+    grammar_set_t s[2] = {{NULL, 0, 0}, {NULL, 0, 0}};
+    uint32_t item = grammar_rule(b, NULL), rule = grammar_rule(b, NULL), i;
+    uint32_t edge, node = 0;
+
+    assert(max > CHARS_SHORT && min <= max);
+    for (i = 0; i < 2; i++) {
+        if (grammar_set_add(&s[i], '<', '<') != 0
+            || grammar_set_add(&s[i], 0, 0) != 0
+            || (i == 1 && grammar_set_add(&s[i], '\n', '\n') != 0)
+            || grammar_set_not(&s[i]) != 0) {
+            grammar_fail(b, "the grammar needs too much memory");
+        }
+    }
+    node = grammar_set_node(b, &s[0], 0);
+    edge = grammar_set_node(b, &s[1], 0);
+    if (b->failed) {
+        return 0;
+    }
+    b->rules[item].node = node;
+    b->rules[rule].kind = RULE_COUNT;
+    b->rules[rule].u.count.rule = item;
+    b->rules[rule].u.count.min = min < 2 ? 0 : min - 2;
+    b->rules[rule].u.count.max = max == GRAMMAR_MANY ? max : max - 2;
+    node = SEQ(b, edge, grammar_ref_node(b, rule), edge);
+    node = min < 2 ? grammar_alt2(b, node, edge) : node;
+
+    return min == 0 ? tools_maybe(x, node) : node;
 }
 
 
@@ -210,11 +236,12 @@ string_text(tools_make_t *x, schema_t *c, const json_t *s,
     grammar_build_t *b = x->b;
     grammar_dfa_t *d = x->open_text, *no;
     const schema_atom_t *a;
-    uint32_t min, max, node;
+    uint32_t min, max, node, most;
     int any;
 
     assert(types == 0 || (types & TOOLS_STRING));
-    any = string_demands(c, s, f, &min, &max);
+    any = string_demands(f, &min, &max);
+    most = max != GRAMMAR_MANY ? max : min;
     no = no_strings(x, types & ~(uint32_t) TOOLS_STRING);
     if (b->failed || min > max) {
         return 0;
@@ -222,8 +249,20 @@ string_text(tools_make_t *x, schema_t *c, const json_t *s,
     if (no != NULL) {
         d = grammar_dfa_and(b, d, no, 1);
     }
-    if (!any && no == NULL) {
+    if (!any && no == NULL && min == 0 && max == GRAMMAR_MANY) {
         return grammar_dfa_node(b, d);
+    }
+    if (!any && no == NULL && most > CHARS_SHORT) {
+        return SEQ(b, tools_maybe(x, tools_text(x, "\n")), counted(x, min, max),
+            tools_maybe(x, tools_text(x, "\n")));
+    }
+    if (most > CHARS_MAX) {
+        if (grammar_schema_refuse(c, s, "the length of a string",
+                "is too long beside what else is asked of it")) {
+            return 0;
+        }
+        min = min < CHARS_MAX ? min : CHARS_MAX;
+        max = max <= CHARS_MAX ? max : GRAMMAR_MANY;
     }
 
     d = trimmed(x, d);

@@ -114,7 +114,10 @@ static const char *const toolsets[] = {
     "\"u\":{\"type\":[\"string\",\"integer\"],\"maximum\":9,\"minimum\":0},"
     "\"v\":{\"anyOf\":[{\"type\":\"string\",\"enum\":[\"null\",\"on\"]},"
     "{\"type\":\"null\"}]},"
-    "\"d\":{\"type\":\"string\",\"format\":\"date\"}},"
+    "\"d\":{\"type\":\"string\",\"format\":\"date\"},"
+    "\"t\":{\"type\":\"string\",\"minLength\":3,\"maxLength\":40},"
+    "\"z\":{\"type\":\"array\",\"items\":{\"type\":\"string\","
+    "\"maxLength\":60},\"maxItems\":2}},"
     "\"required\":[\"p\",\"q\"],\"additionalProperties\":false}}}]",
 };
 
