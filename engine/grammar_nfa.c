@@ -275,29 +275,34 @@ static void
 put_dfa(grammar_build_t *b, grammar_nfa_t *m, const grammar_dfa_t *d,
     uint32_t from, uint32_t to)
 {
-    uint32_t s, c, base = m->states, next;
-    unsigned lo, hi;
+    uint32_t s, c, i, k, n = 0, base = m->states, next;
+    uint16_t ends[257]; /* where the next class begins, and where all end */
 
     assert(from < m->states && to < m->states);
     for (s = 1; s < d->states && !b->failed; s++) {
         (void) state_new(b, m);
     }
-    if (grammar_spend(b, 64 * (size_t) d->states)) {
+    for (c = 0; c < 256; c++) {
+        if (c == 0 || d->map[c] != d->map[c - 1]) {
+            ends[n++] = (uint16_t) c;
+        }
+    }
+    ends[n] = 256;
+    if (grammar_spend(b, n * (size_t) d->states)) {
         return;
     }
 
     (void) edge_new(b, m, from, base, EDGE_NONE);
     for (s = 1; s < d->states && !b->failed; s++) {
-        for (lo = 0; lo < 256; lo = hi + 1) {
-            c = d->map[lo];
-            next = d->next[s * d->classes + c];
-            for (hi = lo;
-                 hi < 255 && d->next[s * d->classes + d->map[hi + 1]] == next;
-                 hi++) {
+        for (i = 0; i < n; i = k) {
+            next = d->next[s * d->classes + d->map[ends[i]]];
+            for (k = i + 1;
+                 k < n && d->next[s * d->classes + d->map[ends[k]]] == next;
+                 k++) {
             }
             if (next != 0) {
-                edge_byte(b, m, base + s - 1, base + next - 1, (uint8_t) lo,
-                    (uint8_t) hi);
+                edge_byte(b, m, base + s - 1, base + next - 1,
+                    (uint8_t) ends[i], (uint8_t) (ends[k] - 1));
             }
         }
         for (c = d->call_at == NULL ? 0 : d->call_at[s];

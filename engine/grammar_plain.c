@@ -82,15 +82,15 @@ leads_plain(const grammar_t *g, uint32_t pos, const uint8_t h[2],
     const uint8_t then[2], uint32_t n, uint32_t home)
 {
     static const uint8_t behind[] = {0x80, 0xbf};
-    uint32_t c, next, last = 0;
+    const uint8_t *map = g->pos[pos].map;
+    uint32_t c, next;
 
     assert(n >= 1 && n <= 4 && h[0] <= h[1]);
     for (c = h[0]; c <= h[1]; c++) {
-        next = next_of(g, pos, (uint8_t) c);
-        if (next == last && c > h[0]) {
+        if (c > h[0] && map != NULL && map[c] == map[c - 1]) {
             continue;
         }
-        last = next;
+        next = next_of(g, pos, (uint8_t) c);
         if (next == POS_DEAD
             || (n > 1 ? !leads_plain(g, next, then, behind, n - 1, home)
                       : !arrives(g, next, home))) {

@@ -833,9 +833,6 @@ any_key(object_t *x)
             grammar_dfa_node(b, grammar_regex(b, escape, sizeof(escape) - 1,
                                     REGEX_ECMA, "a key")));
         *node = grammar_copies(b, *node, 0, GRAMMAR_MANY);
-        *node = b->failed
-                    ? 0
-                    : grammar_dfa_node(b, grammar_dfa(b, node, 1, NULL, NULL));
     } else if (*node == 0) {
         *node = grammar_dfa_node(b, chars_dfa(x->c, 0, GRAMMAR_MANY));
     }
