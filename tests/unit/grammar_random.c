@@ -129,9 +129,13 @@ try_value(draw_t *d, const json_t *schema, json_t *value, const char *name)
     if (json_is_object(with) && json_object_get(with, "const") == NULL
         && json_object_get(with, "$ref") == NULL) {
         assert_int_equal(json_object_set(with, "const", value), 0);
+        err[0] = '\0';
         s = json_dumps(with, JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
         assert_non_null(s);
-        g = grammar_open_schema(s, strlen(s), NULL, err, sizeof(err));
+        /* one that refers to itself would have the constant within, too */
+        g = strstr(s, "\"$ref\": \"#\"") != NULL
+                ? NULL
+                : grammar_open_schema(s, strlen(s), NULL, err, sizeof(err));
         d->tried += g != NULL;
         if (g == NULL && strstr(err, "nothing can satisfy") != NULL) {
             fail_msg("%s: %s", name, text);
