@@ -28,13 +28,13 @@ import xgrammar
 from tokenizers import Tokenizer
 
 
-def cases(data, limit):
+def cases(data, every):
     """[{name, schema, tests: [(valid, ids)]}] of the maskbench."""
     where = os.path.join(data, "structured-output/maskbench")
     tokenizer = Tokenizer.from_file(
         os.path.join(data, "tokenizers/qwen3/tokenizer.json"))
     out = []
-    for name in sorted(os.listdir(where))[:limit]:
+    for name in sorted(os.listdir(where))[::every]:
         with open(os.path.join(where, name), encoding="utf-8") as f:
             case = json.load(f)
         tests = [(t["valid"], tokenizer.encode(
@@ -205,8 +205,7 @@ def line(name, all_cases, results, chosen, common):
 
 def main():
     build, data = sys.argv[1:3]
-    limit = int(os.environ["SCHEMAS"]) if os.environ.get("SCHEMAS") else None
-    all_cases = cases(data, limit)
+    all_cases = cases(data, int(os.environ.get("EVERY") or 1))
     path = os.path.join(data, "tokenizers/qwen3/tokenizer.json")
     vocab = Tokenizer.from_file(path).get_vocab(with_added_tokens=True)
     tokens = [""] * (max(vocab.values()) + 1)
@@ -215,12 +214,14 @@ def main():
     end = vocab["<|im_end|>"]
     torch.set_num_threads(1)
 
+    engines = {"ngx_llm": lambda: Ours(build, data),
+               "xgrammar": lambda: Xgrammar(tokens, end, True),
+               "loose": lambda: Xgrammar(tokens, end, False),
+               "llguidance": lambda: Llguidance(path, len(tokens), end)}
     results = {}
-    for make in (lambda: Ours(build, data), lambda: Xgrammar(tokens, end, True),
-                 lambda: Xgrammar(tokens, end, False),
-                 lambda: Llguidance(path, len(tokens), end)):
+    for which in (os.environ.get("ENGINES") or " ".join(engines)).split():
         start = time.process_time()
-        engine = make()
+        engine = engines[which]()
         opened = time.process_time() - start
         results[engine.name] = list(engine.run(all_cases))
         print("%s: vocabulary of %d in %.2f s, all in %.1f s" % (

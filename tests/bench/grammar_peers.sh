@@ -4,11 +4,13 @@
 # time to compile each schema of the maskbench and of a mask for each token of
 # its instances, what is accepted that is wrong and refused that is right, and
 # memory.  One thread, the vocabulary of qwen3.  Prints it and keeps it in
-# tests/bench/results/grammar-DATE.txt.  Ten minutes, and 2 GB of disk for what
-# the peers need.
+# tests/bench/results/grammar-DATE.txt.  A quarter of an hour of processor time,
+# nearly all of it xgrammar's, most of that with strict_mode off; and 2 GB of
+# disk for what the peers need.
 #
-# SCHEMAS=n takes the first n schemas (and keeps nothing); XGRAMMAR, LLGUIDANCE
-# and TORCH are versions; LLM_DATA as elsewhere.
+# EVERY=n takes each n-th schema (and keeps nothing); ENGINES="ngx_llm xgrammar
+# loose llguidance" is all, loose being xgrammar with strict_mode off; XGRAMMAR,
+# LLGUIDANCE and TORCH are versions; LLM_DATA as elsewhere.
 
 set -eu
 cd "$(dirname "$0")/../.."
@@ -32,12 +34,12 @@ header() {
     echo "commit   $(git rev-parse --short HEAD)$(git diff --quiet HEAD -- . ':!tests/bench/results' || echo ', changed')"
     echo "machine  $(nproc --all) cores, $(sed -n 's/^model name.*: //p' /proc/cpuinfo | sed -n 1p); load before: $(cut -d ' ' -f 1-3 /proc/loadavg)"
     echo "peers    xgrammar $xgrammar, llguidance $llguidance"
-    echo "command  tests/bench/grammar_peers.sh${SCHEMAS:+, SCHEMAS=$SCHEMAS}"
+    echo "command  ${EVERY:+EVERY=$EVERY }${ENGINES:+ENGINES=\"$ENGINES\" }tests/bench/grammar_peers.sh"
     echo
 }
 
 keep() {
-    if [ -z "${SCHEMAS:-}" ]; then
+    if [ -z "${EVERY:-}" ]; then
         tee "tests/bench/results/grammar-$(date +%F).txt"
     else
         cat
