@@ -47,6 +47,8 @@ llm_openai_json_real(llm_buf_t *b, const json_t *v)
     json_t   *back;
     unsigned  digits;
 
+    n = 0;
+
     for (digits = 15; digits <= 17; digits++) {
 
         n = json_dumpb(v, text, sizeof(text),
