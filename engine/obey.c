@@ -242,24 +242,24 @@ is_blank(const obey_seq_t *s)
 }
 
 
-/* Takes white space out of a mask, if that leaves anything. */
+/* Takes white space out of row, the mask of s, if that leaves anything. */
 static void
-end_blank(const grammar_vocab_t *v, uint32_t *mask, uint32_t words)
+end_blank(const obey_req_t *q, const obey_seq_t *s, const grammar_vocab_t *v,
+    uint32_t *row)
 {
-    uint32_t *was = malloc(words * sizeof(*was)), k, any = 0;
+    uint32_t words = grammar_mask_words(v), k, any = 0;
+    const uint32_t *m;
 
-    if (was == NULL) {
-        return;
-    }
-    memcpy(was, mask, words * sizeof(*was));
-    grammar_vocab_no_white(v, mask);
+    grammar_vocab_no_white(v, row);
     for (k = 0; k < words; k++) {
-        any |= mask[k];
+        any |= row[k];
     }
     if (any == 0) {
-        memcpy(mask, was, words * sizeof(*was));
+        m = grammar_mask(q->g, v, &s->at, row); /* again */
+        if (m != NULL && m != row) {
+            memcpy(row, m, words * sizeof(*row));
+        }
     }
-    free(was);
 }
 
 
@@ -291,7 +291,7 @@ mask_of(
         }
         memset(row + words, 0, (o->words - words) * sizeof(*row));
         if (is_blank(s)) {
-            end_blank(v, row, words);
+            end_blank(q, s, v, row);
         }
         if (s->may) {
             row[o->opener / 32] |= 1u << o->opener % 32;
