@@ -7,6 +7,7 @@
  */
 #include "../kernels/guard.h"
 
+#include "brief.h"
 #include "forward.h"
 #include "gguf_make.h"
 
@@ -270,6 +271,10 @@ twins(void **state)
 
         if (kn == NULL) {
             print_message("%s\n", err);
+            continue;
+        }
+
+        if (!brief_isa(isas[i])) {
             continue;
         }
 

@@ -36,6 +36,9 @@ enum { PACKED_N = 0 KN_PACKED_LIST(X) };
 #define TINY HF "TinyStories-656K-"
 #define DEMO "conf/demo/ngx-llm-demo.gguf"
 
+/* what a few hundred tokens may differ by, where thousands hardly do */
+#define BRIEF_MOST 0.02
+
 typedef struct {
     uint32_t ids[MOST];
     uint32_t n;
@@ -181,7 +184,8 @@ check(const char *path, const char *words)
         loss = mean_loss(path, kn, KN_F32, &t);
         print_message("%s: perplexity of %u tokens %.3f, by %s %+.3f %%\n",
             path, t.n, exp(plain), sets[i], 100 * (exp(loss - plain) - 1));
-        assert_true(fabs(exp(loss - plain) - 1) <= (brief() ? 0.01 : 0.002));
+        assert_true(
+            fabs(exp(loss - plain) - 1) <= (brief() ? BRIEF_MOST : 0.002));
     }
 }
 
@@ -209,8 +213,8 @@ check_cache(const char *path)
         print_message("%s: perplexity of %u tokens %.3f, with kv %s %+.4f %%\n",
             path, t.n, exp(plain), types[i].name,
             100 * (exp(loss - plain) - 1));
-        assert_true(
-            fabs(exp(loss - plain) - 1) <= (brief() ? 0.01 : types[i].most));
+        assert_true(fabs(exp(loss - plain) - 1)
+                    <= (brief() ? BRIEF_MOST : types[i].most));
     }
 }
 
