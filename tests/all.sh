@@ -54,11 +54,12 @@ sanitized() { # unit tests under address and undefined behaviour sanitizers
 # nothing of what one thread does, or another process
 threads() {
     local few
-    few=$(printf "$build/tsan/engine/%s.o " bell inner mem req)
+    few=$(printf "$build/tsan/%s.o " engine/{bell,inner,mem,req} \
+        kernels/{comm,comm_shm})
     mk "$build/tsan" OPT="-O1 -g" SAN="-fsanitize=thread" LIB_O="$few" \
-        "$build/tsan/unit/llm_ring" "$build/tsan/unit/inner" &&
-        LLM_RING_TEST=threads tests/unit.sh "$build/tsan/unit/llm_ring" \
-            "$build/tsan/unit/inner"
+        "$build"/tsan/unit/{llm_ring,inner,comm} &&
+        LLM_BRIEF=1 LLM_RING_TEST=threads tests/unit.sh \
+            "$build"/tsan/unit/{llm_ring,inner,comm}
 }
 
 corpora() { # every fuzz target over its seeds, sanitized
