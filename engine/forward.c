@@ -708,6 +708,7 @@ open_begin(opening_t *o, const kn_w_t **embed)
     a.w = forward_load(&o->l, model_top(f->m)->embed);
     a.y = f->acts.x;
     a.scale = info->embed_scale;
+    a.first = 0;
     *embed = a.w;
     PUSH(o, embed, &a);
 

@@ -28,11 +28,16 @@
  *
  * Matrices are row-major and dense; activations are F32.
  *
+ * Some devices may compute one model together, each with a part of its weights
+ * (comm.h): every one is opened with its place in their group, takes the same
+ * steps and calls the same ops, and the comm_ rows are where they meet.
+ *
  * This file keeps to the common subset of C and C++ because nvcc reads it.
  */
 #ifndef KERNELS_H
 #define KERNELS_H
 
+#include "comm.h"
 #include "sample.h"
 
 #include <stddef.h>
@@ -122,6 +127,7 @@ typedef struct {
     uint32_t threads;     /* CPU: 0 is one per CPU of the list, or per core */
     const uint32_t *cpus; /* [cpus_n], there to be used; borrowed by open */
     uint32_t cpus_n;      /* 0: threads go where the system moves them */
+    comm_t *comm;         /* NULL: alone; borrowed until close */
 } kn_open_t;
 
 typedef struct {
@@ -226,11 +232,15 @@ kn_kv_own(const kn_kv_t *kv)
     return kv->head_dim - (kv->inside ? kv->v_dim : 0);
 }
 
-/* y[t] = scale * row tokens[t] of w */
+/*
+ * y[t] = scale * row tokens[t] - first of w; zeros where w has no such row, as
+ * it may be a part of the vocabulary.
+ */
 typedef struct {
-    const kn_w_t *w; /* [vocab, dim] */
+    const kn_w_t *w; /* [n, dim] */
     kn_ptr_t y;      /* [tokens, dim] */
     float scale;
+    uint32_t first; /* the token whose row is w's first */
 } kn_embed_t;
 
 /*
@@ -434,6 +444,24 @@ typedef struct {
     float limit;  /* of KN_CLAMP */
 } kn_moe_ffn_t;
 
+/* x = the sum of all ranks' x: comm_sum() */
+typedef struct {
+    kn_ptr_t x; /* [M, dim] */
+    uint32_t dim;
+    uint32_t rows;
+} kn_comm_sum_t;
+
+/*
+ * y = all ranks' x side by side, in rank 0; in the others y is scratch.  Rank r
+ * has as many columns as comm_part() says of width.
+ */
+typedef struct {
+    kn_ptr_t x; /* [M, columns of the rank] */
+    kn_ptr_t y; /* [M, width] */
+    uint32_t width;
+    uint32_t rows;
+} kn_comm_gather_t;
+
 /* y[i] = x[outs[i].tok] */
 typedef struct {
     kn_ptr_t x; /* [tokens, dim] */
@@ -478,6 +506,8 @@ typedef struct {
     X(attn, "causal attention over the paged cache")                           \
     X(router, "each token's experts")                                          \
     X(moe_ffn, "the experts' gates and products")                              \
+    X(comm_sum, "activations, added up over all ranks")                        \
+    X(comm_gather, "rows, put together of all ranks' parts")                   \
     X(gather, "rows at the output positions")                                  \
     X(sample, "logits to tokens")                                              \
     X(copy, "blocks from arena to arena")
@@ -519,10 +549,14 @@ typedef struct {
     int (*reserve)(
         kn_dev_t *dev, const kn_limits_t *l, char *err, size_t errlen);
 
-    /* The three parts of a step; see the top. */
+    /*
+     * The three parts of a step; see the top.  wait: 0, or -1 when the group
+     * has been aborted, and then the results are nothing and no later step
+     * has any.
+     */
     void (*plan)(kn_dev_t *dev, const kn_step_t *step);
     void (*submit)(kn_dev_t *dev, void (*body)(void *arg), void *arg);
-    void (*wait)(kn_dev_t *dev);
+    int (*wait)(kn_dev_t *dev);
 
     /*
      * How call nth of `copy` stands, counted from 0 when the device was opened:

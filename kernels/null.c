@@ -7,7 +7,8 @@
  * which is laid out as token_open_null has it: 256 bytes, the words, begin and
  * end.  So a text depends on its length only.
  *
- * Memory is plain zeroed memory, chained for close.
+ * Memory is plain zeroed memory, chained for close.  Ranks of a group do not
+ * meet: there is nothing to add up.
  */
 #include "kernels.h"
 
@@ -186,10 +187,11 @@ null_submit(kn_dev_t *dev, void (*body)(void *arg), void *arg)
     body(arg);
 }
 
-static void
+static int
 null_wait(kn_dev_t *dev)
 {
     (void) dev;
+    return 0;
 }
 
 /* The next word, or what comes behind it that may. */
@@ -251,6 +253,8 @@ null_sample(kn_dev_t *dev, const kn_sample_t *a)
     X(attn)                                                                    \
     X(router)                                                                  \
     X(moe_ffn)                                                                 \
+    X(comm_sum)                                                                \
+    X(comm_gather)                                                             \
     X(gather)                                                                  \
     X(copy)
 

@@ -33,7 +33,7 @@ make -s -j2 BUILD="$build" "$build/llm_cuda_simt.so" "$build/kernels/ops" ||
     exit 1
 
 # the others take minutes
-ops="embed add gather copy sample rope_angles"
+ops="embed add gather comm_gather copy sample rope_angles"
 [ "$mode" = long ] && ops=
 export CUDA_HOME=$home
 LLM_BRIEF=1 "$build/kernels/ops" "$build/llm_cuda_simt.so" $ops || exit 1

@@ -321,6 +321,7 @@ dev_open(const cpu_isa_t *isa, const kn_open_t *o, char *err, size_t errlen)
     dev->threads = o->threads != 0  ? o->threads
                    : o->cpus_n != 0 ? o->cpus_n
                                     : cores();
+    dev->comm = o->comm;
     dev->pool = cpu_pool_open(dev->threads, o);
 
     if (dev->pool == NULL) {
@@ -618,10 +619,10 @@ dev_submit(kn_dev_t *dev, void (*body)(void *arg), void *arg)
     body(arg);
 }
 
-static void
+static int
 dev_wait(kn_dev_t *dev)
 {
-    (void) dev;
+    return dev->aborted ? -1 : 0;
 }
 
 /* All that copy was told has been done when it returned. */

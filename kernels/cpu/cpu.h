@@ -16,6 +16,7 @@
  *               avx512vnni_panel.c the same where there are products of bytes;
  *               avx512bf16_panel.c BF16's alone, where there are products of
  *               that
+ *      meet.c   the rows where ranks meet
  *      sample.c the sample row's policy
  *
  * An instruction set is a const table of small functions that run on one
@@ -320,6 +321,8 @@ struct kn_dev_s {
     cpu_panel_isa_t panels; /* isa.panels, complete, where it has them */
     cpu_pool_t *pool;       /* owned */
     uint32_t threads;       /* workers, the caller being number 0 */
+    comm_t *comm;           /* borrowed; NULL: alone */
+    int aborted;            /* its group was, in a call of ours */
     struct kn_w_s *weights; /* owned list */
     struct cpu_mem_s *mem;  /* owned list of all allocations */
     uint64_t used;
@@ -354,7 +357,7 @@ struct kn_dev_s {
 void cpu_run(kn_dev_t *dev, uint32_t parts, uint64_t cost,
     void (*fn)(void *arg, uint32_t part, uint32_t worker), void *arg);
 
-/* The op rows (ref.c, product.c, moe.c, cache.c, router.c). */
+/* The op rows (ref.c, product.c, moe.c, cache.c, router.c, meet.c). */
 #define X(op, doc) void cpu_##op(kn_dev_t *dev, const kn_##op##_t *a);
 KERNELS(X)
 #undef X

@@ -368,14 +368,21 @@ embed_part(void *arg, uint32_t part, uint32_t worker)
 {
     const job_t *j = arg;
     const kn_embed_t *a = j->a;
-    uint32_t t, c, end;
+    uint32_t t, c, end, row;
     float *y;
 
     end = min_u32(j->m, (part + 1) * ROWS_PART);
 
     for (t = part * ROWS_PART; t < end; t++) {
         y = HOST(float, a->y) + (size_t) t * a->w->k;
-        embed_row(j->dev, a->w, j->dev->tokens[t], worker, y);
+        row = j->dev->tokens[t] - a->first; /* large where it is before */
+
+        if (row >= a->w->n) {
+            memset(y, 0, a->w->k * sizeof(*y));
+            continue;
+        }
+
+        embed_row(j->dev, a->w, row, worker, y);
 
         for (c = 0; a->scale != 1 && c < a->w->k; c++) {
             y[c] *= a->scale;

@@ -87,7 +87,13 @@ dev_open(const kn_open_t *o, char *err, size_t errlen)
     kn_dev_t *dev;
     uint32_t i;
 
-    (void) o;
+    if (o->comm != NULL && o->comm->ranks > 1) {
+        snprintf(err, errlen,
+            "device cuda: expected a group of one rank, found %u",
+            o->comm->ranks);
+        return NULL;
+    }
+
     dev = static_cast<kn_dev_t *>(calloc(1, sizeof(*dev)));
     if (dev == NULL) {
         snprintf(err, errlen, "device cuda: not enough memory");
@@ -296,10 +302,11 @@ dev_submit(kn_dev_t *dev, void (*body)(void *arg), void *arg)
     body(arg);
 }
 
-static void
+static int
 dev_wait(kn_dev_t *dev)
 {
     rt_wait(dev->stream);
+    return 0;
 }
 
 // The plug-in's one export.

@@ -7,20 +7,21 @@
 #include "element.h"
 
 __global__ void
-rows_embed(const gpu_step_t *step, const void *w, uint32_t type,
-    uint32_t stride, uint32_t dim, float scale, float *y)
+rows_embed(const gpu_step_t *step, const void *w, uint32_t type, uint32_t n,
+    uint32_t stride, uint32_t dim, float scale, uint32_t first, float *y)
 {
-    uint32_t i, t = blockIdx.x;
+    uint32_t i, row, t = blockIdx.x;
     size_t from;
 
     if (t >= step->tokens_n) {
         return;
     }
 
-    from = static_cast<size_t>(step->tokens[t]) * stride;
+    row = step->tokens[t] - first; // large where it is before
+    from = static_cast<size_t>(row) * stride;
     for (i = threadIdx.x; i < dim; i += GPU_THREADS) {
         y[static_cast<size_t>(t) * dim + i] =
-            scale * element_get(type, w, from + i);
+            row < n ? scale * element_get(type, w, from + i) : 0;
     }
 }
 
@@ -28,8 +29,8 @@ void
 cuda_embed(kn_dev_t *dev, const kn_embed_t *a)
 {
     GPU_LAUNCH(rows_embed, dim3(gpu_rows(dev, KN_TOKENS)), dim3(GPU_THREADS), 0,
-        dev->stream, gpu_step(dev), a->w->data, a->w->type, a->w->stride,
-        a->w->k, a->scale, gpu_ptr<float>(a->y));
+        dev->stream, gpu_step(dev), a->w->data, a->w->type, a->w->n,
+        a->w->stride, a->w->k, a->scale, a->first, gpu_ptr<float>(a->y));
 }
 
 __global__ void
@@ -84,5 +85,41 @@ cuda_gather(kn_dev_t *dev, const kn_gather_t *a)
         GPU_LAUNCH(rows_gather, dim3(n), dim3(GPU_THREADS), 0, dev->stream,
             gpu_step(dev), gpu_ptr<const float>(a->x), gpu_ptr<float>(a->y),
             a->dim);
+    }
+}
+
+// A group has one rank (dev_open), whose sum there is already.
+void
+cuda_comm_sum(kn_dev_t *dev, const kn_comm_sum_t *a)
+{
+    (void) dev;
+    (void) a;
+}
+
+__global__ void
+rows_copy(const gpu_step_t *step, uint32_t which, const float *x, float *y,
+    uint32_t dim)
+{
+    uint32_t i;
+    size_t at = static_cast<size_t>(blockIdx.x) * dim;
+
+    if (blockIdx.x >= gpu_rows_in(step, which)) {
+        return;
+    }
+    for (i = threadIdx.x; i < dim; i += GPU_THREADS) {
+        y[at + i] = x[at + i];
+    }
+}
+
+// The same: its part is all there is.
+void
+cuda_comm_gather(kn_dev_t *dev, const kn_comm_gather_t *a)
+{
+    uint32_t n = gpu_rows(dev, a->rows);
+
+    if (n > 0) {
+        GPU_LAUNCH(rows_copy, dim3(n), dim3(GPU_THREADS), 0, dev->stream,
+            gpu_step(dev), a->rows, gpu_ptr<const float>(a->x),
+            gpu_ptr<float>(a->y), a->width);
     }
 }

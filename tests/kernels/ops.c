@@ -24,12 +24,21 @@
 static result_t
 run_embed(sub_t *s, const case_t *c)
 {
-    kn_embed_t a = {weight(s, c), {0}, c->scale};
+    kn_embed_t a = {weight(s, c), {0}, c->scale, 0};
+    result_t r;
+    uint32_t i;
 
+    /* c->same: of the vocabulary's second part, as it were */
+    a.first = c->same ? c->n / 2 + 1 : 0;
     a.y = put(s, NULL, s->step.tokens_n * c->k * sizeof(float));
     call(s, OP_embed, &a);
+    r = get_rows(s, c, a.y, c->k);
 
-    return get_rows(s, c, a.y, c->k);
+    for (i = 0; i < r.rows * c->k; i++) {
+        assert_true(s->tokens[i / c->k] >= a.first || r.v[i] == 0);
+    }
+
+    return r;
 }
 
 /* Part i of what rmsnorm did to x: left is x after, y the norm. */
@@ -680,6 +689,43 @@ run_gather(sub_t *s, const case_t *c)
     return r;
 }
 
+/* Of one rank; of more, tests/unit/comm.c. */
+static result_t
+run_comm_sum(sub_t *s, const case_t *c)
+{
+    kn_comm_sum_t a = {{0}, c->k, c->which};
+    float *x = vectors(c->seed + 1, op_rows(c), c->k);
+    result_t r;
+
+    a.x = put_rows(s, c, x, c->k);
+    call(s, OP_comm_sum, &a);
+    r = get_rows(s, c, a.x, c->k);
+    assert_memory_equal(r.v, x + (c->only == ALL ? 0 : c->only) * c->k,
+        r.rows * c->k * sizeof(float));
+    free(x);
+
+    return r;
+}
+
+static result_t
+run_comm_gather(sub_t *s, const case_t *c)
+{
+    kn_comm_gather_t a = {{0}, {0}, c->k, c->which};
+    float *x = vectors(c->seed + 1, op_rows(c), c->k);
+    result_t r;
+
+    a.x = put_rows(s, c, x, c->k);
+    a.y = put(s, NULL,
+        (c->only == ALL ? op_rows(c) : 1) * (size_t) c->k * sizeof(float));
+    call(s, OP_comm_gather, &a);
+    r = get_rows(s, c, a.y, c->k);
+    assert_memory_equal(r.v, x + (c->only == ALL ? 0 : c->only) * c->k,
+        r.rows * c->k * sizeof(float));
+    free(x);
+
+    return r;
+}
+
 /* sample_out_t is words, which are compared as such. */
 static result_t
 run_sample(sub_t *s, const case_t *c)
@@ -729,6 +775,8 @@ typedef struct {
 #define TOLERANCE_attn        2e-6
 #define TOLERANCE_router      1e-6
 #define TOLERANCE_moe_ffn     3e-6
+#define TOLERANCE_comm_sum    0
+#define TOLERANCE_comm_gather 0
 #define TOLERANCE_gather      0
 #define TOLERANCE_sample      0
 #define TOLERANCE_copy        0
@@ -891,7 +939,8 @@ make_case(int op, uint32_t i)
     c.which = op == OP_gather || op == OP_sample ? KN_OUTS
               : op == OP_rmsnorm || op == OP_add || op == OP_matmul
                       || op == OP_headmul || op == OP_gated || op == OP_router
-                      || op == OP_moe_ffn
+                      || op == OP_moe_ffn || op == OP_comm_sum
+                      || op == OP_comm_gather
                   ? i / 3 % 2 ? KN_OUTS : KN_TOKENS
                   : KN_TOKENS;
     c.scale = i % 4 == 3 ? 0.37f : 1;
