@@ -155,8 +155,10 @@ forward_load(forward_load_t *o, const tensor_t *t)
     return w;
 }
 
-kn_ptr_t
-forward_alloc(forward_load_t *o, uint64_t n, uint64_t size, const char *what)
+/* n x size bytes by one of the device's two ways. */
+static kn_ptr_t
+allocate(forward_load_t *o, kn_ptr_t (*by)(kn_dev_t *dev, uint64_t bytes),
+    uint64_t n, uint64_t size, const char *what)
 {
     kn_ptr_t p = {0};
 
@@ -165,7 +167,7 @@ forward_alloc(forward_load_t *o, uint64_t n, uint64_t size, const char *what)
     }
 
     if (size == 0 || n <= UINT64_MAX / size) {
-        p = o->kn->alloc(o->dev, n * size);
+        p = by(o->dev, n * size);
     }
 
     if (p.a == 0) {
@@ -178,6 +180,19 @@ forward_alloc(forward_load_t *o, uint64_t n, uint64_t size, const char *what)
 
     *o->count += n * size;
     return p;
+}
+
+kn_ptr_t
+forward_alloc(forward_load_t *o, uint64_t n, uint64_t size, const char *what)
+{
+    return allocate(o, o->kn->alloc, n, size, what);
+}
+
+kn_ptr_t
+forward_alloc_host(
+    forward_load_t *o, uint64_t n, uint64_t size, const char *what)
+{
+    return allocate(o, o->kn->alloc_host, n, size, what);
 }
 
 /*

@@ -30,6 +30,10 @@ void forward_load_latent(forward_load_t *o, const model_layer_t *l,
 kn_ptr_t forward_alloc(
     forward_load_t *o, uint64_t n, uint64_t size, const char *what);
 
+/* The same of memory that the host may read, too. */
+kn_ptr_t forward_alloc_host(
+    forward_load_t *o, uint64_t n, uint64_t size, const char *what);
+
 /*
  * t, one vector or some, + offset as F32: model.c lets no type pass that is
  * not exact so.

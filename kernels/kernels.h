@@ -16,7 +16,8 @@
  *      plan(dev, &step)          copies the block, makes work lists
  *      submit(dev, body, arg)    calls body(arg), which calls the ops; or
  *                                replays what it recorded of an earlier call
- *      wait(dev)                 the step's results can be copied out
+ *      wait(dev)                 the step's results can be copied out, or read
+ *                                where they are of the host's memory
  *
  * The count of rows of an op is therefore not a number in its args, but a
  * choice between the block's two counts: KN_TOKENS or KN_OUTS.
@@ -527,7 +528,11 @@ typedef struct {
     /* Zeroed, aligned for any op; null when there is no memory left. */
     kn_ptr_t (*alloc)(kn_dev_t *dev, uint64_t bytes);
 
-    /* The same of the host's memory, where blocks may be copied to. */
+    /*
+     * The same of the host's memory, which ops may write and blocks may be
+     * copied to.  The host may read it as it stands once the step that wrote
+     * it has been waited for.
+     */
     kn_ptr_t (*alloc_host)(kn_dev_t *dev, uint64_t bytes);
 
     /*
