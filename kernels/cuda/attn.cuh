@@ -74,9 +74,8 @@
 
 // What both kernels are called with.
 typedef struct {
-    const attn_unit_t *units;
-    const uint32_t *units_n;       // device
-    const uint32_t *const *blocks; // device: where the step has its blocks
+    const attn_list_t *list;       // device: where the step has its units
+    const uint32_t *const *blocks; // device: where it has its blocks
     const float *q;                // [tokens, kv_heads * share, D]
     float *y;                      // the same
     const float *sinks;            // [kv_heads * share] or null
@@ -869,7 +868,7 @@ attn_take(const attn_args_t *a, unsigned char *shared)
 
     if (threadIdx.x < sizeof(attn_unit_t) / 4) {
         to[threadIdx.x] = reinterpret_cast<const uint32_t *>(
-            a->units + blockIdx.x)[threadIdx.x];
+            a->list->units + blockIdx.x)[threadIdx.x];
     }
     __syncthreads();
 

@@ -9,7 +9,7 @@ __global__ void __launch_bounds__(128, D > 128 ? 1 : 2)
 {
     GPU_SHARED(shared);
 
-    if (blockIdx.x >= *a.units_n) {
+    if (blockIdx.x >= a.list->n) {
         ptx_wait_before(); // or the next kernel would not wait for the last
         return;
     }

@@ -3,9 +3,8 @@
 // DESIGN.  Layers of one shape have one plan, which is made with each step: a
 // model has as many shapes as it has kinds of layers, one or two.  A shape is
 // known from its first call on; then its plan is made on the spot, from the
-// rows that plan() left here.  A plan is one piece of memory, copied in one go:
-//
-//      counts [2] | units of narrow tiles | units of wide tiles
+// rows that plan() left here, and goes to memory of its own.  Later ones travel
+// in the step block, where kernels find, at one address, where they are.
 //
 // Both kinds are launched, one after the other, where a step has both; they
 // share slots, of which the plan gives each its own.
@@ -19,9 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Shapes that are told apart; layers of others take the other way.
-#define SHAPES 8
-
 // Slots of a unit that the device runs at once: a plan makes units longer where
 // these do not do, and no bit depends on it.
 #define SLOTS_EACH 16
@@ -30,21 +26,21 @@ typedef struct {
     attn_shape_t plan;
     uint32_t dim, kv_heads;
     uint32_t max[2], n[2]; // units
-    attn_unit_t *units[2]; // host
-    unsigned char *stage;  // host, what is copied
-    unsigned char *lists;  // device
-    uint64_t size;         // of either
+    attn_unit_t *units[2]; // host, owned
+    attn_list_t *first;    // host: what was copied when it was new
+    unsigned char *lists;  // device: the units of that
     uint32_t *came;        // device
 } shape_t;
 
 struct attn_fast_s {
     kn_limits_t limits;
     uint32_t processors;
-    int recorded;
-    int opened[2]; // is a kind's shared memory allowed?
+    uint32_t recorded; // rows; 0: launches are not recorded
+    int full;          // there was no memory for a shape: there are no more
+    int opened[2];     // is a kind's shared memory allowed?
     kn_row_t *rows;
     uint32_t rows_n;
-    shape_t shapes[SHAPES];
+    shape_t shapes[ATTN_SHAPES];
     uint32_t shapes_n;
     float *slots;
     uint64_t slots_size; // floats
@@ -96,9 +92,11 @@ shape_end(shape_t *s)
     if (s->came != NULL) {
         rt_free(s->came);
     }
-    if (s->stage != NULL) {
-        rt_host_free(s->stage);
+    if (s->first != NULL) {
+        rt_host_free(s->first);
     }
+    free(s->units[0]);
+    free(s->units[1]);
 }
 
 void
@@ -127,33 +125,87 @@ attn_fast_bytes(const attn_fast_t *f)
 }
 
 void
-attn_fast_recorded(attn_fast_t *f, int yes)
+attn_fast_recorded(attn_fast_t *f, uint32_t rows)
 {
-    f->recorded = yes;
+    f->recorded = rows;
 }
 
-// The step's plan for a shape, and its copy to the device.
-static void
-plan_shape(attn_fast_t *f, shape_t *s, rt_stream_t stream)
+int
+attn_fast_fits(const attn_fast_t *f, uint32_t rows)
+{
+    const shape_t *s;
+    uint32_t i;
+
+    for (s = f->shapes; s < f->shapes + f->shapes_n; s++) {
+        for (i = 0; i < 2; i++) {
+            if (s->n[i] > attn_plan_ones(&s->plan, rows, i)) {
+                return 0;
+            }
+        }
+    }
+
+    return 1;
+}
+
+// The step's plan for a shape; bytes of its units.
+static uint64_t
+plan_shape(const attn_fast_t *f, shape_t *s)
 {
     attn_plan_t p;
-    uint64_t used;
-
     p.units[0] = s->units[0];
     p.units[1] = s->units[1];
     attn_plan(&s->plan, f->rows, f->rows_n, &p);
     assert(p.n[0] <= s->max[0] && p.n[1] <= s->max[1]);
     memcpy(s->n, p.n, sizeof(s->n));
-    memcpy(s->stage, p.n, sizeof(p.n));
 
-    used =
-        16 + (p.n[1] > 0 ? s->max[0] + p.n[1] : p.n[0]) * sizeof(attn_unit_t);
-    rt_copy_start(s->lists, s->stage, used, stream);
+    return (static_cast<uint64_t>(p.n[0]) + p.n[1]) * sizeof(attn_unit_t);
 }
 
-void
-attn_fast_plan(attn_fast_t *f, const kn_step_t *step, rt_stream_t stream)
+// A shape's units, one kind after the other, and where they are; bytes of them.
+static uint64_t
+put_shape(const shape_t *s, unsigned char *to, const unsigned char *device,
+    attn_list_t *lists)
 {
+    uint64_t at = 0, n;
+    uint32_t i;
+
+    for (i = 0; i < 2; i++) {
+        n = s->n[i] * sizeof(attn_unit_t);
+        memcpy(to + at, s->units[i], n);
+        lists[i].units = reinterpret_cast<const attn_unit_t *>(device + at);
+        lists[i].n = s->n[i];
+        at += n;
+    }
+
+    return at;
+}
+
+// The same of a shape that is new, behind the step block; 0, or -1 if there is
+// no memory.
+static int
+send_shape(attn_fast_t *f, shape_t *s, attn_list_t *lists, rt_stream_t stream)
+{
+    uint64_t n = plan_shape(f, s);
+
+    s->first =
+        static_cast<attn_list_t *>(rt_host_alloc(2 * sizeof(attn_list_t) + n));
+    s->lists = static_cast<unsigned char *>(rt_alloc(n));
+    if (s->first == NULL || s->lists == NULL) {
+        return -1;
+    }
+
+    put_shape(
+        s, reinterpret_cast<unsigned char *>(s->first + 2), s->lists, s->first);
+    rt_copy_start(s->lists, s->first + 2, n, stream);
+    rt_copy_start(lists, s->first, 2 * sizeof(attn_list_t), stream);
+    f->bytes += n;
+
+    return 0;
+}
+uint64_t
+attn_fast_plan(attn_fast_t *f, const kn_step_t *step)
+{
+    uint64_t n = 0;
     uint32_t i;
 
     assert(step->rows_n <= f->limits.rows);
@@ -161,7 +213,21 @@ attn_fast_plan(attn_fast_t *f, const kn_step_t *step, rt_stream_t stream)
     f->rows_n = step->rows_n;
 
     for (i = 0; i < f->shapes_n; i++) {
-        plan_shape(f, &f->shapes[i], stream);
+        n += plan_shape(f, &f->shapes[i]);
+    }
+
+    return n;
+}
+
+void
+attn_fast_put(const attn_fast_t *f, unsigned char *to,
+    const unsigned char *device, attn_list_t lists[ATTN_SHAPES][2])
+{
+    uint64_t at = 0;
+    uint32_t i;
+
+    for (i = 0; i < f->shapes_n; i++) {
+        at += put_shape(&f->shapes[i], to + at, device + at, lists[i]);
     }
 }
 
@@ -198,17 +264,18 @@ allows(attn_fast_t *f, uint32_t dim)
     return 1;
 }
 
-// A shape that has not been seen; NULL if there is no memory or no place.
+// A shape that has not been seen; NULL if there is no memory or no place, now
+// and for good: what a layer computes must not depend on when.
 static shape_t *
-shape_new(attn_fast_t *f, const kn_attn_t *a)
+shape_new(
+    attn_fast_t *f, const kn_attn_t *a, attn_list_t *lists, rt_stream_t stream)
 {
     shape_t *s = &f->shapes[f->shapes_n];
-    uint32_t i, dim = a->kv.head_dim, tiles = 0, at = 16;
+    uint32_t i, dim = a->kv.head_dim, tiles = 0;
 
-    if (f->shapes_n == SHAPES || !allows(f, dim)) {
+    if (f->full || f->shapes_n == ATTN_SHAPES || !allows(f, dim)) {
         return NULL;
     }
-
     memset(s, 0, sizeof(*s));
     s->dim = dim;
     s->kv_heads = a->kv.kv_heads;
@@ -225,24 +292,20 @@ shape_new(attn_fast_t *f, const kn_attn_t *a)
         s->plan.units[i] += s->plan.units[i] == 0;
         s->max[i] = attn_plan_max(&s->plan, &f->limits, i);
         tiles += s->max[i];
-        s->size = at + s->max[i] * sizeof(attn_unit_t);
-        at = static_cast<uint32_t>(s->size);
+        s->units[i] =
+            static_cast<attn_unit_t *>(calloc(s->max[i], sizeof(attn_unit_t)));
     }
-
-    s->stage = static_cast<unsigned char *>(rt_host_alloc(s->size));
-    s->lists = static_cast<unsigned char *>(rt_alloc(s->size));
     s->came = static_cast<uint32_t *>(
         rt_alloc(static_cast<uint64_t>(tiles) * s->kv_heads * 4));
-    if (s->stage == NULL || s->lists == NULL || s->came == NULL) {
+    if (s->units[0] == NULL || s->units[1] == NULL || s->came == NULL
+        || send_shape(f, s, lists + 2 * f->shapes_n, stream) != 0) {
         shape_end(s);
+        f->full = 1;
         return NULL;
     }
 
-    s->units[0] = reinterpret_cast<attn_unit_t *>(s->stage + 16);
-    s->units[1] = s->units[0] + s->max[0];
-    f->bytes += s->size + static_cast<uint64_t>(tiles) * s->kv_heads * 4;
+    f->bytes += static_cast<uint64_t>(tiles) * s->kv_heads * 4;
     f->shapes_n++;
-
     return s;
 }
 
@@ -289,7 +352,7 @@ args_of(const attn_fast_t *f, const shape_t *s, const kn_attn_t *a)
 }
 
 int
-attn_fast(attn_fast_t *f, const kn_attn_t *a, const uint32_t *const *blocks,
+attn_fast(attn_fast_t *f, const kn_attn_t *a, const attn_step_t *at,
     rt_stream_t stream)
 {
     attn_args_t args;
@@ -301,22 +364,19 @@ attn_fast(attn_fast_t *f, const kn_attn_t *a, const uint32_t *const *blocks,
     }
 
     s = shape_of(f, a);
+    if (s == NULL && f->recorded == 0) {
+        s = shape_new(f, a, at->lists, stream);
+    }
     if (s == NULL) {
-        s = shape_new(f, a);
-        if (s == NULL) {
-            return 0;
-        }
-        plan_shape(f, s, stream);
+        return 0;
     }
 
     args = args_of(f, s, a);
-    args.blocks = blocks;
-
+    args.blocks = at->blocks;
     for (i = 0; i < 2; i++) {
-        n = f->recorded ? s->max[i] : s->n[i];
-        args.units_n = reinterpret_cast<const uint32_t *>(s->lists) + i;
-        args.units = reinterpret_cast<const attn_unit_t *>(s->lists + 16)
-                     + (i == 0 ? 0 : s->max[0]);
+        n = f->recorded > 0 ? attn_plan_ones(&s->plan, f->recorded, i)
+                            : s->n[i];
+        args.list = at->lists + (s - f->shapes) * 2 + i;
         if (n > 0) {
             kinds[i]->launch(&args, s->dim, a->kv.type, n, stream);
         }

@@ -153,10 +153,10 @@ cuda_attn(kn_dev_t *dev, const kn_attn_t *a)
         a->window, a->scale, a->cap, a->kv.stride, a->kv.k_off, a->kv.v_off,
         a->kv.group, a->kv.type, a->kv.block_tokens, a->kv.kv_heads,
         a->kv.head_dim, a->kv.v_dim, a->kv.inside};
+    attn_step_t at = gpu_attn_step(dev);
 
     assert(a->kv.v_dim <= PLAIN_DIMS * GPU_LANES);
-
-    if (attn_fast(dev->attn, a, &gpu_step(dev)->blocks, dev->stream)) {
+    if (attn_fast(dev->attn, a, &at, dev->stream)) {
         return;
     }
 

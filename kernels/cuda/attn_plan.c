@@ -41,10 +41,9 @@ parts_of(uint64_t n, uint64_t each)
 }
 
 static uint32_t
-kind_of(const attn_shape_t *s, const kn_row_t *row)
+kind_of(const attn_shape_t *s, uint32_t q_len)
 {
-    return (uint64_t) row->q_len * s->share <= s->narrow ? ATTN_NARROW
-                                                         : ATTN_WIDE;
+    return (uint64_t) q_len * s->share <= s->narrow ? ATTN_NARROW : ATTN_WIDE;
 }
 
 static uint32_t
@@ -124,7 +123,7 @@ tile_next(const attn_shape_t *s, const kn_row_t *rows, uint32_t rows_n,
     }
 
     while (t->row < rows + rows_n
-           && (kind_of(s, t->row) != kind || t->row->q_len == 0)) {
+           && (kind_of(s, t->row->q_len) != kind || t->row->q_len == 0)) {
         t->row++;
     }
     if (t->row == rows + rows_n) {
@@ -225,16 +224,32 @@ tile_emit(const attn_shape_t *s, const tile_t *t, uint64_t share, uint32_t log,
     }
 }
 
+/* A window's first partition may be short: one unit more of a tile. */
+static uint32_t
+units_most(const attn_shape_t *s, uint64_t tiles, uint32_t kind)
+{
+    assert(s->units[kind] > 0);
+    return (uint32_t) (s->units[kind] + tiles * (s->window > 0 ? 2 : 1));
+}
+
 uint32_t
 attn_plan_max(const attn_shape_t *s, const kn_limits_t *l, uint32_t kind)
 {
     uint64_t all = (uint64_t) l->tokens * s->share, tiles = l->rows;
 
-    assert(s->units[kind] > 0);
     tiles += kind == ATTN_WIDE ? parts_of(all, s->wide) : 0;
 
-    /* a window's first partition may be short: one unit more of a tile */
-    return (uint32_t) (s->units[kind] + tiles * (s->window > 0 ? 2 : 1));
+    return units_most(s, tiles, kind);
+}
+
+uint32_t
+attn_plan_ones(const attn_shape_t *s, uint32_t rows, uint32_t kind)
+{
+    uint32_t wide = kind == ATTN_NARROW ? s->narrow : s->wide;
+
+    return kind_of(s, 1) == kind
+               ? units_most(s, (uint64_t) rows * parts_of(s->share, wide), kind)
+               : 0;
 }
 
 void

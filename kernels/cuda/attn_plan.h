@@ -68,6 +68,12 @@ typedef struct {
     uint32_t tile_slot;
 } attn_unit_t;
 
+/* Units of a kind, as a launch finds them: both are the device's. */
+typedef struct {
+    const attn_unit_t *units; /* [n] */
+    uint64_t n;
+} attn_list_t;
+
 /* Of the layers that share a plan. */
 typedef struct {
     uint32_t group;    /* whose blocks they read */
@@ -91,6 +97,9 @@ typedef struct {
 /* The most units of a kind, and tiles of both, that a step within l has. */
 uint32_t attn_plan_max(
     const attn_shape_t *s, const kn_limits_t *l, uint32_t kind);
+
+/* The most units of a kind for so many rows of one token each; 0: of none. */
+uint32_t attn_plan_ones(const attn_shape_t *s, uint32_t rows, uint32_t kind);
 
 /*
  * Fills in *p for the rows.  A unit's share is what each of so many units would

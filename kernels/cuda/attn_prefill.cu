@@ -12,7 +12,7 @@ __launch_bounds__(THREADS, 1) attn_wide(const attn_args_t a)
 {
     GPU_SHARED(shared);
 
-    if (blockIdx.x >= *a.units_n) {
+    if (blockIdx.x >= a.list->n) {
         ptx_wait_before(); // or the next kernel would not wait for the last
         return;
     }

@@ -81,6 +81,35 @@ gpu_mem_free(kn_dev_t *dev, void *p)
     mem_end(m);
 }
 
+static void
+dev_close(kn_dev_t *dev)
+{
+    gpu_mem_t *m;
+    uint32_t i;
+
+    if (dev == NULL) {
+        return;
+    }
+
+    rt_wait(dev->stream);
+    rt_wait(dev->copier);
+    for (i = 0; i < GPU_COPIES; i++) {
+        rt_event_close(dev->copied[i]);
+    }
+    rt_event_close(dev->ready);
+    rt_stream_close(dev->copier);
+    rt_stream_close(dev->stream);
+    gpu_experts_free(dev);
+    attn_fast_close(dev->attn);
+
+    while (dev->mem != NULL) {
+        m = dev->mem;
+        dev->mem = m->next;
+        mem_end(m);
+    }
+    free(dev);
+}
+
 static kn_dev_t *
 dev_open(const kn_open_t *o, char *err, size_t errlen)
 {
@@ -112,36 +141,15 @@ dev_open(const kn_open_t *o, char *err, size_t errlen)
         dev->copied[i] = rt_event_open();
     }
 
+    dev->ended =
+        static_cast<uint32_t *>(gpu_mem(dev, sizeof(uint32_t), GPU_PINNED));
+    if (dev->ended == NULL) {
+        dev_close(dev);
+        snprintf(err, errlen, "device cuda: not enough memory");
+        return NULL;
+    }
+
     return dev;
-}
-
-static void
-dev_close(kn_dev_t *dev)
-{
-    gpu_mem_t *m;
-    uint32_t i;
-
-    if (dev == NULL) {
-        return;
-    }
-
-    rt_wait(dev->stream);
-    rt_wait(dev->copier);
-    for (i = 0; i < GPU_COPIES; i++) {
-        rt_event_close(dev->copied[i]);
-    }
-    rt_event_close(dev->ready);
-    rt_stream_close(dev->copier);
-    rt_stream_close(dev->stream);
-    gpu_experts_free(dev);
-    attn_fast_close(dev->attn);
-
-    while (dev->mem != NULL) {
-        m = dev->mem;
-        dev->mem = m->next;
-        mem_end(m);
-    }
-    free(dev);
 }
 
 static void
@@ -257,7 +265,7 @@ dev_reserve(kn_dev_t *dev, const kn_limits_t *l, char *err, size_t errlen)
 {
     kn_limits_t *have = &dev->limits;
     uint64_t sampled;
-    int r = 0;
+    int i, r = 0;
 
     grow(&have->tokens, l->tokens);
     grow(&have->rows, l->rows);
@@ -276,36 +284,25 @@ dev_reserve(kn_dev_t *dev, const kn_limits_t *l, char *err, size_t errlen)
 
     dev->block_size = gpu_block_size(have);
     r |= renew(dev, &dev->block, dev->block_size);
-    gpu_mem_free(dev, dev->stage);
-    dev->stage =
-        static_cast<unsigned char *>(gpu_mem(dev, dev->block_size, GPU_PINNED));
+    for (i = 0; i < 2; i++) {
+        gpu_mem_free(dev, dev->stage[i]);
+        dev->stage[i] = static_cast<unsigned char *>(
+            gpu_mem(dev, dev->block_size, GPU_PINNED));
+        r |= dev->stage[i] == NULL;
+    }
     dev->scratch.room = 0; // experts may be new
     r |= gpu_scratch(dev);
 
     attn_fast_close(dev->attn);
     dev->attn = attn_fast_open(have);
 
-    if (r != 0 || dev->stage == NULL || dev->attn == NULL) {
+    if (r != 0 || dev->attn == NULL) {
         snprintf(err, errlen,
             "device cuda: not enough memory for a step of %u tokens",
             have->tokens);
         return -1;
     }
 
-    return 0;
-}
-
-static void
-dev_submit(kn_dev_t *dev, void (*body)(void *arg), void *arg)
-{
-    (void) dev;
-    body(arg);
-}
-
-static int
-dev_wait(kn_dev_t *dev)
-{
-    rt_wait(dev->stream);
     return 0;
 }
 
@@ -316,7 +313,8 @@ llm_cuda_kernels(void)
 #define X(op, doc) cuda_##op,
     static const kernels_t table = {dev_open, dev_close, dev_info, dev_alloc,
         dev_alloc_host, cuda_weight_load, dev_copy_in, dev_copy_out,
-        dev_reserve, cuda_plan, dev_submit, dev_wait, cuda_copied, KERNELS(X)};
+        dev_reserve, cuda_plan, cuda_submit, cuda_wait, cuda_copied,
+        KERNELS(X)};
 #undef X
 
     return &table;

@@ -36,13 +36,15 @@ typedef struct {
 
 // A step as kernels read it; all pointers are the device's.
 typedef struct {
-    uint32_t tokens_n, rows_n, outs_n, pad;
+    uint32_t tokens_n, rows_n, outs_n;
+    uint32_t number;        // of the step, counted from 1
     const uint32_t *tokens; // [tokens_n]
     const uint32_t *pos;    // [tokens_n]
     const uint32_t *row;    // [tokens_n], each below rows_n
     const kn_row_t *rows;   // [rows_n]
     const uint32_t *blocks; // [blocks_n]
     const gpu_out_t *outs;  // [outs_n]
+    attn_list_t lists[ATTN_SHAPES][2];
 } gpu_step_t;
 
 // Memory that close() gives back.
@@ -84,13 +86,17 @@ struct kn_dev_s {
     float *logits;          // [GPU_SAMPLED, vocab] the sampler's own
     uint32_t *seen;         // [GPU_SAMPLED, vocab]
 
-    unsigned char *block; // device: the step block, a gpu_step_t first
-    unsigned char *stage; // host: the one that plan() is filling
-    uint64_t block_size;  // of either
-    unsigned char *extra; // device: known tokens and biases
-    unsigned char *extra_stage;
+    unsigned char *block;    // device: the step block, a gpu_step_t first
+    unsigned char *stage[2]; // host: plan() fills them in turn
+    uint64_t block_size;     // of each
+    unsigned char *extra;    // device: what the block has no room for
+    unsigned char *extra_stage[2];
     uint64_t extra_size;
     uint32_t counts[2]; // rows now, by KN_TOKENS and KN_OUTS
+    uint32_t planned;   // number of the step planned last,
+    uint32_t given;     // submitted last,
+    uint32_t waited;    // and waited for
+    uint32_t *ended;    // host: the last one that has ended
 
     rt_event_t ready; // of the step before a copy
     rt_event_t copied[GPU_COPIES];
@@ -113,6 +119,8 @@ int cuda_copied(const kn_dev_t *dev, uint64_t nth);
 kn_w_t *cuda_weight_load(
     kn_dev_t *dev, const kn_source_t *s, char *err, size_t errlen);
 void cuda_plan(kn_dev_t *dev, const kn_step_t *step);
+void cuda_submit(kn_dev_t *dev, void (*body)(void *arg), void *arg);
+int cuda_wait(kn_dev_t *dev);
 
 // The bytes of a step block of the limits.
 uint64_t gpu_block_size(const kn_limits_t *l);
@@ -124,6 +132,16 @@ static inline const gpu_step_t *
 gpu_step(const kn_dev_t *dev)
 {
     return reinterpret_cast<const gpu_step_t *>(dev->block);
+}
+
+// What attention's kernels are told of it.
+static inline attn_step_t
+gpu_attn_step(const kn_dev_t *dev)
+{
+    gpu_step_t *step = reinterpret_cast<gpu_step_t *>(dev->block);
+    attn_step_t at = {&step->blocks, step->lists[0]};
+
+    return at;
 }
 
 // Rows of an op in this step.

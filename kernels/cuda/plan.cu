@@ -1,11 +1,20 @@
 // The step block: what plan() makes of the host's, in one piece of memory.
 //
-//      gpu_step_t | tokens | pos | row | rows | blocks | outs
+//      gpu_step_t | tokens | pos | row | rows | blocks | outs | attention's
+//      units | masks, known tokens, biases
 //
 // Each part begins at a multiple of 16 bytes.  Its pointers are those of the
-// device's copy.  Known tokens and biases, of which a step has mostly none, and
-// might have millions, go into a piece of their own that grows when it must;
-// nothing that is recorded holds its address.
+// device's copy, and kernels find all parts by them: nothing that is recorded
+// holds another address than the first.
+//
+// Of the last two parts, which have no limits, the block has room for a mask of
+// each output and a megabyte.  What is more goes into a piece of its own, and a
+// copy of its own, that grows when it must: known tokens of many sequences with
+// penalties.
+//
+// STAGES.  A block is filled in pinned memory and copied from there by the
+// device when it comes to it.  There are two: one step may be planned while the
+// one before it still waits for its copy.  The step before that has ended.
 #include "device.h"
 
 #include <string.h>
@@ -16,10 +25,19 @@ padded(uint64_t bytes)
     return (bytes + 15) / 16 * 16;
 }
 
+// Of the block, for what has no limits; bytes of a mask.
+#define ROOM ((uint64_t) 1 << 20)
+
+static uint64_t
+mask_bytes(const kn_limits_t *l)
+{
+    return padded((static_cast<uint64_t>(l->vocab) + 31) / 32 * 4);
+}
+
 uint64_t
 gpu_block_size(const kn_limits_t *l)
 {
-    return padded(sizeof(gpu_step_t))
+    return padded(sizeof(gpu_step_t)) + ROOM + l->outs * mask_bytes(l)
            + 3 * padded(static_cast<uint64_t>(l->tokens) * sizeof(uint32_t))
            + padded(static_cast<uint64_t>(l->rows) * sizeof(kn_row_t))
            + padded(static_cast<uint64_t>(l->blocks) * sizeof(uint32_t))
@@ -74,42 +92,59 @@ looked_at(const kn_out_t *o)
     return penalized(o->params) ? o->known_n : 0;
 }
 
-// The piece for known tokens and biases has room for n bytes.
-static void
+// The piece beside the block, with room for n bytes.
+static fill_t
 extra_room(kn_dev_t *dev, uint64_t n)
 {
-    if (n <= dev->extra_size) {
-        return;
+    int i;
+    fill_t f;
+
+    if (n > dev->extra_size) {
+        rt_wait(dev->stream);
+        gpu_mem_free(dev, dev->extra);
+        dev->extra_size = 2 * n;
+        dev->extra =
+            static_cast<unsigned char *>(gpu_mem(dev, 2 * n, GPU_DEVICE));
+        for (i = 0; i < 2; i++) {
+            gpu_mem_free(dev, dev->extra_stage[i]);
+            dev->extra_stage[i] =
+                static_cast<unsigned char *>(gpu_mem(dev, 2 * n, GPU_PINNED));
+        }
+        assert(dev->extra != NULL && dev->extra_stage[0] != NULL
+               && dev->extra_stage[1] != NULL);
     }
 
-    rt_wait(dev->stream);
-    gpu_mem_free(dev, dev->extra);
-    gpu_mem_free(dev, dev->extra_stage);
-    dev->extra_size = 2 * n;
-    dev->extra = static_cast<unsigned char *>(gpu_mem(dev, 2 * n, GPU_DEVICE));
-    dev->extra_stage =
-        static_cast<unsigned char *>(gpu_mem(dev, 2 * n, GPU_PINNED));
-    assert(dev->extra != NULL && dev->extra_stage != NULL);
+    f = {dev->extra_stage[dev->planned % 2], dev->extra, 0, dev->extra_size};
+
+    return f;
 }
 
-// The outputs; returns how many bytes of the extra piece they take.
+// How many bytes the outputs' masks, tokens and biases take.
 static uint64_t
-fill_outs(kn_dev_t *dev, const kn_step_t *step, gpu_out_t *outs)
+outs_bytes(const kn_dev_t *dev, const kn_step_t *step)
 {
+    uint64_t n = 0;
     uint32_t i;
-    uint64_t n = 0, mask_n = (dev->limits.vocab + 31) / 32;
     const kn_out_t *o;
-    fill_t f;
 
     for (i = 0; i < step->outs_n; i++) {
         o = &step->outs[i];
         n += padded(static_cast<uint64_t>(looked_at(o)) * sizeof(uint32_t));
-        n += o->mask != NULL ? padded(mask_n * sizeof(uint32_t)) : 0;
+        n += o->mask != NULL ? mask_bytes(&dev->limits) : 0;
         n += padded(
             static_cast<uint64_t>(o->params->bias_n) * sizeof(sample_bias_t));
     }
-    extra_room(dev, n);
-    f = {dev->extra_stage, dev->extra, 0, dev->extra_size};
+
+    return n;
+}
+
+static void
+fill_outs(
+    const kn_dev_t *dev, const kn_step_t *step, gpu_out_t *outs, fill_t *f)
+{
+    uint32_t i;
+    uint64_t mask_n = (static_cast<uint64_t>(dev->limits.vocab) + 31) / 32;
+    const kn_out_t *o;
 
     for (i = 0; i < step->outs_n; i++) {
         o = &step->outs[i];
@@ -120,13 +155,11 @@ fill_outs(kn_dev_t *dev, const kn_step_t *step, gpu_out_t *outs)
         outs[i].wanted = o->wanted;
         outs[i].known_n = looked_at(o);
         outs[i].prompt_n = o->prompt_n;
-        outs[i].known = fill(&f, o->known, looked_at(o));
-        outs[i].mask = o->mask != NULL ? fill(&f, o->mask, mask_n) : NULL;
+        outs[i].known = fill(f, o->known, looked_at(o));
+        outs[i].mask = o->mask != NULL ? fill(f, o->mask, mask_n) : NULL;
         outs[i].params = *o->params;
-        outs[i].params.bias = fill(&f, o->params->bias, o->params->bias_n);
+        outs[i].params.bias = fill(f, o->params->bias, o->params->bias_n);
     }
-
-    return f.at;
 }
 
 // Where each token stands.
@@ -157,11 +190,19 @@ fill_places(const kn_step_t *step, uint32_t *pos, uint32_t *row)
 void
 cuda_plan(kn_dev_t *dev, const kn_step_t *step)
 {
-    fill_t f = {dev->stage, dev->block, 0, dev->block_size};
+    fill_t f, more, *rest;
     gpu_step_t *head;
     const gpu_step_t *at;
+    const unsigned char *units_at;
+    unsigned char *units;
+    gpu_out_t *outs;
     uint32_t *pos, *row;
-    uint64_t extra;
+    uint64_t units_n;
+
+    assert(dev->planned - dev->waited < 2); // its stage has been copied
+    dev->planned++;
+    f = {dev->stage[dev->planned % 2], dev->block, 0, dev->block_size};
+    more = extra_room(dev, 0);
 
     assert(step->tokens_n <= dev->limits.tokens);
     assert(step->rows_n <= dev->limits.rows);
@@ -172,20 +213,31 @@ cuda_plan(kn_dev_t *dev, const kn_step_t *step)
     head->tokens_n = step->tokens_n;
     head->rows_n = step->rows_n;
     head->outs_n = step->outs_n;
+    head->number = dev->planned;
     head->tokens = fill(&f, step->tokens, step->tokens_n);
     pos = take(&f, step->tokens_n, &head->pos);
     row = take(&f, step->tokens_n, &head->row);
     fill_places(step, pos, row);
     head->rows = fill(&f, step->rows, step->rows_n);
     head->blocks = fill(&f, step->blocks, step->blocks_n);
-    extra = fill_outs(dev, step, take(&f, step->outs_n, &head->outs));
+    outs = take(&f, step->outs_n, &head->outs);
+
+    units_n = attn_fast_plan(dev->attn, step);
+    if (units_n + outs_bytes(dev, step) <= f.size - f.at) {
+        rest = &f;
+    } else {
+        more = extra_room(dev, units_n + outs_bytes(dev, step) + 16);
+        rest = &more;
+    }
+    units = take(rest, units_n, &units_at);
+    attn_fast_put(dev->attn, units, units_at, head->lists);
+    fill_outs(dev, step, outs, rest);
 
     dev->counts[KN_TOKENS] = step->tokens_n;
     dev->counts[KN_OUTS] = step->outs_n;
 
-    if (extra > 0) {
-        rt_copy_start(dev->extra, dev->extra_stage, extra, dev->stream);
+    if (more.at > 0) {
+        rt_copy_start(more.device, more.host, more.at, dev->stream);
     }
-    rt_copy_start(dev->block, dev->stage, f.at, dev->stream);
-    attn_fast_plan(dev->attn, step, dev->stream);
+    rt_copy_start(f.device, f.host, f.at, dev->stream);
 }

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
 
 #define CC_MIN 80 // compute capability 8.0: asynchronous copies, BF16
 
@@ -223,4 +225,69 @@ rt_wait(rt_stream_t s)
 {
     check(cudaGetLastError(), "launching");
     check(cudaStreamSynchronize(s), "computing");
+}
+
+// How long the host looks without a pause, how long a pause is, and how often
+// it asks for errors: a step is milliseconds, and its end should be seen within
+// a percent of that.
+#define WAIT_SPIN_NS  20000
+#define WAIT_PAUSE_NS 10000
+#define WAIT_ASK_NS   5000000
+
+static uint64_t
+now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+
+    return static_cast<uint64_t>(t.tv_sec) * 1000000000u
+           + static_cast<uint64_t>(t.tv_nsec);
+}
+
+static int
+word_is(const uint32_t *word, uint32_t value)
+{
+    return static_cast<int32_t>(__atomic_load_n(word, __ATOMIC_ACQUIRE) - value)
+           >= 0;
+}
+
+// A stream that has ended has written the word, or never will.
+static void
+ask(const uint32_t *word, uint32_t value, rt_stream_t s)
+{
+    cudaError_t e = cudaStreamQuery(s);
+
+    if (e == cudaErrorNotReady) {
+        return;
+    }
+    check(e, "computing");
+    check(word_is(word, value) ? cudaSuccess : cudaErrorUnknown,
+        "computing: a step ended without a word");
+}
+
+void
+rt_wait_word(const uint32_t *word, uint32_t value, rt_stream_t s)
+{
+    static thread_local int precise;
+    const struct timespec pause = {0, WAIT_PAUSE_NS};
+    uint64_t begin = now_ns(), asked = begin, now;
+
+    check(cudaGetLastError(), "launching");
+
+    while (!word_is(word, value)) {
+        now = now_ns();
+        if (now - begin < WAIT_SPIN_NS) {
+            continue;
+        }
+        if (!precise) { // or a pause is 50 us longer than it should be
+            (void) prctl(PR_SET_TIMERSLACK, 1000);
+            precise = 1;
+        }
+        if (now - asked > WAIT_ASK_NS) {
+            ask(word, value, s);
+            asked = now;
+        }
+        nanosleep(&pause, NULL);
+    }
 }

@@ -7,6 +7,7 @@
 #define RT_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __CUDACC__
 #include <cuda_runtime.h>
@@ -56,5 +57,11 @@ void rt_stream_after(rt_stream_t s, rt_event_t e);
 
 // What was launched on it before has ended when it returns.
 void rt_wait(rt_stream_t s);
+
+// Returns when *word, of rt_host_alloc(), is value or has gone beyond it, which
+// something that s was given writes with a release; what was written before
+// that is seen then.  The host looks, first without a pause, and asks the
+// device nothing but, now and then, whether it has failed.
+void rt_wait_word(const uint32_t *word, uint32_t value, rt_stream_t s);
 
 #endif

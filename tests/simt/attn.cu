@@ -302,6 +302,7 @@ run(const world_t &w, const step_t &s, uint32_t units, std::vector<float> *to)
     kn_limits_t l;
     attn_plan_t p;
     attn_args_t a;
+    attn_list_t lists[2];
     uint32_t kind, n, max[2];
     size_t out = static_cast<size_t>(s.tokens) * w.heads * c->dim;
 
@@ -313,13 +314,12 @@ run(const world_t &w, const step_t &s, uint32_t units, std::vector<float> *to)
 
     mem_t list[2] = {
         mem(max[0] * sizeof(attn_unit_t)), mem(max[1] * sizeof(attn_unit_t))};
-    mem_t q = queries(w, s), y = mem(out * sizeof(float)), counts = mem(8);
+    mem_t q = queries(w, s), y = mem(out * sizeof(float));
     blocks_t blocks(w);
 
     p.units[0] = in<attn_unit_t>(list[0]);
     p.units[1] = in<attn_unit_t>(list[1]);
     attn_plan(&shape, s.rows.data(), l.rows, &p);
-    memcpy(counts.get(), p.n, 8);
     assert(p.n[0] <= max[0] && p.n[1] <= max[1]);
 
     n = p.tiles * c->kv_heads;
@@ -347,8 +347,9 @@ run(const world_t &w, const step_t &s, uint32_t units, std::vector<float> *to)
 
     for (kind = 0; kind < 2; kind++) {
         if (p.n[kind] > 0) {
-            a.units = p.units[kind];
-            a.units_n = in<uint32_t>(counts) + kind;
+            lists[kind].units = p.units[kind];
+            lists[kind].n = p.n[kind];
+            a.list = &lists[kind];
             // one more than there are: a graph's launches have the most
             (kind == ATTN_NARROW ? attn_decode : attn_prefill)
                 .launch(&a, c->dim, w.a.kv.type, p.n[kind] + 1, stream);
@@ -375,6 +376,9 @@ run_fast(
     kn_limits_t l;
     kn_attn_t a = w.a;
     attn_fast_t *f;
+    attn_list_t lists[ATTN_SHAPES][2];
+    std::vector<unsigned char> units;
+    const attn_step_t at = {&blocks.at, lists[0]};
     int i, r;
 
     memset(&l, 0, sizeof(l));
@@ -389,17 +393,21 @@ run_fast(
 
     f = attn_fast_open(&l);
     assert(f != NULL);
-    attn_fast_recorded(f, recorded);
     for (i = 0; i < 2; i++) {
         memset(y.get(), 0xff, out * sizeof(float));
-        attn_fast_plan(f, &step, stream);
-        r = attn_fast(f, &a, &blocks.at, stream);
+        units.resize(attn_fast_plan(f, &step));
+        attn_fast_put(f, units.data(), units.data(), lists);
+        if (i == 1 && recorded && s.tokens == l.rows) {
+            assert(attn_fast_fits(f, l.rows + 3)); // of a larger bucket
+            attn_fast_recorded(f, l.rows + 3);
+        }
+        r = attn_fast(f, &a, &at, stream);
         assert(r == 1);
         rt_wait(stream);
     }
 
     a.kv.type = KN_F32;
-    r = attn_fast(f, &a, &blocks.at, stream);
+    r = attn_fast(f, &a, &at, stream);
     assert(r == 0);
     attn_fast_close(f);
     to->resize(static_cast<size_t>(w.tokens) * w.heads * w.c.dim);

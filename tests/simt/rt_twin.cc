@@ -187,3 +187,13 @@ rt_wait(rt_stream_t s)
 {
     drain(s, queues[static_cast<size_t>(s)].copies.size());
 }
+
+void
+rt_wait_word(const uint32_t *word, uint32_t value, rt_stream_t s)
+{
+    rt_wait(s);
+    if (static_cast<int32_t>(*word - value) < 0) {
+        fprintf(stderr, "rt: a step ended without its word\n");
+        abort();
+    }
+}
