@@ -19,7 +19,9 @@
  * list is made when the pass is opened, by one text for every family and back
  * end: a norm or a bias that the model lacks is a call or an argument less,
  * and all numbers come from model.h.  Args structs never change afterwards:
- * what a step brings is in the step block (kernels.h).
+ * what a step brings is in the step block (kernels.h).  The list's last call,
+ * which samples, is submitted by itself: a device that computes by itself has
+ * begun with the rest while masks are made.
  *
  * A residual is added by the norm that follows it (rmsnorm's add), so that
  * the stream is read once less.
@@ -114,6 +116,8 @@ struct forward_s {
     const kn_w_t **experts; /* [layers, 3, experts], owned */
     void (*watch)(void *arg);
     void *watch_arg;
+    void (*masks)(void *arg, const batch_t *b);
+    void *masks_arg;
 };
 
 /* Bytes of one layer's keys in a block. */
@@ -929,29 +933,43 @@ forward_close(forward_t *f)
     mem_free(f);
 }
 
-/* The ops of a step, for the device to run or record. */
 static void
-run(void *arg)
+run_op(const forward_t *f, const op_t *o)
 {
-    uint32_t i;
-    const op_t *o;
-    const forward_t *f = arg;
+    if (f->watch != NULL) {
+        f->watch(f->watch_arg);
+    }
 
-    for (i = 0; i < f->ops_n; i++) {
-        o = &f->ops[i];
-        if (f->watch != NULL) {
-            f->watch(f->watch_arg);
-        }
-
-        switch (o->op) {
+    switch (o->op) {
 #define X(name, doc)                                                           \
     case OP_##name:                                                            \
         f->kn->name(f->dev, &o->a.name);                                       \
         break;
-            KERNELS(X)
+        KERNELS(X)
 #undef X
-        }
     }
+}
+
+/* The ops of a step, for the device to run or record: all but the last. */
+static void
+run(void *arg)
+{
+    const forward_t *f = arg;
+    uint32_t i;
+
+    for (i = 0; i + 1 < f->ops_n; i++) {
+        run_op(f, &f->ops[i]);
+    }
+}
+
+/* And that one. */
+static void
+run_sample(void *arg)
+{
+    const forward_t *f = arg;
+
+    assert(f->ops_n > 0 && f->ops[f->ops_n - 1].op == OP_sample);
+    run_op(f, &f->ops[f->ops_n - 1]);
 }
 
 /* The group's blocks that row's tokens read and write. */
@@ -1026,7 +1044,26 @@ fill_outs(forward_t *f, const batch_t *b)
         to->known = from->known;
         to->params = from->params;
         to->wanted = from->wanted;
-        to->mask = from->mask;
+        to->mask = NULL;
+    }
+}
+
+/* The masks, made now, to the device. */
+static void
+put_masks(forward_t *f, const batch_t *b)
+{
+    uint32_t i, any = 0;
+
+    if (f->masks != NULL) {
+        f->masks(f->masks_arg, b);
+    }
+
+    for (i = 0; i < b->outs_n; i++) {
+        f->outs[i].mask = b->outs[i].mask;
+        any |= b->outs[i].mask != NULL;
+    }
+    if (any) {
+        f->kn->masks(f->dev, f->outs);
     }
 }
 
@@ -1060,6 +1097,13 @@ forward_watch(forward_t *f, void (*fn)(void *arg), void *arg)
 }
 
 void
+forward_masks(forward_t *f, void (*fn)(void *arg, const batch_t *b), void *arg)
+{
+    f->masks = fn;
+    f->masks_arg = arg;
+}
+
+void
 forward_submit(forward_t *f, const batch_t *b)
 {
     kn_step_t s;
@@ -1080,7 +1124,9 @@ forward_submit(forward_t *f, const batch_t *b)
     f->outs_n = b->outs_n;
 
     f->kn->plan(f->dev, &s);
-    f->kn->submit(f->dev, run, f);
+    f->kn->begin(f->dev, run, f);
+    put_masks(f, b);
+    f->kn->submit(f->dev, run_sample, f);
 }
 
 void

@@ -81,6 +81,14 @@ const forward_held_t *forward_held(const forward_t *f);
 void forward_watch(forward_t *f, void (*fn)(void *arg), void *arg);
 
 /*
+ * Calls fn(arg, b) in each forward_submit from now on, where the device has the
+ * whole step but for the sampling: it sets the masks of b's outs, which are not
+ * looked at before.  NULL: no more, and masks are those that outs have.
+ */
+void forward_masks(
+    forward_t *f, void (*fn)(void *arg, const batch_t *b), void *arg);
+
+/*
  * Starts a step.  b may be reused when it returns; what its outs point to
  * stays until forward_wait.  One step at a time; its late tokens are those of
  * the step waited for last.

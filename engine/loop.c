@@ -12,6 +12,7 @@
  *      trim     sched_trim: who left, of a step planned ahead
  *      plan     sched_plan: pure                     (room in loop_out?)
  *      run      forward_submit, forward_wait         ─> device
+ *      masks      within: what may be sampled
  *      commit   sched_commit: pure
  *      push     TOKEN, END, metrics, bell            ─> ring
  *      pace     the rest of step_min
@@ -126,6 +127,17 @@ static void
 beat_in_step(void *arg)
 {
     beat(arg);
+}
+
+
+/* forward_masks': b is the step's. */
+static void
+mask_step(void *arg, const batch_t *b)
+{
+    loop_t *l = arg;
+
+    assert(b == l->b);
+    obey_masks(l->obey, l->b);
 }
 
 
@@ -450,6 +462,9 @@ loop_open(const loop_cfg_t *c)
     }
 
     forward_watch(c->forward, beat_in_step, l);
+    if (l->obey != NULL) {
+        forward_masks(c->forward, mask_step, l);
+    }
 
     assert(kv_fits(l->kv) == c->shape.context);
     l->in->state->blocks_total = c->shape.blocks;
@@ -481,6 +496,7 @@ loop_close(loop_t *l)
     }
 
     forward_watch(l->c.forward, NULL, NULL);
+    forward_masks(l->c.forward, NULL, NULL);
     live_close(l->show);
     sched_close(l->sched);
     obey_close(l->obey);
@@ -920,9 +936,6 @@ run(loop_t *l)
     l->next->rows_n = 0;
     l->b = b;
     begin(l);
-    if (l->obey != NULL) {
-        obey_masks(l->obey, b);
-    }
     forward_submit(l->c.forward, b);
     if (l->c.shape.depth > 0) {
         plan(l);

@@ -14,10 +14,16 @@
  * the ops of a step once and replay them:
  *
  *      plan(dev, &step)          copies the block, makes work lists
- *      submit(dev, body, arg)    calls body(arg), which calls the ops; or
+ *      begin(dev, body, arg)     calls body(arg), which calls the ops; or
  *                                replays what it recorded of an earlier call
+ *                                with that body and arg
+ *      masks(dev, outs)          copies which tokens may come
+ *      submit(dev, body, arg)    as begin, of the ops that are left: sample,
+ *                                which looks at the masks; then the step ends
  *      wait(dev)                 the step's results can be copied out, or read
  *                                where they are of the host's memory
+ *
+ * So a device that computes by itself has begun when the masks are made.
  *
  * The count of rows of an op is therefore not a number in its args, but a
  * choice between the block's two counts: KN_TOKENS or KN_OUTS.
@@ -186,7 +192,7 @@ typedef struct {
     uint32_t wanted;      /* 1 + a token: it is not sampled but this one */
     const uint32_t *mask; /* [(vocab + 31) / 32], host, lives until wait(): bit
                            * t % 32 of word t / 32 says that token t may come;
-                           * NULL: all may */
+                           * NULL: all may.  For masks() alone to look at. */
 } kn_out_t;
 
 /*
@@ -555,11 +561,14 @@ typedef struct {
         kn_dev_t *dev, const kn_limits_t *l, char *err, size_t errlen);
 
     /*
-     * The three parts of a step; see the top.  wait: 0, or -1 when the group
-     * has been aborted, and then the results are nothing and no later step
-     * has any.
+     * The parts of a step; see the top.  begin and masks may be left out where
+     * submit has all ops, or no output a mask.  The outs of masks are plan's,
+     * with their masks.  wait: 0, or -1 when the group has been aborted, and
+     * then the results are nothing and no later step has any.
      */
     void (*plan)(kn_dev_t *dev, const kn_step_t *step);
+    void (*begin)(kn_dev_t *dev, void (*body)(void *arg), void *arg);
+    void (*masks)(kn_dev_t *dev, const kn_out_t *outs);
     void (*submit)(kn_dev_t *dev, void (*body)(void *arg), void *arg);
     int (*wait)(kn_dev_t *dev);
 

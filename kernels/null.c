@@ -171,12 +171,27 @@ null_reserve(kn_dev_t *dev, const kn_limits_t *l, char *err, size_t errlen)
 static void
 null_plan(kn_dev_t *dev, const kn_step_t *step)
 {
+    uint32_t i;
+
     assert(step->outs_n <= dev->limits.outs);
 
     dev->outs_n = step->outs_n;
 
     if (step->outs_n > 0) {
         memcpy(dev->outs, step->outs, step->outs_n * sizeof(*dev->outs));
+    }
+    for (i = 0; i < step->outs_n; i++) {
+        dev->outs[i].mask = NULL;
+    }
+}
+
+static void
+null_masks(kn_dev_t *dev, const kn_out_t *outs)
+{
+    uint32_t i;
+
+    for (i = 0; i < dev->outs_n; i++) {
+        dev->outs[i].mask = outs[i].mask;
     }
 }
 
@@ -282,7 +297,9 @@ kernels_null(void)
         .copy_out = null_copy_out,
         .reserve = null_reserve,
         .plan = null_plan,
+        .begin = null_submit,
         .submit = null_submit,
+        .masks = null_masks,
         .wait = null_wait,
         .copied = null_copied,
 #define X(op, doc) .op = null_##op,

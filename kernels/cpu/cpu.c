@@ -609,6 +609,18 @@ dev_plan(kn_dev_t *dev, const kn_step_t *step)
 
     for (i = 0; i < step->outs_n; i++) {
         assert(dev->outs[i].tok < step->tokens_n);
+        dev->outs[i].mask = NULL;
+    }
+}
+
+static void
+dev_masks(kn_dev_t *dev, const kn_out_t *outs)
+{
+    uint32_t i;
+
+    for (i = 0; i < dev->step.outs_n; i++) {
+        assert(outs[i].tok == dev->outs[i].tok);
+        dev->outs[i].mask = outs[i].mask;
     }
 }
 
@@ -727,7 +739,9 @@ static const struct {
         .copy_out = dev_copy_out,                                              \
         .reserve = dev_reserve,                                                \
         .plan = dev_plan,                                                      \
+        .begin = dev_submit,                                                   \
         .submit = dev_submit,                                                  \
+        .masks = dev_masks,                                                    \
         .wait = dev_wait,                                                      \
         .copied = dev_copied,                                                  \
         KERNELS(OP)                                                            \

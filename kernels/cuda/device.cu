@@ -3,7 +3,8 @@
 //
 // DESIGN.  One device, one stream of steps, and one of copies between arenas
 // that runs beside it.  A step is one upload, of the step block (plan.cu), and
-// the launches of the ops that body calls; wait() is where the host meets them.
+// the launches of the ops that body calls; masks follow (mask.cu); wait() is
+// where the host meets them.
 //
 // All memory is allocated at start, and freed by close: that the steps' scratch
 // grows where weights are loaded after reserve() is part of the start.
@@ -290,6 +291,7 @@ dev_reserve(kn_dev_t *dev, const kn_limits_t *l, char *err, size_t errlen)
             gpu_mem(dev, dev->block_size, GPU_PINNED));
         r |= dev->stage[i] == NULL;
     }
+    r |= gpu_masks_room(dev);
     dev->scratch.room = 0; // experts may be new
     r |= gpu_scratch(dev);
 
@@ -313,8 +315,8 @@ llm_cuda_kernels(void)
 #define X(op, doc) cuda_##op,
     static const kernels_t table = {dev_open, dev_close, dev_info, dev_alloc,
         dev_alloc_host, cuda_weight_load, dev_copy_in, dev_copy_out,
-        dev_reserve, cuda_plan, cuda_submit, cuda_wait, cuda_copied,
-        KERNELS(X)};
+        dev_reserve, cuda_plan, cuda_begin, cuda_masks, cuda_submit, cuda_wait,
+        cuda_copied, KERNELS(X)};
 #undef X
 
     return &table;

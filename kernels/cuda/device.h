@@ -30,7 +30,7 @@ typedef struct {
     uint32_t tok, pos, choice, wanted;
     uint32_t known_n, prompt_n;
     const uint32_t *known;  // [known_n], if there are penalties
-    const uint32_t *mask;   // of the limits' vocabulary, or NULL
+    const uint32_t **mask;  // leads to one of the limits' vocabulary, or NULL
     sample_params_t params; // bias is the device's
 } gpu_out_t;
 
@@ -92,6 +92,9 @@ struct kn_dev_s {
     unsigned char *extra;    // device: what the block has no room for
     unsigned char *extra_stage[2];
     uint64_t extra_size;
+    const uint32_t **masks; // device: [outs], and what they lead to (mask.cu)
+    const uint32_t **masks_stage;
+    uint32_t masked;    // are there any now?
     uint32_t counts[2]; // rows now, by KN_TOKENS and KN_OUTS
     uint32_t planned;   // number of the step planned last,
     uint32_t given;     // submitted last,
@@ -120,7 +123,15 @@ kn_w_t *cuda_weight_load(
     kn_dev_t *dev, const kn_source_t *s, char *err, size_t errlen);
 void cuda_plan(kn_dev_t *dev, const kn_step_t *step);
 void cuda_submit(kn_dev_t *dev, void (*body)(void *arg), void *arg);
+void cuda_begin(kn_dev_t *dev, void (*body)(void *arg), void *arg);
 int cuda_wait(kn_dev_t *dev);
+void cuda_masks(kn_dev_t *dev, const kn_out_t *outs);
+
+// Room for the masks of the limits' outputs: 0, or -1.
+int gpu_masks_room(kn_dev_t *dev);
+
+// A step begins: it has no masks yet.
+void gpu_masks_none(kn_dev_t *dev);
 
 // The bytes of a step block of the limits.
 uint64_t gpu_block_size(const kn_limits_t *l);

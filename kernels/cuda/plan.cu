@@ -25,19 +25,13 @@ padded(uint64_t bytes)
     return (bytes + 15) / 16 * 16;
 }
 
-// Of the block, for what has no limits; bytes of a mask.
+// Of the block, for what has no limits.
 #define ROOM ((uint64_t) 1 << 20)
-
-static uint64_t
-mask_bytes(const kn_limits_t *l)
-{
-    return padded((static_cast<uint64_t>(l->vocab) + 31) / 32 * 4);
-}
 
 uint64_t
 gpu_block_size(const kn_limits_t *l)
 {
-    return padded(sizeof(gpu_step_t)) + ROOM + l->outs * mask_bytes(l)
+    return padded(sizeof(gpu_step_t)) + ROOM
            + 3 * padded(static_cast<uint64_t>(l->tokens) * sizeof(uint32_t))
            + padded(static_cast<uint64_t>(l->rows) * sizeof(kn_row_t))
            + padded(static_cast<uint64_t>(l->blocks) * sizeof(uint32_t))
@@ -119,9 +113,9 @@ extra_room(kn_dev_t *dev, uint64_t n)
     return f;
 }
 
-// How many bytes the outputs' masks, tokens and biases take.
+// How many bytes the outputs' tokens and biases take.
 static uint64_t
-outs_bytes(const kn_dev_t *dev, const kn_step_t *step)
+outs_bytes(const kn_step_t *step)
 {
     uint64_t n = 0;
     uint32_t i;
@@ -130,7 +124,6 @@ outs_bytes(const kn_dev_t *dev, const kn_step_t *step)
     for (i = 0; i < step->outs_n; i++) {
         o = &step->outs[i];
         n += padded(static_cast<uint64_t>(looked_at(o)) * sizeof(uint32_t));
-        n += o->mask != NULL ? mask_bytes(&dev->limits) : 0;
         n += padded(
             static_cast<uint64_t>(o->params->bias_n) * sizeof(sample_bias_t));
     }
@@ -143,7 +136,6 @@ fill_outs(
     const kn_dev_t *dev, const kn_step_t *step, gpu_out_t *outs, fill_t *f)
 {
     uint32_t i;
-    uint64_t mask_n = (static_cast<uint64_t>(dev->limits.vocab) + 31) / 32;
     const kn_out_t *o;
 
     for (i = 0; i < step->outs_n; i++) {
@@ -156,7 +148,7 @@ fill_outs(
         outs[i].known_n = looked_at(o);
         outs[i].prompt_n = o->prompt_n;
         outs[i].known = fill(f, o->known, looked_at(o));
-        outs[i].mask = o->mask != NULL ? fill(f, o->mask, mask_n) : NULL;
+        outs[i].mask = dev->masks + i;
         outs[i].params = *o->params;
         outs[i].params.bias = fill(f, o->params->bias, o->params->bias_n);
     }
@@ -223,10 +215,10 @@ cuda_plan(kn_dev_t *dev, const kn_step_t *step)
     outs = take(&f, step->outs_n, &head->outs);
 
     units_n = attn_fast_plan(dev->attn, step);
-    if (units_n + outs_bytes(dev, step) <= f.size - f.at) {
+    if (units_n + outs_bytes(step) <= f.size - f.at) {
         rest = &f;
     } else {
-        more = extra_room(dev, units_n + outs_bytes(dev, step) + 16);
+        more = extra_room(dev, units_n + outs_bytes(step) + 16);
         rest = &more;
     }
     units = take(rest, units_n, &units_at);
@@ -236,6 +228,7 @@ cuda_plan(kn_dev_t *dev, const kn_step_t *step)
     dev->counts[KN_TOKENS] = step->tokens_n;
     dev->counts[KN_OUTS] = step->outs_n;
 
+    gpu_masks_none(dev);
     if (more.at > 0) {
         rt_copy_start(more.device, more.host, more.at, dev->stream);
     }

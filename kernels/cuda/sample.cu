@@ -340,8 +340,8 @@ adjust(float *x, const float *logits, uint32_t vocab, const gpu_out_t &o,
     uint32_t i, t;
 
     for (i = threadIdx.x; i < vocab; i += GPU_THREADS) {
-        x[i] = o.mask == NULL || (o.mask[i / 32] >> i % 32 & 1) ? logits[i]
-                                                                : -INFINITY;
+        x[i] = *o.mask == NULL || ((*o.mask)[i / 32] >> i % 32 & 1) ? logits[i]
+                                                                    : -INFINITY;
     }
     __syncthreads();
 
@@ -423,7 +423,7 @@ choose(const float *logits, uint32_t vocab, const gpu_out_t &o, float max,
     const sample_params_t &s = o.params;
     pick_t p = {logits, vocab, max, 1, INF_BITS, vocab, shared};
 
-    if (o.mask != NULL || s.bias_n > 0 || penalized(s)) {
+    if (*o.mask != NULL || s.bias_n > 0 || penalized(s)) {
         adjust(x, logits, vocab, o, count);
         p.x = x;
         p.max = top_of(x, vocab, shared);

@@ -1,4 +1,4 @@
-// From a step's ops to its end: submit() and wait().
+// From a step's ops to its end: begin(), submit() and wait().
 //
 // DESIGN.  The last launch of a step writes its number to a word of the host's,
 // after which everything that the step wrote is seen there too: results lie in
@@ -12,6 +12,13 @@ __global__ void
 submit_end(const gpu_step_t *step, uint32_t *ended)
 {
     ptx_store_release(ended, step->number);
+}
+
+void
+cuda_begin(kn_dev_t *dev, void (*body)(void *arg), void *arg)
+{
+    assert(dev->given != dev->planned);
+    body(arg);
 }
 
 void

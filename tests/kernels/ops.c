@@ -733,9 +733,13 @@ run_sample(sub_t *s, const case_t *c)
     kn_sample_t a = {{0}, {0}, c->k};
     float *logits;
     uint32_t i, n;
+    static uint32_t masks[7][1000 / 32 + 1];
 
     logits = vectors(c->seed + 1, op_rows(c), c->k);
     logits[(op_rows(c) - 1) * c->k] = NAN;
+    for (i = 0; i < 7 * (1000 / 32 + 1); i++) {
+        masks[i % 7][i / 7] = 0x9e3779b9u * (i + 1) ^ (uint32_t) c->seed;
+    }
 
     for (i = 0; i < s->step.outs_n; i++) {
         n = c->only == ALL ? i : c->only;
@@ -747,11 +751,14 @@ run_sample(sub_t *s, const case_t *c)
         s->params[i].seed = n;
         s->outs[i].known_n = n % TOKENS_MAX;
         s->outs[i].prompt_n = n / 2;
+        s->outs[i].mask = n % 3 == 1 ? masks[n % 7] : NULL;
     }
 
     a.logits = put_rows(s, c, logits, c->k);
     a.out = put(s, NULL, s->step.outs_n * sizeof(sample_out_t));
+    s->masks = c->seed % 2 == 0; /* else those of the step before are gone */
     call(s, OP_sample, &a);
+    s->masks = 0;
     free(logits);
 
     return get_rows(s, c, a.out, sizeof(sample_out_t) / sizeof(float));

@@ -47,6 +47,7 @@ typedef struct {
     kn_step_t step;
     kn_row_t rows[ROWS_MAX];
     kn_out_t outs[TOKENS_MAX];
+    int masks; /* have some of these one? */
     uint32_t tokens[TOKENS_MAX];
     uint32_t blocks[BLOCKS_MAX];
     uint32_t pos[TOKENS_MAX]; /* of the step's tokens */
@@ -96,6 +97,9 @@ call(sub_t *s, int op, const void *a)
     call_t c = {s, op, a};
 
     s->kn->plan(s->dev, &s->step);
+    if (s->masks) {
+        s->kn->masks(s->dev, s->outs);
+    }
     s->kn->submit(s->dev, call_body, &c);
     s->kn->wait(s->dev);
 }

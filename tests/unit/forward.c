@@ -935,10 +935,167 @@ unknown_isa(void **state)
     assert_non_null(kernels_cpu("ref", err, sizeof(err)));
 }
 
+/* --- a device that computes by itself ------------------------------------ */
+
+/* What is submitted runs when it is waited for, as on a device that has a queue
+ * of its own: what came before what shows in told. */
+static struct {
+    kernels_t kn;
+    const kernels_t *as; /* who computes */
+    void (*bodies[2])(void *arg);
+    void *args[2];
+    uint32_t bodies_n, ran;
+    kn_out_t outs[TOKENS];
+    uint32_t outs_n, masked;
+    char told[16];
+    const uint32_t *mask; /* what the outputs are to have */
+} queue;
+
+static void
+queue_tell(char what)
+{
+    size_t n = strlen(queue.told);
+
+    assert_true(n + 1 < sizeof(queue.told));
+    queue.told[n] = what;
+}
+
+static void
+queue_plan(kn_dev_t *dev, const kn_step_t *step)
+{
+    uint32_t i;
+
+    queue.outs_n = step->outs_n;
+    queue.bodies_n = queue.masked = 0;
+    memset(queue.told, 0, sizeof(queue.told));
+    for (i = 0; i < step->outs_n; i++) {
+        assert_null(step->outs[i].mask);
+    }
+    queue.as->plan(dev, step);
+}
+
+static void
+queue_body(void (*body)(void *arg), void *arg)
+{
+    assert_true(queue.bodies_n < 2);
+    queue.bodies[queue.bodies_n] = body;
+    queue.args[queue.bodies_n++] = arg;
+}
+
+static void
+queue_begin(kn_dev_t *dev, void (*body)(void *arg), void *arg)
+{
+    (void) dev;
+    queue_body(body, arg);
+    queue_tell('b');
+}
+
+static void
+queue_submit(kn_dev_t *dev, void (*body)(void *arg), void *arg)
+{
+    (void) dev;
+    queue_body(body, arg);
+    queue_tell('s');
+}
+
+static void
+queue_masks(kn_dev_t *dev, const kn_out_t *outs)
+{
+    (void) dev;
+    memcpy(queue.outs, outs, queue.outs_n * sizeof(*outs));
+    queue.masked = 1;
+    queue_tell('m');
+}
+
+static int
+queue_wait(kn_dev_t *dev)
+{
+    uint32_t i;
+
+    for (i = 0; i < queue.bodies_n; i++) {
+        if (i + 1 == queue.bodies_n && queue.masked) {
+            queue.as->masks(dev, queue.outs);
+        }
+        (i == 0 ? queue.as->begin : queue.as->submit)(
+            dev, queue.bodies[i], queue.args[i]);
+    }
+    return queue.as->wait(dev);
+}
+
+static void
+queue_make_masks(void *arg, const batch_t *b)
+{
+    rig_t *r = arg;
+    uint32_t i;
+
+    queue_tell('f');
+    assert_ptr_equal(b, &r->b);
+    for (i = 0; i < b->outs_n; i++) {
+        r->outs[i].mask = i % 2 ? NULL : queue.mask;
+    }
+}
+
+/*
+ * Masks are made when the device has the pass, and before it may sample; they
+ * are then obeyed, and those of one step are not the next one's.
+ */
+static void
+masks_late(void **state)
+{
+    static const uint32_t ids[] = {1, 5, 9, 3};
+    uint32_t mask[8192] = {0}, free_token, other, only, i;
+    rig_t *r = rig_open(DEMO, "ref", 1, KN_F32);
+    forward_cfg_t c = {ROWS, TOKENS, TOKENS, CONTEXT, BLOCKS, BLOCK, KN_F32,
+        .groups = {.n = 0}};
+    char err[256];
+
+    (void) state;
+    memset(&queue, 0, sizeof(queue));
+    assert_true(model_info(r->m)->vocab <= 8192 * 32);
+    queue.as = r->kn;
+    queue.kn = *r->kn;
+    queue.kn.plan = queue_plan;
+    queue.kn.begin = queue_begin;
+    queue.kn.submit = queue_submit;
+    queue.kn.masks = queue_masks;
+    queue.kn.wait = queue_wait;
+    forward_close(r->f);
+    r->f = forward_open(&queue.kn, r->dev, r->m, &c, err, sizeof(err));
+    assert_non_null(r->f);
+
+    add_row(r, 0, ids, 0, 4, 2);
+    run(r);
+    assert_string_equal(queue.told, "bs");
+    free_token = r->got[0].token;
+    other = r->got[1].token;
+    only = free_token + 1;
+    mask[only / 32] = 1u << only % 32;
+    queue.mask = mask;
+
+    forward_masks(r->f, queue_make_masks, r);
+    for (i = 0; i < 2; i++) {
+        add_row(r, i, ids, 0, 4, 2);
+        run(r);
+        assert_string_equal(queue.told, "bfms");
+        assert_int_equal(r->got[0].token, only);
+        assert_int_equal(r->got[1].token, other);
+    }
+
+    queue.mask = NULL;
+    add_row(r, 0, ids, 0, 4, 2);
+    run(r);
+    assert_string_equal(queue.told, "bfs");
+    assert_int_equal(r->got[0].token, free_token);
+
+    forward_masks(r->f, NULL, NULL);
+    rig_close(r);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(masks_late),
         cmocka_unit_test(golden_demo),
         cmocka_unit_test(watched),
         cmocka_unit_test(golden_f32),
