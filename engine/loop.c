@@ -22,7 +22,7 @@
  * sooner.  The CPU's back end computes inside submit; there it saves nothing,
  * and what comes waits a step longer.  Who ends until it is submitted has his
  * rows trimmed from it, and they are never computed; none ends while a step
- * runs.
+ * runs.  So has a sequence that jumps (obey.c): it sits that step out.
  *
  * SLEEP.  Without a row to run it arms its bell, sets line_sleeps in the
  * segment of each request it has, and goes round once more: what came before
@@ -306,8 +306,7 @@ static int
 open_obey(loop_t *l)
 {
     const obey_cfg_t oc = {l->c.grammars, l->c.token, l->c.reason, l->c.vocab,
-        l->in->reqs_n, l->c.shape.outs_max, l->c.jump && l->c.shape.depth == 0,
-        l->in->state};
+        l->in->reqs_n, l->c.shape.outs_max, l->c.jump, l->in->state};
 
     if (l->c.grammars != NULL) {
         l->obey = obey_open(&oc);

@@ -585,8 +585,11 @@ commit_more(sched_t *s, uint32_t id, const sched_take_t *take)
     uint32_t i;
 
     assert(take->more_n <= SCHED_MORE_MAX);
-    assert(take->more_n == 0 || s->c.depth == 0);
     assert(seq_at(s, id)->known_n + take->more_n < seq_at(s, id)->limit);
+
+    if (take->more_n > 0 && s->c.depth > 0) {
+        sched_ahead_skip(s, id);
+    }
 
     for (i = 0; i < take->more_n; i++) {
         seq_append(s, id, take->more[i]);
@@ -745,12 +748,9 @@ uint32_t
 sched_more_room(const sched_t *s, uint32_t seq)
 {
     const seq_t *q = seq_at(s, seq);
-    uint32_t known_n = q->known_n + 1;
+    uint32_t known_n = q->known_n + !q->late; /* with that token */
 
-    if (s->c.depth > 0) {
-        return 0; /* the next step is planned already */
-    }
-    assert(s->reqs[seq_req(seq)].r != NULL && q->known_n < q->limit);
+    assert(s->reqs[seq_req(seq)].r != NULL && known_n <= q->limit);
 
     if (known_n + 1 >= q->limit) {
         return 0;

@@ -98,9 +98,10 @@ typedef struct {
     uint32_t token;
     uint32_t ends;   /* is it a token that ends a text? */
     uint32_t over;   /* is the text whole with it, and nothing may follow? */
-    uint32_t more_n; /* depth 0: tokens that follow it and nobody has to sample;
+    uint32_t more_n; /* tokens that follow it and nobody has to sample;
                       * sched_more_room says how many may, and all of a step
-                      * are at most b->outs_max */
+                      * are at most b->outs_max; if the next step is planned
+                      * already it has not been started, and is trimmed */
     const uint32_t *more; /* [more_n], borrowed during the call */
     uint32_t err;         /* nonzero: no token; the caller ends the request */
     uint32_t req;         /* answers from here on */
@@ -235,8 +236,9 @@ void sched_commit(sched_t *s, const batch_t *b, sched_take_t *takes);
 uint32_t sched_more_room(const sched_t *s, uint32_t seq);
 
 /*
- * Takes the discarded rows out of b, the step planned last, which is not to be
- * started before; depth 1 only.  If none is left there is no step to commit.
+ * Takes the rows out of b that are discarded, or have more to compute; of
+ * the step planned last, which is not to be started before; depth 1 only.  If
+ * none is left there is no step to commit.
  */
 void sched_trim(sched_t *s, batch_t *b);
 

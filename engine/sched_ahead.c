@@ -23,6 +23,11 @@
  * outputs are nobody's; they are counted as wasted.  A sequence that reaches
  * its limit in n is known to end, and has no row in n + 1.
  *
+ * SKIPPED.  A token may bring others that need not be sampled.  Its sequence
+ * then has more to compute than step n + 1 was planned for, and sits that out:
+ * its row leaves the plan before it is run, its blocks stay its own, and the
+ * plan after has them all in one row.
+ *
  * INVARIANTS.
  * - A block that a row in flight reads or writes stays its sequence's, or goes
  *   with the discarded row to a name of the step's own, until the step has
@@ -217,6 +222,27 @@ sched_ahead_discard(sched_t *s, uint32_t id)
     kv_hand(s->kv, id, keeper(s, last, last_i));
 
     return 1;
+}
+
+
+void
+sched_ahead_skip(sched_t *s, uint32_t id)
+{
+    sched_step_t *step = &s->steps[s->step_at];
+    seq_t *q = seq_at(s, id);
+    uint32_t i = q->row[s->step_at];
+
+    assert(s->steps_n <= 1);
+
+    if (s->steps_n == 0 || i == NONE) {
+        return;
+    }
+
+    assert(step->seqs[i] == id && !step->counted && !q->late);
+    step->seqs[i] = NONE;
+    step->stays[i] = 0; /* its blocks stay where they are */
+    q->row[s->step_at] = NONE;
+    s->discarded++;
 }
 
 

@@ -604,6 +604,12 @@ void sched_ahead_planned(sched_t *s, uint32_t rows_n);
 int sched_ahead_discard(sched_t *s, uint32_t id);
 
 /*
+ * Sequence id got tokens that the step planned behind the one being committed
+ * does not know of: it has no part in that, and sched_trim takes its row out.
+ */
+void sched_ahead_skip(sched_t *s, uint32_t id);
+
+/*
  * The step to be committed first has ended: its sequences' numbers are as they
  * would be if nothing had been planned since it was, but for computed.  NULL at
  * depth 0.  Valid until the next plan.

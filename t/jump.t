@@ -65,6 +65,24 @@ note("$jumped of $all tokens were not sampled");
 cmp_ok($jumped, '>', $all / 5, 'on: what is forced is not sampled');
 is(scalar(grep { !/\[stop\]$/ } @{ $said{on} }), 0, 'all come to their end');
 
+# --- the same while the next step is planned
+$t->signal(engine => 'TERM');
+$t->reap('engine');
+$t->start_engine('--grammar_jump', 'on', '--planning_depth', 1);
+$t->wait_ready;
+$said{ahead} = [map { my ($c) = ask($t, %$_); "$c->{text} [$c->{finish_reason}]" } @asks];
+is($t->metric('jump_tokens'), $jumped, 'planned ahead: as many are not sampled');
+is_deeply($said{ahead}, $said{on}, 'and all texts are the same');
+my $kinds = @asks / 5; # of each prompt
+for my $kind (0 .. $kinds - 1) {
+    my @at = map { $kind + $_ * $kinds } 0 .. 4;
+    my $r = $t->post('/v1/completions', { model => $name, temperature => 0, max_tokens => 100, %{ $asks[$kind] },
+        prompt => [map { $asks[$_]{prompt} } @at] });
+    my $d = LLM->decode($r->{body});
+    is_deeply([map { "$_->{text} [$_->{finish_reason}]" } @{ $d->{choices} }], [@{ $said{on} }[@at]],
+        "five prompts in the same steps, $kind");
+}
+
 # --- where it must not go
 my %long = (guided_regex => 'x the quick brown fox jumps over the lazy dog, and once more [ab]', prompt => 'A');
 my ($whole, $usage) = ask($t, %long);

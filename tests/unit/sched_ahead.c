@@ -69,7 +69,7 @@ typedef struct {
     text_t *texts;
     uint32_t next, done;
     sched_stats_t st;
-    uint64_t now, rows, late, gone, blocked, trimmed;
+    uint64_t now, rows, late, gone, blocked, trimmed, jumps, skipped;
 } world_t;
 
 static uint32_t seed;
@@ -274,6 +274,35 @@ token(world_t *w, const sched_take_t *t)
 }
 
 
+/* Some tokens are so certain that those behind them need not be sampled: into
+ * more, and how many. */
+static uint32_t
+forced(world_t *w, const dev_step_t *d, uint32_t i, uint32_t *more)
+{
+    const batch_out_t *o = &d->outs[i];
+    uint32_t seq = d->rows[o->row].seq, n = o->known_n, k, room, bad;
+    uint32_t ids[CONTEXT + SCHED_MORE_MAX + 1];
+    const text_t *x = &w->texts[w->item[seq / LLM_CHOICES_MAX]];
+
+    if (o->wanted > 0 || d->bad[i] || d->sampled[i] == EOS
+        || (x->flags & LLM_F_SCORE) || d->sampled[i] % 5 > 0) {
+        return 0;
+    }
+    memcpy(ids, o->known, n * sizeof(uint32_t));
+    ids[n++] = d->sampled[i];
+    room = sched_more_room(w->s, seq);
+    for (k = 0; k < room && k < 1 + d->sampled[i] % 4; k++) {
+        more[k] = ids[n] = next_token(ids, n, o->choice, &bad);
+        if (bad || more[k] == EOS) {
+            break;
+        }
+        n++;
+    }
+
+    return k;
+}
+
+
 /* Tells of the stop strings found, if it is time. */
 static void
 stops(world_t *w, int now)
@@ -306,12 +335,30 @@ stops(world_t *w, int now)
 
 /* --- a run -------------------------------------------------------------- */
 
+/* What is left of the next step, if who has ended is taken out. */
 static void
-commit(world_t *w, uint32_t at)
+trim(world_t *w, uint32_t at)
+{
+    uint32_t rows = w->b[at].rows_n;
+
+    sched_trim(w->s, &w->b[at]);
+    w->trimmed += rows - w->b[at].rows_n;
+    flight_drop(&w->flight);
+    if (w->b[at].rows_n > 0) {
+        flight_push(&w->flight, w->kv, &w->b[at]);
+    }
+    flight_check(&w->flight, w->s, w->kv);
+}
+
+
+/* The step has ended; early: the next one has been given to the device. */
+static void
+commit(world_t *w, uint32_t at, int early)
 {
     dev_step_t *d = &w->dev[at];
-    sched_take_t takes[ROWS];
-    uint32_t i;
+    uint32_t more[ROWS][SCHED_MORE_MAX], i, k, jumps = 0;
+    sched_take_t takes[ROWS], t;
+    int gone;
 
     if (!d->ran) {
         run(w, d);
@@ -321,9 +368,21 @@ commit(world_t *w, uint32_t at)
         takes[i].token = d->sampled[i];
         takes[i].err = d->bad[i];
         takes[i].ends = d->sampled[i] == EOS;
+        gone = w->depth > 0
+               && w->s->steps[w->s->step_at].seqs[d->outs[i].row] == NONE;
+        if (!early && !gone) {
+            takes[i].more = more[i];
+            takes[i].more_n = forced(w, d, i, more[i]);
+            jumps += takes[i].more_n > 0;
+        }
     }
     flight_pop(&w->flight);
     sched_commit(w->s, &w->b[at], takes);
+    if (jumps > 0 && w->b[1 - at].rows_n > 0) {
+        w->skipped++;
+        trim(w, 1 - at);
+    }
+    w->jumps += jumps;
     flight_check(&w->flight, w->s, w->kv);
 
     for (i = 0; i < d->b.outs_n; i++) {
@@ -338,6 +397,11 @@ commit(world_t *w, uint32_t at)
             w->texts[w->item[takes[i].req]].scored++;
         } else {
             token(w, &takes[i]);
+            for (t = takes[i], k = 0; k < takes[i].more_n; k++) {
+                t.token = more[i][k];
+                t.index++;
+                token(w, &t);
+            }
         }
     }
     stops(w, 0);
@@ -353,22 +417,6 @@ plan(world_t *w, uint32_t at, int ahead)
     w->blocked += ahead && w->b[at].rows_n == 0;
     w->rows += w->b[at].rows_n;
     w->late += w->b[at].late_n;
-    if (w->b[at].rows_n > 0) {
-        flight_push(&w->flight, w->kv, &w->b[at]);
-    }
-    flight_check(&w->flight, w->s, w->kv);
-}
-
-
-/* What is left of the next step, if who has ended is taken out. */
-static void
-trim(world_t *w, uint32_t at)
-{
-    uint32_t rows = w->b[at].rows_n;
-
-    sched_trim(w->s, &w->b[at]);
-    w->trimmed += rows - w->b[at].rows_n;
-    flight_drop(&w->flight);
     if (w->b[at].rows_n > 0) {
         flight_push(&w->flight, w->kv, &w->b[at]);
     }
@@ -408,7 +456,7 @@ turn(world_t *w, uint32_t *at)
             }
         }
     }
-    commit(w, cur);
+    commit(w, cur, early);
     w->b[cur].rows_n = 0;
     w->dev[cur].b.rows = NULL;
     events(w);
@@ -515,7 +563,7 @@ same_texts(uint32_t groups, const sched_policy_t *policy, uint32_t from)
     static text_t texts[2][TEXTS];
     static world_t w;
     uint64_t late = 0, gone = 0, wasted = 0, blocked = 0, trimmed = 0, hits = 0;
-    uint64_t preempted = 0, rows = 0;
+    uint64_t preempted = 0, rows = 0, jumps = 0, skipped = 0;
     uint32_t compared = 0, seeds = brief() ? 2 : 12;
 
     for (seed = from; seed < from + seeds; seed++) {
@@ -531,6 +579,8 @@ same_texts(uint32_t groups, const sched_policy_t *policy, uint32_t from)
         trimmed += w.trimmed;
         preempted += w.st.preemptions;
         hits += w.st.cache_hits;
+        jumps += w.jumps;
+        skipped += w.skipped;
     }
 
     /* it had all weathers */
@@ -539,6 +589,7 @@ same_texts(uint32_t groups, const sched_policy_t *policy, uint32_t from)
     assert_true(gone > 10 * seeds && wasted > 5 * seeds);
     assert_true(blocked > seeds && trimmed > 10 * seeds);
     assert_true(preempted > seeds && hits > 100 * seeds);
+    assert_true(jumps > 100 * seeds && skipped > 50 * seeds);
 }
 
 
