@@ -91,6 +91,8 @@ part "server, asan nginx" tests/asan-nginx.sh "$mode"
 if [ "$mode" = long ]; then
     part "fuzz, 60 s each" make -s fuzz
     part "grammars, jsonschema" tests/grammar_random.sh
+    part "grammars, all tokenizers" env LLM_LONG=1 tests/unit.sh \
+        "$build/unit/grammar_tokens" "$build/unit/grammar_mask"
     part "AVX-512, emulated" tests/simde.sh
     part "CUDA, emulated" tests/cuda.sh long
     part "damaged, all of them" env LLM_LONG=1 tests/unit.sh "$build/unit/damaged"

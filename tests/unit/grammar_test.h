@@ -5,7 +5,9 @@
 #ifndef GRAMMAR_TEST_H
 #define GRAMMAR_TEST_H
 
+#include "gguf.h"
 #include "grammar.h"
+#include "token.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -96,6 +98,52 @@ files_of(const char *dir, const char *end, char *paths[], size_t most)
     qsort(paths, n, sizeof(paths[0]), by_name);
 
     return n;
+}
+
+/* Those of LLM_DATA; json: is there a token for all that JSON is written with?
+ */
+static const struct {
+    const char *name;
+    int json;
+} tokenizers[] = {{"phi-2", 1}, {"qwen3", 1}, {"phi-3-mini", 1}, {"llama-2", 1},
+    {"mistral-v3", 1}, {"t5-small", 0}, {"gguf-vocab/ggml-vocab-gpt-2.gguf", 1},
+    {"gguf-vocab/ggml-vocab-deepseek-coder.gguf", 1},
+    {"gguf-vocab/ggml-vocab-llama-spm.gguf", 1}};
+
+#define TOKENIZERS (sizeof(tokenizers) / sizeof(tokenizers[0]))
+
+typedef struct {
+    token_t *tok;
+    gguf_t *gguf; /* NULL: it is a directory's */
+} tokenizer_t;
+
+/* 0, or -1 with one sentence in why. */
+static inline int
+tokenizer_open(tokenizer_t *t, const char *name, char *why, size_t n)
+{
+    const char *data = getenv("LLM_DATA");
+    char path[512];
+
+    t->tok = NULL;
+    t->gguf = NULL;
+    (void) snprintf(path, sizeof(path), "%s/tokenizers/%s",
+        data == NULL ? "../shared/data" : data, name);
+    if (!has_end(name, ".gguf")) {
+        t->tok = token_open_dir(path, why, n);
+    } else if ((t->gguf = gguf_open(path, why, n)) != NULL) {
+        t->tok = token_open_gguf(t->gguf, why, n);
+    }
+
+    return t->tok == NULL ? -1 : 0;
+}
+
+static inline void
+tokenizer_close(tokenizer_t *t)
+{
+    token_close(t->tok);
+    if (t->gguf != NULL) {
+        gguf_close(t->gguf);
+    }
 }
 
 #endif
