@@ -70,15 +70,18 @@ struct team_t {
 
 void (*simt_stream)(int stream);
 
-static thread_local team_t *team;
+// At a fixed distance from the thread's register: it is read at every step.
+static thread_local team_t *team __attribute__((tls_model("initial-exec")));
 static uint64_t seed_now;
 static unsigned threads_now = 1;
 
-extern "C" void simt_switch(void **save, void *to);
+extern "C" __attribute__((visibility("hidden"))) void simt_switch(
+    void **save, void *to);
 
 asm(R"(
         .text
         .globl simt_switch
+        .hidden simt_switch
         .type simt_switch, @function
 simt_switch:
         pushq %rbp
@@ -429,12 +432,19 @@ fiber_begin(fiber_t *f)
     f->copied = 0;
 }
 
+// The same words are often, but need not be, at the same address.
+static int
+same_word(const char *a, const char *b)
+{
+    return a == b || strcmp(a, b) == 0;
+}
+
 static int
 same_place(const fiber_t *a, const fiber_t *b)
 {
     return a->state == b->state && a->mask == b->mask
-           && a->at.line == b->at.line && strcmp(a->at.file, b->at.file) == 0
-           && strcmp(a->at.what, b->at.what) == 0;
+           && a->at.line == b->at.line && same_word(a->at.file, b->at.file)
+           && same_word(a->at.what, b->at.what);
 }
 
 // Lets the lanes of fiber f's meeting go on if all are there.
