@@ -143,7 +143,7 @@ $(BUILD)/%.o: %.c
 	$(CC) $(CFLAGS) -c -o $@ $<
 
 # tokens are checked inside nginx, which has OpenSSL; the engine has none
-$(BUILD)/unit/% $(BUILD)/kernels/%: LDLIBS := -lcmocka $(LDLIBS) -lcrypto
+$(BUILD)/unit/% $(BUILD)/kernels/% $(BUILD)/simt/engine: LDLIBS := -lcmocka $(LDLIBS) -lcrypto
 $(BUILD)/fuzz/%: LDLIBS := $(LDLIBS) -lcrypto
 $(BUILD)/bench/gateway_idle: LDLIBS := -lssl -lcrypto $(LDLIBS)
 
