@@ -168,7 +168,7 @@ $(BUILD)/bench/fit: tests/bench/fit.c $(BUILD)/tests/sim/cost.o $(BUILD)/tests/s
 # -fmad=false: as -ffp-contract=off.
 CUDA_HOME ?= $(firstword $(wildcard /usr/local/cuda /usr/local/cuda-*))
 NVCC      := $(CUDA_HOME)/bin/nvcc
-CUDA_H    := kernels/kernels.h engine/sample.h $(wildcard kernels/cuda/*.h kernels/cuda/*.cuh tests/simt/*.h)
+CUDA_H    := kernels/kernels.h engine/sample.h $(wildcard kernels/cuda/*.h kernels/cuda/*.cuh tests/simt/*.h tests/gpu/probe*.h)
 CUDA_ARCH ?= -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90a,code=sm_90a
 CUDA_O    := $(patsubst kernels/cuda/%.cu,$(BUILD)/cuda/%.o,$(wildcard kernels/cuda/*.cu))
 SIMT_O    := $(patsubst %,$(BUILD)/simt/%.o,$(filter-out rt,$(basename $(notdir $(CUDA_O)))) \
@@ -185,15 +185,18 @@ cuda-check:
 $(BUILD)/llm_cuda.so: $(CUDA_O) $(BUILD)/simt/dequant.o $(BUILD)/simt/attn_plan.o
 	$(NVCC) -shared -cudart static -o $@ $^
 
-$(BUILD)/cuda/%.o: kernels/cuda/%.cu $(CUDA_H)
+$(BUILD)/cuda/%.o: %.cu $(CUDA_H)
 	@mkdir -p $(@D)
 	$(NVCC) -std=c++17 -O2 -fmad=false $(CUDA_ARCH) -Xptxas -warn-spills,-warn-lmem-usage,-Werror \
-		-Xcompiler -fPIC,-fvisibility=hidden,-iquote,engine,-iquote,kernels -c -o $@ $<
+		-Xcompiler -fPIC,-fvisibility=hidden,-iquote,engine,-iquote,kernels,-iquote,kernels/cuda \
+		-c -o $@ $<
+
+vpath %.cu kernels/cuda tests/gpu tests/simt
 
 $(BUILD)/llm_cuda_simt.so: $(SIMT_O)
 	$(CXX) -shared -o $@ $^ -pthread $(SAN)
 
-$(BUILD)/simt/%.o: kernels/cuda/%.cu $(CUDA_H)
+$(BUILD)/simt/%.o: %.cu $(CUDA_H)
 	@mkdir -p $(@D)
 	$(CXX) $(SIMT_FLAGS) -x c++ -c -o $@ $<
 
@@ -209,6 +212,40 @@ $(BUILD)/simt/attn_plan.o: kernels/cuda/attn_plan.c kernels/cuda/attn_plan.h ker
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIC -fvisibility=hidden -c -o $@ $<
 
+# What `make gpu` runs, of the C library and CUDA alone: on the device, and the
+# same on the emulator.
+GPU_C     := $(filter-out %/model_hf.c,$(wildcard engine/forward*.c engine/gguf*.c engine/model*.c \
+             engine/tensor*.c engine/kv*.c engine/radix*.c)) engine/mem.c $(KERNEL_C) tests/gpu/no_files.c tests/gpu/shape.c
+GPU_O     := $(patsubst %.c,$(BUILD)/%.o,$(GPU_C))
+GPU_BIN   := agree engine kernels
+GPU_CUDA  := $(patsubst %,$(BUILD)/tests/gpu/cuda/%,$(GPU_BIN) conform)
+GPU_SIMT  := $(patsubst %,$(BUILD)/tests/gpu/simt/%,$(GPU_BIN) conform)
+gpu-cuda: $(GPU_CUDA) $(BUILD)/tests/gpu/ops $(BUILD)/llm_cuda.so
+gpu-simt: $(GPU_SIMT) $(BUILD)/tests/gpu/ops $(BUILD)/llm_cuda_simt.so
+
+# whose includes are looked at
+gpu-sources:
+	@echo $(GPU_C) $(GPU_BIN:%=tests/gpu/%.c) tests/kernels/ops.c
+
+$(GPU_BIN:%=$(BUILD)/tests/gpu/cuda/%): $(BUILD)/tests/gpu/cuda/%: $(BUILD)/tests/gpu/%.o $(GPU_O) \
+	$(CUDA_O) $(BUILD)/cuda/probe.o
+$(BUILD)/tests/gpu/cuda/conform: $(BUILD)/cuda/conform.o $(BUILD)/cuda/rt.o
+$(GPU_CUDA):
+	@mkdir -p $(@D)
+	$(NVCC) -cudart static -o $@ $^ -lm -lpthread -ldl
+
+$(GPU_BIN:%=$(BUILD)/tests/gpu/simt/%): $(BUILD)/tests/gpu/simt/%: $(BUILD)/tests/gpu/%.o $(GPU_O) \
+	$(filter-out %/dequant.o %/attn_plan.o,$(SIMT_O)) $(BUILD)/simt/probe.o
+$(BUILD)/tests/gpu/simt/conform: $(BUILD)/simt/conform.o $(BUILD)/simt/rt_twin.o $(BUILD)/simt/simt.o
+$(GPU_SIMT):
+	@mkdir -p $(@D)
+	$(CXX) -o $@ $^ -lm -pthread -ldl $(SAN)
+
+# that machine has no cmocka
+$(BUILD)/tests/gpu/ops: tests/kernels/ops.c tests/gpu/cmocka.h $(GPU_O)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -Itests/gpu -o $@ $< $(GPU_O) -lm -ldl
+
 # one program each: unit tests, kernel runner, benchmarks
 $(BUILD)/%: tests/%.c $(BUILD)/liball.a
 	@mkdir -p $(@D)
@@ -217,4 +254,5 @@ $(BUILD)/%: tests/%.c $(BUILD)/liball.a
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 .PHONY: all help run start stop test test-all unit unit-programs t tidy tidy-objects sim sim-check spin fuzz \
-	replay bench bench-cpu cuda cuda-check format clean
+	replay bench bench-cpu cuda cuda-check gpu gpu-cuda gpu-simt gpu-sources \
+	format clean

@@ -1,0 +1,251 @@
+/*
+ * Do whole models compute on CUDA what they compute on the CPU?  agree
+ * [SHAPE...]: random models of shapes run the same steps on both: chunks of
+ * prompts, tokens of many sequences, both together, alone.  Exit 1 if not.
+ *
+ * Would catch what no op alone shows: steps that a device records and replays
+ * for other sizes than it recorded, work lists of the step before, an op that
+ * begins before the one ahead of it has ended.
+ *
+ *      logprobs    the best of the CPU's are CUDA's, to a tolerance; and so is
+ *                  the token, unless the CPU's best two are within it
+ *      again       all steps once more: the same bits, wherever a step stands
+ *      alone       a sequence's last token in a step of its own: the same bits
+ */
+#include "probe.h"
+#include "seqs.h"
+#include "shape.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#define SEQS   12
+#define STEPS  14
+#define TOKENS 160
+#define TOPS   8
+
+/* Keys, values, queries and weights of attention are rounded to 16 bits. */
+#define TOLERANCE 0.02
+
+static const sample_params_t params = {
+    .top_p = 1, .repetition_penalty = 1, .logprobs = 1, .tops = TOPS};
+
+typedef struct {
+    shape_pass_t p;
+    seqs_t s;
+    uint32_t n[STEPS]; /* outputs of a step */
+    sample_out_t got[STEPS][SEQS];
+} side_t;
+
+static uint32_t
+min(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static int
+side_open(side_t *d, const shape_t *shape, const kernels_t *kn)
+{
+    forward_cfg_t c;
+    char err[512];
+
+    memset(&c, 0, sizeof(c));
+    c.rows_max = SEQS;
+    c.tokens_max = TOKENS;
+    c.outs_max = TOKENS;
+    c.context = 512;
+    c.blocks = SEQS * 32;
+    c.block_tokens = SEQS_BLOCK;
+    c.kv_type = KN_F16;
+
+    if (kn == NULL || shape_open(&d->p, shape, kn, &c, err, sizeof(err)) != 0) {
+        printf("%s: %s\n", shape->name, kn == NULL ? "no CPU table" : err);
+        return -1;
+    }
+    seqs_open(&d->s, SEQS, TOKENS, c.blocks, shape->vocab);
+
+    return 0;
+}
+
+static void
+side_close(side_t *d)
+{
+    seqs_close(&d->s);
+    shape_close(&d->p);
+}
+
+/* Sequence i's prompt, and how much of it a step computes. */
+static uint32_t
+prompt_of(uint32_t i)
+{
+    return 3 + i * 13 % 61;
+}
+
+/*
+ * Step i: prompts by chunks, the more sequences decode the later it is, in
+ * other numbers each time.  done is [SEQS], tokens computed.
+ */
+static void
+compose(seqs_t *s, uint32_t i, uint32_t *done)
+{
+    uint32_t k, n, left = 16 + i * 29 % 90;
+
+    seqs_begin(s);
+    for (k = 0; k < SEQS; k++) {
+        if (done[k] < prompt_of(k) ? left == 0 : (i + k) % 5 == 0) {
+            continue;
+        }
+
+        n = done[k] < prompt_of(k) ? min(left, prompt_of(k) - done[k]) : 1;
+        left -= done[k] < prompt_of(k) ? n : 0;
+        seqs_add(s, k, done[k], n, 1, NULL, &params);
+        done[k] += n;
+    }
+}
+
+static void
+run_all(side_t *d, sample_out_t (*got)[SEQS], uint32_t *done)
+{
+    uint32_t i;
+
+    memset(done, 0, SEQS * sizeof(*done));
+    for (i = 0; i < STEPS; i++) {
+        compose(&d->s, i, done);
+        d->n[i] = d->s.b.outs_n;
+        forward_submit(d->p.f, &d->s.b);
+        forward_wait(d->p.f, got[i]);
+    }
+}
+
+/* The logprob that o has for token; NAN if it is none of its best. */
+static float
+logprob_of(const sample_out_t *o, uint32_t token)
+{
+    uint32_t i;
+
+    for (i = 0; i < o->tops_n; i++) {
+        if (o->top_ids[i] == token) {
+            return o->top_logprobs[i];
+        }
+    }
+
+    return NAN;
+}
+
+/* By how much the better half of a's best are others in b; infinite if b has
+ * them not, or another token without need. */
+static double
+apart(const sample_out_t *a, const sample_out_t *b)
+{
+    uint32_t i;
+    double d, worst = 0;
+
+    if (a->err != 0 || b->err != 0 || a->tops_n < TOPS || b->tops_n < TOPS) {
+        return INFINITY;
+    }
+    if (a->token != b->token
+        && a->top_logprobs[0] - a->top_logprobs[1] > 2 * TOLERANCE) {
+        return INFINITY;
+    }
+    for (i = 0; i < TOPS / 2; i++) {
+        d = fabs(logprob_of(b, a->top_ids[i]) - a->top_logprobs[i]);
+        worst = d <= worst ? worst : isnan(d) ? INFINITY : d;
+    }
+
+    return worst;
+}
+
+static int
+same(const sample_out_t *a, const sample_out_t *b)
+{
+    return a->token == b->token && a->err == b->err
+           && memcmp(&a->logprob, &b->logprob, sizeof(a->logprob)) == 0
+           && memcmp(a->top_ids, b->top_ids, TOPS * sizeof(*a->top_ids)) == 0
+           && memcmp(a->top_logprobs, b->top_logprobs,
+                  TOPS * sizeof(*a->top_logprobs))
+                  == 0;
+}
+
+/* Each sequence's last token once more, by itself: how many differ. */
+static uint32_t
+alone(side_t *d, const uint32_t *done)
+{
+    uint32_t k, i, j, bad = 0;
+    sample_out_t one, with[SEQS];
+
+    seqs_begin(&d->s);
+    for (k = 0; k < SEQS; k++) {
+        seqs_add(&d->s, k, done[k] - 1, 1, 1, NULL, &params);
+    }
+    forward_submit(d->p.f, &d->s.b);
+    forward_wait(d->p.f, with);
+
+    for (k = 0; k < SEQS; k++) {
+        seqs_begin(&d->s);
+        seqs_add(&d->s, k, done[k] - 1, 1, 1, NULL, &params);
+        forward_submit(d->p.f, &d->s.b);
+        forward_wait(d->p.f, &one);
+        i = !same(&one, &with[k]);
+        j = one.err != 0;
+        bad += i + j;
+    }
+
+    return bad;
+}
+
+static int
+check(const char *name)
+{
+    static side_t cpu, gpu;
+    static sample_out_t again[STEPS][SEQS];
+    const shape_t *shape = shape_named(name);
+    uint32_t i, k, done[SEQS], outs = 0, bits = 0, by_self;
+    double d, worst = 0;
+    char err[256];
+
+    if (shape == NULL) {
+        printf("%s: there is no such shape\n", name);
+        return 0;
+    }
+    if (side_open(&cpu, shape, kernels_cpu("auto", err, sizeof(err))) != 0) {
+        return 0;
+    }
+    if (side_open(&gpu, shape, llm_cuda_kernels()) != 0) {
+        side_close(&cpu);
+        return 0;
+    }
+
+    run_all(&cpu, cpu.got, done);
+    run_all(&gpu, gpu.got, done);
+    run_all(&gpu, again, done);
+    by_self = alone(&gpu, done);
+
+    for (i = 0; i < STEPS; i++) {
+        for (k = 0; k < cpu.n[i]; k++, outs++) {
+            d = apart(&cpu.got[i][k], &gpu.got[i][k]);
+            worst = d > worst ? d : worst;
+            bits += !same(&gpu.got[i][k], &again[i][k]);
+        }
+    }
+
+    side_close(&cpu);
+    side_close(&gpu);
+    printf("%-13s %u outputs of %u steps: logprobs %.1e apart; "
+           "again %u, alone %u differ\n",
+        name, outs, STEPS, worst, bits, by_self);
+    (void) fflush(stdout);
+
+    return worst <= TOLERANCE && bits == 0 && by_self == 0;
+}
+
+int
+main(int argc, char **argv)
+{
+    int i, ok = argc > 1;
+
+    for (i = 1; i < argc; i++) {
+        ok &= check(argv[i]);
+    }
+
+    return !ok;
+}
