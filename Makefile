@@ -223,6 +223,10 @@ GPU_SIMT  := $(patsubst %,$(BUILD)/tests/gpu/simt/%,$(GPU_BIN) conform)
 gpu-cuda: $(GPU_CUDA) $(BUILD)/tests/gpu/ops $(BUILD)/llm_cuda.so
 gpu-simt: $(GPU_SIMT) $(BUILD)/tests/gpu/ops $(BUILD)/llm_cuda_simt.so
 
+## make gpu [PART=correct|speed|peers]   on a GPU; SIMT=1: tries it on the emulator
+gpu:
+	@tests/gpu/run.sh $(or $(PART),all)
+
 # whose includes are looked at
 gpu-sources:
 	@echo $(GPU_C) $(GPU_BIN:%=tests/gpu/%.c) tests/kernels/ops.c

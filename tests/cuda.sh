@@ -38,6 +38,7 @@ ops="embed add gather comm_gather copy sample rope_angles"
 export CUDA_HOME=$home
 LLM_BRIEF=1 "$build/kernels/ops" "$build/llm_cuda_simt.so" $ops || exit 1
 [ "$mode" != long ] || tests/simt/attn.sh plain 0 1 || exit 1
+[ "$mode" != long ] || SIMT=1 OUT=$build/gpu-simt tests/gpu/run.sh || exit 1
 [ "$mode" = long ] ||
     skip "rmsnorm, matmul, gated, headmul, rope_store, attn, router, moe_ffn"
 echo "$skipped parts, $skipped skipped"
