@@ -29,7 +29,7 @@ $t->stop(engine => 'TERM');
 my @files = (
     ['stories260K/stories260K', 'auto', 0.001],
     ['TinyStories-656K/TinyStories-656K-F16', 'auto', 0.01],
-    ['TinyStories-656K/TinyStories-656K-Q8_0', 'auto', 0.01],
+    ['TinyStories-656K/TinyStories-656K-Q8_0', 'ref', 0.01],
     ['TinyStories-656K/TinyStories-656K-Q4_0', 'ref', 0.01],
     ['TinyStories-656K/TinyStories-656K-Q5_1', 'ref', 0.01],
     ['TinyStories-656K/TinyStories-656K-Q4_K_M', 'ref', 0.01],
