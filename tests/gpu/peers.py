@@ -250,18 +250,22 @@ def streams(path, counts):
                 else dict(max_memory_percent=0.6)))
     except (ImportError, TypeError) as e:
         print(f"streams\t\t\t\tdefaults, since {e}"[:200], flush=True)
-    try:
-        with enter(generation_config=config, **more) as manager:
-            name += ", " + model.config._attn_implementation
-            batch(manager, model, min(4, counts[-1]), 99)  # warm
-            for i, n in enumerate(counts):
-                us = batch(manager, model, n, i) / (n * OUTPUT) * 1e6
-                label = f"{'tiny' if TINY else '8B'} streams {n}"
-                row(label, rows.get(label), us,
-                    f"{name}: {1e6 / us:.1f} tokens/s")
-    except Exception as e:
-        print(f"streams\t\t\t\tcontinuous batching: "
-              f"{type(e).__name__}: {e}"[:300], flush=True)
+    for attention in None, "paged|sdpa":  # its own choice may not be there
+        try:
+            if attention:
+                model.set_attn_implementation(attention)
+            with enter(generation_config=config, **more) as manager:
+                how = f"{name}, {model.config._attn_implementation}"
+                batch(manager, model, min(4, counts[-1]), 99)  # warm
+                for i, n in enumerate(counts):
+                    us = batch(manager, model, n, i) / (n * OUTPUT) * 1e6
+                    label = f"{'tiny' if TINY else '8B'} streams {n}"
+                    row(label, rows.get(label), us,
+                        f"{how}: {1e6 / us:.1f} tokens/s")
+            return
+        except Exception as e:
+            print(f"streams\t\t\t\tcontinuous batching: "
+                  f"{type(e).__name__}: {e}"[:300], flush=True)
 
 
 def main():
