@@ -1117,6 +1117,7 @@ forward_submit(forward_t *f, const batch_t *b)
     s.tokens_n = b->tokens_n;
     s.rows_n = b->rows_n;
     s.outs_n = b->outs_n;
+    s.list = f;
     s.tokens = fill_tokens(f, b);
     s.rows = f->rows;
     s.blocks = f->blocks;

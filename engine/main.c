@@ -19,6 +19,7 @@
  * on for drain_timeout, what is left gets ERROR.  A second one cuts that
  * short.
  */
+#include "backend.h"
 #include "clock.h"
 #include "cpus.h"
 #include "forward.h"
@@ -176,41 +177,11 @@ open_ipc(engine_t *e)
 }
 
 
-/* The table of operations; cpu_isa is judged on any device. */
+/* The table of operations; 0, or -1 with e->err. */
 static int
 open_kernels(engine_t *e)
 {
-    cpu_set_t allowed;
-    int null = strcmp(e->o.device, "null") == 0;
-    int cuda = strcmp(e->o.device, "cuda") == 0;
-
-    if (!null && !cuda && strcmp(e->o.device, "cpu") != 0) {
-        snprintf(e->err, sizeof(e->err),
-            "device must be cpu, cuda or null, found \"%s\"", e->o.device);
-        return -1;
-    }
-
-    if (!null && e->o.model[0] == '\0') {
-        snprintf(e->err, sizeof(e->err),
-            "no model: give --model PATH, or --device null for none");
-        return -1;
-    }
-
-    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) {
-        CPU_ZERO(&allowed);
-    }
-    if (cpus_parse(&e->cpus, e->o.cpus, &allowed, e->err, sizeof(e->err))
-        != 0) {
-        return -1;
-    }
-
-    e->kn = kernels_cpu(e->o.cpu_isa, e->err, sizeof(e->err));
-    if (e->kn != NULL && null) {
-        e->kn = kernels_null();
-    }
-    if (e->kn != NULL && cuda) {
-        e->kn = kernels_cuda(e->o.cuda_library, e->err, sizeof(e->err));
-    }
+    e->kn = backend_kernels(&e->o, &e->cpus, e->err, sizeof(e->err));
 
     return e->kn == NULL ? -1 : 0;
 }
@@ -220,13 +191,7 @@ open_kernels(engine_t *e)
 static int
 open_device(engine_t *e)
 {
-    kn_open_t ko;
-
-    memset(&ko, 0, sizeof(ko));
-    ko.threads = (uint32_t) e->o.threads;
-    ko.cpus = e->cpus.v;
-    ko.cpus_n = e->cpus.n;
-    e->dev = e->kn->open(&ko, e->err, sizeof(e->err));
+    e->dev = backend_open(e->kn, &e->o, &e->cpus, e->err, sizeof(e->err));
 
     return e->dev == NULL ? -1 : 0;
 }
@@ -1152,6 +1117,13 @@ serve(engine_t *e)
             &ipc_state(e->ipc)->requests_held, __ATOMIC_RELAXED),
         (long long) e->o.drain_timeout);
     drain(e);
+    e->kn->info(e->dev, &info);
+    if (info.recorded > 0) {
+        log_line(LOG_NOTICE,
+            "recorded %llu lists of launches in %.1f ms, replayed %llu steps",
+            (unsigned long long) info.recorded, (double) info.recorded_us / 1e3,
+            (unsigned long long) info.replayed);
+    }
     log_line(LOG_NOTICE, "exit");
 
     return 0;

@@ -16,7 +16,7 @@
  *      plan(dev, &step)          copies the block, makes work lists
  *      begin(dev, body, arg)     calls body(arg), which calls the ops; or
  *                                replays what it recorded of an earlier call
- *                                with that body and arg
+ *                                of the same list of ops (kn_step_t's list)
  *      masks(dev, outs)          copies which tokens may come
  *      submit(dev, body, arg)    as begin, of the ops that are left: sample,
  *                                which looks at the masks; then the step ends
@@ -135,6 +135,7 @@ typedef struct {
     const uint32_t *cpus; /* [cpus_n], there to be used; borrowed by open */
     uint32_t cpus_n;      /* 0: threads go where the system moves them */
     comm_t *comm;         /* NULL: alone; borrowed until close */
+    uint32_t eager;       /* GPU: no step is recorded */
 } kn_open_t;
 
 typedef struct {
@@ -142,6 +143,9 @@ typedef struct {
     int host;      /* is a kn_ptr_t an address of the host's too? (tests) */
     int blind;     /* does weight_load not look at the data? */
     uint64_t used; /* bytes allocated, weights and all */
+
+    /* GPU: lists of launches, the time that making them took, their use */
+    uint64_t recorded, recorded_us, replayed;
 } kn_info_t;
 
 /* The most that a step will ever hold; sizes the device's own memory. */
@@ -201,6 +205,9 @@ typedef struct {
  */
 typedef struct {
     uint32_t tokens_n, rows_n, outs_n, blocks_n;
+    const void *list; /* body's name: those of one name call the same ops with
+                       * the same args, whatever the step, until reserve() is
+                       * called; NULL: it has none, and is not recorded */
     const uint32_t *tokens; /* [tokens_n] ids, each below the vocabulary */
     const kn_row_t *rows;   /* [rows_n] */
     const uint32_t *blocks; /* [blocks_n] */
@@ -555,7 +562,8 @@ typedef struct {
 
     /*
      * Allocates what steps up to these limits need.  Again with the same or
-     * other limits: the larger counts.  0, or -1 with one sentence in err.
+     * other limits: the larger counts, and what was recorded is forgotten.  0,
+     * or -1 with one sentence in err.
      */
     int (*reserve)(
         kn_dev_t *dev, const kn_limits_t *l, char *err, size_t errlen);

@@ -107,6 +107,7 @@ null_info(const kn_dev_t *dev, kn_info_t *info)
     info->host = 0;
     info->blind = 1;
     info->used = dev->used;
+    info->recorded = info->recorded_us = info->replayed = 0;
 }
 
 static kn_w_t *

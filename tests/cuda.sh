@@ -29,14 +29,17 @@ if [ ! -r "$home/include/cuda_bf16.h" ]; then
     exit 0
 fi
 
-make -s -j2 BUILD="$build" "$build/llm_cuda_simt.so" "$build/kernels/ops" ||
-    exit 1
+make -s -j2 BUILD="$build" "$build/llm_cuda_simt.so" "$build/kernels/ops" \
+    "$build/kernels/replay" || exit 1
 
 # the others take minutes
 ops="embed add gather comm_gather copy sample rope_angles"
 [ "$mode" = long ] && ops=
 export CUDA_HOME=$home
 LLM_BRIEF=1 "$build/kernels/ops" "$build/llm_cuda_simt.so" $ops || exit 1
+models=mixtral
+[ "$mode" = long ] && models="mixtral qwen3 gemma3 deepseek2-lite gpt-oss"
+"$build/kernels/replay" "$build/llm_cuda_simt.so" $models || exit 1
 [ "$mode" != long ] || tests/simt/attn.sh plain 0 1 || exit 1
 [ "$mode" != long ] || SIMT=1 OUT=$build/gpu-simt tests/gpu/run.sh || exit 1
 [ "$mode" = long ] ||

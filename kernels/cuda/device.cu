@@ -92,6 +92,7 @@ dev_close(kn_dev_t *dev)
         return;
     }
 
+    gpu_lists_free(dev);
     rt_wait(dev->stream);
     rt_wait(dev->copier);
     for (i = 0; i < GPU_COPIES; i++) {
@@ -135,6 +136,7 @@ dev_open(const kn_open_t *o, char *err, size_t errlen)
         return NULL;
     }
 
+    dev->eager = o->eager != 0;
     dev->stream = rt_stream_open();
     dev->copier = rt_stream_open();
     dev->ready = rt_event_open();
@@ -160,6 +162,9 @@ dev_info(const kn_dev_t *dev, kn_info_t *info)
     info->host = 0;
     info->blind = 0;
     info->used = dev->used + attn_fast_bytes(dev->attn);
+    info->recorded = dev->recorded;
+    info->recorded_us = dev->recorded_us;
+    info->replayed = dev->replayed;
 }
 
 static kn_ptr_t
@@ -247,6 +252,7 @@ gpu_scratch(kn_dev_t *dev)
         return 0;
     }
 
+    gpu_lists_free(dev);
     for (i = 0; i < 2; i++) {
         r |= renew(dev, &s->high[i], room) | renew(dev, &s->low[i], room);
     }
@@ -268,6 +274,7 @@ dev_reserve(kn_dev_t *dev, const kn_limits_t *l, char *err, size_t errlen)
     uint64_t sampled;
     int i, r = 0;
 
+    gpu_lists_free(dev);
     grow(&have->tokens, l->tokens);
     grow(&have->rows, l->rows);
     grow(&have->outs, l->outs);

@@ -70,7 +70,19 @@ typedef struct {
 
 typedef struct gpu_experts_s gpu_experts_t; // moe.cu
 
-#define GPU_COPIES 64u // calls of copy that can be on their way
+#define GPU_COPIES  64u // calls of copy that can be on their way
+#define GPU_BUCKETS 14u // numbers of rows that steps are recorded for
+#define GPU_LISTS   4u  // lists of ops that are
+
+// Parts of a step: of begin(), and of submit().
+enum { GPU_FIRST, GPU_LAST, GPU_PARTS };
+
+// What is recorded of a list of ops, by part and bucket (submit.cu).
+typedef struct {
+    const void *list; // kn_step_t's; NULL: there is none
+    rt_graph_t graphs[GPU_PARTS][GPU_BUCKETS];
+    int seen[GPU_PARTS][GPU_BUCKETS]; // has one been run, if none is recorded?
+} gpu_list_t;
 
 struct kn_dev_s {
     char name[64];
@@ -96,10 +108,16 @@ struct kn_dev_s {
     const uint32_t **masks_stage;
     uint32_t masked;    // are there any now?
     uint32_t counts[2]; // rows now, by KN_TOKENS and KN_OUTS
+    const void *list;   // of the step; NULL if it is not to be recorded
     uint32_t planned;   // number of the step planned last,
     uint32_t given;     // submitted last,
     uint32_t waited;    // and waited for
     uint32_t *ended;    // host: the last one that has ended
+
+    int eager; // nothing is recorded
+    gpu_list_t lists[GPU_LISTS];
+    uint32_t lists_n; // that there have been
+    uint64_t recorded, recorded_us, replayed;
 
     rt_event_t ready; // of the step before a copy
     rt_event_t copied[GPU_COPIES];
@@ -132,6 +150,9 @@ int gpu_masks_room(kn_dev_t *dev);
 
 // A step begins: it has no masks yet.
 void gpu_masks_none(kn_dev_t *dev);
+
+// Forgets what is recorded, since addresses in it change.
+void gpu_lists_free(kn_dev_t *dev);
 
 // The bytes of a step block of the limits.
 uint64_t gpu_block_size(const kn_limits_t *l);

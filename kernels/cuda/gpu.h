@@ -22,8 +22,7 @@
 #include "simt.h"
 
 #define GPU_LAUNCH(kernel, grid, block, shared, stream, ...)                   \
-    (simt_before(stream),                                                      \
-        simt_launch(grid, block, shared, [&] { kernel(__VA_ARGS__); }))
+    simt_start(stream, grid, block, shared, kernel, __VA_ARGS__)
 
 #define GPU_SHARED(p) unsigned char *p = simt_shared()
 

@@ -154,11 +154,11 @@ fill_outs(
     }
 }
 
-// Where each token stands.
-static void
+// Where each token stands; the longest row.
+static uint32_t
 fill_places(const kn_step_t *step, uint32_t *pos, uint32_t *row)
 {
-    uint32_t i, j, g, t = 0;
+    uint32_t i, j, g, t = 0, longest = 0;
     const kn_row_t *r;
 
     for (i = 0; i < step->rows_n; i++) {
@@ -170,6 +170,7 @@ fill_places(const kn_step_t *step, uint32_t *pos, uint32_t *row)
                    && r->blocks[g].n <= step->blocks_n - r->blocks[g].at);
         }
 
+        longest = r->q_len > longest ? r->q_len : longest;
         for (j = 0; j < r->q_len; j++, t++) {
             pos[t] = r->q_start + j;
             row[t] = i;
@@ -177,6 +178,8 @@ fill_places(const kn_step_t *step, uint32_t *pos, uint32_t *row)
     }
 
     assert(t == step->tokens_n);
+
+    return longest;
 }
 
 void
@@ -190,6 +193,7 @@ cuda_plan(kn_dev_t *dev, const kn_step_t *step)
     gpu_out_t *outs;
     uint32_t *pos, *row;
     uint64_t units_n;
+    int ones;
 
     assert(dev->planned - dev->waited < 2); // its stage has been copied
     dev->planned++;
@@ -209,7 +213,7 @@ cuda_plan(kn_dev_t *dev, const kn_step_t *step)
     head->tokens = fill(&f, step->tokens, step->tokens_n);
     pos = take(&f, step->tokens_n, &head->pos);
     row = take(&f, step->tokens_n, &head->row);
-    fill_places(step, pos, row);
+    ones = fill_places(step, pos, row) == 1 && step->rows_n == step->tokens_n;
     head->rows = fill(&f, step->rows, step->rows_n);
     head->blocks = fill(&f, step->blocks, step->blocks_n);
     outs = take(&f, step->outs_n, &head->outs);
@@ -227,6 +231,7 @@ cuda_plan(kn_dev_t *dev, const kn_step_t *step)
 
     dev->counts[KN_TOKENS] = step->tokens_n;
     dev->counts[KN_OUTS] = step->outs_n;
+    dev->list = ones && step->outs_n <= step->tokens_n ? step->list : NULL;
 
     gpu_masks_none(dev);
     if (more.at > 0) {

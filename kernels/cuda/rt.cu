@@ -291,3 +291,44 @@ rt_wait_word(const uint32_t *word, uint32_t value, rt_stream_t s)
         nanosleep(&pause, NULL);
     }
 }
+
+void
+rt_record(rt_stream_t s)
+{
+    check(cudaGetLastError(), "launching");
+    check(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal),
+        "recording");
+}
+
+rt_graph_t
+rt_recorded(rt_stream_t s)
+{
+    cudaGraph_t graph;
+    rt_graph_t g = NULL;
+    cudaError_t e;
+
+    check(cudaGetLastError(), "launching");
+    check(cudaStreamEndCapture(s, &graph), "recording");
+    e = cudaGraphInstantiate(&g, graph, 0);
+    if (e == cudaErrorMemoryAllocation) {
+        cudaGetLastError();
+        g = NULL;
+    } else {
+        check(e, "recording");
+    }
+    check(cudaGraphDestroy(graph), "recording");
+
+    return g;
+}
+
+void
+rt_replay(rt_graph_t g, rt_stream_t s)
+{
+    check(cudaGraphLaunch(g, s), "launching");
+}
+
+void
+rt_graph_close(rt_graph_t g)
+{
+    check(cudaGraphExecDestroy(g), "ending a recording");
+}

@@ -13,9 +13,11 @@
 #include <cuda_runtime.h>
 typedef cudaStream_t rt_stream_t;
 typedef cudaEvent_t rt_event_t;
+typedef cudaGraphExec_t rt_graph_t;
 #else
 typedef int rt_stream_t;
 typedef struct rt_event_s *rt_event_t;
+typedef struct rt_graph_s *rt_graph_t;
 #endif
 
 // Takes the first device for this thread: its name, and the bytes that it has.
@@ -63,5 +65,15 @@ void rt_wait(rt_stream_t s);
 // that is seen then.  The host looks, first without a pause, and asks the
 // device nothing but, now and then, whether it has failed.
 void rt_wait_word(const uint32_t *word, uint32_t value, rt_stream_t s);
+
+// Launches on s between the two are kept, and not done.  They must be nothing
+// but launches: no memory is given or taken meanwhile, nothing is copied.  NULL
+// when there is no memory for them.
+void rt_record(rt_stream_t s);
+rt_graph_t rt_recorded(rt_stream_t s);
+
+// All of them once, with the arguments that they were recorded with.
+void rt_replay(rt_graph_t g, rt_stream_t s);
+void rt_graph_close(rt_graph_t g);
 
 #endif

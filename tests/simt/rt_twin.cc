@@ -1,6 +1,9 @@
 // The runtime of a device that is the host: memory that ends where it ends, for
 // the address sanitizer, and begins where a device's would.
 //
+// Launches that are recorded are kept and done when they are replayed; what a
+// device refuses meanwhile ends the program here too.
+//
 // A copy that is only started is done as late as it may be: when somebody waits
 // for its stream, launches on it, or looks at an event behind it.
 //
@@ -15,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <functional>
 #include <vector>
 
 struct copy_t {
@@ -29,12 +33,18 @@ struct queue_t {
     size_t done;
 };
 
+struct rt_graph_s {
+    std::vector<std::function<void()>> launches;
+};
+
 struct rt_event_s {
     rt_stream_t stream;
     size_t after; // copies of the stream
 };
 
 static std::vector<queue_t> queues;
+static rt_graph_t recording; // NULL: nothing is recorded
+static rt_stream_t recorded;
 
 static void
 drain(rt_stream_t s, size_t until)
@@ -44,6 +54,27 @@ drain(rt_stream_t s, size_t until)
     for (; q.done < until; q.done++) {
         const copy_t &c = q.copies[q.done];
         memcpy(c.to, c.from, c.n);
+    }
+}
+
+static int
+keep(int stream, const std::function<void()> &launch)
+{
+    if (recording == NULL || stream != recorded) {
+        return 0;
+    }
+    recording->launches.push_back(launch);
+
+    return 1;
+}
+
+// What is no launch.
+static void
+not_recorded(const char *what)
+{
+    if (recording != NULL) {
+        fprintf(stderr, "rt: %s while launches are recorded\n", what);
+        abort();
     }
 }
 
@@ -61,6 +92,7 @@ rt_open(char *name, size_t n, char *err, size_t errlen)
     (void) err;
     (void) errlen;
     simt_stream = rt_wait;
+    simt_keep = keep;
     simt_set(number("LLM_SIMT_SEED", 0),
         static_cast<unsigned>(number("LLM_SIMT_THREADS", 1)));
     snprintf(name, n, "cuda, emulated");
@@ -95,6 +127,7 @@ rt_alloc(size_t n)
 {
     void *p;
 
+    not_recorded("memory is given");
     if (posix_memalign(&p, 256, n > 0 ? n : 1) != 0) {
         return NULL;
     }
@@ -106,6 +139,7 @@ rt_alloc(size_t n)
 void
 rt_free(void *p)
 {
+    not_recorded("memory is taken");
     free(p);
 }
 
@@ -124,6 +158,7 @@ rt_host_free(void *p)
 void
 rt_copy_in(void *to, const void *from, size_t n)
 {
+    not_recorded("memory is copied");
     memcpy(to, from, n);
 }
 
@@ -136,6 +171,7 @@ rt_copy_out(void *to, const void *from, size_t n)
 void
 rt_copy_start(void *to, const void *from, size_t n, rt_stream_t s)
 {
+    not_recorded("memory is copied");
     queues[static_cast<size_t>(s)].copies.push_back({to, from, n});
 }
 
@@ -196,4 +232,38 @@ rt_wait_word(const uint32_t *word, uint32_t value, rt_stream_t s)
         fprintf(stderr, "rt: a step ended without its word\n");
         abort();
     }
+}
+
+void
+rt_record(rt_stream_t s)
+{
+    not_recorded("a recording begins");
+    recording = new rt_graph_s();
+    recorded = s;
+}
+
+rt_graph_t
+rt_recorded(rt_stream_t s)
+{
+    rt_graph_t g = recording;
+
+    assert(g != NULL && s == recorded);
+    recording = NULL;
+
+    return g;
+}
+
+void
+rt_replay(rt_graph_t g, rt_stream_t s)
+{
+    rt_wait(s);
+    for (const std::function<void()> &launch : g->launches) {
+        launch();
+    }
+}
+
+void
+rt_graph_close(rt_graph_t g)
+{
+    delete g;
 }

@@ -69,6 +69,7 @@ struct team_t {
 };
 
 void (*simt_stream)(int stream);
+int (*simt_keep)(int stream, const std::function<void()> &launch);
 
 // At a fixed distance from the thread's register: it is read at every step.
 static thread_local team_t *team __attribute__((tls_model("initial-exec")));

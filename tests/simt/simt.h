@@ -38,6 +38,9 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <functional>
+#include <tuple>
+
 #undef __global__
 #undef __device__
 #undef __host__
@@ -74,13 +77,8 @@ void simt_run(
 // What a stream has to do before a launch on it: set by who has streams.
 extern void (*simt_stream)(int stream);
 
-static inline void
-simt_before(int stream)
-{
-    if (simt_stream != NULL) {
-        simt_stream(stream);
-    }
-}
+// Takes a launch instead of having it done, for who records; 0: it does not.
+extern int (*simt_keep)(int stream, const std::function<void()> &launch);
 
 template <class F>
 static inline void
@@ -89,6 +87,26 @@ simt_launch(dim3 grid, dim3 block, size_t shared, F kernel)
     simt_run(
         grid, block, shared, [](void *p) { (*static_cast<F *>(p))(); },
         &kernel);
+}
+
+// A launch on a stream: arguments are copied, as parameters of a kernel are.
+template <class... P, class... A>
+static inline void
+simt_start(int stream, dim3 grid, dim3 block, size_t shared,
+    void (*kernel)(P...), const A &...args)
+{
+    const std::tuple<typename std::remove_const<P>::type...> copies(args...);
+    const auto launch = [grid, block, shared, kernel, copies] {
+        simt_launch(grid, block, shared, [&] { std::apply(kernel, copies); });
+    };
+
+    if (simt_keep != NULL && simt_keep(stream, launch)) {
+        return;
+    }
+    if (simt_stream != NULL) {
+        simt_stream(stream);
+    }
+    launch();
 }
 
 // Of the thread that calls.

@@ -1,0 +1,24 @@
+/*
+ * The device that the options name, and what they ask of it.
+ */
+#ifndef BACKEND_H
+#define BACKEND_H
+
+#include "cpus.h"
+#include "kernels.h"
+#include "opts.h"
+
+#include <stddef.h>
+
+/*
+ * The table of operations; cpu_isa is judged on any device.  Into *cpus go
+ * those that the device's threads stay on.  NULL with one sentence in err.
+ */
+const kernels_t *backend_kernels(
+    const opts_t *o, cpus_t *cpus, char *err, size_t errlen);
+
+/* The device of that table; the caller's to close.  NULL, the same. */
+kn_dev_t *backend_open(const kernels_t *kn, const opts_t *o, const cpus_t *cpus,
+    char *err, size_t errlen);
+
+#endif
