@@ -9,6 +9,9 @@
  *      " a" " an" " b"     node: byte, depth, tokens, end of subtree
  *      [' ' 0 -> 4] ['a' 1 -> 3] ['n' 2 -> 3] ['b' 1 -> 4]
  *
+ * That jump goes far, and where many are refused each is a wait for memory: the
+ * children of a node that has many are listed too, side by side.
+ *
  * Most tokens are text that may stand in any JSON string.  They are one mask,
  * "plain", and where a grammar is in such a string only the rest is walked: a
  * second trie, of what has a quote or a backslash before any control character
@@ -32,6 +35,8 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define WIDE 8 /* children that are worth a list */
 
 typedef struct {
     const char *s;
@@ -61,6 +66,59 @@ close_nodes(grammar_trie_t *t, uint32_t *open, uint32_t *open_n, uint32_t depth)
     while (*open_n > depth) {
         t->nodes[open[--*open_n]].end = t->nodes_n;
     }
+}
+
+
+/* The children from node `from` to end, as a list; those that have many have
+ * theirs too.  How many there are. */
+static uint32_t
+list_kids(grammar_trie_t *t, uint32_t from, uint32_t end, int put)
+{
+    uint32_t i, n = 0;
+
+    for (i = from; i < end; i = t->nodes[i].end, n++) {
+        if (put) {
+            t->kids[t->wide[t->wide_n].kids + n].node = i;
+            t->kids[t->wide[t->wide_n].kids + n].byte = t->nodes[i].byte;
+        }
+    }
+
+    return n;
+}
+
+
+/* Lists the children of nodes that have many. 0, or -1: no memory. */
+static int
+lists_make(grammar_trie_t *t)
+{
+    uint32_t i, n, all = list_kids(t, 0, t->nodes_n, 0), lists = 1;
+
+    for (i = 0; i < t->nodes_n; i++) {
+        n = t->nodes[i].end - i > WIDE ? list_kids(t, i + 1, t->nodes[i].end, 0)
+                                       : 0;
+        t->nodes[i].wide = n >= WIDE;
+        all += n >= WIDE ? n : 0;
+        lists += n >= WIDE;
+    }
+
+    t->kids = calloc((size_t) all + 1, sizeof(*t->kids));
+    t->wide = calloc((size_t) lists + 1, sizeof(*t->wide));
+    if (t->kids == NULL || t->wide == NULL) {
+        return -1;
+    }
+
+    n = list_kids(t, 0, t->nodes_n, 1);
+    t->wide[++t->wide_n].kids = n;
+    for (i = 0; i < t->nodes_n; i++) {
+        if (t->nodes[i].wide) {
+            t->wide[t->wide_n].node = i;
+            n += list_kids(t, i + 1, t->nodes[i].end, 1);
+            t->wide[++t->wide_n].kids = n;
+        }
+    }
+    assert(t->wide_n == lists && n == all);
+
+    return 0;
 }
 
 
@@ -111,7 +169,17 @@ trie_make(grammar_trie_t *t, const entry_t *e, uint32_t n)
     node = realloc(t->nodes, (t->nodes_n + 1) * sizeof(*t->nodes));
     t->nodes = node != NULL ? node : t->nodes;
 
-    return 0;
+    return lists_make(t);
+}
+
+
+static void
+trie_free(grammar_trie_t *t)
+{
+    free(t->nodes);
+    free(t->ids);
+    free(t->kids);
+    free(t->wide);
 }
 
 
@@ -365,12 +433,9 @@ grammar_vocab_close(grammar_vocab_t *v)
     }
     free(v->longer);
     free(v->chars);
-    free(v->all.nodes);
-    free(v->all.ids);
-    free(v->rest.nodes);
-    free(v->rest.ids);
-    free(v->tails.nodes);
-    free(v->tails.ids);
+    trie_free(&v->all);
+    trie_free(&v->rest);
+    trie_free(&v->tails);
     free(v->plain);
     free(v->ends);
     free(v->marks);

@@ -18,12 +18,31 @@ typedef struct {
                      of the subtree, up to the end's */
     uint8_t byte, depth;
     uint8_t chars; /* rest: of a string, in a token of the subtree, at most */
+    uint8_t wide;  /* its children are listed */
 } grammar_node_of_trie_t;
+
+typedef struct {
+    uint32_t node;
+    uint8_t byte;
+} grammar_kid_t;
+
+/* A list of children: those of node, up to where the next list begins. */
+typedef struct {
+    uint32_t node, kids;
+} grammar_wide_t;
 
 typedef struct {
     grammar_node_of_trie_t *nodes; /* owned; one more, which ends ids */
     uint32_t nodes_n;
     uint32_t *ids; /* owned; token ids in the order of their bytes */
+    /*
+     * Owned.  Children are far from each other: where there are many, those
+     * that lead nowhere are told by their list, which is near.  The first list
+     * is the roots'; the others' are in the order of their nodes.
+     */
+    grammar_kid_t *kids;
+    grammar_wide_t *wide; /* [wide_n], and an end */
+    uint32_t wide_n;
 } grammar_trie_t;
 
 typedef struct grammar_walks_s grammar_walks_t;
@@ -64,6 +83,11 @@ void grammar_walks_close(grammar_walks_t *x);
 typedef struct {
     uint32_t deep, aux;
 } grammar_shape_t;
+
+/* (grammar_text.c) How many characters may follow at a place, whichever they
+ * are and whatever the stack is; TOKEN_LEN_MAX: as many as a token has; 0:
+ * none, or it is not so simple. */
+uint32_t grammar_text_left(const grammar_t *g, uint32_t pos);
 
 /*
  * The mask of a state, by a walk, and what of the state it depends on.  0, or

@@ -51,7 +51,8 @@
 #define MANY       64    /* nodes below: it pays to look at all bytes at once */
 #define EXITS      16384 /* of a slice */
 #define LARGE      2048  /* nodes of a slice that is worth its memory */
-#define WAITING    4     /* memories of walks that are kept for the next */
+#define NONE       UINT32_MAX
+#define WAITING    4 /* memories of walks that are kept for the next */
 
 enum { UNKNOWN, DEAD, FIRST }; /* in a row */
 
@@ -90,10 +91,12 @@ struct grammar_walk_s {
     uint16_t rows[ROWS][256];
     exit_t exits[EXITS]; /* of the slice under way */
     uint32_t exits_n;
-    struct grammar_walk_s *next; /* that waits too */
-    uint32_t at[DEPTH];          /* the configuration at each depth */
-    uint16_t *row[DEPTH];        /* and its row; NULL: none yet */
-    uint8_t many[DEPTH];         /* are many nodes there? */
+    struct grammar_walk_s *next;                   /* that waits too */
+    const grammar_kid_t *kid[DEPTH], *kids[DEPTH]; /* the children there that
+                                   * are listed, and their end; NULL: none */
+    uint32_t at[DEPTH];   /* the configuration at each depth */
+    uint16_t *row[DEPTH]; /* and its row; NULL: none yet */
+    uint8_t many[DEPTH];  /* are many nodes there? */
 };
 
 
@@ -531,6 +534,48 @@ bits(const grammar_trie_t *t, uint32_t from, uint32_t to, uint32_t *mask,
 }
 
 
+/* At depth are the children of node i, of which a list may be; i NONE: the
+ * roots. */
+static inline void
+list_of(grammar_walk_t *k, const grammar_trie_t *t, uint32_t depth, uint32_t i)
+{
+    uint32_t lo = 0, hi = t->wide_n, mid;
+
+    assert(depth < DEPTH);
+    if (i != NONE && !t->nodes[i].wide) {
+        k->kid[depth] = k->kids[depth] = NULL;
+        return;
+    }
+    while (i != NONE && hi - lo > 1) {
+        mid = (lo + hi) / 2;
+        *(t->wide[mid].node > i ? &hi : &lo) = mid;
+    }
+    k->kid[depth] = t->kids + t->wide[lo].kids;
+    k->kids[depth] = t->kids + t->wide[lo + 1].kids;
+}
+
+
+/* Behind a node that leads nowhere: the next one at its depth whose byte is not
+ * noted to lead nowhere either, or where the last one of them ends. */
+static inline uint32_t
+behind(grammar_walk_t *k, const grammar_trie_t *t,
+    const grammar_node_of_trie_t *node)
+{
+    const grammar_kid_t *kid = k->kid[node->depth], *to = k->kids[node->depth];
+    const uint16_t *row = k->row[node->depth];
+
+    if (kid == NULL || row == NULL) {
+        return node->end;
+    }
+    while (kid < to && (kid->node < node->end || row[kid->byte] == DEAD)) {
+        kid++;
+    }
+    k->kid[node->depth] = kid;
+
+    return kid < to ? kid->node : t->nodes[to[-1].node].end;
+}
+
+
 /* Sets the bits of all tokens of nodes from to end whose bytes pass, the first
  * ones from configuration c on. */
 static void
@@ -541,15 +586,20 @@ walk_nodes(grammar_walk_t *k, const grammar_trie_t *t, uint32_t from,
     uint32_t i;
 
     stand(k, t->nodes[from].depth, c, end - from);
+    k->kid[t->nodes[from].depth] = NULL;
+    if (from == 0) {
+        list_of(k, t, 0, NONE);
+    }
     for (i = from; i < end;) {
         node = &t->nodes[i];
         assert(node->end > i && node->end <= t->nodes_n);
         c = next_of(k, node->depth, node->byte);
         if (c == DEAD) {
-            i = node->end;
+            i = behind(k, t, node);
             continue;
         }
         stand(k, node->depth + 1u, c, node->end - i);
+        list_of(k, t, node->depth + 1u, i);
         bits(t, node->ids, node[1].ids, mask, 1);
         i++;
     }
@@ -693,6 +743,27 @@ exit_put(grammar_walk_t *k, uint32_t from, uint32_t end, uint32_t pos)
 }
 
 
+/* As behind(), where p decides. */
+static inline uint32_t
+behind_alone(grammar_walk_t *k, const grammar_trie_t *t,
+    const grammar_node_of_trie_t *node, const grammar_pos_t *p)
+{
+    const grammar_kid_t *kid = k->kid[node->depth], *to = k->kids[node->depth];
+
+    if (kid == NULL) {
+        return node->end;
+    }
+    while (
+        kid < to
+        && (kid->node < node->end || p->next[p->map[kid->byte]] == POS_DEAD)) {
+        kid++;
+    }
+    k->kid[node->depth] = kid;
+
+    return kid < to ? kid->node : t->nodes[to[-1].node].end;
+}
+
+
 /* The bits of what pos decides alone, and where it does not.  How many nodes
  * were looked at; 0: there are too many exits. */
 static uint32_t
@@ -706,6 +777,7 @@ slice_walk(
 
     k->exits_n = 0;
     stack[0] = &all[pos];
+    list_of(k, t, 0, NONE);
     for (i = 0; i < t->nodes_n && rc == 0; nodes++) {
         node = &t->nodes[i];
         p = stack[node->depth];
@@ -716,12 +788,13 @@ slice_walk(
             continue;
         }
         if (to == POS_DEAD) {
-            i = node->end;
+            i = behind_alone(k, t, node, p);
             continue;
         }
         bits(t, node->ids, node[1].ids, mask, 1);
         if (is_alone(&all[to])) {
             stack[node->depth + 1] = &all[to];
+            list_of(k, t, node->depth + 1u, i);
             i++;
         } else {
             rc = node->end > i + 1 ? exit_put(k, i + 1, node->end, to) : 0;
@@ -842,6 +915,8 @@ compute(grammar_walk_t *k, const grammar_vocab_t *v, const grammar_thread_t *t,
         memcpy(mask, v->plain, v->words * sizeof(*mask));
     } else {
         chars = n == 1 ? chars_left(&k->w, t, &enough) : 0;
+        chars =
+            n == 1 && chars == 0 ? grammar_text_left(k->w.g, t->pos) : chars;
         home = chars > 0 && enough ? c : 0;
         if (chars > 0) {
             slice(v, chars, mask);

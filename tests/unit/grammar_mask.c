@@ -134,7 +134,15 @@ static const char *const schemas[] = {
      "\"b$\"},\"minItems\":2,\"items\":{\"type\":[\"string\",\"object\"],"
      "\"maxProperties\":1}}"),
     ("{\"type\":\"array\",\"uniqueItems\":true,\"items\":{\"enum\":"
-     "[\"a\",\"ab\",null,7]}}")};
+     "[\"a\",\"ab\",null,7]}}"),
+    /* a place for each character */
+    "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"minLength\":2,"
+    "\"maxLength\":5},\"minItems\":3}",
+    "{\"type\":\"string\",\"pattern\":\"^a.{0,4}b?$\"}"};
+
+/* The same where any byte may stand, and where only some characters may. */
+static const char *const regexes[] = {
+    "[\\s\\S]{2}\"", "[\\s\\S]*\"!", "[^\\x00-\\x1f]{2,4}\""};
 
 static void
 try_all(const token_t *tok, uint32_t steps, uint32_t stride, int ordered)
@@ -152,6 +160,16 @@ try_all(const token_t *tok, uint32_t steps, uint32_t stride, int ordered)
             fail_msg("%s: %s", schemas[i], err);
         }
         /* the second time masks come from the cache */
+        (void) wander(g, v, tok, steps, stride);
+        (void) wander(g, v, tok, steps, stride);
+        grammar_close(g);
+    }
+    for (i = 0; i < sizeof(regexes) / sizeof(regexes[0]); i++) {
+        g = grammar_open_regex(
+            regexes[i], strlen(regexes[i]), &o, err, sizeof(err));
+        if (g == NULL) {
+            fail_msg("%s: %s", regexes[i], err);
+        }
         (void) wander(g, v, tok, steps, stride);
         (void) wander(g, v, tok, steps, stride);
         grammar_close(g);
