@@ -150,6 +150,60 @@ outside(float *y)
     y[threadIdx.x] = reinterpret_cast<float *>(shared)[31 - threadIdx.x];
 }
 
+// Bytes beyond what the host has there.
+__global__ void
+beyond(float *y)
+{
+    y[threadIdx.x + 33] = 1;
+}
+
+__global__ void
+skewed(float *y)
+{
+    reinterpret_cast<uint4 *>(y + 1)[threadIdx.x] = make_uint4(0, 0, 0, 0);
+}
+
+// Copies that are looked at before they are waited for, or never.
+template <bool wait>
+__global__ void
+copied(const uint4 *x, uint4 *y)
+{
+    GPU_SHARED(shared);
+    uint4 *s = reinterpret_cast<uint4 *>(shared);
+
+    ptx_copy_async(&s[threadIdx.x], &x[threadIdx.x], 16);
+    ptx_copy_commit();
+    y[threadIdx.x] = s[threadIdx.x];
+    if (wait) {
+        ptx_copy_wait<0>();
+    }
+}
+
+__global__ void
+rows(uint32_t *y)
+{
+    GPU_SHARED(shared);
+    uint32_t r[4];
+
+    ptx_ldmatrix_x4(r, shared + 20 * threadIdx.x);
+    y[threadIdx.x] = r[0];
+}
+
+// Blocks that tell one another by words that order nothing.
+__global__ void
+words(unsigned *left, unsigned *count, unsigned *y)
+{
+    unsigned i, n;
+
+    if (threadIdx.x == 0) {
+        left[blockIdx.x] = blockIdx.x;
+        n = atomicAdd(count, 1u);
+        for (i = 0; n == gridDim.x - 1 && i < gridDim.x; i++) {
+            *y += left[i];
+        }
+    }
+}
+
 // Whether what a kernel computes depends on who goes first.
 static int
 depends(void)
@@ -177,22 +231,52 @@ depends(void)
 static int
 fault(const char *name)
 {
-    int y[64];
-    float f[64];
+    std::vector<float> f(64);
+    std::vector<int> y(64);
+    std::vector<unsigned> left(40), sums(2);
+    std::vector<uint4> from(32), to(32);
+    int i;
 
     if (strcmp(name, "divergent") == 0) {
-        GPU_LAUNCH(divergent, dim3(1), dim3(64), 0, 0, y);
+        GPU_LAUNCH(divergent, dim3(1), dim3(64), 0, 0, y.data());
     } else if (strcmp(name, "ended") == 0) {
-        GPU_LAUNCH(ended, dim3(1), dim3(32), 0, 0, y);
+        GPU_LAUNCH(ended, dim3(1), dim3(32), 0, 0, y.data());
     } else if (strcmp(name, "apart") == 0) {
-        GPU_LAUNCH(apart, dim3(1), dim3(32), 0, 0, y);
+        GPU_LAUNCH(apart, dim3(1), dim3(32), 0, 0, y.data());
     } else if (strcmp(name, "outside") == 0) {
-        GPU_LAUNCH(outside, dim3(1), dim3(32), 124, 0, f);
+        GPU_LAUNCH(outside, dim3(1), dim3(32), 124, 0, f.data());
+    } else if (strcmp(name, "beyond") == 0) {
+        GPU_LAUNCH(beyond, dim3(1), dim3(32), 0, 0, f.data());
+    } else if (strcmp(name, "skewed") == 0) {
+        GPU_LAUNCH(skewed, dim3(1), dim3(8), 0, 0, f.data());
+    } else if (strcmp(name, "unwaited") == 0) {
+        GPU_LAUNCH(
+            copied<false>, dim3(1), dim3(32), 512, 0, from.data(), to.data());
+    } else if (strcmp(name, "early") == 0) {
+        GPU_LAUNCH(
+            copied<true>, dim3(1), dim3(32), 512, 0, from.data(), to.data());
+        printf("it reads %08x\n", to[7].y);
+    } else if (strcmp(name, "rows") == 0) {
+        GPU_LAUNCH(rows, dim3(1), dim3(32), 700, 0, left.data());
+    } else if (strcmp(name, "words") == 0) {
+        // the second thread is late for the first
+        simt_set(1, 2);
+        for (i = 0; i < 3; i++) {
+            sums[0] = 0;
+            GPU_LAUNCH(words, dim3(40), dim3(32), 0, 0, left.data(),
+                sums.data(), sums.data() + 1);
+        }
+    } else if (strcmp(name, "large") == 0) {
+        GPU_LAUNCH(outside, dim3(1), dim3(32), 300000, 0, f.data());
+    } else if (strcmp(name, "none") == 0) {
+        GPU_LAUNCH(outside, dim3(0), dim3(32), 128, 0, f.data());
     } else if (strcmp(name, "race") == 0) {
         return depends() ? printf("it depends on the order\n") > 0 : 0;
+    } else {
+        return 2;
     }
 
-    return 2;
+    return 0;
 }
 
 int

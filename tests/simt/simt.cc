@@ -1,10 +1,10 @@
 // Fibers, and who goes next; simt.h says what for.
 //
 // DESIGN.  One OS thread has a team of fibers, as many as the largest block so
-// far, with stacks that stay.  The scheduler is the OS thread's own stack: it
-// goes over the warps, lets each lane that can run go on until it waits, and
-// then sees whether a meeting is complete.  A round that lets nobody go on is a
-// deadlock.
+// far, with stacks that stay: teams are kept from launch to launch.  The
+// scheduler is the OS thread's own stack: it goes over the warps, lets each lane
+// that can run go on until it waits, and then sees whether a meeting is
+// complete.  A round that lets nobody go on is a deadlock.
 //
 // Switching is a dozen instructions of x86-64: what the calling convention lets
 // a function destroy needs no saving.  The sanitizers are told of each switch.
@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -66,6 +67,8 @@ struct team_t {
     const void *stack; // the scheduler's, for the address sanitizer
     size_t stack_size;
     char barrier, meeting[1024 / SIMT_LANES], start; // their addresses count
+
+    ~team_t();
 };
 
 void (*simt_stream)(int stream);
@@ -394,18 +397,15 @@ team_grow(team_t *t, unsigned n)
     }
 }
 
-static void
-team_free(team_t *t)
+team_t::~team_t()
 {
-    for (fiber_t &f : t->fibers) {
+    for (fiber_t &f : fibers) {
 #ifdef SIMT_TSAN
         __tsan_destroy_fiber(f.tsan);
 #endif
         munmap(f.stack - 4096, STACK_SIZE + 4096);
     }
-
-    free(t->shared);
-    delete t;
+    free(shared);
 }
 
 // A fiber that begins: six registers and where to go, the stack as after a
@@ -620,32 +620,34 @@ run_block(team_t *t, uint3 block)
     acquire(&t->start);
 }
 
-// A launch, and the blocks that nobody has taken.
+// A launch; its blocks are dealt out, so that each thread has some, however
+// late it comes.
 struct launch_t {
     dim3 grid, block;
     size_t shared;
     void (*body)(void *);
     void *arg;
     std::vector<unsigned> order;
-    size_t next;
+    unsigned threads;
 };
 
 // The threads of a block share an arena whose end is the end of what was asked
 // for, so that the address sanitizer sees a byte beyond it.
 static void
-work(launch_t *l, team_t *t, uint64_t random)
+work(const launch_t *l, team_t *t, unsigned nth, uint64_t random)
 {
     size_t i;
     unsigned b;
     dim3 g = l->grid;
 
     team = t;
+    t->now = NULL;
     t->n = l->block.x * l->block.y * l->block.z;
     t->block_dim = l->block;
     t->grid_dim = g;
     t->body = l->body;
     t->arg = l->arg;
-    t->random = random;
+    t->random = random + nth;
     free(t->shared);
     t->shared = NULL;
     t->shared_size = l->shared;
@@ -659,47 +661,64 @@ work(launch_t *l, team_t *t, uint64_t random)
     t->tsan = __tsan_get_current_fiber();
 #endif
 
-    for (;;) {
-        i = __atomic_fetch_add(&l->next, 1, __ATOMIC_RELAXED);
-        if (i >= l->order.size()) {
-            break;
-        }
+    for (i = nth; i < l->order.size(); i += l->threads) {
         b = l->order[i];
         run_block(t, make_uint3(b % g.x, b / g.x % g.y, b / (g.x * g.y)));
+    }
+}
+
+// A team for each thread of a launch.  Launches come one after another.
+static team_t *
+team_of(unsigned i)
+{
+    static std::vector<std::unique_ptr<team_t>> teams;
+
+    while (teams.size() <= i) {
+        teams.emplace_back(new team_t());
+    }
+
+    return teams[i].get();
+}
+
+// What a device refuses, it refuses when nobody looks at it any more.
+static void
+check_launch(dim3 grid, dim3 block, size_t shared)
+{
+    size_t threads = static_cast<size_t>(block.x) * block.y * block.z;
+
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffff
+        || grid.y > 65535 || grid.z > 65535 || threads == 0 || threads > 1024
+        || shared > SIMT_SHARED_MAX) {
+        fprintf(stderr,
+            "simt: no launch is of %u, %u, %u blocks of %zu threads with %zu "
+            "bytes\n",
+            grid.x, grid.y, grid.z, threads, shared);
+        abort();
     }
 }
 
 void
 simt_run(dim3 grid, dim3 block, size_t shared, void (*body)(void *), void *arg)
 {
-    static thread_local team_t *own;
-    launch_t l = {grid, block, shared, body, arg, {}, 0};
+    launch_t l = {grid, block, shared, body, arg, {}, threads_now};
     uint64_t random = (seed_now + 1) * 0x9e3779b97f4a7c15u;
     unsigned i;
     std::vector<std::thread> others;
 
     assert(team == NULL || team->now == NULL);
-    assert(block.x * block.y * block.z > 0);
-    assert(block.x * block.y * block.z <= 1024);
+    check_launch(grid, block, shared);
 
     count_up(l.order, (size_t) grid.x * grid.y * grid.z);
     if (seed_now != 0) {
         shuffle(l.order, &random);
     }
-    if (own == NULL) {
-        own = new team_t();
-    }
 
     for (i = 1; i < threads_now; i++) {
-        others.emplace_back([&l, random, i] {
-            team_t *t = new team_t();
-            work(&l, t, random + i);
-            team_free(t);
-        });
+        others.emplace_back(work, &l, team_of(i), i, random);
     }
 
-    work(&l, own, random);
-    own->now = NULL;
+    work(&l, team_of(0), 0, random);
+    team_of(0)->now = NULL;
     for (std::thread &o : others) {
         o.join();
     }

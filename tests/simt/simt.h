@@ -61,6 +61,9 @@
 
 #define SIMT_LANES 32
 
+// The most that a block may have, and a device of compute capability 9.0 has.
+#define SIMT_SHARED_MAX ((size_t) 227 * 1024)
+
 // Where a thread stands: what it does there, and the place in the source.
 struct simt_at_t {
     const char *what, *file;
