@@ -173,7 +173,7 @@ CUDA_ARCH ?= -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90a,code=
 CUDA_O    := $(patsubst kernels/cuda/%.cu,$(BUILD)/cuda/%.o,$(wildcard kernels/cuda/*.cu))
 SIMT_O    := $(patsubst %,$(BUILD)/simt/%.o,$(filter-out rt,$(basename $(notdir $(CUDA_O)))) \
              rt_twin simt dequant attn_plan)
-SIMT_FLAGS := -std=c++17 -O2 -g1 -Wall -Wextra -Werror -Wno-unknown-pragmas -fPIC \
+SIMT_FLAGS := -std=c++17 $(if $(SAN),-O1,-O2) -g1 -Wall -Wextra -Werror -Wno-unknown-pragmas -fPIC \
              -fvisibility=hidden -ffp-contract=off -isystem $(CUDA_HOME)/include -iquote engine \
              -iquote kernels -iquote kernels/cuda -iquote tests/simt $(SAN)
 
@@ -196,13 +196,36 @@ vpath %.cu kernels/cuda tests/gpu tests/simt
 $(BUILD)/llm_cuda_simt.so: $(SIMT_O)
 	$(CXX) -shared -o $@ $^ -pthread $(SAN)
 
+# what the emulator does is below the program that the thread sanitizer watches
+$(BUILD)/simt/simt.o: SIMT_FLAGS := $(filter-out -fsanitize=thread,$(SIMT_FLAGS))
+SIMT_CC = @mkdir -p $(@D) && $(CXX) $(SIMT_FLAGS) $(PARTS) -x c++ -c -o $@ $<
+
 $(BUILD)/simt/%.o: %.cu $(CUDA_H)
-	@mkdir -p $(@D)
-	$(CXX) $(SIMT_FLAGS) -x c++ -c -o $@ $<
+	$(SIMT_CC)
 
 $(BUILD)/simt/%.o: tests/simt/%.cc $(CUDA_H)
+	$(SIMT_CC)
+
+# attention whose partitions are longer after 1024 positions already
+$(BUILD)/simt/parts/%: PARTS := -DATTN_PARTS=4
+
+$(BUILD)/simt/parts/%.o: kernels/cuda/%.cu $(CUDA_H)
+	$(SIMT_CC)
+
+$(BUILD)/simt/parts/attn.o: tests/simt/attn.cu $(CUDA_H)
+	$(SIMT_CC)
+
+$(BUILD)/simt/parts/attn_plan.o: kernels/cuda/attn_plan.c kernels/cuda/attn_plan.h kernels/kernels.h
 	@mkdir -p $(@D)
-	$(CXX) $(SIMT_FLAGS) -c -o $@ $<
+	$(CC) $(CFLAGS) $(PARTS) -c -o $@ $<
+
+$(BUILD)/simt/conform $(BUILD)/simt/check: $(BUILD)/simt/%: $(BUILD)/simt/%.o \
+		$(BUILD)/simt/simt.o $(BUILD)/simt/rt_twin.o
+	$(CXX) -o $@ $^ -pthread $(SAN)
+
+$(BUILD)/simt/attn: $(patsubst %,$(BUILD)/simt/parts/attn%.o,_decode _prefill _fast _plan) \
+		$(BUILD)/simt/parts/attn.o $(BUILD)/simt/simt.o $(BUILD)/simt/rt_twin.o $(BUILD)/liball.a
+	$(CXX) -o $@ $^ -lm -pthread $(SAN)
 
 $(BUILD)/simt/dequant.o: kernels/dequant.c kernels/dequant.h kernels/dequant_tables.h
 	@mkdir -p $(@D)

@@ -10,11 +10,12 @@
 // is some hundred launches of microseconds.  Those of each of its two parts are
 // recorded and replayed as one, by buckets of rows: all grids are those of the
 // bucket's rows, and blocks beyond the step's own counts, which kernels read in
-// the step block, end at once.  No argument holds more of a step than that, so a recorded step has the
-// bits of one that is not, and what decides over a recording is in its key:
+// the step block, end at once.  No argument holds more of a step than that, so
+// a recorded step has the bits of one that is not, and what decides over a
+// recording is in its key:
 //
 //      list      the ops and their args
-//      part      those of begin(), or those of submit() and the end
+//      part      those of begin(), or of submit()
 //      bucket    rows; outputs are as many at most
 //
 // The first step of a bucket runs as it is: kernels are loaded by it, tables

@@ -21,6 +21,7 @@ typedef struct {
     float c[16][8];
 } mma_in_t;
 
+static rt_stream_t stream;
 static uint64_t random_now = 88172645463325252u;
 
 static uint32_t
@@ -125,11 +126,11 @@ check_mma(int bf16)
 
         rt_copy_in(dev, &in, sizeof(in));
         if (bf16) {
-            GPU_LAUNCH(run_mma<true>, dim3(1), dim3(32), 0, 0, dev, y);
+            GPU_LAUNCH(run_mma<true>, dim3(1), dim3(32), 0, stream, dev, y);
         } else {
-            GPU_LAUNCH(run_mma<false>, dim3(1), dim3(32), 0, 0, dev, y);
+            GPU_LAUNCH(run_mma<false>, dim3(1), dim3(32), 0, stream, dev, y);
         }
-        rt_wait(0);
+        rt_wait(stream);
         rt_copy_out(out, y, sizeof(out));
         worst = fmax(worst, judge_mma(&in, out, bf16));
     }
@@ -188,11 +189,13 @@ check_ldmatrix(int trans)
     rt_copy_in(x, in, sizeof(in));
     rt_copy_in(o, order, sizeof(order));
     if (trans) {
-        GPU_LAUNCH(run_ldmatrix<true>, dim3(1), dim3(32), 32 * 48, 0, x, o, y);
+        GPU_LAUNCH(
+            run_ldmatrix<true>, dim3(1), dim3(32), 32 * 48, stream, x, o, y);
     } else {
-        GPU_LAUNCH(run_ldmatrix<false>, dim3(1), dim3(32), 32 * 48, 0, x, o, y);
+        GPU_LAUNCH(
+            run_ldmatrix<false>, dim3(1), dim3(32), 32 * 48, stream, x, o, y);
     }
-    rt_wait(0);
+    rt_wait(stream);
     rt_copy_out(out, y, sizeof(out));
 
     for (l = 0; l < 32; l++) {
@@ -255,8 +258,8 @@ check_copy(void)
     }
 
     rt_copy_in(x, in, sizeof(in));
-    GPU_LAUNCH(run_copy, dim3(1), dim3(32), sizeof(in), 0, x, y);
-    rt_wait(0);
+    GPU_LAUNCH(run_copy, dim3(1), dim3(32), sizeof(in), stream, x, y);
+    rt_wait(stream);
     rt_copy_out(out, y, sizeof(out));
 
     for (i = 0; i < sizeof(in); i++) {
@@ -309,9 +312,9 @@ check_flags(void)
 
     rt_copy_in(x, in, sizeof(in));
     rt_copy_in(flags, zero, sizeof(zero));
-    GPU_LAUNCH(
-        run_flags, dim3(BLOCKS), dim3(32), 0, 0, x, flags, flags + BLOCKS, y);
-    rt_wait(0);
+    GPU_LAUNCH(run_flags, dim3(BLOCKS), dim3(32), 0, stream, x, flags,
+        flags + BLOCKS, y);
+    rt_wait(stream);
     rt_copy_out(out, y, sizeof(out));
     rt_copy_out(&count, flags + BLOCKS, sizeof(count));
 
@@ -388,11 +391,12 @@ check_nothing(int bf16)
 
         rt_copy_in(dev, &in, sizeof(in));
         if (bf16) {
-            GPU_LAUNCH(run_nothing<true>, dim3(1), dim3(32), 0, 0, dev, y);
+            GPU_LAUNCH(run_nothing<true>, dim3(1), dim3(32), 0, stream, dev, y);
         } else {
-            GPU_LAUNCH(run_nothing<false>, dim3(1), dim3(32), 0, 0, dev, y);
+            GPU_LAUNCH(
+                run_nothing<false>, dim3(1), dim3(32), 0, stream, dev, y);
         }
-        rt_wait(0);
+        rt_wait(stream);
         rt_copy_out(out, y, sizeof(out));
         for (i = 0; i < 32; i++) {
             bad += memcmp(&out[i * 8], &out[i * 8 + 4], 16) != 0;
@@ -433,8 +437,8 @@ check_exp2(void)
     }
 
     rt_copy_in(x, in, sizeof(in));
-    GPU_LAUNCH(run_exp2, dim3(1), dim3(32), 0, 0, x, y, N);
-    rt_wait(0);
+    GPU_LAUNCH(run_exp2, dim3(1), dim3(32), 0, stream, x, y, N);
+    rt_wait(stream);
     rt_copy_out(out, y, sizeof(out));
 
     bad = (out[0] != 1) + (out[1] != 0) + !isnan(out[2]) + (out[3] != INFINITY)
@@ -455,8 +459,14 @@ check_exp2(void)
 int
 main(void)
 {
-    int ok = 1;
+    char name[64], err[256] = "";
+    int ok = rt_open(name, sizeof(name), err, sizeof(err)) == 0;
 
+    if (!ok) {
+        fprintf(stderr, "%s\n", err);
+        return 1;
+    }
+    stream = rt_stream_open();
 #ifndef __CUDACC__
     simt_set(1, 4);
     (void) rt_stream_open(); // stream 0, which the device has by itself
@@ -470,6 +480,7 @@ main(void)
     ok &= check_nothing(1);
     ok &= check_nothing(0);
     ok &= check_exp2();
+    rt_stream_close(stream);
 
     return !ok;
 }

@@ -2,8 +2,8 @@
 //
 // DESIGN.  One OS thread has a team of fibers, as many as the largest block so
 // far, with stacks that stay: teams are kept from launch to launch.  The
-// scheduler is the OS thread's own stack: it goes over the warps, lets each lane
-// that can run go on until it waits, and then sees whether a meeting is
+// scheduler is the OS thread's own stack: it goes over the warps, lets each
+// lane that can run go on until it waits, and then sees whether a meeting is
 // complete.  A round that lets nobody go on is a deadlock.
 //
 // Switching is a dozen instructions of x86-64: what the calling convention lets
