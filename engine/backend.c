@@ -50,7 +50,8 @@ backend_kernels(const opts_t *o, cpus_t *cpus, char *err, size_t errlen)
         CPU_ZERO(&allowed);
     }
     if (cpus_parse(cpus, o->cpus, &allowed, err, errlen) != 0
-        || is_on("cuda_graphs", o->cuda_graphs, err, errlen) < 0) {
+        || is_on("cuda_graphs", o->cuda_graphs, err, errlen) < 0
+        || is_on("cuda_overlap", o->cuda_overlap, err, errlen) < 0) {
         return NULL;
     }
 
@@ -76,6 +77,7 @@ backend_open(const kernels_t *kn, const opts_t *o, const cpus_t *cpus,
     ko.threads = (uint32_t) o->threads;
     ko.cpus = cpus->v;
     ko.cpus_n = cpus->n;
+    ko.overlap = is_on("cuda_overlap", o->cuda_overlap, err, errlen) == 1;
     ko.eager = is_on("cuda_graphs", o->cuda_graphs, err, errlen) == 0;
 
     return kn->open(&ko, err, errlen);

@@ -136,6 +136,7 @@ typedef struct {
     uint32_t cpus_n;      /* 0: threads go where the system moves them */
     comm_t *comm;         /* NULL: alone; borrowed until close */
     uint32_t eager;       /* GPU: no step is recorded */
+    uint32_t overlap;     /* GPU: launches begin before the one before ends */
 } kn_open_t;
 
 typedef struct {

@@ -84,6 +84,7 @@ attn_plain(const gpu_step_t *step, plain_t a)
     float sum = 0, max = -INFINITY, s, w, by, top, acc[DIMS];
     const unsigned char *row;
 
+    gpu_begin();
     if (t >= step->tokens_n) {
         return;
     }

@@ -136,6 +136,7 @@ dev_open(const kn_open_t *o, char *err, size_t errlen)
         return NULL;
     }
 
+    rt_overlap(o->overlap != 0);
     dev->eager = o->eager != 0;
     dev->stream = rt_stream_open();
     dev->copier = rt_stream_open();

@@ -9,6 +9,7 @@
 
 #include "attn_fast.cuh"
 #include "gpu.h"
+#include "ptx.h"
 #include "rt.h"
 
 #include "../kernels.h"
@@ -181,6 +182,17 @@ static inline uint32_t
 gpu_rows(const kn_dev_t *dev, uint32_t which)
 {
     return dev->counts[which];
+}
+
+// What every kernel does first, in all of its threads: where launches overlap
+// (rt.h) it is there before the one before it has ended.  Until this it may
+// read the step block and weights, which no kernel writes, and write nothing.
+// The next one may then come.
+static __device__ __forceinline__ void
+gpu_begin(void)
+{
+    ptx_wait_before();
+    ptx_start_next();
 }
 
 // The same inside a kernel.

@@ -48,6 +48,7 @@ __launch_bounds__(GPU_THREADS) gemm_products(
     uint32_t row[2];
 
     if (col >= cols.n) {
+        gpu_begin();
         return;
     }
 
@@ -61,7 +62,7 @@ __launch_bounds__(GPU_THREADS) gemm_products(
         + static_cast<size_t>(blockIdx.z) * n * m.stride * element_size(m.type);
     row[0] = pair * 2 * GEMM_TILE;
     row[1] = row[0] + GEMM_TILE;
-    gemm_block<NT>(sums, x, cols, col, m, m, row);
+    gemm_block<NT>(sums, x, cols, col, m, m, row, 1);
 
     for (i = threadIdx.x; i < 2 * GEMM_TILE * NT * 8; i += GPU_THREADS) {
         j = i / (GEMM_TILE * NT * 8);
@@ -99,10 +100,11 @@ __launch_bounds__(GPU_THREADS, 1)
     const uint32_t row[2] = {blockIdx.y * GEMM_TILE, blockIdx.y * GEMM_TILE};
 
     if (col >= cols.n) {
+        gpu_begin();
         return;
     }
 
-    gemm_block<NT>(sums, x, cols, col, a.gate, a.up, row);
+    gemm_block<NT>(sums, x, cols, col, a.gate, a.up, row, 1);
 
     for (i = threadIdx.x; i < GEMM_TILE * NT * 8; i += GPU_THREADS) {
         g = gemm_output<NT>(sums, 0, i, &r, &c);
@@ -225,6 +227,7 @@ headmul_rest(const gpu_step_t *step, const float *x, float *y, uint32_t which,
 {
     uint32_t i, r = blockIdx.x;
 
+    gpu_begin();
     if (r >= gpu_rows_in(step, which) * heads) {
         return;
     }

@@ -116,7 +116,7 @@ template <int KIND, int NT>
 static __device__ __forceinline__ void
 gemm_cores(float acc[2][NT][4], const gemm_x_t &x, const gemm_cols_t &cols,
     uint32_t col, const gemm_mat_t &m0, const gemm_mat_t &m1,
-    const uint32_t row[2])
+    const uint32_t row[2], int begins)
 {
     uint32_t c, lane = threadIdx.x % GPU_LANES, g = lane / 4, t = lane % 4;
     uint32_t chunks = gpu_parts(x.k, GPU_CHUNK), kpad = chunks * GPU_CHUNK;
@@ -147,6 +147,12 @@ gemm_cores(float acc[2][NT][4], const gemm_x_t &x, const gemm_cols_t &cols,
             }
         }
 
+        // weights are on their way, whatever the kernel before does
+        if (begins) {
+            gpu_begin();
+            begins = 0;
+        }
+
 #pragma unroll
         for (d = 0; d < GEMM_DEPTH; d++) {
             if (c + d * GPU_WARPS < chunks) {
@@ -161,6 +167,10 @@ gemm_cores(float acc[2][NT][4], const gemm_x_t &x, const gemm_cols_t &cols,
                 }
             }
         }
+    }
+
+    if (begins) { // a warp without a chunk
+        gpu_begin();
     }
 }
 
@@ -217,7 +227,7 @@ template <int KIND, int NT>
 static __device__ __forceinline__ void
 gemm_split(float *shared, const gemm_x_t &x, const gemm_cols_t &cols,
     uint32_t col, const gemm_mat_t a, const gemm_mat_t b, const uint32_t row[2],
-    uint32_t tiles)
+    uint32_t tiles, int begins)
 {
     float acc[2][NT][4];
     int i;
@@ -226,30 +236,35 @@ gemm_split(float *shared, const gemm_x_t &x, const gemm_cols_t &cols,
     for (i = 0; i < 2 * NT * 4; i++) {
         acc[i / 4 / NT][i / 4 % NT][i % 4] = 0;
     }
-    gemm_cores<KIND, NT>(acc, x, cols, col, a, b, row);
+    gemm_cores<KIND, NT>(acc, x, cols, col, a, b, row, begins);
     gemm_leave<NT>(shared, acc, tiles);
 }
 
 // All the sums of the block, into shared memory; ends with a barrier.  Tile 0
-// begins at row[0] of a, tile 1 at row[1] of b.
+// begins at row[0] of a, tile 1 at row[1] of b.  With begins the kernel has not
+// begun (gpu_begin), and does behind the first loads of weights.
 template <int NT>
 static __device__ __forceinline__ void
 gemm_block(float *shared, const gemm_x_t &x, const gemm_cols_t &cols,
     uint32_t col, const gemm_mat_t &a, const gemm_mat_t &b,
-    const uint32_t row[2])
+    const uint32_t row[2], int begins)
 {
     uint32_t f16 = (a.type == KN_F16) | (b.type == KN_F16) << 1;
     uint32_t bf16 = (a.type == KN_BF16) | (b.type == KN_BF16) << 1;
 
+    if (begins && (f16 | bf16) == 0) {
+        gpu_begin();
+    }
+
     // where types differ, what is no tile's own is computed and dropped: it
     // stands for the other in its place
     if (f16 != 0) {
-        gemm_split<SPLIT_F16, NT>(
-            shared, x, cols, col, f16 == 2 ? b : a, f16 == 1 ? a : b, row, f16);
+        gemm_split<SPLIT_F16, NT>(shared, x, cols, col, f16 == 2 ? b : a,
+            f16 == 1 ? a : b, row, f16, begins);
     }
     if (bf16 != 0) {
         gemm_split<SPLIT_BF16, NT>(shared, x, cols, col, bf16 == 2 ? b : a,
-            bf16 == 1 ? a : b, row, bf16);
+            bf16 == 1 ? a : b, row, bf16, begins && f16 == 0);
     }
     if (a.type == KN_F32) {
         gemm_plain<NT>(shared, x, cols, col, a, row[0], 0);

@@ -8,10 +8,10 @@
 
 #ifdef __CUDACC__
 
-#include <cuda_runtime.h>
+#include "rt_launch.cuh"
 
 #define GPU_LAUNCH(kernel, grid, block, shared, stream, ...)                   \
-    kernel<<<grid, block, shared, stream>>>(__VA_ARGS__)
+    rt_launch(grid, block, shared, stream, kernel, __VA_ARGS__)
 
 #define GPU_SHARED(p)                                                          \
     extern __shared__ __align__(128) unsigned char gpu_shared_[];              \

@@ -57,6 +57,7 @@ moe_sort(const gpu_step_t *step, part_t p, const uint32_t *ids, uint32_t *pairs,
 {
     uint32_t i, e, at, n = part_pairs(step, p);
 
+    gpu_begin();
     ids += static_cast<size_t>(p.first) * p.used;
 
     for (e = threadIdx.x; e < p.experts; e += GPU_THREADS) {
@@ -124,6 +125,7 @@ __launch_bounds__(GPU_THREADS) moe_gated(gemm_x_t x, moe_t a)
 {
     GPU_SHARED(shared);
     float *sums = reinterpret_cast<float *>(shared), g, u;
+    gpu_begin(); // pairs are those that the kernel before has sorted
     const gemm_cols_t cols = pairs_of(a, a.used);
     uint32_t i, r, c, pair, col = blockIdx.x * NT * 8;
     const uint32_t row[2] = {blockIdx.y * GEMM_TILE, blockIdx.y * GEMM_TILE};
@@ -133,7 +135,7 @@ __launch_bounds__(GPU_THREADS) moe_gated(gemm_x_t x, moe_t a)
     }
 
     const gemm_mat_t gate = matrix(a, GATE), up = matrix(a, UP);
-    gemm_block<NT>(sums, x, cols, col, gate, up, row);
+    gemm_block<NT>(sums, x, cols, col, gate, up, row, 0);
 
     for (i = threadIdx.x; i < GEMM_TILE * NT * 8; i += GPU_THREADS) {
         g = gemm_output<NT>(sums, 0, i, &r, &c);
@@ -157,6 +159,7 @@ __launch_bounds__(GPU_THREADS) moe_down(gemm_x_t x, moe_t a)
 {
     GPU_SHARED(shared);
     float *sums = reinterpret_cast<float *>(shared), v;
+    gpu_begin();
     const gemm_cols_t cols = pairs_of(a, 1);
     uint32_t i, j, r, c, pair, col = blockIdx.x * NT * 8;
     const uint32_t row[2] = {
@@ -167,7 +170,7 @@ __launch_bounds__(GPU_THREADS) moe_down(gemm_x_t x, moe_t a)
     }
 
     const gemm_mat_t down = matrix(a, DOWN);
-    gemm_block<NT>(sums, x, cols, col, down, down, row);
+    gemm_block<NT>(sums, x, cols, col, down, down, row, 0);
 
     for (i = threadIdx.x; i < 2 * GEMM_TILE * NT * 8; i += GPU_THREADS) {
         j = i / (GEMM_TILE * NT * 8);
@@ -191,6 +194,7 @@ moe_sum(const gpu_step_t *step, part_t p, const float *wide,
     uint32_t i, r, t = blockIdx.x;
     float sum;
 
+    gpu_begin();
     if (t * p.used >= part_pairs(step, p)) {
         return;
     }

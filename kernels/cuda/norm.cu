@@ -18,6 +18,7 @@ norm_rms(const gpu_step_t *step, uint32_t which, float *x, const float *add,
     size_t at = static_cast<size_t>(blockIdx.x) * dim;
     float v, sum = 0;
 
+    gpu_begin();
     if (blockIdx.x >= gpu_rows_in(step, which) * parts) {
         return;
     }

@@ -32,6 +32,7 @@ rope_angles(const gpu_step_t *step, const double *freq, float *cs,
     double s, c;
     size_t at;
 
+    gpu_begin();
     if (t >= step->tokens_n) {
         return;
     }
@@ -228,6 +229,7 @@ rope_store(const gpu_step_t *step, rope_t a)
     const float *cs, *k, *v;
     size_t own = a.head_dim - (a.inside ? a.v_dim : 0);
 
+    gpu_begin();
     if (t >= step->tokens_n) {
         return;
     }

@@ -117,6 +117,7 @@ router_token(const gpu_step_t *step, kn_router_t a)
                + static_cast<size_t>(t) * a.used;
     float sum = 0, v;
 
+    gpu_begin();
     if (t >= gpu_rows_in(step, a.rows)) {
         return;
     }

@@ -13,6 +13,7 @@ rows_embed(const gpu_step_t *step, const void *w, uint32_t type, uint32_t n,
     uint32_t i, row, t = blockIdx.x;
     size_t from;
 
+    gpu_begin();
     if (t >= step->tokens_n) {
         return;
     }
@@ -41,6 +42,7 @@ rows_add(const gpu_step_t *step, uint32_t which, float *x, const float *add,
     size_t at = static_cast<size_t>(t) * dim;
     float by = 1;
 
+    gpu_begin();
     if (t >= gpu_rows_in(step, which)) {
         return;
     }
@@ -66,6 +68,7 @@ rows_gather(const gpu_step_t *step, const float *x, float *y, uint32_t dim)
     uint32_t i, o = blockIdx.x;
     size_t from;
 
+    gpu_begin();
     if (o >= step->outs_n) {
         return;
     }

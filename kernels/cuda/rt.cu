@@ -1,5 +1,6 @@
 // CUDA's runtime; rt.h has the contract.
 #include "rt.h"
+#include "rt_launch.cuh"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,6 +80,20 @@ rt_open(char *name, size_t n, char *err, size_t errlen)
     snprintf(name, n, "cuda %s", p.name);
 
     return 0;
+}
+
+int rt_overlaps;
+
+void
+rt_overlap(int yes)
+{
+    int device, major;
+
+    check(cudaGetDevice(&device), "asking for the device");
+    check(cudaDeviceGetAttribute(
+              &major, cudaDevAttrComputeCapabilityMajor, device),
+        "asking for the device");
+    rt_overlaps = yes && major >= 9;
 }
 
 size_t

@@ -460,6 +460,7 @@ __launch_bounds__(GPU_THREADS)
     const float *logits;
     float max;
 
+    gpu_begin();
     for (i = blockIdx.x; i < step->outs_n; i += gridDim.x) {
         const gpu_out_t &o = step->outs[i];
         uint32_t *words = reinterpret_cast<uint32_t *>(outs + i);

@@ -49,6 +49,7 @@ split_row(const gpu_step_t *step, split_rows_t a, split_to_t to)
     float v, max = 0, scale = 1;
     int e;
 
+    gpu_begin();
     if (r >= gpu_rows_in(step, a.which) * a.heads) {
         return;
     }

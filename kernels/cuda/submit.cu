@@ -35,6 +35,7 @@ static const uint32_t buckets[GPU_BUCKETS] = {
 __global__ void
 submit_end(const gpu_step_t *step, uint32_t *ended)
 {
+    gpu_begin();
     ptx_store_release(ended, step->number);
 }
 

@@ -221,6 +221,7 @@ ptx_load_acquire(const uint32_t *p)
 static inline void
 ptx_wait_before(void)
 {
+    simt_waits();
 }
 
 static inline void

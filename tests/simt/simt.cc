@@ -45,6 +45,7 @@ struct fiber_t {
     std::vector<simt_copy_t> copies; // in order, from copied on
     size_t copied;
     unsigned group; // that copies go to
+    int waited;     // for the kernel before
     void *tsan;     // what the sanitizers know of it
     void *fake;
 };
@@ -73,6 +74,7 @@ struct team_t {
 
 void (*simt_stream)(int stream);
 int (*simt_keep)(int stream, const std::function<void()> &launch);
+int simt_must_wait;
 
 // At a fixed distance from the thread's register: it is read at every step.
 static thread_local team_t *team __attribute__((tls_model("initial-exec")));
@@ -242,6 +244,9 @@ enter(void)
     if (f->copied < f->copies.size()) {
         simt_fail({NULL, NULL, 0}, "ends with copies that it never waited for");
     }
+    if (simt_must_wait && !f->waited) {
+        simt_fail({NULL, NULL, 0}, "ends without a wait for who was before");
+    }
     f->state = ENDED;
     leave(f);
     abort();
@@ -276,6 +281,12 @@ simt_meet(unsigned mask, simt_at_t at)
     }
 
     wait_here(AT_MEETING, mask, at, &team->meeting[f->index / SIMT_LANES]);
+}
+
+void
+simt_waits(void)
+{
+    team->now->waited = 1;
 }
 
 void
@@ -428,6 +439,7 @@ fiber_begin(fiber_t *f)
     f->sp = sp;
     f->state = RUNS;
     f->group = 0;
+    f->waited = 0;
     f->fake = NULL;
     f->copies.clear();
     f->copied = 0;
