@@ -233,7 +233,12 @@ grammar_document(grammar_build_t *b, const char *what, const char *s,
     }
     *held = document_size(s, len);
     doc = json_load_callback(piece, &p, JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
-    if (doc == NULL) {
+    if (doc == NULL && json_error_code(&e) == json_error_numeric_overflow) {
+        grammar_fail(b,
+            "%s has a number of more than 64 bits, which is not supported: at "
+            "byte %d",
+            what, e.position);
+    } else if (doc == NULL) {
         grammar_fail(
             b, "%s is no JSON: %s at byte %d", what, e.text, e.position);
     }

@@ -183,6 +183,10 @@ void grammar_schema_end(schema_t *c);
 int grammar_schema_refuse(
     schema_t *c, const json_t *s, const char *keyword, const char *why);
 
+/* Refuses a keyword whose value is none (grammar_schema_shape.c).  As above. */
+int grammar_schema_shape(
+    schema_t *c, const json_t *s, const char *key, const json_t *v);
+
 /* References (grammar_schema_ref.c). */
 void grammar_schema_places(schema_t *c);
 const json_t *grammar_schema_ref(schema_t *c, const json_t *s, const char *ref);

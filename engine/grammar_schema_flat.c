@@ -180,14 +180,12 @@ types_of(schema_t *c, const json_t *type, const json_t *s)
         {"number", T_NUMBER}, {"string", T_STRING}, {"array", T_ARRAY},
         {"object", T_OBJECT}, {"any", T_ALL}};
     unsigned types = 0;
-    json_t *v;
     size_t i;
 
+    for (i = 0; i < json_array_size(type); i++) {
+        types |= types_of(c, json_array_get(type, i), s);
+    }
     if (json_is_array(type)) {
-        json_array_foreach(type, i, v)
-        {
-            types |= json_is_string(v) ? types_of(c, v, s) : 0;
-        }
         return types;
     }
     for (i = 0; json_is_string(type) && i < sizeof(names) / sizeof(names[0]);
@@ -960,6 +958,9 @@ keyword(schema_t *c, const json_t *s, const char *key, const json_t *v,
     assert(json_is_object(s) && v != NULL);
     assert(negated == 0 || negated == 1);
     (void) grammar_tick(c->b);
+    if (grammar_schema_shape(c, s, key, v) != 0) {
+        return;
+    }
     if (k != NULL) {
         if (!negated) {
             (void) keyword_atom(c, s, k, v, 0, &p->atoms);
