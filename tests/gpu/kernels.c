@@ -218,11 +218,11 @@ step(job_t *j, uint32_t rows, uint32_t start, uint32_t n, int outs)
     }
 }
 
-/* M tokens of no sequence to speak of. */
+/* M tokens: of a prompt, or as many as there are sequences. */
 static void
 tokens(job_t *j, uint32_t m)
 {
-    step(j, 1, 0, m, 0);
+    step(j, m > ROWS_MAX ? 1 : m, 0, m > ROWS_MAX ? m : 1, 0);
 }
 
 /* So many calls read bytes each: as many as miss the cache. */

@@ -61,8 +61,9 @@ probe_before(void)
 #endif
 }
 
+/* The emulator's launch has to have an argument. */
 static __global__ void
-probe_nothing(void)
+probe_nothing(int)
 {
     probe_before();
 }
@@ -83,7 +84,7 @@ probe_launch_one(rt_stream_t s, int next)
     c.stream = s;
     c.attrs = &a;
     c.numAttrs = next ? 1 : 0;
-    probe_check(cudaLaunchKernelEx(&c, probe_nothing), "launching");
+    probe_check(cudaLaunchKernelEx(&c, probe_nothing, 0), "launching");
 }
 
 static inline probe_graph_t
@@ -148,7 +149,7 @@ probe_time_us(probe_time_t from, probe_time_t to)
 }
 
 static inline void
-probe_nothing(void)
+probe_nothing(int)
 {
 }
 
@@ -169,7 +170,7 @@ probe_graph_run(probe_graph_t g, rt_stream_t s)
 
     (void) s; /* the emulator has one */
     for (i = 0; i < g; i++) {
-        GPU_LAUNCH(probe_nothing, dim3(1), dim3(32), 0, s);
+        GPU_LAUNCH(probe_nothing, dim3(1), dim3(32), 0, s, 0);
     }
 }
 

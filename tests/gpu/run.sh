@@ -134,7 +134,8 @@ alone() {
     bad=$(tr -s ' \\' '\n\n' <"$tmp/includes" | sort -u | grep -E \
         '/(jansson|pcre2|utf8proc|jwt|openssl|nginx)|ngx_|/usr/.*/cmocka')
     [ -z "$bad" ] || { echo "includes" $bad; return 1; }
-    bad=$(ldd "$bin"/* "$build/tests/gpu/ops" | grep -E '=>|not found' | awk '{print $1}' |
+    ldd "$bin"/* "$build/tests/gpu/ops" >"$tmp/libraries" || return 1
+    bad=$(grep -E '=>|not found' "$tmp/libraries" | awk '{print $1}' |
         grep -vE '^(libc|libm|libdl|libpthread|librt|libstdc\+\+|libgcc_s|linux-vdso)\.so' |
         sort -u)
     [ -z "$bad" ] || { echo "links $bad"; return 1; }
