@@ -28,9 +28,9 @@ int rt_open(char *name, size_t n, char *err, size_t errlen);
 // Bytes of the device's memory that nobody has.
 size_t rt_left(void);
 
-// From now on a launch may begin while the one before it on its stream ends: all
-// kernels wait for that themselves (gpu_begin).  0: none does, as on devices
-// that cannot.
+// From now on a launch may begin while the one before it on its stream ends:
+// all kernels wait for that themselves (gpu_begin).  0: none does, as on
+// devices that cannot.
 void rt_overlap(int yes);
 
 rt_stream_t rt_stream_open(void);

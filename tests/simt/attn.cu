@@ -429,7 +429,7 @@ reference(const world_t &w, const step_t &s, std::vector<float> *y)
 {
     char err[200];
     const kernels_t *k = kernels_cpu("ref", err, sizeof(err));
-    kn_open_t o = {1, NULL, 0};
+    kn_open_t o = {};
     kn_dev_t *dev = k->open(&o, err, sizeof(err));
     std::vector<uint32_t> tokens(s.tokens);
     kn_limits_t l;

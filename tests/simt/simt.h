@@ -92,8 +92,8 @@ simt_launch(dim3 grid, dim3 block, size_t shared, F kernel)
         &kernel);
 }
 
-// Of a kernel that waits for the one before it; all threads must, where somebody
-// has set that they must.
+// Of a kernel that waits for the one before it; all threads must, where
+// somebody has set that they must.
 extern int simt_must_wait;
 void simt_waits(void);
 
