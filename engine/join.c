@@ -102,6 +102,9 @@ move(int fd, void *p, size_t n, int out, uint64_t deadline_ms)
     uint64_t now;
     ssize_t got;
 
+    assert(fd >= 0);
+    assert(p != NULL);
+
     while (n > 0) {
         got = out ? send(fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL)
                   : recv(fd, p, n, MSG_DONTWAIT);
