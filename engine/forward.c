@@ -26,20 +26,23 @@
  * A residual is added by the norm that follows it (rmsnorm's add), so that
  * the stream is read once less.
  *
- * The KV pool is one allocation of blocks; a block holds block_tokens
- * positions of every layer of a group (model_groups.c), so that a block is
- * copied or evicted as a whole.  All are of one size:
+ * The KV pool is one allocation of blocks (forward_kv.c).
  *
- *      block:  | slot 0: k | v | slot 1: k | v | ...
- *      k, v:   [kv_heads, block_tokens, head_dim], to a multiple of 64 bytes;
- *              of latents there is no v: it is inside of k
+ * One of some ranks has the same list over its part of the model
+ * (forward_part.c), and a few calls more, where the ranks meet: x after embed,
+ * h after Wo and after Wdown are added up over all, and rank 0 gets the parts
+ * of the logits.  It alone samples; what it sampled, the next step's tokens
+ * tell the others.
  *
  * A forward_t owns its host arrays; device memory belongs to the device.  One
  * thread, the loop, calls it.  The batch comes from the scheduler: what it
  * says is asserted, not judged.
  */
 #include "forward.h"
+#include "forward_acts.h"
+#include "forward_kv.h"
 #include "forward_load.h"
+#include "forward_part.h"
 #include "mem.h"
 
 #include <assert.h>
@@ -71,35 +74,14 @@ typedef struct {
     } a;
 } op_t;
 
-/* Activations; [tokens, ...] but for those of the outputs. */
-typedef struct {
-    kn_ptr_t x, n, h;      /* [tokens, hidden] */
-    kn_ptr_t q, a;         /* [tokens, heads * head_dim] */
-    kn_ptr_t k, v;         /* [tokens, kv_heads * head_dim] */
-    kn_ptr_t qa;           /* [tokens, q_latent] */
-    kn_ptr_t ql;           /* [tokens, heads * head_dim], by latents' matrices;
-                              then q is [tokens, heads, key_dim + rope_dims] or
-                              [tokens, heads, value_dim], a of latents, and
-                              k and v are an entry's two parts */
-    kn_ptr_t gate;         /* [tokens, ffn], or [tokens, experts_used, ffn] */
-    kn_ptr_t router;       /* [tokens, experts] */
-    kn_ptr_t shared;       /* [tokens, shared_ffn] */
-    kn_ptr_t shared_by;    /* [tokens] */
-    kn_ptr_t h2;           /* [tokens, hidden] */
-    kn_ptr_t ids, weights; /* [tokens, experts_used] */
-    kn_ptr_t cs[MODEL_ROPES_MAX]; /* [tokens, rope_dims / 2, 2] */
-    kn_ptr_t g;                   /* [outs, hidden] */
-    kn_ptr_t logits;              /* [outs, vocab] */
-    kn_ptr_t out;                 /* [outs] sample_out_t, of the host */
-} acts_t;
-
 struct forward_s {
     const kernels_t *kn; /* borrowed */
     kn_dev_t *dev;       /* borrowed */
     const model_t *m;    /* borrowed */
     forward_cfg_t cfg;
+    forward_part_t part;
     uint32_t blocks_max; /* block ids of a step */
-    acts_t acts;
+    forward_acts_t acts;
     kn_ptr_t kv;   /* [cfg.blocks] blocks */
     kn_ptr_t host; /* [cfg.host_blocks] blocks, of the host; or null */
     uint64_t copies;
@@ -118,63 +100,14 @@ struct forward_s {
     void *watch_arg;
     void (*masks)(void *arg, const batch_t *b);
     void *masks_arg;
+    forward_tell_t tell; /* all NULL: nobody is told */
 };
 
-/* Bytes of one layer's keys in a block. */
-static uint64_t
-kv_part_bytes(const model_info_t *info, const forward_cfg_t *c)
+/* What there is of the model in this rank. */
+static const model_info_t *
+info_of(const forward_t *f)
 {
-    uint64_t bytes;
-
-    bytes = (uint64_t) info->kv_heads * c->block_tokens
-            * kn_kv_bytes(c->kv_type, info->head_dim);
-
-    return (bytes + 63) & ~(uint64_t) 63;
-}
-
-/* Bytes of one layer in a block: its values are as many, or inside of keys. */
-static uint64_t
-kv_layer_bytes(const model_info_t *info, const forward_cfg_t *c)
-{
-    return kv_part_bytes(info, c) * (info->latent > 0 ? 1 : 2);
-}
-
-/* Rows are whole blocks of the type, latents and what is beside them too. */
-int
-forward_kv_fits(const model_t *m, uint32_t kv_type, char *err, size_t errlen)
-{
-    const model_info_t *info = model_info(m);
-    uint32_t block = kn_kv_block(kv_type), own;
-
-    assert(kv_type < KN_KV_TYPES && info->latent <= info->head_dim);
-    own = info->head_dim - info->latent;
-
-    if (own % block == 0 && info->latent % block == 0) {
-        return 0;
-    }
-
-    if (info->latent > 0) {
-        snprintf(err, errlen,
-            "kv_type q8_0 needs latents and their rotated keys of a multiple "
-            "of %u elements, found %u and %u",
-            block, info->latent, own);
-    } else {
-        snprintf(err, errlen,
-            "kv_type q8_0 needs heads of a multiple of %u elements, found %u",
-            block, own);
-    }
-
-    return -1;
-}
-
-uint64_t
-forward_block_bytes(const model_t *m, const forward_cfg_t *c)
-{
-    const model_info_t *info = model_info(m);
-
-    assert(c->kv_type < KN_KV_TYPES && c->block_tokens > 0);
-    return (c->groups.n > 0 ? c->groups.slots : info->layers)
-           * kv_layer_bytes(info, c);
+    return &f->part.info;
 }
 
 /* An opening: what is put on the device, and for whom. */
@@ -182,100 +115,6 @@ typedef struct {
     forward_t *f;
     forward_load_t l;
 } opening_t;
-
-static uint64_t
-max_u64(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
-static void
-open_attention_acts(opening_t *o)
-{
-    acts_t *a = &o->f->acts;
-    const model_info_t *info = model_info(o->f->m);
-    uint64_t t = o->f->cfg.tokens_max, f = sizeof(float);
-    uint64_t head = info->head_dim, whole = info->key_dim + info->rope_dims;
-
-    if (info->latent == 0) {
-        a->q = forward_alloc(&o->l, t, info->heads * head * f, "activations");
-        a->a = forward_alloc(&o->l, t, info->heads * head * f, "activations");
-        a->k =
-            forward_alloc(&o->l, t, info->kv_heads * head * f, "activations");
-        a->v =
-            forward_alloc(&o->l, t, info->kv_heads * head * f, "activations");
-        return;
-    }
-
-    whole = max_u64(whole, info->value_dim);
-    a->q = forward_alloc(&o->l, t, info->heads * whole * f, "activations");
-    a->ql = forward_alloc(&o->l, t, info->heads * head * f, "activations");
-    a->a =
-        forward_alloc(&o->l, t, info->heads * info->latent * f, "activations");
-    a->k = forward_alloc(&o->l, t, info->rope_dims * f, "activations");
-    a->v = forward_alloc(&o->l, t, info->latent * f, "activations");
-
-    if (info->q_latent > 0) {
-        a->qa = forward_alloc(&o->l, t, info->q_latent * f, "activations");
-    }
-}
-
-/* Those of gates: layers with experts and without share them. */
-static void
-open_gate_acts(opening_t *o)
-{
-    uint32_t i;
-    acts_t *a = &o->f->acts;
-    const model_info_t *info = model_info(o->f->m);
-    uint64_t t = o->f->cfg.tokens_max, f = sizeof(float);
-    uint64_t gate = (uint64_t) info->experts_used * info->expert_ffn;
-
-    for (i = 0; i < info->layers; i++) {
-        if (model_layer(o->f->m, i)->router == NULL) {
-            gate = max_u64(gate, info->ffn);
-        }
-    }
-
-    a->gate = forward_alloc(&o->l, t, gate * f, "activations");
-
-    if (info->experts > 0) {
-        a->router = forward_alloc(&o->l, t, info->experts * f, "activations");
-        a->ids = forward_alloc(&o->l, t, info->experts_used * f, "activations");
-        a->weights =
-            forward_alloc(&o->l, t, info->experts_used * f, "activations");
-        a->shared_by = forward_alloc(&o->l, t, f, "activations");
-    }
-
-    if (info->shared_ffn > 0) {
-        a->shared =
-            forward_alloc(&o->l, t, info->shared_ffn * f, "activations");
-        a->h2 = forward_alloc(&o->l, t, info->hidden * f, "activations");
-    }
-}
-
-static void
-open_acts(opening_t *o)
-{
-    uint32_t i;
-    acts_t *a = &o->f->acts;
-    const model_info_t *info = model_info(o->f->m);
-    uint64_t t = o->f->cfg.tokens_max, outs = o->f->cfg.outs_max;
-    uint64_t f = sizeof(float);
-
-    a->x = forward_alloc(&o->l, t, info->hidden * f, "activations");
-    a->n = forward_alloc(&o->l, t, info->hidden * f, "activations");
-    a->h = forward_alloc(&o->l, t, info->hidden * f, "activations");
-    open_attention_acts(o);
-    open_gate_acts(o);
-
-    for (i = 0; i < info->ropes; i++) {
-        a->cs[i] = forward_alloc(&o->l, t, info->rope_dims * f, "activations");
-    }
-
-    a->g = forward_alloc(&o->l, outs, info->hidden * f, "outputs");
-    a->logits = forward_alloc(&o->l, outs, info->vocab * f, "logits");
-    a->out = forward_alloc_host(&o->l, outs, sizeof(sample_out_t), "outputs");
-}
 
 /* The next call of the list. */
 static void
@@ -309,29 +148,74 @@ products(kn_ptr_t x)
     return a;
 }
 
-/* y = x w^T + bias, bias being a tensor or NULL */
+/* All rows of w. */
+static forward_cut_t
+whole(const tensor_t *w)
+{
+    return (forward_cut_t){0, (uint32_t) w->dims[1]};
+}
+
+/* Those of the rank's heads, of so many each. */
+static forward_cut_t
+heads_rows(const opening_t *o, uint32_t rows)
+{
+    const forward_part_t *p = &o->f->part;
+
+    return (forward_cut_t){p->head * rows, p->info.heads * rows};
+}
+
+static forward_cut_t
+kv_rows(const opening_t *o, uint32_t rows)
+{
+    const forward_part_t *p = &o->f->part;
+
+    return (forward_cut_t){p->kv_head * rows, p->info.kv_heads * rows};
+}
+
+/* y = x w^T + bias for some rows of w; bias is a tensor or NULL. */
 static void
 product(opening_t *o, kn_matmul_t *a, const tensor_t *w, const tensor_t *bias,
-    kn_ptr_t y)
+    forward_cut_t rows, kn_ptr_t y)
 {
     kn_product_t *p = &a->of[a->n++];
 
     assert(a->n <= KN_PRODUCTS_MAX);
-    p->w = forward_load(&o->l, w);
-    p->bias = forward_some_vector(&o->l, bias);
+    p->w = forward_load_rows(&o->l, w, rows);
+    p->bias = forward_some_cut(&o->l, bias, rows);
     p->y = y;
     p->scale = 1;
 }
 
-/* One alone: y = scale * (x w^T + bias) */
+/* The activations in x of all ranks, added up. */
 static void
-matmul(opening_t *o, const tensor_t *w, const tensor_t *bias, kn_ptr_t x,
-    kn_ptr_t y, float scale)
+meet(opening_t *o, kn_ptr_t x)
+{
+    kn_comm_sum_t a;
+
+    a.x = x;
+    a.dim = info_of(o->f)->hidden;
+    a.rows = KN_TOKENS;
+
+    if (o->f->part.ranks > 1) {
+        PUSH(o, comm_sum, &a);
+    }
+}
+
+/*
+ * The way back to the stream: y = scale * (x w^T + bias), x being some columns
+ * of w; the ranks have yet to meet.
+ */
+static void
+back(opening_t *o, const tensor_t *w, const tensor_t *bias, forward_cut_t cols,
+    kn_ptr_t x, kn_ptr_t y, float scale)
 {
     kn_matmul_t a = products(x);
+    kn_product_t *p = &a.of[a.n++];
 
-    product(o, &a, w, bias, y);
-    a.of[0].scale = scale;
+    p->w = forward_load_cols(&o->l, w, cols);
+    p->bias = forward_some_vector(&o->l, o->f->part.rank == 0 ? bias : NULL);
+    p->y = y;
+    p->scale = scale;
     PUSH(o, matmul, &a);
 }
 
@@ -344,8 +228,8 @@ norm_stream(opening_t *o, const tensor_t *w, int residual)
 {
     kn_rmsnorm_t a;
     kn_add_t add;
-    const acts_t *acts = &o->f->acts;
-    const model_info_t *info = model_info(o->f->m);
+    const forward_acts_t *acts = &o->f->acts;
+    const model_info_t *info = info_of(o->f);
 
     if (w == NULL) {
         add.x = acts->x;
@@ -364,7 +248,7 @@ norm_stream(opening_t *o, const tensor_t *w, int residual)
     memset(&a, 0, sizeof(a));
     a.x = acts->x;
     a.add.a = residual ? acts->h.a : 0;
-    a.w = forward_vector(&o->l, w, model_info(o->f->m)->norm_offset);
+    a.w = forward_vector(&o->l, w, info_of(o->f)->norm_offset);
     a.y = acts->n;
     a.parts = 1;
     a.dim = info->hidden;
@@ -388,7 +272,7 @@ norm_by(opening_t *o, const tensor_t *w, kn_ptr_t x, uint32_t width, float eps)
     assert(w->dims[0] > 0 && width % w->dims[0] == 0);
     memset(&a, 0, sizeof(a));
     a.x = x;
-    a.w = forward_vector(&o->l, w, model_info(o->f->m)->norm_offset);
+    a.w = forward_vector(&o->l, w, info_of(o->f)->norm_offset);
     a.y = x;
     a.dim = (uint32_t) w->dims[0];
     a.parts = width / a.dim;
@@ -400,7 +284,7 @@ norm_by(opening_t *o, const tensor_t *w, kn_ptr_t x, uint32_t width, float eps)
 static void
 norm_parts(opening_t *o, const tensor_t *w, kn_ptr_t x, uint32_t width)
 {
-    norm_by(o, w, x, width, model_info(o->f->m)->eps);
+    norm_by(o, w, x, width, info_of(o->f)->eps);
 }
 
 /* y = each head of x by its own of w, what x has beyond going before. */
@@ -412,7 +296,7 @@ headmul(opening_t *o, const kn_w_t *w, kn_ptr_t x, kn_ptr_t y, uint32_t rest)
     a.w = w;
     a.x = x;
     a.y = y;
-    a.heads = model_info(o->f->m)->heads;
+    a.heads = info_of(o->f)->heads;
     a.rest = rest;
     a.rows = KN_TOKENS;
     PUSH(o, headmul, &a);
@@ -424,13 +308,13 @@ layer_kv(const forward_t *f, uint32_t i)
 {
     kn_kv_t kv;
     uint32_t slot;
-    const model_info_t *info = model_info(f->m);
+    const model_info_t *info = info_of(f), *all = model_info(f->m);
 
     model_place(f->m, &f->cfg.groups, i, &kv.group, &slot);
     kv.kv = f->kv;
     kv.stride = forward_block_bytes(f->m, &f->cfg);
-    kv.k_off = slot * kv_layer_bytes(info, &f->cfg);
-    kv.v_off = kv.k_off + kv_part_bytes(info, &f->cfg);
+    kv.k_off = slot * forward_kv_layer(all, &f->cfg);
+    kv.v_off = kv.k_off + forward_kv_part(all, &f->cfg);
     kv.type = f->cfg.kv_type;
     kv.block_tokens = f->cfg.block_tokens;
     kv.kv_heads = info->kv_heads;
@@ -446,8 +330,8 @@ static void
 open_attention(opening_t *o, uint32_t i, kn_ptr_t q)
 {
     const forward_t *f = o->f;
-    const acts_t *a = &f->acts;
-    const model_info_t *info = model_info(f->m);
+    const forward_acts_t *a = &f->acts;
+    const model_info_t *info = info_of(f);
     const model_layer_t *w = model_layer(f->m, i);
     kn_rope_store_t store;
     kn_attn_t attn;
@@ -471,7 +355,7 @@ open_attention(opening_t *o, uint32_t i, kn_ptr_t q)
     memset(&attn, 0, sizeof(attn));
     attn.q = q;
     attn.y = a->a;
-    attn.sinks = forward_some_vector(&o->l, w->sinks);
+    attn.sinks = forward_some_cut(&o->l, w->sinks, heads_rows(o, 1));
     attn.heads = info->heads;
     attn.window = w->window;
     attn.scale = info->attn_scale;
@@ -491,14 +375,14 @@ act_of(const model_info_t *info)
 static kn_ptr_t
 open_heads(opening_t *o, uint32_t i, kn_ptr_t x)
 {
-    const acts_t *a = &o->f->acts;
-    const model_info_t *info = model_info(o->f->m);
+    const forward_acts_t *a = &o->f->acts;
+    const model_info_t *info = info_of(o->f);
     const model_layer_t *w = model_layer(o->f->m, i);
     kn_matmul_t qkv = products(x);
 
-    product(o, &qkv, w->q, w->q_bias, a->q);
-    product(o, &qkv, w->k, w->k_bias, a->k);
-    product(o, &qkv, w->v, w->v_bias, a->v);
+    product(o, &qkv, w->q, w->q_bias, heads_rows(o, info->head_dim), a->q);
+    product(o, &qkv, w->k, w->k_bias, kv_rows(o, info->head_dim), a->k);
+    product(o, &qkv, w->v, w->v_bias, kv_rows(o, info->head_dim), a->v);
     PUSH(o, matmul, &qkv);
     norm_parts(o, w->q_norm, a->q, info->heads * info->head_dim);
     norm_parts(o, w->k_norm, a->k, info->kv_heads * info->head_dim);
@@ -510,21 +394,27 @@ open_heads(opening_t *o, uint32_t i, kn_ptr_t x)
 static kn_ptr_t
 open_latents(opening_t *o, uint32_t i, kn_ptr_t x)
 {
-    const acts_t *a = &o->f->acts;
-    const model_info_t *info = model_info(o->f->m);
+    const forward_acts_t *a = &o->f->acts;
+    const model_info_t *info = info_of(o->f);
     const model_layer_t *w = model_layer(o->f->m, i);
     const kn_w_t *k = NULL, *v = NULL;
-    kn_matmul_t qkv = products(x);
+    kn_matmul_t qkv = products(x), q = products(a->qa);
+    forward_cut_t heads = heads_rows(o, info->key_dim + info->rope_dims);
 
-    product(o, &qkv, w->q_a != NULL ? w->q_a : w->q, NULL,
-        w->q_a != NULL ? a->qa : a->q);
-    product(o, &qkv, w->k, NULL, a->k);
-    product(o, &qkv, w->v, NULL, a->v);
+    if (w->q_a != NULL) {
+        product(o, &qkv, w->q_a, NULL, whole(w->q_a), a->qa);
+    } else {
+        product(o, &qkv, w->q, NULL, heads, a->q);
+    }
+
+    product(o, &qkv, w->k, NULL, whole(w->k), a->k);
+    product(o, &qkv, w->v, NULL, whole(w->v), a->v);
     PUSH(o, matmul, &qkv);
 
     if (w->q_a != NULL) {
         norm_by(o, w->q_a_norm, a->qa, info->q_latent, info->latent_eps);
-        matmul(o, w->q, NULL, a->qa, a->q, 1);
+        product(o, &q, w->q, NULL, heads, a->q);
+        PUSH(o, matmul, &q);
     }
 
     forward_load_latent(&o->l, w, &k, &v);
@@ -535,23 +425,27 @@ open_latents(opening_t *o, uint32_t i, kn_ptr_t x)
     return a->q;
 }
 
-/* y = act(x gate^T + gate_bias, x up^T + up_bias), biases may be NULL */
+/*
+ * y = act(x gate^T + gate_bias, x up^T + up_bias) for some rows of them;
+ * biases may be NULL
+ */
 static void
 gated(opening_t *o, const tensor_t *gate, const tensor_t *gate_bias,
-    const tensor_t *up, const tensor_t *up_bias, kn_ptr_t x, kn_ptr_t y)
+    const tensor_t *up, const tensor_t *up_bias, forward_cut_t rows, kn_ptr_t x,
+    kn_ptr_t y)
 {
     kn_gated_t a;
 
     memset(&a, 0, sizeof(a));
-    a.gate = forward_load(&o->l, gate);
-    a.gate_bias = forward_some_vector(&o->l, gate_bias);
-    a.up = forward_load(&o->l, up);
-    a.up_bias = forward_some_vector(&o->l, up_bias);
+    a.gate = forward_load_rows(&o->l, gate, rows);
+    a.gate_bias = forward_some_cut(&o->l, gate_bias, rows);
+    a.up = forward_load_rows(&o->l, up, rows);
+    a.up_bias = forward_some_cut(&o->l, up_bias, rows);
     a.x = x;
     a.y = y;
     a.rows = KN_TOKENS;
-    a.act = act_of(model_info(o->f->m));
-    a.limit = model_info(o->f->m)->act_limit;
+    a.act = act_of(info_of(o->f));
+    a.limit = info_of(o->f)->act_limit;
     PUSH(o, gated, &a);
 }
 
@@ -559,11 +453,13 @@ gated(opening_t *o, const tensor_t *gate, const tensor_t *gate_bias,
 static void
 open_gate(opening_t *o, const model_layer_t *w, kn_ptr_t x)
 {
-    const acts_t *a = &o->f->acts;
-    const model_info_t *info = model_info(o->f->m);
+    const forward_acts_t *a = &o->f->acts;
+    const model_info_t *info = info_of(o->f);
 
-    gated(o, w->gate, w->gate_bias, w->up, w->up_bias, x, a->gate);
-    matmul(o, w->down, w->down_bias, a->gate, a->h, info->residual_scale);
+    const forward_cut_t ffn = forward_part_ffn(&o->f->part, w->down);
+
+    gated(o, w->gate, w->gate_bias, w->up, w->up_bias, ffn, x, a->gate);
+    back(o, w->down, w->down_bias, ffn, a->gate, a->h, info->residual_scale);
 }
 
 /*
@@ -574,7 +470,8 @@ static void
 load_experts(
     opening_t *o, const model_layer_t *w, const kn_w_t **at, kn_moe_ffn_t *moe)
 {
-    uint32_t i, n = model_info(o->f->m)->experts;
+    uint32_t i, n = info_of(o->f)->experts;
+    const forward_cut_t ffn = forward_part_ffn(&o->f->part, w->experts_down[0]);
 
     assert(w->experts_gate != NULL && w->experts_up != NULL);
     moe->gate = at;
@@ -582,22 +479,27 @@ load_experts(
     moe->down = at + 2 * (size_t) n;
 
     for (i = 0; i < n; i++) {
-        at[i] = forward_load(&o->l, w->experts_gate[i]);
-        at[n + i] = forward_load(&o->l, w->experts_up[i]);
-        at[2 * (size_t) n + i] = forward_load(&o->l, w->experts_down[i]);
+        at[i] = forward_load_rows(&o->l, w->experts_gate[i], ffn);
+        at[n + i] = forward_load_rows(&o->l, w->experts_up[i], ffn);
+        at[2 * (size_t) n + i] =
+            forward_load_cols(&o->l, w->experts_down[i], ffn);
     }
 
-    moe->gate_bias = forward_some_vector(&o->l, w->experts_gate_bias);
-    moe->up_bias = forward_some_vector(&o->l, w->experts_up_bias);
-    moe->down_bias = forward_some_vector(&o->l, w->experts_down_bias);
+    moe->ffn = ffn.n;
+    moe->gate_bias = forward_some_cut(&o->l, w->experts_gate_bias, ffn);
+    moe->up_bias = forward_some_cut(&o->l, w->experts_up_bias, ffn);
+
+    if (o->f->part.rank == 0) {
+        moe->down_bias = forward_some_vector(&o->l, w->experts_down_bias);
+    }
 }
 
 /* The same by those of each token's experts. */
 static void
 open_experts(opening_t *o, uint32_t i, kn_ptr_t x)
 {
-    const acts_t *a = &o->f->acts;
-    const model_info_t *info = model_info(o->f->m);
+    const forward_acts_t *a = &o->f->acts;
+    const model_info_t *info = info_of(o->f);
     const model_layer_t *w = model_layer(o->f->m, i);
     const kn_w_t **at = o->f->experts + (size_t) i * 3 * info->experts;
     kn_matmul_t routers = products(x);
@@ -606,10 +508,12 @@ open_experts(opening_t *o, uint32_t i, kn_ptr_t x)
 
     memset(&moe, 0, sizeof(moe));
     assert(info->residual_scale == 1 && info->experts_used > 0);
-    product(o, &routers, w->router, w->router_bias, a->router);
+    product(
+        o, &routers, w->router, w->router_bias, whole(w->router), a->router);
 
     if (w->shared_router != NULL) {
-        product(o, &routers, w->shared_router, NULL, a->shared_by);
+        product(o, &routers, w->shared_router, NULL, whole(w->shared_router),
+            a->shared_by);
     }
 
     PUSH(o, matmul, &routers);
@@ -640,7 +544,6 @@ open_experts(opening_t *o, uint32_t i, kn_ptr_t x)
     moe.mid = a->gate;
     moe.y = a->h;
     moe.dim = info->hidden;
-    moe.ffn = info->expert_ffn;
     moe.experts = info->experts;
     moe.used = info->experts_used;
     moe.rows = KN_TOKENS;
@@ -653,12 +556,13 @@ open_experts(opening_t *o, uint32_t i, kn_ptr_t x)
 static void
 open_shared(opening_t *o, const model_layer_t *w, kn_ptr_t x)
 {
-    const acts_t *a = &o->f->acts;
-    const model_info_t *info = model_info(o->f->m);
+    const forward_acts_t *a = &o->f->acts;
+    const model_info_t *info = info_of(o->f);
+    const forward_cut_t ffn = forward_part_ffn(&o->f->part, w->shared_down);
     kn_add_t add;
 
-    gated(o, w->shared_gate, NULL, w->shared_up, NULL, x, a->shared);
-    matmul(o, w->shared_down, NULL, a->shared, a->h2, 1);
+    gated(o, w->shared_gate, NULL, w->shared_up, NULL, ffn, x, a->shared);
+    back(o, w->shared_down, NULL, ffn, a->shared, a->h2, 1);
     add.x = a->h;
     add.add = a->h2;
     add.gate.a = w->shared_router != NULL ? a->shared_by.a : 0;
@@ -672,14 +576,17 @@ static void
 open_layer(opening_t *o, uint32_t i)
 {
     const forward_t *f = o->f;
-    const acts_t *a = &f->acts;
-    const model_info_t *info = model_info(f->m);
+    const forward_acts_t *a = &f->acts;
+    const model_info_t *info = info_of(f);
     const model_layer_t *w = model_layer(f->m, i);
     kn_ptr_t x;
 
     x = norm_stream(o, w->attn_norm, i > 0);
     x = info->latent > 0 ? open_latents(o, i, x) : open_heads(o, i, x);
-    matmul(o, w->o, w->o_bias, x, a->h, info->residual_scale);
+    back(o, w->o, w->o_bias,
+        heads_rows(o, info->latent > 0 ? info->value_dim : info->head_dim), x,
+        a->h, info->residual_scale);
+    meet(o, a->h);
     norm_parts(o, w->attn_post_norm, a->h, info->hidden);
 
     x = norm_stream(o, w->ffn_norm, 1);
@@ -695,6 +602,7 @@ open_layer(opening_t *o, uint32_t i)
         open_gate(o, w, x);
     }
 
+    meet(o, a->h);
     norm_parts(o, w->ffn_post_norm, a->h, info->hidden);
 }
 
@@ -706,15 +614,16 @@ open_begin(opening_t *o, const kn_w_t **embed)
     uint32_t i;
     kn_embed_t a;
     kn_rope_angles_t angles;
-    const model_info_t *info = model_info(f->m);
+    const model_info_t *info = info_of(f);
     double freqs[FREQS_MAX];
 
-    a.w = forward_load(&o->l, model_top(f->m)->embed);
+    a.w = forward_load_rows(&o->l, model_top(f->m)->embed, f->part.vocab);
     a.y = f->acts.x;
     a.scale = info->embed_scale;
-    a.first = 0;
+    a.first = f->part.vocab.at;
     *embed = a.w;
     PUSH(o, embed, &a);
+    meet(o, f->acts.x);
 
     assert(info->rope_dims / 2 <= FREQS_MAX);
 
@@ -739,10 +648,11 @@ open_end(opening_t *o, const kn_w_t *embed)
 {
     const forward_t *f = o->f;
     const model_top_t *top = model_top(f->m);
-    const model_info_t *info = model_info(f->m);
+    const model_info_t *info = info_of(f);
     kn_gather_t gather;
     kn_matmul_t output = products(f->acts.g);
     kn_product_t *logits = &output.of[output.n++];
+    kn_comm_gather_t all = {f->acts.own, f->acts.logits, info->vocab, KN_OUTS};
     kn_sample_t sample;
 
     gather.x = norm_stream(o, top->norm, 1);
@@ -751,12 +661,17 @@ open_end(opening_t *o, const kn_w_t *embed)
     PUSH(o, gather, &gather);
 
     output.rows = KN_OUTS;
-    logits->w =
-        top->output == top->embed ? embed : forward_load(&o->l, top->output);
-    logits->y = f->acts.logits;
+    logits->w = top->output == top->embed
+                    ? embed
+                    : forward_load_rows(&o->l, top->output, f->part.vocab);
+    logits->y = f->part.ranks > 1 ? f->acts.own : f->acts.logits;
     logits->scale = info->logit_scale;
     logits->cap = info->logit_cap;
     PUSH(o, matmul, &output);
+
+    if (f->part.ranks > 1) {
+        PUSH(o, comm_gather, &all);
+    }
 
     sample.logits = f->acts.logits;
     sample.out = f->acts.out;
@@ -772,7 +687,7 @@ open_step(opening_t *o)
     uint64_t blocks;
     kv_cfg_t kc;
     const forward_cfg_t *c = &f->cfg;
-    const model_info_t *info = model_info(f->m);
+    const model_info_t *info = info_of(f);
     kn_limits_t l;
     kn_info_t dev;
 
@@ -819,7 +734,8 @@ open_step(opening_t *o)
 
     if (info->experts > 0) {
         l.used = info->experts_used;
-        l.expert_k = (uint32_t) max_u64(info->hidden, info->expert_ffn);
+        l.expert_k =
+            info->hidden > info->expert_ffn ? info->hidden : info->expert_ffn;
     }
 
     o->l.failed = f->kn->reserve(f->dev, &l, o->l.err, o->l.errlen) != 0;
@@ -867,6 +783,8 @@ forward_open(const kernels_t *kn, kn_dev_t *dev, const model_t *m,
     assert(c->kv_type < KN_KV_TYPES);
     assert(c->groups.n <= KN_GROUPS && c->groups.n <= BATCH_GROUPS);
 
+    assert(c->rank < forward_ranks(c));
+
     if (forward_kv_fits(m, c->kv_type, err, errlen) != 0) {
         return NULL;
     }
@@ -883,11 +801,18 @@ forward_open(const kernels_t *kn, kn_dev_t *dev, const model_t *m,
     f->m = m;
     f->cfg = *c;
     o.f = f;
+    o.l.part = &f->part;
     o.l.held = &f->held;
+
+    if (forward_part(&f->part, m, c->rank, forward_ranks(c), err, errlen)
+        != 0) {
+        forward_close(f);
+        return NULL;
+    }
 
     open_step(&o);
     o.l.count = &f->held.acts;
-    open_acts(&o);
+    forward_acts(&o.l, c, &f->acts);
     o.l.count = &f->held.kv;
     f->kv =
         forward_alloc(&o.l, c->blocks, forward_block_bytes(m, c), "KV blocks");
@@ -1104,6 +1029,24 @@ forward_masks(forward_t *f, void (*fn)(void *arg, const batch_t *b), void *arg)
 }
 
 void
+forward_tell(forward_t *f, const forward_tell_t *t)
+{
+    f->tell = *t;
+}
+
+void
+forward_follow(forward_t *f, const kn_step_t *s)
+{
+    assert(s->tokens_n <= f->cfg.tokens_max && s->rows_n <= f->cfg.rows_max);
+    assert(s->blocks_n <= f->blocks_max && s->outs_n <= f->cfg.outs_max);
+
+    f->outs_n = s->outs_n;
+    f->kn->plan(f->dev, s);
+    f->kn->submit(f->dev, run, f);
+    (void) f->kn->wait(f->dev); /* who told the step hears of it too */
+}
+
+void
 forward_submit(forward_t *f, const batch_t *b)
 {
     kn_step_t s;
@@ -1124,26 +1067,39 @@ forward_submit(forward_t *f, const batch_t *b)
     s.outs = f->outs;
     f->outs_n = b->outs_n;
 
+    if (f->tell.step != NULL) {
+        f->tell.step(f->tell.arg, &s);
+    }
     f->kn->plan(f->dev, &s);
     f->kn->begin(f->dev, run, f);
     put_masks(f, b);
     f->kn->submit(f->dev, run_sample, f);
 }
 
-void
+int
 forward_wait(forward_t *f, sample_out_t *out)
 {
     const sample_out_t *sampled = (const sample_out_t *) f->acts.out.a;
     uint32_t i;
+    int rc = f->kn->wait(f->dev);
 
-    f->kn->wait(f->dev);
-
+    if (rc != 0) {
+        return rc;
+    }
     if (f->outs_n > 0) {
         memcpy(out, sampled, f->outs_n * sizeof(*out));
     }
     for (i = 0; i < f->outs_n; i++) {
         f->last[i] = out[i].err == 0 ? out[i].token : 0;
     }
+
+    return 0;
+}
+
+const char *
+forward_error(const forward_t *f)
+{
+    return comm_error(f->cfg.comm);
 }
 
 uint64_t
@@ -1165,6 +1121,10 @@ forward_copy(
     a.from = from;
     a.to = to;
     a.n = n;
+
+    if (f->tell.copy != NULL) {
+        f->tell.copy(f->tell.arg, in, from, to, n);
+    }
     f->kn->copy(f->dev, &a);
 
     return f->copies++;
@@ -1187,6 +1147,11 @@ forward_logits(const forward_t *f, uint32_t i)
         return NULL;
     }
 
-    return (const float *) f->acts.logits.a
-           + (size_t) i * model_info(f->m)->vocab;
+    return (const float *) f->acts.logits.a + (size_t) i * info_of(f)->vocab;
+}
+
+const float *
+forward_vectors(const forward_t *f)
+{
+    return f->host_logits ? (const float *) f->acts.g.a : NULL;
 }

@@ -22,6 +22,8 @@ typedef struct {
     uint32_t depth;   /* steps planned while one runs: 0 or 1 */
     model_groups_t groups;
     uint32_t host_blocks; /* in the second arena, which may have none */
+    uint32_t rank, ranks; /* of those that have a part each; ranks 0: alone */
+    comm_t *comm;         /* their group, borrowed; NULL: there is none */
 } forward_cfg_t;
 
 /* What opening has put on the device, in bytes. */
@@ -35,6 +37,13 @@ typedef struct {
     uint64_t host;       /* the second arena, in the host's memory */
     uint64_t acts;       /* of the largest step; committed as steps use it */
 } forward_held_t;
+
+/* How many compute the model together. */
+static inline uint32_t
+forward_ranks(const forward_cfg_t *c)
+{
+    return c->ranks > 0 ? c->ranks : 1;
+}
 
 /* The block pool's configuration for seqs sequences; c borrows from shape. */
 static inline void
@@ -58,13 +67,15 @@ int forward_kv_fits(
 
 /*
  * Bytes of one KV block (a group's layers, keys and values), of a type that
- * fits.
+ * fits, in one of the ranks.
  */
 uint64_t forward_block_bytes(const model_t *m, const forward_cfg_t *c);
 
 /*
  * Loads the weights onto dev and allocates everything a step will need.  NULL
- * with one sentence in err.  m and dev must outlive it.
+ * with one sentence in err.  m and dev must outlive it.  One of some ranks
+ * loads its part only, and its dev has that place in their group; ranks may
+ * open at once, each in a thread of its own, if who watches m allows.
  */
 forward_t *forward_open(const kernels_t *kn, kn_dev_t *dev, const model_t *m,
     const forward_cfg_t *c, char *err, size_t errlen);
@@ -79,6 +90,23 @@ const forward_held_t *forward_held(const forward_t *f);
  * that records its ops it is called when they are recorded.  NULL: no more.
  */
 void forward_watch(forward_t *f, void (*fn)(void *arg), void *arg);
+
+/* What ranks elsewhere are told: each step and each copy, before it begins. */
+typedef struct {
+    void (*step)(void *arg, const kn_step_t *s);
+    void (*copy)(void *arg, int in, const uint32_t *from, const uint32_t *to,
+        uint32_t n);
+    void *arg;
+} forward_tell_t;
+
+/* Calls t's functions from now on, in the thread that begins a step or copy. */
+void forward_tell(forward_t *f, const forward_tell_t *t);
+
+/*
+ * The other side: runs such a step to its end, but samples nothing.  It has
+ * the numbers that forward_submit would have made of a batch.
+ */
+void forward_follow(forward_t *f, const kn_step_t *s);
 
 /*
  * Calls fn(arg, b) in each forward_submit from now on, where the device has the
@@ -95,8 +123,14 @@ void forward_masks(
  */
 void forward_submit(forward_t *f, const batch_t *b);
 
-/* Waits for the step; out[i] belongs to the batch's outs[i]. */
-void forward_wait(forward_t *f, sample_out_t *out);
+/*
+ * Waits for the step; out[i] belongs to the batch's outs[i].  0, or -1 when the
+ * ranks' group was aborted: out has nothing, and nor will any later step.
+ */
+int forward_wait(forward_t *f, sample_out_t *out);
+
+/* Why it was aborted, one sentence; NULL: it was not. */
+const char *forward_error(const forward_t *f);
 
 /*
  * Begins to copy n blocks from[i] of the pool to to[i] of the second arena, or
@@ -115,5 +149,8 @@ int forward_copied(const forward_t *f, uint64_t nth);
  * the next submit.  For tests; NULL where the device keeps them to itself.
  */
 const float *forward_logits(const forward_t *f, uint32_t i);
+
+/* The same of what its outputs' logits were made of, [outs, hidden]. */
+const float *forward_vectors(const forward_t *f);
 
 #endif

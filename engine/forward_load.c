@@ -6,7 +6,12 @@
  * rounded to BF16, what does not lie row by row is put so, and kv_b is taken
  * apart.  A blind device looks at no bytes, and nothing is made for it.
  *
- * All of it is counted, in forward_held_t.  The thread that opens the pass.
+ * One of some ranks has parts (forward_part.c).  A part is a tensor in the
+ * file's bytes, of which no others are read; elements of rows do not lie row by
+ * row, so they are put so.
+ *
+ * All of it is counted, in forward_held_t.  The thread that opens the pass, or
+ * one for each rank at once.
  */
 #include "forward_load.h"
 #include "forward_latent.h"
@@ -39,10 +44,10 @@ room(forward_load_t *o, const tensor_t *t, uint64_t size)
 
 /*
  * *t with its rows one after another, in memory that is the caller's to free;
- * NULL when they are so in the file.
+ * NULL when they are so in the file.  *lay is for what is left to say of it.
  */
 static void *
-dense(forward_load_t *o, tensor_t *t)
+dense(forward_load_t *o, tensor_t *t, tensor_lay_t *lay)
 {
     void *made;
 
@@ -55,7 +60,10 @@ dense(forward_load_t *o, tensor_t *t)
     if (made != NULL) {
         tensor_dense(t, made);
         t->data = made;
-        t->lay = NULL; /* model.c lets no factors pass with it */
+        *lay = *t->lay;
+        lay->row_step = lay->elem_step = 0;
+        lay->exps = NULL;
+        t->lay = lay->scale != NULL ? lay : NULL;
     }
 
     return made;
@@ -104,6 +112,7 @@ load_bytes(forward_load_t *o, const tensor_t *t)
     tensor_shown_t name;
     kn_source_t s;
     tensor_t as;
+    tensor_lay_t lay;
     void *rows = NULL;
     uint16_t *made = NULL;
     int convert;
@@ -115,7 +124,7 @@ load_bytes(forward_load_t *o, const tensor_t *t)
     as = *t;
 
     if (!o->blind) {
-        rows = dense(o, &as);
+        rows = dense(o, &as, &lay);
     }
 
     name = tensor_shown(t->name);
@@ -143,15 +152,51 @@ load_bytes(forward_load_t *o, const tensor_t *t)
     return w;
 }
 
+/* What all ranks load is told of once. */
+static void
+taken(forward_load_t *o, const tensor_t *t, int part)
+{
+    if (!o->failed && (part || o->part->rank == 0)) {
+        model_taken(o->m, t);
+    }
+}
+
 const kn_w_t *
 forward_load(forward_load_t *o, const tensor_t *t)
 {
     const kn_w_t *w = load_bytes(o, t);
 
-    if (!o->failed) {
-        model_taken(o->m, t);
+    taken(o, t, 0);
+    return w;
+}
+
+const kn_w_t *
+forward_load_rows(forward_load_t *o, const tensor_t *t, forward_cut_t cut)
+{
+    tensor_part_t p;
+    const kn_w_t *w;
+
+    if (cut.n == t->dims[1] * t->dims[2]) {
+        return forward_load(o, t);
     }
 
+    w = load_bytes(o, tensor_rows(&p, t, cut.at, cut.n));
+    taken(o, &p.t, 1);
+    return w;
+}
+
+const kn_w_t *
+forward_load_cols(forward_load_t *o, const tensor_t *t, forward_cut_t cut)
+{
+    tensor_part_t p;
+    const kn_w_t *w;
+
+    if (cut.n == t->dims[0]) {
+        return forward_load(o, t);
+    }
+
+    w = load_bytes(o, tensor_cols(&p, t, cut.at, cut.n));
+    taken(o, &p.t, 1);
     return w;
 }
 
@@ -199,12 +244,13 @@ forward_alloc_host(
  * t, one vector or some, + offset as F32: model.c lets no type pass that is
  * not exact so.
  */
-kn_ptr_t
-forward_vector(forward_load_t *o, const tensor_t *t, float offset)
+static kn_ptr_t
+vector(forward_load_t *o, const tensor_t *t, float offset, int part)
 {
     uint64_t i, n = t->dims[0] * t->dims[1];
     kn_ptr_t p;
     tensor_t as = *t;
+    tensor_lay_t lay;
     void *rows;
     float *v;
 
@@ -214,7 +260,7 @@ forward_vector(forward_load_t *o, const tensor_t *t, float offset)
         return p;
     }
 
-    rows = dense(o, &as);
+    rows = dense(o, &as, &lay);
     v = o->failed ? NULL : room(o, t, n * sizeof(*v));
 
     if (v != NULL) {
@@ -226,12 +272,18 @@ forward_vector(forward_load_t *o, const tensor_t *t, float offset)
 
         o->kn->copy_in(o->dev, p, v, n * sizeof(*v));
         o->held->weights[KN_F32].n++;
-        model_taken(o->m, t);
+        taken(o, t, part);
     }
 
     free(rows);
     free(v);
     return p;
+}
+
+kn_ptr_t
+forward_vector(forward_load_t *o, const tensor_t *t, float offset)
+{
+    return vector(o, t, offset, 0);
 }
 
 /* The same; null where there is none. */
@@ -243,24 +295,55 @@ forward_some_vector(forward_load_t *o, const tensor_t *t)
     return t != NULL ? forward_vector(o, t, 0) : none;
 }
 
-/* The two matrices of each head, made of one or as the file has them. */
+kn_ptr_t
+forward_some_cut(forward_load_t *o, const tensor_t *t, forward_cut_t cut)
+{
+    tensor_part_t p;
+
+    if (t == NULL || cut.n == t->dims[0]) {
+        return forward_some_vector(o, t);
+    }
+
+    return vector(o, tensor_cols(&p, t, cut.at, cut.n), 0, 1);
+}
+
+/* Rows of the rank's heads, of so many each. */
+static const tensor_t *
+heads_of(
+    const forward_load_t *o, tensor_part_t *p, const tensor_t *t, uint64_t rows)
+{
+    const forward_part_t *part = o->part;
+
+    return tensor_rows(p, t, part->head * rows, part->info.heads * rows);
+}
+
+/*
+ * The two matrices of each of the rank's heads, made of one or as the file has
+ * them.
+ */
 void
 forward_load_latent(forward_load_t *o, const model_layer_t *l, const kn_w_t **k,
     const kn_w_t **v)
 {
     forward_latent_t made;
     forward_held_t *h = o->held;
-    const model_info_t *info = model_info(o->m);
+    tensor_part_t part;
+    const tensor_t *kv_b;
+    const model_info_t *info = &o->part->info;
 
     if (l->kv_b == NULL) {
-        *k = forward_load(o, l->k_b);
-        *v = forward_load(o, l->v_b);
+        *k = load_bytes(o, heads_of(o, &part, l->k_b, info->latent));
+        taken(o, &part.t, 1);
+        *v = load_bytes(o, heads_of(o, &part, l->v_b, info->value_dim));
+        taken(o, &part.t, 1);
         return;
     }
 
+    kv_b = heads_of(o, &part, l->kv_b, info->key_dim + info->value_dim);
+
     if (o->failed
         || !forward_latent_open(
-            &made, l->kv_b, info, o->blind, o->err, o->errlen)) {
+            &made, kv_b, info, o->blind, o->err, o->errlen)) {
         o->failed = 1;
         return;
     }
@@ -271,7 +354,5 @@ forward_load_latent(forward_load_t *o, const model_layer_t *l, const kn_w_t **k,
     h->rounded += made.rounded;
     forward_latent_close(&made);
 
-    if (!o->failed) {
-        model_taken(o->m, l->kv_b);
-    }
+    taken(o, kv_b, 1);
 }

@@ -939,7 +939,7 @@ run(loop_t *l)
     if (l->c.shape.depth > 0) {
         plan(l);
     }
-    forward_wait(l->c.forward, l->outs);
+    loop_wait(l->c.forward, l->outs);
     l->now_us = clock_us();
 
     return 1;

@@ -10,9 +10,11 @@
  * The main thread, before the loop's has begun.
  */
 #include "loop_pin.h"
+#include "log.h"
 
 #include <assert.h>
 #include <string.h>
+#include <unistd.h>
 
 /* The sequence that computes it: nobody's yet. */
 #define SEQ 0
@@ -75,7 +77,7 @@ loop_pin_prefix(const loop_pin_t *p, const uint32_t *ids, uint32_t n)
         assert(rc == 0);
         fill(p, ids, at, end, n, &params);
         forward_submit(p->forward, p->b);
-        forward_wait(p->forward, p->outs);
+        loop_wait(p->forward, p->outs);
         if (p->outs[0].err != 0) {
             (void) kv_drop(p->kv, SEQ, 0);
             return -(int) p->outs[0].err;
@@ -90,4 +92,25 @@ loop_pin_prefix(const loop_pin_t *p, const uint32_t *ids, uint32_t n)
     kv_check(p->kv);
 
     return 0;
+}
+
+
+/*
+ * What runs could be ended with an error each; but a group does not come back,
+ * so there would be nothing to go on with.  A supervisor starts the engine
+ * anew, and workers answer 503 meanwhile.
+ */
+void
+loop_wait(forward_t *f, sample_out_t *out)
+{
+    const char *why;
+
+    if (forward_wait(f, out) == 0) {
+        return;
+    }
+
+    why = forward_error(f);
+    log_line(LOG_ALERT, "a step cannot end: %s",
+        why != NULL ? why : "its device does not say why");
+    _exit(1);
 }

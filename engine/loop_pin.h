@@ -26,4 +26,10 @@ typedef struct {
  */
 int loop_pin_prefix(const loop_pin_t *p, const uint32_t *ids, uint32_t n);
 
+/*
+ * forward_wait.  It returns only where the step has ended: one that cannot,
+ * since ranks are lost, ends the engine with one line in the log.
+ */
+void loop_wait(forward_t *f, sample_out_t *out);
+
 #endif

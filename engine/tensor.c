@@ -275,8 +275,10 @@ scale_values(const tensor_t *t, uint64_t from, uint64_t n, float *v)
     assert(s->type == TENSOR_F32 && t->dims[0] > 0);
 
     for (i = 0; i < n; i++) {
-        row = (from + i) / t->dims[0] / TENSOR_SCALE_BLOCK;
-        col = (from + i) % t->dims[0] / TENSOR_SCALE_BLOCK;
+        row = t->lay->scale_row + (from + i) / t->dims[0];
+        col = t->lay->scale_col + (from + i) % t->dims[0];
+        row /= TENSOR_SCALE_BLOCK;
+        col /= TENSOR_SCALE_BLOCK;
         memcpy(&factor, s->data + (row * s->dims[0] + col) * sizeof(factor),
             sizeof(factor));
         v[i] *= factor;

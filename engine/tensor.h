@@ -84,6 +84,7 @@ typedef struct {
     uint32_t elem_step;  /* the same of a row's elements; 0: side by side */
     const uint8_t *exps; /* MXFP4's exponents, apart from its blocks, which */
                          /* have safetensors' order: one for 16 bytes */
+    uint32_t scale_row, scale_col; /* where in scale's matrix it begins */
 } tensor_lay_t;
 
 typedef struct tensor_s {
@@ -149,6 +150,21 @@ const tensor_t *tensor_scale(const tensor_t *t);
 int tensor_is_dense(const tensor_t *t);
 void tensor_dense(const tensor_t *t, void *dst);
 uint64_t tensor_extent(const tensor_t *t);
+
+/* A part of a tensor, in the same bytes.  Not to be copied: t has lay. */
+typedef struct {
+    tensor_t t;
+    tensor_lay_t lay;
+} tensor_part_t;
+
+/*
+ * Rows at to at + n - 1 of t, those of all its matrices counted through; and
+ * elements at to at + n - 1 of each row, which must be whole blocks.
+ */
+const tensor_t *tensor_rows(
+    tensor_part_t *p, const tensor_t *t, uint64_t at, uint64_t n);
+const tensor_t *tensor_cols(
+    tensor_part_t *p, const tensor_t *t, uint64_t at, uint64_t n);
 
 /*
  * A plain tensor's elements, times their factors if it has such (it is then a

@@ -104,7 +104,6 @@ hash(uint32_t h, uint32_t v)
     return h ^ h >> 15;
 }
 
-
 /* What follows these tokens. */
 static uint32_t
 next_token(const uint32_t *ids, uint32_t n, uint32_t choice)
@@ -118,9 +117,7 @@ next_token(const uint32_t *ids, uint32_t n, uint32_t choice)
     return h % 41 == 0 ? EOS : 10 + h % (VOCAB - 10);
 }
 
-
 static void world(void);
-
 
 void
 forward_watch(forward_t *f, void (*fn)(void *arg), void *arg)
@@ -130,13 +127,11 @@ forward_watch(forward_t *f, void (*fn)(void *arg), void *arg)
     g->watch_arg = arg;
 }
 
-
 void
 forward_masks(forward_t *f, void (*fn)(void *arg, const batch_t *b), void *arg)
 {
     assert_true(f != NULL && fn == NULL && arg == NULL); /* no grammars here */
 }
-
 
 void
 forward_submit(forward_t *f, const batch_t *b)
@@ -203,8 +198,7 @@ forward_submit(forward_t *f, const batch_t *b)
     world();
 }
 
-
-void
+int
 forward_wait(forward_t *f, sample_out_t *out)
 {
     uint32_t i, k, ids[CONTEXT];
@@ -229,8 +223,15 @@ forward_wait(forward_t *f, sample_out_t *out)
             out[i].top_logprobs[k] = -(float) k;
         }
     }
+
+    return 0; /* there is no other rank that could be lost */
 }
 
+const char *
+forward_error(const forward_t *f)
+{
+    return f == NULL ? "" : NULL;
+}
 
 /* Nonsense is where it writes, until it has ended well. */
 static void
@@ -250,7 +251,6 @@ move(const uint32_t *from, const uint32_t *to, uint32_t n, int in, int well)
     }
 }
 
-
 uint64_t
 forward_copy(
     forward_t *f, int in, const uint32_t *from, const uint32_t *to, uint32_t n)
@@ -269,7 +269,6 @@ forward_copy(
 
     return nth;
 }
-
 
 int
 forward_copied(const forward_t *f, uint64_t nth)
