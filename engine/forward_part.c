@@ -113,6 +113,7 @@ check_heads(
     const model_info_t *info = &p->info;
     uint32_t width, unit = tensor_block_elems(l->o->type);
 
+    assert(p->ranks > 1 && info->heads > 0);
     width = info->latent > 0 ? info->value_dim : info->head_dim;
 
     if (info->heads * width % unit != 0) {
@@ -158,6 +159,8 @@ static int
 part_layer(forward_part_t *p, const model_layer_t *l, char *err, size_t errlen)
 {
     int rc = check_heads(p, l, err, errlen);
+
+    assert(l->router != NULL || l->down != NULL);
 
     if (rc == 0 && l->router == NULL) {
         rc = part_down(p, l->down, &p->info.ffn, err, errlen);
