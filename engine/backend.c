@@ -66,19 +66,19 @@ backend_kernels(const opts_t *o, cpus_t *cpus, char *err, size_t errlen)
     return kn;
 }
 
-kn_dev_t *
-backend_open(const kernels_t *kn, const opts_t *o, const cpus_t *cpus,
-    char *err, size_t errlen)
+kn_open_t
+backend_with(const opts_t *o, const cpus_t *cpus)
 {
     kn_open_t ko;
+    char err[256];
 
-    assert(kn != NULL && o->threads >= 0);
+    assert(o->threads >= 0);
     memset(&ko, 0, sizeof(ko));
     ko.threads = (uint32_t) o->threads;
     ko.cpus = cpus->v;
     ko.cpus_n = cpus->n;
-    ko.overlap = is_on("cuda_overlap", o->cuda_overlap, err, errlen) == 1;
-    ko.eager = is_on("cuda_graphs", o->cuda_graphs, err, errlen) == 0;
+    ko.overlap = is_on("cuda_overlap", o->cuda_overlap, err, sizeof(err)) == 1;
+    ko.eager = is_on("cuda_graphs", o->cuda_graphs, err, sizeof(err)) == 0;
 
-    return kn->open(&ko, err, errlen);
+    return ko;
 }

@@ -17,8 +17,10 @@
 const kernels_t *backend_kernels(
     const opts_t *o, cpus_t *cpus, char *err, size_t errlen);
 
-/* The device of that table; the caller's to close.  NULL, the same. */
-kn_dev_t *backend_open(const kernels_t *kn, const opts_t *o, const cpus_t *cpus,
-    char *err, size_t errlen);
+/*
+ * What a device of theirs is opened with, of options that backend_kernels()
+ * took; borrows from cpus.
+ */
+kn_open_t backend_with(const opts_t *o, const cpus_t *cpus);
 
 #endif

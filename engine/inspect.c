@@ -126,7 +126,7 @@ static void
 print_weights(const inspect_t *in)
 {
     uint32_t i;
-    const forward_held_t *h = forward_held(in->forward);
+    const forward_held_t *h = in->held;
 
     row("weights", "%llu bytes in the file",
         BYTES(model_info(in->model)->weight_bytes));
@@ -158,7 +158,7 @@ print_cache(const inspect_t *in)
     uint32_t i;
     const forward_cfg_t *s = in->shape;
     const model_groups_t *g = &s->groups;
-    const forward_held_t *h = forward_held(in->forward);
+    const forward_held_t *h = in->held;
     uint64_t fit = s->blocks / in->sequence_blocks;
 
     assert(s->blocks > 0 && s->context > 0 && in->sequence_blocks > 0);
@@ -192,9 +192,14 @@ static void
 print_memory(const inspect_t *in)
 {
     const forward_cfg_t *s = in->shape;
-    const forward_held_t *h = forward_held(in->forward);
+    const forward_held_t *h = in->held;
 
     row("device", "%s", in->device);
+
+    if (forward_ranks(s) > 1) {
+        row("ranks", "%u that share it; of all together:", forward_ranks(s));
+    }
+
     print_cache(in);
     row("step", "%u sequences, %u tokens: %llu bytes of activations",
         s->rows_max, s->tokens_max, BYTES(h->acts));
@@ -208,7 +213,7 @@ print_memory(const inspect_t *in)
 void
 inspect_print(const inspect_t *in)
 {
-    assert(in->model != NULL && in->forward != NULL);
+    assert(in->model != NULL && in->held != NULL);
     print_shape(in);
     row("tokenizer", "%s, %u tokens", token_kind(in->tok),
         token_vocab(in->tok));

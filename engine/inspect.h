@@ -18,10 +18,10 @@ typedef struct {
     const char *path;
     const model_t *model;
     const token_t *tok;
-    const char *chat;       /* what it has of chat templates */
-    const char *reasoning;  /* by which marks thought is told */
-    const char *tool_calls; /* in which form calls are */
-    const forward_t *forward;
+    const char *chat;           /* what it has of chat templates */
+    const char *reasoning;      /* by which marks thought is told */
+    const char *tool_calls;     /* in which form calls are */
+    const forward_held_t *held; /* of all ranks */
     const forward_cfg_t *shape;
     uint64_t sequence_blocks; /* of the longest sequence */
     const char *kv_type;

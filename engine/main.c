@@ -34,6 +34,7 @@
 #include "opts.h"
 #include "prefix.h"
 #include "progress.h"
+#include "ranks.h"
 #include "record.h"
 #include "replay.h"
 #include "text_in.h"
@@ -79,12 +80,12 @@ typedef struct {
     load_t load;
     prefix_set_t prefixes; /* that are pinned */
     const kernels_t *kn;
-    kn_dev_t *dev;
-    cpus_t cpus; /* that its threads stay on */
+    cpus_t cpus; /* that the device's threads stay on */
     forward_cfg_t shape;
     const sched_policy_t *policy;
-    forward_t *forward;
-    progress_t progress; /* of loading */
+    ranks_t *ranks;
+    progress_t progress;           /* of loading, */
+    pthread_mutex_t progress_lock; /* by as many threads as ranks */
     grammar_cache_t *grammars;
     inner_t *in;
     loop_t *loop;
@@ -184,16 +185,6 @@ open_kernels(engine_t *e)
     e->kn = backend_kernels(&e->o, &e->cpus, e->err, sizeof(e->err));
 
     return e->kn == NULL ? -1 : 0;
-}
-
-
-/* 0, or -1 with e->err. */
-static int
-open_device(engine_t *e)
-{
-    e->dev = backend_open(e->kn, &e->o, &e->cpus, e->err, sizeof(e->err));
-
-    return e->dev == NULL ? -1 : 0;
 }
 
 
@@ -373,7 +364,7 @@ check_record(engine_t *e)
 static int
 plan_host(engine_t *e)
 {
-    uint64_t bytes = forward_block_bytes(e->load.model, &e->shape), blocks;
+    uint64_t bytes = ranks_block_bytes(e->load.model, &e->shape), blocks;
 
     if (e->o.kv_host_memory == 0) {
         return 0;
@@ -495,7 +486,7 @@ plan_blocks(engine_t *e)
     }
 
     model_groups(e->load.model, s->context, &s->groups);
-    bytes = forward_block_bytes(e->load.model, s);
+    bytes = ranks_block_bytes(e->load.model, s);
     forward_kv(s, 1, &kc);
     want = kv_blocks_for(&kc, s->context);
     if (plan_pins(e, &kc, &pins) != 0) {
@@ -547,7 +538,11 @@ plan_blocks(engine_t *e)
 static void
 taken(void *arg, uint64_t bytes)
 {
-    progress_add(arg, bytes, clock_us());
+    engine_t *e = arg;
+
+    (void) pthread_mutex_lock(&e->progress_lock);
+    progress_add(&e->progress, bytes, clock_us());
+    (void) pthread_mutex_unlock(&e->progress_lock);
 }
 
 
@@ -562,39 +557,40 @@ log_left(const model_info_t *info)
 }
 
 
-/* Weights and KV blocks on the device. */
+/* Weights and KV blocks on the device, or on one for each rank. */
 static int
 open_forward(engine_t *e)
 {
+    ranks_cfg_t c;
     char held[1024];
 
     e->shape.rows_max = (uint32_t) e->o.batch_rows;
     e->shape.tokens_max = (uint32_t) e->o.batch_tokens;
     e->shape.depth = (uint32_t) e->o.planning_depth;
     e->shape.outs_max = e->shape.rows_max + PROMPT_OUTS;
+    e->shape.ranks = (uint32_t) e->o.tensor_parallel;
 
     if (parse_kv_type(e) != 0 || parse_policy(e) != 0 || check_cache(e) != 0
         || plan_blocks(e) != 0 || plan_host(e) != 0 || check_whole(e) != 0) {
         return -1;
     }
 
-    if (open_device(e) != 0) {
-        return -1;
-    }
-
+    c = (ranks_cfg_t){e->kn, e->load.model, e->shape, e->shape.ranks,
+        backend_with(&e->o, &e->cpus)};
     progress_open(&e->progress, model_info(e->load.model)->weight_bytes,
         clock_us(), STDERR_FILENO);
-    model_watch(e->load.model, taken, &e->progress);
-    e->forward = forward_open(
-        e->kn, e->dev, e->load.model, &e->shape, e->err, sizeof(e->err));
+    (void) pthread_mutex_init(&e->progress_lock, NULL);
+    model_watch(e->load.model, taken, e);
+    e->ranks = ranks_open(&c, e->err, sizeof(e->err));
     model_watch(e->load.model, NULL, NULL);
+    (void) pthread_mutex_destroy(&e->progress_lock);
     progress_close(&e->progress);
-    if (e->forward == NULL) {
+    if (e->ranks == NULL) {
         return -1;
     }
 
     if (!e->o.inspect) {
-        inspect_held(forward_held(e->forward), held, sizeof(held));
+        inspect_held(ranks_held(e->ranks), held, sizeof(held));
         log_line(LOG_NOTICE, "holds %s", held);
         log_left(model_info(e->load.model));
     }
@@ -690,7 +686,7 @@ open_loop(const engine_t *e, uint64_t cache_seed)
 
     memset(&lc, 0, sizeof(lc));
     lc.inner = e->in;
-    lc.forward = e->forward;
+    lc.forward = ranks_forward(e->ranks);
     lc.token = e->load.tok;
     lc.reason = e->load.reason;
     lc.grammars = e->grammars;
@@ -701,7 +697,7 @@ open_loop(const engine_t *e, uint64_t cache_seed)
     lc.cache = strcmp(o->prefix_cache, "on") == 0;
     lc.cache_seed = cache_seed;
     lc.host_again = strcmp(o->kv_host_copy, "again") == 0;
-    lc.block_bytes = forward_block_bytes(e->load.model, &e->shape);
+    lc.block_bytes = ranks_block_bytes(e->load.model, &e->shape);
     lc.cache_floor = (uint32_t) o->prefix_floor;
     lc.cache_idle_us = (uint64_t) o->prefix_idle * 1000;
     lc.policy = e->policy;
@@ -974,10 +970,7 @@ close_all(engine_t *e)
     (void) record_close(e->rec);
     loop_close(e->loop);
     inner_close(e->in);
-    forward_close(e->forward);
-    if (e->dev != NULL) {
-        e->kn->close(e->dev);
-    }
+    ranks_close(e->ranks);
     prefix_free(&e->prefixes);
     grammar_cache_close(e->grammars);
     load_close(&e->load);
@@ -995,6 +988,8 @@ close_all(engine_t *e)
 static int
 inspect(engine_t *e)
 {
+    kn_open_t ko;
+    kn_dev_t *dev;
     kn_info_t k;
     ipc_cfg_t c;
     inspect_t in;
@@ -1005,12 +1000,13 @@ inspect(engine_t *e)
         return 1;
     }
 
-    if (open_device(e) != 0) {
+    ko = backend_with(&e->o, &e->cpus);
+    dev = e->kn->open(&ko, e->err, sizeof(e->err));
+    if (dev == NULL) {
         return 1;
     }
-    e->kn->info(e->dev, &k);
-    e->kn->close(e->dev);
-    e->dev = NULL;
+    e->kn->info(dev, &k);
+    e->kn->close(dev);
     e->kn = kernels_null();
     if (open_forward(e) != 0) {
         return 1;
@@ -1031,7 +1027,7 @@ inspect(engine_t *e)
         e->load.reason != NULL ? reason_name(e->load.reason) : "not marked";
     in.tool_calls = e->load.tools != NULL ? tools_family_name(e->load.tools)
                                           : "not told apart";
-    in.forward = e->forward;
+    in.held = ranks_held(e->ranks);
     in.shape = &e->shape;
     forward_kv(&e->shape, 1, &kc);
     in.sequence_blocks = kv_blocks_for(&kc, e->shape.context);
@@ -1100,7 +1096,7 @@ serve(engine_t *e)
     }
 
     notify("READY=1");
-    e->kn->info(e->dev, &info);
+    ranks_info(e->ranks, &info);
     log_line(LOG_NOTICE,
         "ready: %s on %s; llm-engine %s, %s, %u blocks of %u tokens, context"
         " %u",
@@ -1117,7 +1113,7 @@ serve(engine_t *e)
             &ipc_state(e->ipc)->requests_held, __ATOMIC_RELAXED),
         (long long) e->o.drain_timeout);
     drain(e);
-    e->kn->info(e->dev, &info);
+    ranks_info(e->ranks, &info);
     if (info.recorded > 0) {
         log_line(LOG_NOTICE,
             "recorded %llu lists of launches in %.1f ms, replayed %llu steps",

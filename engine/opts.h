@@ -94,6 +94,7 @@
     X(step_min, ms, "0", 0, 60000, "shortest time of a step: paces tests")     \
     X(drain_timeout, ms, "30s", 0, 86400000,                                   \
         "how long running requests may take after SIGTERM")                    \
+    X(tensor_parallel, int, "1", 1, 64, "ranks that compute the model")        \
     X(record, str, "", 0, 0,                                                   \
         "file for what is scheduled, from start to end; no text is in it")     \
     X(record_limit, size, "1g", 1024, 1ll << 46,                               \
