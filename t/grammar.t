@@ -204,7 +204,11 @@ sub streamed_calls {
     return ($finish, @calls);
 }
 
-for my $case (['required', 'required', 'tool_calls'], ['named', $named, 'stop']) {
+my $allowed = { type => 'allowed_tools', allowed_tools => { mode => 'required',
+    tools => [{ type => 'function', function => { name => 'count' } }] } };
+
+for my $case (['required', 'required', 'tool_calls'], ['named', $named, 'stop'],
+    ['allowed', $allowed, 'tool_calls']) {
     my ($what, $choice, $end) = @$case;
     (undef, $d) = post('/v1/chat/completions', { %story, tool_choice => $choice });
     my $c = $d->{choices}[0];
@@ -217,6 +221,7 @@ for my $case (['required', 'required', 'tool_calls'], ['named', $named, 'stop'])
     is($finish, $end, "$what: streamed: the end");
     is_deeply(\@streamed, \@calls, "$what: streamed: the same");
     is("@{[ map { $_->{name} } @calls ]}", 'count', 'named: that one, once') if $what eq 'named';
+    is(scalar(grep { $_->{name} ne 'count' } @calls), 0, 'allowed: no other one') if $what eq 'allowed';
 }
 my @strict = (tools => [{ %$weather, function => { %{ $weather->{function} }, strict => $true } }]);
 (undef, $d) = post('/v1/chat/completions', { %chat, @strict,

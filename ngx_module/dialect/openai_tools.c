@@ -12,7 +12,9 @@
  * as with OpenAI, and what looks like a call is text.  "auto" leaves it to the
  * model whether it calls; a function that is "strict" is then called by its
  * schema.  "required" and a named function are a constraint of the output
- * (openai_grammar.c): a call, or one call of that function.
+ * (openai_grammar.c): a call, or one call of that function.  "allowed_tools"
+ * is one of these with fewer tools: the template is told of no others, so that
+ * the model need not be held back from them.
  *
  * Where there is another constraint, "auto" leaves nothing to the model: the
  * output obeys, as with vLLM, and so cannot be a call.  The template shows the
@@ -39,6 +41,7 @@ typedef struct {
     int            none;
     int            must;                /* there is to be a call */
     const json_t  *name;                /* of this function; or NULL */
+    json_t        *tools;               /* owned; of these; NULL: of all */
 } llm_openai_choice_t;
 
 
@@ -231,33 +234,13 @@ llm_openai_tools_each(llm_openai_in_t *in, json_t *tools)
 }
 
 
-/* {"type":"function","function":{"name":"..."}}, of a tool that there is */
+/* the tool of that name; NULL: there is none */
 
-static int
-llm_openai_choice_named(llm_openai_in_t *in, const json_t *choice,
-    const json_t **which)
+static json_t *
+llm_openai_tool_of(llm_openai_in_t *in, const char *name)
 {
-    json_t      *tools, *tool, *v;
-    size_t       i;
-    const char  *name, *type;
-
-    type = json_string_value(llm_openai_field(choice, "type"));
-
-    if (type != NULL && strcmp(type, "function") != 0) {
-        return llm_refuse(in->why, LLM_ERR_UNSUPPORTED, "tool_choice.type",
-                          "Only a tool_choice of type \"function\" is "
-                          "known.");
-    }
-
-    v = llm_openai_field(choice, "function");
-    name = json_is_object(v) ? json_string_value(llm_openai_field(v, "name"))
-                             : NULL;
-
-    if (type == NULL || name == NULL) {
-        return llm_refuse(in->why, LLM_ERR_BAD_FIELD, "tool_choice",
-                          "tool_choice must have a type and the name of a "
-                          "function.");
-    }
+    json_t  *tools, *tool, *v;
+    size_t   i;
 
     tools = llm_openai_field(in->root, "tools");
 
@@ -265,13 +248,169 @@ llm_openai_choice_named(llm_openai_in_t *in, const json_t *choice,
         v = json_object_get(json_object_get(tool, "function"), "name");
 
         if (json_is_string(v) && strcmp(json_string_value(v), name) == 0) {
-            *which = v;
+            return tool;
+        }
+    }
+
+    return NULL;
+}
+
+
+/* {"type":"function","function":{"name":"..."}}, of a tool that there is */
+
+static int
+llm_openai_choice_named(llm_openai_in_t *in, const json_t *choice,
+    const json_t **which)
+{
+    json_t      *tool, *v;
+    const char  *name;
+
+    v = llm_openai_field(choice, "function");
+    name = json_is_object(v) ? json_string_value(llm_openai_field(v, "name"))
+                             : NULL;
+
+    if (name == NULL) {
+        return llm_refuse(in->why, LLM_ERR_BAD_FIELD, "tool_choice",
+                          "tool_choice must have a type and the name of a "
+                          "function.");
+    }
+
+    tool = llm_openai_tool_of(in, name);
+
+    if (tool == NULL) {
+        return llm_refuse(in->why, LLM_ERR_BAD_FIELD,
+                          "tool_choice.function.name",
+                          "tool_choice names a function that tools has not.");
+    }
+
+    *which = json_object_get(json_object_get(tool, "function"), "name");
+
+    return 0;
+}
+
+
+/* one of those allowed joins the others */
+
+static int
+llm_openai_choice_allow(llm_openai_in_t *in, const json_t *v,
+    llm_openai_choice_t *choice)
+{
+    json_t      *function, *tool;
+    size_t       i;
+    const char  *name;
+
+    function = json_is_object(v) ? llm_openai_field(v, "function") : NULL;
+    name = json_is_object(function)
+           ? json_string_value(llm_openai_field(function, "name"))
+           : json_is_object(v) ? json_string_value(llm_openai_field(v, "name"))
+                               : NULL;
+
+    tool = name != NULL ? llm_openai_tool_of(in, name) : NULL;
+
+    if (tool == NULL) {
+        return llm_refuse(in->why, LLM_ERR_BAD_FIELD,
+                          "tool_choice.allowed_tools.tools",
+                          name != NULL
+                          ? "tool_choice allows a function that tools has not."
+                          : "tool_choice.allowed_tools.tools must have the "
+                            "names of functions.");
+    }
+
+    for (i = 0; i < json_array_size(choice->tools); i++) {
+        if (json_array_get(choice->tools, i) == tool) {
             return 0;
         }
     }
 
-    return llm_refuse(in->why, LLM_ERR_BAD_FIELD, "tool_choice.function.name",
-                      "tool_choice names a function that tools has not.");
+    if (json_array_append(choice->tools, tool) != 0) {
+        return llm_refuse(in->why, LLM_ERR_NO_MEMORY, NULL, NULL);
+    }
+
+    return 0;
+}
+
+
+/*
+ * {"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[...]}}, or
+ * without the inner object, as the Responses API has it
+ */
+
+static int
+llm_openai_choice_allowed(llm_openai_in_t *in, const json_t *v,
+    llm_openai_choice_t *choice)
+{
+    int          rc;
+    json_t      *tools, *tool;
+    size_t       i;
+    const char  *mode;
+
+    if (json_is_object(llm_openai_field(v, "allowed_tools"))) {
+        v = llm_openai_field(v, "allowed_tools");
+    }
+
+    mode = json_string_value(llm_openai_field(v, "mode"));
+    tools = llm_openai_field(v, "tools");
+
+    choice->must = mode != NULL && strcmp(mode, "required") == 0;
+
+    if (!choice->must && (mode == NULL || strcmp(mode, "auto") != 0)) {
+        return llm_refuse(in->why, LLM_ERR_BAD_FIELD,
+                          "tool_choice.allowed_tools.mode",
+                          "tool_choice.allowed_tools.mode must be \"auto\" or "
+                          "\"required\".");
+    }
+
+    if (json_array_size(tools) == 0) {
+        return llm_refuse(in->why, LLM_ERR_BAD_FIELD,
+                          "tool_choice.allowed_tools.tools",
+                          "tool_choice.allowed_tools.tools must be an array of "
+                          "at least one tool.");
+    }
+
+    choice->tools = json_array();
+    if (choice->tools == NULL) {
+        return llm_refuse(in->why, LLM_ERR_NO_MEMORY, NULL, NULL);
+    }
+
+    json_array_foreach(tools, i, tool) {
+
+        rc = llm_openai_choice_allow(in, tool, choice);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+
+    return 0;
+}
+
+
+static int
+llm_openai_choice_object(llm_openai_in_t *in, const json_t *v,
+    llm_openai_choice_t *choice)
+{
+    const char  *type;
+
+    type = json_string_value(llm_openai_field(v, "type"));
+
+    if (type != NULL && strcmp(type, "allowed_tools") == 0) {
+        return llm_openai_choice_allowed(in, v, choice);
+    }
+
+    if (type != NULL && strcmp(type, "function") != 0) {
+        return llm_refuse(in->why, LLM_ERR_UNSUPPORTED, "tool_choice.type",
+                          "Only a tool_choice of type \"function\" or "
+                          "\"allowed_tools\" is known.");
+    }
+
+    if (type == NULL) {
+        return llm_refuse(in->why, LLM_ERR_BAD_FIELD, "tool_choice",
+                          "tool_choice must have a type and the name of a "
+                          "function.");
+    }
+
+    choice->must = 1;
+
+    return llm_openai_choice_named(in, v, &choice->name);
 }
 
 
@@ -290,8 +429,7 @@ llm_openai_tool_choice(llm_openai_in_t *in, llm_openai_choice_t *choice)
     }
 
     if (json_is_object(v)) {
-        choice->must = 1;
-        return llm_openai_choice_named(in, v, &choice->name);
+        return llm_openai_choice_object(in, v, choice);
     }
 
     s = json_string_value(v);
@@ -371,10 +509,42 @@ llm_openai_calls(llm_openai_in_t *in, const json_t *tools,
 }
 
 
+/* what is done with them, now that they are known to be good */
+
+static int
+llm_openai_tools_use(llm_openai_in_t *in, json_t *tools,
+    const llm_openai_choice_t *choice)
+{
+    int  rc, parallel;
+
+    parallel = 1;
+    rc = llm_openai_bool(in, in->root, "parallel_tool_calls",
+                         "parallel_tool_calls", &parallel);
+    if (rc != 0) {
+        return rc;
+    }
+
+    if (choice->none || json_array_size(tools) == 0) {
+        return 0;
+    }
+
+    /* a conversation whose tokens are asked for is only shown the tools */
+
+    if (in->call->route == LLM_ROUTE_CHAT) {
+        rc = llm_openai_calls(in, tools, choice, parallel);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+
+    return llm_openai_pass(in, tools, &in->call->tools);
+}
+
+
 int
 llm_openai_parse_tools(llm_openai_in_t *in)
 {
-    int                   rc, parallel;
+    int                   rc;
     json_t               *v;
     llm_openai_choice_t   choice;
 
@@ -394,31 +564,15 @@ llm_openai_parse_tools(llm_openai_in_t *in)
     }
 
     rc = llm_openai_tool_choice(in, &choice);
-    if (rc != 0) {
-        return rc;
+
+    if (rc == 0) {
+        rc = llm_openai_tools_use(in, choice.tools != NULL ? choice.tools : v,
+                                  &choice);
     }
 
-    parallel = 1;
-    rc = llm_openai_bool(in, in->root, "parallel_tool_calls",
-                         "parallel_tool_calls", &parallel);
-    if (rc != 0) {
-        return rc;
-    }
+    json_decref(choice.tools);
 
-    if (choice.none || json_array_size(v) == 0) {
-        return 0;
-    }
-
-    /* a conversation whose tokens are asked for is only shown the tools */
-
-    if (in->call->route == LLM_ROUTE_CHAT) {
-        rc = llm_openai_calls(in, v, &choice, parallel);
-        if (rc != 0) {
-            return rc;
-        }
-    }
-
-    return llm_openai_pass(in, v, &in->call->tools);
+    return rc;
 }
 
 

@@ -379,6 +379,9 @@ test_refused(void **state)
 #define STRICT     "{'type':'function','function':{'name':'s','strict':true}}"
 #define FN(name)   "{'name':'" name "'}"
 #define NAMED(n)   "'tool_choice':{'type':'function','function':" FN(n) "}"
+#define ALLOWED(v)                                                             \
+    "'tool_choice':{'type':'allowed_tools','allowed_tools':" v "}"
+#define THREE "'tools':[" TOOL("f") "," TOOL("g.h") "," STRICT "],"
 
 /* What is demanded of calls. */
 static void
@@ -395,6 +398,10 @@ test_demands(void **state)
             LLM_GRAMMAR_AUTO, "tools", ""},
         {"'tools':[" STRICT "],'tool_choice':'required'", LLM_GRAMMAR_TOOLS, 0,
             "tool_choice", ""},
+        {THREE ALLOWED("{'mode':'required','tools':[" TOOL("f") "]}"),
+            LLM_GRAMMAR_TOOLS, 0, "tool_choice", ""},
+        {THREE ALLOWED("{'mode':'auto','tools':[" STRICT "]}"),
+            LLM_GRAMMAR_TOOLS, LLM_GRAMMAR_AUTO, "tools", ""},
     };
     static const bad_t no[] = {
         {"'tools':[" TOOL("f") "],'tool_choice':'required','regex':'x'",
@@ -409,6 +416,17 @@ test_demands(void **state)
         {NAMED("f"), "tool_choice.function.name", "has not", 0},
         {"'tools':[" TOOL("g") "]," NAMED("f"), "tool_choice.function.name",
             "has not", 0},
+        {THREE ALLOWED("{'mode':'required','tools':[" TOOL("x") "]}"),
+            "tool_choice.allowed_tools.tools", "has not", 0},
+        {THREE ALLOWED("{'mode':'required','tools':[]}"),
+            "tool_choice.allowed_tools.tools", "at least one", 0},
+        {THREE ALLOWED("{'mode':'auto','tools':['f']}"),
+            "tool_choice.allowed_tools.tools", "names", 0},
+        {THREE ALLOWED("{'mode':'none','tools':[" TOOL("f") "]}"),
+            "tool_choice.allowed_tools.mode", "auto", 0},
+        {THREE ALLOWED("1"), "tool_choice.allowed_tools.mode", "auto", 0},
+        {ALLOWED("{'mode':'auto','tools':[" TOOL("f") "]}"),
+            "tool_choice.allowed_tools.tools", "has not", 0},
     };
     pool_t *pool = pool_new();
     llm_refusal_t why;
@@ -449,6 +467,10 @@ test_calls(void **state)
         {"'tools':[" TOOL("f") "],'tool_choice':'auto','regex':'x'", 0, 0},
         {"'tools':[" STRICT "],'regex':'x'", 0, 0},
         {"'tools':[],'regex':'x'", 0, 0},
+        {THREE ALLOWED("{'mode':'auto','tools':[" TOOL("f") "]}"), LLM_W_CALLS,
+            0},
+        {THREE ALLOWED("{'mode':'auto','tools':[" STRICT "]}") ",'regex':'x'",
+            0, 0},
     };
     pool_t *pool = pool_new();
     llm_wire_grammar_t head;
@@ -471,6 +493,16 @@ test_calls(void **state)
     memcpy(&head, c.grammar.data, sizeof(head));
     assert_int_equal(head.type, LLM_GRAMMAR_REGEX);
     assert_true(c.tools.len != 0);
+
+    /* of several, those that are allowed, each once */
+    assert_int_equal(
+        more(pool, LLM_ROUTE_CHAT,
+            THREE "'tool_choice':{'type':'allowed_tools','mode':'required',"
+                  "'tools':[{'type':'function','name':'g.h'}," TOOL(
+                      "f") "," TOOL("g.h") "]}",
+            &c, &why),
+        0);
+    assert_json(c.tools.data, c.tools.len, "[" TOOL("g.h") "," TOOL("f") "]");
 
     /* and so has one who asks how many tokens that is */
     assert_int_equal(

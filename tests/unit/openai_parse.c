@@ -317,7 +317,7 @@ test_values_chat(void **state)
         {"'tools':[" TOOL "],'tool_choice':'none'", NULL, 0},
         {"'tool_choice':{'type':'function'}", "tool_choice", 0},
         {"'tool_choice':'any'", "tool_choice", 0},
-        {"'tool_choice':{'type':'allowed_tools'}", "tool_choice.type",
+        {"'tool_choice':{'type':'custom'}", "tool_choice.type",
             LLM_ERR_UNSUPPORTED},
         {"'tool_choice':{'type':'function','function':{'name':'f'}}",
             "tool_choice.function.name", 0},
