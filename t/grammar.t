@@ -131,7 +131,10 @@ my (undef, $d) = post('/v1/chat/completions', { %about });
 my $free = $d->{choices}[0]{message}{content};
 like($free, qr/ngx/, 'the model says the trigger by itself');
 my %tag = (structures => [{ begin => 'ngx', schema => { const => 'seven' }, end => '!' }], triggers => ['ngx']);
-for ([response_format => { type => 'structural_tag', %tag }], [structural_tag => LLM->encode({ %tag })]) {
+my $form = { type => 'triggered_tags', triggers => ['ngx'], tags => [{ begin => 'ngx', end => '!',
+    content => { type => 'json_schema', json_schema => { const => 'seven' } } }] };
+for ([response_format => { type => 'structural_tag', %tag }], [structural_tag => LLM->encode({ %tag })],
+    [response_format => { type => 'structural_tag', format => $form }]) {
     (undef, $d) = post('/v1/chat/completions', { %about, @$_, %compact });
     my $said = $d->{choices}[0]{message}{content} // '';
     like($said, qr/ngx\s*"seven"\s*!/, "$_->[0]: the tag") or diag(LLM->encode($d));

@@ -440,6 +440,117 @@ llm_openai_json_options(llm_openai_in_t *in, llm_openai_rule_t *rule)
 }
 
 
+/*
+ * {"begin":"...","content":{"type":"json_schema","json_schema":{}},"end":"..."}
+ * as the structure that it is
+ */
+
+static int
+llm_openai_tag(llm_openai_in_t *in, const llm_openai_rule_t *rule,
+    const json_t *tag, llm_buf_t *b)
+{
+    json_t      *begin, *end, *content, *schema;
+    const char  *type;
+
+    begin = json_is_object(tag) ? llm_openai_field(tag, "begin") : NULL;
+    end = json_is_object(tag) ? llm_openai_field(tag, "end") : NULL;
+    content = json_is_object(tag) ? llm_openai_field(tag, "content") : NULL;
+    type = json_is_object(content)
+           ? json_string_value(llm_openai_field(content, "type")) : NULL;
+
+    if (!json_is_string(begin) || !json_is_string(end) || type == NULL) {
+        return llm_refuse(in->why, LLM_ERR_BAD_FIELD, rule->param,
+                          "A tag must have a begin and an end, which are "
+                          "strings, and a content with a type.");
+    }
+
+    if (strcmp(type, "json_schema") != 0) {
+        return llm_refuse(in->why, LLM_ERR_UNSUPPORTED, rule->param,
+                          "A tag's content may be of type json_schema only.");
+    }
+
+    schema = llm_openai_field(content, "json_schema");
+
+    if (schema == NULL) {
+        return llm_refuse(in->why, LLM_ERR_BAD_FIELD, rule->param,
+                          "A tag's content must have a json_schema.");
+    }
+
+    llm_buf_lit(b, "{\"begin\":");
+    llm_openai_json(b, begin);
+    llm_buf_lit(b, ",\"schema\":");
+    llm_openai_json(b, schema);
+    llm_buf_lit(b, ",\"end\":");
+    llm_openai_json(b, end);
+    llm_buf_lit(b, "}");
+
+    return 0;
+}
+
+
+/*
+ * XGrammar's newer form, {"type":"triggered_tags","triggers":[...],
+ * "tags":[...]}; of its formats the one that is the same as the older form
+ */
+
+static int
+llm_openai_tags_format(llm_openai_in_t *in, const llm_openai_rule_t *rule,
+    const json_t *format, llm_buf_t *b)
+{
+    int          rc;
+    size_t       i;
+    json_t      *triggers, *tags, *tag;
+    const char  *type;
+
+    type = json_is_object(format)
+           ? json_string_value(llm_openai_field(format, "type")) : NULL;
+
+    if (type == NULL || strcmp(type, "triggered_tags") != 0) {
+        return llm_refuse(in->why, LLM_ERR_UNSUPPORTED, rule->param,
+                          "A structural tag's format may be of type "
+                          "triggered_tags only.");
+    }
+
+    if (json_is_true(llm_openai_field(format, "at_least_one"))
+        || json_is_true(llm_openai_field(format, "stop_after_first"))
+        || json_array_size(llm_openai_field(format, "excludes")) != 0)
+    {
+        return llm_refuse(in->why, LLM_ERR_UNSUPPORTED, rule->param,
+                          "triggered_tags with at_least_one, stop_after_first "
+                          "or excludes is not supported.");
+    }
+
+    triggers = llm_openai_field(format, "triggers");
+    tags = llm_openai_field(format, "tags");
+
+    if (!json_is_array(triggers) || !json_is_array(tags)) {
+        return llm_refuse(in->why, LLM_ERR_BAD_FIELD, rule->param,
+                          "triggered_tags must have triggers and tags, which "
+                          "are arrays.");
+    }
+
+    llm_buf_lit(b, "{\"structures\":[");
+
+    json_array_foreach(tags, i, tag) {
+
+        if (i != 0) {
+            llm_buf_lit(b, ",");
+        }
+
+        rc = llm_openai_tag(in, rule, tag, b);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+
+    llm_buf_lit(b, "],\"triggers\":");
+    llm_openai_json(b, triggers);
+    llm_buf_lit(b, "}");
+
+    return 0;
+}
+
+
 /* {"structures":[...],"triggers":[...]}, and nothing that is beside them */
 
 static int
@@ -449,9 +560,8 @@ llm_openai_tags(llm_openai_in_t *in, const llm_openai_rule_t *rule,
     json_t  *structures, *triggers;
 
     if (llm_openai_field(v, "format") != NULL) {
-        return llm_refuse(in->why, LLM_ERR_UNSUPPORTED, rule->param,
-                          "A structural tag with a format is not supported, "
-                          "only one with structures and triggers.");
+        return llm_openai_tags_format(in, rule, llm_openai_field(v, "format"),
+                                      b);
     }
 
     structures = llm_openai_field(v, "structures");

@@ -71,7 +71,13 @@ section_is(const llm_call_t *c, const row_t *row)
 
 #define S      "{'type':'object','properties':{'b':{},'a':{'const':0.1}}}"
 #define FORMAT "'response_format':"
-#define TAG    "'structures':[{'begin':'<f>','end':'</f>'}],'triggers':['<f>']"
+#define FORM(tags)                                                             \
+    "'format':{'type':'triggered_tags','triggers':['<f>'],'at_least_one':"     \
+    "false,'tags':[" tags "]}"
+#define A_TAG                                                                  \
+    "{'type':'tag','begin':'<f>','content':{'type':'json_schema',"             \
+    "'json_schema':{'const':1}},'end':'</f>'}"
+#define TAG "'structures':[{'begin':'<f>','end':'</f>'}],'triggers':['<f>']"
 
 /* Each name that a constraint goes by, and what becomes of it. */
 static const row_t rows[] = {
@@ -98,6 +104,10 @@ static const row_t rows[] = {
         "response_format", "a+"},
     {FORMAT "{'type':'structural_tag'," TAG "}", LLM_GRAMMAR_TAGS, ORDERED,
         "response_format", "{" TAG "}"},
+    {FORMAT "{'type':'structural_tag'," FORM(A_TAG) "}", LLM_GRAMMAR_TAGS,
+        ORDERED, "response_format",
+        "{'structures':[{'begin':'<f>','schema':{'const':1},'end':'</f>'}],"
+        "'triggers':['<f>']}"},
     {"'guided_json':" S, LLM_GRAMMAR_SCHEMA, ORDERED, "guided_json", S},
     {"'guided_json':' {}'", LLM_GRAMMAR_SCHEMA, ORDERED, "guided_json", " {}"},
     {"'guided_regex':'\\\\d{2}\\u00e9'", LLM_GRAMMAR_REGEX, 0, "guided_regex",
@@ -285,6 +295,22 @@ static const bad_t bad[] = {
     {FORMAT "{'type':'structural_tag'}", "response_format", "triggers", 0},
     {FORMAT "{'type':'structural_tag','format':{}}", "response_format",
         "format", LLM_ERR_UNSUPPORTED},
+    {FORMAT "{'type':'structural_tag','format':{'type':'any_text'}}",
+        "response_format", "triggered_tags only", LLM_ERR_UNSUPPORTED},
+    {FORMAT "{'type':'structural_tag','format':{'type':'triggered_tags',"
+            "'triggers':[],'tags':[],'stop_after_first':true}}",
+        "response_format", "stop_after_first", LLM_ERR_UNSUPPORTED},
+    {FORMAT "{'type':'structural_tag','format':{'type':'triggered_tags',"
+            "'triggers':[],'tags':{}}}",
+        "response_format", "arrays", 0},
+    {FORMAT "{'type':'structural_tag'," FORM("1") "}", "response_format",
+        "a content with a type", 0},
+    {FORMAT "{'type':'structural_tag'," FORM(
+         A_TAG ",{'begin':'<f>','end':'x','content':{'type':'any_text'}}") "}",
+        "response_format", "json_schema only", LLM_ERR_UNSUPPORTED},
+    {FORMAT "{'type':'structural_tag'," FORM(
+         "{'begin':'<f>','end':'x','content':{'type':'json_schema'}}") "}",
+        "response_format", "have a json_schema", 0},
     {"'guided_json':5", "guided_json", "object", 0},
     {"'guided_json':''", "guided_json", "object", 0},
     {"'guided_json':true", "guided_json", "object", 0},
