@@ -8,6 +8,7 @@
  * answered with the events, else a plain call is.
  */
 #include "dialect.h"
+#include "must.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -38,14 +39,6 @@ pool_empty(pool_t *pool)
 {
     while (pool->n > 0) {
         free(pool->p[--pool->n]);
-    }
-}
-
-static void
-must(int truth)
-{
-    if (!truth) {
-        abort();
     }
 }
 

@@ -6,6 +6,7 @@
  * a 0 byte and what the model says.
  */
 #include "reason.h"
+#include "must.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,14 +19,6 @@ typedef struct {
     char kinds[TEXT_MAX + 64];
     size_t n;
 } out_t;
-
-static void
-must(int truth)
-{
-    if (!truth) {
-        abort();
-    }
-}
 
 static int
 take(void *arg, uint32_t kind, const char *p, size_t n)

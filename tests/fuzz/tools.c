@@ -7,6 +7,7 @@
  * request declares, a 0 byte, and what the model says.
  */
 #include "tools.h"
+#include "must.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,14 +22,6 @@ typedef struct {
     size_t n;
     uint32_t kind, name;
 } out_t;
-
-static void
-must(int truth)
-{
-    if (!truth) {
-        abort();
-    }
-}
 
 static int
 take(void *arg, uint32_t kind, const char *p, size_t n)

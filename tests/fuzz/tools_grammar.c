@@ -7,6 +7,7 @@
  * the request declares.
  */
 #include "tools.h"
+#include "must.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,14 +17,6 @@
 static const char *const families[] = {"deepseek", "kimi", "harmony",
     "qwen-coder", "glm", "mistral", "granite", "phi-4", "apriel", "nemotron",
     "hermes", "llama", "json"};
-
-static void
-must(int truth)
-{
-    if (!truth) {
-        abort();
-    }
-}
 
 static int
 take(void *arg, uint32_t kind, const char *p, size_t n)
