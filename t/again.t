@@ -122,6 +122,24 @@ SKIP: {
 $_->close for @s;
 end('two');
 
+# --- what a request asks of its output goes along -----------------------------------
+
+fake(one => '--delay', 60000);
+real('two');
+up(1, qw(one two));
+$on = submitted('one');
+@s = map { begin('/two', 'x', "obey $_", max_tokens => 20, guided_regex => "[a-z]{3}$_!") } 1 .. 16;
+ok($t->wait_for(sub { submitted('one') - $on + engine('two')->{grammars_compiled} == 16 }, 5), 'a grammar each');
+cmp_ok(submitted('one'), '>', $on, 'some at an engine that says nothing');
+end('one');
+@r = map { $_->whole(10) } @s;
+is(scalar(grep { my $n = $_ + 1; (LLM->decode($r[$_]{body})->{choices} // [{}])->[0]{text} =~ /^[a-z]{3}$n!$/ } 0 .. 15),
+    16, 'it goes: the other one obeys') or diag($r[0]{body});
+$t->signal(two => 'TERM');
+$t->reap('two');
+unlink "$t->{dir}/two.sock";
+up(0, 'two');
+
 # --- a request that no engine survives -----------------------------------------------
 
 fake($_ => '--die-after', 0) for @names;
