@@ -244,7 +244,8 @@ GPU_BIN   := agree engine kernels
 GPU_CUDA  := $(patsubst %,$(BUILD)/tests/gpu/cuda/%,$(GPU_BIN) conform)
 GPU_SIMT  := $(patsubst %,$(BUILD)/tests/gpu/simt/%,$(GPU_BIN) conform)
 gpu-cuda: $(GPU_CUDA) $(BUILD)/tests/gpu/ops $(BUILD)/llm_cuda.so
-gpu-simt: $(GPU_SIMT) $(BUILD)/tests/gpu/ops $(BUILD)/llm_cuda_simt.so
+GPU_NULL  := $(BUILD)/tests/gpu/null/engine $(BUILD)/tests/gpu/null/kernels
+gpu-simt: $(GPU_SIMT) $(GPU_NULL) $(BUILD)/tests/gpu/ops $(BUILD)/llm_cuda_simt.so
 
 ## make gpu [PART=correct|speed|peers]   on a GPU; SIMT=1: tries it on the emulator
 gpu:
@@ -267,6 +268,11 @@ $(BUILD)/tests/gpu/simt/conform: $(BUILD)/simt/conform.o $(BUILD)/simt/rt_twin.o
 $(GPU_SIMT):
 	@mkdir -p $(@D)
 	$(CXX) -o $@ $^ -lm -pthread -ldl $(SAN)
+
+# their real sizes, computed by nobody
+$(GPU_NULL): $(BUILD)/tests/gpu/null/%: $(BUILD)/tests/gpu/%.o $(GPU_O) $(BUILD)/tests/gpu/probe_null.o
+	@mkdir -p $(@D)
+	$(CC) -o $@ $^ -lm -pthread -ldl $(SAN)
 
 # that machine has no cmocka
 $(BUILD)/tests/gpu/ops: tests/kernels/ops.c tests/gpu/cmocka.h $(GPU_O)

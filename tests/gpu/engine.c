@@ -305,8 +305,8 @@ measure(bench_t *t, const shape_t *s, const case_t *c)
     while (times > (prompts ? 2 : 12) && floor * times * 2 > SECONDS * 1e6) {
         times--;
     }
-    /* at a tenth of the floor's speed, on the emulator at whatever it has */
-    if (!row_fits(name, 1 + floor * (times + t->warm) * 10 / 1e6)) {
+    /* at a fifth of the floor's speed, on the emulator at whatever it has */
+    if (!row_fits(name, 1 + floor * (times + t->warm) * 5 / 1e6)) {
         return;
     }
 

@@ -447,9 +447,10 @@ build_prefill(job_t *j, uint32_t n, uint32_t past)
     attention(j, 1, past / j->small, scaled(j, n, 8));
 }
 
-/* Each token's experts, none twice: how many there are of all. */
+/* Each token's experts, none twice, anew for each call: how many there are of
+ * all. */
 static uint32_t
-draw(uint32_t *ids, uint32_t m, uint32_t experts)
+draw(uint32_t *ids, uint32_t m, uint32_t experts, uint32_t call)
 {
     uint32_t i, k, e, n = 0, of[EXPERTS], seen[EXPERTS] = {0};
 
@@ -460,7 +461,7 @@ draw(uint32_t *ids, uint32_t m, uint32_t experts)
     for (i = 0; i < m * USED; i++) {
         /* one of those that the token has not yet goes to its beginning */
         k = i % USED;
-        e = k + (i * 2654435761u >> 8) % (experts - k);
+        e = k + ((i + call * 977) * 2654435761u >> 8) % (experts - k);
         ids[i] = of[e];
         of[e] = of[k];
         of[k] = ids[i];
@@ -495,9 +496,11 @@ build_router(job_t *j, uint32_t m, uint32_t b)
 static void
 build_moe(job_t *j, uint32_t m, uint32_t b)
 {
-    uint32_t i, e, dim = scaled(j, EXPERT_IN, 64);
+    uint32_t i, e, dim = scaled(j, EXPERT_IN, 64), met = 0;
     uint32_t ffn = scaled(j, EXPERT_N, 32);
-    uint32_t experts = j->small > 1 ? 2 * USED : EXPERTS, met;
+    uint32_t experts = j->small > 1 ? 2 * USED : EXPERTS;
+    /* a few tokens' experts stay in the cache, unless others' come between */
+    uint32_t calls = j->small > 1 ? 2 : m < 16 ? 16 / m : 1;
     uint32_t *ids = host((size_t) m * USED * 4);
     kn_moe_ffn_t *a;
 
@@ -510,23 +513,25 @@ build_moe(job_t *j, uint32_t m, uint32_t b)
         }
     }
 
-    met = draw(ids, m, experts);
-    a = call(j, OP_moe_ffn);
-    a->gate = j->experts[0];
-    a->up = j->experts[1];
-    a->down = j->experts[2];
-    a->x = floats(j, (uint64_t) m * dim);
-    a->ids = room(j, (uint64_t) m * USED * 4);
-    a->weights = floats(j, (uint64_t) m * USED);
-    a->mid = room(j, (uint64_t) m * USED * ffn * 4);
-    a->y = room(j, (uint64_t) m * dim * 4);
-    a->dim = dim;
-    a->ffn = ffn;
-    a->experts = experts;
-    a->used = USED;
-    j->kn->copy_in(j->dev, a->ids, ids, (uint64_t) m * USED * 4);
+    for (i = 0; i < calls; i++) {
+        met += draw(ids, m, experts, i);
+        a = call(j, OP_moe_ffn);
+        a->gate = j->experts[0];
+        a->up = j->experts[1];
+        a->down = j->experts[2];
+        a->x = floats(j, (uint64_t) m * dim);
+        a->ids = room(j, (uint64_t) m * USED * 4);
+        a->weights = floats(j, (uint64_t) m * USED);
+        a->mid = room(j, (uint64_t) m * USED * ffn * 4);
+        a->y = room(j, (uint64_t) m * dim * 4);
+        a->dim = dim;
+        a->ffn = ffn;
+        a->experts = experts;
+        a->used = USED;
+        j->kn->copy_in(j->dev, a->ids, ids, (uint64_t) m * USED * 4);
+    }
     free(ids);
-    j->bytes = 6.0 * met * dim * ffn + 8.0 * m * dim;
+    j->bytes = 6.0 * met / calls * dim * ffn + 8.0 * m * dim;
     j->flop = 6.0 * m * USED * dim * ffn;
 }
 

@@ -142,6 +142,32 @@ alone() {
     echo "includes and links the C library and CUDA alone"
 }
 
+# All rows at their real sizes, computed by nobody: whether there is room for
+# them, and whether the floors are those worked out by hand from the shapes, us.
+sizes() {
+    local at=$build/tests/gpu/null name want got
+    export GPU_READ=4300 GPU_GEMM=790 GPU_UNTIL=
+    for name in 8B 30B-A3B; do
+        "$at/engine" $name || return 1
+    done >"$tmp/sizes"
+    "$at/engine" 8B streams 1 8 32 128 >>"$tmp/sizes" && "$at/kernels" >>"$tmp/sizes" || return 1
+    while read -r want name; do
+        got=$(awk -F '\t' -v n="$name" '$1 == n {print $6}' "$tmp/sizes")
+        awk "BEGIN {exit !(${got:-0} / $want > 0.98 && ${got:-0} / $want < 1.02)}" ||
+            { echo "$name: the floor is ${got:-not there}, expected $want us"; return 1; }
+    done <<<"3520 8B decode b1 1k
+37600 8B prefill 2k
+935000 8B prefill 32k
+5490 8B decode b8 8k
+1440 30B-A3B decode b1 1k
+13100 30B-A3B decode b32 1k
+90000 30B-A3B prefill 8k
+11.7 matmul qkv M 1
+54.6 gate-up M 1
+244 matmul last M 1"
+    echo "$(wc -l <"$tmp/sizes") rows, floors as by hand"
+}
+
 ops() { # each by itself, some at a time
     local all long op n=0 most=4 lib=$build/llm_cuda.so
     all=$(sed -n '/define KERNELS(X)/,/^$/s/.*X(\([a-z_]*\), .*/\1/p' kernels/kernels.h)
@@ -190,6 +216,8 @@ correct() {
         for of in dense experts; do
             try "model $of" 120 "$bin/agree" $of || failed=1
         done
+    else
+        try "real sizes" 120 "$self" sizes || failed=1
     fi
     ops
     sanitizer
@@ -277,7 +305,7 @@ peers() {
 case ${1:-all} in
 all) parts="correct speed peers" ;;
 correct | speed | peers) parts=$1 ;;
-alone | build) $1; exit ;; # of the run that is under way
+alone | build | sizes) $1; exit ;; # of the run that is under way
 *) echo "usage: tests/gpu/run.sh [all|correct|speed|peers]"; exit 2 ;;
 esac
 rm -f "$out/log.txt"
