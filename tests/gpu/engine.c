@@ -144,14 +144,24 @@ asked(const case_t *c, int argc, char **argv)
 }
 
 
+/* Kernels may begin while the ones before them end; rows' names say so. */
+static int
+overlapped(void)
+{
+    return row_env("GPU_OVERLAP", 0) > 0;
+}
+
 static int
 open_all(bench_t *t, const shape_t *s, uint32_t blocks)
 {
     forward_cfg_t c;
+    kn_open_t o;
     char err[512];
     uint64_t from = clock_us();
 
     memset(&c, 0, sizeof(c));
+    memset(&o, 0, sizeof(o));
+    o.overlap = overlapped();
     c.rows_max = STREAMS + 1;
     c.outs_max = STREAMS + 1;
     c.tokens_max = CHUNK;
@@ -161,7 +171,7 @@ open_all(bench_t *t, const shape_t *s, uint32_t blocks)
     c.kv_type = KN_F16;
 
     own = llm_cuda_kernels();
-    if (shape_open(&t->p, s, own, &c, err, sizeof(err)) != 0) {
+    if (shape_open(&t->p, s, own, &o, &c, err, sizeof(err)) != 0) {
         fprintf(stderr, "engine: %s\n", err);
         return -1;
     }
@@ -297,7 +307,8 @@ measure(bench_t *t, const shape_t *s, const case_t *c)
     uint32_t times, prompts = c->streams == 0;
 
     memset(&r, 0, sizeof(r));
-    snprintf(name, sizeof(name), "%s %s", s->name, c->name);
+    snprintf(name, sizeof(name), "%s %s%s", s->name, c->name,
+        overlapped() ? ", overlapped" : "");
     r.name = name;
     r.target = s->experts > 0 ? c->experts : c->target;
     floor = floor_of(t, s, c, &r);
@@ -330,7 +341,8 @@ measure(bench_t *t, const shape_t *s, const case_t *c)
     r.note = note;
     row_print_floor(&r, floor);
     if (c->idle) {
-        snprintf(name, sizeof(name), "%s idle %s", s->name, c->name);
+        snprintf(name, sizeof(name), "%s idle %s%s", s->name, c->name,
+            overlapped() ? ", overlapped" : "");
         row_figure(name, idle, 20, "of the device, between steps");
     }
     seqs_close(&t->s);

@@ -196,6 +196,7 @@ step(job_t *j, uint32_t rows, uint32_t start, uint32_t n, int outs)
     j->step.blocks = j->blocks = host(rows * each * sizeof(*j->blocks));
     j->step.outs = j->outs = host(rows * n * sizeof(*j->outs));
     j->step.rows = j->rows;
+    j->step.list = j; /* the row's calls, which may be recorded */
 
     for (i = 0; i < rows; i++) {
         memset(&j->rows[i], 0, sizeof(j->rows[i]));

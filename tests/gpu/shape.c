@@ -323,12 +323,9 @@ make_file(shape_pass_t *p, char *err, size_t errlen)
 
 int
 shape_open(shape_pass_t *p, const shape_t *s, const kernels_t *kn,
-    const forward_cfg_t *c, char *err, size_t errlen)
+    const kn_open_t *o, const forward_cfg_t *c, char *err, size_t errlen)
 {
-    kn_open_t o;
-
     memset(p, 0, sizeof(*p));
-    memset(&o, 0, sizeof(o));
     p->shape = s;
     p->c = *c;
     p->kn = *kn;
@@ -341,7 +338,7 @@ shape_open(shape_pass_t *p, const shape_t *s, const kernels_t *kn,
         p->model = model_open_gguf(p->file, err, errlen);
     }
     if (p->model != NULL) {
-        p->dev = kn->open(&o, err, errlen);
+        p->dev = kn->open(o, err, errlen);
     }
     if (p->dev != NULL) {
         model_groups(p->model, p->c.context, &p->c.groups);
