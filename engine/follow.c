@@ -57,6 +57,7 @@ set_limits(follow_t *w)
     uint32_t g;
 
     forward_kv(s, s->rows_max, &kc);
+    assert(kc.groups >= 1 && kc.groups <= KN_GROUPS);
     l->tokens = s->tokens_max;
     l->rows = s->rows_max;
     l->outs = s->outs_max;
@@ -114,6 +115,8 @@ tell_copy(
 {
     follow_t *w = arg;
     uint32_t some;
+
+    assert(w->c.comm->rank == 0);
 
     for (; n > 0; n -= some, from += some, to += some) {
         some = n < STEP_WIRE_COPIES ? n : STEP_WIRE_COPIES;

@@ -231,6 +231,7 @@ listen_at(const join_cfg_t *c, char *err, size_t errlen)
     struct addrinfo *list = resolve(c, err, errlen), *a;
     int fd = -1, one = 1, why = 0;
 
+    assert(c->rank == 0);
     if (list == NULL) {
         return -1;
     }
@@ -268,6 +269,7 @@ connect_to(const join_cfg_t *c, char *err, size_t errlen)
     int fd = -1, why = 0;
     struct pollfd pf;
 
+    assert(c->rank > 0);
     for (a = list; a != NULL && fd < 0; a = a->ai_next) {
         fd =
             socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -340,6 +342,7 @@ static void
 judge(const join_cfg_t *c, const int *fds, const hello_t *h,
     const challenge_t *ch, const answer_t *a, verdict_t *v)
 {
+    assert(c->rank == 0);
     memset(v, 0, sizeof(*v));
 
     if (a->proof != prove(c, "r", h, ch)) {
@@ -447,6 +450,7 @@ present(const join_cfg_t *c, int fd, char *err, size_t errlen)
     hello_t h;
     answer_t a;
 
+    assert(c->rank > 0 && fd >= 0);
     memset(&h, 0, sizeof(h));
     memcpy(h.magic, MAGIC, sizeof(h.magic));
     h.version = VERSION;

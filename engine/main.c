@@ -37,6 +37,7 @@
 #include "ranks.h"
 #include "record.h"
 #include "replay.h"
+#include "shape.h"
 #include "text_in.h"
 #include "text_out.h"
 
@@ -58,15 +59,10 @@
 #include <unistd.h>
 
 #define ENGINE_VERSION "0.1.0"
-/* Outputs of a step beyond one for each row: positions of prompts whose
- * logprobs are asked for, however many rows sample. */
-#define PROMPT_OUTS    64
-
-#define NULL_CONTEXT  4096 /* of the back end that has no model */
-#define KV_CONTEXTS   8    /* contexts' worth of blocks by default */
-#define DRAIN_LOOK_MS 20   /* between two looks at what still runs */
-#define DRAIN_KILL_MS 3000 /* for the ERRORs to get out */
-#define THREAD_END_MS 5000 /* for a thread to end when told to */
+#define NULL_CONTEXT   4096 /* of the back end that has no model */
+#define DRAIN_LOOK_MS  20   /* between two looks at what still runs */
+#define DRAIN_KILL_MS  3000 /* for the ERRORs to get out */
+#define THREAD_END_MS  5000 /* for a thread to end when told to */
 
 #define GRAMMAR_REFUSED_US 10000000 /* how long a refusal is remembered */
 #define ENGINE_THREADS     3
@@ -283,60 +279,6 @@ name_model(engine_t *e)
 }
 
 
-static int
-parse_kv_type(engine_t *e)
-{
-    static const struct {
-        const char *name;
-        uint32_t type;
-    } types[KN_KV_TYPES] = {
-        {"f32", KN_F32}, {"f16", KN_F16}, {"bf16", KN_BF16}, {"q8_0", KN_Q8_0}};
-    uint32_t i;
-
-    for (i = 0; i < KN_KV_TYPES; i++) {
-        if (strcmp(e->o.kv_type, types[i].name) == 0) {
-            e->shape.kv_type = types[i].type;
-            return forward_kv_fits(
-                e->load.model, types[i].type, e->err, sizeof(e->err));
-        }
-    }
-
-    snprintf(e->err, sizeof(e->err),
-        "kv_type must be f32, f16, bf16 or q8_0, found \"%s\"", e->o.kv_type);
-
-    return -1;
-}
-
-
-/* Words of the prefix cache's options. */
-static int
-check_cache(engine_t *e)
-{
-    const char *on = e->o.prefix_cache, *share = e->o.prefix_share;
-
-    if (strcmp(on, "on") != 0 && strcmp(on, "off") != 0) {
-        snprintf(e->err, sizeof(e->err),
-            "prefix_cache must be on or off, found \"%s\"", on);
-        return -1;
-    }
-    if (strcmp(share, "tenant") != 0 && strcmp(share, "all") != 0) {
-        snprintf(e->err, sizeof(e->err),
-            "prefix_share must be tenant or all, found \"%s\"", share);
-        return -1;
-    }
-
-    if (strcmp(e->o.kv_host_copy, "all") != 0
-        && strcmp(e->o.kv_host_copy, "again") != 0) {
-        snprintf(e->err, sizeof(e->err),
-            "kv_host_copy must be all or again, found \"%s\"",
-            e->o.kv_host_copy);
-        return -1;
-    }
-
-    return 0;
-}
-
-
 /* A recording has only calls: not what is there before the first one, what
  * comes when a copy is done, or which of two steps a call came in between. */
 static int
@@ -360,76 +302,6 @@ check_record(engine_t *e)
 }
 
 
-/* The second arena's blocks, if there is a cache that has a use for them. */
-static int
-plan_host(engine_t *e)
-{
-    uint64_t bytes = ranks_block_bytes(e->load.model, &e->shape), blocks;
-
-    if (e->o.kv_host_memory == 0) {
-        return 0;
-    }
-    if (strcmp(e->o.prefix_cache, "on") != 0 || e->shape.groups.n > 1) {
-        log_line(LOG_WARN, "kv_host_memory is not used: %s",
-            e->shape.groups.n > 1 ? "layers of this model have windows"
-                                  : "there is no prefix cache");
-        return 0;
-    }
-
-    blocks = (uint64_t) e->o.kv_host_memory / bytes;
-    e->shape.host_blocks = blocks < 1u << 30 ? (uint32_t) blocks : 1u << 30;
-    if (blocks == 0) {
-        snprintf(e->err, sizeof(e->err),
-            "kv_host_memory of %lld bytes is too small: a block takes %llu",
-            (long long) e->o.kv_host_memory, (unsigned long long) bytes);
-        return -1;
-    }
-
-    return 0;
-}
-
-
-/*
- * How many blocks the pinned prefixes take, at most; 0, or -1 if they cannot
- * be pinned.
- */
-static int
-plan_pins(engine_t *e, const kv_cfg_t *kc, uint64_t *pins)
-{
-    const prefix_t *p;
-    uint32_t i, g;
-
-    *pins = 0;
-    if (e->prefixes.n == 0) {
-        return 0;
-    }
-
-    for (g = 0; g < kc->groups && kc->window[g] > 0; g++) { /* none */
-    }
-    if (g == kc->groups || strcmp(e->o.prefix_cache, "on") != 0) {
-        snprintf(e->err, sizeof(e->err), "prefix_pin: %s",
-            g == kc->groups ? "all layers of this model have windows, so it "
-                              "has no prefix cache"
-                            : "prefix_cache is off");
-        return -1;
-    }
-
-    for (i = 0; i < e->prefixes.n; i++) {
-        p = &e->prefixes.v[i];
-        if (p->n < kc->block_tokens) {
-            snprintf(e->err, sizeof(e->err),
-                "prefix_pin %.200s: expected at least a block of %u tokens "
-                "that all prompts begin with, found %u",
-                p->path, kc->block_tokens, p->n);
-            return -1;
-        }
-        *pins += kv_pin_blocks(kc, p->n);
-    }
-
-    return 0;
-}
-
-
 static int
 parse_policy(engine_t *e)
 {
@@ -445,92 +317,18 @@ parse_policy(engine_t *e)
 }
 
 
-/* Some of the policies that are there to compare with cut no prompt. */
+/* How large everything is to be. */
 static int
-check_whole(engine_t *e)
+plan_shape(engine_t *e)
 {
-    int64_t least = (int64_t) e->shape.context + e->o.batch_rows;
+    shape_from_t from = {&e->o, e->load.model, &e->prefixes, NULL};
 
-    if (!sched_policy_whole(e->policy) || e->o.batch_tokens >= least) {
-        return 0;
-    }
-
-    snprintf(e->err, sizeof(e->err),
-        "policy %s needs batch_tokens of at least %lld, context and "
-        "batch_rows, found %lld",
-        e->o.policy, (long long) least, (long long) e->o.batch_tokens);
-
-    return -1;
-}
-
-
-/*
- * How many blocks, and how long a sequence may be, from the options.  A pool
- * that the user made small shortens the context, unless that was asked for
- * by number: then the two contradict each other.
- */
-static int
-plan_blocks(engine_t *e)
-{
-    const opts_t *o = &e->o;
-    forward_cfg_t *s = &e->shape;
-    uint64_t bytes, want, blocks, pins;
-    kv_cfg_t kc;
-
-    s->block_tokens = (uint32_t) o->block_tokens;
-    s->context = o->context > 0 ? (uint32_t) o->context
-                                : model_info(e->load.model)->context;
-    if (s->context > model_info(e->load.model)->context) {
-        log_line(LOG_WARN, "context %u is beyond the %u the model learned",
-            s->context, model_info(e->load.model)->context);
-    }
-
-    model_groups(e->load.model, s->context, &s->groups);
-    bytes = ranks_block_bytes(e->load.model, s);
-    forward_kv(s, 1, &kc);
-    want = kv_blocks_for(&kc, s->context);
-    if (plan_pins(e, &kc, &pins) != 0) {
+    if (parse_policy(e) != 0) {
         return -1;
     }
-    blocks = o->kv_memory > 0 ? (uint64_t) o->kv_memory / bytes
-                              : KV_CONTEXTS * want + pins;
-    if (blocks > UINT32_MAX / 2) {
-        blocks = UINT32_MAX / 2;
-    }
-    if (pins > blocks / 2) {
-        snprintf(e->err, sizeof(e->err),
-            "prefix_pin: expected prefixes that take at most a half of the %llu"
-            " KV blocks, found %llu: they take a kv_memory of %llu bytes",
-            (unsigned long long) blocks, (unsigned long long) pins,
-            (unsigned long long) (2 * pins * bytes));
-        return -1;
-    }
+    from.policy = e->policy;
 
-    kc.blocks = (uint32_t) (blocks - pins);
-
-    if (kc.blocks < want && (o->context > 0 || kv_longest(&kc) < 2)) {
-        snprintf(e->err, sizeof(e->err),
-            "kv_memory of %lld bytes is too small: a context of %u tokens "
-            "takes %llu bytes%s",
-            (long long) o->kv_memory, s->context,
-            (unsigned long long) ((want + pins) * bytes),
-            pins > 0 ? ", with what is pinned" : "");
-        return -1;
-    }
-    if (kc.blocks < want) {
-        s->context = kv_longest(&kc);
-        log_line(LOG_WARN, "kv_memory shortens the context to %u tokens",
-            s->context);
-    }
-    if (s->context < 2) {
-        snprintf(e->err, sizeof(e->err),
-            "context must be at least 2 tokens, found %u", s->context);
-        return -1;
-    }
-
-    s->blocks = (uint32_t) blocks;
-
-    return 0;
+    return shape_plan(&e->shape, &from, e->err, sizeof(e->err));
 }
 
 
@@ -564,14 +362,8 @@ open_forward(engine_t *e)
     ranks_cfg_t c;
     char held[1024];
 
-    e->shape.rows_max = (uint32_t) e->o.batch_rows;
-    e->shape.tokens_max = (uint32_t) e->o.batch_tokens;
-    e->shape.depth = (uint32_t) e->o.planning_depth;
-    e->shape.outs_max = e->shape.rows_max + PROMPT_OUTS;
     e->shape.ranks = (uint32_t) e->o.tensor_parallel;
-
-    if (parse_kv_type(e) != 0 || parse_policy(e) != 0 || check_cache(e) != 0
-        || plan_blocks(e) != 0 || plan_host(e) != 0 || check_whole(e) != 0) {
+    if (plan_shape(e) != 0) {
         return -1;
     }
 
@@ -1064,7 +856,7 @@ replay(engine_t *e)
         c.floor = o->class_floor;
     }
     if (opts_given(o, "prefix_cache")) {
-        if (check_cache(e) != 0) {
+        if (shape_cache(o, e->err, sizeof(e->err)) != 0) {
             return 1;
         }
         c.cache = strcmp(o->prefix_cache, "on") == 0;

@@ -368,6 +368,7 @@ get_copy(step_wire_t *w, words_t *m, const uint32_t n[HEAD - 1])
         return "length";
     }
 
+    assert(n[0] <= 1 && n[1] <= STEP_WIRE_COPIES);
     w->in = n[0];
     w->n = n[1];
 
