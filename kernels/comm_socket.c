@@ -731,3 +731,10 @@ comm_socket_open(const comm_socket_t *cfg, comm_t **c, char *err, size_t errlen)
 
     return 0;
 }
+
+void
+comm_socket_wait(comm_t *c, uint32_t wait_ms)
+{
+    assert(c->ops == &ops && wait_ms > 0);
+    ((socket_t *) c)->wait_ms = wait_ms;
+}

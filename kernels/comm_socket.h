@@ -30,6 +30,9 @@ typedef struct {
 int comm_socket_open(
     const comm_socket_t *cfg, comm_t **c, char *err, size_t errlen);
 
+/* Another wait_ms, for c that comm_socket_open made; its rank's own thread. */
+void comm_socket_wait(comm_t *c, uint32_t wait_ms);
+
 #ifdef __cplusplus
 }
 #endif
