@@ -224,6 +224,13 @@ follow_open(const follow_cfg_t *c)
 }
 
 
+comm_t *
+follow_comm(const follow_t *w)
+{
+    return w->c.comm;
+}
+
+
 void
 follow_close(follow_t *w)
 {

@@ -8,7 +8,9 @@
 #include "forward.h"
 #include "../kernels/comm.h"
 
+#include <signal.h>
 #include <stddef.h>
+#include <stdint.h>
 
 typedef struct follow_s follow_t;
 
@@ -34,6 +36,22 @@ int follow_run(follow_t *w, char *err, size_t errlen);
 
 /* Rank 0: says that the end has come, when no step runs. */
 void follow_end(follow_t *w);
+
+/* The rank's place, as it was opened with. */
+comm_t *follow_comm(const follow_t *w);
+
+/* What ends a follower but rank 0. */
+typedef struct {
+    const sigset_t *signals; /* blocked in all threads */
+    uint64_t drain_ms;       /* how long it goes on after the first */
+} follow_life_t;
+
+/*
+ * follow_run in a thread of its own until it ends or is told to; the exit
+ * status, 1 with one sentence in err.
+ */
+int follow_main(
+    follow_t *w, const follow_life_t *life, char *err, size_t errlen);
 
 /* w may be NULL. */
 void follow_close(follow_t *w);

@@ -10,6 +10,10 @@
  *              ─> forward ─> tables and rings ─> pinned prefixes ─> listen
  *              ─> threads ─> signal ─> drain
  *
+ * Where each rank of some is a process (group.c), all of them start so, but
+ * those that are not rank 0 have no socket and no requests: they load their
+ * part, and follow rank 0 until it ends (follow.c).
+ *
  * The lock comes before the model: who starts a second engine by mistake is
  * told at once and not after a minute of loading.  The socket comes last:
  * a worker that can connect will be served.
@@ -22,8 +26,10 @@
 #include "backend.h"
 #include "clock.h"
 #include "cpus.h"
+#include "follow.h"
 #include "forward.h"
 #include "grammar_cache.h"
+#include "group.h"
 #include "inspect.h"
 #include "inner.h"
 #include "ipc.h"
@@ -79,7 +85,11 @@ typedef struct {
     cpus_t cpus; /* that the device's threads stay on */
     forward_cfg_t shape;
     const sched_policy_t *policy;
+    group_opts_t group;
+    uint32_t rank, processes; /* this one's, of those that have one each */
+    comm_t *comm;             /* NULL: this is the only process */
     ranks_t *ranks;
+    follow_t *follow;              /* NULL likewise */
     progress_t progress;           /* of loading, */
     pthread_mutex_t progress_lock; /* by as many threads as ranks */
     grammar_cache_t *grammars;
@@ -181,6 +191,70 @@ open_kernels(engine_t *e)
     e->kn = backend_kernels(&e->o, &e->cpus, e->err, sizeof(e->err));
 
     return e->kn == NULL ? -1 : 0;
+}
+
+
+/* Which rank of how many processes this is. */
+static int
+open_place(engine_t *e)
+{
+    const opts_t *o = &e->o;
+    group_opts_t *g = &e->group;
+
+    g->address = o->tensor_parallel_address;
+    g->secret = o->tensor_parallel_secret;
+    g->rank = o->rank;
+    g->ranks = opts_given(o, "tensor_parallel") ? o->tensor_parallel : 0;
+    g->wait_ms = (uint64_t) o->tensor_parallel_wait;
+    g->silent_ms = (uint64_t) o->tensor_parallel_silence;
+
+    return group_place(g, &e->rank, &e->processes, e->err, sizeof(e->err));
+}
+
+
+/* Has the engine been told to end? */
+static int
+told_to_end(void *arg)
+{
+    const struct timespec now = {0, 0};
+
+    return sigtimedwait(&((engine_t *) arg)->signals, NULL, &now) > 0;
+}
+
+
+/* The other processes, which must be about to open the same. */
+static int
+open_group(engine_t *e)
+{
+    if (e->processes <= 1) {
+        return 0;
+    }
+    e->comm = group_join(&e->group, e->rank, e->processes, e->load.model,
+        &e->shape, told_to_end, e, e->err, sizeof(e->err));
+    e->shape.comm = e->comm;
+
+    return e->comm == NULL ? -1 : 0;
+}
+
+
+/* What ties this process's steps to the others'. */
+static int
+open_follow(engine_t *e)
+{
+    follow_cfg_t c;
+
+    if (e->comm == NULL) {
+        return 0;
+    }
+    c = (follow_cfg_t){e->comm, ranks_forward(e->ranks), e->shape,
+        model_info(e->load.model)->vocab};
+    e->follow = follow_open(&c);
+    if (e->follow == NULL) {
+        snprintf(e->err, sizeof(e->err), "ranks: not enough memory");
+        return -1;
+    }
+
+    return group_ready(e->comm, &e->group, e->err, sizeof(e->err));
 }
 
 
@@ -362,13 +436,16 @@ open_forward(engine_t *e)
     ranks_cfg_t c;
     char held[1024];
 
-    e->shape.ranks = (uint32_t) e->o.tensor_parallel;
-    if (plan_shape(e) != 0) {
+    e->shape.rank = e->rank;
+    e->shape.ranks =
+        e->processes > 1 ? e->processes : (uint32_t) e->o.tensor_parallel;
+    if (plan_shape(e) != 0 || open_group(e) != 0) {
         return -1;
     }
 
-    c = (ranks_cfg_t){e->kn, e->load.model, e->shape, e->shape.ranks,
-        backend_with(&e->o, &e->cpus)};
+    c = (ranks_cfg_t){e->kn, e->load.model, e->shape,
+        e->comm != NULL ? 1 : e->shape.ranks, backend_with(&e->o, &e->cpus),
+        e->comm};
     progress_open(&e->progress, model_info(e->load.model)->weight_bytes,
         clock_us(), STDERR_FILENO);
     (void) pthread_mutex_init(&e->progress_lock, NULL);
@@ -757,12 +834,17 @@ static void
 close_all(engine_t *e)
 {
     stop_threads(e);
+    if (e->follow != NULL && e->rank == 0 && comm_error(e->comm) == NULL) {
+        follow_end(e->follow);
+    }
     text_in_close(e->text_in);
     text_out_close(e->text_out);
     (void) record_close(e->rec);
     loop_close(e->loop);
     inner_close(e->in);
+    follow_close(e->follow);
     ranks_close(e->ranks);
+    comm_close(e->comm);
     prefix_free(&e->prefixes);
     grammar_cache_close(e->grammars);
     load_close(&e->load);
@@ -866,16 +948,45 @@ replay(engine_t *e)
 }
 
 
+/* A rank that is not 0: computes what rank 0 plans; the exit status. */
+static int
+follow(engine_t *e)
+{
+    const follow_life_t life = {&e->signals, (uint64_t) e->o.drain_timeout};
+    kn_info_t info;
+    int rc;
+
+    ranks_info(e->ranks, &info);
+    mem_seal();
+    notify("READY=1");
+    log_line(LOG_NOTICE, "ready: rank %u of %u; llm-engine %s, %s", e->rank,
+        e->processes, ENGINE_VERSION, info.name);
+
+    rc = follow_main(e->follow, &life, e->err, sizeof(e->err));
+    if (rc == 0) {
+        log_line(LOG_NOTICE, "exit with rank 0");
+    }
+
+    return rc;
+}
+
+
 /* Serves until a signal comes; the exit status. */
 static int
 serve(engine_t *e)
 {
     kn_info_t info;
 
-    if (check_record(e) != 0 || open_kernels(e) != 0 || open_ipc(e) != 0
-        || open_model(e) != 0 || name_model(e) != 0 || open_prefixes(e) != 0
-        || open_forward(e) != 0 || open_threads(e) != 0
-        || pin_prefixes(e) != 0) {
+    if (check_record(e) != 0 || open_kernels(e) != 0 || open_place(e) != 0
+        || (e->rank == 0 && open_ipc(e) != 0) || open_model(e) != 0
+        || name_model(e) != 0 || open_prefixes(e) != 0 || open_forward(e) != 0
+        || open_follow(e) != 0) {
+        return 1;
+    }
+    if (e->rank > 0) {
+        return follow(e);
+    }
+    if (open_threads(e) != 0 || pin_prefixes(e) != 0) {
         return 1;
     }
 

@@ -95,6 +95,15 @@
     X(drain_timeout, ms, "30s", 0, 86400000,                                   \
         "how long running requests may take after SIGTERM")                    \
     X(tensor_parallel, int, "1", 1, 64, "ranks that compute the model")        \
+    X(rank, int, "-1", -1, 63, "of this process; -1: as mpirun or srun say")   \
+    X(tensor_parallel_address, str, "", 0, 0,                                  \
+        "HOST:PORT of rank 0, where each rank is a process")                   \
+    X(tensor_parallel_secret, str, "", 0, 0,                                   \
+        "file with 32 hexadecimal digits that ranks share")                    \
+    X(tensor_parallel_wait, ms, "10m", 100, 86400000,                          \
+        "how long ranks wait for each other at start")                         \
+    X(tensor_parallel_silence, ms, "10s", 100, 3600000,                        \
+        "a rank that is silent so long in a step is lost")                     \
     X(record, str, "", 0, 0,                                                   \
         "file for what is scheduled, from start to end; no text is in it")     \
     X(record_limit, size, "1g", 1024, 1ll << 46,                               \

@@ -145,8 +145,10 @@ open_rank(rank_t *k)
     forward_cfg_t shape = r->c.shape;
 
     assert(k->dev != NULL && k->forward == NULL);
-    shape.rank = k->rank;
-    shape.ranks = r->c.ranks;
+    if (r->c.comm == NULL) {
+        shape.rank = k->rank;
+        shape.ranks = r->c.ranks;
+    }
     shape.comm = k->comm;
     k->forward = forward_open(
         r->c.kn, k->dev, r->c.model, &shape, k->err, sizeof(k->err));
@@ -319,7 +321,9 @@ open_devices(ranks_t *r, char *err, size_t errlen)
     rank_t *k;
     comm_t *comm[RANKS_MAX];
 
-    if (comm_shm_open(r->c.ranks, comm, err, errlen) != 0) {
+    comm[0] = r->c.comm;
+    if (r->c.comm == NULL
+        && comm_shm_open(r->c.ranks, comm, err, errlen) != 0) {
         return -1;
     }
 
@@ -420,6 +424,7 @@ ranks_open(const ranks_cfg_t *c, char *err, size_t errlen)
     forward_tell_t tell = {tell_step, tell_copy, r};
 
     assert(c->ranks >= 1 && c->ranks <= RANKS_MAX);
+    assert(c->comm == NULL || (c->ranks == 1 && c->shape.comm == c->comm));
 
     if (r != NULL) {
         r->c = *c;
@@ -495,7 +500,7 @@ ranks_close(ranks_t *r)
         }
     }
 
-    for (i = 0; r->rank != NULL && i < r->c.ranks; i++) {
+    for (i = 0; r->rank != NULL && i < r->c.ranks && r->c.comm == NULL; i++) {
         comm_close(r->rank[i].comm);
     }
 

@@ -17,9 +17,11 @@ typedef struct ranks_s ranks_t;
 typedef struct {
     const kernels_t *kn;
     const model_t *model;
-    forward_cfg_t shape; /* its rank, ranks and comm are not looked at */
+    forward_cfg_t shape; /* its rank, ranks and comm are not looked at, */
     uint32_t ranks;      /* 1 to RANKS_MAX; 1: no thread is started */
     kn_open_t open;      /* threads and CPUs of all ranks together */
+    comm_t *comm;        /* NULL; or this process is the one rank of several
+                          * that shape says, and ranks is 1; borrowed */
 } ranks_cfg_t;
 
 /*
