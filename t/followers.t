@@ -18,11 +18,18 @@ my $key = '0123456789abcdef' x 2;
 open my $f, '>', "$dir/secret" or die $!;
 print $f "$key\n";
 close $f or die $!;
+open $f, '>', "$dir/system.txt" or die $!;
+print $f 'You answer in as few words as you can, and say nothing else.' x 3;
+close $f or die $!;
 
 my @common = ('--model', LLM->demo, qw(--kv_type f32 --tensor_parallel 2),
     '--tensor_parallel_address', $at, '--tensor_parallel_secret', "$dir/secret",
-    qw(--tensor_parallel_silence 3s --tensor_parallel_wait 20s));
+    qw(--tensor_parallel_silence 1500ms --tensor_parallel_wait 20s));
 my ($log, $follower) = ("$dir/rank1.log");
+
+# what makes steps and copies beside the usual ones
+my @more = (qw(--planning_depth 1 --context 512 --kv_memory 4m --kv_host_memory 32m), '--prefix_pin',
+    "$dir/system.txt");
 
 # Starts rank 1; what it says is in $log from then on.
 sub follower {
@@ -127,7 +134,7 @@ up('rank 1');
 
 $s = stream();
 kill STOP => $follower;
-broken('rank 1 was stopped', $s, qr/: rank 1 has not answered for 3000 ms/);
+broken('rank 1 was stopped', $s, qr/: rank 1 has not answered for 1500 ms/);
 kill CONT => $follower;
 is(ended(), 256, 'it ends when it runs again');
 up('rank 1');
@@ -156,30 +163,105 @@ is($t->reap('engine', 10), 0, 'rank 0 exits with 0');
 is(ended(), 0, 'and rank 1');
 like(last_line($log), qr/exit with rank 0$/, 'with it');
 
-# --- by mpirun and by srun, and without an option for the rank
-for my $names ([qw(OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_SIZE)], [qw(SLURM_PROCID SLURM_NTASKS)]) {
-    local $ENV{LLM_RANKS_SECRET} = $key;
-    local $ENV{ $names->[1] } = 2;
-    { local $ENV{ $names->[0] } = 1; follower() }
-    local $ENV{ $names->[0] } = 0;
-    $t->start_engine;
-    $t->wait_ready;
-    same("by $names->[0]", $chats[0]);
-    $t->stop(engine => 'TERM');
-    is(ended(), 0, 'rank 1 ends with it');
+# --- as Slurm's and mpirun's files in conf/ranks start them, by stand-ins for
+# both that start two processes here, end all when one dies, and pass signals on
+mkdir "$dir/bin" or die $!;
+put("$dir/bin/scontrol", "#!/bin/sh\n[ \"\$*\" = 'show hostnames here,there' ] && printf '127.0.0.1\\nthere\\n'\n");
+for (['srun', 'SLURM_PROCID', 'SLURM_NTASKS'], ['mpirun', 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE']) {
+    put("$dir/bin/$_->[0]", <<"SH");
+#!/usr/bin/env perl
+use strict; use warnings;
+print STDERR "$_->[0] \@ARGV\\n";
+shift \@ARGV while \$ARGV[0] =~ /^-|^\\d+\$|,/;
+\$ENV{$_->[2]} = 2;
+my \@pids = map { my \$rank = \$_; my \$p = fork(); \$p or do { \$ENV{$_->[1]} = \$rank; exec \@ARGV; exit 127 }; \$p } 0, 1;
+\$SIG{TERM} = sub { kill TERM => \@pids };
+my \$rc = 0;
+for (1 .. 2) {
+    until (wait() > 0) { }
+    next if \$? == 0;
+    \$rc ||= \$? >> 8 || 137;
+    kill KILL => \@pids;
+}
+exit \$rc;
+SH
 }
 
+sub put {
+    my ($name, $text) = @_;
+    open my $f, '>', $name or die "$name: $!";
+    print $f $text;
+    close $f or die $!;
+    chmod 0755, $name;
+}
+
+my %conf = (@common, '--listen', $t->{socket}, '--threads', 1,
+    $> ? () : qw(--socket_group www-data));
+delete @conf{qw(--tensor_parallel_address --tensor_parallel_secret)};
+put("$dir/engine.conf", join '', map { substr($_, 2) . " $conf{$_}\n" } sort keys %conf);
+
+sub starter {
+    my ($what, $like, @cmd) = @_;
+    local @ENV{qw(CONF ENGINE PORT SECRET PAUSE SLURM_JOB_NODELIST PATH)} = ("$dir/engine.conf",
+        LLM->build . '/llm-engine', $at =~ s/.*://r, "$dir/secret", 0.2, 'here,there', "$dir/bin:$ENV{PATH}");
+    my $out = "$t->{dir}/starter.log";
+    unlink $out, $t->{socket};
+    my $pid = $t->_spawn(starter => $out, @cmd);
+    # the engine's pid is not ours to know: the workers' log tells of one
+    my $engine = sub { ($t->error_log =~ /.* attached: pid (\d+),/s)[0] // 0 };
+    my $last = $engine->();
+    my $another = sub {
+        my $is = $t->wait_for(sub { $engine->() != $last && $engine->() }, 20) or return 0;
+        local $t->{pids}{engine} = $last = $is;
+        $t->wait_ready;
+        return $t->attached;
+    };
+    ok($another->(), "$what: ready");
+    same($what, $chats[0]);
+    like(LLM::_slurp($out), $like, "$what: as it is called");
+
+    kill KILL => $last;
+    ok($another->(), "$what: rank 0 is killed, and both are started anew");
+    same($what, $chats[0]);
+
+    # as scancel does; the stand-in hands it on to both
+    kill TERM => map { m{(\d+)} } grep {
+        LLM::_slurp("$_/cmdline") =~ m{\Q$dir/bin/\E(?:srun|mpirun)\0}
+    } glob '/proc/[0-9]*';
+    is($t->reap('starter', 15), 0, "$what: all end with rank 0") or diag(LLM::_slurp($out));
+}
+
+starter('Slurm', qr/^srun --kill-on-bad-exit=1 \S+ -c \S+ --tensor_parallel_address 127.0.0.1:\d+$/m,
+    LLM->root . '/conf/ranks/slurm.sbatch');
+starter('mpirun', qr/^mpirun -n 2 --host 127.0.0.1,there \S+ -c /m,
+    LLM->root . '/conf/ranks/mpirun.sh', '127.0.0.1,there');
+
 # --- one that differs is told so, and the right one joins in its place
-follower(qw(--rank 1 --context 64));
-my $pid = $t->_spawn(engine => "$t->{dir}/engine.log", LLM->build . '/llm-engine', '--listen',
-    $t->{socket}, qw(--threads 1 --rank 0), $> ? () : qw(--socket_group www-data), @common);
+my $other = LLM::_slurp(LLM->demo);
+substr($other, $_ * 32, 1) ^= "\1" for (1 << 20) / 32 .. length($other) / 32 - 1;
+put("$dir/other.gguf", $other);
+follower(@more, qw(--rank 1 --context 64));
+$t->_spawn(engine => "$t->{dir}/engine.log", LLM->build . '/llm-engine', '--listen',
+    $t->{socket}, qw(--threads 1 --rank 0), $> ? () : qw(--socket_group www-data), @common, @more);
 is(ended(), 256, 'another context: exit 1');
 like(last_line($log), qr/^llm-engine: rank 1 has another context than rank 0: expected \d+, found 64$/,
     'in one sentence');
-follower(qw(--rank 1));
+follower(@more, qw(--rank 1 --model), "$dir/other.gguf");
+is(ended(), 256, 'another model of the same shape: exit 1');
+like(last_line($log), qr/^llm-engine: rank 1 has another model than rank 0$/, 'in one sentence');
+
+follower(qw(--rank 1), @more);
 $t->wait_for(sub { -S $t->{socket} }, 20);
 $t->wait_ready;
-same('then', $chats[0]);
+same('then', @chats[0, 1]);
+my @long = map {
+    $t->decode($t->post('/v1/completions', { %greedy, prompt => "Number $_ is next. " x 15 })->{body})
+        ->{choices}[0]{text}
+} 1 .. 12, 1, 2;
+is($long[12], $long[0], 'a prompt whose blocks went out and came back');
+is($long[13], $long[1], 'and another');
+same('after all', @chats[0, 1]);
+cmp_ok($t->metric($_), '>', 0, $_) for qw(host_blocks_out host_blocks_in blocks_pinned);
 
 # --- what cannot be
 sub refused {
