@@ -42,6 +42,16 @@ for my $unit (qw(llm-engine.service nginx.service)) {
     is("$?: $out", '0: ', "systemd-analyze verify $unit");
 }
 
+# the same for a rank on one of several machines
+mkdir "$dir/llm-engine.service.d" or die $!;
+put('llm-engine.service.d/ranks.conf', my $ranks = LLM::_slurp("$conf/ranks/systemd.conf"));
+my $verified = `SYSTEMD_UNIT_PATH=$dir: systemd-analyze verify --man=no --recursive-errors=no $dir/llm-engine.service 2>&1`;
+is("$?: $verified", '0: ', 'systemd-analyze verify, with ranks.conf');
+is(value($ranks, 'Restart'), 'always', 'a follower that ended with rank 0 waits for the next one');
+is(value($ranks, 'PrivateNetwork'), 'no', 'and has the network');
+my ($wait) = `$engine_is --help` =~ /tensor_parallel_wait.*\[(\d+)m\]/s;
+cmp_ok(value($engine, 'TimeoutStartSec'), '>', 60 * $wait, 'which it may wait for, that long');
+
 # --- stop times
 my ($drain) = `$engine_is --help` =~ /drain_timeout.*\[(\d+)s\]/s;
 ok($drain, "the engine drains for $drain s");
