@@ -30,6 +30,7 @@
 #include "log.h"
 #include "mem.h"
 #include "step_wire.h"
+#include "../kernels/comm_socket.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -80,7 +81,7 @@ set_limits(follow_t *w)
 static void
 stop(const follow_t *w)
 {
-    log_line(LOG_ALERT, "the step cannot end: %s; the engine ends too",
+    log_line(LOG_ALERT, "ranks are lost: %s; the engine ends too",
         comm_error(w->c.comm));
     _exit(1);
 }
@@ -121,6 +122,19 @@ tell_copy(
     for (; n > 0; n -= some, from += some, to += some) {
         some = n < STEP_WIRE_COPIES ? n : STEP_WIRE_COPIES;
         tell(w, step_wire_copy(w->message, &w->limits, in, from, to, some));
+    }
+}
+
+
+void
+follow_look(void *arg)
+{
+    follow_t *w = arg;
+
+    assert(w->c.comm->rank == 0);
+
+    if (comm_socket_look(w->c.comm) != 0) {
+        stop(w);
     }
 }
 

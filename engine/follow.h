@@ -34,6 +34,9 @@ follow_t *follow_open(const follow_cfg_t *c);
  */
 int follow_run(follow_t *w, char *err, size_t errlen);
 
+/* Rank 0, w, when it has nothing to do: ends the process if a rank is gone. */
+void follow_look(void *w);
+
 /* Rank 0: says that the end has come, when no step runs. */
 void follow_end(follow_t *w);
 

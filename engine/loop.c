@@ -1103,6 +1103,9 @@ loop_run(void *loop)
             continue;
         }
 
+        if (l->c.idle != NULL) {
+            l->c.idle(l->c.idle_arg);
+        }
         bell_wait(&l->in->loop_bell, sleep_ms(l, room));
         armed = 0;
         l->now_us = clock_us();

@@ -26,6 +26,8 @@ typedef struct loop_s loop_t;
 typedef struct {
     inner_t *inner;
     forward_t *forward;
+    void (*idle)(void *arg); /* called each second without a step, or NULL */
+    void *idle_arg;
     const token_t *token;            /* says which tokens end a text */
     const reason_t *reason;          /* NULL: no marks of thought */
     const grammar_cache_t *grammars; /* NULL: no request has a grammar */

@@ -556,6 +556,8 @@ open_loop(const engine_t *e, uint64_t cache_seed)
     memset(&lc, 0, sizeof(lc));
     lc.inner = e->in;
     lc.forward = ranks_forward(e->ranks);
+    lc.idle = e->follow != NULL ? follow_look : NULL;
+    lc.idle_arg = e->follow;
     lc.token = e->load.tok;
     lc.reason = e->load.reason;
     lc.grammars = e->grammars;

@@ -732,6 +732,27 @@ comm_socket_open(const comm_socket_t *cfg, comm_t **c, char *err, size_t errlen)
     return 0;
 }
 
+int
+comm_socket_look(comm_t *c)
+{
+    socket_t *s = (socket_t *) c;
+    int rc = enter(s) ? 0 : -1;
+    uint32_t i;
+    int64_t n;
+    char byte;
+
+    assert(c->ops == &ops);
+
+    for (i = 0; rc == 0 && i < s->peers_n; i++) {
+        n = recv(s->peers[i].fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+        /* nothing is to come now but why it ends */
+        rc = n > 0 ? last_words(s, &s->peers[i])
+                   : (int) moved(s, &s->peers[i], n);
+    }
+
+    return leave(s, rc);
+}
+
 void
 comm_socket_wait(comm_t *c, uint32_t wait_ms)
 {

@@ -30,6 +30,12 @@ typedef struct {
 int comm_socket_open(
     const comm_socket_t *cfg, comm_t **c, char *err, size_t errlen);
 
+/*
+ * Are the others still there?  For a rank that has nothing to do, between two
+ * calls and in the thread that makes them.  0, or -1: the group has ended.
+ */
+int comm_socket_look(comm_t *c);
+
 /* Another wait_ms, for c that comm_socket_open made; its rank's own thread. */
 void comm_socket_wait(comm_t *c, uint32_t wait_ms);
 

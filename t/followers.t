@@ -132,6 +132,14 @@ cmp_ok(time - $start, '<', 3, 'noticed at once');
 ended();
 up('rank 1');
 
+kill KILL => $follower;
+$start = time;
+is($t->reap('engine', 10), 256, 'rank 1 was killed while nothing ran: rank 0 exits with 1');
+like(last_line("$t->{dir}/engine.log"), qr/: rank 1 has gone/, 'and says why');
+cmp_ok(time - $start, '<', 4, 'within a second or two');
+ended();
+up('rank 1');
+
 $s = stream();
 kill STOP => $follower;
 broken('rank 1 was stopped', $s, qr/: rank 1 has not answered for 1500 ms/);

@@ -314,6 +314,27 @@ abort_from_outside(void **state)
     comm_close(k[1].c);
 }
 
+/* Nothing to do, and somebody goes. */
+static void
+a_look_finds_who_has_gone(void **state)
+{
+    rank_t k[3];
+    uint32_t i;
+
+    (void) state;
+    open_all(3, k, 0);
+    for (i = 0; i < 3; i++) {
+        assert_int_equal(comm_socket_look(k[i].c), 0);
+    }
+    comm_close(k[2].c);
+    assert_int_equal(comm_socket_look(k[0].c), -1);
+    assert_string_equal(comm_error(k[0].c), "rank 2 has gone");
+    assert_int_equal(comm_socket_look(k[1].c), -1);
+    assert_string_equal(comm_error(k[1].c), "rank 2 has gone");
+    comm_close(k[0].c);
+    comm_close(k[1].c);
+}
+
 static double
 now(void)
 {
@@ -427,6 +448,7 @@ main(void)
         cmocka_unit_test(all_ranks_have_the_sum),
         cmocka_unit_test(abort_reaches_all),
         cmocka_unit_test(abort_from_outside),
+        cmocka_unit_test(a_look_finds_who_has_gone),
         cmocka_unit_test(death_is_noticed),
         cmocka_unit_test(lies_end_it),
     };
