@@ -246,6 +246,8 @@ stranger(const void *p, size_t n)
 static void
 test_strangers(void **state)
 {
+    static const char http[] =
+        "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/html\r\n\r\n";
     char hello[40] = "llmranks\1\0\0\0\1\0\0\0\2", answer[256];
     rank_t root, good;
     int fds[4];
@@ -257,7 +259,7 @@ test_strangers(void **state)
     start(&root, 0, 2);
     start(&good, 1, 2);
     go(&root);
-    fds[0] = stranger("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n.......", 45);
+    fds[0] = stranger(http, sizeof(http));
     fds[1] = stranger("l", 1);
     (void) shutdown(fds[1], SHUT_RDWR);
 
