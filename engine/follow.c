@@ -16,7 +16,7 @@
  *
  * A message is cast as its length, and then its bytes.  So small steps are
  * small, and a follower that waits for the next one waits in a cast, which is
- * what has no time limit (comm.h).
+ * what has no time limit (comm_socket.h).
  *
  * A group that has ended does not come back: rank 0 logs one line and ends the
  * process, from wherever it is; its supervisor starts it anew, the workers
