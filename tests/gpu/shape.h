@@ -30,10 +30,10 @@ typedef struct {
 const shape_t *shape_named(const char *name);
 
 /*
- * Opens the device as o says, the model and the pass; c's groups are filled in.  Weights
- * are BF16, and the same on every device; keys and values of positions that
- * nobody has computed are random too.  0, or -1 with one sentence in err; not
- * to be used by two threads.
+ * Opens the device as o says, the model and the pass; c's groups are filled
+ * in.  Weights are BF16, and the same on every device; keys and values of
+ * positions that nobody has computed are random too.  0, or -1 with one
+ * sentence in err; not to be used by two threads.
  */
 int shape_open(shape_pass_t *p, const shape_t *s, const kernels_t *kn,
     const kn_open_t *o, const forward_cfg_t *c, char *err, size_t errlen);

@@ -176,7 +176,8 @@ check_isa(const char *isa)
     kn_open_t o = {.threads = 1};
     kn_limits_t l = {ROWS, 1, 1, 1, ROWS, 1, 64, 1, 0, 0};
     kn_row_t row = {0, ROWS, 0, {{0, 0, 0}}};
-    kn_step_t step = {ROWS, 1, 0, 0, tokens, &row, NULL, NULL};
+    kn_step_t step = {
+        .tokens_n = ROWS, .rows_n = 1, .tokens = tokens, .rows = &row};
     rig_t r;
 
     memset(&r, 0, sizeof(r));
