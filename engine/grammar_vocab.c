@@ -122,6 +122,31 @@ lists_make(grammar_trie_t *t)
 }
 
 
+/* The kinds of bytes below each node. 0, or -1: no memory. */
+static int
+below_make(grammar_trie_t *t)
+{
+    uint32_t utf8[TOKEN_LEN_MAX + 1] = {0}, path[TOKEN_LEN_MAX], i, k;
+    uint8_t kind;
+
+    t->below = calloc((size_t) t->nodes_n + 1, sizeof(*t->below));
+    if (t->below == NULL) {
+        return -1;
+    }
+    for (i = 0; i < t->nodes_n; i++) {
+        k = t->nodes[i].depth;
+        utf8[k + 1] = utf8[k];
+        kind = grammar_text_kind(t->nodes[i].byte, &utf8[k + 1]);
+        path[k] = i;
+        while (k-- > 0) {
+            t->below[path[k]] |= kind;
+        }
+    }
+
+    return 0;
+}
+
+
 /* The trie of n tokens in the order of their bytes: each shares the open nodes
  * that it begins with, which are those of the one before it.  Nodes are at most
  * as many as all bytes; what is left of that is given back. 0, or -1: no
@@ -178,6 +203,7 @@ trie_free(grammar_trie_t *t)
 {
     free(t->nodes);
     free(t->ids);
+    free(t->below);
     free(t->kids);
     free(t->wide);
 }
@@ -402,6 +428,9 @@ grammar_vocab_open(
     n = vocab_entries(v, e);
     rc = trie_make(&v->all, e, n);
 
+    if (rc == 0) {
+        rc = below_make(&v->all);
+    }
     if (rc == 0) {
         rc = slices_make(v, e, n);
     }

@@ -34,7 +34,8 @@ typedef struct {
 typedef struct {
     grammar_node_of_trie_t *nodes; /* owned; one more, which ends ids */
     uint32_t nodes_n;
-    uint32_t *ids; /* owned; token ids in the order of their bytes */
+    uint32_t *ids;  /* owned; token ids in the order of their bytes */
+    uint8_t *below; /* owned, [nodes_n]: kinds of all bytes below a node */
     /*
      * Owned.  Children are far from each other: where there are many, those
      * that lead nowhere are told by their list, which is near.  The first list
@@ -83,6 +84,21 @@ void grammar_walks_close(grammar_walks_t *x);
 typedef struct {
     uint32_t deep, aux;
 } grammar_shape_t;
+
+/*
+ * Kinds of characters, a bit each (grammar_text.c).  KIND_NEVER is what no
+ * string has as itself, and what is no UTF-8.
+ */
+#define KIND_OTHER 0x40
+#define KIND_NEVER 0x80
+
+/* The kind of the next byte of a token, of which *utf8 is how far a character
+ * is under way; 0 at its beginning. */
+uint8_t grammar_text_kind(uint8_t byte, uint32_t *utf8);
+
+/* The kinds whose characters all lead from a place to itself, whatever the
+ * stack is. */
+uint8_t grammar_text_loops(const grammar_t *g, uint32_t pos);
 
 /* (grammar_text.c) How many characters may follow at a place, whichever they
  * are and whatever the stack is; TOKEN_LEN_MAX: as many as a token has; 0:

@@ -52,6 +52,8 @@
 #define EXITS      16384 /* of a slice */
 #define LARGE      2048  /* nodes of a slice that is worth its memory */
 #define NONE       UINT32_MAX
+#define LOOPS      64
+#define SOME       4 /* nodes that are worth the question */
 #define WAITING    4 /* memories of walks that are kept for the next */
 
 enum { UNKNOWN, DEAD, FIRST }; /* in a row */
@@ -91,6 +93,8 @@ struct grammar_walk_s {
     uint16_t rows[ROWS][256];
     exit_t exits[EXITS]; /* of the slice under way */
     uint32_t exits_n;
+    uint32_t loops_of[LOOPS]; /* places of it, */
+    uint8_t loops[LOOPS]; /* and the kinds of text that lead to themselves */
     struct grammar_walk_s *next;                   /* that waits too */
     const grammar_kid_t *kid[DEPTH], *kids[DEPTH]; /* the children there that
                                    * are listed, and their end; NULL: none */
@@ -764,6 +768,24 @@ behind_alone(grammar_walk_t *k, const grammar_trie_t *t,
 }
 
 
+/* Does all that is below node i lead from pos to itself? */
+static inline int
+all_loops(grammar_walk_t *k, const grammar_trie_t *t, uint32_t i, uint32_t pos)
+{
+    uint32_t at = pos % LOOPS;
+
+    if (t->below == NULL || t->below[i] >= KIND_NEVER) {
+        return 0;
+    }
+    if (k->loops_of[at] != pos) {
+        k->loops_of[at] = pos;
+        k->loops[at] = grammar_text_loops(k->w.g, pos);
+    }
+
+    return (t->below[i] & ~k->loops[at]) == 0;
+}
+
+
 /* The bits of what pos decides alone, and where it does not.  How many nodes
  * were looked at; 0: there are too many exits. */
 static uint32_t
@@ -776,6 +798,7 @@ slice_walk(
     int rc = 0;
 
     k->exits_n = 0;
+    memset(k->loops_of, 0, sizeof(k->loops_of)); /* POS_DEAD's */
     stack[0] = &all[pos];
     list_of(k, t, 0, NONE);
     for (i = 0; i < t->nodes_n && rc == 0; nodes++) {
@@ -789,6 +812,11 @@ slice_walk(
         }
         if (to == POS_DEAD) {
             i = behind_alone(k, t, node, p);
+            continue;
+        }
+        if (node->end > i + SOME && all_loops(k, t, i, to)) {
+            bits(t, node->ids, t->nodes[node->end].ids, mask, 1);
+            i = node->end;
             continue;
         }
         bits(t, node->ids, node[1].ids, mask, 1);

@@ -138,11 +138,14 @@ static const char *const schemas[] = {
     /* a place for each character */
     "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"minLength\":2,"
     "\"maxLength\":5},\"minItems\":3}",
-    "{\"type\":\"string\",\"pattern\":\"^a.{0,4}b?$\"}"};
+    "{\"type\":\"string\",\"pattern\":\"^a.{0,4}b?$\"}",
+    /* a place where some kinds of text go on and on */
+    "{\"type\":\"string\",\"pattern\":\"^[a-z]\\\\w*:[A-Z0-9 .-]+[^/ ]*!$\"}"};
 
 /* The same where any byte may stand, and where only some characters may. */
-static const char *const regexes[] = {
-    "[\\s\\S]{2}\"", "[\\s\\S]*\"!", "[^\\x00-\\x1f]{2,4}\""};
+static const char *const regexes[] = {"[\\s\\S]{2}\"", "[\\s\\S]*\"!",
+    "[^\\x00-\\x1f]{2,4}\"", "x[^\\x00-\\x1f\"\\\\]*\"",
+    "x[a-z\\u00e0-\\uffff_]*[0-9]+z"};
 
 static void
 try_all(const token_t *tok, uint32_t steps, uint32_t stride, int ordered)
