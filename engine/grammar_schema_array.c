@@ -12,13 +12,16 @@
  *                     guessed, and the guesses are threads of the matcher
  *
  *      {contains: Y, minItems: 2}   [ Y, A, A... ]  |  [ A, A..., Y, A... ]
+ *      {contains: Y, prefixItems: [P]}
+ *                                   [ P and Y, A... ]  |  [ P, A..., Y, A... ]
  *
  * What is guessed can always be brought to an end: a guess that fails is gone,
  * and one that waits for its item may have it next.
  *
  * Without a form are: unique items whose values are not few, or may begin
  * alike (1 and 12), or come behind others that the schema names; "contains"
- * beside such, or beside "unevaluatedItems", or twice.
+ * beside such, or beside "unevaluatedItems", or twice, or more than once or
+ * counted among items that the schema names.
  *
  * All memory is the build's.
  */
@@ -269,6 +272,53 @@ some_among(schema_t *c, item_t other, item_t one, uint32_t min, uint32_t max)
 }
 
 
+/* One that matches among items of which the first n have terms of their own: it
+ * is one of these, or one behind them. */
+static uint32_t
+one_named(schema_t *c, const schema_flat_t *f, const schema_atom_t *a,
+    uint32_t comma, uint32_t n)
+{
+    uint32_t i, k, kids[3], tail, front = grammar_empty(c->b);
+    const schema_terms_t *terms = grammar_schema_item_terms(c, f, n);
+    item_t any = item_of(c, comma, terms), own[COPIES_MAX],
+           one = item_of(c, comma,
+               grammar_schema_term(c, a->term.s, a->term.negated, terms));
+    grammar_list_t l = {NULL, 0, 0};
+
+    assert(n > 0 && n <= COPIES_MAX);
+    tail = grammar_rep(c->b, any.behind, 0, GRAMMAR_MANY);
+    for (i = 0; i < n && !c->b->failed; i++) {
+        own[i] = item_of(c, comma, grammar_schema_item_terms(c, f, i));
+        front = grammar_seq2(c->b, front, own[i].before);
+    }
+
+    /* behind all of them */
+    kids[0] = grammar_seq2(
+        c->b, front, grammar_rep(c->b, any.before, 0, GRAMMAR_MANY));
+    kids[1] = one.item;
+    kids[2] = tail;
+    (void) grammar_list_put(c->b, &l, grammar_seq(c->b, kids, 3));
+
+    /* or one of them: what is behind it need not be there */
+    for (i = n; i-- > 0 && !c->b->failed;) {
+        front = grammar_empty(c->b);
+        for (k = 0; k < i; k++) {
+            front = grammar_seq2(c->b, front, own[k].before);
+        }
+        one = item_of(c, comma,
+            grammar_schema_term(c, a->term.s, a->term.negated,
+                grammar_schema_item_terms(c, f, i)));
+        kids[0] = front;
+        kids[1] = one.item;
+        kids[2] = tail;
+        (void) grammar_list_put(c->b, &l, grammar_seq(c->b, kids, 3));
+        tail = grammar_rep(c->b, grammar_seq2(c->b, own[i].behind, tail), 0, 1);
+    }
+
+    return grammar_list_alt(c->b, &l);
+}
+
+
 /* How many must match, at most; GRAMMAR_MANY: no bound. */
 static uint32_t
 contains_max(const schema_atom_t *a)
@@ -288,22 +338,26 @@ contains_body(schema_t *c, const schema_flat_t *f, const schema_atom_t *a,
 {
     const schema_terms_t *terms = grammar_schema_item_terms(c, f, 0);
     uint32_t comma, kids[3], most = contains_max(a);
+    uint32_t named = grammar_schema_prefix(f);
     int counted = array->min > 1 || array->max != GRAMMAR_MANY;
     item_t any, one;
 
     kids[0] = kids[2] = grammar_json_white(c->b);
     kids[1] = grammar_bytes(c->b, ",", 1);
     comma = grammar_seq(c->b, kids, 3);
+    if (named > 0) {
+        *form = named <= COPIES_MAX && !counted && a->n == 1
+                && most == GRAMMAR_MANY;
+        return *form ? one_named(c, f, a, comma, named) : 0;
+    }
     one = item_of(
         c, comma, grammar_schema_term(c, a->term.s, a->term.negated, terms));
-    *form = grammar_schema_prefix(f) == 0
-            && (counted ? a->n == 1 && most == GRAMMAR_MANY
-                              && array->min <= COPIES_MAX
-                              && (array->max == GRAMMAR_MANY
-                                  || array->max <= COPIES_MAX)
-                        : a->n <= COPIES_MAX
-                              && (most == GRAMMAR_MANY || most <= COPIES_MAX)
-                              && (array->min == 0 || a->n > 0));
+    *form =
+        counted
+            ? a->n == 1 && most == GRAMMAR_MANY && array->min <= COPIES_MAX
+                  && (array->max == GRAMMAR_MANY || array->max <= COPIES_MAX)
+            : a->n <= COPIES_MAX && (most == GRAMMAR_MANY || most <= COPIES_MAX)
+                  && (array->min == 0 || a->n > 0);
     if (!*form || a->n > most || array->max == 0) {
         return 0;
     }

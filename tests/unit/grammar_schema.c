@@ -218,7 +218,8 @@ static const char *const bad[][2] = {
     {"{\"properties\":{\"a\":{\"uniqueItems\":true}}}",
         "uniqueItems at #/properties/a"},
     {"{\"uniqueItems\":true,\"items\":{\"enum\":[1,12]}}", "uniqueItems at #"},
-    {"{\"contains\":{\"type\":\"null\"},\"prefixItems\":[true]}",
+    {"{\"contains\":{\"type\":\"null\"},\"prefixItems\":[true],"
+     "\"maxContains\":1}",
         "contains at #"},
     {"{\"type\":\"integer\",\"multipleOf\":65537}", "multipleOf at #"},
     {"{\"$ref\":\"#/$defs/x\"}", "$ref at #: leads to no schema"},
@@ -370,6 +371,14 @@ static const struct {
      "\"maxContains\":1}",
         {"+[]", "+[1]", "+[5,1]", "-[5,5]"}},
     {"{\"enum\":[[1,2],[3]],\"contains\":{\"const\":2}}", {"+[1,2]", "-[3]"}},
+    {"{\"type\":\"array\",\"prefixItems\":[{\"type\":\"integer\"},"
+     "{\"type\":\"string\"}],\"contains\":{\"const\":\"x\"}}",
+        {"+[1,\"x\"]", "-[1]", "-[1,\"y\"]", "+[1,\"y\",\"x\"]",
+            "+[1, \"y\" ,2,\"x\",3]", "-[]", "-[\"x\"]", "+[1,\"x\",5,\"x\"]",
+            "-[1,\"y\",2]"}},
+    {"{\"type\":\"array\",\"prefixItems\":[{\"type\":\"integer\"},true],"
+     "\"items\":false,\"contains\":{\"minimum\":5,\"type\":\"integer\"}}",
+        {"+[5]", "+[6,null]", "-[1,null]", "+[1,7]", "-[1,7,8]", "-[4]"}},
     /* not */
     {"{\"type\":\"array\",\"not\":{\"items\":{\"type\":\"integer\"}}}",
         {"-[]", "-[1,2]", "+[1,\"a\"]", "+[\"a\"]"}},
