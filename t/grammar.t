@@ -166,6 +166,19 @@ ok(!(grep { $_->{logprob} < -9000 } @lps), 'none of a token that was not allowed
 (undef, $d) = post('/v1/chat/completions', { %chat, guided_json => $schema, max_tokens => 5 });
 is($d->{choices}[0]{finish_reason}, 'length', 'cut off: length');
 ok(!json($d->{choices}[0]{message}{content}), 'and no JSON');
+is(($d->{choices}[0]{incomplete_details} // {})->{reason}, 'max_output_tokens', 'which it says');
+{
+    my $s = $t->stream('/v1/chat/completions', { %chat, guided_json => $schema, max_tokens => 5 });
+    my $last;
+    while (defined(my $e = $s->next_event(20))) {
+        last if $e eq '[DONE]';
+        $last = LLM->decode($e);
+    }
+    is(($last->{choices}[0]{incomplete_details} // {})->{reason}, 'max_output_tokens', 'streamed, too');
+    (undef, my $free) = post('/v1/chat/completions', { %chat, max_tokens => 5 });
+    ok($free->{choices}[0]{finish_reason} eq 'length' && !exists $free->{choices}[0]{incomplete_details},
+        'free text is cut off as ever');
+}
 is($d->{usage}{completion_tokens}, 5, 'of as many tokens');
 my %plain = (%chat, messages => [{ role => 'user', content => 'Sort: pear, apple, fig' }]);
 (undef, $d) = post('/v1/chat/completions', { %plain, response_format => { type => 'text' }, guided_json => undef });

@@ -55,7 +55,11 @@ llm_openai_buf(llm_answer_t *a, llm_buf_t *b)
 }
 
 
-/* of a call that the client has named OpenAI says that it just ended */
+/*
+ * Of a call that the client has named OpenAI says that it just ended.  A text
+ * that obeys and was cut off is not what was asked for: it says so, in the
+ * words of the Responses API.
+ */
 
 static const char *
 llm_openai_finish(const llm_call_t *call, uint32_t finish)
@@ -66,7 +70,10 @@ llm_openai_finish(const llm_call_t *call, uint32_t finish)
         return "\"stop\"";
 
     case LLM_FINISH_LENGTH:
-        return "\"length\"";
+        return call->head.flags & LLM_F_GRAMMAR
+               ? "\"length\",\"incomplete_details\":"
+                 "{\"reason\":\"max_output_tokens\"}"
+               : "\"length\"";
 
     case LLM_FINISH_CALLS:
         return call->named ? "\"stop\"" : "\"tool_calls\"";
