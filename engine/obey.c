@@ -8,6 +8,7 @@
  *
  *      obey_begin      state at the grammar's beginning
  *      obey_masks      batch_out_t.mask <── grammar_mask(state)
+ *                      (when the device has the step: forward_masks)
  *      obey_took       state ── bytes of the token ──> state
  *      obey_end
  *
@@ -26,6 +27,11 @@
  * WHITE SPACE.  A grammar that has white space between any two tokens of JSON
  * lets a small model write nothing else for ever.  A run of it ends behind
  * BLANK_LINES line ends or BLANK_BYTES bytes, if anything else may come.
+ *
+ * THREADS.  A device that computes by itself does so while masks are made.  The
+ * CPU's back end does not: there they take 1 to 2.5 % of the time of 32 streams
+ * with 32 schemas on the smallest model that there is, and 0.15 % of a 0.5B's,
+ * half of which at most a thread beside those that compute could win.
  *
  * What cannot be kept is never let through: without memory for a mask the
  * output may be no token at all, and the request ends with an error.
