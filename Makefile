@@ -238,7 +238,7 @@ $(BUILD)/simt/attn_plan.o: kernels/cuda/attn_plan.c kernels/cuda/attn_plan.h ker
 # What `make gpu` runs, of the C library and CUDA alone: on the device, and the
 # same on the emulator.
 GPU_C     := $(filter-out %/model_hf.c,$(wildcard engine/forward*.c engine/gguf*.c engine/model*.c \
-             engine/tensor*.c engine/kv*.c engine/radix*.c)) engine/mem.c $(KERNEL_C) tests/gpu/no_files.c tests/gpu/shape.c
+             engine/tensor*.c engine/kv*.c engine/radix*.c)) engine/mem.c $(KERNEL_C) tests/gpu/no_files.c tests/gpu/synth.c
 GPU_O     := $(patsubst %.c,$(BUILD)/%.o,$(GPU_C))
 GPU_BIN   := agree engine kernels
 GPU_CUDA  := $(patsubst %,$(BUILD)/tests/gpu/cuda/%,$(GPU_BIN) conform)

@@ -16,7 +16,7 @@
  */
 #include "probe.h"
 #include "seqs.h"
-#include "shape.h"
+#include "synth.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -36,7 +36,7 @@ static const sample_params_t params = {
     .top_p = 1, .repetition_penalty = 1, .logprobs = 1, .tops = TOPS};
 
 typedef struct {
-    shape_pass_t p;
+    synth_pass_t p;
     seqs_t s;
     uint32_t n[STEPS]; /* outputs of a step */
     sample_out_t got[STEPS][SEQS];
@@ -50,7 +50,7 @@ min(uint32_t a, uint32_t b)
 
 static int
 side_open(
-    side_t *d, const shape_t *shape, const kernels_t *kn, const kn_open_t *o)
+    side_t *d, const synth_t *shape, const kernels_t *kn, const kn_open_t *o)
 {
     forward_cfg_t c;
     char err[512];
@@ -65,7 +65,7 @@ side_open(
     c.kv_type = KN_F16;
 
     if (kn == NULL
-        || shape_open(&d->p, shape, kn, o, &c, err, sizeof(err)) != 0) {
+        || synth_open(&d->p, shape, kn, o, &c, err, sizeof(err)) != 0) {
         printf("%s: %s\n", shape->name, kn == NULL ? "no CPU table" : err);
         return -1;
     }
@@ -78,7 +78,7 @@ static void
 side_close(side_t *d)
 {
     seqs_close(&d->s);
-    shape_close(&d->p);
+    synth_close(&d->p);
 }
 
 /* Sequence i's prompt, and how much of it a step computes. */
@@ -217,7 +217,7 @@ differ(const uint32_t *n, sample_out_t (*want)[SEQS], sample_out_t (*got)[SEQS])
 
 /* Those of a device that is opened in another way; all, if it cannot be. */
 static uint32_t
-otherwise(const shape_t *shape, side_t *gpu, const kn_open_t *o)
+otherwise(const synth_t *shape, side_t *gpu, const kn_open_t *o)
 {
     static side_t other;
     static sample_out_t got[STEPS][SEQS];
@@ -241,7 +241,7 @@ check(const char *name)
     static const kn_open_t plain, eager = {.eager = 1}, over = {.overlap = 1};
     static side_t cpu, gpu;
     static sample_out_t again[STEPS][SEQS];
-    const shape_t *shape = shape_named(name);
+    const synth_t *shape = synth_named(name);
     uint32_t i, k, done[SEQS], outs = 0, bad[4];
     double d, worst = 0;
     kn_info_t info;

@@ -25,7 +25,7 @@
 #include "probe.h"
 #include "row.h"
 #include "seqs.h"
-#include "shape.h"
+#include "synth.h"
 
 #define PROMPT  512u
 #define OUTPUT  128u
@@ -68,7 +68,7 @@ static const case_t cases[] = {
 #define POOL_MAX 48e9
 
 typedef struct {
-    shape_pass_t p;
+    synth_pass_t p;
     seqs_t s;
     uint32_t small; /* divides all sizes: the emulator's */
     uint32_t warm;  /* steps that do not count */
@@ -125,9 +125,9 @@ blocks_of(const bench_t *t, const case_t *c)
 
 
 static int
-fits(const bench_t *t, const shape_t *s, const case_t *c)
+fits(const bench_t *t, const synth_t *s, const case_t *c)
 {
-    return (double) blocks_of(t, c) * SEQS_BLOCK * shape_kv_bytes(s) < POOL_MAX;
+    return (double) blocks_of(t, c) * SEQS_BLOCK * synth_kv_bytes(s) < POOL_MAX;
 }
 
 
@@ -152,7 +152,7 @@ overlapped(void)
 }
 
 static int
-open_all(bench_t *t, const shape_t *s, uint32_t blocks)
+open_all(bench_t *t, const synth_t *s, uint32_t blocks)
 {
     forward_cfg_t c;
     kn_open_t o;
@@ -171,7 +171,7 @@ open_all(bench_t *t, const shape_t *s, uint32_t blocks)
     c.kv_type = KN_F16;
 
     own = llm_cuda_kernels();
-    if (shape_open(&t->p, s, own, &o, &c, err, sizeof(err)) != 0) {
+    if (synth_open(&t->p, s, own, &o, &c, err, sizeof(err)) != 0) {
         fprintf(stderr, "engine: %s\n", err);
         return -1;
     }
@@ -260,22 +260,22 @@ run_prefill(bench_t *t, const case_t *c, uint32_t times)
 
 /* Bytes and operations of rows of n tokens behind start, out outputs. */
 static void
-count(row_t *r, const shape_t *s, uint32_t rows, uint32_t start, uint32_t n,
+count(row_t *r, const synth_t *s, uint32_t rows, uint32_t start, uint32_t n,
     uint32_t outs)
 {
     double tokens = (double) rows * n, seen = tokens * (start + (n + 1) / 2.0);
 
-    r->bytes = shape_bytes(s, rows * n)
-               + (double) rows * (start + n) * shape_kv_bytes(s);
-    r->flop = 2 * tokens * shape_layer_weights(s) * s->layers
-              + 2 * outs * shape_last_weights(s)
+    r->bytes = synth_bytes(s, rows * n)
+               + (double) rows * (start + n) * synth_kv_bytes(s);
+    r->flop = 2 * tokens * synth_layer_weights(s) * s->layers
+              + 2 * outs * synth_last_weights(s)
               + 4 * seen * s->heads * s->head_dim * s->layers;
 }
 
 
 /* The row's figures; returns its floor, which is the sum of both parts'. */
 static double
-floor_of(const bench_t *t, const shape_t *s, const case_t *c, row_t *r)
+floor_of(const bench_t *t, const synth_t *s, const case_t *c, row_t *r)
 {
     row_t a, b;
     double floor = 0;
@@ -299,7 +299,7 @@ floor_of(const bench_t *t, const shape_t *s, const case_t *c, row_t *r)
 
 
 static void
-measure(bench_t *t, const shape_t *s, const case_t *c)
+measure(bench_t *t, const synth_t *s, const case_t *c)
 {
     char name[96], note[160];
     row_t r;
@@ -411,7 +411,7 @@ run_streams(bench_t *t, uint32_t n)
 
 
 static void
-measure_streams(bench_t *t, const shape_t *s, uint32_t n)
+measure_streams(bench_t *t, const synth_t *s, uint32_t n)
 {
     char name[64], note[96];
     uint64_t from, outs;
@@ -434,7 +434,7 @@ measure_streams(bench_t *t, const shape_t *s, uint32_t n)
 
 
 static void
-all_streams(bench_t *t, const shape_t *s, int argc, char **argv)
+all_streams(bench_t *t, const synth_t *s, int argc, char **argv)
 {
     uint32_t n, each = PROMPT + OUTPUT;
     int i;
@@ -459,7 +459,7 @@ int
 main(int argc, char **argv)
 {
     static bench_t t;
-    const shape_t *s = argc > 1 ? shape_named(argv[1]) : NULL;
+    const synth_t *s = argc > 1 ? synth_named(argv[1]) : NULL;
     uint32_t blocks = 1, need;
     char name[96];
     size_t i;
@@ -472,7 +472,7 @@ main(int argc, char **argv)
     t.warm = t.small > 1 ? 1 : WARM;
     if (argc > 2 && strcmp(argv[2], "streams") == 0) {
         all_streams(&t, s, argc, argv);
-        shape_close(&t.p);
+        synth_close(&t.p);
         return 0;
     }
 
@@ -482,7 +482,7 @@ main(int argc, char **argv)
             blocks = need > blocks ? need : blocks;
         }
     }
-    if (!row_fits(s->name, 10 + shape_bytes(s, 1000) / 2e9)
+    if (!row_fits(s->name, 10 + synth_bytes(s, 1000) / 2e9)
         || open_all(&t, s, blocks) != 0) {
         return 1;
     }
@@ -498,7 +498,7 @@ main(int argc, char **argv)
         }
         measure(&t, s, &cases[i]);
     }
-    shape_close(&t.p);
+    synth_close(&t.p);
 
     return 0;
 }

@@ -15,7 +15,7 @@
 #include "clock.h"
 #include "probe.h"
 #include "row.h"
-#include "shape.h"
+#include "synth.h"
 
 #include <assert.h>
 
@@ -125,7 +125,7 @@ static kn_ptr_t
 halves(job_t *j, uint64_t n)
 {
     kn_ptr_t p = room(j, n * 2);
-    const uint16_t *from = shape_numbers(n < 8 * FLOATS ? n : 8 * FLOATS);
+    const uint16_t *from = synth_numbers(n < 8 * FLOATS ? n : 8 * FLOATS);
     uint64_t at, some;
 
     if (from == NULL) {
@@ -169,7 +169,7 @@ weight(job_t *j, uint32_t n, uint32_t k)
     const kn_w_t *w;
     char err[200];
 
-    s.data = shape_numbers((size_t) n * k);
+    s.data = synth_numbers((size_t) n * k);
     w = s.data == NULL ? NULL
                        : j->kn->weight_load(j->dev, &s, err, sizeof(err));
     if (w == NULL) {

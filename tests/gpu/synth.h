@@ -2,8 +2,8 @@
  * Models of given shapes with random weights, for a GPU machine that has no
  * model: what forward.c runs, whatever it computes.
  */
-#ifndef SHAPE_H
-#define SHAPE_H
+#ifndef SYNTH_H
+#define SYNTH_H
 
 #include "forward.h"
 
@@ -11,11 +11,11 @@ typedef struct {
     const char *name, *arch; /* of the family in GGUF */
     uint32_t layers, hidden, heads, kv_heads, head_dim, ffn, vocab, context;
     uint32_t experts, used; /* ffn is an expert's; 0: there are none */
-} shape_t;
+} synth_t;
 
 /* A pass over a model of a shape on an open device, all its own. */
 typedef struct {
-    const shape_t *shape;
+    const synth_t *shape;
     kernels_t kn; /* the device's, but for what loads weights */
     kn_dev_t *dev;
     gguf_t *file;
@@ -24,10 +24,10 @@ typedef struct {
     forward_cfg_t c;
     void *map;
     size_t map_n;
-} shape_pass_t;
+} synth_pass_t;
 
 /* The shape of that name; NULL if there is none. */
-const shape_t *shape_named(const char *name);
+const synth_t *synth_named(const char *name);
 
 /*
  * Opens the device as o says, the model and the pass; c's groups are filled
@@ -35,23 +35,23 @@ const shape_t *shape_named(const char *name);
  * positions that nobody has computed are random too.  0, or -1 with one
  * sentence in err; not to be used by two threads.
  */
-int shape_open(shape_pass_t *p, const shape_t *s, const kernels_t *kn,
+int synth_open(synth_pass_t *p, const synth_t *s, const kernels_t *kn,
     const kn_open_t *o, const forward_cfg_t *c, char *err, size_t errlen);
-void shape_close(shape_pass_t *p);
+void synth_close(synth_pass_t *p);
 
 /* Elements of a layer's matrices that a token meets, and of the last one. */
-double shape_layer_weights(const shape_t *s);
-double shape_last_weights(const shape_t *s);
+double synth_layer_weights(const synth_t *s);
+double synth_last_weights(const synth_t *s);
 
 /* Of those, how many bytes a step of so many tokens reads, of all layers:
  * experts are counted as even routing would have it. */
-double shape_bytes(const shape_t *s, uint32_t tokens);
+double synth_bytes(const synth_t *s, uint32_t tokens);
 
 /* Bytes of a position's keys and values, of 16 bits, in all layers. */
-double shape_kv_bytes(const shape_t *s);
+double synth_kv_bytes(const synth_t *s);
 
 /* The numbers that weights are made of, BF16, at least n of them: the same
  * each time, but not where they are.  NULL when there is no memory. */
-const uint16_t *shape_numbers(size_t n);
+const uint16_t *synth_numbers(size_t n);
 
 #endif

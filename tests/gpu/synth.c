@@ -1,5 +1,5 @@
 /*
- * Random models: see shape.h.
+ * Random models: see synth.h.
  *
  * DESIGN.  A model is a GGUF file in memory that has no pages: keys, and
  * tensors whose bytes nobody has written, but for norms, which are ones.  The
@@ -12,7 +12,7 @@
  * are (less power, nothing to switch), so keys and values of the pool are
  * random as well.
  */
-#include "shape.h"
+#include "synth.h"
 
 #include "../unit/gguf_make.h"
 
@@ -25,7 +25,7 @@
 #define SLACK ((size_t) 8 << 20) /* elements by which weights' places differ */
 #define CHUNK ((uint64_t) 64 << 20)
 
-static const shape_t shapes[] = {
+static const synth_t shapes[] = {
     {"8B", "llama", 32, 4096, 32, 8, 128, 14336, 128256, 40960, 0, 0},
     {"30B-A3B", "qwen3moe", 48, 2048, 32, 4, 128, 768, 151936, 40960, 128, 8},
     {"dense", "llama", 4, 2048, 16, 4, 128, 5632, 32000, 4096, 0, 0},
@@ -40,8 +40,8 @@ static uint16_t *pool; /* [pool_n] */
 static size_t pool_n, loaded;
 static uint64_t kv_bytes;
 
-const shape_t *
-shape_named(const char *name)
+const synth_t *
+synth_named(const char *name)
 {
     size_t i;
 
@@ -55,7 +55,7 @@ shape_named(const char *name)
 }
 
 double
-shape_layer_weights(const shape_t *s)
+synth_layer_weights(const synth_t *s)
 {
     double attn =
         (double) s->hidden * s->head_dim * (2.0 * s->heads + 2.0 * s->kv_heads);
@@ -65,16 +65,16 @@ shape_layer_weights(const shape_t *s)
 }
 
 double
-shape_last_weights(const shape_t *s)
+synth_last_weights(const synth_t *s)
 {
     return (double) s->hidden * s->vocab;
 }
 
 double
-shape_bytes(const shape_t *s, uint32_t tokens)
+synth_bytes(const synth_t *s, uint32_t tokens)
 {
     double all = 3.0 * s->hidden * s->ffn, some = all;
-    double layer = shape_layer_weights(s);
+    double layer = synth_layer_weights(s);
 
     if (s->experts > 0) {
         layer -= all * s->used;
@@ -83,11 +83,11 @@ shape_bytes(const shape_t *s, uint32_t tokens)
         layer += some;
     }
 
-    return 2 * (layer * s->layers + shape_last_weights(s));
+    return 2 * (layer * s->layers + synth_last_weights(s));
 }
 
 double
-shape_kv_bytes(const shape_t *s)
+synth_kv_bytes(const synth_t *s)
 {
     return 4.0 * s->layers * s->kv_heads * s->head_dim;
 }
@@ -131,7 +131,7 @@ grow(size_t n)
 }
 
 const uint16_t *
-shape_numbers(size_t n)
+synth_numbers(size_t n)
 {
     return grow(n) == 0 ? pool : NULL;
 }
@@ -209,7 +209,7 @@ add(file_t *f, const char *name, uint64_t d0, uint64_t d1, uint64_t d2)
 }
 
 static void
-add_layer(file_t *f, const shape_t *s, uint32_t i)
+add_layer(file_t *f, const synth_t *s, uint32_t i)
 {
     char name[64];
     uint32_t q = s->heads * s->head_dim, kv = s->kv_heads * s->head_dim;
@@ -243,7 +243,7 @@ add_layer(file_t *f, const shape_t *s, uint32_t i)
 }
 
 static void
-add_pair(file_t *f, const shape_t *s, const char *tail, uint32_t v)
+add_pair(file_t *f, const synth_t *s, const char *tail, uint32_t v)
 {
     char key[96];
 
@@ -253,7 +253,7 @@ add_pair(file_t *f, const shape_t *s, const char *tail, uint32_t v)
 
 /* The whole of it; tensors is the count that is written at its beginning. */
 static void
-write_head(file_t *f, const shape_t *s, uint32_t tensors)
+write_head(file_t *f, const synth_t *s, uint32_t tensors)
 {
     char key[96];
     uint32_t i;
@@ -290,7 +290,7 @@ write_head(file_t *f, const shape_t *s, uint32_t tensors)
 
 /* Head and ones in memory that has no other pages. */
 static int
-make_file(shape_pass_t *p, char *err, size_t errlen)
+make_file(synth_pass_t *p, char *err, size_t errlen)
 {
     static file_t f;
     uint64_t data, i, j;
@@ -322,7 +322,7 @@ make_file(shape_pass_t *p, char *err, size_t errlen)
 }
 
 int
-shape_open(shape_pass_t *p, const shape_t *s, const kernels_t *kn,
+synth_open(synth_pass_t *p, const synth_t *s, const kernels_t *kn,
     const kn_open_t *o, const forward_cfg_t *c, char *err, size_t errlen)
 {
     memset(p, 0, sizeof(*p));
@@ -346,7 +346,7 @@ shape_open(shape_pass_t *p, const shape_t *s, const kernels_t *kn,
         p->f = forward_open(&p->kn, p->dev, p->model, &p->c, err, errlen);
     }
     if (p->f == NULL) {
-        shape_close(p);
+        synth_close(p);
         return -1;
     }
 
@@ -354,7 +354,7 @@ shape_open(shape_pass_t *p, const shape_t *s, const kernels_t *kn,
 }
 
 void
-shape_close(shape_pass_t *p)
+synth_close(synth_pass_t *p)
 {
     forward_close(p->f);
     if (p->dev != NULL) {
