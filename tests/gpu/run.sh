@@ -124,6 +124,14 @@ build() {
     fi && echo "built"
 }
 
+# Is there something to run?  A build that was cut leaves nothing.
+built() {
+    try build 300 "$self" build && ! grep -q $'^build\tskipped' "$file" && return
+    say "FAILED: it does not build, or not in time; $out/log.txt says more"
+    failed=1
+    return 1
+}
+
 # What the programs are made of includes and links no library that such a
 # machine lacks.
 alone() {
@@ -206,7 +214,7 @@ sanitizer() {
 correct() {
     begin correct
     say $'what\tresult\tseconds\tnote'
-    try build 300 "$self" build || { failed=1; return; }
+    built || return
     try 'libraries' 60 "$self" alone || failed=1
     try 'instructions' 60 "$bin/conform" || failed=1
     for of in tiny tiny-experts; do
@@ -260,7 +268,7 @@ tiny=
 
 speed() {
     begin speed
-    try build 300 "$self" build || { failed=1; return; }
+    built || return
     ceilings
     set -- $shapes
     say $'row\tus\t+-%\tGB/s\tTFLOP/s\tfloor_us\t%floor\ttarget\tverdict\tnote'
@@ -283,7 +291,7 @@ speed() {
 peers() {
     local counts="128 1 32 8"
     begin peers
-    try build 300 "$self" build || { failed=1; return; }
+    built || return
     [ $kind = cuda ] || counts="3 1"
     torch || return
     set -- $shapes
