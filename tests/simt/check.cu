@@ -268,6 +268,8 @@ fault(const char *name)
         }
     } else if (strcmp(name, "large") == 0) {
         GPU_LAUNCH(outside, dim3(1), dim3(32), 300000, 0, f.data());
+    } else if (strcmp(name, "unasked") == 0) {
+        GPU_LAUNCH(outside, dim3(1), dim3(32), 50000, 0, f.data());
     } else if (strcmp(name, "none") == 0) {
         GPU_LAUNCH(outside, dim3(0), dim3(32), 128, 0, f.data());
     } else if (strcmp(name, "race") == 0) {

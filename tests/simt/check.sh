@@ -29,7 +29,8 @@ plain)
 	finds unwaited 'ends with copies that it never waited for'
 	finds early 'it reads ffffffff'
 	finds rows 'no multiple of 16: ldmatrix_x4'
-	finds large 'no launch is of 1, 1, 1 blocks of 32 threads with 300000'
+	finds large '300000 bytes of shared memory'
+	finds unasked '50000 bytes of shared memory, and its kernel is allowed'
 	finds none 'no launch is of 0, 1, 1 blocks'
 	;;
 address)

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include <map>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -690,6 +691,29 @@ team_of(unsigned i)
     }
 
     return teams[i].get();
+}
+
+static std::map<const void *, size_t> allowed;
+
+void
+simt_allow(const void *kernel, size_t n)
+{
+    allowed[kernel] = n;
+}
+
+void
+simt_check_allowed(const void *kernel, size_t n)
+{
+    const auto at = allowed.find(kernel);
+    size_t most = at == allowed.end() ? SIMT_SHARED : at->second;
+
+    if (n > most && n > SIMT_SHARED) {
+        fprintf(stderr,
+            "simt: a launch asks for %zu bytes of shared memory, and its "
+            "kernel is allowed %zu\n",
+            n, most);
+        abort();
+    }
 }
 
 // What a device refuses, it refuses when nobody looks at it any more.

@@ -61,7 +61,9 @@
 
 #define SIMT_LANES 32
 
-// The most that a block may have, and a device of compute capability 9.0 has.
+// Shared memory that a block may have: unasked, and if a kernel was allowed it,
+// as a device of compute capability 9.0 has.
+#define SIMT_SHARED     ((size_t) 48 * 1024)
 #define SIMT_SHARED_MAX ((size_t) 227 * 1024)
 
 // Where a thread stands: what it does there, and the place in the source.
@@ -82,6 +84,11 @@ extern void (*simt_stream)(int stream);
 
 // Takes a launch instead of having it done, for who records; 0: it does not.
 extern int (*simt_keep)(int stream, const std::function<void()> &launch);
+
+// Launches of kernel may ask for so many bytes of shared memory; does one ask
+// for more, the program ends.
+void simt_allow(const void *kernel, size_t n);
+void simt_check_allowed(const void *kernel, size_t n);
 
 template <class F>
 static inline void
@@ -104,6 +111,8 @@ simt_start(int stream, dim3 grid, dim3 block, size_t shared,
     void (*kernel)(P...), const A &...args)
 {
     const std::tuple<typename std::remove_const<P>::type...> copies(args...);
+
+    simt_check_allowed(reinterpret_cast<const void *>(kernel), shared);
     const auto launch = [grid, block, shared, kernel, copies] {
         simt_launch(grid, block, shared, [&] { std::apply(kernel, copies); });
     };
