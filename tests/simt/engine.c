@@ -114,7 +114,7 @@ typedef struct {
     uint32_t err[REQS], ends[REQS];
     uint32_t steps, mixed, chunks; /* with both kinds of row; with cut ones */
     uint64_t preemptions, hits, fetched;
-    double seconds;
+    uint64_t recorded, replayed; /* steps, where the device does that */
 } tale_t;
 
 /* The engine that runs now. */
@@ -554,6 +554,7 @@ run(const shape_t *s, const char *dir, const kernels_t *kn, tale_t *tale)
 {
     char err[256];
     kn_open_t o = {.threads = 2};
+    kn_info_t info;
     forward_cfg_t c;
     forward_t *f;
     kn_dev_t *dev;
@@ -596,6 +597,9 @@ run(const shape_t *s, const char *dir, const kernels_t *kn, tale_t *tale)
     tale->preemptions = g->state.preemptions;
     tale->hits = g->state.cache_hits;
     tale->fetched = g->state.host_hits;
+    kn->info(dev, &info);
+    tale->recorded = info.recorded;
+    tale->replayed = info.replayed;
 
     loop_close(g->loop);
     grammar_cache_close(g->grammars);
@@ -682,6 +686,11 @@ check_shape(const shape_t *s, const char *dir)
     check_weather(s, &want);
     run(s, dir, cuda, &got);
     check_weather(s, &got);
+    /* a step's parts before and after the masks; a bucket's first step is as it
+     * is, and the second is recorded */
+    assert_true(want.replayed == 0 && got.recorded > 0);
+    assert_true(got.replayed > got.recorded);
+    assert_true(got.replayed <= 2 * (got.steps - got.mixed));
 
     differ = compare(s, &want, &got, &far);
     for (i = 0; i < REQS * CHOICES; i++) {
@@ -699,10 +708,11 @@ check_shape(const shape_t *s, const char *dir)
     }
 
     print_message("%s: %u texts, %u tokens, %u differ where they may, logprobs "
-                  "%.1e apart; %u steps, %u mixed, %u chunks, %llu "
-                  "preemptions\n",
+                  "%.1e apart; %u steps, %u mixed, %llu replayed, %u chunks, "
+                  "%llu preemptions\n",
         s->name, texts, tokens, differ, (double) far, got.steps, got.mixed,
-        got.chunks, (unsigned long long) got.preemptions);
+        (unsigned long long) got.replayed, got.chunks,
+        (unsigned long long) got.preemptions);
 }
 
 static int
