@@ -86,6 +86,7 @@ part "unit, tsan" threads
 part "fuzz corpora" corpora
 part "doorbell model (spin)" make -s spin
 part "simulator" make -s sim-check
+part "CUDA, emulated" tests/cuda.sh "$mode"
 part "server (t/)" make -s t
 part "server, asan nginx" tests/asan-nginx.sh "$mode"
 if [ "$mode" = long ]; then
@@ -94,7 +95,6 @@ if [ "$mode" = long ]; then
     part "grammars, all tokenizers" env LLM_LONG=1 tests/unit.sh \
         "$build/unit/grammar_tokens" "$build/unit/grammar_mask"
     part "AVX-512, emulated" tests/simde.sh
-    part "CUDA, emulated" tests/cuda.sh long
     part "damaged, all of them" env LLM_LONG=1 tests/unit.sh "$build/unit/damaged"
     part "perplexity, all types" env LLM_LONG=1 tests/unit.sh "$build/unit/perplexity"
     part "server, tsan engine" tests/tsan-server.sh
