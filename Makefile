@@ -170,9 +170,10 @@ CUDA_HOME ?= $(firstword $(wildcard /usr/local/cuda /usr/local/cuda-*))
 NVCC      := $(CUDA_HOME)/bin/nvcc
 CUDA_H    := kernels/kernels.h engine/sample.h $(wildcard kernels/cuda/*.h kernels/cuda/*.cuh tests/simt/*.h tests/gpu/probe*.h)
 CUDA_ARCH ?= -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90a,code=sm_90a
+CUDA_C    := dequant attn_plan rt_judge
 CUDA_O    := $(patsubst kernels/cuda/%.cu,$(BUILD)/cuda/%.o,$(wildcard kernels/cuda/*.cu))
 SIMT_O    := $(patsubst %,$(BUILD)/simt/%.o,$(filter-out rt,$(basename $(notdir $(CUDA_O)))) \
-             rt_twin simt dequant attn_plan)
+             rt_twin simt $(CUDA_C))
 SIMT_FLAGS := -std=c++17 $(if $(SAN),-O1,-O2) -g1 -Wall -Wextra -Werror -Wno-unknown-pragmas -fPIC \
              -fvisibility=hidden -ffp-contract=off -isystem $(CUDA_HOME)/include -iquote engine \
              -iquote kernels -iquote kernels/cuda -iquote tests/simt $(SAN)
@@ -182,7 +183,7 @@ cuda: $(BUILD)/llm_cuda.so
 cuda-check:
 	@tests/cuda.sh
 
-$(BUILD)/llm_cuda.so: $(CUDA_O) $(BUILD)/simt/dequant.o $(BUILD)/simt/attn_plan.o
+$(BUILD)/llm_cuda.so: $(CUDA_O) $(CUDA_C:%=$(BUILD)/simt/%.o)
 	$(NVCC) -shared -cudart static -o $@ $^
 
 $(BUILD)/cuda/%.o: %.cu $(CUDA_H)
@@ -231,7 +232,8 @@ $(BUILD)/simt/dequant.o: kernels/dequant.c kernels/dequant.h kernels/dequant_tab
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -O3 -ffp-contract=off -fPIC -fvisibility=hidden -c -o $@ $<
 
-$(BUILD)/simt/attn_plan.o: kernels/cuda/attn_plan.c kernels/cuda/attn_plan.h kernels/kernels.h
+$(BUILD)/simt/attn_plan.o $(BUILD)/simt/rt_judge.o: $(BUILD)/simt/%.o: kernels/cuda/%.c \
+		kernels/cuda/attn_plan.h kernels/cuda/rt_judge.h kernels/kernels.h
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIC -fvisibility=hidden -c -o $@ $<
 

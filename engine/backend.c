@@ -82,3 +82,77 @@ backend_with(const opts_t *o, const cpus_t *cpus)
 
     return ko;
 }
+
+/* Bytes on a GPU of weights that take so many in the file (cuda/weight.cu). */
+static uint64_t
+gpu_bytes(uint32_t type, uint64_t bytes)
+{
+    static const uint32_t blocks[KN_TYPES][2] = {
+#define X(name, elems, size) {elems, size},
+        KN_TYPE_LIST(X)
+#undef X
+    };
+
+    assert(type < KN_TYPES);
+
+    return type == KN_F32 ? bytes
+                          : bytes / blocks[type][1] * blocks[type][0] * 2;
+}
+
+/* What the pass would hold, by a device that has room for all; 0, or -1. */
+static int
+would_hold(const model_t *m, const forward_cfg_t *c, forward_held_t *held)
+{
+    const kn_open_t ko = {.threads = 1};
+    const kernels_t *kn = kernels_null();
+    char err[256];
+    kn_dev_t *dev = kn->open(&ko, err, sizeof(err));
+    forward_t *f = NULL;
+
+    if (dev != NULL) {
+        f = forward_open(kn, dev, m, c, err, sizeof(err));
+    }
+    if (f != NULL) {
+        *held = *forward_held(f);
+        forward_close(f);
+    }
+    kn->close(dev);
+
+    return f != NULL ? 0 : -1;
+}
+
+void
+backend_short(const kernels_t *kn, const kn_dev_t *dev, uint64_t left,
+    const model_t *m, const forward_cfg_t *c, char *err, size_t errlen)
+{
+    kn_info_t info;
+    forward_held_t held;
+    uint64_t weights = 0, work, block = forward_block_bytes(m, c), fit;
+    size_t at = strlen(err);
+    uint32_t i;
+
+    assert(at < errlen && block > 0);
+    kn->info(dev, &info);
+    if (info.refused == 0 || would_hold(m, c, &held) != 0) {
+        return;
+    }
+
+    for (i = 0; i < KN_TYPES; i++) {
+        weights += gpu_bytes(i, held.weights[i].bytes);
+    }
+    work = held.acts + info.own;
+    fit = left > weights + work ? (left - weights - work) / block : 0;
+
+    at += (size_t) snprintf(err + at, errlen - at,
+        "; of %.1f MB, weights take %.1f, steps %.1f and %u KV blocks %.1f",
+        (double) left / 1e6, (double) weights / 1e6, (double) work / 1e6,
+        c->blocks, (double) held.kv / 1e6);
+
+    if (at < errlen && fit == 0) {
+        snprintf(err + at, errlen - at, ", so that no KV block fits");
+    } else if (at < errlen) {
+        snprintf(err + at, errlen - at,
+            ", so that about %llu KV blocks fit, a kv_memory of %lluk",
+            (unsigned long long) fit, (unsigned long long) (fit * block >> 10));
+    }
+}

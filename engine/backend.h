@@ -5,6 +5,7 @@
 #define BACKEND_H
 
 #include "cpus.h"
+#include "forward.h"
 #include "kernels.h"
 #include "opts.h"
 
@@ -22,5 +23,13 @@ const kernels_t *backend_kernels(
  * took; borrows from cpus.
  */
 kn_open_t backend_with(const opts_t *o, const cpus_t *cpus);
+
+/*
+ * The device, that had `left` bytes, found no memory for what forward_open()
+ * asked for, which err says: adds what all of it would take, and how many KV
+ * blocks would fit.  Nothing if memory was not what was missing.
+ */
+void backend_short(const kernels_t *kn, const kn_dev_t *dev, uint64_t left,
+    const model_t *m, const forward_cfg_t *c, char *err, size_t errlen);
 
 #endif

@@ -31,6 +31,7 @@
  * Everything is owned and allocated when opened.
  */
 #include "ranks.h"
+#include "backend.h"
 #include "mem.h"
 
 #include <assert.h>
@@ -143,8 +144,10 @@ open_rank(rank_t *k)
 {
     ranks_t *r = k->all;
     forward_cfg_t shape = r->c.shape;
+    kn_info_t device;
 
     assert(k->dev != NULL && k->forward == NULL);
+    r->c.kn->info(k->dev, &device);
     if (r->c.comm == NULL) {
         shape.rank = k->rank;
         shape.ranks = r->c.ranks;
@@ -152,6 +155,10 @@ open_rank(rank_t *k)
     shape.comm = k->comm;
     k->forward = forward_open(
         r->c.kn, k->dev, r->c.model, &shape, k->err, sizeof(k->err));
+    if (k->forward == NULL) {
+        backend_short(r->c.kn, k->dev, device.left, r->c.model, &shape, k->err,
+            sizeof(k->err));
+    }
 }
 
 static void

@@ -145,6 +145,10 @@ typedef struct {
     int blind;     /* does weight_load not look at the data? */
     uint64_t used; /* bytes allocated, weights and all */
 
+    /* GPU, else 0: bytes of used that no caller asked for, but steps take;
+     * that nobody has; and of the allocation that found no memory last */
+    uint64_t own, left, refused;
+
     /* GPU: lists of launches, the time that making them took, their use */
     uint64_t recorded, recorded_us, replayed;
 } kn_info_t;

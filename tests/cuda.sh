@@ -88,6 +88,7 @@ run() {
         shift
         "$dir" "${dir%/*/*}/llm_cuda_simt.so" "$@"
         ;;
+    errors) make -s -j2 BUILD="$dir" "$dir/llm-engine" && tests/simt/errors.sh ;;
     esac
 }
 
@@ -111,6 +112,8 @@ short() {
     part "instructions and emulator" run plain 0 1 words
     part "the engine" run plain 1 1 engine all
     part "ops, seed 1" run plain 1 1 ops gated headmul rope_store attn
+    part "steps recorded and replayed" run plain 0 1 replay mixtral
+    part "errors of a GPU" run plain 0 1 errors
     parts_end
     skip "ops that the engine's test has as well: the other twelve"
     skip "other seeds and models, sanitizers, planted errors: make test-all"
@@ -128,6 +131,7 @@ long() {
     part "the engine, seed 2" run plain 2 2 engine
     part "steps recorded and replayed" run plain 0 1 replay mixtral qwen3 \
         gemma3 deepseek2-lite gpt-oss
+    part "errors of a GPU" run plain 0 1 errors
     parts_end
     SIMT=1 OUT=$BUILD/gpu-simt part "make gpu's programs" tests/gpu/run.sh
     parts_end

@@ -37,6 +37,7 @@ gpu_mem(kn_dev_t *dev, uint64_t bytes, int whose)
            : whose == GPU_PLAIN ? calloc(1, bytes)
                                 : rt_alloc(bytes);
     if (m->p == NULL) {
+        dev->refused = bytes;
         free(m);
         return NULL;
     }
@@ -163,6 +164,9 @@ dev_info(const kn_dev_t *dev, kn_info_t *info)
     info->host = 0;
     info->blind = 0;
     info->used = dev->used + attn_fast_bytes(dev->attn);
+    info->own = dev->own + attn_fast_bytes(dev->attn);
+    info->left = rt_left();
+    info->refused = dev->refused;
     info->recorded = dev->recorded;
     info->recorded_us = dev->recorded_us;
     info->replayed = dev->replayed;
@@ -208,13 +212,17 @@ grow(uint32_t *have, uint32_t want)
     *have = *have > want ? *have : want;
 }
 
-// *p anew, of so many elements.
+// *p anew, of so many elements, of the device's own.
 template <class T>
 static int
 renew(kn_dev_t *dev, T **p, uint64_t n)
 {
+    uint64_t others = dev->used - dev->own;
+
     gpu_mem_free(dev, *p);
+    dev->own = dev->used - others;
     *p = static_cast<T *>(gpu_mem(dev, n * sizeof(T), GPU_DEVICE));
+    dev->own = dev->used - others;
 
     return *p != NULL ? 0 : -1;
 }
@@ -305,6 +313,9 @@ dev_reserve(kn_dev_t *dev, const kn_limits_t *l, char *err, size_t errlen)
 
     attn_fast_close(dev->attn);
     dev->attn = attn_fast_open(have);
+    if (r == 0 && dev->attn == NULL) {
+        dev->refused = 1; // who knows of how much
+    }
 
     if (r != 0 || dev->attn == NULL) {
         snprintf(err, errlen,

@@ -90,6 +90,8 @@ struct kn_dev_s {
     rt_stream_t stream, copier;
     gpu_mem_t *mem;
     uint64_t used;
+    uint64_t own;     // of that, for steps; attention's is beside it
+    uint64_t refused; // bytes that there was no memory for; 0: there was
 
     kn_limits_t limits;
     uint32_t k_max; // of the weights that there are, whole chunks

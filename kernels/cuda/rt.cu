@@ -1,5 +1,6 @@
 // CUDA's runtime; rt.h has the contract.
 #include "rt.h"
+#include "rt_judge.h"
 #include "rt_launch.cuh"
 
 #include <stdio.h>
@@ -8,76 +9,47 @@
 #include <sys/prctl.h>
 #include <time.h>
 
-#define CC_MIN 80 // compute capability 8.0: asynchronous copies, BF16
-
 static void
 check(cudaError_t e, const char *what)
 {
     if (e != cudaSuccess) {
-        fprintf(
-            stderr, "llm-engine: CUDA: %s: %s\n", what, cudaGetErrorString(e));
-        abort();
-    }
-}
-
-// Why the runtime has no device for us, as a sentence.
-static void
-explain(cudaError_t e, char *err, size_t errlen)
-{
-    int driver = 0, runtime = 0;
-
-    cudaDriverGetVersion(&driver);
-    cudaRuntimeGetVersion(&runtime);
-
-    if (driver == 0) {
-        snprintf(err, errlen,
-            "device cuda: this machine has no NVIDIA driver (libcuda.so.1)");
-    } else if (e == cudaErrorInsufficientDriver) {
-        snprintf(err, errlen,
-            "device cuda: the driver is for CUDA %d.%d, and %d.%d is needed",
-            driver / 1000, driver % 1000 / 10, runtime / 1000,
-            runtime % 1000 / 10);
-    } else {
-        snprintf(err, errlen, "device cuda: this machine has no GPU (%s)",
-            cudaGetErrorString(e));
+        rt_die(what, cudaGetErrorString(e));
     }
 }
 
 int
 rt_open(char *name, size_t n, char *err, size_t errlen)
 {
-    int count = 0, cc;
+    rt_found_t found = {};
     cudaDeviceProp p;
-    cudaError_t e = cudaGetDeviceCount(&count);
+    cudaError_t e;
 
-    if (e != cudaSuccess || count == 0) {
-        explain(e == cudaSuccess ? cudaErrorNoDevice : e, err, errlen);
-        return -1;
+    cudaDriverGetVersion(&found.driver);
+    cudaRuntimeGetVersion(&found.runtime);
+    e = cudaGetDeviceCount(&found.devices);
+    if (e != cudaSuccess) {
+        found.devices = 0;
     }
 
-    e = cudaGetDeviceProperties(&p, 0);
-    if (e == cudaSuccess) {
-        e = cudaSetDevice(0);
+    if (found.devices > 0) {
+        e = cudaGetDeviceProperties(&p, 0);
+        if (e == cudaSuccess) {
+            found.major = p.major;
+            found.minor = p.minor;
+            snprintf(found.name, sizeof(found.name), "%s", p.name);
+            e = cudaSetDevice(0);
+        }
     }
-    if (e == cudaSuccess) {
+    if (found.devices > 0 && e == cudaSuccess && found.major >= RT_MAJOR_MIN) {
         e = cudaFree(NULL); // makes the context, or says why not
     }
-    if (e != cudaSuccess) {
-        snprintf(err, errlen, "device cuda: the GPU cannot be used: %s",
-            cudaGetErrorString(e));
+
+    found.error = e != cudaSuccess ? cudaGetErrorString(e) : NULL;
+    if (rt_judge(&found, err, errlen) != 0) {
         return -1;
     }
 
-    cc = p.major * 10 + p.minor;
-    if (cc < CC_MIN) {
-        snprintf(err, errlen,
-            "device cuda: expected compute capability %d.%d or more, "
-            "found %d.%d (%s)",
-            CC_MIN / 10, CC_MIN % 10, p.major, p.minor, p.name);
-        return -1;
-    }
-
-    snprintf(name, n, "cuda %s", p.name);
+    snprintf(name, n, "cuda %s", found.name);
 
     return 0;
 }

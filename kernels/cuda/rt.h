@@ -2,7 +2,8 @@
 // the same host code runs on the emulator (tests/simt/rt_twin.cc).
 //
 // Errors after start are fatal: most of them stay, and a device that has one
-// computes nothing right again.  One line to stderr says which call, and why.
+// computes nothing right again.  One line to stderr says which call, and why,
+// and the process ends (rt_judge.h).
 #ifndef RT_H
 #define RT_H
 

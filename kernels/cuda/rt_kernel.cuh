@@ -8,18 +8,15 @@
 
 #ifdef __CUDACC__
 
-#include <cuda_runtime.h>
+#include "rt_judge.h"
 
-#include <stdio.h>
-#include <stdlib.h>
+#include <cuda_runtime.h>
 
 static inline void
 rt_kernel_check(cudaError_t e)
 {
     if (e != cudaSuccess) {
-        fprintf(stderr, "llm-engine: CUDA: preparing kernels: %s\n",
-            cudaGetErrorString(e));
-        abort();
+        rt_die("preparing kernels", cudaGetErrorString(e));
     }
 }
 

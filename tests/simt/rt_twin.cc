@@ -7,9 +7,19 @@
 // A copy that is only started is done as late as it may be: when somebody waits
 // for its stream, launches on it, or looks at an event behind it.
 //
+// What a machine would be found to have, and what goes wrong, is words of the
+// environment:
+//
+//      LLM_SIMT_DRIVER     CUDA's number of the driver, 0 for none; 13000
+//      LLM_SIMT_DEVICES    how many there are; 1
+//      LLM_SIMT_MAJOR      compute capability; 9
+//      LLM_SIMT_MEMORY     bytes that the device has
+//      LLM_SIMT_FAIL       the number of the step that fails, from 1
+//
 // The emulator's schedule is that of LLM_SIMT_SEED, on LLM_SIMT_THREADS
 // threads.
 #include "../../kernels/cuda/rt.h"
+#include "../../kernels/cuda/rt_judge.h"
 
 #include "simt.h"
 
@@ -19,6 +29,7 @@
 #include <string.h>
 
 #include <functional>
+#include <map>
 #include <vector>
 
 struct copy_t {
@@ -43,7 +54,10 @@ struct rt_event_s {
 };
 
 static std::vector<queue_t> queues;
-static rt_graph_t recording; // NULL: nothing is recorded
+static size_t memory = static_cast<size_t>(1) << 40; // that nobody has
+static std::map<void *, size_t> given;
+static unsigned long fails_in; // so many steps; 0: none does
+static rt_graph_t recording;   // NULL: nothing is recorded
 static rt_stream_t recorded;
 
 static void
@@ -89,8 +103,19 @@ number(const char *name, unsigned long other)
 int
 rt_open(char *name, size_t n, char *err, size_t errlen)
 {
-    (void) err;
-    (void) errlen;
+    rt_found_t found = {};
+
+    found.driver = static_cast<int>(number("LLM_SIMT_DRIVER", 13000));
+    found.runtime = 13000;
+    found.devices = static_cast<int>(number("LLM_SIMT_DEVICES", 1));
+    found.major = static_cast<int>(number("LLM_SIMT_MAJOR", 9));
+    snprintf(found.name, sizeof(found.name), "emulated");
+    if (rt_judge(&found, err, errlen) != 0) {
+        return -1;
+    }
+
+    memory = number("LLM_SIMT_MEMORY", static_cast<size_t>(1) << 40);
+    fails_in = number("LLM_SIMT_FAIL", 0);
     simt_stream = rt_wait;
     simt_keep = keep;
     simt_set(number("LLM_SIMT_SEED", 0),
@@ -103,7 +128,7 @@ rt_open(char *name, size_t n, char *err, size_t errlen)
 size_t
 rt_left(void)
 {
-    return static_cast<size_t>(1) << 40;
+    return memory;
 }
 
 // Kernels follow one another, but must wait as if they did not.
@@ -136,6 +161,31 @@ rt_alloc(size_t n)
     void *p;
 
     not_recorded("memory is given");
+    if (n > memory || posix_memalign(&p, 256, n > 0 ? n : 1) != 0) {
+        return NULL;
+    }
+    memset(p, 0, n);
+    memory -= n;
+    given[p] = n;
+
+    return p;
+}
+
+void
+rt_free(void *p)
+{
+    not_recorded("memory is taken");
+    memory += given[p];
+    given.erase(p);
+    free(p);
+}
+
+void *
+rt_host_alloc(size_t n)
+{
+    void *p;
+
+    not_recorded("memory is given");
     if (posix_memalign(&p, 256, n > 0 ? n : 1) != 0) {
         return NULL;
     }
@@ -145,21 +195,9 @@ rt_alloc(size_t n)
 }
 
 void
-rt_free(void *p)
-{
-    not_recorded("memory is taken");
-    free(p);
-}
-
-void *
-rt_host_alloc(size_t n)
-{
-    return rt_alloc(n);
-}
-
-void
 rt_host_free(void *p)
 {
+    not_recorded("memory is taken");
     free(p);
 }
 
@@ -235,6 +273,9 @@ rt_wait(rt_stream_t s)
 void
 rt_wait_word(const uint32_t *word, uint32_t value, rt_stream_t s)
 {
+    if (fails_in > 0 && --fails_in == 0) {
+        rt_die("computing", "an illegal memory access was encountered");
+    }
     rt_wait(s);
     if (static_cast<int32_t>(*word - value) < 0) {
         fprintf(stderr, "rt: a step ended without its word\n");
