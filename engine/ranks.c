@@ -45,7 +45,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SPINS        1500
+#define SPINS        400   /* as in comm_shm.c */
 #define COPY_LOOK_NS 50000 /* between two looks at a copy */
 #define CPUS_MAX     256   /* of a device, and its threads */
 #define ERR_MAX      512

@@ -43,8 +43,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Looks at the turn before sleeping: some tens of microseconds. */
-#define SPINS 1500
+/*
+ * Looks at the turn before sleeping: as long as a sleep takes, so that waiting
+ * costs twice the least at most, also where others have the processors.
+ */
+#define SPINS 400
 
 /* Bytes of all buffers together that one rank works through alone. */
 #define SMALL (256u << 10)

@@ -62,6 +62,12 @@ threads() {
             "$build"/tsan/unit/{llm_ring,inner,comm}
 }
 
+threads_all() { # whole models by threads that meet
+    mk "$build/tsan-all" OPT="-O1 -g" SAN="-fsanitize=thread" \
+        "$build/tsan-all/unit/ranks" &&
+        LLM_BRIEF=1 tests/unit.sh "$build/tsan-all/unit/ranks"
+}
+
 corpora() { # every fuzz target over its seeds, sanitized
     tests/asan.sh replay >/dev/null
 }
@@ -91,6 +97,7 @@ part "server (t/)" make -s t
 part "server, asan nginx" tests/asan-nginx.sh "$mode"
 if [ "$mode" = long ]; then
     part "fuzz, 60 s each" make -s fuzz
+    part "unit, tsan, ranks" threads_all
     part "grammars, jsonschema" tests/grammar_random.sh
     part "grammars, all tokenizers" env LLM_LONG=1 tests/unit.sh \
         "$build/unit/grammar_tokens" "$build/unit/grammar_mask"
