@@ -225,7 +225,8 @@ typedef struct {
     X(grammar_us, counter, "microseconds that compiling took")                 \
     X(masks, counter, "masks of tokens that a grammar allowed")                \
     X(mask_us, counter, "microseconds that masks took")                        \
-    X(jump_tokens, counter, "tokens that a grammar left no choice of")
+    X(jump_tokens, counter, "tokens that a grammar left no choice of")         \
+    X(ranks, gauge, "ranks that compute the model together")
 
 /*
  * Each field is one atomic (__atomic_load_n, relaxed); no two are consistent

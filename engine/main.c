@@ -480,6 +480,7 @@ fill_state(const engine_t *e, llm_state_t *s)
     d->context = e->shape.context;
     d->vocab = m->vocab;
     s->models_n = 1;
+    __atomic_store_n(&s->ranks, forward_ranks(&e->shape), __ATOMIC_RELAXED);
     __atomic_store_n(&s->ready, 1, __ATOMIC_RELEASE);
 }
 

@@ -40,10 +40,12 @@ sub again {
 my $want = answers();
 like($t->engine_log, qr/ready: .* thread, /, 'one rank');
 unlike($t->engine_log, qr/ ranks, each /, 'and no more');
+is($t->metric('ranks'), 1, 'says the metric too');
 $t->stop(engine => 'TERM');
 
 again(qw(--tensor_parallel 2));
 like($t->engine_log, qr/ready: .*, 2 ranks, each cpu \w+, 1 thread/, 'two ranks');
+is($t->metric('ranks'), 2, 'says the metric too');
 is(answers(), $want, 'which say the same');
 
 # a stream goes on across a reload, and ends by a kill
