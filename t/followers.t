@@ -58,6 +58,7 @@ sub ended {
     }
     $st = $?;
     $follower = 0;
+    fail("rank 1: $_") for LLM::_slurp($log) =~ /^.*(?:Sanitizer|runtime error|Assertion).*$/mg;
     return $st;
 }
 
@@ -285,5 +286,9 @@ refused('no rank', qr/^llm-engine: tensor_parallel_address needs a rank/,
     qw(--tensor_parallel 2), '--tensor_parallel_address', $at);
 refused('a rank too high', qr/found rank 2 of 2$/m,
     qw(--tensor_parallel 2 --rank 2), '--tensor_parallel_address', $at);
+
+ok($t->pool_is_full, 'every block is free or cached at the end');
+$t->stop(engine => 'TERM');
+is(ended(), 0, 'the last rank 1 ends with rank 0');
 
 $t->done;
