@@ -21,7 +21,8 @@
 # With a GPU and no OUT the one is kept in tests/bench/results as well.  SIMT=1
 # runs the same programs and this script on the emulator, at sizes that make no
 # figure mean anything; its peers are those of PYTHON or, where there is one, of
-# build/gpu-venv, a virtual environment with torch, transformers, psutil.  Exit 1: something failed; 77: no nvcc, or no GPU.
+# build/gpu-venv, a virtual environment with torch, transformers, psutil.
+# Exit 1: something failed; 77: no nvcc, or no GPU.
 
 set -u
 cd "$(dirname "$0")/../.."
