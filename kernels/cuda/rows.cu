@@ -106,6 +106,7 @@ rows_copy(const gpu_step_t *step, uint32_t which, const float *x, float *y,
     uint32_t i;
     size_t at = static_cast<size_t>(blockIdx.x) * dim;
 
+    gpu_begin();
     if (blockIdx.x >= gpu_rows_in(step, which)) {
         return;
     }
