@@ -52,6 +52,7 @@
 #define EXITS      16384 /* of a slice */
 #define LARGE      2048  /* nodes of a slice that is worth its memory */
 #define NONE       UINT32_MAX
+#define ROOTS      (UINT32_MAX - 1)
 #define LOOPS      64
 #define SOME       4 /* nodes that are worth the question */
 #define WAITING    4 /* memories of walks that are kept for the next */
@@ -95,9 +96,11 @@ struct grammar_walk_s {
     uint32_t exits_n;
     uint32_t loops_of[LOOPS]; /* places of it, */
     uint8_t loops[LOOPS]; /* and the kinds of text that lead to themselves */
-    struct grammar_walk_s *next;                   /* that waits too */
-    const grammar_kid_t *kid[DEPTH], *kids[DEPTH]; /* the children there that
-                                   * are listed, and their end; NULL: none */
+    struct grammar_walk_s *next; /* that waits too */
+    uint32_t up[DEPTH]; /* whose children are there, until it is seen if they
+                         * are listed: then NONE */
+    const grammar_kid_t *kid[DEPTH], *kids[DEPTH]; /* the next of them, and the
+                         * end; NULL: they are not */
     uint32_t at[DEPTH];   /* the configuration at each depth */
     uint16_t *row[DEPTH]; /* and its row; NULL: none yet */
     uint8_t many[DEPTH];  /* are many nodes there? */
@@ -538,19 +541,29 @@ bits(const grammar_trie_t *t, uint32_t from, uint32_t to, uint32_t *mask,
 }
 
 
-/* At depth are the children of node i, of which a list may be; i NONE: the
- * roots. */
+/* At depth are the children of node i, or of none that is known: NONE.  ROOTS:
+ * the roots.  Their list is looked for when one of them leads nowhere. */
 static inline void
-list_of(grammar_walk_t *k, const grammar_trie_t *t, uint32_t depth, uint32_t i)
+below(grammar_walk_t *k, uint32_t depth, uint32_t i)
 {
-    uint32_t lo = 0, hi = t->wide_n, mid;
-
     assert(depth < DEPTH);
-    if (i != NONE && !t->nodes[i].wide) {
-        k->kid[depth] = k->kids[depth] = NULL;
+
+    k->kid[depth] = NULL;
+    k->up[depth] = i;
+}
+
+
+/* The list of the children at depth, if there is one. */
+static void
+find_list(grammar_walk_t *k, const grammar_trie_t *t, uint32_t depth)
+{
+    uint32_t lo = 0, hi = t->wide_n, mid, i = k->up[depth];
+
+    k->up[depth] = NONE;
+    if (i == NONE || (i != ROOTS && !t->nodes[i].wide)) {
         return;
     }
-    while (i != NONE && hi - lo > 1) {
+    while (i != ROOTS && hi - lo > 1) {
         mid = (lo + hi) / 2;
         *(t->wide[mid].node > i ? &hi : &lo) = mid;
     }
@@ -565,12 +578,17 @@ static inline uint32_t
 behind(grammar_walk_t *k, const grammar_trie_t *t,
     const grammar_node_of_trie_t *node)
 {
-    const grammar_kid_t *kid = k->kid[node->depth], *to = k->kids[node->depth];
     const uint16_t *row = k->row[node->depth];
+    const grammar_kid_t *kid, *to;
 
+    if (k->up[node->depth] != NONE) {
+        find_list(k, t, node->depth);
+    }
+    kid = k->kid[node->depth];
     if (kid == NULL || row == NULL) {
         return node->end;
     }
+    to = k->kids[node->depth];
     while (kid < to && (kid->node < node->end || row[kid->byte] == DEAD)) {
         kid++;
     }
@@ -590,10 +608,7 @@ walk_nodes(grammar_walk_t *k, const grammar_trie_t *t, uint32_t from,
     uint32_t i;
 
     stand(k, t->nodes[from].depth, c, end - from);
-    k->kid[t->nodes[from].depth] = NULL;
-    if (from == 0) {
-        list_of(k, t, 0, NONE);
-    }
+    below(k, t->nodes[from].depth, from == 0 ? ROOTS : NONE);
     for (i = from; i < end;) {
         node = &t->nodes[i];
         assert(node->end > i && node->end <= t->nodes_n);
@@ -603,7 +618,7 @@ walk_nodes(grammar_walk_t *k, const grammar_trie_t *t, uint32_t from,
             continue;
         }
         stand(k, node->depth + 1u, c, node->end - i);
-        list_of(k, t, node->depth + 1u, i);
+        below(k, node->depth + 1u, i);
         bits(t, node->ids, node[1].ids, mask, 1);
         i++;
     }
@@ -752,11 +767,16 @@ static inline uint32_t
 behind_alone(grammar_walk_t *k, const grammar_trie_t *t,
     const grammar_node_of_trie_t *node, const grammar_pos_t *p)
 {
-    const grammar_kid_t *kid = k->kid[node->depth], *to = k->kids[node->depth];
+    const grammar_kid_t *kid, *to;
 
+    if (k->up[node->depth] != NONE) {
+        find_list(k, t, node->depth);
+    }
+    kid = k->kid[node->depth];
     if (kid == NULL) {
         return node->end;
     }
+    to = k->kids[node->depth];
     while (
         kid < to
         && (kid->node < node->end || p->next[p->map[kid->byte]] == POS_DEAD)) {
@@ -800,7 +820,7 @@ slice_walk(
     k->exits_n = 0;
     memset(k->loops_of, 0, sizeof(k->loops_of)); /* POS_DEAD's */
     stack[0] = &all[pos];
-    list_of(k, t, 0, NONE);
+    below(k, 0, ROOTS);
     for (i = 0; i < t->nodes_n && rc == 0; nodes++) {
         node = &t->nodes[i];
         p = stack[node->depth];
@@ -822,7 +842,7 @@ slice_walk(
         bits(t, node->ids, node[1].ids, mask, 1);
         if (is_alone(&all[to])) {
             stack[node->depth + 1] = &all[to];
-            list_of(k, t, node->depth + 1u, i);
+            below(k, node->depth + 1u, i);
             i++;
         } else {
             rc = node->end > i + 1 ? exit_put(k, i + 1, node->end, to) : 0;
