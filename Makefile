@@ -23,7 +23,7 @@ UNIT      := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/unit/*.c tests/ker
 BENCH     := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
 SIM_O     := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/sim/*.c))
 FUZZ      := $(patsubst tests/fuzz/%.c,%,$(filter-out %/replay.c,$(wildcard tests/fuzz/*.c)))
-T_LONGEST := t/stopped.t t/page.t t/workers.t # first: nothing waits for them
+T_LONGEST := t/openai_client.t t/stopped.t t/page.t t/workers.t # first: nothing waits for them
 MODULE    := $(BUILD)/nginx/ngx_http_llm_module.so
 
 all: $(BUILD)/llm-engine $(BUILD)/llm-top $(MODULE)
@@ -57,7 +57,7 @@ unit: $(UNIT)
 	@tests/unit.sh $(UNIT)
 
 t: all $(BUILD)/fake_engine $(BUILD)/hostile_worker
-	@prove -j3 --timer $(T_LONGEST) $(filter-out $(T_LONGEST),$(wildcard t/*.t))
+	@prove -j5 --timer $(T_LONGEST) $(filter-out $(T_LONGEST),$(wildcard t/*.t))
 
 # whose symbols it looks at
 tidy-objects: $(filter $(BUILD)/engine/%,$(LIB_O)) $(BUILD)/engine/main.o $(BUILD)/engine/top.o
@@ -221,11 +221,11 @@ $(BUILD)/simt/parts/attn_plan.o: kernels/cuda/attn_plan.c kernels/cuda/attn_plan
 	$(CC) $(CFLAGS) $(PARTS) -c -o $@ $<
 
 $(BUILD)/simt/conform $(BUILD)/simt/check: $(BUILD)/simt/%: $(BUILD)/simt/%.o \
-		$(BUILD)/simt/simt.o $(BUILD)/simt/rt_twin.o
+		$(BUILD)/simt/simt.o $(BUILD)/simt/rt_twin.o $(BUILD)/simt/rt_judge.o
 	$(CXX) -o $@ $^ -pthread $(SAN)
 
 $(BUILD)/simt/attn: $(patsubst %,$(BUILD)/simt/parts/attn%.o,_decode _prefill _fast _plan) \
-		$(BUILD)/simt/parts/attn.o $(BUILD)/simt/simt.o $(BUILD)/simt/rt_twin.o $(BUILD)/liball.a
+		$(BUILD)/simt/parts/attn.o $(BUILD)/simt/simt.o $(BUILD)/simt/rt_twin.o $(BUILD)/simt/rt_judge.o $(BUILD)/liball.a
 	$(CXX) -o $@ $^ -lm -pthread $(SAN)
 
 $(BUILD)/simt/dequant.o: kernels/dequant.c kernels/dequant.h kernels/dequant_tables.h

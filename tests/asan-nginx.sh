@@ -91,7 +91,7 @@ for suite in bookworm trixie; do
     [ -f "$logs/whole-$suite.rc" ] || continue
     passed whole-$suite "$name with the module built in by ${cc[$suite]}" ||
         continue
-    LLM_NGINX=$build/asan-nginx-$suite/nginx prove -j3 --timer $longest t/*.t ||
+    LLM_NGINX=$build/asan-nginx-$suite/nginx prove -j5 --timer $longest t/*.t ||
         failed=$((failed + 1))
 done
 
