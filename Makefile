@@ -172,8 +172,8 @@ CUDA_H    := kernels/kernels.h engine/sample.h $(wildcard kernels/cuda/*.h kerne
 CUDA_ARCH ?= -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90a,code=sm_90a
 CUDA_C    := dequant attn_plan rt_judge
 CUDA_O    := $(patsubst kernels/cuda/%.cu,$(BUILD)/cuda/%.o,$(wildcard kernels/cuda/*.cu))
-SIMT_O    := $(patsubst %,$(BUILD)/simt/%.o,$(filter-out rt,$(basename $(notdir $(CUDA_O)))) \
-             rt_twin simt $(CUDA_C))
+SIMT_O    := $(patsubst %,$(BUILD)/simt/%.o,$(filter-out rt lt,$(basename $(notdir $(CUDA_O)))) \
+             rt_twin lt_twin simt $(CUDA_C))
 SIMT_FLAGS := -std=c++17 $(if $(SAN),-O1,-O2) -g1 -Wall -Wextra -Werror -Wno-unknown-pragmas -fPIC \
              -fvisibility=hidden -ffp-contract=off -isystem $(CUDA_HOME)/include -iquote engine \
              -iquote kernels -iquote kernels/cuda -iquote tests/simt $(SAN)
@@ -259,14 +259,15 @@ gpu-sources:
 
 $(GPU_BIN:%=$(BUILD)/tests/gpu/cuda/%): $(BUILD)/tests/gpu/cuda/%: $(BUILD)/tests/gpu/%.o $(GPU_O) \
 	$(CUDA_O) $(BUILD)/cuda/probe.o
-$(BUILD)/tests/gpu/cuda/conform: $(BUILD)/cuda/conform.o $(BUILD)/cuda/rt.o
+$(BUILD)/tests/gpu/cuda/conform: $(BUILD)/cuda/conform.o $(BUILD)/cuda/rt.o $(BUILD)/simt/rt_judge.o
 $(GPU_CUDA):
 	@mkdir -p $(@D)
 	$(NVCC) -cudart static -o $@ $^ -lm -lpthread -ldl
 
 $(GPU_BIN:%=$(BUILD)/tests/gpu/simt/%): $(BUILD)/tests/gpu/simt/%: $(BUILD)/tests/gpu/%.o $(GPU_O) \
-	$(filter-out %/dequant.o %/attn_plan.o,$(SIMT_O)) $(BUILD)/simt/probe.o
-$(BUILD)/tests/gpu/simt/conform: $(BUILD)/simt/conform.o $(BUILD)/simt/rt_twin.o $(BUILD)/simt/simt.o
+	$(filter-out $(CUDA_C:%=$(BUILD)/simt/%.o),$(SIMT_O)) $(BUILD)/simt/probe.o
+$(BUILD)/tests/gpu/simt/conform: $(BUILD)/simt/conform.o $(BUILD)/simt/rt_twin.o $(BUILD)/simt/simt.o \
+	$(BUILD)/simt/rt_judge.o
 $(GPU_SIMT):
 	@mkdir -p $(@D)
 	$(CXX) -o $@ $^ -lm -pthread -ldl $(SAN)

@@ -55,6 +55,13 @@ backend_kernels(const opts_t *o, cpus_t *cpus, char *err, size_t errlen)
         return NULL;
     }
 
+    if (strcmp(o->cuda_gemm, "own") != 0
+        && strcmp(o->cuda_gemm, "library") != 0) {
+        snprintf(err, errlen,
+            "cuda_gemm must be own or library, found \"%.100s\"", o->cuda_gemm);
+        return NULL;
+    }
+
     kn = kernels_cpu(o->cpu_isa, err, errlen);
     if (kn != NULL && null) {
         kn = kernels_null();
@@ -78,6 +85,7 @@ backend_with(const opts_t *o, const cpus_t *cpus)
     ko.cpus = cpus->v;
     ko.cpus_n = cpus->n;
     ko.overlap = is_on("cuda_overlap", o->cuda_overlap, err, sizeof(err)) == 1;
+    ko.library = strcmp(o->cuda_gemm, "library") == 0;
     ko.eager = is_on("cuda_graphs", o->cuda_graphs, err, sizeof(err)) == 0;
 
     return ko;

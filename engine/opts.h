@@ -33,6 +33,8 @@
         "CUDA's back end; default: llm_cuda.so beside the engine")             \
     X(cuda_graphs, str, "on", 0, 0,                                            \
         "on: a GPU's steps are recorded once and replayed; or off")            \
+    X(cuda_gemm, str, "own", 0, 0,                                             \
+        "products of many rows by kernels of our own, or a library's")         \
     X(cuda_overlap, str, "off", 0, 0,                                          \
         "on: kernels of a GPU begin while the one before ends; or off")        \
     X(cpu_isa, str, "auto", 0, 0,                                              \

@@ -137,6 +137,8 @@ typedef struct {
     comm_t *comm;         /* NULL: alone; borrowed until close */
     uint32_t eager;       /* GPU: no step is recorded */
     uint32_t overlap;     /* GPU: launches begin before the one before ends */
+    uint32_t library;     /* GPU: products of many rows are a library's, which
+                           * do not keep the rule of batch invariance */
 } kn_open_t;
 
 typedef struct {
@@ -151,6 +153,8 @@ typedef struct {
 
     /* GPU: lists of launches, the time that making them took, their use */
     uint64_t recorded, recorded_us, replayed;
+
+    uint64_t library; /* GPU: products that a library was given */
 } kn_info_t;
 
 /* The most that a step will ever hold; sizes the device's own memory. */

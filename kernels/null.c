@@ -107,6 +107,7 @@ null_info(const kn_dev_t *dev, kn_info_t *info)
     info->host = 0;
     info->blind = 1;
     info->used = dev->used;
+    info->library = 0;
     info->own = info->left = info->refused = 0;
     info->recorded = info->recorded_us = info->replayed = 0;
 }

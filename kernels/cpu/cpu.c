@@ -342,6 +342,7 @@ dev_info(const kn_dev_t *dev, kn_info_t *info)
     info->host = 1;
     info->blind = 0;
     info->used = dev->used;
+    info->library = 0;
     info->own = info->left = info->refused = 0;
     info->recorded = info->recorded_us = info->replayed = 0;
 }

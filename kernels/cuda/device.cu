@@ -104,6 +104,7 @@ dev_close(kn_dev_t *dev)
     rt_stream_close(dev->stream);
     gpu_experts_free(dev);
     attn_fast_close(dev->attn);
+    lt_close(dev->lt);
 
     while (dev->mem != NULL) {
         m = dev->mem;
@@ -154,6 +155,14 @@ dev_open(const kn_open_t *o, char *err, size_t errlen)
         return NULL;
     }
 
+    if (o->library != 0) {
+        dev->lt = lt_open(err, errlen);
+        if (dev->lt == NULL) {
+            dev_close(dev);
+            return NULL;
+        }
+    }
+
     return dev;
 }
 
@@ -170,6 +179,7 @@ dev_info(const kn_dev_t *dev, kn_info_t *info)
     info->recorded = dev->recorded;
     info->recorded_us = dev->recorded_us;
     info->replayed = dev->replayed;
+    info->library = dev->library;
 }
 
 static kn_ptr_t
@@ -266,8 +276,10 @@ gpu_scratch(kn_dev_t *dev)
         r |= renew(dev, &s->high[i], room) | renew(dev, &s->low[i], room);
     }
     r |= renew(dev, &s->back, room / GPU_CHUNK + 1);
-    if (dev->limits.used > 0) {
+    if (dev->limits.used > 0 || dev->lt != NULL) {
         r |= renew(dev, &s->wide, room);
+    }
+    if (dev->limits.used > 0) {
         r |= renew(dev, &s->pairs, room / GPU_CHUNK + 1);
         r |= renew(dev, &s->begins, KN_EXPERTS_MAX + 1);
     }

@@ -9,6 +9,7 @@
 
 #include "attn_fast.cuh"
 #include "gpu.h"
+#include "lt.h"
 #include "ptx.h"
 #include "rt.h"
 
@@ -64,7 +65,8 @@ typedef struct {
     uint16_t *high[2]; // by SPLIT_*
     uint16_t *low[2];
     float *back;      // [room / GPU_CHUNK] by rows
-    float *wide;      // moe_ffn: what its experts' products are
+    float *wide;      // [room] moe_ffn: what its experts' products are; gated:
+                      // what a library's are
     uint32_t *pairs;  // [room / GPU_CHUNK] in the order of experts
     uint32_t *begins; // [KN_EXPERTS_MAX + 1] where an expert's begin
 } gpu_scratch_t;
@@ -116,6 +118,9 @@ struct kn_dev_s {
     uint32_t given;     // submitted last,
     uint32_t waited;    // and waited for
     uint32_t *ended;    // host: the last one that has ended
+
+    lt_t *lt;         // NULL: products are our own
+    uint64_t library; // products that were not
 
     int eager; // nothing is recorded
     gpu_list_t lists[GPU_LISTS];

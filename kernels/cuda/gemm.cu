@@ -5,9 +5,12 @@
 // has one launch for these, whatever their types.  Where the scratch has no
 // room for all rows, it goes over them in parts.
 //
-// Rows beyond 64, prompts, go the same way in tiles of 32: the seam for a
-// library's product of large matrices is product_parts(), which has the split
-// rows and the matrices.
+// Rows beyond 64, prompts, go the same way in tiles of 32, unless a library is
+// asked for (lt.h): then their products with the low halves of activations and
+// with the high ones are two of the library's, the second added to the first,
+// and what a product is beyond its sums, or a gate, is a pass behind them.  The
+// library has no epilogue for it, and our sums are in two parts for it.  Its
+// bits are not ours, and depend on the number of rows.
 #include "gemm.h"
 #include "act.h"
 
@@ -174,11 +177,98 @@ gemm_mat(const kn_w_t *w, kn_ptr_t bias)
         }                                                                      \
     } while (0)
 
+#define LIBRARY_ROWS 64 // more than so many
+
+// Is a product of that matrix, for so many rows, the library's?
+static int
+is_library(const kn_dev_t *dev, const split_rows_t *rows, uint32_t type)
+{
+    return dev->lt != NULL && rows->n > LIBRARY_ROWS && rows->heads == 1
+           && split_kind(type) != 0;
+}
+
+// y [rows->n, m.n] = the sums of the split rows with m: 0, or -1.
+static int
+library_sums(
+    kn_dev_t *dev, const split_rows_t *rows, const gemm_mat_t &m, float *y)
+{
+    const int kind = m.type == KN_F16 ? SPLIT_F16 : SPLIT_BF16;
+    lt_product_t p = {dev->scratch.low[kind],
+        static_cast<const uint16_t *>(m.w), y, rows->n, m.n, gpu_whole(rows->k),
+        m.type == KN_F16, 0};
+
+    assert(m.stride == p.k);
+    if (lt_product(dev->lt, &p, dev->stream) != 0) {
+        return -1;
+    }
+
+    p.x = dev->scratch.high[kind];
+    p.add = 1;
+    if (lt_product(dev->lt, &p, dev->stream) != 0) {
+        return -1;
+    }
+    dev->library++;
+
+    return 0;
+}
+
+// What a product is beyond its sums; a block is a row.
+__global__ void
+gemm_finish(const gpu_step_t *step, gemm_x_t x, split_rows_t rows, gemm_mat_t m,
+    float *y, float scale, float cap)
+{
+    uint32_t i, r = blockIdx.x;
+    float v;
+
+    gpu_begin();
+    if (r >= columns(step, rows, 0).n) {
+        return;
+    }
+
+    y += static_cast<size_t>(rows.first + r) * m.n;
+    for (i = threadIdx.x; i < m.n; i += GPU_THREADS) {
+        v = gemm_product(y[i], x, r, m, i);
+        v *= scale;
+        y[i] = cap > 0 ? cap * tanhf(1 / cap * v) : v;
+    }
+}
+
+// Has the library do what it does of p; the others are what comes back.
+static products_t
+by_library(kn_dev_t *dev, const split_rows_t *rows, const products_t *p)
+{
+    products_t own = *p;
+    uint32_t i, end = 0;
+
+    own.n = 0;
+    for (i = 0; i < p->n; i++) {
+        if (is_library(dev, rows, p->m[i].type)
+            && library_sums(dev, rows, p->m[i],
+                   p->y[i] + static_cast<size_t>(rows->first) * p->m[i].n)
+                   == 0) {
+            GPU_LAUNCH(gemm_finish, dim3(rows->n), dim3(GPU_THREADS), 0,
+                dev->stream, gpu_step(dev), gemm_x(dev, rows), *rows, p->m[i],
+                p->y[i], p->scale[i], p->cap[i]);
+            continue;
+        }
+
+        own.m[own.n] = p->m[i];
+        own.y[own.n] = p->y[i];
+        own.scale[own.n] = p->scale[i];
+        own.cap[own.n] = p->cap[i];
+        end += gpu_parts(p->m[i].n, 2 * GEMM_TILE);
+        own.end[own.n++] = end;
+    }
+
+    return own;
+}
+
 // The rows of an op, rows->heads each, by parts that there is room for.
 static void
 product_parts(kn_dev_t *dev, split_rows_t *rows, const products_t *p)
 {
     uint32_t i, all, room, kinds = 0;
+    products_t own;
 
     for (i = 0; i < p->n; i++) {
         kinds |= split_kind(p->m[i].type);
@@ -191,9 +281,12 @@ product_parts(kn_dev_t *dev, split_rows_t *rows, const products_t *p)
     for (rows->first = 0; rows->first < all; rows->first += rows->n) {
         rows->n = all - rows->first < room ? all - rows->first : room;
         split_rows(dev, rows, kinds);
-        LAUNCH(gemm_products, dev, rows->n / rows->heads,
-            dim3(1, p->end[p->n - 1], rows->heads), gpu_step(dev),
-            gemm_x(dev, rows), *rows, *p);
+        own = p->ldy > 0 ? *p : by_library(dev, rows, p);
+        if (own.n > 0) {
+            LAUNCH(gemm_products, dev, rows->n / rows->heads,
+                dim3(1, own.end[own.n - 1], rows->heads), gpu_step(dev),
+                gemm_x(dev, rows), *rows, own);
+        }
     }
 }
 
@@ -267,6 +360,47 @@ cuda_headmul(kn_dev_t *dev, const kn_headmul_t *a)
     }
 }
 
+// y = the gate of what its own row is, and of up's sums.
+__global__ void
+gemm_gate(const gpu_step_t *step, gemm_x_t x, split_rows_t rows, gated_t a,
+    const float *sums)
+{
+    uint32_t i, r = blockIdx.x, n = a.gate.n;
+    float g, u, *y;
+
+    gpu_begin();
+    if (r >= columns(step, rows, 0).n) {
+        return;
+    }
+
+    y = a.y + static_cast<size_t>(rows.first + r) * n;
+    for (i = threadIdx.x; i < n; i += GPU_THREADS) {
+        g = gemm_product(y[i], x, r, a.gate, i);
+        u = gemm_product(sums[static_cast<size_t>(r) * n + i], x, r, a.up, i);
+        y[i] = act_of(a.act, g, u, a.limit);
+    }
+}
+
+// The same part of the op by the library: 0, or -1.
+static int
+gated_by_library(kn_dev_t *dev, const split_rows_t *rows, const gated_t &g)
+{
+    float *y = g.y + static_cast<size_t>(rows->first) * g.gate.n;
+
+    if (!is_library(dev, rows, g.gate.type) || !is_library(dev, rows, g.up.type)
+        || static_cast<uint64_t>(rows->n) * g.up.n > dev->scratch.room
+        || library_sums(dev, rows, g.gate, y) != 0
+        || library_sums(dev, rows, g.up, dev->scratch.wide) != 0) {
+        return -1;
+    }
+
+    GPU_LAUNCH(gemm_gate, dim3(rows->n), dim3(GPU_THREADS), 0, dev->stream,
+        gpu_step(dev), gemm_x(dev, rows), *rows, g,
+        static_cast<const float *>(dev->scratch.wide));
+
+    return 0;
+}
+
 void
 cuda_gated(kn_dev_t *dev, const kn_gated_t *a)
 {
@@ -282,6 +416,9 @@ cuda_gated(kn_dev_t *dev, const kn_gated_t *a)
         rows.n = all - rows.first < room ? all - rows.first : room;
         split_rows(
             dev, &rows, split_kind(a->gate->type) | split_kind(a->up->type));
+        if (gated_by_library(dev, &rows, g) == 0) {
+            continue;
+        }
         LAUNCH(gemm_gated, dev, rows.n,
             dim3(1, gpu_parts(a->gate->n, GEMM_TILE)), gpu_step(dev),
             gemm_x(dev, &rows), rows, g);

@@ -21,6 +21,7 @@
 #include "kv.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,10 +82,10 @@ static sample_bias_t bias[BIASES];
 static uint32_t mask[VOCAB / 32];
 
 static void
-world_open(world_t *w, const char *name, uint32_t eager)
+world_open(world_t *w, const char *name, uint32_t eager, uint32_t by)
 {
     char path[256], err[256];
-    kn_open_t o = {.eager = eager};
+    kn_open_t o = {.eager = eager, .library = by};
     forward_cfg_t c = {SEQS + 2, TOKENS, SEQS + 2, CONTEXT, 0, BLOCK, KN_BF16,
         .groups = {.n = 0}};
     kv_cfg_t kc;
@@ -227,8 +228,8 @@ test_model(void **state)
     uint32_t n[SEQS], i, j, vocab;
     uint8_t mute[SEQS];
 
-    world_open(&w[0], name, 1);
-    world_open(&w[1], name, 0);
+    world_open(&w[0], name, 1, 0);
+    world_open(&w[1], name, 0, 0);
     vocab = model_info(w[0].m)->vocab;
     assert_true(vocab <= VOCAB);
 
@@ -262,6 +263,43 @@ test_model(void **state)
     world_close(&w[1]);
 }
 
+/* A prompt's products by the library: not the same bits, but the numbers. */
+static void
+test_library(void **state)
+{
+    static world_t w[2];
+    const uint8_t none[SEQS] = {0};
+    uint32_t i, j, vocab;
+    kn_info_t info;
+    double far = 0;
+
+    for (i = 0; i < 2; i++) {
+        world_open(&w[i], *state, 0, i);
+        vocab = model_info(w[i].m)->vocab;
+        for (j = 0; j < SEQS * CONTEXT; j++) {
+            w[i].ids[j / CONTEXT][j % CONTEXT] = (j * 7 + 1) % vocab;
+        }
+        for (j = 0; j < SEQS; j++) {
+            w[i].params[j].bias_n = 0;
+        }
+        run(&w[i], prompts, none);
+        w[i].kn->info(w[i].dev, &info);
+        assert_true((info.library > 0) == (i == 1));
+    }
+
+    for (i = 0; i < SEQS; i++) {
+        for (j = 0; j < 4; j++) {
+            far = fmax(far, fabs((double) w[0].got[i].top_logprobs[j]
+                                 - (double) w[1].got[i].top_logprobs[j]));
+        }
+    }
+
+    print_message("logprobs differ by %.1e\n", far);
+    assert_true(far > 0 && far < 1e-2);
+    world_close(&w[0]);
+    world_close(&w[1]);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -276,7 +314,7 @@ main(int argc, char **argv)
     }
 
     library = argv[1];
-    for (i = 2; i < argc && n < MOST; i++) {
+    for (i = 2; i < argc && n < MOST - 1; i++) {
         tests[n++] =
             (struct CMUnitTest){argv[i], test_model, NULL, NULL, argv[i]};
     }
@@ -284,6 +322,9 @@ main(int argc, char **argv)
         tests[n++] = (struct CMUnitTest){
             all[i], test_model, NULL, NULL, (void *) (uintptr_t) all[i]};
     }
+
+    tests[n++] = (struct CMUnitTest){
+        "library", test_library, NULL, NULL, (void *) (uintptr_t) all[0]};
 
     return _cmocka_run_group_tests("replay", tests, (size_t) n, NULL, NULL);
 }

@@ -19,7 +19,7 @@ check() {
     timeout 20 env "$@" "$build/llm-engine" --device cuda --model conf/demo/ngx-llm-demo.gguf \
         --cuda_library "${library:-$build/llm_cuda_simt.so}" --listen "$tmp/sock" \
         --prefix_pin "$tmp/prefix" --context 64 --batch_rows 4 \
-        --batch_tokens 16 >"$tmp/out" 2>&1
+        --batch_tokens 16 ${more:-} >"$tmp/out" 2>&1
     rc=$?
     grep '^llm-engine: ' "$tmp/out" >"$tmp/lines"
     if [ $rc != 1 ] || [ "$(wc -l <"$tmp/lines")" != 1 ] ||
@@ -42,6 +42,10 @@ check 'so that about [1-9][0-9]* KV blocks fit, a kv_memory of [1-9]' \
     LLM_SIMT_MEMORY=11500000
 
 check 'computing: an illegal memory access' LLM_SIMT_FAIL=1
+
+more='--cuda_gemm library' check 'cuda_gemm library: there is none' \
+    LLM_SIMT_NO_LIBRARY=1
+more='--cuda_gemm theirs' check 'must be own or library, found "theirs"' LANG=C
 
 # the library itself, where there is one and no GPU
 if [ -r "$build/llm_cuda.so" ] && [ ! -e /dev/nvidia0 ]; then
