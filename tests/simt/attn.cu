@@ -605,6 +605,8 @@ main(int argc, char **argv)
     ok = rt_open(err, sizeof(err), err, sizeof(err)) == 0;
     assert(ok);
     stream = rt_stream_open();
+    attn_decode.open(rt_shared_max());
+    attn_prefill.open(rt_shared_max());
 
     do {
         seed = argc > 1 ? strtoull(argv[i], NULL, 10) : 0;

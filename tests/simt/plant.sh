@@ -123,13 +123,17 @@ plant 'a row of a tile too many' $K/gemm.h \
     's/row = row < m.n ? row : m.n - 1;//' gemm address 1 \
     'heap-buffer-overflow' kernels/ops matmul
 plant 'a store beyond the end' $K/rows.cu \
-    's/i < dim; i += GPU_THREADS/i <= dim; i += GPU_THREADS/' rows address 1 \
-    'heap-buffer-overflow' kernels/ops embed
+    's/i < dim; i += GPU_THREADS/i <= dim; i += GPU_THREADS/' rows plain 1 \
+    "$differ" kernels/ops embed
 plant 'a mask that nobody looks at' $K/sample.cu \
     's/o.mask == NULL ||/true ||/' sample plain 1 "$differ" simt/engine all
 plant 'half of the tokens that are penalized' $K/plan.cu \
     's/known_n = looked_at(o);/known_n = looked_at(o) \/ 2;/' plan plain 1 \
     "$differ" simt/engine all
+plant 'a launch before its memory is allowed' $K/attn_decode.cu \
+    '/rt_allow_shared/d' parts/attn_decode plain 1 'of shared memory' attn
+plant 'who comes after is not waited for' $K/rows.cu \
+    '/gpu_begin();/d' rows plain 1 'without a wait' kernels/ops embed
 plant 'a copy that nobody waits for' $K/attn.cuh \
     's/ptx_copy_wait<STAGES - 2>();//' parts/attn_decode plain 1 \
     'never waited for' attn
