@@ -158,6 +158,9 @@ open_rank(rank_t *k)
     if (k->forward == NULL) {
         backend_short(r->c.kn, k->dev, device.left, r->c.model, &shape, k->err,
             sizeof(k->err));
+        if (r->c.comm == NULL) {
+            comm_abort(k->comm, k->err); /* they may wait to meet */
+        }
     }
 }
 

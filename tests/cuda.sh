@@ -83,8 +83,8 @@ run() {
         shift
         LLM_BRIEF=1 "$dir/kernels/ops" "$dir/llm_cuda_simt.so" "$@"
         ;;
-    engine | replay)
-        [ "$1" = engine ] && dir+=/simt/engine || dir+=/kernels/replay
+    engine | replay | meet)
+        [ "$1" = engine ] && dir+=/simt/engine || dir+=/kernels/$1
         shift
         "$dir" "${dir%/*/*}/llm_cuda_simt.so" "$@"
         ;;
@@ -96,7 +96,7 @@ build() {
     local attn=
     [ "$mode" = short ] || attn=simt/attn
     tests/simt/make.sh "$1" llm_cuda_simt.so kernels/ops kernels/replay \
-        simt/engine simt/conform simt/check $attn || exit 1
+        kernels/meet simt/engine simt/conform simt/check $attn || exit 1
 }
 
 gates() {
@@ -114,6 +114,7 @@ short() {
     part "ops, seed 1" run plain 1 1 ops gated headmul rope_store attn \
         comm_gather
     part "steps recorded and replayed" run plain 0 1 replay mixtral
+    part "ranks that meet" run plain 1 1 meet
     part "errors of a GPU" run plain 0 1 errors
     parts_end
     skip "ops that the engine's test has as well: the other eleven"
@@ -132,6 +133,7 @@ long() {
     part "the engine, seed 2" run plain 2 2 engine
     part "steps recorded and replayed" run plain 0 1 replay mixtral qwen3 \
         gemma3 deepseek2-lite gpt-oss
+    part "ranks that meet" run plain 2 2 meet
     part "errors of a GPU" run plain 0 1 errors
     parts_end
     SIMT=1 OUT=$BUILD/gpu-simt part "make gpu's programs" tests/gpu/run.sh
@@ -141,6 +143,7 @@ long() {
         build $how
         part "instructions and emulator, $how" run $how 0 1 words
         part "ops, $how" run $how 1 2 ops $ops
+        part "ranks that meet, $how" run $how 1 2 meet
         LLM_EACH=5 part "moe_ffn, $how" run $how 1 2 ops moe_ffn
         parts_end
     done

@@ -28,6 +28,7 @@ gpu_mem(kn_dev_t *dev, uint64_t bytes, int whose)
 {
     gpu_mem_t *m;
 
+    rt_use(dev->device); // a thread's first call
     m = static_cast<gpu_mem_t *>(calloc(1, sizeof(*m)));
     if (m == NULL) {
         return NULL;
@@ -93,6 +94,8 @@ dev_close(kn_dev_t *dev)
         return;
     }
 
+    rt_use(dev->device);
+    gpu_meet_close(dev);
     gpu_lists_free(dev);
     rt_wait(dev->stream);
     rt_wait(dev->copier);
@@ -120,10 +123,10 @@ dev_open(const kn_open_t *o, char *err, size_t errlen)
     kn_dev_t *dev;
     uint32_t i;
 
-    if (o->comm != NULL && o->comm->ranks > 1) {
+    if (o->comm != NULL && o->comm->ranks > GPU_RANKS) {
         snprintf(err, errlen,
-            "device cuda: expected a group of one rank, found %u",
-            o->comm->ranks);
+            "device cuda: expected a group of %u ranks at most, found %u",
+            GPU_RANKS, o->comm->ranks);
         return NULL;
     }
 
@@ -138,6 +141,9 @@ dev_open(const kn_open_t *o, char *err, size_t errlen)
         return NULL;
     }
 
+    dev->comm = o->comm;
+    dev->device = (o->comm != NULL ? o->comm->rank : 0) % rt_devices();
+    rt_use(dev->device);
     rt_overlap(o->overlap != 0);
     dev->eager = o->eager != 0;
     dev->stream = rt_stream_open();
@@ -169,6 +175,7 @@ dev_open(const kn_open_t *o, char *err, size_t errlen)
 static void
 dev_info(const kn_dev_t *dev, kn_info_t *info)
 {
+    rt_use(dev->device);
     snprintf(info->name, sizeof(info->name), "%s", dev->name);
     info->host = 0;
     info->blind = 0;
@@ -336,7 +343,7 @@ dev_reserve(kn_dev_t *dev, const kn_limits_t *l, char *err, size_t errlen)
         return -1;
     }
 
-    return 0;
+    return gpu_meet_open(dev, err, errlen);
 }
 
 // The plug-in's one export.

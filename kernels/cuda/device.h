@@ -73,6 +73,11 @@ typedef struct {
 
 typedef struct gpu_experts_s gpu_experts_t; // moe.cu
 
+// What ranks share (comm.cu), and how many there may be: their blocks must all
+// be there at once.
+typedef struct gpu_meet_s gpu_meet_t;
+#define GPU_RANKS 32u
+
 #define GPU_COPIES  64u // calls of copy that can be on their way
 #define GPU_BUCKETS 14u // numbers of rows that steps are recorded for
 #define GPU_LISTS   4u  // lists of ops that are
@@ -89,6 +94,10 @@ typedef struct {
 
 struct kn_dev_s {
     char name[64];
+    uint32_t device;  // its number
+    comm_t *comm;     // NULL: alone
+    gpu_meet_t *meet; // NULL: a group of one
+    uint32_t *stop;   // host: the group has been aborted
     rt_stream_t stream, copier;
     gpu_mem_t *mem;
     uint64_t used;
@@ -164,6 +173,17 @@ void gpu_lists_free(kn_dev_t *dev);
 
 // The bytes of a step block of the limits.
 uint64_t gpu_block_size(const kn_limits_t *l);
+
+// Meets the other ranks, once: 0, or -1 with one sentence.
+int gpu_meet_open(kn_dev_t *dev, char *err, size_t errlen);
+void gpu_meet_close(kn_dev_t *dev);
+
+// Waits until the hosts of all ranks have come: before and after what may wait
+// for devices.
+void gpu_meet_hosts(kn_dev_t *dev);
+
+// -1 when the group has been aborted, else 0.
+int gpu_meet_ended(kn_dev_t *dev);
 
 // Frees what moe_ffn keeps of layers on the host.
 void gpu_experts_free(kn_dev_t *dev);

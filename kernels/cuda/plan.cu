@@ -95,6 +95,7 @@ extra_room(kn_dev_t *dev, uint64_t n)
 
     if (n > dev->extra_size) {
         rt_wait(dev->stream);
+        gpu_meet_hosts(dev);
         gpu_mem_free(dev, dev->extra);
         dev->extra_size = 2 * n;
         dev->extra =
@@ -106,6 +107,7 @@ extra_room(kn_dev_t *dev, uint64_t n)
         }
         assert(dev->extra != NULL && dev->extra_stage[0] != NULL
                && dev->extra_stage[1] != NULL);
+        gpu_meet_hosts(dev);
     }
 
     f = {dev->extra_stage[dev->planned % 2], dev->extra, 0, dev->extra_size};

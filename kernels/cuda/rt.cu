@@ -54,6 +54,54 @@ rt_open(char *name, size_t n, char *err, size_t errlen)
     return 0;
 }
 
+uint32_t
+rt_devices(void)
+{
+    int n;
+
+    check(cudaGetDeviceCount(&n), "asking for the devices");
+
+    return static_cast<uint32_t>(n);
+}
+
+void
+rt_use(uint32_t device)
+{
+    check(cudaSetDevice(static_cast<int>(device)), "choosing a device");
+}
+
+int
+rt_peer(uint32_t device)
+{
+    int own, can, other = static_cast<int>(device);
+    cudaError_t e;
+
+    check(cudaGetDevice(&own), "asking for the device");
+    check(cudaDeviceCanAccessPeer(&can, own, other), "asking for a peer");
+    if (!can) {
+        return -1;
+    }
+
+    e = cudaDeviceEnablePeerAccess(other, 0);
+    if (e == cudaErrorPeerAccessAlreadyEnabled) {
+        (void) cudaGetLastError();
+        return 0;
+    }
+    check(e, "opening a peer's memory");
+
+    return 0;
+}
+
+static thread_local void (*watch)(void *arg);
+static thread_local void *watch_arg;
+
+void
+rt_watch(void (*look)(void *arg), void *arg)
+{
+    watch = look;
+    watch_arg = arg;
+}
+
 int rt_overlaps;
 
 void
@@ -207,19 +255,25 @@ rt_stream_after(rt_stream_t s, rt_event_t e)
     check(cudaStreamWaitEvent(s, e, 0), "ordering streams");
 }
 
-void
-rt_wait(rt_stream_t s)
-{
-    check(cudaGetLastError(), "launching");
-    check(cudaStreamSynchronize(s), "computing");
-}
-
 // How long the host looks without a pause, how long a pause is, and how often
 // it asks for errors: a step is milliseconds, and its end should be seen within
 // a percent of that.
 #define WAIT_SPIN_NS  20000
 #define WAIT_PAUSE_NS 10000
 #define WAIT_ASK_NS   5000000
+
+void
+rt_wait(rt_stream_t s)
+{
+    const struct timespec pause = {0, WAIT_PAUSE_NS};
+
+    check(cudaGetLastError(), "launching");
+    while (watch != NULL && cudaStreamQuery(s) == cudaErrorNotReady) {
+        watch(watch_arg);
+        nanosleep(&pause, NULL);
+    }
+    check(cudaStreamSynchronize(s), "computing");
+}
 
 static uint64_t
 now_ns(void)
@@ -274,6 +328,9 @@ rt_wait_word(const uint32_t *word, uint32_t value, rt_stream_t s)
         if (now - asked > WAIT_ASK_NS) {
             ask(word, value, s);
             asked = now;
+            if (watch != NULL) {
+                watch(watch_arg);
+            }
         }
         nanosleep(&pause, NULL);
     }

@@ -26,6 +26,18 @@ typedef struct rt_graph_s *rt_graph_t;
 // none that the kernels were built for.
 int rt_open(char *name, size_t n, char *err, size_t errlen);
 
+// How many devices there are, of which the first was taken; from now on the
+// thread uses another.
+uint32_t rt_devices(void);
+void rt_use(uint32_t device);
+
+// The thread's device may read and write another's memory: 0, or -1.
+int rt_peer(uint32_t device);
+
+// look(arg) is called now and then while the thread waits for a stream; NULL:
+// nothing is.
+void rt_watch(void (*look)(void *arg), void *arg);
+
 // Bytes of the device's memory that nobody has.
 size_t rt_left(void);
 

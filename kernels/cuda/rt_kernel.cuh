@@ -29,6 +29,17 @@ rt_allow_shared(F *kernel, size_t n)
         cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(n)));
 }
 
+// Has the kernel loaded, for which its first launch might wait.
+template <class F>
+static inline void
+rt_ready(F *kernel)
+{
+    cudaFuncAttributes a;
+
+    rt_kernel_check(
+        cudaFuncGetAttributes(&a, reinterpret_cast<const void *>(kernel)));
+}
+
 static inline uint32_t
 rt_attribute(cudaDeviceAttr which)
 {
@@ -68,6 +79,13 @@ static inline void
 rt_allow_shared(F *kernel, size_t n)
 {
     simt_allow(reinterpret_cast<const void *>(kernel), n);
+}
+
+template <class F>
+static inline void
+rt_ready(F *kernel)
+{
+    (void) kernel;
 }
 
 static inline uint32_t

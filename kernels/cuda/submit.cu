@@ -137,6 +137,12 @@ record(kn_dev_t *dev, uint32_t part, uint32_t rows, void (*body)(void *arg),
     dev->recorded += g != NULL;
     dev->recorded_us += now_us() - begin;
     dev->eager = g == NULL;
+    if (g == NULL && dev->comm != NULL) { // others have it, and do not wait
+        comm_t *c = dev->comm;
+
+        c->ops->abort(c, "device cuda: not enough memory for a recording");
+    }
+    gpu_meet_hosts(dev);
 
     return g;
 }
@@ -193,5 +199,5 @@ cuda_wait(kn_dev_t *dev)
     rt_wait_word(dev->ended, dev->given, dev->stream);
     dev->waited = dev->given;
 
-    return 0;
+    return gpu_meet_ended(dev);
 }

@@ -28,8 +28,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <atomic>
+#include <deque>
 #include <functional>
 #include <map>
+#include <mutex>
 #include <vector>
 
 struct copy_t {
@@ -53,17 +56,28 @@ struct rt_event_s {
     size_t after; // copies of the stream
 };
 
-static std::vector<queue_t> queues;
+// Ranks are threads: what all have is locked, and a stream is one thread's.
+static std::mutex lock;
+static std::deque<queue_t> queues;
 static size_t memory = static_cast<size_t>(1) << 40; // that nobody has
 static std::map<void *, size_t> given;
-static unsigned long fails_in; // so many steps; 0: none does
-static rt_graph_t recording;   // NULL: nothing is recorded
-static rt_stream_t recorded;
+static std::atomic<unsigned long> fails_in; // so many steps; 0: none does
+static uint32_t devices = 1;
+static thread_local rt_graph_t recording; // NULL: nothing is recorded
+static thread_local rt_stream_t recorded;
+
+static queue_t &
+queue(rt_stream_t s)
+{
+    std::lock_guard<std::mutex> locked(lock);
+
+    return queues[static_cast<size_t>(s)];
+}
 
 static void
 drain(rt_stream_t s, size_t until)
 {
-    queue_t &q = queues[static_cast<size_t>(s)];
+    queue_t &q = queue(s);
 
     for (; q.done < until; q.done++) {
         const copy_t &c = q.copies[q.done];
@@ -114,10 +128,14 @@ rt_open(char *name, size_t n, char *err, size_t errlen)
         return -1;
     }
 
+    std::lock_guard<std::mutex> locked(lock);
     memory = number("LLM_SIMT_MEMORY", static_cast<size_t>(1) << 40);
+    devices = static_cast<uint32_t>(found.devices);
     fails_in = number("LLM_SIMT_FAIL", 0);
-    simt_stream = rt_wait;
-    simt_keep = keep;
+    if (simt_stream == NULL) { // others may launch by now
+        simt_stream = rt_wait;
+        simt_keep = keep;
+    }
     simt_set(number("LLM_SIMT_SEED", 0),
         static_cast<unsigned>(number("LLM_SIMT_THREADS", 1)));
     snprintf(name, n, "cuda, emulated");
@@ -125,9 +143,37 @@ rt_open(char *name, size_t n, char *err, size_t errlen)
     return 0;
 }
 
+uint32_t
+rt_devices(void)
+{
+    std::lock_guard<std::mutex> locked(lock);
+
+    return devices;
+}
+
+void
+rt_use(uint32_t device)
+{
+    assert(device < rt_devices());
+}
+
+int
+rt_peer(uint32_t device)
+{
+    return device < rt_devices() ? 0 : -1;
+}
+
+void
+rt_watch(void (*look)(void *arg), void *arg)
+{
+    simt_watch(look, arg);
+}
+
 size_t
 rt_left(void)
 {
+    std::lock_guard<std::mutex> locked(lock);
+
     return memory;
 }
 
@@ -135,13 +181,19 @@ rt_left(void)
 void
 rt_overlap(int yes)
 {
+    std::lock_guard<std::mutex> locked(lock);
+
     (void) yes;
-    simt_must_wait = 1;
+    if (!simt_must_wait) {
+        simt_must_wait = 1;
+    }
 }
 
 rt_stream_t
 rt_stream_open(void)
 {
+    std::lock_guard<std::mutex> locked(lock);
+
     queues.push_back({{}, 0});
 
     return static_cast<rt_stream_t>(queues.size() - 1);
@@ -150,15 +202,19 @@ rt_stream_open(void)
 void
 rt_stream_close(rt_stream_t s)
 {
-    drain(s, queues[static_cast<size_t>(s)].copies.size());
-    queues[static_cast<size_t>(s)].copies.clear();
-    queues[static_cast<size_t>(s)].done = 0;
+    queue_t &q = queue(s);
+
+    drain(s, q.copies.size());
+    q.copies.clear();
+    q.done = 0;
 }
 
 void *
 rt_alloc(size_t n)
 {
     void *p;
+
+    std::lock_guard<std::mutex> locked(lock);
 
     not_recorded("memory is given");
     if (n > memory || posix_memalign(&p, 256, n > 0 ? n : 1) != 0) {
@@ -174,6 +230,8 @@ rt_alloc(size_t n)
 void
 rt_free(void *p)
 {
+    std::lock_guard<std::mutex> locked(lock);
+
     not_recorded("memory is taken");
     memory += given[p];
     given.erase(p);
@@ -218,7 +276,7 @@ void
 rt_copy_start(void *to, const void *from, size_t n, rt_stream_t s)
 {
     not_recorded("memory is copied");
-    queues[static_cast<size_t>(s)].copies.push_back({to, from, n});
+    queue(s).copies.push_back({to, from, n});
 }
 
 rt_event_t
@@ -237,14 +295,14 @@ void
 rt_event_put(rt_event_t e, rt_stream_t s)
 {
     e->stream = s;
-    e->after = queues[static_cast<size_t>(s)].copies.size();
+    e->after = queue(s).copies.size();
 }
 
 // The first look finds it running, as a device's may.
 int
 rt_event_ended(rt_event_t e)
 {
-    int ended = queues[static_cast<size_t>(e->stream)].done >= e->after;
+    int ended = queue(e->stream).done >= e->after;
 
     drain(e->stream, e->after);
 
@@ -267,7 +325,7 @@ rt_stream_after(rt_stream_t s, rt_event_t e)
 void
 rt_wait(rt_stream_t s)
 {
-    drain(s, queues[static_cast<size_t>(s)].copies.size());
+    drain(s, queue(s).copies.size());
 }
 
 void

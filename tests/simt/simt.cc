@@ -18,8 +18,10 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include <atomic>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -63,6 +65,8 @@ struct team_t {
     size_t shared_size;
     void (*body)(void *);
     void *arg;
+    void (*look)(void *); // simt_watch()'s
+    void *look_arg;
     uint64_t random;
     void *sp; // of the scheduler
     void *tsan, *fake;
@@ -79,8 +83,10 @@ int simt_must_wait;
 
 // At a fixed distance from the thread's register: it is read at every step.
 static thread_local team_t *team __attribute__((tls_model("initial-exec")));
-static uint64_t seed_now;
-static unsigned threads_now = 1;
+static thread_local void (*watch)(void *);
+static thread_local void *watch_arg;
+static std::atomic<uint64_t> seed_now;
+static std::atomic<unsigned> threads_now{1};
 
 extern "C" __attribute__((visibility("hidden"))) void simt_switch(
     void **save, void *to);
@@ -291,8 +297,18 @@ simt_waits(void)
 }
 
 void
+simt_watch(void (*look)(void *arg), void *arg)
+{
+    watch = look;
+    watch_arg = arg;
+}
+
+void
 simt_pause(void)
 {
+    if (team->look != NULL) {
+        team->look(team->look_arg);
+    }
     std::this_thread::yield();
     wait_here(PAUSED, 0, {NULL, NULL, 0}, NULL);
 }
@@ -642,6 +658,8 @@ struct launch_t {
     void *arg;
     std::vector<unsigned> order;
     unsigned threads;
+    void (*look)(void *);
+    void *look_arg;
 };
 
 // The threads of a block share an arena whose end is the end of what was asked
@@ -660,6 +678,8 @@ work(const launch_t *l, team_t *t, unsigned nth, uint64_t random)
     t->grid_dim = g;
     t->body = l->body;
     t->arg = l->arg;
+    t->look = l->look;
+    t->look_arg = l->look_arg;
     t->random = random + nth;
     free(t->shared);
     t->shared = NULL;
@@ -680,11 +700,12 @@ work(const launch_t *l, team_t *t, unsigned nth, uint64_t random)
     }
 }
 
-// A team for each thread of a launch.  Launches come one after another.
+// A team for each thread of a launch.  Launches of one thread come one after
+// another; those of several run beside each other.
 static team_t *
 team_of(unsigned i)
 {
-    static std::vector<std::unique_ptr<team_t>> teams;
+    static thread_local std::vector<std::unique_ptr<team_t>> teams;
 
     while (teams.size() <= i) {
         teams.emplace_back(new team_t());
@@ -694,16 +715,20 @@ team_of(unsigned i)
 }
 
 static std::map<const void *, size_t> allowed;
+static std::mutex allowed_lock;
 
 void
 simt_allow(const void *kernel, size_t n)
 {
+    std::lock_guard<std::mutex> lock(allowed_lock);
+
     allowed[kernel] = n;
 }
 
 void
 simt_check_allowed(const void *kernel, size_t n)
 {
+    std::lock_guard<std::mutex> lock(allowed_lock);
     const auto at = allowed.find(kernel);
     size_t most = at == allowed.end() ? SIMT_SHARED : at->second;
 
@@ -736,7 +761,8 @@ check_launch(dim3 grid, dim3 block, size_t shared)
 void
 simt_run(dim3 grid, dim3 block, size_t shared, void (*body)(void *), void *arg)
 {
-    launch_t l = {grid, block, shared, body, arg, {}, threads_now};
+    launch_t l = {
+        grid, block, shared, body, arg, {}, threads_now, watch, watch_arg};
     uint64_t random = (seed_now + 1) * 0x9e3779b97f4a7c15u;
     unsigned i;
     std::vector<std::thread> others;
@@ -749,7 +775,7 @@ simt_run(dim3 grid, dim3 block, size_t shared, void (*body)(void *), void *arg)
         shuffle(l.order, &random);
     }
 
-    for (i = 1; i < threads_now; i++) {
+    for (i = 1; i < l.threads; i++) {
         others.emplace_back(work, &l, team_of(i), i, random);
     }
 

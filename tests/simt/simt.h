@@ -140,6 +140,10 @@ void simt_barrier(simt_at_t at);
 // Waits for the lanes in mask to come to the same place.
 void simt_meet(unsigned mask, simt_at_t at);
 
+// look(arg) is called by those who wait so, in launches of the calling thread;
+// NULL: nothing is.
+void simt_watch(void (*look)(void *arg), void *arg);
+
 // Lets others go first; for who waits in a loop for another block.
 void simt_pause(void);
 
