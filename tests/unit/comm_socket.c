@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "brief.h"
+#include "comm_values.h"
 #include "comm_socket.h"
 
 #include <pthread.h>
@@ -32,36 +33,6 @@ typedef struct {
     uint32_t rounds;
     uint32_t wrong, failed;
 } rank_t;
-
-static uint32_t
-mix(uint32_t x)
-{
-    x = (x ^ (x >> 16)) * 0x7feb352du;
-    x = (x ^ (x >> 15)) * 0x846ca68bu;
-    return x ^ (x >> 16);
-}
-
-/* What rank r has of number i in a round: of any size and sign. */
-static float
-value(uint32_t round, uint32_t r, uint64_t i)
-{
-    uint32_t x = mix(round * 64 + r + mix((uint32_t) i));
-
-    return ((float) (x & 0xffff) - 32768) * (x & 1u << 20 ? 1e-3f : 1e4f);
-}
-
-static float
-sum_of(uint32_t round, uint32_t ranks, uint64_t i)
-{
-    uint32_t r;
-    float sum = value(round, 0, i);
-
-    for (r = 1; r < ranks; r++) {
-        sum += value(round, r, i);
-    }
-
-    return sum;
-}
 
 static uint64_t
 size_of(uint32_t round)
