@@ -254,19 +254,6 @@ tell_copy(
 
 /* --- open and close ------------------------------------------------------ */
 
-/* Processors that this process may use. */
-static uint32_t
-processors(void)
-{
-    cpu_set_t set;
-
-    if (sched_getaffinity(0, sizeof(set), &set) != 0) {
-        return 1;
-    }
-
-    return (uint32_t) CPU_COUNT(&set);
-}
-
 /* Rank k's share of threads and processors. */
 static void
 share(rank_t *k)
@@ -275,7 +262,7 @@ share(rank_t *k)
     uint32_t at, n, threads = c->open.threads;
 
     if (threads == 0) {
-        threads = c->open.cpus_n > 0 ? c->open.cpus_n : processors();
+        threads = c->open.cpus_n > 0 ? c->open.cpus_n : comm_processors();
         threads = threads < CPUS_MAX ? threads : CPUS_MAX;
     }
 
@@ -438,7 +425,7 @@ ranks_open(const ranks_cfg_t *c, char *err, size_t errlen)
 
     if (r != NULL) {
         r->c = *c;
-        r->spins = c->ranks <= processors() ? SPINS : 0;
+        r->spins = c->ranks <= comm_processors() ? SPINS : 0;
         r->done = c->ranks - 1;
         r->rank = mem_zero(c->ranks, sizeof(*r->rank));
     }

@@ -1,9 +1,11 @@
 /*
- * What all transports of a group have in common: one rank alone, and asserts.
+ * What all transports of a group have in common: one rank alone, asserts, and
+ * how many processors there are.
  */
 #include "comm.h"
 
 #include <assert.h>
+#include <sched.h>
 
 static int
 alone(const comm_t *c)
@@ -69,4 +71,16 @@ comm_close(comm_t *c)
     if (c != NULL) {
         c->ops->close(c);
     }
+}
+
+uint32_t
+comm_processors(void)
+{
+    cpu_set_t set;
+
+    if (sched_getaffinity(0, sizeof(set), &set) != 0) {
+        return 1;
+    }
+
+    return (uint32_t) CPU_COUNT(&set);
 }

@@ -101,6 +101,9 @@ const char *comm_error(comm_t *c);
 /* When the rank's thread calls no more.  c may be NULL. */
 void comm_close(comm_t *c);
 
+/* Processors that this process may use, which ranks share. */
+uint32_t comm_processors(void);
+
 /*
  * Threads of one process: c[r] is rank r's, each to be closed, c [ranks].  0,
  * or -1 with one sentence in err.

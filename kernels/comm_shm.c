@@ -364,19 +364,6 @@ shm_close(comm_t *c)
     }
 }
 
-/* Processors that this process may use. */
-static uint32_t
-processors(void)
-{
-    cpu_set_t set;
-
-    if (sched_getaffinity(0, sizeof(set), &set) != 0) {
-        return 1;
-    }
-
-    return (uint32_t) CPU_COUNT(&set);
-}
-
 int
 comm_shm_open(uint32_t ranks, comm_t **c, char *err, size_t errlen)
 {
@@ -402,7 +389,7 @@ comm_shm_open(uint32_t ranks, comm_t **c, char *err, size_t errlen)
 
     g->ranks = ranks;
     g->open = ranks;
-    g->spins = ranks <= processors() ? SPINS : 0;
+    g->spins = ranks <= comm_processors() ? SPINS : 0;
 
     for (i = 0; i < ranks; i++) {
         g->rank[i].group = g;
